@@ -1,7 +1,7 @@
 """A Python client of Tokenwire, for servers and tests: it behaves as `web/page/static/tokenwire.js` does. docs/python-client.md shows it.
 
-It speaks HTTP (`httpx`) and WebSocket (`websockets`), and needs nothing of the server's packages but pure modules of `streams` (cursors,
-text, growing).
+It speaks HTTP (`httpx`) and WebSocket (`websockets`), and needs nothing of the server's packages but pure modules of `protocol` (cursors,
+text, what is sent).
 """
 
 if not __name__.startswith("tokenwire."):

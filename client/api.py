@@ -22,7 +22,7 @@ import httpx
 from tokenwire.client.errors import AnswerFailed, AnswerRestarted, RequestFailed
 from tokenwire.client.following import Following
 from tokenwire.client.transcript import LiveMessage, fresh
-from tokenwire.protocol.growing import Growing, Withdrawn
+from tokenwire.protocol.sent import Sent, Withdrawn
 
 Headers = Mapping[str, str]
 HeadersSource = Headers | Callable[[], Headers | Awaitable[Headers]]
@@ -237,7 +237,7 @@ class RemoteConversation:
     async def stream(self, content: str) -> AsyncGenerator[str]:
         """The answer in pieces, as it grows. Raises AnswerFailed, AnswerRestarted, Stopped."""
         posted = await self.post(content)
-        text = Growing()
+        text = Sent()
         async with self.follow() as following:
             while True:
                 held = following.get(posted.assistant_message.id)
@@ -249,13 +249,12 @@ class RemoteConversation:
                 await anext(following)
 
 
-def _piece(text: Growing, held: LiveMessage) -> str:
+def _piece(text: Sent, held: LiveMessage) -> str:
     """What has come since the last look."""
     try:
+        text.become(held.content)
         if held.ended:
-            text.finish(held.content)
-        else:
-            text.become(held.content)
+            text.finish()
     except Withdrawn as error:
         raise AnswerRestarted(held.id) from error
     return text.take_rest()

@@ -204,6 +204,20 @@ class Answer:
             self._end(event, believe)
         return NOTHING
 
+    def gain(self, event: events.AnyEvent) -> tuple[range, str]:
+        """`apply`; and what a piece of text, reasoning or input added to its part."""
+        if not isinstance(event, events.Chunk | events.Reasoning | events.ToolInput):
+            return self.apply(event), ""
+        number = event.part
+        held = self.parts[number].units if 0 <= number < len(self.parts) else 0
+        touched = self.apply(event)
+        if not touched:
+            return touched, ""
+        part = self.parts[number]
+        if event.offset == part.start + held:
+            return touched, event.content
+        return touched, Slices(part.text, held).take()
+
     def add(self, part: Part) -> None:
         """Append a part with its text; `start` follows from the parts before it."""
         if part.type in self._ends:

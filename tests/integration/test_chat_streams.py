@@ -20,8 +20,8 @@ from tokenwire.protocol import events
 from tokenwire.protocol.text import utf16_length
 from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
 from tokenwire.streams.log.ports import Claim, Limits, LogUnavailable
+from tokenwire.web import watching
 from tokenwire.web.aisdk import Chunk
-from tokenwire.web.aisdk import stream as chat_stream
 from tokenwire.worker import closing
 from tokenwire.worker.resume.continuation import Held
 from tokenwire.worker.resume.takeover import Known, restore
@@ -73,7 +73,7 @@ class Worker:
 
     def __init__(self, web: Web, row: Message, claim: Claim) -> None:
         self.web, self.row, self.claim = web, row, claim
-        self.index, self.seq, self.text = 0, 0, ""
+        self.index, self.seq, self.text, self.reasoning = 0, 0, "", ""
 
     async def log(self, *logged: Any, covered: int = 0) -> None:
         appended = await self.web.log.append(self.claim, self.index, covered, list(logged))
@@ -87,9 +87,20 @@ class Worker:
         await self.log(chunk, covered=self.seq if saved else 0)
         self.text += text
 
+    async def think(self, text: str) -> None:
+        offset = utf16_length(self.reasoning)
+        await self.log(events.Reasoning(self.row.id, self.claim.attempt, offset, text))
+        self.reasoning += text
+
     async def save(self) -> None:
         mine = Checkpoint(
-            self.row.id, self.claim.attempt, self.text, "", None, self.claim.epoch, self.seq
+            self.row.id,
+            self.claim.attempt,
+            self.text,
+            self.reasoning,
+            None,
+            self.claim.epoch,
+            self.seq,
         )
         await self.web.store.checkpoint([mine])
 
@@ -99,7 +110,7 @@ class Worker:
             self.claim.attempt,
             "complete",
             self.text,
-            "",
+            self.reasoning,
             None,
             self.claim.epoch,
             self.seq,
@@ -156,7 +167,7 @@ async def test_a_post_is_answered_and_a_tail_goes_on_anywhere(web: Web) -> None:
     """From the id of every chunk, while it is written, when it is saved and when it has just ended: the same message."""
     async with posted(web, body("c")) as stream:
         worker = await working(web, "c")
-        await worker.log(events.Reasoning(worker.row.id, 1, 0, "hm"))
+        await worker.think("hm")
         await worker.say("Hel")
         await worker.save()
         await worker.log(events.Source(worker.row.id, 1, "https://example.com", "E"))
@@ -238,7 +249,7 @@ async def test_an_outage_while_an_answer_is_read_again_is_waited_for(
     web: Web, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     """A failover of Redis makes streams read their rows: whoever is away then is asked now and then, and the stream goes on."""
-    monkeypatch.setattr(chat_stream, "OUTAGE_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(watching, "OUTAGE_PAUSE_SECONDS", 0.05)
     failures, message = [error] * 3, web.store.message
     asked: list[float] = []
 

@@ -13,7 +13,8 @@ import pytest
 
 from tests.integration.serving import Web, serving
 from tokenwire.models.answers import Checkpoint, Ending
-from tokenwire.protocol.events import AnyEvent, Chunk, Reset
+from tokenwire.protocol.cursors import Cursor
+from tokenwire.protocol.events import AnyEvent, Chunk, Reasoning, Reset
 from tokenwire.protocol.text import utf16_length
 from tokenwire.streams.hub.hub import RedisFeed
 from tokenwire.streams.log.ports import Claim
@@ -44,6 +45,7 @@ class Pen:
 
     def __init__(self, web: Web, claim: Claim) -> None:
         self._web, self._claim, self._index, self.text = web, claim, 0, ""
+        self.reasoning, self._covered = "", 0
 
     @classmethod
     async def take(cls, web: Web, response_id: str) -> "Pen":
@@ -57,7 +59,9 @@ class Pen:
         return self._claim.message_id
 
     async def append(self, *events: AnyEvent) -> None:
-        self._seq = (await self._web.log.append(self._claim, self._index, 0, events)).last_seq
+        self._seq = (
+            await self._web.log.append(self._claim, self._index, self._covered, events)
+        ).last_seq
         self._index += 1
 
     async def save(self) -> None:
@@ -65,10 +69,18 @@ class Pen:
         await self._web.store.checkpoint(
             [
                 Checkpoint(
-                    claim.message_id, claim.attempt, self.text, "", None, claim.epoch, self._seq
+                    claim.message_id,
+                    claim.attempt,
+                    self.text,
+                    self.reasoning,
+                    None,
+                    claim.epoch,
+                    self._seq,
                 )
             ]
         )
+
+        self._covered = self._seq
 
     async def rejoin(self) -> None:
         self._claim = await self._web.log.rejoin(self._claim, self._index, 30)
@@ -78,6 +90,16 @@ class Pen:
             Chunk(self._claim.message_id, self._claim.attempt, utf16_length(self.text), piece)
         )
         self.text += piece
+
+    async def think(self, piece: str) -> None:
+        offset = utf16_length(self.reasoning)
+        await self.append(Reasoning(self.message_id, self._claim.attempt, offset, piece))
+        self.reasoning += piece
+
+    @property
+    def cursor(self) -> Cursor:
+        """Of the last event."""
+        return Cursor(self._claim.epoch, self._seq)
 
     async def withdraw(self) -> None:
         await self.append(Reset(self._claim.message_id, self._claim.attempt, 0, 0))
@@ -89,7 +111,7 @@ class Pen:
             self._claim.attempt,
             "complete",
             self.text,
-            "",
+            self.reasoning,
             None,
             self._claim.epoch,
             0,

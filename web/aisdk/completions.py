@@ -6,23 +6,26 @@ Plain text cannot take back what was said: where an answer that has begun is wit
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
 from tokenwire.models.conversations import Post
+from tokenwire.protocol.events import AnyEvent, Cancelled, Chunk, Complete, Error, Reset
+from tokenwire.protocol.fold import Answer
+from tokenwire.protocol.sent import Sent, Withdrawn
 from tokenwire.web import delivery
 from tokenwire.web.aisdk import requests as chat_requests
 from tokenwire.web.aisdk.requests import invalid
 from tokenwire.web.aisdk.routes import STREAM, Profile, read, stream
-from tokenwire.web.aisdk.stream import Heard, Viewer, viewing
 from tokenwire.web.api import shapes
 from tokenwire.web.contents import require_fit
 from tokenwire.web.events.routes import admit
 from tokenwire.web.http.streaming import Cut, EventStream, event_headers
 from tokenwire.web.problems import MODEL, ApiProblem, documented
 from tokenwire.web.services import Caller, WebServices, With, json_body
+from tokenwire.web.watching import Left, News, Step, Steps, watch
 
 _TEXT = {"text/plain": {"schema": {"type": "string"}}}
 _PROBLEMS = documented(
@@ -151,12 +154,11 @@ async def _plain(request: Request, services: WebServices, place: tuple[str, str]
         return place[0]
 
     _, permission = await admit(request, services, find)
-    viewer = Viewer(*place, "v7", permission)
 
     @contextlib.asynccontextmanager
     async def opened() -> AsyncIterator[AsyncIterator[bytes]]:
-        async with viewing(services, viewer) as heard:
-            text = _text(heard)
+        async with contextlib.aclosing(watch(services, place[1], permission)) as steps:
+            text = _text(TextEncoder(place[1]), steps)
             # The status can still tell of an answer that fails before its first word.
             first = await anext(text, b"")
             yield _joined(first, text)
@@ -172,17 +174,54 @@ async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byt
         yield piece
 
 
-async def _text(heard: Heard) -> AsyncIterator[bytes]:
-    begun = False
-    async for said in heard:
-        chunks = [chunk for item in said for chunk in item.chunks]
-        for chunk in chunks:
-            if chunk["type"] == "text-delta":
-                begun = True
-                yield chunk["delta"].encode("utf-8", "replace")
-            elif chunk["type"] == "reset-step" and begun:
-                raise Cut
-            elif chunk["type"] in ("error", "abort"):
-                if begun:
-                    raise Cut
-                raise ApiProblem("answer_failed", chunk.get("errorText", "The answer was stopped."))
+class TextEncoder:
+    """Pure: the text of one answer, which cannot take back what is out. `begun`: some of it is."""
+
+    def __init__(self, message_id: str) -> None:
+        self._answer, self._sent = Answer(message_id), Sent()
+        self.begun = False
+
+    def apply(self, event: AnyEvent) -> bytes:
+        """What the next event adds. Raises Withdrawn, Failed, and what the fold raises."""
+        touched, piece = self._answer.gain(event)
+        if isinstance(event, Chunk):
+            self._sent.grow(piece)
+        elif isinstance(event, Reset) and touched:
+            self._sent.become(self._answer.content)
+        elif isinstance(event, Complete):
+            self._sent.finish()
+        elif isinstance(event, Error | Cancelled):
+            raise Failed(event.error if isinstance(event, Error) else "The answer was stopped.")
+        rest = self._sent.take_rest()
+        self.begun = self.begun or bool(rest)
+        return rest.encode("utf-8", "replace")
+
+
+class Failed(Exception):
+    """The answer ended without being complete; the message is for its reader."""
+
+
+async def _text(encoder: TextEncoder, steps: Steps) -> AsyncIterator[bytes]:
+    """What there is to read, without an empty piece. Raises Cut, ApiProblem."""
+    try:
+        async for step in steps:
+            for event in _found(step):
+                if piece := encoder.apply(event):
+                    yield piece
+    except Withdrawn as error:
+        raise Cut from error
+    except Failed as error:
+        if encoder.begun:
+            raise Cut from error
+        raise ApiProblem("answer_failed", str(error)) from error
+
+
+def _found(step: Step) -> Sequence[AnyEvent]:
+    match step:
+        case News(found):
+            return found
+        case Left("stopped"):
+            raise Cut
+        case Left():
+            raise Failed("The answer cannot be read any longer.")
+    return ()

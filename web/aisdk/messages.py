@@ -1,13 +1,17 @@
 """Pure: stored messages as UI messages, and the parts and metadata that a stream and a stored message have in common.
 
-A row is given in its wire form (PROTOCOL.md, section 1). Rows do not hold in which order text, reasoning and tool calls came: parts
-stand as reasoning, tool calls, text.
+A row is given in its wire form (PROTOCOL.md, section 1). Its parts stand in the order in which a
+stream opens them.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
+from tokenwire.protocol.fold import Part
+from tokenwire.protocol.upgrade import answer_of
+from tokenwire.web.aisdk.parts import have, input_object, plain
 from tokenwire.web.aisdk.values import Profile, clean
+from tokenwire.web.aisdk.writer import Writer
 
 Row = Mapping[str, Any]
 _KEPT = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "estimated")
@@ -32,13 +36,13 @@ def ui_message(row: Row, message_id: str, profile: Profile = "v5") -> dict[str, 
 
 def assistant_parts(row: Row, profile: Profile) -> list[dict[str, Any]]:
     """The parts of an answer that is not being written any more."""
-    parts: list[dict[str, Any]] = []
-    if row["reasoning"]:
-        parts.append({"type": "reasoning", "text": row["reasoning"], "state": "done"})
-    parts += [_tool_part(call, profile) for call in row["tool_calls"]]
-    if row["content"]:
-        parts.append({"type": "text", "text": row["content"], "state": "done"})
-    return [{"type": "step-start"}, *parts] if parts else []
+    write = Writer(profile, started=True, in_step=True)
+    shown = [
+        ui_part
+        for number, part in enumerate(answer_of(row).parts)
+        for ui_part in _ui_parts(write, number, part)
+    ]
+    return [{"type": "step-start"}, *shown] if shown else []
 
 
 def metadata(row: Row) -> dict[str, Any]:
@@ -71,29 +75,38 @@ def _files(row: Row) -> list[dict[str, Any]]:
     return [{"type": "file", "url": item["url"], "mediaType": item["media_type"]} for item in found]
 
 
-def _tool_part(call: Mapping[str, Any], profile: Profile) -> dict[str, Any]:
-    part = {
-        "type": f"tool-{call['name']}",
-        "toolCallId": call["tool_call_id"],
-        "input": clean(call.get("arguments")),
-    }
-    status = call.get("status")
-    if isinstance(call.get("arguments"), str):
-        return part | {"state": "output-error", "errorText": NO_OBJECT}
-    if status == "denied":
-        return part | (
-            _DENIED_V5
-            if profile == "v5"
-            else {
-                "state": "output-denied",
-                "approval": {"id": call["tool_call_id"], "approved": False},
-            }
-        )
-    if "result" not in call:
-        return part | {"state": "input-available"}
-    if status == "error":
-        return part | {"state": "output-error", "errorText": error_text(call["result"])}
-    return part | {"state": "output-available", "output": clean(call["result"])}
+def _ui_parts(write: Writer, number: int, part: Part) -> list[dict[str, Any]]:
+    match part.type:
+        case "text" | "reasoning":
+            done = {"type": part.type, "text": part.text, "state": "done"}
+            return [done] if part.units else []
+        case "tool_call":
+            shown = have(part.fields, "id", "name")
+            return [_tool_part(part, write.profile)] if shown else []
+        case "step":
+            return [{"type": "step-start"}]
+        case _:
+            return plain(write, number, part)
+
+
+def _tool_part(part: Part, profile: Profile) -> dict[str, Any]:
+    fields, value = part.fields, input_object(part.text)
+    call_id, state = fields["id"], fields.get("state")
+    shown = {"type": f"tool-{fields['name']}", "toolCallId": call_id}
+    if state == "streaming":
+        return shown | {"state": "input-streaming"}
+    shown["input"] = clean(part.text if value is None else value)
+    if state == "invalid" or value is None:
+        return shown | {"state": "output-error", "errorText": NO_OBJECT}
+    if state == "denied":
+        denied = {"state": "output-denied", "approval": {"id": call_id, "approved": False}}
+        return shown | (_DENIED_V5 if profile == "v5" else denied)
+    if state == "failed":
+        found = fields.get("error", fields.get("result"))
+        return shown | {"state": "output-error", "errorText": error_text(found)}
+    if state == "done":
+        return shown | {"state": "output-available", "output": clean(fields.get("result"))}
+    return shown | {"state": "input-available"}
 
 
 NO_OBJECT = "The arguments are not a JSON object."

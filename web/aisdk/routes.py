@@ -18,7 +18,7 @@ from tokenwire.web.aisdk import posts as chat_posts
 from tokenwire.web.aisdk import requests as chat_requests
 from tokenwire.web.aisdk.messages import ui_message
 from tokenwire.web.aisdk.requests import InputLimits, invalid
-from tokenwire.web.aisdk.stream import Viewer, encoded, message_at, unservable, viewing
+from tokenwire.web.aisdk.stream import Viewer, encoded, viewing
 from tokenwire.web.aisdk.values import PROFILES
 from tokenwire.web.api import shapes
 from tokenwire.web.events import encoder as sse
@@ -27,6 +27,7 @@ from tokenwire.web.http.aside import aside
 from tokenwire.web.http.streaming import EventStream
 from tokenwire.web.problems import MODEL, documented
 from tokenwire.web.services import Caller, WebServices, With, json_body, read_body
+from tokenwire.web.watching import message_at, unservable
 
 STREAM: dict[int | str, dict[str, Any]] = {
     200: {
@@ -205,11 +206,11 @@ async def stream(
         return conversation_id
 
     _, permission = await admit(request, services, find)
-    viewer = Viewer(conversation_id, message_id, profile, permission, after)
+    viewer = Viewer(message_id, profile, permission, after)
 
     @contextlib.asynccontextmanager
     async def opened() -> AsyncIterator[AsyncIterator[bytes]]:
-        async with viewing(services, viewer) as heard:
-            yield encoded(heard)
+        async with viewing(services, viewer) as said:
+            yield encoded(said)
 
     return EventStream(services.places, opened, aisdk.HEADERS)

@@ -173,13 +173,13 @@ class _Socket:
             return row.conversation_id
 
         _, permission = await admit(asked.request, self._services, find)
-        viewer = Viewer(row.conversation_id, row.id, self._profile, permission)
+        viewer = Viewer(row.id, self._profile, permission)
         with self._seat.following(user), self._services.places.take():
-            async with viewing(self._services, viewer) as heard:
+            async with viewing(self._services, viewer) as answer:
                 await self._send("start", request_id)
                 number = 0
-                async for said in heard:
-                    for chunk in (chunk for item in said for chunk in item.chunks):
+                async for said in answer:
+                    for chunk in said.chunks:
                         await self._send("chunk", request_id, sequence=number, chunk=chunk)
                         number += 1
         await self._send("end", request_id)

@@ -1,28 +1,38 @@
-"""Pure: an answer as the event streams of OpenAI's API: events of Responses, which can be resumed, and chunks of chat completions.
+"""Pure: an answer as event streams of OpenAI's API: Responses, which can be resumed, and chunks.
 
 The mapping of Responses, on which resuming stands:
 
-1. `sequence_number` counts 0, 1, 2 ... without holes. It is computed from the text, not from the events of the log: the text is cut into
-   pieces of PIECE_CHARS code points, each piece is one delta, and what surrounds them (created, items, parts, done) stands at places that
-   the text determines. So it does not matter how the log cut the answer, whether chunks were merged, whether the log was trimmed or lost:
-   the same answer gives the same events under the same numbers, from the log as from the stored row.
-2. A piece leaves when it is full; the rest of the text leaves with its end.
-3. The order is reasoning, message, calls. Reasoning is streamed until the text begins; what comes later is in the final Response only.
-4. Text that is withdrawn (an attempt began again and says something else) cannot be taken back in this dialect: its item ends as
-   `incomplete`, and the new text is a new item. Where the new attempt says the same again, nothing is seen of it.
+1. `sequence_number` counts 0, 1, 2 ... without holes. It is computed from the parts, not from the
+   events of the log: a text is cut into pieces of PIECE_CHARS code points, each piece is one delta,
+   and what surrounds them (created, items, parts, done) stands at places that the parts determine.
+   So it does not matter how the log cut the answer, whether chunks were merged, whether the log was
+   trimmed or lost: the same answer gives the same events under the same numbers.
+2. A piece leaves when it is full; the rest of a text leaves with its end.
+3. Items are whole and in the order of the parts: an item begins after the item before has ended.
+   Annotations come before `output_text.done`. What has no item here (data, provider, steps, unknown
+   types, files elsewhere) is not told.
+4. What is withdrawn cannot be taken back in this dialect: an open item ends as `incomplete`, and
+   what replaces it is a new item. Where the same is said again, nothing is seen of it.
 
-A chat completion has no numbers and no items: its chunks are cut as the log is, and where text is withdrawn it ends with an error.
+A chat completion has no numbers and no items: its chunks are cut as the log is, and where text is
+withdrawn it ends with an error.
+
+Rejected: items side by side (two inputs come mixed from the log and one after the other from a row,
+so numbers would depend on where a reader reads).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
-from tokenwire.protocol.events import AnyEvent, Chunk, MessageEvent, Reasoning, Reset, Title
-from tokenwire.protocol.growing import Growing, Withdrawn
+from tokenwire.protocol.events import AnyEvent, Chunk, Reasoning, Reset, ToolInput
+from tokenwire.protocol.fold import Answer, Part
+from tokenwire.protocol.sent import Sent, Withdrawn
+from tokenwire.protocol.text import utf16_length
 from tokenwire.web.openai import objects
-from tokenwire.web.openai.objects import Answer, ItemStatus
+from tokenwire.web.openai.objects import Head, ItemKind, ItemStatus
 
 PIECE_CHARS = 4
 """Code points in a delta, about a token. With another number old responses would have other sequence numbers."""
@@ -30,23 +40,37 @@ KEEP_ALIVE = b": keep-alive\n\n"
 
 PORTION_PIECES = 256
 """Deltas that are encoded at a time (some 60 kB): a long answer is not made into bytes at once."""
+RESTARTED = "answer_restarted"
+_REASONS = {
+    "deleted": "The response was deleted.",
+    "expired": "The login has expired.",
+    "removed": "You take no part in this conversation any more.",
+    RESTARTED: "The answer began again: read it as a response.",
+}
 
 _json = msgspec.json.Encoder()
 
 
-class ResponseEncoder:
-    """The events of one Response. `after`: the last sequence number that the reader has (-1: none); nothing up to it is given.
+def why(reason: str) -> str:
+    """The sentence for a reason why a stream ends before its answer."""
+    return _REASONS.get(reason, "The answer cannot be read any longer.")
 
-    Call `opening`, `hold` when beginning from a row, `apply` with each event of the log after that, and `ending` once. Each gives what is
-    to be sent, in portions that are made as they are asked for: ask for all of them. `growing.Hole` is raised when an event does not fit.
+
+class ResponseEncoder:
+    """The events of one Response. `after`: the last sequence number that the reader has (-1: none).
+
+    Nothing up to it is given. What is to be sent comes in portions that are made as they are asked
+    for: ask for all of them. `head` may be replaced before the terminal event, by what is known then.
     """
 
-    def __init__(self, answer: Answer, after: int = -1) -> None:
-        self._answer = answer
+    def __init__(self, head: Head, after: int = -1) -> None:
+        self.head = head
+        self._answer = Answer(head.id)
         self._writer = _Writer(after)
-        self._begun = self._text_begun = False
-        self._reasoning = _Items("reasoning", f"rs_{answer.id}", self._writer)
-        self._message = _Items("message", f"msg_{answer.id}", self._writer)
+        self._begun = False
+        self._items: dict[int, _Item] = {}
+        self._counts: Counter[ItemKind] = Counter()
+        self._index = self._current = 0  # of the next item; the part that is being told
 
     @property
     def last(self) -> int:
@@ -55,117 +79,224 @@ class ResponseEncoder:
 
     def opening(self) -> bytes:
         """What every Response begins with."""
-        self._lifecycle("response.created", self._blank("queued"))
-        if self._answer.background:
-            self._lifecycle("response.queued", self._blank("queued"))
+        blank = Answer(self.head.id)
+        self._lifecycle("response.created", blank)
+        if self.head.background:
+            self._lifecycle("response.queued", blank)
         return self._writer.flush()
 
-    def hold(self, reasoning: str, text: str) -> Iterator[bytes]:
-        """Be as far as a row is, to begin with or because the log cannot be followed further. It may be less than what was seen."""
-        if reasoning or text:
-            self._begin()
-        if not self._text_begun:
-            yield from self._reasoning.become(reasoning)
-        if text:
-            self._begin_text()
-        yield from self._message.become(text)
-        yield self._writer.flush()
-
     def apply(self, event: AnyEvent) -> Iterator[bytes]:
-        """What an event of this answer adds. A terminal event is the caller's: it has an `ending`."""
-        if not isinstance(event, MessageEvent | Title):
+        """What the next event adds. Raises Hole, Unproven (`protocol.fold`)."""
+        answer = self._answer
+        if answer.ended or getattr(event, "message_id", None) != answer.id:
+            return
+        touched, piece = answer.gain(event)
+        if isinstance(event, Reset):
+            self._restate(touched)
+        else:
             self._begin()
-        if isinstance(event, Chunk):
-            self._begin_text()
-            yield from self._message.put(event.offset, event.content)
-        elif isinstance(event, Reasoning) and not self._text_begun:
-            yield from self._reasoning.put(event.offset, event.content)
-        elif isinstance(event, Reset):
-            self._message.keep(event.keep)
-            if not self._text_begun:
-                self._reasoning.keep(event.keep_reasoning)
+        grown = event.part if isinstance(event, Chunk | Reasoning | ToolInput) else None
+        yield from self._advance(grown, piece)
+        if answer.ended:
+            self._end()
         yield self._writer.flush()
 
-    def ending(self, answer: Answer) -> Iterator[bytes]:
-        """The end, from what is stored of the answer. A reader who claims more than there is gets the last event all the same."""
-        self._begin()
-        status = objects.item_status(answer)
-        if not self._text_begun:
-            yield from self._reasoning.finish(answer.reasoning)
-        if answer.text:
-            self._begin_text()
-        yield from self._message.finish(answer.text)
-        self._reasoning.close(status)
-        self._message.index = max(self._message.index, self._reasoning.index)
-        self._message.close(status)
-        calls = objects.call_items(answer, status)
-        for index, call in enumerate(calls, self._message.index):
-            self._call(index, call)
-        if self._writer.known > 1:
-            self._writer.after = self._writer.number - 1
-        self._lifecycle(_terminal(answer), answer, [*self._final_items(answer, status), *calls])
-        yield self._writer.flush()
+    def quiet(self) -> bytes:
+        """A sign of life."""
+        return KEEP_ALIVE
 
-    def failure(self, code: str, message: str) -> bytes:
+    def failure(self, reason: str) -> bytes:
         """The stream ends here, though the answer may go on. This is no event of the Response, so it takes no number of its own."""
-        return _block(
-            "error",
-            {
-                "type": "error",
-                "code": code,
-                "message": message,
-                "param": None,
-                "sequence_number": self.last,
-            },
-        )
+        told = {"code": reason, "message": why(reason), "param": None, "sequence_number": self.last}
+        return _block("error", {"type": "error", **told})
+
+    # --- parts ---
+
+    def _restate(self, touched: range) -> None:
+        """Parts were withdrawn. What is out of them is compared with what comes instead."""
+        if touched:
+            self._current = min(self._current, touched.start)
+            for number, item in self._items.items():
+                item.stale = item.stale or number >= touched.start
+
+    def _advance(self, grown: int | None, piece: str) -> Iterator[bytes]:
+        parts = self._answer.parts
+        while self._current < len(parts):
+            number = self._current
+            try:
+                self._feed(number, piece if number == grown else "")
+                yield from self._deltas(number)
+                if self._grows(number):
+                    return
+                self._finish(number)
+            except Withdrawn:
+                self._drop(number)
+                continue
+            self._current += 1
+
+    def _feed(self, number: int, piece: str) -> None:
+        """Bring the part's item up to date; a text's begins with its first character."""
+        part, item = self._answer.parts[number], self._items.get(number)
+        if item is not None and not item.is_of(part):
+            raise Withdrawn
+        if item is None:
+            kind = objects.item_kind(part)
+            if kind is None or (kind in ("reasoning", "message") and not part.units):
+                return
+            item = self._items[number] = self._added(kind, part)
+        if item.stale or item.units + utf16_length(piece) != part.units:
+            item.sent.become(part.text)
+        else:
+            item.sent.grow(piece)
+        item.stale, item.units = False, part.units
+        if item.sent.waiting and not item.is_open:
+            raise Withdrawn  # what has ended does not go on
+
+    def _added(self, kind: ItemKind, part: Part) -> "_Item":
+        name = objects.item_id(self._answer.id, kind, self._counts[kind])
+        item = _Item(kind, name, self._index, part)
+        self._counts[kind] += 1
+        self._index += 1
+        begun = objects.item_of(kind, name, part, "in_progress", None)
+        self._emit("response.output_item.added", {"output_index": item.index, "item": begun})
+        if kind in ("reasoning", "message"):
+            self._emit("response.content_part.added", item.place | {"part": item.inner("")})
+        return item
+
+    def _deltas(self, number: int) -> Iterator[bytes]:
+        """The full pieces of the part's item."""
+        item, writer = self._items.get(number), self._writer
+        if item is None:
+            return
+        writer.number += len(item.sent.take(PIECE_CHARS, writer.known))
+        while item.sent.waiting >= PIECE_CHARS:
+            for piece in item.sent.take(PIECE_CHARS, PORTION_PIECES):
+                self._delta(item, piece)
+            yield writer.flush()
+
+    def _delta(self, item: "_Item", piece: str) -> None:
+        self._emit(f"{item.events}.delta", item.place | {"delta": piece} | item.logprobs)
+
+    def _grows(self, number: int) -> bool:
+        """Whether the part may still grow, so that what follows it waits."""
+        answer, part = self._answer, self._answer.parts[number]
+        if answer.ended:
+            return False
+        if part.type == "tool_call":
+            return part.fields.get("state") == "streaming"
+        return number in (answer.open_text, answer.open_reasoning)
+
+    def _finish(self, number: int) -> None:
+        """The part has ended. Raises Withdrawn where more than it is out."""
+        if (item := self._items.get(number)) is None:
+            return
+        item.sent.finish()
+        if not item.is_open:
+            return
+        if rest := item.sent.take_rest():
+            self._delta(item, rest)
+        cited = objects.annotations(self._answer, number) if item.kind == "message" else ()
+        self._close(item, objects.item_status(self._answer, number), cited)
+
+    def _close(self, item: "_Item", status: ItemStatus, cited: Sequence[Mapping[str, Any]]) -> None:
+        """End the item with what is out."""
+        text = item.sent.out
+        for index, found in enumerate(cited):
+            place = {"annotation_index": index, "annotation": found}
+            self._emit("response.output_text.annotation.added", item.place | place)
+        if item.kind == "function_call":
+            told = {"name": str(item.part.fields.get("name") or ""), "arguments": text}
+            self._emit(f"{item.events}.done", item.place | told)
+        elif item.kind in ("reasoning", "message"):
+            self._emit(f"{item.events}.done", item.place | {"text": text} | item.logprobs)
+            self._emit("response.content_part.done", item.place | {"part": item.inner(text, cited)})
+        item.is_open = False
+        item.final = objects.item_of(item.kind, item.id, item.part, status, text, cited)
+        self._emit("response.output_item.done", {"output_index": item.index, "item": item.final})
+
+    def _drop(self, first: int) -> None:
+        """The items from this part on are withdrawn."""
+        for number in sorted(number for number in self._items if number >= first):
+            item = self._items.pop(number)
+            if item.is_open:
+                self._close(item, "incomplete", ())
+
+    # --- the whole ---
 
     def _begin(self) -> None:
         if not self._begun:
             self._begun = True
-            self._lifecycle("response.in_progress", self._blank("streaming"))
+            blank = Answer(self.head.id)
+            blank.status = "streaming"
+            self._lifecycle("response.in_progress", blank)
 
-    def _begin_text(self) -> None:
-        if not self._text_begun:
-            self._text_begun = True
-            self._reasoning.close("completed")
-            self._message.index = self._reasoning.index
-
-    def _final_items(self, answer: Answer, status: ItemStatus) -> list[dict[str, Any]]:
-        reasoning = (
-            [objects.reasoning_item(self._reasoning.item_id, answer.reasoning, status)]
-            if answer.reasoning
-            else []
-        )
-        return [
-            *reasoning,
-            *(
-                [objects.message_item(self._message.item_id, answer.text, status)]
-                if answer.text
-                else []
-            ),
-        ]
-
-    def _call(self, index: int, item: dict[str, Any]) -> None:
-        place, emit = {"item_id": item["id"], "output_index": index}, self._writer.emit
-        emit(
-            "response.output_item.added",
-            {"output_index": index, "item": item | {"arguments": "", "status": "in_progress"}},
-        )
-        emit("response.function_call_arguments.delta", place | {"delta": item["arguments"]})
-        emit(
-            "response.function_call_arguments.done",
-            place | {"name": item["name"], "arguments": item["arguments"]},
-        )
-        emit("response.output_item.done", {"output_index": index, "item": item})
-
-    def _blank(self, status: str) -> Answer:
-        answer = self._answer
-        return Answer(answer.id, answer.model, answer.created_at, status, asked=answer.asked)
+    def _end(self) -> None:
+        """A reader who claims more than there is gets the last event all the same."""
+        self._drop(len(self._answer.parts))
+        if self._writer.known > 1:
+            self._writer.after = self._writer.number - 1
+        status = objects.response_status(self.head, self._answer)
+        # There is no event for `cancelled` in this dialect: it is an incomplete Response.
+        known = {"completed": "response.completed", "failed": "response.failed"}
+        output = [self._items[number].final for number in sorted(self._items)]
+        self._lifecycle(known.get(status, "response.incomplete"), self._answer, output)
 
     def _lifecycle(
         self, kind: str, answer: Answer, output: Sequence[Mapping[str, Any]] = ()
     ) -> None:
-        self._writer.emit(kind, {"response": objects.response(answer, output)})
+        self._emit(kind, {"response": objects.response(self.head, answer, output)})
+
+    def _emit(self, kind: str, fields: Mapping[str, Any]) -> None:
+        self._writer.emit(kind, fields)
+
+
+class _Item:
+    """An item, and what is out of its text. `units`: how much of its part it was given.
+
+    `stale`: its part was withdrawn since, in whole or in part.
+    """
+
+    __slots__ = ("final", "id", "index", "is_open", "kind", "part", "sent", "stale", "units")
+
+    def __init__(self, kind: ItemKind, name: str, index: int, part: Part) -> None:
+        self.kind, self.id, self.index, self.part = kind, name, index, part
+        self.sent, self.units = Sent(), 0
+        self.is_open, self.stale = True, False
+        self.final: Mapping[str, Any] = {}
+
+    @property
+    def events(self) -> str:
+        """What the events of its text are called."""
+        return _EVENTS[self.kind]
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Where its text is in the Response."""
+        place = {"item_id": self.id, "output_index": self.index}
+        return place if self.kind == "function_call" else place | {"content_index": 0}
+
+    @property
+    def logprobs(self) -> dict[str, Any]:
+        """What OpenAI requires of texts."""
+        return {"logprobs": []} if self.kind == "message" else {}
+
+    def inner(self, text: str, cited: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+        """Its content part."""
+        is_text = self.kind == "message"
+        return objects.text_part(text, cited) if is_text else objects.reasoning_part(text)
+
+    def is_of(self, part: Part) -> bool:
+        """Whether the part is the one that the item is of, as far as readers can tell."""
+        names = ("id", "name", "url")
+        same = all(self.part.fields.get(name) == part.fields.get(name) for name in names)
+        return self.part.type == part.type and same
+
+
+_EVENTS: Mapping[ItemKind, str] = {
+    "reasoning": "response.reasoning_text",
+    "message": "response.output_text",
+    "function_call": "response.function_call_arguments",
+}
 
 
 class _Writer:
@@ -193,159 +324,74 @@ class _Writer:
         return out
 
 
-class _Items:
-    """The items of one kind: one, and another one for each time that what is out was withdrawn. `index`: of the open or the next one."""
-
-    def __init__(self, kind: Literal["reasoning", "message"], stem: str, writer: _Writer) -> None:
-        self.index = 0
-        self._stem, self._writer, self._emit = stem, writer, writer.emit
-        self._is_text = kind == "message"
-        self._events = "response.output_text" if self._is_text else "response.reasoning_text"
-        self._part = objects.text_part if self._is_text else objects.reasoning_part
-        self._item = objects.message_item if self._is_text else objects.reasoning_item
-        self._text = Growing()
-        self._count = 0
-        self._open = False
-
-    @property
-    def item_id(self) -> str:
-        """Of the newest item."""
-        return self._stem if self._count < 2 else f"{self._stem}_{self._count}"
-
-    def put(self, offset: int, content: str) -> Iterator[bytes]:
-        """See `Growing.put`."""
-        return self._changed(lambda: self._text.put(offset, content))
-
-    def become(self, text: str) -> Iterator[bytes]:
-        """See `Growing.become`."""
-        return self._changed(lambda: self._text.become(text))
-
-    def finish(self, text: str) -> Iterator[bytes]:
-        """See `Growing.finish`."""
-        return self._changed(lambda: self._text.finish(text))
-
-    def keep(self, units: int) -> None:
-        """See `Growing.keep`."""
-        self._text.keep(units)
-
-    def close(self, status: ItemStatus) -> None:
-        """End the open item, if there is one."""
-        if not self._open:
-            return
-        if rest := self._text.take_rest():
-            self._delta(rest)
-        text, place = self._text.out, self._place()
-        self._emit(
-            f"{self._events}.done",
-            place | {"text": text} | ({"logprobs": []} if self._is_text else {}),
-        )
-        self._emit("response.content_part.done", place | {"part": self._part(text)})
-        self._emit(
-            "response.output_item.done",
-            {"output_index": self.index, "item": self._item(self.item_id, text, status)},
-        )
-        self._open = False
-        self.index += 1
-
-    def _changed(self, change: Callable[[], None]) -> Iterator[bytes]:
-        try:
-            change()
-        except Withdrawn:
-            self.close("incomplete")
-            self._text = Growing(self._text.whole)
-        if self._text and not self._open:
-            self._begin()
-        self._writer.number += len(self._text.take(PIECE_CHARS, self._writer.known))
-        while self._text.waiting(PIECE_CHARS):
-            for piece in self._text.take(PIECE_CHARS, PORTION_PIECES):
-                self._delta(piece)
-            yield self._writer.flush()
-
-    def _begin(self) -> None:
-        self._open = True
-        self._count += 1
-        self._emit(
-            "response.output_item.added",
-            {"output_index": self.index, "item": self._item(self.item_id, None, "in_progress")},
-        )
-        self._emit("response.content_part.added", self._place() | {"part": self._part("")})
-
-    def _delta(self, piece: str) -> None:
-        self._emit(
-            f"{self._events}.delta",
-            self._place() | {"delta": piece} | ({"logprobs": []} if self._is_text else {}),
-        )
-
-    def _place(self) -> dict[str, Any]:
-        return {"item_id": self.item_id, "output_index": self.index, "content_index": 0}
-
-
-def _terminal(answer: Answer) -> str:
-    # There is no event for `cancelled` in this dialect: it is an incomplete Response of that status.
-    return {"completed": "response.completed", "failed": "response.failed"}.get(
-        objects.response_status(answer), "response.incomplete"
-    )
-
-
 def _block(kind: str, data: Mapping[str, Any]) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (kind.encode(), _json.encode(data))
 
 
-# --- chat completions -------------------------------------------------------------------------------------------------
+# --- chat completions ---
 
 
 class ChatEncoder:
-    """The chunks of one chat completion; to be called like `ResponseEncoder`. Raises Hole, Withdrawn."""
+    """The chunks of one chat completion; to be called like `ResponseEncoder`.
 
-    def __init__(self, answer: Answer, *, include_usage: bool = False) -> None:
-        self._answer = answer
+    `apply` also raises Withdrawn: what is out cannot be taken back.
+    """
+
+    def __init__(self, head: Head, *, include_usage: bool = False) -> None:
+        self.head = head
+        self._answer = Answer(head.id)
         self._include_usage = include_usage
-        self._text, self._reasoning = Growing(), Growing()
+        self._text, self._reasoning = Sent(), Sent()
 
     def opening(self) -> bytes:
         """The chunk that says who speaks."""
         return self._chunk({"role": "assistant", "content": "", "refusal": None})
 
-    def hold(self, reasoning: str, text: str) -> Iterator[bytes]:
-        """Be as far as a row is."""
-        self._reasoning.become(reasoning)
-        self._text.become(text)
-        yield self._rest()
-
     def apply(self, event: AnyEvent) -> Iterator[bytes]:
-        """What an event of this answer adds."""
+        """What the next event adds. Raises Hole, Unproven, Withdrawn."""
+        answer = self._answer
+        if answer.ended or getattr(event, "message_id", None) != answer.id:
+            return
+        touched, piece = answer.gain(event)
         if isinstance(event, Chunk):
-            self._text.put(event.offset, event.content)
+            self._text.grow(piece)
         elif isinstance(event, Reasoning):
-            self._reasoning.put(event.offset, event.content)
-        elif isinstance(event, Reset):
-            self._text.keep(event.keep)
-            self._reasoning.keep(event.keep_reasoning)
-        yield self._rest()
+            self._reasoning.grow(piece)
+        elif isinstance(event, Reset) and touched:
+            self._text.become(answer.content)
+            self._reasoning.become(answer.reasoning)
+        if answer.ended:
+            yield from self._end()
+        else:
+            yield self._rest()
 
-    def ending(self, answer: Answer) -> Iterator[bytes]:
-        """The end, from what is stored of the answer."""
-        self._reasoning.finish(answer.reasoning)
-        self._text.finish(answer.text)
+    def quiet(self) -> bytes:
+        """A sign of life."""
+        return KEEP_ALIVE
+
+    def failure(self, reason: str) -> bytes:
+        """The stream ends here."""
+        return _data(objects.error_body(reason, why(reason)))
+
+    def _end(self) -> Iterator[bytes]:
+        answer = self._answer
+        self._reasoning.finish()
+        self._text.finish()
         yield self._rest()
         if answer.status != "complete":
-            yield self.failure(*objects.failure(answer))
+            yield _data(objects.error_body(*objects.failure(answer)))
             return
-        if answer.tool_calls:
-            calls = [
-                {"index": index, **call} for index, call in enumerate(objects.chat_calls(answer))
-            ]
-            yield self._chunk({"tool_calls": calls})
+        if calls := objects.chat_calls(answer):
+            yield self._chunk(
+                {"tool_calls": [{"index": index, **call} for index, call in enumerate(calls)]}
+            )
+        if cited := objects.chat_annotations(answer):
+            yield self._chunk({"annotations": cited})
         yield self._chunk({}, objects.chat_reason(answer))
         if self._include_usage:
-            yield _data(
-                objects.completion_chunk(answer, []) | {"usage": objects.chat_usage(answer.usage)}
-            )
+            usage = objects.chat_usage(answer.usage)
+            yield _data(objects.completion_chunk(self.head, []) | {"usage": usage})
         yield b"data: [DONE]\n\n"
-
-    def failure(self, code: str, message: str) -> bytes:
-        """The stream ends here."""
-        return _data(objects.error_body(code, message))
 
     def _rest(self) -> bytes:
         reasoning, text = self._reasoning.take_rest(), self._text.take_rest()
@@ -354,10 +400,8 @@ class ChatEncoder:
 
     def _chunk(self, delta: Mapping[str, Any], reason: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
-        return _data(
-            objects.completion_chunk(self._answer, [choice])
-            | ({"usage": None} if self._include_usage else {})
-        )
+        usage = {"usage": None} if self._include_usage else {}
+        return _data(objects.completion_chunk(self.head, [choice]) | usage)
 
 
 def _data(body: Mapping[str, Any]) -> bytes:

@@ -20,10 +20,10 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from tokenwire.models import errors
+from tokenwire.protocol.fold import Answer
 from tokenwire.streams.log import ports
 from tokenwire.web.http.streaming import EventStream
 from tokenwire.web.openai import objects
-from tokenwire.web.openai.objects import Answer
 from tokenwire.web.problems import DAMAGED, RETRY_AFTER_SECONDS, ApiProblem, quota_problem
 from tokenwire.web.services import JsonRoute
 

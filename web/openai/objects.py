@@ -1,15 +1,17 @@
 """Pure: an answer as the objects of OpenAI's API: a Response (POST /v1/responses) and a ChatCompletion (POST /v1/chat/completions).
 
 Shapes are those that the `openai` packages of autumn 2026 read (PyPI 3.51, npm 7.55). The id of a response is `resp_` and the id of the
-assistant message; items are named after the same id. How an answer becomes a stream of events is `openai_events`' business.
+assistant message; items are named after the same id. `encoder` makes a stream of events of it.
 """
 
-import json
+import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tokenwire.protocol.states import ENDED
+from tokenwire.protocol.events import Usage
+from tokenwire.protocol.fold import Answer, Part
 
 RESPONSE_PREFIX = "resp_"
 CHAT_PREFIX = "chatcmpl-"
@@ -51,32 +53,31 @@ _UNUSED = {
 """Members of a Response that nothing here sets: as they are where nobody asks for anything."""
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
+ItemKind = Literal["reasoning", "message", "function_call", "image_generation_call"]
+_KINDS: Mapping[str, ItemKind] = {
+    "reasoning": "reasoning",
+    "text": "message",
+    "tool_call": "function_call",
+}
+_STEMS: Mapping[str, str] = {
+    "reasoning": "rs_",
+    "message": MESSAGE_PREFIX,
+    "image_generation_call": "ig_",
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """An assistant message, as plain data. `status`, `error`, `usage`, `tool_calls` are those of the row.
+class Head:
+    """What a Response repeats of the row and of the request; the rest is the answer's.
 
-    `created_at`, `completed_at`: Unix seconds. `asked`: what the request said that a Response repeats (`background`, `metadata`, ...).
+    `created_at`, `completed_at`: Unix seconds. `asked`: `background`, `metadata`, ... as asked for.
     """
 
     id: str
     model: str
     created_at: int
-    status: str
-    text: str = ""
-    reasoning: str = ""
-    tool_calls: Sequence[Mapping[str, Any]] = ()
-    finish_reason: str | None = None
-    error: Mapping[str, Any] | None = None
-    usage: Mapping[str, Any] | None = None
     asked: Mapping[str, Any] = field(default_factory=dict)
     completed_at: int | None = None
-
-    @property
-    def ended(self) -> bool:
-        """Nothing of it changes any more."""
-        return self.status in ENDED
 
     @property
     def background(self) -> bool:
@@ -117,35 +118,35 @@ def failure(answer: Answer) -> tuple[str, str]:
 # --- Responses --------------------------------------------------------------------------------------------------------
 
 
-def response_status(answer: Answer) -> str:
+def response_status(head: Head, answer: Answer) -> str:
     """`queued`, `in_progress`, `completed`, `incomplete`, `failed` or `cancelled`."""
     if answer.status == "complete":
         return "incomplete" if answer.finish_reason in _INCOMPLETE else "completed"
     if answer.status == "queued":
-        return "queued" if answer.background else "in_progress"
+        return "queued" if head.background else "in_progress"
     return {"error": "failed", "cancelled": "cancelled"}.get(answer.status, "in_progress")
 
 
-def response(answer: Answer, output: Sequence[Mapping[str, Any]] | None = None) -> dict[str, Any]:
+def response(
+    head: Head, answer: Answer, output: Sequence[Mapping[str, Any]] | None = None
+) -> dict[str, Any]:
     """The Response; `output` in place of the items that the answer as such has."""
-    asked, incomplete = (
-        answer.asked,
-        _INCOMPLETE.get(answer.finish_reason or "") if answer.status == "complete" else None,
-    )
+    asked, done = head.asked, answer.status == "complete"
+    incomplete = _INCOMPLETE.get(answer.finish_reason or "") if done else None
     return {
-        "id": RESPONSE_PREFIX + answer.id,
+        "id": RESPONSE_PREFIX + head.id,
         "object": "response",
-        "created_at": answer.created_at,
-        "completed_at": answer.completed_at if answer.status == "complete" else None,
-        "status": response_status(answer),
-        "background": answer.background,
+        "created_at": head.created_at,
+        "completed_at": head.completed_at if done else None,
+        "status": response_status(head, answer),
+        "background": head.background,
         "error": response_error(answer.error) if answer.status == "error" else None,
         "incomplete_details": {"reason": incomplete} if incomplete else None,
         "instructions": asked.get("instructions"),
         "max_output_tokens": asked.get("max_output_tokens"),
         "max_tool_calls": None,
         "metadata": asked.get("metadata") or {},
-        "model": answer.model,
+        "model": head.model,
         "output": output_items(answer) if output is None else list(output),
         "parallel_tool_calls": True,
         "previous_response_id": asked.get("previous_response_id"),
@@ -170,22 +171,73 @@ def response_error(error: Mapping[str, Any] | None) -> dict[str, Any]:
     }
 
 
+# --- items of a Response: in the order of the parts ---
+
+
+def item_kind(part: Part) -> ItemKind | None:
+    """The type of a part's item; None: the dialect has none for it."""
+    if part.type == "file":
+        return "image_generation_call" if _image(part) else None
+    return _KINDS.get(part.type)
+
+
+def item_id(answer_id: str, kind: ItemKind, count: int) -> str:
+    """The id of the item of this kind before which there are `count` others."""
+    if kind == "function_call":
+        return f"fc_{answer_id}_{count}"
+    stem = _STEMS[kind] + answer_id
+    return stem if count == 0 else f"{stem}_{count + 1}"
+
+
 def output_items(answer: Answer) -> list[dict[str, Any]]:
-    """Reasoning, message, calls: those of them that there are."""
-    status = item_status(answer)
-    items = (
-        [reasoning_item(f"rs_{answer.id}", answer.reasoning, status)] if answer.reasoning else []
-    )
-    if answer.text:
-        items.append(message_item(MESSAGE_PREFIX + answer.id, answer.text, status))
-    return items + call_items(answer, status)
+    """The items of all parts that have one and are not empty."""
+    counts: Counter[str] = Counter()
+    items = []
+    for number, part in enumerate(answer.parts):
+        kind = item_kind(part)
+        if kind is None or (kind in ("reasoning", "message") and not part.units):
+            continue
+        name = item_id(answer.id, kind, counts[kind])
+        counts[kind] += 1
+        cited = annotations(answer, number) if kind == "message" else ()
+        status = item_status(answer, number)
+        items.append(item_of(kind, name, part, status, part.text, cited))
+    return items
 
 
-def item_status(answer: Answer) -> ItemStatus:
-    """The status of the last items of an answer."""
+def item_status(answer: Answer, number: int) -> ItemStatus:
+    """The status of a part's item."""
+    part = answer.parts[number]
+    state = part.fields.get("state")
+    if state == "invalid":
+        return "incomplete"
+    growing = number in (answer.open_text, answer.open_reasoning) or state == "streaming"
+    if not growing:
+        return "completed"
     if not answer.ended:
         return "in_progress"
-    return "completed" if response_status(answer) == "completed" else "incomplete"
+    whole = answer.status == "complete" and answer.finish_reason not in _INCOMPLETE
+    return "completed" if whole and state is None else "incomplete"
+
+
+def item_of(
+    kind: ItemKind,
+    name: str,
+    part: Part,
+    status: ItemStatus,
+    text: str | None,
+    cited: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """The item of a part with this text; None: an item that has just begun."""
+    match kind:
+        case "reasoning":
+            return reasoning_item(name, text, status)
+        case "message":
+            return message_item(name, text, status, cited)
+        case "function_call":
+            return call_item(name, part, text or "", status)
+        case "image_generation_call":
+            return image_item(name, part, status)
 
 
 def reasoning_item(item_id: str, text: str | None, status: ItemStatus) -> dict[str, Any]:
@@ -204,9 +256,11 @@ def reasoning_part(text: str) -> dict[str, Any]:
     return {"type": "reasoning_text", "text": text}
 
 
-def message_item(item_id: str, text: str | None, status: ItemStatus) -> dict[str, Any]:
-    """The answer's text; None: an item that has just begun."""
-    content = [] if text is None else [text_part(text)]
+def message_item(
+    item_id: str, text: str | None, status: ItemStatus, cited: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    """A text of the answer; None: an item that has just begun."""
+    content = [] if text is None else [text_part(text, cited)]
     return {
         "id": item_id,
         "type": "message",
@@ -216,47 +270,85 @@ def message_item(item_id: str, text: str | None, status: ItemStatus) -> dict[str
     }
 
 
-def text_part(text: str) -> dict[str, Any]:
+def text_part(text: str, cited: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
     """The one part of a message item."""
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+    return {"type": "output_text", "text": text, "annotations": list(cited), "logprobs": []}
 
 
-def call_items(answer: Answer, status: ItemStatus) -> list[dict[str, Any]]:
+def call_item(item_id: str, part: Part, arguments: str, status: ItemStatus) -> dict[str, Any]:
     """What the model wants called."""
-    return [
-        _call_item(f"fc_{answer.id}_{number}", call, status)
-        for number, call in enumerate(answer.tool_calls)
-    ]
-
-
-def _call_item(item_id: str, call: Mapping[str, Any], status: ItemStatus) -> dict[str, Any]:
     return {
         "id": item_id,
         "type": "function_call",
-        "call_id": call["id"],
-        "name": call["name"],
-        "arguments": _text(call),
+        "call_id": str(part.fields.get("id") or ""),
+        "name": str(part.fields.get("name") or ""),
+        "arguments": arguments,
         "status": status,
     }
 
 
-def _text(call: Mapping[str, Any]) -> str:
-    return json.dumps(call["arguments"], ensure_ascii=False, separators=(",", ":"))
+def image_item(item_id: str, part: Part, status: ItemStatus) -> dict[str, Any]:
+    """An image that the model made."""
+    result = _image(part) if status == "completed" else None
+    return {"id": item_id, "type": "image_generation_call", "status": status, "result": result}
 
 
-def response_usage(usage: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def annotations(answer: Answer, number: int) -> list[dict[str, Any]]:
+    """The sources of a text: those inside it, and before them those that no text before it has."""
+    parts, before = answer.parts, list[Part]()
+    for part in reversed(parts[:number]):
+        if part.type == "text":
+            break
+        if part.type == "source" and "at" not in part.fields:
+            before.insert(0, part)
+    inside = itertools.takewhile(lambda part: "at" in part.fields, parts[number + 1 :])
+    text = parts[number]
+    sources = [*before, *(part for part in inside if part.type == "source")]
+    return [found for source in sources if (found := _annotation(source.fields, text))]
+
+
+def _annotation(fields: Mapping[str, Any], text: Part) -> dict[str, Any] | None:
+    """Indexes are UTF-16 units of the item's text; without a range an empty one is where it stood."""
+    at = fields.get("at", text.start)
+    cites = fields.get("cites")
+    if not (isinstance(cites, list) and len(cites) == 2):
+        cites = [at, at]
+    first, last = (_within(place, text) for place in cites)
+    title = fields.get("title")
+    match fields:
+        case {"url": str(url)}:
+            known = {"title": title if isinstance(title, str) and title else url, "url": url}
+            return {"type": "url_citation", **known, "start_index": first, "end_index": last}
+        case {"file_id": str(name)}:
+            shown = title if isinstance(title, str) and title else name
+            return {"type": "file_citation", "file_id": name, "filename": shown, "index": first}
+    return None
+
+
+def _within(place: Any, text: Part) -> int:
+    return min(max(place - text.start, 0), text.units) if isinstance(place, int) else 0
+
+
+def _image(part: Part) -> str | None:
+    """The base64 of an image whose address holds its bytes."""
+    url = part.fields.get("url")
+    head, separator, data = url.partition(";base64,") if isinstance(url, str) else ("", "", "")
+    return data if separator and head.startswith("data:image/") else None
+
+
+def response_usage(usage: Usage | None) -> dict[str, Any] | None:
     """Tokens as Responses count them."""
     if usage is None:
         return None
-    taken, given = usage["input_tokens"], usage["output_tokens"]
+    taken, given = usage.input_tokens, usage.output_tokens
     return {
         "input_tokens": taken,
         "input_tokens_details": {
-            "cached_tokens": usage.get("cached_tokens") or 0,
+            "cached_tokens": usage.cached_tokens or 0,
             "cache_write_tokens": 0,
         },
         "output_tokens": given,
-        "output_tokens_details": {"reasoning_tokens": usage.get("reasoning_tokens") or 0},
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens or 0},
         "total_tokens": taken + given,
     }
 
@@ -264,41 +356,41 @@ def response_usage(usage: Mapping[str, Any] | None) -> dict[str, Any] | None:
 # --- chat completions -------------------------------------------------------------------------------------------------
 
 
-def completion(answer: Answer) -> dict[str, Any]:
+def completion(head: Head, answer: Answer) -> dict[str, Any]:
     """The ChatCompletion of an answer that is complete."""
     message: dict[str, Any] = {
         "role": "assistant",
-        "content": answer.text or None,
+        "content": answer.content or None,
         "refusal": None,
-        "annotations": [],
+        "annotations": chat_annotations(answer),
     }
     if answer.reasoning:
         message["reasoning_content"] = answer.reasoning
-    if answer.tool_calls:
-        message["tool_calls"] = chat_calls(answer)
+    if calls := chat_calls(answer):
+        message["tool_calls"] = calls
     choice = {
         "index": 0,
         "message": message,
         "logprobs": None,
         "finish_reason": chat_reason(answer),
     }
-    return _chat_head(answer, "chat.completion") | {
+    return _chat_head(head, "chat.completion") | {
         "choices": [choice],
         "usage": chat_usage(answer.usage),
     }
 
 
-def completion_chunk(answer: Answer, choices: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def completion_chunk(head: Head, choices: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One ChatCompletionChunk."""
-    return _chat_head(answer, "chat.completion.chunk") | {"choices": list(choices)}
+    return _chat_head(head, "chat.completion.chunk") | {"choices": list(choices)}
 
 
-def _chat_head(answer: Answer, kind: str) -> dict[str, Any]:
+def _chat_head(head: Head, kind: str) -> dict[str, Any]:
     return {
-        "id": CHAT_PREFIX + answer.id,
+        "id": CHAT_PREFIX + head.id,
         "object": kind,
-        "created": answer.created_at,
-        "model": answer.model,
+        "created": head.created_at,
+        "model": head.model,
     }
 
 
@@ -306,12 +398,26 @@ def chat_calls(answer: Answer) -> list[dict[str, Any]]:
     """What the model wants called, as a chat completion says it."""
     return [
         {
-            "id": call["id"],
+            "id": str(part.fields.get("id") or ""),
             "type": "function",
-            "function": {"name": call["name"], "arguments": _text(call)},
+            "function": {"name": str(part.fields.get("name") or ""), "arguments": part.text},
         }
-        for call in answer.tool_calls
+        for part in answer.parts
+        if part.type == "tool_call"
     ]
+
+
+def chat_annotations(answer: Answer) -> list[dict[str, Any]]:
+    """The addresses that the texts cite; indexes are UTF-16 units of the whole content."""
+    found = []
+    for number, part in enumerate(answer.parts):
+        for cited in annotations(answer, number) if part.type == "text" else ():
+            kind = cited.pop("type")
+            if kind == "url_citation":
+                cited["start_index"] += part.start
+                cited["end_index"] += part.start
+                found.append({"type": kind, kind: cited})
+    return found
 
 
 def chat_reason(answer: Answer) -> str:
@@ -319,15 +425,15 @@ def chat_reason(answer: Answer) -> str:
     return _CHAT_REASONS.get(answer.finish_reason or "", "stop")
 
 
-def chat_usage(usage: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def chat_usage(usage: Usage | None) -> dict[str, Any] | None:
     """Tokens as chat completions count them."""
     if usage is None:
         return None
-    taken, given = usage["input_tokens"], usage["output_tokens"]
+    taken, given = usage.input_tokens, usage.output_tokens
     return {
         "prompt_tokens": taken,
         "completion_tokens": given,
         "total_tokens": taken + given,
-        "prompt_tokens_details": {"cached_tokens": usage.get("cached_tokens") or 0},
-        "completion_tokens_details": {"reasoning_tokens": usage.get("reasoning_tokens") or 0},
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens or 0},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens or 0},
     }

@@ -8,7 +8,7 @@ answer; `openai_requests` understands bodies, `answers` watches, `web.openai.enc
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import Annotated, Any, Protocol, TypeVar
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -20,10 +20,9 @@ from tokenwire.models.quotas import ROW_BYTES
 from tokenwire.models.responses import Question
 from tokenwire.models.rows import unfinished
 from tokenwire.models.tables import Message
-from tokenwire.protocol.events import AnyEvent
-from tokenwire.protocol.growing import Hole, Withdrawn
+from tokenwire.protocol.events import AnyEvent, is_terminal
+from tokenwire.protocol.sent import Withdrawn
 from tokenwire.web import delivery, problems
-from tokenwire.web.answers import Final, Heard, Held, Over, Quiet, Step, watch
 from tokenwire.web.contents import require_question_fits
 from tokenwire.web.http.aside import aside
 from tokenwire.web.http.departure import ClientGone, until_gone
@@ -40,7 +39,7 @@ from tokenwire.web.openai.errors import (
     documented,
     failed,
 )
-from tokenwire.web.openai.objects import Answer
+from tokenwire.web.openai.objects import Head
 from tokenwire.web.openai.requests import AskBody, CompletionsBody, ResponseBody, Wanted, understood
 from tokenwire.web.readers import PART_BYTES, Permission, still_allowed
 from tokenwire.web.services import (
@@ -53,6 +52,7 @@ from tokenwire.web.services import (
     json_body,
     read_body,
 )
+from tokenwire.web.watching import Left, News, Quiet, Steps, answer_in, watch
 from tokenwire.worker import closing
 
 router = APIRouter(
@@ -67,11 +67,6 @@ T = TypeVar("T")
 CANCEL_SECONDS = 5.0
 """How long a cancel waits for the answer to have ended before it tells how far it is."""
 PAGE = 100
-_GONE = {
-    "deleted": "The response was deleted.",
-    "expired": "The login has expired.",
-    "removed": "You take no part in this conversation any more.",
-}
 
 OnDisconnect = Annotated[
     str | None, Header(alias="X-Tokenwire-On-Disconnect", pattern="^(cancel|continue)$")
@@ -80,13 +75,14 @@ OnDisconnect = Annotated[
 
 
 class Encoder(Protocol):
-    """A dialect (`web.openai.encoder`)."""
+    """A dialect (`web.openai.encoder`). `head` may be replaced before the terminal event."""
+
+    head: Head
 
     def opening(self) -> bytes: ...
-    def hold(self, reasoning: str, text: str) -> Iterator[bytes]: ...
     def apply(self, event: AnyEvent) -> Iterator[bytes]: ...
-    def ending(self, answer: Answer) -> Iterator[bytes]: ...
-    def failure(self, code: str, message: str) -> bytes: ...
+    def quiet(self) -> bytes: ...
+    def failure(self, reason: str) -> bytes: ...
 
 
 # --- responses --------------------------------------------------------------------------------------------------------
@@ -109,13 +105,14 @@ async def create_response(
     row, wanted = await _ask(request, services, user, ResponseBody, idempotency_key)
     asking = _Asking(request, services, user, row, cancels=on_disconnect == "cancel")
     if wanted.stream:
-        return asking.stream(lambda: encoding.ResponseEncoder(answer_of(row)))
+        return asking.stream(lambda: encoding.ResponseEncoder(head_of(row)))
     if wanted.background:
-        return JSONResponse(objects.response(answer_of(row)))
-    ended = answer_of(await asking.wait())
+        return JSONResponse(objects.response(head_of(row), answer_in(row)))
+    last = await asking.wait()
+    ended = answer_in(last)
     if ended.status == "error":
         raise failed(ended)
-    return JSONResponse(objects.response(ended))
+    return JSONResponse(objects.response(head_of(last), ended))
 
 
 @router.get(
@@ -133,10 +130,10 @@ async def get_response(
     row = await _readable(services, user, response_id)
     if stream:
         return _Asking(request, services, user, row).stream(
-            lambda: encoding.ResponseEncoder(answer_of(row), starting_after)
+            lambda: encoding.ResponseEncoder(head_of(row), starting_after)
         )
     await delivery.want(services, [row])
-    return JSONResponse(objects.response(answer_of(row)))
+    return JSONResponse(objects.response(head_of(row), answer_in(row)))
 
 
 @router.get(
@@ -182,7 +179,7 @@ async def cancel_response(services: With, user: Caller, response_id: str) -> Res
             async with asyncio.timeout(CANCEL_SECONDS):
                 await _last(services, row, Permission())
         row = await services.store.visible_message(row.id, user)
-    return JSONResponse(objects.response(answer_of(row)))
+    return JSONResponse(objects.response(head_of(row), answer_in(row)))
 
 
 @router.delete(
@@ -223,12 +220,13 @@ async def create_completion(
     asking = _Asking(request, services, user, row, cancels=on_disconnect == "cancel")
     if wanted.stream:
         return asking.stream(
-            lambda: encoding.ChatEncoder(answer_of(row), include_usage=wanted.include_usage)
+            lambda: encoding.ChatEncoder(head_of(row), include_usage=wanted.include_usage)
         )
-    ended = answer_of(await asking.wait())
+    last = await asking.wait()
+    ended = answer_in(last)
     if ended.status != "complete":
         raise failed(ended)
-    return JSONResponse(objects.completion(ended))
+    return JSONResponse(objects.completion(head_of(last), ended))
 
 
 # --- models -----------------------------------------------------------------------------------------------------------
@@ -273,19 +271,12 @@ def _model(name: str) -> dict[str, Any]:
 # --- asking and watching ----------------------------------------------------------------------------------------------
 
 
-def answer_of(row: Message) -> Answer:
-    """The row as the encoders know it."""
-    return Answer(
+def head_of(row: Message) -> Head:
+    """What a Response repeats of the row."""
+    return Head(
         id=row.id,
         model=row.model or "",
         created_at=row.created_at // 1000,
-        status=row.status,
-        text=row.content,
-        reasoning=row.reasoning,
-        tool_calls=row.tool_calls or (),
-        finish_reason=row.finish_reason,
-        error=row.error,
-        usage=row.usage,
         asked=row.asked or {},
         completed_at=row.updated_at // 1000,
     )
@@ -401,17 +392,17 @@ async def _forget(services: WebServices, row: Message) -> None:
 
 
 async def _last(services: WebServices, row: Message, permission: Permission) -> Message:
-    """The answer when it has ended. Raises Refusal when that will not be seen."""
+    """The answer when it has ended. Raises OpenAIProblem when that will not be seen."""
     async with contextlib.aclosing(watch(services, row.id, permission)) as steps:
         async for step in steps:
-            if isinstance(step, Final):
-                return step.row
-            if isinstance(step, Over):
-                raise _over(step)
-    raise OpenAIProblem(500, "internal", "The answer has not ended.", kind="server_error")
+            if isinstance(step, Left):
+                raise _left(step)
+    if (ended := await services.store.message(row.id)) is None:
+        raise _left(Left("deleted"))
+    return ended
 
 
-def _over(step: Over) -> OpenAIProblem:
+def _left(step: Left) -> OpenAIProblem:
     if step.reason == "stopped":
         return OpenAIProblem(
             503,
@@ -420,11 +411,8 @@ def _over(step: Over) -> OpenAIProblem:
             kind="server_error",
             headers={"x-should-retry": "false"},
         )
-    return OpenAIProblem(
-        404 if step.reason in ("deleted", "removed") else 401,
-        step.reason,
-        _GONE.get(step.reason, "The answer cannot be read any longer."),
-    )
+    status = 404 if step.reason in ("deleted", "removed") else 401
+    return OpenAIProblem(status, step.reason, encoding.why(step.reason))
 
 
 class _Asking:
@@ -452,7 +440,7 @@ class _Asking:
         @contextlib.asynccontextmanager
         async def opened() -> AsyncIterator[AsyncIterator[bytes]]:
             async with contextlib.aclosing(
-                watch(self._services, self._row.id, self._permission, from_start=True)
+                watch(self._services, self._row.id, self._permission)
             ) as steps:
                 try:
                     yield self._tell(make(), steps)
@@ -474,27 +462,34 @@ class _Asking:
             finally:
                 await self._leave()
 
-    async def _tell(self, encoder: Encoder, steps: AsyncIterator[Step]) -> AsyncIterator[bytes]:
+    async def _tell(self, encoder: Encoder, steps: Steps) -> AsyncIterator[bytes]:
         yield encoder.opening()
         async for step in steps:
-            if isinstance(step, Over):
-                if step.reason == "stopped":
-                    raise Cut  # a broken connection is resumed, an orderly end is taken for the end of the answer
-                yield encoder.failure(
-                    step.reason, _GONE.get(step.reason, "The answer cannot be read any longer.")
-                )
-                return
-            try:
-                for portion in _told(encoder, step):
-                    yield portion
-            except Hole as error:
-                raise Cut from error
-            except Withdrawn:
-                yield encoder.failure(
-                    "answer_restarted", "The answer began again: read it as a response."
-                )
-                return
-            self._ended = isinstance(step, Final)
+            match step:
+                case News(found):
+                    try:
+                        async for portion in self._portions(encoder, found):
+                            yield portion
+                    except Withdrawn:
+                        yield encoder.failure(encoding.RESTARTED)
+                        return
+                case Left("stopped"):
+                    raise Cut  # it is resumed; an orderly end is taken for the end of the answer
+                case Left(reason):
+                    yield encoder.failure(reason)
+                case Quiet():
+                    yield encoder.quiet()
+
+    async def _portions(self, encoder: Encoder, found: Sequence[AnyEvent]) -> AsyncIterator[bytes]:
+        """One write for all that came together, unless it is long."""
+        if found and is_terminal(found[-1]):
+            self._ended = True
+            row = await self._services.store.message(self._row.id)
+            encoder.head = head_of(row or self._row)  # only the row knows when it was completed
+        for portion in _joined(
+            itertools.chain.from_iterable(encoder.apply(event) for event in found)
+        ):
+            yield portion
 
     async def _leave(self) -> None:
         """The client is gone or has all."""
@@ -510,21 +505,6 @@ class _Asking:
             await self._services.store.visible_message(self._row.id, self._user)
 
         return await still_allowed(ask)
-
-
-def _told(encoder: Encoder, step: Step) -> Iterator[bytes]:
-    match step:
-        case Held(row):
-            yield from encoder.hold(row.reasoning, row.content)
-        case Heard(heard):
-            # One write for all that came together, unless it is long.
-            yield from _joined(
-                itertools.chain.from_iterable(encoder.apply(event) for event in heard)
-            )
-        case Final(row):
-            yield from encoder.ending(answer_of(row))
-        case Quiet() | Over():
-            yield encoding.KEEP_ALIVE
 
 
 def _joined(portions: Iterable[bytes]) -> Iterator[bytes]:

@@ -6,8 +6,11 @@ AREA = Area(
     "encoders",
     (
         "tests/unit/web/events/test_encoder.py",
-        "tests/unit/protocol/test_growing.py",
+        "tests/unit/protocol/test_sent.py",
+        "tests/unit/protocol/test_upgrade.py",
         "tests/unit/web/openai/test_encoder.py",
+        "tests/unit/web/openai/test_objects.py",
+        "tests/unit/web/openai/test_replay.py",
         "tests/unit/web/aisdk",
     ),
     [
@@ -68,34 +71,70 @@ AREA = Area(
             'return f": tokenwire\\n{line}\\n".encode()',
         ),
         Mutant(
-            "growing_repeats_an_overlap",
-            "protocol/growing.py",
-            "            content = content[len(cut(content, overlap)) :]\n",
-            "            pass\n",
-        ),
-        Mutant(
-            "growing_counts_code_points",
-            "protocol/growing.py",
-            "        self._parts.append(content)\n        self._units += utf16_length(content)",
-            "        self._parts.append(content)\n        self._units += len(content)",
-        ),
-        Mutant(
-            "growing_never_withdraws",
-            "protocol/growing.py",
-            "        elif not owed.startswith(text):\n            raise Withdrawn\n",
+            "sent_never_withdraws",
+            "protocol/sent.py",
+            "            if not piece.startswith(known):\n                raise Withdrawn\n",
             "",
         ),
         Mutant(
-            "growing_finishes_with_something_owed",
-            "protocol/growing.py",
-            "        self._set(text)\n        if self._owed is not None:\n            raise Withdrawn\n",
-            "        self._set(text)\n",
+            "sent_finishes_with_something_owed",
+            "protocol/sent.py",
+            "        if self.owed:\n            raise Withdrawn\n",
+            "        pass\n",
         ),
         Mutant(
-            "growing_says_what_is_out_again",
-            "protocol/growing.py",
-            'self._unsent = text[self.sent :] if self._owed is None else ""',
-            'self._unsent = text if self._owed is None else ""',
+            "sent_gives_what_is_out_again",
+            "protocol/sent.py",
+            "            piece = piece[len(known) :]\n",
+            "",
+        ),
+        Mutant(
+            "sent_compares_from_the_beginning_only",
+            "protocol/sent.py",
+            "            self._again += len(known)\n",
+            "",
+        ),
+        Mutant(
+            "upgrade_opens_a_part_for_each_piece",
+            "protocol/upgrade.py",
+            "len(answer.parts) if open_part is None else open_part",
+            "len(answer.parts)",
+        ),
+        Mutant(
+            "upgrade_repeats_sources",
+            "protocol/upgrade.py",
+            '    if any(part.type == kind and part.fields.get("url") == event.url for part in answer.parts):\n        return\n',
+            "",
+        ),
+        Mutant(
+            "upgrade_a_source_ends_its_text",
+            "protocol/upgrade.py",
+            '        value["at"] = text.start + text.units\n',
+            "        pass\n",
+        ),
+        Mutant(
+            "upgrade_keeps_withdrawn_calls",
+            "protocol/upgrade.py",
+            '        if part.type == "tool_call" and "result" not in part.fields:\n            break\n',
+            "",
+        ),
+        Mutant(
+            "upgrade_forgets_the_order_of_the_log",
+            "protocol/upgrade.py",
+            "    return _along(have, answer) or answer\n",
+            "    return answer\n",
+        ),
+        Mutant(
+            "upgrade_a_row_that_lags_counts",
+            "protocol/upgrade.py",
+            "    if behind and not want.ended and calls.keys() <= held:\n        return have.copy()\n",
+            "",
+        ),
+        Mutant(
+            "upgrade_no_object_is_proposed",
+            "protocol/upgrade.py",
+            '    if isinstance(arguments, str):\n        return "invalid"\n',
+            "",
         ),
         Mutant(
             "openai_numbers_depend_on_the_reader",
@@ -118,38 +157,110 @@ AREA = Area(
         Mutant(
             "openai_cuts_by_the_log",
             "web/openai/encoder.py",
-            "        while self._text.waiting(PIECE_CHARS):\n",
-            "        if rest := self._text.take_rest():\n            self._delta(rest)\n        while self._text.waiting(PIECE_CHARS):\n",
+            "            for piece in item.sent.take(PIECE_CHARS, PORTION_PIECES):\n",
+            "            for piece in item.sent.take(1, PORTION_PIECES):\n",
         ),
         Mutant(
-            "openai_reasoning_after_the_text",
+            "openai_items_interleave",
             "web/openai/encoder.py",
-            "elif isinstance(event, Reasoning) and not self._text_begun:",
-            "elif isinstance(event, Reasoning):",
+            "                if self._grows(number):\n                    return\n",
+            "",
         ),
         Mutant(
-            "openai_withdrawn_text_stays_in_its_item",
+            "openai_a_call_that_streams_is_ended",
             "web/openai/encoder.py",
-            '            self.close("incomplete")\n            self._text = Growing',
-            "            self._text = Growing",
+            '        if part.type == "tool_call":\n            return part.fields.get("state") == "streaming"\n',
+            "",
+        ),
+        Mutant(
+            "openai_withdrawn_items_stay_open",
+            "web/openai/encoder.py",
+            '            if item.is_open:\n                self._close(item, "incomplete", ())\n',
+            "            pass\n",
+        ),
+        Mutant(
+            "openai_what_has_ended_goes_on",
+            "web/openai/encoder.py",
+            "        if item.sent.waiting and not item.is_open:\n            raise Withdrawn",
+            "        if False:\n            raise Withdrawn",
+        ),
+        Mutant(
+            "openai_shorter_text_is_not_noticed",
+            "web/openai/encoder.py",
+            "        item.sent.finish()\n        if not item.is_open:\n",
+            "        if not item.is_open:\n",
+        ),
+        Mutant(
+            "openai_restated_parts_are_appended",
+            "web/openai/encoder.py",
+            "        if item.stale or item.units + utf16_length(piece) != part.units:\n",
+            "        if item.units + utf16_length(piece) != part.units:\n",
+        ),
+        Mutant(
+            "openai_another_call_is_the_same_item",
+            "web/openai/encoder.py",
+            "        if item is not None and not item.is_of(part):\n            raise Withdrawn\n",
+            "",
+        ),
+        Mutant(
+            "openai_leftovers_are_in_the_end",
+            "web/openai/encoder.py",
+            "        self._drop(len(self._answer.parts))\n",
+            "",
         ),
         Mutant(
             "openai_the_rest_is_dropped",
             "web/openai/encoder.py",
-            "        if rest := self._text.take_rest():\n            self._delta(rest)\n        text, place",
-            "        text, place",
+            "        if rest := item.sent.take_rest():\n            self._delta(item, rest)\n        cited",
+            "        cited",
         ),
         Mutant(
-            "openai_the_message_shares_the_index_of_the_reasoning",
+            "openai_ids_are_given_twice",
             "web/openai/encoder.py",
-            "            self._message.index = self._reasoning.index\n",
-            "            pass\n",
+            "        self._counts[kind] += 1\n",
+            "",
         ),
         Mutant(
-            "openai_calls_share_the_index_of_the_message",
+            "openai_annotations_are_not_told",
             "web/openai/encoder.py",
-            "for index, call in enumerate(calls, self._message.index):",
-            "for index, call in enumerate(calls):",
+            "        for index, found in enumerate(cited):\n",
+            "        for index, found in enumerate(()):\n",
+        ),
+        Mutant(
+            "openai_empty_texts_are_items",
+            "web/openai/encoder.py",
+            'kind is None or (kind in ("reasoning", "message") and not part.units)',
+            "kind is None",
+        ),
+        Mutant(
+            "openai_a_citation_is_where_the_answer_begins",
+            "web/openai/objects.py",
+            "min(max(place - text.start, 0), text.units)",
+            "max(place, 0)",
+        ),
+        Mutant(
+            "openai_a_citation_without_title",
+            "web/openai/objects.py",
+            '"title": title if isinstance(title, str) and title else url',
+            '"title": title',
+        ),
+        Mutant(
+            "openai_a_source_belongs_to_every_text",
+            "web/openai/objects.py",
+            '        if part.type == "text":\n            break\n',
+            "",
+        ),
+        Mutant(
+            "openai_an_invalid_call_is_completed",
+            "web/openai/objects.py",
+            '    if state == "invalid":\n        return "incomplete"\n',
+            "",
+        ),
+        Mutant(
+            "openai_whole_items_of_a_cut_answer_are_incomplete",
+            "web/openai/objects.py",
+            '    if not growing:\n        return "completed"\n',
+            "",
         ),
         Mutant(
             "openai_who_claims_too_much_gets_no_end",
@@ -160,30 +271,26 @@ AREA = Area(
         Mutant(
             "openai_a_failure_takes_a_number",
             "web/openai/encoder.py",
-            """                "sequence_number": self.last,
-""",
-            """                "sequence_number": self.last + 1,
-""",
+            '"sequence_number": self.last}',
+            '"sequence_number": self.last + 1}',
         ),
         Mutant(
             "openai_a_cancelled_answer_is_complete",
             "web/openai/encoder.py",
-            """        objects.response_status(answer), "response.incomplete"
-""",
-            """        objects.response_status(answer), "response.completed"
-""",
+            'known.get(status, "response.incomplete")',
+            'known.get(status, "response.completed")',
         ),
         Mutant(
             "chat_a_failed_answer_is_done",
             "web/openai/encoder.py",
-            "            yield self.failure(*objects.failure(answer))\n            return\n",
+            "            yield _data(objects.error_body(*objects.failure(answer)))\n            return\n",
             "            pass\n",
         ),
         Mutant(
             "chat_usage_is_not_given",
             "web/openai/encoder.py",
-            "        if self._include_usage:\n            yield",
-            "        if False:\n            yield",
+            "        if self._include_usage:\n",
+            "        if False:\n",
         ),
         Mutant(
             "chat_has_no_done", "web/openai/encoder.py", '        yield b"data: [DONE]\\n\\n"\n', ""
@@ -191,8 +298,8 @@ AREA = Area(
         Mutant(
             "chat_forgets_tool_calls",
             "web/openai/encoder.py",
-            "answer.tool_calls",
-            "False",
+            "if calls := objects.chat_calls(answer):",
+            "if calls := []:",
         ),
         Mutant(
             "aisdk_open_parts_are_left_at_the_end_of_a_step",
@@ -225,69 +332,82 @@ AREA = Area(
             "reason=reason",
         ),
         Mutant(
-            "aisdk_what_the_row_holds_is_said_again",
-            "web/aisdk/encoder.py",
-            """(
-            self.ended
-            or seq <= self._seq
-            or event is None
-            or getattr(event, "message_id", None) != self._row["id"]
-        )""",
-            'self.ended or event is None or getattr(event, "message_id", None) != self._row["id"]',
-        ),
-        Mutant(
             "aisdk_other_messages_are_shown",
             "web/aisdk/encoder.py",
-            """(
-            self.ended
-            or seq <= self._seq
-            or event is None
-            or getattr(event, "message_id", None) != self._row["id"]
-        )""",
-            "self.ended or seq <= self._seq or event is None",
+            'self.ended or getattr(event, "message_id", None) != self._row["id"]',
+            "self.ended",
         ),
         Mutant(
-            "aisdk_a_hole_is_shown_over",
+            "aisdk_events_after_the_end",
             "web/aisdk/encoder.py",
-            "        if offset > self.end:\n",
-            "        if False:\n",
+            'self.ended or getattr(event, "message_id", None) != self._row["id"]',
+            'getattr(event, "message_id", None) != self._row["id"]',
         ),
         Mutant(
-            "aisdk_an_overlap_is_repeated",
+            "aisdk_what_cannot_grow_stays_open",
             "web/aisdk/encoder.py",
-            "new = content if offset == self.end else _beyond(content, self.end - offset)",
-            "new = content",
+            "        for number in [number for number in self._open if number not in growing]:\n",
+            "        for number in []:\n",
         ),
         Mutant(
-            "aisdk_the_checksum_is_not_looked_at",
+            "aisdk_reasoning_closes_the_text_it_stands_in",
             "web/aisdk/encoder.py",
-            """(self._text.end, checksum(self._text.whole)) != (
-            event.length,
-            event.crc32,
-        )""",
-            "self._text.end != event.length",
+            "growing = (self._answer.open_text, self._answer.open_reasoning)",
+            "growing = (len(self._answer.parts) - 1,)",
         ),
         Mutant(
             "aisdk_withdrawn_calls_stay_open",
             "web/aisdk/encoder.py",
-            '                chunks += self._write.tool_output_error(call_id, "The call was withdrawn.")\n',
+            "                chunks += self._write.tool_output_error(call.id, WITHDRAWN)\n",
             "                pass\n",
         ),
         Mutant(
             "aisdk_what_is_kept_is_not_written_again",
             "web/aisdk/encoder.py",
-            """(
-            chunks
-            + self._write.reasoning(self._reasoning.whole)
-            + self._write.text(self._text.whole)
-        )""",
-            "chunks",
+            "        for number in range(first, len(self._answer.parts)):\n",
+            "        for number in ():\n",
         ),
         Mutant(
-            "aisdk_a_result_is_told_twice",
+            "aisdk_a_reset_takes_back_other_steps",
             "web/aisdk/encoder.py",
-            '        if "result" in shown and event.tool_call_id not in self._unsure:\n            return []\n',
-            "",
+            'if self._write.profile == "v7" and keep >= self._step:',
+            'if self._write.profile == "v7":',
+        ),
+        Mutant(
+            "aisdk_a_marked_reset_stays_in_its_step",
+            "web/aisdk/encoder.py",
+            '        return chunks + (self._write.start_step() if self._write.profile == "v7" else [])\n',
+            "        return chunks\n",
+        ),
+        Mutant(
+            "aisdk_an_outcome_is_told_twice",
+            "web/aisdk/encoder.py",
+            "state == call.state or call.over",
+            "False",
+        ),
+        Mutant(
+            "aisdk_an_input_that_is_no_object_is_executed",
+            "web/aisdk/encoder.py",
+            '        if state == "invalid" or value is None:\n',
+            "        if value is None:\n",
+        ),
+        Mutant(
+            "aisdk_an_outcome_without_its_input",
+            "web/aisdk/encoder.py",
+            '        if call.state == "streaming":\n',
+            "        if False:\n",
+        ),
+        Mutant(
+            "aisdk_a_changed_part_is_shown_again",
+            "web/aisdk/encoder.py",
+            "self._whole(number) if is_new or part.type in _CHANGED else []",
+            "self._whole(number)",
+        ),
+        Mutant(
+            "aisdk_changed_data_is_not_shown",
+            "web/aisdk/encoder.py",
+            '_CHANGED = ("tool_call", "data")',
+            '_CHANGED = ("tool_call",)',
         ),
         Mutant(
             "aisdk_usage_is_not_told",
@@ -296,9 +416,21 @@ AREA = Area(
             "        if False:\n",
         ),
         Mutant(
-            "aisdk_a_row_that_is_behind_withdraws",
-            "web/aisdk/encoder.py",
-            '            self._seq = row["seq"]\n            return []\n',
+            "aisdk_a_provider_part_reaches_v5",
+            "web/aisdk/parts.py",
+            'case "provider" if write.profile == "v7" and have',
+            'case "provider" if have',
+        ),
+        Mutant(
+            "text_of_a_withdrawn_answer_goes_on",
+            "web/aisdk/completions.py",
+            "            self._sent.become(self._answer.content)\n",
+            "            pass\n",
+        ),
+        Mutant(
+            "text_that_is_too_short_is_whole",
+            "web/aisdk/completions.py",
+            "            self._sent.finish()\n",
             "            pass\n",
         ),
         Mutant(
@@ -307,13 +439,6 @@ AREA = Area(
             "        self._sent = begins\n",
             "",
             ("tests/unit/web/events/test_encoder.py",),
-        ),
-        Mutant(
-            "openai_calls_take_the_place_of_reasoning",
-            "web/openai/encoder.py",
-            "        self._message.index = max(self._message.index, self._reasoning.index)\n",
-            "",
-            ("tests/unit/web/openai/test_encoder.py",),
         ),
     ],
 )

@@ -2,7 +2,7 @@
 
 from tests.mutants.mutant import Area, Mutant
 
-_ANSWERS = ("tests/integration/test_answers.py",)
+_WATCHING = ("tests/integration/test_watching.py",)
 
 _DEPARTURE = ("tests/unit/web/http/test_departure.py",)
 
@@ -15,32 +15,46 @@ AREA = Area(
     ),
     [
         Mutant(
-            "every_answer_is_told_from_its_start",
-            "web/answers.py",
-            "if from_start and page.oldest == 1",
-            "if page.oldest == 1",
-            _ANSWERS,
+            "a_row_that_cannot_tell_the_order_is_believed",
+            "web/watching.py",
+            "if not self.held.parts and not _knows_order(row) and exact and page.oldest == 1:",
+            "if False:",
+            _WATCHING,
         ),
         Mutant(
-            "an_answer_is_never_told_from_its_start",
-            "web/answers.py",
-            "if from_start and page.oldest == 1",
-            "if False",
-            _ANSWERS,
+            "a_tail_is_told_from_a_row_that_is_ahead",
+            "web/watching.py",
+            "from_row = 0 < row.seq <= after.seq and",
+            "from_row = 0 < row.seq and",
+            _WATCHING,
         ),
         Mutant(
-            "an_answer_is_told_again_from_its_start",
-            "web/answers.py",
-            "        from_start = False\n",
-            "        pass\n",
-            _ANSWERS,
+            "a_tail_is_told_from_the_middle_of_its_answer",
+            "web/watching.py",
+            "        begun = row is not None or page.oldest == 1\n",
+            "        begun = True\n",
+            _WATCHING,
         ),
         Mutant(
-            "a_row_of_an_earlier_epoch_holds_nothing",
-            "web/answers.py",
-            "held=reached)",
-            "held=row.seq if row.epoch == page.epoch else 0)",
-            _ANSWERS,
+            "what_the_row_holds_is_told_again",
+            "web/watching.py",
+            "            if touched or not isinstance(each, events.Chunk | events.Reasoning | events.ToolInput):\n",
+            "            if True:\n",
+            _WATCHING,
+        ),
+        Mutant(
+            "a_cursor_of_a_row_is_never_given",
+            "web/watching.py",
+            "Cursor(page.epoch, reached) if exact and reached else None",
+            "None",
+            _WATCHING,
+        ),
+        Mutant(
+            "an_end_in_the_row_alone_is_not_seen",
+            "web/watching.py",
+            "if isinstance(part, Live) or part.cursor is None:",
+            "if False:",
+            ("tests/integration/test_openai_stream.py", "tests/integration/test_watching.py"),
         ),
         Mutant(
             "a_late_wake_is_lost",
@@ -147,7 +161,7 @@ AREA = Area(
         ),
         Mutant(
             "a_database_that_is_away_ends_a_chat_stream",
-            "web/aisdk/stream.py",
+            "web/watching.py",
             "(LogUnavailable, StoreUnavailable)",
             "LogUnavailable",
             ("tests/integration/test_chat_streams.py",),
@@ -168,7 +182,7 @@ AREA = Area(
         ),
         Mutant(
             "a_chat_asks_without_end_in_an_outage",
-            "web/aisdk/stream.py",
+            "web/watching.py",
             "            await asyncio.sleep(OUTAGE_PAUSE_SECONDS)\n",
             "",
             ("tests/integration/test_chat_streams.py",),

@@ -7,29 +7,36 @@ from tokenwire.web.aisdk import Chunk
 
 
 class Client:
-    """Puts a message together. `shown`: its parts; `over`: how it ended."""
+    """Puts a message together. `parts`: what it shows; `over`: how it ended.
+
+    `steps` of each part: the types of its chunks in order, neighbours of one type once.
+    """
 
     def __init__(self) -> None:
         self.parts: list[dict[str, Any]] = []
         self.metadata: dict[str, Any] = {}
         self.over: Chunk | None = None
+        self.steps: dict[str, list[str]] = {}
         self._open: dict[tuple[str, str], dict[str, Any]] = {}
+        self._in_step = False
 
     def read(self, chunks: Iterable[Chunk]) -> "Client":
         """Take chunks in order."""
         for chunk in chunks:
             assert self.over is None, f"{chunk} after the end"
             self._take(chunk)
+            self._note(chunk)
         return self
 
     def text(self, kind: str = "text") -> str:
-        """What counts of the text or the reasoning: where a `data-reset` stands, what follows it."""
+        """What counts of the text or the reasoning."""
+        return "".join(part["text"] for part in self.counted() if part["type"] == kind)
+
+    def counted(self) -> list[dict[str, Any]]:
+        """The parts that count: where a `data-reset` stands, what follows it, and all calls."""
         resets = [index for index, part in enumerate(self.parts) if part["type"] == "data-reset"]
-        return "".join(
-            part["text"]
-            for part in self.parts[resets[-1] if resets else 0 :]
-            if part["type"] == kind
-        )
+        after = self.parts[resets[-1] + 1 if resets else 0 :]
+        return [part for part in self.parts if part["type"] == "tool" and part not in after] + after
 
     def tools(self) -> dict[str, str]:
         """State of each call."""
@@ -39,33 +46,71 @@ class Client:
         kind = chunk["type"]
         part, _, action = kind.partition("-")
         if part in ("text", "reasoning") and action == "start":
+            assert (part, chunk["id"]) not in self._open, f"{chunk} is open"
             self._open[part, chunk["id"]] = {"type": part, "text": ""}
             self.parts.append(self._open[part, chunk["id"]])
         elif part in ("text", "reasoning") and action == "delta":
+            assert chunk["delta"]
             self._open[part, chunk["id"]]["text"] += chunk["delta"]
         elif part in ("text", "reasoning") and action == "end":
             del self._open[part, chunk["id"]]
+        elif kind.startswith("tool-"):
+            self._tool(kind.removeprefix("tool-"), chunk)
+        elif kind == "start-step":
+            assert not self._in_step
+            self._in_step = True
+            self.parts.append({"type": "step-start"})
         elif kind == "finish-step":
             assert not self._open, "parts are open at the end of the step"
+            self._in_step = False
         elif kind == "reset-step":
-            self.parts.clear()
+            steps = [index for index, part in enumerate(self.parts) if part["type"] == "step-start"]
+            del self.parts[steps[-1] + 1 :]
             self._open.clear()
-        elif kind == "tool-input-available":
-            self._tool(chunk["toolCallId"], "input-available", chunk["input"])
-        elif kind.startswith("tool-output"):
-            assert chunk["toolCallId"] in self.tools()
-            self._tool(chunk["toolCallId"], kind.removeprefix("tool-"), None)
         elif kind in ("finish", "abort", "error"):
             self.over = chunk
-        elif kind not in ("start", "start-step", "message-metadata") and not chunk.get("transient"):
+        elif kind.startswith("data-"):
+            self._data(chunk)
+        elif kind not in ("start", "message-metadata"):
             self.parts.append(dict(chunk))
         self.metadata |= chunk.get("messageMetadata", {})
 
-    def _tool(self, call_id: str, state: str, value: Any) -> None:
-        found = next(
-            (part for part in self.parts if part["type"] == "tool" and part["id"] == call_id), None
-        )
+    def _data(self, chunk: Chunk) -> None:
+        if chunk.get("transient"):
+            return
+        same = [
+            part
+            for part in self.parts
+            if part["type"] == chunk["type"] and part.get("id", part) == chunk.get("id")
+        ]
+        if same:
+            same[0]["data"] = chunk["data"]
+        else:
+            self.parts.append(dict(chunk))
+
+    def _tool(self, action: str, chunk: Chunk) -> None:
+        call_id = chunk["toolCallId"]
+        found = next((p for p in self.parts if p["type"] == "tool" and p["id"] == call_id), None)
         if found is None:
-            found = {"type": "tool", "id": call_id, "input": value}
+            assert action.startswith("input-"), f"{chunk} of a call that is not known"
+            assert action != "input-delta"
+            found = {"type": "tool", "id": call_id, "text": ""}
             self.parts.append(found)
-        found["state"] = state
+        if action == "input-start":
+            found |= {"text": "", "state": "input-streaming"}
+        elif action == "input-delta":
+            assert found["state"] == "input-streaming"
+            found["text"] += chunk["inputTextDelta"]
+        elif action == "approval-request":
+            found["state"] = "approval-requested"
+        else:
+            states = {"input-error": "output-error"}
+            found["state"] = states.get(action, action)
+            found |= {name: chunk[name] for name in ("input", "output") if name in chunk}
+
+    def _note(self, chunk: Chunk) -> None:
+        kind = chunk["type"]
+        name = chunk.get("toolCallId") or chunk.get("id") or chunk.get("sourceId")
+        mine = self.steps.setdefault(str(name or kind), [])
+        if not mine or mine[-1] != kind:
+            mine.append(kind)

@@ -1,155 +1,238 @@
-"""The events of an answer as chunks: every way to join a stream shows the same message."""
+"""web/aisdk/encoder.py by example (test_replay.py: any history)."""
 
-import copy
-from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
 from typing import Any
 
 import pytest
 
+from tests.unit.protocol.histories import ID
 from tests.unit.web.aisdk.client import Client
-from tests.unit.web.aisdk.histories import ID, History, row
-from tokenwire.protocol import events
+from tests.unit.web.aisdk.test_replay import ROW
+from tokenwire.protocol.events import (
+    AnyEvent,
+    Cancelled,
+    Chunk,
+    Complete,
+    Error,
+    PartEvent,
+    Reasoning,
+    Reset,
+    Retry,
+    Start,
+    ToolInput,
+    Usage,
+)
+from tokenwire.protocol.fold import Hole, Unproven
 from tokenwire.protocol.text import checksum
-from tokenwire.web.aisdk import Chunk
-from tokenwire.web.aisdk.encoder import AISDKEncoder, Held, Hole, held_as_of
+from tokenwire.web.aisdk.encoder import AISDKEncoder
 from tokenwire.web.aisdk.values import PROFILES, Profile
 
-SEEDS = range(25)
-Events = Sequence[tuple[int, events.AnyEvent]]
+profiles = pytest.mark.parametrize("profile", PROFILES)
 
 
-def told(answer: AISDKEncoder, logged: Events) -> list[Chunk]:
-    """The chunks of events."""
-    return [chunk for seq, event in logged for chunk in answer.take(seq, event)]
+def begun(profile: Profile = "v5") -> AISDKEncoder:
+    encoder = AISDKEncoder(ROW, profile)
+    encoder.opening()
+    return encoder
 
 
-def opened_at(history: History, seq: int) -> Any:
-    held = held_as_of(ID, history.events[:seq])
-    return held.open if held else None
+def shown(profile: Profile) -> tuple[AISDKEncoder, Client]:
+    """An encoder and a client that has its opening."""
+    encoder = AISDKEncoder(ROW, profile)
+    return encoder, Client().read(encoder.opening())
 
 
-def replay(history: History, seq: int, profile: Profile) -> tuple[AISDKEncoder, list[Chunk]]:
-    """A viewer who comes when the row holds everything up to seq."""
-    answer = AISDKEncoder(history.rows[seq], profile)
-    return answer, answer.begin(opened_at(history, seq))
+def told(*logged: AnyEvent, profile: Profile = "v5") -> list[dict[str, Any]]:
+    """The chunks of the last event."""
+    encoder = begun(profile)
+    for event in logged[:-1]:
+        encoder.apply(event)
+    return encoder.apply(logged[-1])
 
 
-def going_on(history: History, stored: int, cut: int, profile: Profile) -> AISDKEncoder:
-    """For a viewer at `cut`, with a row of `stored`."""
-    held = held_as_of(ID, history.events[:cut])
-    assert held is not None
-    if stored >= cut:
-        return AISDKEncoder.after(history.rows[stored], held, profile)
-    answer, _ = replay(history, stored, profile)
-    told(answer, history.events[stored:cut])
-    return answer
+def part(number: int, kind: str, **fields: Any) -> PartEvent:
+    return PartEvent(ID, 1, number, {"type": kind, **fields})
 
 
-def assert_shows(client: Client, history: History, also: AbstractSet[str] = frozenset()) -> None:
-    final = history.rows[len(history.events)]
-    assert client.over is not None
-    assert client.over["type"] == "finish"
-    assert (client.text(), client.text("reasoning")) == (final["content"], final["reasoning"])
-    states = {
-        call["tool_call_id"]: "output-available" if "result" in call else "input-available"
-        for call in final["tool_calls"]
+def call(number: int = 0, call_id: str = "c") -> PartEvent:
+    return part(number, "tool_call", id=call_id, name="n", state="streaming")
+
+
+def test_a_message_begins_with_what_is_known_of_it() -> None:
+    """Its id is the same in every replay; usage and error come with the end."""
+    row = ROW | {"usage": {"input_tokens": 1}, "status": "complete"}
+    [start, step] = AISDKEncoder(row).opening()
+    assert (start["messageId"], step) == (ID, {"type": "start-step"})
+    assert start["messageMetadata"] == {
+        "conversationId": "c1",
+        "createdAt": "2026-08-01T12:00:00.000Z",
+        "model": "demo",
+        "attempt": 1,
+        "status": "complete",
     }
-    withdrawn = {name: state for name, state in client.tools().items() if name not in states}
-    assert {name: state for name, state in client.tools().items() if name in states} == states
-    assert set(withdrawn.values()) <= {"output-error"} | also
-    assert client.metadata["usage"] == {"inputTokens": 1, "outputTokens": 2, "estimated": False}
 
 
-@pytest.mark.parametrize("profile", PROFILES)
-@pytest.mark.parametrize("seed", SEEDS)
-def test_from_the_beginning(seed: int, profile: Profile) -> None:
-    """Whoever watches all of it ends with what the row holds."""
-    history = History(seed)
-    answer, chunks = replay(history, 0, profile)
-    assert_shows(Client().read(chunks + told(answer, history.events)), history)
-    assert answer.ended
-
-
-@pytest.mark.parametrize("profile", PROFILES)
-@pytest.mark.parametrize("seed", SEEDS)
-def test_joining_at_any_moment(seed: int, profile: Profile) -> None:
-    """The row as of any seq and the events after it; events that the row holds may come again."""
-    history = History(seed)
-    for seq in range(len(history.events) + 1):
-        answer, chunks = replay(history, seq, profile)
-        assert_shows(
-            Client().read(chunks + told(answer, history.events[max(0, seq - 3) :])), history
-        )
-
-
-@pytest.mark.parametrize("profile", PROFILES)
-@pytest.mark.parametrize("seed", range(6))
-def test_going_on_from_any_position(seed: int, profile: Profile) -> None:
-    """A viewer who joined at one seq and lost the connection at another goes on from there, whatever the row holds by then."""
-    history = History(seed, steps=25)
-    end = len(history.events)
-    for joined in range(0, end, 3):
-        for cut in range(joined + 1, end + 1):
-            answer, chunks = replay(history, joined, profile)
-            client = Client().read(chunks + told(answer, history.events[joined:cut]))
-            held = held_as_of(ID, history.events[:cut])
-            assert held is not None
-            for stored in {min(cut + 4, end), end, max(0, cut - 2)}:
-                after = going_on(history, stored, cut, profile)
-                again = copy.deepcopy(client)
-                assert {kind for kind, _ in again._open} == ({held.open} if held.open else set())
-                assert_shows(
-                    again.read(told(after, history.events[cut:])), history, {"input-available"}
-                )
-
-
-def test_the_state_is_not_known_from_what_tells_nothing() -> None:
-    """Events of other messages, sources and later attempts leave open what was open: without an earlier event nobody knows."""
-    logged: Events = [
-        (7, events.Source(ID, 1, "https://example.com")),
-        (8, events.Chunk("other", 1, 0, "x")),
-        (9, events.Start(ID, 2, "demo")),
+def test_a_citation_does_not_cut_the_text_in_two() -> None:
+    """The part stays open under its number; what ends it closes it."""
+    text = Chunk(ID, 1, 0, "a", 0)
+    cited = part(1, "source", url="https://x", title="X", at=1)
+    assert told(text) == [
+        {"type": "text-start", "id": "0"},
+        {"type": "text-delta", "id": "0", "delta": "a"},
     ]
-    assert held_as_of(ID, logged) is None
-    assert held_as_of(ID, [(6, events.Chunk(ID, 1, 3, "ab")), *logged]) == Held("text", 5)
+    assert told(text, cited) == [
+        {"type": "source-url", "sourceId": "source-1", "url": "https://x", "title": "X"}
+    ]
+    assert told(text, cited, Chunk(ID, 1, 1, "b", 0)) == [
+        {"type": "text-delta", "id": "0", "delta": "b"}
+    ]
+    assert told(text, cited, Reasoning(ID, 1, 0, "r", 2))[:2] == [
+        {"type": "text-end", "id": "0"},
+        {"type": "reasoning-start", "id": "2"},
+    ]
 
 
-def test_a_hole_is_noticed_and_mended() -> None:
-    """A piece that comes too far, or a checksum of another text: the row then counts, and only what is new of it is told."""
-    answer = AISDKEncoder(row())
-    client = Client().read(answer.begin() + answer.take(1, events.Chunk(ID, 1, 0, "Hello")))
-    with pytest.raises(Hole):
-        answer.take(3, events.Chunk(ID, 1, 11, "!"))
-    client.read(answer.restate(row(content="Hello world", status="streaming", seq=9)))
-    with pytest.raises(Hole):
-        answer.take(10, events.Complete(ID, 1, "stop", None, 11, 1, []))
-    client.read(
-        answer.restate(row(content="Hello world", status="complete", finish_reason="stop", seq=10))
-    )
-    assert (client.text(), [part["type"] for part in client.parts]) == ("Hello world", ["text"])
-
-
-def test_a_row_that_is_behind_takes_nothing_back() -> None:
-    """After a new epoch the row may be shorter than what is shown; what then comes again is not shown twice."""
-    answer = AISDKEncoder(row())
-    client = Client().read(answer.begin() + answer.take(1, events.Chunk(ID, 1, 0, "Hello world")))
-    assert answer.restate(row(content="Hello", status="streaming", seq=0)) == []
-    client.read(answer.take(1, events.Chunk(ID, 2, 5, " world, again")))
-    assert client.text() == "Hello world, again"
-
-
-@pytest.mark.parametrize("profile", PROFILES)
-def test_another_text_replaces_what_is_shown(profile: Profile) -> None:
-    """A row that says something else withdraws it."""
-    answer = AISDKEncoder(row(), profile)
-    client = Client().read(answer.begin() + answer.take(1, events.Chunk(ID, 1, 0, "Hello")))
-    client.read(answer.restate(row(content="Something else", status="streaming", seq=4)))
-    assert client.text() == "Something else"
+def test_an_input_streams() -> None:
+    """Then it is there as a whole, or is an error with what the model wrote."""
+    pieces = [call(), ToolInput(ID, 1, 0, '{"a"', 0), ToolInput(ID, 1, 4, ":1}", 0)]
+    assert told(*pieces[:1]) == [{"type": "tool-input-start", "toolCallId": "c", "toolName": "n"}]
+    assert told(*pieces[:2]) == [
+        {"type": "tool-input-delta", "toolCallId": "c", "inputTextDelta": '{"a"'}
+    ]
+    [whole] = told(*pieces, part(0, "tool_call", state="proposed"))
+    assert (whole["type"], whole["input"]) == ("tool-input-available", {"a": 1})
+    [broken] = told(*pieces[:2], part(0, "tool_call", state="invalid"))
+    assert (broken["type"], broken["input"]) == ("tool-input-error", '{"a"')
+    [odd] = told(call(), ToolInput(ID, 1, 0, "[1]", 0), part(0, "tool_call", state="proposed"))
+    assert odd["type"] == "tool-input-error"
 
 
 @pytest.mark.parametrize(
-    ("profile", "reason", "told_as"),
+    ("fields", "kind", "field"),
+    [
+        ({"state": "done", "result": [1]}, "tool-output-available", ("output", [1])),
+        ({"state": "failed", "error": "No."}, "tool-output-error", ("errorText", "No.")),
+        ({"state": "denied"}, "tool-output-denied", ("toolCallId", "c")),
+        ({"state": "awaiting_approval"}, "tool-approval-request", ("approvalId", "c")),
+    ],
+)
+def test_outcomes_of_calls(fields: Any, kind: str, field: Any) -> None:
+    """The input is told before, once; a state that is not known is shown as nothing."""
+    whole, outcome = told(
+        call(), ToolInput(ID, 1, 0, "{}", 0), part(0, "tool_call", **fields), profile="v6"
+    )
+    assert whole["type"] == "tool-input-available"
+    assert (outcome["type"], outcome[field[0]]) == (kind, field[1])
+    again = told(
+        call(),
+        ToolInput(ID, 1, 0, "{}", 0),
+        part(0, "tool_call", **fields),
+        part(0, "tool_call", title="x"),
+        profile="v6",
+    )
+    assert again == []
+    assert told(call(), part(0, "tool_call", state="dreaming")) == []
+
+
+def test_steps_close_what_is_open() -> None:
+    """ai 5 and 6 forget open parts at the end of a step."""
+    assert told(Chunk(ID, 1, 0, "a", 0), part(1, "step")) == [
+        {"type": "text-end", "id": "0"},
+        {"type": "finish-step"},
+        {"type": "start-step"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "wanted"),
+    [
+        (
+            {"type": "source", "file_id": "f", "media_type": "text/plain"},
+            {"type": "source-document", "sourceId": "source-0", "title": "f"}
+            | {"mediaType": "text/plain"},
+        ),
+        ({"type": "source"}, None),
+        (
+            {"type": "file", "url": "https://x/a"},
+            {"type": "file", "url": "https://x/a", "mediaType": "application/octet-stream"},
+        ),
+        ({"type": "data", "name": "w", "data": None}, {"type": "data-w", "id": "part-0"}),
+        ({"type": "data", "data": 1}, None),
+        ({"type": "provider", "dialect": "d", "kind": "k"}, {"type": "custom", "kind": "d.k"}),
+        ({"type": "hologram", "url": "x"}, None),
+    ],
+)
+def test_other_parts(fields: dict[str, Any], wanted: dict[str, Any] | None) -> None:
+    """What cannot be shown is not told."""
+    chunks = told(PartEvent(ID, 1, 0, fields), profile="v7")
+    if fields["type"] == "data" and wanted:
+        wanted = wanted | {"data": None}
+    assert chunks == ([wanted] if wanted else [])
+    if fields["type"] == "provider":
+        assert told(PartEvent(ID, 1, 0, fields)) == []
+
+
+def test_data_is_replaced() -> None:
+    """Under the same id."""
+    first = part(0, "data", name="w", data=1)
+    assert told(first, part(0, "data", data=2)) == [{"type": "data-w", "id": "part-0", "data": 2}]
+
+
+def test_a_hole_is_noticed() -> None:
+    """A piece that comes too far, an end that attests another text: nothing is told."""
+    with pytest.raises(Hole):
+        told(Chunk(ID, 1, 0, "a", 0), Chunk(ID, 1, 5, "b", 0))
+    with pytest.raises(Unproven):
+        told(Complete(ID, 1, "stop", None, 1, 7, []))
+
+
+@profiles
+def test_another_text_replaces_what_is_shown(profile: Profile) -> None:
+    """v7 takes it back; before, a part says that what stands before it does not count."""
+    encoder, client = shown(profile)
+    for event in (
+        Chunk(ID, 1, 0, "Hello", 0),
+        call(1),
+        Reset(ID, 2, 2, 0, 1),
+        Chunk(ID, 2, 2, "y", 0),
+    ):
+        client.read(encoder.apply(event))
+    assert client.text() == "Hey"
+    assert client.tools() == ({} if profile == "v7" else {"c": "output-error"})
+    marks = [part for part in client.parts if part["type"] == "data-reset"]
+    assert [mark["data"] for mark in marks] == (
+        [] if profile == "v7" else [{"keep": 2, "keepReasoning": 0}]
+    )
+
+
+def test_a_reset_behind_a_step() -> None:
+    """v7 can take back the open step alone: what was before is marked, and written again."""
+    encoder, client = shown("v7")
+    events = [Chunk(ID, 1, 0, "one", 0), part(1, "step"), Chunk(ID, 1, 3, " two", 2)]
+    for event in [*events, Reset(ID, 2, 3, 0, 2), Chunk(ID, 2, 3, " 2", 2)]:
+        client.read(encoder.apply(event))
+    assert (client.text(), "data-reset" in str(client.parts)) == ("one 2", False)
+    for event in (Reset(ID, 3, 1, 0, 1), Chunk(ID, 3, 1, "K", 0), Reset(ID, 4, 1, 0, 1)):
+        client.read(encoder.apply(event))
+    assert (client.text(), "data-reset" in str(client.parts)) == ("o", True)
+
+
+def test_attempts_and_retries() -> None:
+    """Metadata changes where something is new; a retry is told, and stored nowhere."""
+    assert told(Start(ID, 1, "demo")) == []
+    [changed] = told(Start(ID, 2, "demo"))
+    assert changed["messageMetadata"] == {"attempt": 2, "model": "demo", "status": "streaming"}
+    [again] = told(Retry(ID, 1, "unavailable", 5, 1, 3))
+    assert (again["type"], again["transient"]) == ("data-retry", True)
+    assert again["data"] == {"code": "unavailable", "delayMs": 5, "try": 1, "maxTries": 3}
+
+
+def test_other_messages_are_not_shown() -> None:
+    """A log is a conversation's."""
+    assert told(Chunk("other", 1, 0, "x", 0)) == []
+
+
+@pytest.mark.parametrize(
+    ("profile", "reason", "shown"),
     [
         ("v5", "stop", "stop"),
         ("v5", "tool_calls", "tool-calls"),
@@ -159,55 +242,42 @@ def test_another_text_replaces_what_is_shown(profile: Profile) -> None:
         ("v7", "unknown", "other"),
     ],
 )
-def test_finish_reasons(profile: Profile, reason: Any, told_as: str) -> None:
+def test_finish_reasons(profile: Profile, reason: Any, shown: str) -> None:
     """In the SDK's words."""
-    answer = AISDKEncoder(row(), profile)
-    answer.begin()
-    [*_, last] = answer.take(1, events.Complete(ID, 1, reason, None, 0, checksum(""), []))
-    assert (last["type"], last["finishReason"]) == ("finish", told_as)
+    [*_, last] = told(Complete(ID, 1, reason, None, 0, checksum(""), []), profile=profile)
+    assert (last["type"], last["finishReason"]) == ("finish", shown)
 
 
-def test_ends_that_are_none() -> None:
-    """A failure is told to people, a cancelled answer is aborted; nothing follows either, and rows say the same."""
-    failed = AISDKEncoder(row())
-    failed.begin()
-    chunks = failed.take(
-        1,
-        events.Error(
-            ID, 1, "unavailable", "Try later.", retryable=True, usage=None, length=0, crc32=0
-        ),
-    )
+def test_ends() -> None:
+    """A failure is told to people, a cancelled answer is aborted; nothing follows either."""
+    encoder = begun()
+    failed = Error(ID, 1, "unavailable", "Try later.", True, Usage(1, 2), 0, 0)
+    chunks = encoder.apply(failed)
     assert [chunk["type"] for chunk in chunks] == ["message-metadata", "finish-step", "error"]
-    assert chunks[0]["messageMetadata"]["error"] == {"code": "unavailable", "retryable": True}
+    assert chunks[0]["messageMetadata"] == {
+        "attempt": 1,
+        "status": "error",
+        "usage": {"inputTokens": 1, "outputTokens": 2, "estimated": False},
+        "error": {"code": "unavailable", "retryable": True},
+    }
     assert chunks[-1]["errorText"] == "Try later."
-    assert failed.take(2, events.Chunk(ID, 1, 0, "late")) == []
-    cancelled = AISDKEncoder(row(content="Hel", status="cancelled", seq=3), "v7").begin()
-    assert [chunk["type"] for chunk in cancelled[-4:]] == [
+    assert (encoder.ended, encoder.apply(Chunk(ID, 1, 0, "late", 0))) == (True, [])
+    assert encoder.failure("deleted") == []
+    cancelled = told(
+        Chunk(ID, 1, 0, "Hel", 0), Cancelled(ID, 1, "u", None, 3, checksum("Hel")), profile="v7"
+    )
+    assert [chunk["type"] for chunk in cancelled] == [
         "message-metadata",
         "text-end",
         "finish-step",
         "abort",
     ]
-    stored = AISDKEncoder(
-        row(status="error", error={"code": "x", "error": "No.", "retryable": False})
-    ).begin()
-    assert stored[-1] == {"type": "error", "errorText": "No."}
 
 
-def test_tools_that_wait_or_are_refused() -> None:
-    """Asked for where the profile can ask, shown as data where it cannot."""
-    waiting = events.ToolCall(ID, 1, "c", "rm", {"path": "/"}, "waiting")
-    newer, older = AISDKEncoder(row(), "v7"), AISDKEncoder(row(), "v5")
-    newer.begin()
-    older.begin()
-    assert [chunk["type"] for chunk in newer.take(1, waiting)] == [
-        "tool-input-available",
-        "tool-approval-request",
-    ]
-    assert [chunk["type"] for chunk in older.take(1, waiting)] == [
-        "tool-input-available",
-        "data-approval",
-    ]
-    denied = events.ToolResult(ID, 1, "c", "rm", None, "denied")
-    assert newer.take(2, denied) == [{"type": "tool-output-denied", "toolCallId": "c"}]
-    assert older.take(2, denied)[0]["type"] == "tool-output-error"
+def test_a_reader_who_can_be_told_no_more() -> None:
+    """Why, in a sentence."""
+    [*_, gone] = begun().failure("deleted")
+    [*_, expired] = begun().failure("expired")
+    assert gone == {"type": "error", "errorText": "The conversation was deleted."}
+    assert expired["errorText"] == "The login has expired."
+    assert begun().quiet() == []

@@ -1,7 +1,28 @@
 """Stored rows as UI messages."""
 
-from tests.unit.web.aisdk.histories import row
+from typing import Any
+
 from tokenwire.web.aisdk.messages import ui_message, usage
+
+
+def row(**changes: Any) -> dict[str, Any]:
+    """A row in its wire form."""
+    held = {
+        "id": "message",
+        "conversation_id": "conversation",
+        "role": "assistant",
+        "content": "",
+        "reasoning": "",
+        "status": "queued",
+        "attempt": 0,
+        "model": "demo",
+        "error": None,
+        "usage": None,
+        "tool_calls": [],
+        "attachments": [],
+        "created_at": "2026-08-01T12:00:00.000Z",
+    }
+    return held | changes
 
 
 def test_an_answer_with_everything() -> None:
@@ -31,14 +52,14 @@ def test_an_answer_with_everything() -> None:
     assert [(part["type"], part.get("state")) for part in found["parts"]] == [
         ("step-start", None),
         ("reasoning", "done"),
+        ("text", "done"),
         ("tool-look", "output-available"),
         ("tool-look", "output-error"),
         ("tool-look", "input-available"),
         ("tool-rm", "output-denied"),
-        ("text", "done"),
     ]
-    assert found["parts"][2]["input"] == {"___proto__": 1}
-    assert found["parts"][3]["errorText"] == "It broke."
+    assert found["parts"][3]["input"] == {"___proto__": 1}
+    assert found["parts"][4]["errorText"] == "It broke."
     assert (
         found["metadata"]["usage"]
         == usage(counted)
@@ -46,7 +67,7 @@ def test_an_answer_with_everything() -> None:
     )
     older = ui_message(stored, "m", "v5")
     assert older is not None
-    assert older["parts"][5]["state"] == "output-error"
+    assert older["parts"][6]["state"] == "output-error"
 
 
 def test_a_users_message() -> None:

@@ -1,4 +1,4 @@
-"""web/openai/encoder.py and openai_objects.py: sequence numbers come from the text; what the makers' SDK makes of the events."""
+"""web/openai/encoder.py by example (test_replay.py: any history); what the makers' SDK makes of it."""
 
 import itertools
 import json
@@ -12,37 +12,45 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
-from tokenwire.protocol.events import AnyEvent, Chunk, Reasoning, Reset, Retry, Start
-from tokenwire.protocol.growing import Hole, Withdrawn
+from tests.unit.web.openai.client import Parsed, blocks
+from tokenwire.protocol.events import (
+    AnyEvent,
+    Chunk,
+    PartEvent,
+    Reasoning,
+    Reset,
+    Retry,
+    Start,
+    ToolInput,
+)
+from tokenwire.protocol.fold import Answer, Hole
+from tokenwire.protocol.replay import catch_up
+from tokenwire.protocol.sent import Withdrawn
 from tokenwire.protocol.text import utf16_length
+from tokenwire.protocol.upgrade import answer_of
 from tokenwire.web.openai import objects
 from tokenwire.web.openai.encoder import PIECE_CHARS, ChatEncoder, ResponseEncoder
-from tokenwire.web.openai.objects import Answer
+from tokenwire.web.openai.objects import Head
 
 ID = "0198c1f2-0000-7000-8000-000000000001"
 USAGE = {"input_tokens": 3, "output_tokens": 7, "cached_tokens": 1, "estimated": False}
-CALL = {"id": "call_1", "name": "weather", "arguments": {"city": "Žilina"}}
+CALL = {
+    "tool_call_id": "call_1",
+    "status": "pending",
+    "name": "weather",
+    "arguments": {"city": "Žilina"},
+}
 TEXTS = st.text(st.sampled_from('ab é👍\n"\\'), max_size=40)
 OF_THE_SDK: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 
-Parsed = dict[str, Any]
+HEAD = Head(ID, "demo", 1_790_000_000)
+BACKGROUND = Head(ID, "demo", 1_790_000_000, {"background": True})
 
 
 def answer(text: str = "", reasoning: str = "", status: str = "complete", **more: Any) -> Answer:
-    known: dict[str, Any] = (
-        {"finish_reason": "stop", "usage": USAGE} if status == "complete" else {}
-    )
-    return Answer(ID, "demo", 1_790_000_000, status, text, reasoning, **(known | more))
-
-
-def blocks(data: bytes) -> list[Parsed]:
-    """The events of a stream; that names and types agree is checked on the way."""
-    found = []
-    for block in data.decode().split("\n\n")[:-1]:
-        lines = dict(line.split(": ", 1) for line in block.split("\n"))
-        found.append(json.loads(lines["data"]))
-        assert lines["event"] == found[-1]["type"]
-    return found
+    known = {"finish_reason": "stop", "usage": USAGE} if status == "complete" else {}
+    row = {"id": ID, "status": status, "content": text, "reasoning": reasoning}
+    return answer_of(row | known | more)
 
 
 def chunks(data: bytes) -> list[Parsed]:
@@ -51,25 +59,37 @@ def chunks(data: bytes) -> list[Parsed]:
 
 
 def logged(
-    kind: type[Chunk] | type[Reasoning], text: str, cuts: Sequence[int], attempt: int = 1
+    kind: type[Chunk] | type[Reasoning],
+    text: str,
+    cuts: Sequence[int],
+    attempt: int = 1,
+    part: int = 0,
 ) -> list[AnyEvent]:
     places = sorted({min(place, len(text)) for place in cuts} | {0, len(text)})
-    pairs = itertools.pairwise(places)
-    return [kind(ID, attempt, utf16_length(text[:start]), text[start:end]) for start, end in pairs]
+    return [
+        kind(ID, attempt, utf16_length(text[:start]), text[start:end], part)
+        for start, end in itertools.pairwise(places)
+    ]
 
 
 def applied(encoder: ResponseEncoder | ChatEncoder, events: Sequence[AnyEvent]) -> bytes:
     return b"".join(portion for event in events for portion in encoder.apply(event))
 
 
-def from_log(ended: Answer, events: Sequence[AnyEvent], after: int = -1) -> list[Parsed]:
-    encoder = ResponseEncoder(ended, after)
-    return blocks(encoder.opening() + applied(encoder, events) + b"".join(encoder.ending(ended)))
+def end_of(ended: Answer) -> AnyEvent:
+    """Its terminal event."""
+    return catch_up(Answer(ID), ended, 1)[-1]
 
 
-def from_row(ended: Answer, after: int = -1) -> list[Parsed]:
-    encoder = ResponseEncoder(ended, after)
-    return blocks(encoder.opening() + b"".join(encoder.ending(ended)))
+def from_log(
+    ended: Answer, events: Sequence[AnyEvent], after: int = -1, head: Head = HEAD
+) -> list[Parsed]:
+    encoder = ResponseEncoder(head, after)
+    return blocks(encoder.opening() + applied(encoder, [*events, end_of(ended)]))
+
+
+def from_row(ended: Answer, after: int = -1, head: Head = HEAD) -> list[Parsed]:
+    return from_log(ended, catch_up(Answer(ID), ended, 1)[:-1], after, head)
 
 
 CUTS = st.lists(st.integers(0, 40), max_size=10)
@@ -84,7 +104,7 @@ def test_the_same_answer_gives_the_same_events_under_the_same_numbers(
     events = [
         Start(ID, 1, "demo"),
         *logged(Reasoning, reasoning, cuts),
-        *logged(Chunk, text, other_cuts),
+        *logged(Chunk, text, other_cuts, part=1 if reasoning else 0),
     ]
     whole = from_log(ended, events)
     assert [event["sequence_number"] for event in whole] == list(range(len(whole)))
@@ -93,22 +113,15 @@ def test_the_same_answer_gives_the_same_events_under_the_same_numbers(
     assert from_log(ended, events, after) == from_row(ended, after) == expected
 
 
-@given(TEXTS, CUTS, st.integers(0, 20))
-def test_a_row_and_the_events_after_it_give_the_same(text: str, cuts: list[int], held: int) -> None:
-    """A checkpoint may hold any part of what the log tells again."""
-    ended = answer(text)
-    encoder = ResponseEncoder(ended)
-    data = encoder.opening() + b"".join(encoder.hold("", text[:held]))
-    data += applied(encoder, logged(Chunk, text, cuts)) + b"".join(encoder.ending(ended))
-    assert blocks(data) == from_row(ended)
-
-
 @pytest.mark.parametrize("text", ["", "Let me see"])
 @pytest.mark.parametrize("reasoning", ["", "hm"])
 def test_each_item_is_told_of_at_its_place_in_the_final_response(text: str, reasoning: str) -> None:
     """Whatever there is of reasoning, text and calls: clients put what comes at that place."""
     ended = answer(
-        text, reasoning, tool_calls=[CALL, CALL | {"id": "call_2"}], finish_reason="tool_calls"
+        text,
+        reasoning,
+        tool_calls=[CALL, CALL | {"tool_call_id": "call_2"}],
+        finish_reason="tool_calls",
     )
     events = from_row(ended)
     added = [
@@ -125,7 +138,10 @@ def test_each_item_is_told_of_at_its_place_in_the_final_response(text: str, reas
         (answer("Hello 👋 world", "hm"), "response.completed"),
         (answer(), "response.completed"),
         (answer("", "", tool_calls=[CALL], finish_reason="tool_calls"), "response.completed"),
-        (answer("Let me see", tool_calls=[CALL, CALL | {"id": "call_2"}]), "response.completed"),
+        (
+            answer("Let me see", tool_calls=[CALL, CALL | {"tool_call_id": "call_2"}]),
+            "response.completed",
+        ),
         (answer("too lo", finish_reason="length"), "response.incomplete"),
         (answer("He", status="cancelled"), "response.incomplete"),
         (
@@ -148,9 +164,9 @@ def test_the_sdk_knows_every_event(ended: Answer, last: str) -> None:
     deltas = "".join(
         event["delta"] for event in events if event["type"] == "response.output_text.delta"
     )
-    assert deltas == ended.text == final.output_text
+    assert deltas == ended.content == final.output_text
     done = [event["item"] for event in events if event["type"] == "response.output_item.done"]
-    assert done == events[-1]["response"]["output"] == objects.response(ended)["output"]
+    assert done == events[-1]["response"]["output"] == objects.response(HEAD, ended)["output"]
     assert [
         event["output_index"] for event in events if event["type"] == "response.output_item.added"
     ] == list(range(len(done)))
@@ -159,26 +175,26 @@ def test_the_sdk_knows_every_event(ended: Answer, last: str) -> None:
 def test_statuses_errors_and_usage_are_mapped() -> None:
     """In the words of OpenAI."""
     failed = objects.response(
+        HEAD,
         answer(
             status="error",
             error={"code": "context_length_exceeded", "error": "Too long.", "retryable": False},
-        )
+        ),
     )
     assert failed["status"] == "failed"
     assert failed["error"] == {"code": "invalid_prompt", "message": "Too long."}
-    assert objects.response(answer("x", finish_reason="length"))["incomplete_details"] == {
+    assert objects.response(HEAD, answer("x", finish_reason="length"))["incomplete_details"] == {
         "reason": "max_output_tokens"
     }
-    assert objects.response(answer("x"))["usage"]["total_tokens"] == 10
-    assert objects.response(answer(status="queued"))["status"] == "in_progress"
-    assert (
-        objects.response(answer(status="queued", asked={"background": True}))["status"] == "queued"
-    )
+    assert objects.response(HEAD, answer("x"))["usage"]["total_tokens"] == 10
+    assert objects.response(HEAD, answer(status="queued"))["status"] == "in_progress"
+    queued = objects.response(BACKGROUND, answer(status="queued"))
+    assert queued["status"] == "queued"
 
 
 def test_a_background_response_says_that_it_is_queued() -> None:
     """That depends on the request alone, never on when the reader came."""
-    assert [event["type"] for event in from_row(answer("x", asked={"background": True}))][:3] == [
+    assert [event["type"] for event in from_row(answer("x"), head=BACKGROUND)][:3] == [
         "response.created",
         "response.queued",
         "response.in_progress",
@@ -188,7 +204,7 @@ def test_a_background_response_says_that_it_is_queued() -> None:
 def test_text_that_is_said_again_is_not_seen_twice() -> None:
     """A new epoch restates what was there: `reset` and the same words."""
     text = "Hello there, you"
-    restated = [Reset(ID, 1, 0, 0), *logged(Chunk, text, [7])]
+    restated = [Reset(ID, 1, 0, 0, 0), *logged(Chunk, text, [7])]
     assert from_log(answer(text), [*logged(Chunk, text[:11], [3]), *restated]) == from_row(
         answer(text)
     )
@@ -200,7 +216,7 @@ def test_other_words_are_another_item() -> None:
     retry = Retry(ID, 1, "interrupted", 10, 1, 3)
     events = from_log(
         answer(second),
-        [*logged(Chunk, first, []), retry, Reset(ID, 2, 0, 0), *logged(Chunk, second, [2], 2)],
+        [*logged(Chunk, first, []), retry, Reset(ID, 2, 0, 0, 0), *logged(Chunk, second, [2], 2)],
     )
     for event in events:
         OF_THE_SDK.validate_python(event)
@@ -213,34 +229,102 @@ def test_other_words_are_another_item() -> None:
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
 
 
-def test_reasoning_after_text_is_in_the_final_response_only() -> None:
-    """Items do not interleave."""
-    ended = answer("The text", "first, then")
+def test_reasoning_after_text_is_an_item_of_its_own() -> None:
+    """Items stand in the order of the parts and do not interleave."""
     log = [
         *logged(Reasoning, "first", []),
-        *logged(Chunk, "The ", []),
-        Reasoning(ID, 1, 5, ", then"),
-        Chunk(ID, 1, 4, "text"),
+        *logged(Chunk, "The ", [], part=1),
+        Reasoning(ID, 1, 5, ", then", 2),
+        Chunk(ID, 1, 4, "text", 3),
     ]
-    events = from_log(ended, log)
-    streamed = "".join(
-        event["delta"] for event in events if event["type"] == "response.reasoning_text.delta"
+    ended = answer(
+        "The text",
+        "first, then",
+        parts=[
+            {"type": "reasoning", "length": 5},
+            {"type": "text", "length": 4},
+            {"type": "reasoning", "length": 6},
+            {"type": "text", "length": 4},
+        ],
     )
-    assert streamed == "first"
-    assert events[-1]["response"]["output"][0]["content"][0]["text"] == "first, then"
+    events = from_log(ended, log)
+    assert events == from_row(ended)
+    assert [item["content"][0]["text"] for item in events[-1]["response"]["output"]] == [
+        "first",
+        "The ",
+        ", then",
+        "text",
+    ]
 
 
-def test_a_hole_is_told() -> None:
-    """The caller reads the row again."""
+def test_a_second_call_waits_for_the_first() -> None:
+    """Their inputs come mixed; numbers do not depend on that."""
+
+    def part(number: int, **fields: Any) -> AnyEvent:
+        return PartEvent(ID, 1, number, {"type": "tool_call", **fields})
+
+    def opened(number: int) -> AnyEvent:
+        return part(number, id=f"c{number}", name="n", state="streaming")
+
+    log = [
+        opened(0),
+        opened(1),
+        ToolInput(ID, 1, 0, '{"a":', 0),
+        ToolInput(ID, 1, 0, '{"b":2}', 1),
+        part(1, state="proposed"),
+        ToolInput(ID, 1, 5, "1}", 0),
+    ]
+    encoder = ResponseEncoder(HEAD)
+    encoder.opening()
+    before = blocks(applied(encoder, log))
+    assert {event.get("item_id", "fc_" + ID + "_0") for event in before} == {f"fc_{ID}_0"}
+    after = blocks(applied(encoder, [part(0, state="proposed")]))
+    done = [event["item"] for event in after if event["type"] == "response.output_item.done"]
+    assert [(item["arguments"], item["status"]) for item in done] == [
+        ('{"a":1}', "completed"),
+        ('{"b":2}', "completed"),
+    ]
+
+
+def test_annotations_come_before_the_end_of_their_text() -> None:
+    """Each once, and all of them in the item."""
+    log = [
+        *logged(Chunk, "He said", []),
+        PartEvent(ID, 1, 1, {"type": "source", "url": "https://x", "at": 2}),
+        Chunk(ID, 1, 7, " so", 0),
+    ]
+    ended = answer(
+        "He said so",
+        parts=[
+            {"type": "text", "length": 10},
+            {"type": "source", "url": "https://x", "at": 2},
+        ],
+    )
+    events = from_log(ended, log)
+    kinds = [event["type"] for event in events]
+    place = kinds.index("response.output_text.annotation.added")
+    assert kinds[place - 1 : place + 2] == [
+        "response.output_text.delta",
+        "response.output_text.annotation.added",
+        "response.output_text.done",
+    ]
+    for event in events:
+        OF_THE_SDK.validate_python(event)
+    [cited] = events[-1]["response"]["output"][0]["content"][0]["annotations"]
+    assert cited == events[place]["annotation"]
+
+
+def test_a_hole_is_noticed() -> None:
+    """The watcher reads the row again."""
     with pytest.raises(Hole):
-        applied(ResponseEncoder(answer()), [Chunk(ID, 1, 5, "x")])
+        applied(ResponseEncoder(HEAD), [Chunk(ID, 1, 5, "x", 0)])
 
 
 def test_a_failure_of_the_stream_takes_no_number() -> None:
     """Who goes on after it misses nothing."""
-    encoder = ResponseEncoder(answer("Hello"))
+    encoder = ResponseEncoder(HEAD)
     encoder.opening()
-    (event,) = blocks(encoder.failure("expired", "The login has expired."))
+    (event,) = blocks(encoder.failure("expired"))
     OF_THE_SDK.validate_python(event)
     assert event["sequence_number"] == 0 == encoder.last
 
@@ -248,11 +332,18 @@ def test_a_failure_of_the_stream_takes_no_number() -> None:
 def test_a_long_answer_is_encoded_in_portions() -> None:
     """As they are asked for: no reader costs the memory of all its events. What a reader has already is not encoded at all."""
     ended = answer("word " * 40_000)
-    portions = list(ResponseEncoder(ended).ending(ended))
+    told = catch_up(Answer(ID), ended, 1)
+    assert len(told) == 5  # of 64 KiB at most
+
+    def portions_of(encoder: ResponseEncoder) -> list[bytes]:
+        encoder.opening()
+        return [portion for event in told for portion in encoder.apply(event)]
+
+    portions = portions_of(ResponseEncoder(HEAD))
     assert max(map(len, portions[:-1])) < 100_000 < len(b"".join(portions)) / 100
-    rest = list(ResponseEncoder(ended, 49_990).ending(ended))
+    rest = portions_of(ResponseEncoder(HEAD, 49_990))
     assert blocks(b"".join(rest))[0]["sequence_number"] == 49_991
-    assert len(rest) < 4
+    assert len([portion for portion in rest if portion]) < 4
 
 
 # --- chat completions -------------------------------------------------------------------------------------------------
@@ -261,11 +352,12 @@ def test_a_long_answer_is_encoded_in_portions() -> None:
 def test_chunks_make_the_completion() -> None:
     """Each is one of the SDK's; text, reasoning, calls, reason and usage arrive."""
     ended = answer("Hello 👋 there", "hm", tool_calls=[CALL])
-    encoder = ChatEncoder(ended, include_usage=True)
-    data = encoder.opening() + applied(
-        encoder, [*logged(Reasoning, "hm", []), *logged(Chunk, "Hello 👋", [3])]
-    )
-    data += b"".join(encoder.ending(ended))
+    encoder = ChatEncoder(HEAD, include_usage=True)
+    log = [*logged(Reasoning, "hm", []), *logged(Chunk, "Hello 👋", [3], part=1)]
+    held = Answer(ID)
+    for event in log:
+        held.apply(event)
+    data = encoder.opening() + applied(encoder, [*log, *catch_up(held, ended, 1)])
     found = [ChatCompletionChunk.model_validate(chunk) for chunk in chunks(data)]
     deltas = [chunk.choices[0].delta for chunk in found if chunk.choices]
     assert "".join(delta.content or "" for delta in deltas) == "Hello 👋 there"
@@ -279,17 +371,17 @@ def test_chunks_make_the_completion() -> None:
     ) == ("stop", [], 10)
     assert data.endswith(b"data: [DONE]\n\n")
     assert (
-        ChatCompletion.model_validate(objects.completion(ended)).choices[0].message.content
+        ChatCompletion.model_validate(objects.completion(HEAD, ended)).choices[0].message.content
         == "Hello 👋 there"
     )
 
 
 def test_a_completion_cannot_take_words_back() -> None:
     """Text that is out and is not part of the answer any more ends the stream."""
-    encoder = ChatEncoder(answer())
-    applied(encoder, [Chunk(ID, 1, 0, "Hello"), Reset(ID, 2, 0, 0)])
+    encoder = ChatEncoder(HEAD)
+    applied(encoder, [Chunk(ID, 1, 0, "Hello", 0), Reset(ID, 2, 0, 0, 0)])
     with pytest.raises(Withdrawn):
-        applied(encoder, [Chunk(ID, 2, 0, "Bye")])
+        applied(encoder, [Chunk(ID, 2, 0, "Bye", 0)])
 
 
 def test_a_failed_answer_ends_a_completion_with_an_error() -> None:
@@ -299,8 +391,8 @@ def test_a_failed_answer_ends_a_completion_with_an_error() -> None:
         status="error",
         error={"code": "interrupted", "error": "It broke off.", "retryable": True},
     )
-    encoder = ChatEncoder(failed)
-    data = encoder.opening() + b"".join(encoder.ending(failed))
+    encoder = ChatEncoder(HEAD)
+    data = encoder.opening() + applied(encoder, catch_up(Answer(ID), failed, 1))
     assert chunks(data)[-1]["error"] == {
         "message": "It broke off.",
         "type": "server_error",

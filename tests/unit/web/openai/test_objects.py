@@ -1,63 +1,127 @@
 """web/openai/objects.py: a Response has every key that the public specification asks for (schemas of `llm-comply`)."""
 
 from importlib.resources import files
+from typing import Any
 
 import pytest
 from llm_comply.schema import SpecLoader
+from openai.types.chat import ChatCompletion
+from openai.types.responses import ResponseOutputItem
+from pydantic import TypeAdapter
 
-from tokenwire.web.openai.objects import Answer, response
+from tokenwire.protocol.fold import Answer, from_view
+from tokenwire.web.openai.objects import Head, completion, output_items, response
 
 SPECIFICATION = str(files("llm_comply") / "specs" / "openresponses.json")
 pytestmark = pytest.mark.filterwarnings(
     "ignore:jsonschema.RefResolver"
 )  # the suite's own way to read its schemas
 USAGE = {"input_tokens": 3, "output_tokens": 5, "estimated": False}
+HEAD = Head("m", "demo", 1, completed_at=2)
+
+
+def answer(status: str, content: str = "", reasoning: str = "", **more: Any) -> Answer:
+    """An answer of a row."""
+    row = {"id": "m", "status": status, "content": content, "reasoning": reasoning}
+    return from_view(row | more)
+
+
+def with_parts(status: str = "complete", **streams: Any) -> Answer:
+    """An answer with one part of each type, and two texts."""
+    parts = [
+        {"type": "reasoning", "length": 2},
+        {"type": "source", "url": "https://before"},
+        {"type": "text", "length": 5},
+        {"type": "source", "url": "https://a", "title": "A", "at": 2, "cites": [1, 99]},
+        {"type": "source", "file_id": "f", "at": 3},
+        {"type": "provider", "dialect": "d", "kind": "k", "at": 3},
+        {"type": "tool_call", "id": "c", "name": "n", "state": "proposed", "input": "{}"},
+        {"type": "tool_call", "id": "d", "name": "n", "state": "invalid", "input": "{"},
+        {"type": "file", "url": "data:image/png;base64,aGk=", "media_type": "image/png"},
+        {"type": "file", "url": "https://elsewhere/a.png", "media_type": "image/png"},
+        {"type": "data", "name": "n", "data": 1},
+        {"type": "step"},
+        {"type": "text", "length": 4},
+        {"type": "reasoning", "length": 0},
+    ]
+    return answer(status, "Hello you", "Hm", parts=parts, **streams)
 
 
 @pytest.mark.parametrize(
-    "answer",
+    ("head", "held"),
     [
-        Answer("m", "demo", 1, "queued", asked={"background": True}),
-        Answer("m", "demo", 1, "streaming", "Ye"),
-        Answer(
-            "m",
-            "demo",
-            1,
-            "complete",
-            "Yes.",
-            "Hm.",
-            finish_reason="stop",
-            usage=USAGE,
-            completed_at=2,
+        (Head("m", "demo", 1, {"background": True}), answer("queued")),
+        (HEAD, answer("streaming", "Ye")),
+        (HEAD, answer("complete", "Yes.", "Hm.", finish_reason="stop", usage=USAGE)),
+        (
+            Head("m", "demo", 1, {"temperature": 0.5, "metadata": {"a": "b"}}),
+            answer("complete", "Ye", finish_reason="length", usage=USAGE),
         ),
-        Answer(
-            "m",
-            "demo",
-            1,
-            "complete",
-            "Ye",
-            finish_reason="length",
-            usage=USAGE,
-            asked={"temperature": 0.5, "metadata": {"a": "b"}},
+        (
+            HEAD,
+            answer("error", error={"code": "unavailable", "error": "Away.", "retryable": True}),
         ),
-        Answer(
-            "m",
-            "demo",
-            1,
-            "error",
-            error={"code": "unavailable", "error": "Away.", "retryable": True},
-        ),
-        Answer("m", "demo", 1, "cancelled", "Ye"),
+        (HEAD, answer("cancelled", "Ye")),
     ],
 )
-def test_a_response_has_every_key_of_the_specification(answer: Answer) -> None:
+def test_a_response_has_every_key_of_the_specification(head: Head, held: Answer) -> None:
     """Whatever state it is in."""
-    assert SpecLoader(SPECIFICATION).validate(response(answer), "ResponseResource") == []
+    assert SpecLoader(SPECIFICATION).validate(response(head, held), "ResponseResource") == []
 
 
 def test_it_is_completed_when_it_is() -> None:
     """An answer that failed or was stopped never was."""
-    ended = Answer("m", "demo", 1, "complete", "Yes.", finish_reason="stop", completed_at=2)
-    assert response(ended)["completed_at"] == 2
-    assert response(Answer("m", "demo", 1, "cancelled", completed_at=2))["completed_at"] is None
-    assert (response(ended)["temperature"], response(ended)["top_p"]) == (1.0, 1.0)
+    ended = answer("complete", "Yes.", finish_reason="stop")
+    assert response(HEAD, ended)["completed_at"] == 2
+    assert response(HEAD, answer("cancelled"))["completed_at"] is None
+    assert response(HEAD, ended)["temperature"] == response(HEAD, ended)["top_p"] == 1.0
+
+
+def test_items_stand_in_the_order_of_the_parts() -> None:
+    """What has no item in this dialect has none; an image elsewhere has no bytes to give."""
+    items = output_items(with_parts(finish_reason="stop"))
+    assert [(item["type"], item["id"], item["status"]) for item in items] == [
+        ("reasoning", "rs_m", "completed"),
+        ("message", "msg_m", "completed"),
+        ("function_call", "fc_m_0", "completed"),
+        ("function_call", "fc_m_1", "incomplete"),
+        ("image_generation_call", "ig_m", "completed"),
+        ("message", "msg_m_2", "completed"),
+    ]
+    assert items[4]["result"] == "aGk="
+    assert [item["arguments"] for item in items[2:4]] == ["{}", "{"]
+    for item in items:
+        TypeAdapter[Any](ResponseOutputItem).validate_python(item)
+
+
+def test_sources_are_annotations() -> None:
+    """With a title and a range, as the dialect wants: a range that is not known is empty."""
+    first = output_items(with_parts())[1]["content"][0]
+    title = {"title": "https://before", "url": "https://before"}
+    assert first["annotations"] == [
+        {"type": "url_citation", **title, "start_index": 0, "end_index": 0},
+        {"type": "url_citation", "title": "A", "url": "https://a", "start_index": 1}
+        | {"end_index": 5},
+        {"type": "file_citation", "file_id": "f", "filename": "f", "index": 3},
+    ]
+    assert output_items(with_parts())[-1]["content"][0]["annotations"] == []
+    message = completion(HEAD, with_parts(finish_reason="stop"))["choices"][0]["message"]
+    assert [cited["url_citation"]["url"] for cited in message["annotations"]] == [
+        "https://before",
+        "https://a",
+    ]
+    ChatCompletion.model_validate(completion(HEAD, with_parts(finish_reason="stop")))
+
+
+@pytest.mark.parametrize(
+    ("held", "statuses"),
+    [
+        (answer("streaming", "a", "b"), ["completed", "in_progress"]),
+        (answer("cancelled", "a", "b"), ["completed", "incomplete"]),
+        (answer("complete", "a", "b", finish_reason="length"), ["completed", "incomplete"]),
+        (answer("complete", "a", "b", finish_reason="stop"), ["completed", "completed"]),
+    ],
+)
+def test_statuses_of_items(held: Answer, statuses: list[str]) -> None:
+    """What was followed by something is whole; the last one is as the answer is."""
+    assert [item["status"] for item in output_items(held)] == statuses

@@ -1,0 +1,217 @@
+"""web/watching.py: row or log, what follows a log that forked, and tails from every cursor."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.integration.serving import Web, serving
+from tests.integration.test_openai_stream import Pen, asked
+from tokenwire.protocol.cursors import Cursor
+from tokenwire.protocol.events import AnyEvent, Chunk, Complete, Reset
+from tokenwire.protocol.fold import Answer
+from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
+from tokenwire.streams.log.ports import Limits
+from tokenwire.web import watching
+from tokenwire.web.problems import ApiProblem
+from tokenwire.web.readers import ANYTIME
+from tokenwire.web.watching import Left, News, Quiet, Step, Steps, watch
+
+PATIENCE_SECONDS = 20.0
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readers of a new epoch do not spread."""
+    monkeypatch.setattr(watching, "RESYNC_SECONDS", 0.0)
+
+
+@pytest.fixture
+async def web(tmp_path: Path) -> AsyncIterator[Web]:
+    log = MemoryLog()
+    async with serving(tmp_path, log, MemoryFeed(log)) as running:
+        yield running
+
+
+async def begun(web: Web) -> Pen:
+    """An answer that began, was withdrawn, and began again."""
+    pen = await Pen.take(web, await asked(web))
+    await pen.say("The answer is 41")
+    await pen.withdraw()
+    await pen.say("It is 42")
+    return pen
+
+
+def steps_of(web: Web, pen: Pen, after: Cursor | None = None) -> Steps:
+    return watch(web.app.state.services, pen.message_id, ANYTIME, after)
+
+
+async def next_step(steps: Steps) -> Step:
+    """The next that is not Quiet."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while isinstance(step := await anext(steps), Quiet):
+            pass
+    return step
+
+
+async def heard(steps: Steps, count: int) -> list[News]:
+    """News of so many events; nothing else comes between them."""
+    found: list[News] = []
+    while sum(len(news.events) for news in found) < count:
+        step = await next_step(steps)
+        assert isinstance(step, News), step
+        found.append(step)
+    return found
+
+
+def events_in(found: Sequence[News]) -> list[AnyEvent]:
+    return [event for news in found for event in news.events]
+
+
+def texts(found: Sequence[News]) -> list[str]:
+    """What chunks say; of a reset, that it was one."""
+    return [
+        "(reset)" if isinstance(event, Reset) else event.content
+        for event in events_in(found)
+        if isinstance(event, Chunk | Reset)
+    ]
+
+
+async def rest(steps: Steps) -> list[News]:
+    """All news there will be."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        found = [step async for step in steps]
+    assert not any(isinstance(step, Left) for step in found)
+    return [step for step in found if isinstance(step, News)]
+
+
+async def test_a_row_becomes_events_and_the_log_goes_on(web: Web) -> None:
+    """What was withdrawn before is not told; the terminal event is the last."""
+    pen = await begun(web)
+    await pen.save()
+    async with contextlib.aclosing(steps_of(web, pen)) as steps:
+        first = await heard(steps, 1)
+        assert texts(first) == ["It is 42"]
+        assert first[0].cursor == pen.cursor
+        await pen.say(", no: 43")
+        assert texts(await heard(steps, 1)) == [", no: 43"]
+        await pen.end()
+        last = events_in(await rest(steps))
+        assert [type(event) for event in last] == [Complete]
+
+
+async def test_where_a_row_cannot_tell_the_order_the_log_does(web: Web) -> None:
+    """Reasoning may stand before the text or inside it."""
+    pen = await Pen.take(web, await asked(web))
+    await pen.say("One")
+    await pen.think("Hm")
+    await pen.say(" two")
+    await pen.save()
+    async with contextlib.aclosing(steps_of(web, pen)) as steps:
+        assert [event.part for event in events_in(await heard(steps, 3))] == [0, 1, 2]  # type: ignore[union-attr]
+        await pen.end()
+        assert texts(await rest(steps)) == []
+
+
+async def test_an_answer_that_has_ended_is_told_from_its_row(web: Web) -> None:
+    """Its log is not needed."""
+    pen = await begun(web)
+    await pen.end()
+    found = await rest(steps_of(web, pen))
+    assert texts(found) == ["It is 42"]
+    assert isinstance(events_in(found)[-1], Complete)
+    assert found[-1].row is not None
+
+
+async def test_nothing_is_said_twice_behind_a_fork(web: Web) -> None:
+    """The server of the log restarts: the row holds no more than was told, and only news follow."""
+    pen = await begun(web)
+    await pen.save()
+    assert isinstance(web.log, MemoryLog)
+    async with contextlib.aclosing(steps_of(web, pen)) as steps:
+        assert texts(await heard(steps, 1)) == ["It is 42"]
+        web.log.restart()
+        await pen.rejoin()
+        await pen.say(", no: 43")
+        assert texts(await heard(steps, 1)) == [", no: 43"]
+        await pen.end()
+        assert texts(await rest(steps)) == []
+
+
+async def test_a_row_that_lags_takes_nothing_back(web: Web) -> None:
+    """After a fork the row may say less than was told."""
+    pen = await begun(web)
+    await pen.save()
+    assert isinstance(web.log, MemoryLog)
+    async with contextlib.aclosing(steps_of(web, pen)) as steps:
+        await heard(steps, 1)
+        await pen.say(" or so")
+        assert texts(await heard(steps, 1)) == [" or so"]
+        web.log.restart()
+        await pen.rejoin()
+        await pen.say(".")
+        assert texts(await heard(steps, 1)) == ["."]
+
+
+async def told_after(web: Web, pen: Pen, after: Cursor) -> tuple[list[News], list[News]]:
+    """What a tail's reader holds, and what it is told, until the end."""
+    found = await rest(steps_of(web, pen, after))
+    return [news for news in found if news.known], [news for news in found if not news.known]
+
+
+@pytest.mark.parametrize("saved", [False, True], ids=["the row lags", "the row is ahead"])
+async def test_a_tail_folds_forward(web: Web, saved: bool) -> None:
+    """From each cursor: what is known and what is told give the answer, and nothing twice."""
+    pen = await Pen.take(web, await asked(web))
+    cursors = []
+    for piece in ("The ", "answer ", "is 41"):
+        await pen.say(piece)
+        cursors.append(pen.cursor)
+        if piece == "The ":
+            await pen.save()
+    if saved:
+        await pen.save()
+    await pen.end()
+    for number, cursor in enumerate(cursors):
+        known, told = await told_after(web, pen, cursor)
+        assert "".join(texts(known)) == "".join(["The ", "answer ", "is 41"][: number + 1])
+        answer = Answer(pen.message_id)
+        for event in events_in([*known, *told]):
+            answer.apply(event)
+        assert (answer.content, answer.ended) == ("The answer is 41", True)
+        assert "".join(texts([*known, *told])) == "The answer is 41"
+
+
+async def test_what_a_tail_cannot_be_told_from(tmp_path: Path) -> None:
+    """Of another epoch, beyond the end; trimmed while the row is ahead."""
+    log = MemoryLog(Limits(max_events=100, max_bytes=10**9, max_seconds=3600))
+    async with serving(tmp_path, log, MemoryFeed(log)) as web:
+        pen = await Pen.take(web, await asked(web))
+        await pen.say("a")
+        for cursor in (Cursor("zzzz", 1), Cursor(pen.cursor.epoch, 999)):
+            with pytest.raises(ApiProblem, match="cursor"):
+                await anext(steps_of(web, pen, cursor))
+        for _ in range(300):
+            await pen.say("b")
+            await pen.save()
+        middle = pen.cursor
+        for _ in range(20):
+            await pen.say("c")
+        assert texts([await anext(steps_of(web, pen, middle))])[0] == pen.text[:-20]  # type: ignore[list-item]
+        await pen.save()
+        with pytest.raises(ApiProblem, match="cursor"):
+            await anext(steps_of(web, pen, middle))
+
+
+async def test_an_answer_that_is_gone(web: Web) -> None:
+    """Deleted before, or while it is watched."""
+    pen = await begun(web)
+    steps = steps_of(web, pen)
+    await heard(steps, 1)
+    row = await web.store.message(pen.message_id)
+    await web.client.delete(f"/v1/responses/resp_{pen.message_id}")
+    assert row is not None
+    assert await next_step(steps) == Left("deleted")
+    assert await next_step(steps_of(web, pen)) == Left("deleted")

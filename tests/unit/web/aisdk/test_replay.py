@@ -1,0 +1,182 @@
+"""web/aisdk/encoder.py over any history: a client ends with the same message, told by log or row."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.protocol.histories import ID, Op
+from tests.unit.web.aisdk.client import Client
+from tests.unit.web.histories import LOGS, PLACES, folded, from_row, view, without_resets, written
+from tokenwire.protocol.events import AnyEvent
+from tokenwire.protocol.fold import Answer
+from tokenwire.web.aisdk.encoder import AISDKEncoder
+from tokenwire.web.aisdk.messages import assistant_parts
+from tokenwire.web.aisdk.values import PROFILES, Profile, clean
+
+ROW = view(Answer(ID))
+AnyHistory = tuple[list[Op], str | None]
+profiles = pytest.mark.parametrize("profile", PROFILES)
+
+
+def read(told: list[AnyEvent], profile: Profile) -> Client:
+    """A client that is told these events."""
+    encoder, client = AISDKEncoder(ROW, profile), Client()
+    client.read(encoder.opening())
+    for event in told:
+        client.read(encoder.apply(event))
+    assert encoder.ended == (client.over is not None)
+    return client
+
+
+def shown(client: Client) -> list[dict[str, Any]]:
+    """What counts of the message, without the steps that carry nothing."""
+    return [part for part in client.counted() if part["type"] != "step-start"]
+
+
+def meant(answer: Answer, profile: Profile) -> list[tuple[str, Any]]:
+    """The parts of the answer as a client should show them."""
+    found: list[tuple[str, Any]] = []
+    for part in answer.parts:
+        if part.type in ("text", "reasoning"):
+            found += [(part.type, part.text)] if part.units else []
+        elif part.type == "tool_call":
+            found.append(("tool", part.fields["id"]))
+        elif part.type == "source":
+            found.append(("source-url" if "url" in part.fields else "source-document", None))
+        elif part.type == "file":
+            found.append(("file", None))
+        elif part.type == "data":
+            found.append(("data-weather", clean(part.fields.get("data"))))
+        elif part.type == "provider" and profile == "v7":
+            found.append(("custom", None))
+    return found
+
+
+def seen(client: Client) -> list[tuple[str, Any]]:
+    """The same of a client."""
+    names = {"text": "text", "reasoning": "text", "tool": "id", "data-weather": "data"}
+    return [
+        (part["type"], part.get(names.get(part["type"], "")))
+        for part in shown(client)
+        if part["type"] not in ("text", "reasoning") or part["text"]
+    ]
+
+
+@profiles
+@given(LOGS)
+def test_the_message_is_what_the_answer_is(profile: Profile, history: AnyHistory) -> None:
+    """Parts in order with their texts; calls that cannot be taken back stand first, as failed."""
+    log = written(history).events
+    answer, client = folded(log), read(log, profile)
+    mine = {part.fields["id"] for part in answer.parts if part.type == "tool_call"}
+    found = [item for item in seen(client) if item[0] != "tool" or item[1] in mine]
+    if without_resets(log):
+        assert found == meant(answer, profile)
+    else:
+        texts = [item for item in found if item[0] != "tool"]
+        assert texts == [item for item in meant(answer, profile) if item[0] != "tool"]
+    gone = {name: state for name, state in client.tools().items() if name not in mine}
+    assert set(gone.values()) <= {"output-error"}
+    assert client.text() == answer.content
+
+
+@profiles
+@given(LOGS, PLACES)
+def test_a_row_and_what_follows_it_give_the_same_message(
+    profile: Profile, history: AnyHistory, place: int
+) -> None:
+    """At each checkpoint, and from the row of the ended answer."""
+    log = written(history).events
+    whole = read(log, profile)
+    for saved in (place % (len(log) + 1), len(log)):
+        other = read(from_row(log, saved), profile)
+        assert (other.over or {}).get("type") == (whole.over or {}).get("type")
+        assert other.metadata == whole.metadata
+        assert other.text() == whole.text()
+        mine = {part["id"]: part for part in other.counted() if part["type"] == "tool"}
+        theirs = {part["id"]: part for part in whole.counted() if part["type"] == "tool"}
+        assert mine == {name: theirs[name] for name in mine}
+        if profile == "v7" or without_resets(log):
+            assert [part for part in shown(other) if part["type"] != "tool"] == [
+                part for part in shown(whole) if part["type"] != "tool"
+            ]
+
+
+@profiles
+@given(LOGS, PLACES)
+def test_each_part_is_told_in_the_same_sequence(
+    profile: Profile, history: AnyHistory, place: int
+) -> None:
+    """Where nothing is withdrawn. Parts begin in the same order."""
+    log = written(history, resets=False).events
+    whole, other = read(log, profile), read(from_row(log, place % (len(log) + 1)), profile)
+    both = [
+        {name: steps for name, steps in client.steps.items() if not name.startswith("data-retry")}
+        for client in (whole, other)
+    ]
+    for steps in both:
+        steps.pop("message-metadata", None)
+    assert both[0] == both[1]
+    assert [name for name in both[0] if name != "finish-step"] == [
+        name for name in both[1] if name != "finish-step"
+    ]
+    assert whole.parts == other.parts
+
+
+@profiles
+@given(LOGS, PLACES, PLACES)
+def test_a_tail_goes_on_where_its_reader_stood(
+    profile: Profile, history: AnyHistory, began: int, left: int
+) -> None:
+    """Who began with any row and left after any event: the events before are told to another encoder."""
+    log = written(history).events
+    saved = began % (len(log) + 1)
+    cut = saved + left % (len(log) + 1 - saved)
+    reader, client = AISDKEncoder(ROW, profile), Client()
+    client.read(reader.opening())
+    first = from_row(log, saved)
+    known = first[: len(first) - len(log) + cut]
+    for event in known:
+        client.read(reader.apply(event))
+    other = AISDKEncoder(ROW, profile)
+    other.opening()
+    for event in from_row(log[:cut], saved) if without_resets(log[:cut]) else known:
+        other.apply(event)
+    for event in log[cut:]:
+        client.read(other.apply(event))
+    assert client.over is not None
+    assert client.text() == folded(log).content
+
+
+@profiles
+@given(LOGS)
+def test_a_stored_message_has_the_parts_of_the_stream(
+    profile: Profile, history: AnyHistory
+) -> None:
+    """In the same order, with the same contents."""
+    answer = folded(written(history).events)
+    client = read(from_row(written(history).events, len(written(history).events)), profile)
+    stored = assistant_parts(view(answer), profile)
+    told = [part for part in client.parts if part.get("text") != "" or part["type"] == "tool"]
+    kinds = [part["type"] for part in told]
+    assert ["tool" if part["type"].startswith("tool-") else part["type"] for part in stored] == (
+        kinds if kinds != ["step-start"] else []
+    )
+    texts = [part["text"] for part in stored if part["type"] in ("text", "reasoning")]
+    assert texts == [part["text"] for part in told if part["type"] in ("text", "reasoning")]
+    states = {part["toolCallId"]: part["state"] for part in stored if "toolCallId" in part}
+    assert states == client.tools()
+
+
+@given(LOGS, st.sampled_from(PROFILES))
+def test_nothing_is_told_twice(history: AnyHistory, profile: Profile) -> None:
+    """Events that come again give no chunk."""
+    log = written((history[0], None), resets=False).events
+    encoder = AISDKEncoder(ROW, profile)
+    encoder.opening()
+    for event in log:
+        encoder.apply(event)
+    pieces = [event for event in log if hasattr(event, "offset")]
+    assert [chunk for event in pieces for chunk in encoder.apply(event)] == []

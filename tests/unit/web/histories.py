@@ -1,0 +1,96 @@
+"""Histories of an answer whose parts can be shown, and the three ways in which a reader is told one."""
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from tests.unit.protocol import histories
+from tests.unit.protocol.histories import ENDS, ID, OPS, History, Op
+from tokenwire.protocol.events import AnyEvent, Reset
+from tokenwire.protocol.fold import Answer, from_view
+from tokenwire.protocol.replay import catch_up
+
+LOGS = st.tuples(st.lists(OPS, max_size=25), ENDS.filter(bool))
+PLACES = st.integers(0, 10**6)
+_IMAGE = "data:image/png;base64,aGk="
+_VALUES: dict[str, dict[str, Any]] = {
+    "file": {"url": _IMAGE, "media_type": "image/png"},
+    "step": {"model": "demo"},
+    "hologram": {"depth": 3},
+}
+
+
+class Writer(histories.Writer):
+    """A worker that writes what dialects show, and changes only what they can change."""
+
+    def set(self, place: int, name: str, value: Any) -> None:
+        if self.model.parts:
+            number = place % len(self.model.parts)
+            part = self.model.parts[number]
+            if part["type"] == "data" and name == "data":
+                self._set(number, {name: value})
+
+    def other(self, kind: str, value: Any) -> None:
+        self._open(kind, _VALUES.get(kind, {"name": "weather", "data": value}))
+
+    def call(self, place: int) -> None:
+        number = len(self.model.parts)
+        self._open("tool_call", {"id": f"call_{number}", "name": "n", "state": "streaming"})
+
+    def source(self, place: int) -> None:
+        value = {"url": f"https://{place}", "cites": [0, self._end("text")]}
+        self._inside("source", value if place % 2 else {"file_id": f"f{place}", "title": "T"})
+
+
+def written(history: tuple[list[Op], str | None], *, resets: bool = True) -> History:
+    """The log; without `resets` nothing is withdrawn."""
+    writer, (ops, end) = Writer(), history
+    for name, *values in ops:
+        if resets or name != "reset":
+            getattr(writer, name)(*values)
+    if end is not None:
+        writer.ends(end)
+    return History(writer.events, writer.models)
+
+
+def folded(told: list[AnyEvent]) -> Answer:
+    """The answer after these events, of which the first needs nothing before it."""
+    answer = Answer(ID)
+    for event in told:
+        answer.apply(event)
+    return answer
+
+
+def view(answer: Answer) -> dict[str, Any]:
+    """The wire form of a row that holds it."""
+    usage = answer.usage
+    return {
+        "id": ID,
+        "conversation_id": "c1",
+        "role": "assistant",
+        "content": answer.content,
+        "reasoning": answer.reasoning,
+        "parts": answer.layout(),
+        "tool_calls": [],
+        "status": answer.status,
+        "attempt": answer.attempt or 1,
+        "model": "demo",
+        "finish_reason": answer.finish_reason,
+        "error": answer.error,
+        "usage": usage and {"input_tokens": usage.input_tokens, "output_tokens": 2},
+        "seams": answer.seams,
+        "by": answer.by,
+        "created_at": "2026-08-01T12:00:00.000Z",
+    }
+
+
+def from_row(log: list[AnyEvent], saved: int) -> list[AnyEvent]:
+    """What a reader is told who begins with the row that was saved after so many events."""
+    answer = folded(log[:saved])
+    row = from_view(view(answer))
+    return [*catch_up(Answer(ID), row, answer.attempt or 1), *log[saved:]]
+
+
+def without_resets(told: list[AnyEvent]) -> bool:
+    """Whether nothing is withdrawn."""
+    return not any(isinstance(event, Reset) for event in told)

@@ -1,0 +1,106 @@
+"""A client of Responses that checks all that OpenAI promises: numbers, indexes, ids, order."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+Parsed = dict[str, Any]
+_CALLS = "response.function_call_arguments"
+_TEXTS = {"reasoning": "response.reasoning_text", "message": "response.output_text"}
+
+
+def blocks(data: bytes) -> list[Parsed]:
+    """The events of a stream; that names and types agree is checked on the way."""
+    found = []
+    for block in data.decode().split("\n\n")[:-1]:
+        lines = dict(line.split(": ", 1) for line in block.split("\n"))
+        found.append(json.loads(lines["data"]))
+        assert lines["event"] == found[-1]["type"]
+    return found
+
+
+class Client:
+    """Puts a Response together. `items`: those that have ended; `final`: the last Response."""
+
+    def __init__(self, after: int = -1) -> None:
+        self.last = after
+        self.items: list[Parsed] = []
+        self.final: Parsed | None = None
+        self._open: Parsed | None = None
+        self._text = ""
+        self._cited: list[Parsed] = []
+        self._stage = ""
+
+    def read(self, events: Iterable[Parsed]) -> "Client":
+        """Take events in order."""
+        for event in events:
+            assert self.final is None, f"{event} after the end"
+            assert event["sequence_number"] == self.last + 1
+            self.last = event["sequence_number"]
+            self._take(event["type"], event)
+        return self
+
+    def whole(self) -> list[Parsed]:
+        """The items that count."""
+        return [item for item in self.items if item in (self.final or {}).get("output", ())]
+
+    def _take(self, kind: str, event: Parsed) -> None:
+        if kind == "response.output_item.added":
+            self._add(event)
+        elif kind == "response.output_item.done":
+            self._end(event)
+        elif "item_id" in event:
+            self._inside(kind, event)
+        else:
+            assert self._open is None, f"{kind} inside an item"
+            if kind in ("response.completed", "response.incomplete", "response.failed"):
+                self.final = event["response"]
+
+    def _add(self, event: Parsed) -> None:
+        item = event["item"]
+        assert self._open is None, "items do not interleave"
+        assert event["output_index"] == len(self.items)
+        assert item["id"] not in [old["id"] for old in self.items]
+        assert item["status"] == "in_progress"
+        self._open, self._text, self._cited, self._stage = item, "", [], "added"
+
+    def _inside(self, kind: str, event: Parsed) -> None:
+        assert self._open is not None
+        assert (event["item_id"], event["output_index"]) == (self._open["id"], len(self.items))
+        of = self._open["type"]
+        prefix = _CALLS if of == "function_call" else _TEXTS[of]
+        if kind == "response.content_part.added":
+            self._becomes("added", "part")
+        elif kind == f"{prefix}.delta":
+            self._becomes("added" if of == "function_call" else "part")
+            assert event["delta"]
+            self._text += event["delta"]
+        elif kind == "response.output_text.annotation.added":
+            self._becomes("part")
+            assert event["annotation_index"] == len(self._cited)
+            self._cited.append(event["annotation"])
+        elif kind == f"{prefix}.done":
+            self._becomes("added" if of == "function_call" else "part", "done")
+            assert event["arguments" if of == "function_call" else "text"] == self._text
+        else:
+            assert kind == "response.content_part.done"
+            self._becomes("done", "part done")
+            assert event["part"]["text"] == self._text
+            assert event["part"].get("annotations", []) == self._cited
+
+    def _becomes(self, before: str, after: str | None = None) -> None:
+        assert self._stage == before
+        self._stage = after or before
+
+    def _end(self, event: Parsed) -> None:
+        item = event["item"]
+        assert self._open is not None
+        assert (item["id"], event["output_index"]) == (self._open["id"], len(self.items))
+        stages = {"function_call": "done", "image_generation_call": "added"}
+        assert self._stage == stages.get(item["type"], "part done")
+        if item["type"] == "function_call":
+            assert item["arguments"] == self._text
+        elif "content" in item:
+            assert item["content"][0]["text"] == self._text
+        self._open = None
+        self.items.append(item)

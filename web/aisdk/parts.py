@@ -1,0 +1,55 @@
+"""Pure: parts of an answer that have one form, as chunk of a stream and as part of a UI message."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from tokenwire.protocol.fold import Part
+from tokenwire.web.aisdk.values import Chunk
+from tokenwire.web.aisdk.writer import Writer
+
+_ANY_MEDIA_TYPE = "application/octet-stream"
+
+
+def plain(write: Writer, number: int, part: Part) -> list[Chunk]:
+    """A source, file, data or provider part with this number; none where it cannot be shown."""
+    fields = part.fields
+    match part.type:
+        case "source":
+            return _source(write, f"source-{number}", fields)
+        case "file" if have(fields, "url"):
+            return write.file(fields["url"], _media_type(fields))
+        case "data" if have(fields, "name"):
+            part_id = fields["id"] if have(fields, "id") else f"part-{number}"
+            return write.data(fields["name"], fields.get("data"), part_id=part_id)
+        case "provider" if write.profile == "v7" and have(fields, "dialect", "kind"):
+            return write.custom(f"{fields['dialect']}.{fields['kind']}")
+        case _:
+            return []
+
+
+def have(fields: Mapping[str, Any], *names: str) -> bool:
+    """Whether all of these are texts that are not empty."""
+    return all(isinstance(fields.get(name), str) and fields[name] for name in names)
+
+
+def input_object(text: str) -> dict[str, Any] | None:
+    """The input of a call; None where it is no JSON object."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _source(write: Writer, source_id: str, fields: Mapping[str, Any]) -> list[Chunk]:
+    title = fields["title"] if have(fields, "title") else None
+    if have(fields, "url"):
+        return write.source_url(source_id, fields["url"], title)
+    if have(fields, "file_id"):
+        return write.source_document(source_id, _media_type(fields), title or fields["file_id"])
+    return []
+
+
+def _media_type(fields: Mapping[str, Any]) -> str:
+    return fields["media_type"] if have(fields, "media_type") else _ANY_MEDIA_TYPE
