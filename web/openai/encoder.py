@@ -113,11 +113,14 @@ class ResponseEncoder:
     # --- parts ---
 
     def _restate(self, touched: range) -> None:
-        """Parts were withdrawn. What is out of them is compared with what comes instead."""
-        if touched:
-            self._current = min(self._current, touched.start)
-            for number, item in self._items.items():
-                item.stale = item.stale or number >= touched.start
+        """Parts were withdrawn, others may grow again: what is out is compared with what comes."""
+        if not touched:
+            return
+        growing = (self._answer.open_text, self._answer.open_reasoning)
+        first = min([touched.start, *(number for number in growing if number is not None)])
+        self._current = min(self._current, first)
+        for number, item in self._items.items():
+            item.stale = item.stale or number >= first
 
     def _advance(self, grown: int | None, piece: str) -> Iterator[bytes]:
         parts = self._answer.parts
@@ -143,6 +146,7 @@ class ResponseEncoder:
             kind = objects.item_kind(part)
             if kind is None or (kind in ("reasoning", "message") and not part.units):
                 return
+            self._drop(number)  # behind a part that had no item
             item = self._items[number] = self._added(kind, part)
         if item.stale or item.units + utf16_length(piece) != part.units:
             item.sent.become(part.text)
@@ -191,12 +195,15 @@ class ResponseEncoder:
         if (item := self._items.get(number)) is None:
             return
         item.sent.finish()
-        if not item.is_open:
-            return
-        if rest := item.sent.take_rest():
-            self._delta(item, rest)
         cited = objects.annotations(self._answer, number) if item.kind == "message" else ()
-        self._close(item, objects.item_status(self._answer, number), cited)
+        status = objects.item_status(self._answer, number)
+        if item.is_open:
+            if rest := item.sent.take_rest():
+                self._delta(item, rest)
+            self._close(item, status, cited)
+        else:  # it was withdrawn and said again: the final Response has it as it is now
+            part = self._answer.parts[number]
+            item.final = objects.item_of(item.kind, item.id, part, status, part.text, cited)
 
     def _close(self, item: "_Item", status: ItemStatus, cited: Sequence[Mapping[str, Any]]) -> None:
         """End the item with what is out."""

@@ -187,8 +187,8 @@ AREA = Area(
         Mutant(
             "openai_shorter_text_is_not_noticed",
             "web/openai/encoder.py",
-            "        item.sent.finish()\n        if not item.is_open:\n",
-            "        if not item.is_open:\n",
+            "        item.sent.finish()\n",
+            "",
         ),
         Mutant(
             "openai_restated_parts_are_appended",
@@ -211,13 +211,25 @@ AREA = Area(
         Mutant(
             "openai_the_rest_is_dropped",
             "web/openai/encoder.py",
-            "        if rest := item.sent.take_rest():\n            self._delta(item, rest)\n        cited",
-            "        cited",
+            "                self._delta(item, rest)\n            self._close",
+            "                pass\n            self._close",
         ),
         Mutant(
             "openai_ids_are_given_twice",
             "web/openai/encoder.py",
             "        self._counts[kind] += 1\n",
+            "",
+        ),
+        Mutant(
+            "openai_a_text_that_grows_again_is_lost",
+            "web/openai/encoder.py",
+            "        self._current = min(self._current, first)\n",
+            "        self._current = min(self._current, touched.start)\n",
+        ),
+        Mutant(
+            "openai_a_new_item_inside_an_open_one",
+            "web/openai/encoder.py",
+            "            self._drop(number)  # behind a part that had no item\n",
             "",
         ),
         Mutant(

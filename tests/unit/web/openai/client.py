@@ -42,7 +42,8 @@ class Client:
 
     def whole(self) -> list[Parsed]:
         """The items that count."""
-        return [item for item in self.items if item in (self.final or {}).get("output", ())]
+        ids = [item["id"] for item in (self.final or {}).get("output", ())]
+        return [item for item in self.items if item["id"] in ids]
 
     def _take(self, kind: str, event: Parsed) -> None:
         if kind == "response.output_item.added":

@@ -257,6 +257,19 @@ def test_reasoning_after_text_is_an_item_of_its_own() -> None:
     ]
 
 
+def test_a_text_that_had_ended_goes_on() -> None:
+    """What followed it was withdrawn: it grows again, as a new item, and nothing of it is lost."""
+    log = [
+        Chunk(ID, 1, 0, "One", 0),
+        Reasoning(ID, 1, 0, "hm", 1),
+        Reset(ID, 2, 3, 0, 1),
+        Chunk(ID, 2, 3, " two", 0),
+    ]
+    events = from_log(answer("One two"), log)
+    [item] = events[-1]["response"]["output"]
+    assert (item["id"], item["content"][0]["text"]) == (f"msg_{ID}_2", "One two")
+
+
 def test_a_second_call_waits_for_the_first() -> None:
     """Their inputs come mixed; numbers do not depend on that."""
 
