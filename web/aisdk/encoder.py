@@ -108,6 +108,9 @@ class AISDKEncoder:
     # --- parts ---
 
     def _grown(self, number: int, piece: str) -> list[Chunk]:
+        kind = self._open.get(number)
+        if kind is not None:  # nearly every event: what grows opens and closes nothing
+            return [{"type": f"{kind}-delta", "id": str(number), "delta": piece}]
         part = self._answer.parts[number]
         if part.type == "tool_call":
             call = self._calls.get(number)
