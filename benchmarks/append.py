@@ -18,7 +18,7 @@ from tokenwire.streams.log.redis import RedisLog
 EVENTS_PER_CALL = 20
 CALLS = 1000
 TOGETHER = 50
-"""Generations that append at the same time in the shared case."""
+"""Answers that append at the same time in the shared case."""
 ROUNDS = 3
 GOAL = 1 / 5
 
@@ -73,8 +73,8 @@ async def measure(url: str) -> dict[str, float]:
         sys.exit(f"events are missing: {held.top}")
     return {
         "one awaited redis.publish": published,
-        "append, one generation": alone,
-        f"append, {TOGETHER} generations": together,
+        "append, one answer": alone,
+        f"append, {TOGETHER} answers": together,
     }
 
 

@@ -116,7 +116,7 @@ class Settings(TableNames):
 
     # Worker
     worker_threads: int = Field(200, ge=1, le=2000)
-    """Generations that one worker process runs at a time."""
+    """Answers that one worker process runs at a time."""
     checkpoint_seconds: float = Field(1.0, gt=0)
     checkpoint_chars: int = Field(500, ge=1)
     coalesce_ms: int = Field(0, ge=0, le=1000)

@@ -12,7 +12,7 @@ from pathlib import Path
 from tokenwire.config.settings import Settings
 
 _FOR_DEVELOPMENT = {"MODE": "development", "DRAIN_SECONDS": "1"}
-"""Where nothing else is said: one local user; on a stop, no long wait for running generations (they go on at the next start)."""
+"""Where nothing else is said: one local user; on a stop, no long wait for running answers (they go on at the next start)."""
 
 _SERVERS = frozenset({"web", "broadcaster", "worker"})
 _SQL = frozenset({"web", "worker", "migrate"})

@@ -2,7 +2,7 @@
 
 Start: Redis (if embedded) and the migration of the database side by side, then everything else; a process that ends for a wrong setting
 ends the start (later it is tried again, like one that ends for another reason). Stop: web and broadcaster, then the
-workers, which hand their generations back, then Redis.
+workers, which hand their answers back, then Redis.
 """
 
 import asyncio

@@ -183,7 +183,7 @@ class Answers(Database):
     async def begin_attempt(
         self, message_id: str, attempt: int, model: str, *, survived: bool = False
     ) -> Message | None:
-        """Take the generation in SQL: the row as it is from now on, or None if it has ended or a newer attempt has it.
+        """Take the answer in SQL: the row as it is from now on, or None if it has ended or a newer attempt has it.
 
         Who finds it `streaming` counts the death of a worker, before anything is done that may kill another one. `survived`: the attempt
         before this one was this process's own, and ended with an outage.
@@ -319,7 +319,7 @@ class Answers(Database):
         )
 
     async def hand_back(self, checkpoint: Checkpoint, billed_input: int) -> bool:
-        """Save the text and give the generation back to the queue, as a process does that goes away. False: not its own any more."""
+        """Save the text and give the answer back to the queue, as a process does that goes away. False: not its own any more."""
         change = (
             update(Message)
             .where(

@@ -110,7 +110,7 @@ class Chats(Database):
     async def regenerate(self, again: Again) -> Posted:
         """Write the placeholder of a new answer, and supersede what stands after the user's message. For a repeated key: as then.
 
-        NotFound (no answer and no user's message), Conflict (it was superseded itself), KeyReused, GenerationRunning (something that
+        NotFound (no answer and no user's message), Conflict (it was superseded itself), KeyReused, AnswerRunning (something that
         would be superseded is unfinished; with `stop_running` it is to be cancelled instead: `superseded`), and what `quotas.admit` raises.
         """
         made = {"assistant": str(uuid7())}

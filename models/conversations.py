@@ -239,7 +239,7 @@ class Conversations(Database):
     async def post(self, post: Post) -> Posted:
         """Write a user's message and the placeholder of its answer; for a repeated key or client id: the rows that were written.
 
-        NotFound, KeyReused (also: a client id with another content), GenerationRunning (policy `reject`), and what `quotas.admit` raises.
+        NotFound, KeyReused (also: a client id with another content), AnswerRunning (policy `reject`), and what `quotas.admit` raises.
         """
         made = {"user": str(uuid7()), "assistant": str(uuid7())}
         async with self.writing() as session:
@@ -483,7 +483,7 @@ async def _write_rows(
         role="user",
         content=post.content,
         status="complete",
-        terminal_announced=True,  # a user's row has no generation whose end could be announced
+        terminal_announced=True,  # a user's row has no answer whose end could be announced
         user_id=post.user_id,
         charged_to=post.user_id,
         client_id=post.client_id,

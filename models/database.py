@@ -1,7 +1,7 @@
 """How this project talks to SQLite and PostgreSQL: engines, transactions, the database's clock, errors.
 
 Decides isolation (reads see one snapshot, writes take SQLite's write lock at once) and timeouts. What a failure means is decided by
-`failures.py`; what is read and written, by `conversations.py` and `generations.py`.
+`failures.py`; what is read and written, by `conversations.py` and `answers.py`.
 """
 
 import asyncio

@@ -9,7 +9,7 @@ StoreError
   NotFound             no such row, or none that this user may see
   NotAuthor            a message of somebody else would have to be changed or taken out
   Conflict             the database refused a row that contradicts another
-    GenerationRunning  a post was refused because an answer is still being written (policy `reject`)
+    AnswerRunning  a post was refused because an answer is still being written (policy `reject`)
     TooManyParticipants  as many people as may take part or are invited
     KeyReused          an Idempotency-Key came back with another body
   QuotaReached         a limit on what one user may have; never raised itself

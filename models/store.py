@@ -1,6 +1,6 @@
 """The store: every query of the project, as one object per process.
 
-`conversations.py` holds what people do (web), `participants.py` who they are, `generations.py` what a worker does, `overviews.py`
+`conversations.py` holds what people do (web), `participants.py` who they are, `answers.py` what a worker does, `overviews.py`
 what lists show, `deletions.py` what goes, `runs.py` what goes on at providers, `database.py` the transactions under all of them.
 Each method is one transaction and raises `models.errors.StoreUnavailable` when the database does not answer.
 """

@@ -143,10 +143,10 @@ class Invitation(Table, table=True):
 
 
 class Message(Table, table=True):
-    """A row of a conversation. For an assistant message the generation that fills it has the same id.
+    """A row of a conversation. For an assistant message the answer that fills it has the same id.
 
     `seq` and `epoch`: the cursor that `content` reaches (the checkpoint). `attempt` is the fencing token. `rev` counts changes that
-    viewers are told of, `announced_rev` the last one that the log holds; `terminal_announced`: the log holds the terminal event.
+    readers are told of, `announced_rev` the last one that the log holds; `terminal_announced`: the log holds the terminal event.
     `client_id`: the id that a client of the AI SDK has given a user's message. `superseded_by`: the row that took the place of this one
     and of all after it (an answer made again, a message edited): such rows are kept, and no longer part of the conversation.
     `response_schema`: what the answer must be, as JSON Schema ({}: any JSON). `options`: what else the provider is asked for

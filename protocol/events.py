@@ -253,7 +253,7 @@ def decode(data: bytes) -> tuple[int, AnyEvent | None]:
 
 
 def is_terminal(event: AnyEvent) -> bool:
-    """Whether the event seals its generation."""
+    """Whether the event seals its answer."""
     return isinstance(event, Terminal)
 
 

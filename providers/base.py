@@ -203,7 +203,7 @@ Delta = (
 
 
 class ProviderError(Exception):
-    """Base; never raised itself. `message` may hold the provider's own words, without credentials: for operators, not for viewers."""
+    """Base; never raised itself. `message` may hold the provider's own words, without credentials: for operators, not for readers."""
 
     retryable: ClassVar[bool] = False
 
@@ -309,7 +309,7 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Continuation:
-    """How to go on after a break: `rung` of the ladder, the text that viewers hold, what a re-attach needs."""
+    """How to go on after a break: `rung` of the ladder, the text that readers hold, what a re-attach needs."""
 
     rung: Literal["attach", "prefix", "turn"]
     text: str
@@ -356,7 +356,7 @@ class DeltaStream(Protocol):
 
     @property
     def stitching(self) -> bool:
-        """Whether text is held back until it is known whether it repeats what viewers hold: a re-attach would say it again."""
+        """Whether text is held back until it is known whether it repeats what readers hold: a re-attach would say it again."""
         ...
 
     @property

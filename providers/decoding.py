@@ -101,7 +101,7 @@ class Decoder:
         self.ended_in_error = False
         """The one fault is the reason that the provider gave for the end."""
         self.emitted = False
-        """Something that a viewer may see has been given out."""
+        """Something that a reader may see has been given out."""
         self._said = False
         """The same without reasoning: something that answers."""
         self._framer = Framer()

@@ -17,7 +17,7 @@ Words in the last user message steer it (they may stand anywhere in it, and be c
 
 "Twice" is counted by `Request.tries` where the caller sets it, else by the user's messages, in this process. Options of the catalogue
 entry: `tokens_per_second` (default 50; 0: no pause), `fail_times` (default 2), `text` (another answer). Prefix continuation is exact: it
-goes on after what viewers hold.
+goes on after what readers hold.
 """
 
 import asyncio

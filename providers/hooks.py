@@ -34,7 +34,7 @@ class Hook:
         """A request is about to be sent."""
 
     def first_token(self, seconds: float) -> None:
-        """The first piece that a viewer may see has come, so long after the request."""
+        """The first piece that a reader may see has come, so long after the request."""
 
     def delta(self, delta: Delta) -> None:
         """A delta has come, before the consumer has it."""

@@ -1,7 +1,7 @@
 """Pure: whether a model that was asked to go on has begun its answer anew, in other words.
 
 "Sure! Here is a list of red fruits: apple, straw" goes on as "Sure! Here are some red fruits: ...". Both begin with the same whole words,
-the *opening*, and then differ. Only the opening can be judged: viewers see nothing while we wait, so the verdict falls with the first
+the *opening*, and then differ. Only the opening can be judged: readers see nothing while we wait, so the verdict falls with the first
 character that differs.
 
 Two errors are possible, and they do not cost the same.

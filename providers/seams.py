@@ -1,4 +1,4 @@
-"""Pure: where a continued answer meets the text that viewers hold.
+"""Pure: where a continued answer meets the text that readers hold.
 
 After `prefix` some servers repeat the whole prefix (Mistral does, LM Studio did), and a server that was given its text without trailing
 white space sends that again. After `turn` a model likes to repeat the last words that it was shown, or begins the answer anew. A `Seam`

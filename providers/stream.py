@@ -313,7 +313,7 @@ class HttpStream:
         yield self._joined(decoder.close())
 
     def _joined(self, deltas: list[Delta]) -> list[Delta]:
-        """The deltas, with the text fitted to what viewers hold."""
+        """The deltas, with the text fitted to what readers hold."""
         seam = self._seam
         if seam is None:
             return deltas

@@ -41,7 +41,7 @@ CODES: Mapping[str, int] = {
     "method_not_allowed": 405,
     "request_timeout": 408,
     "conflict": 409,
-    "generation_running": 409,
+    "answer_running": 409,
     "cursor_lost": 409,
     "too_many_invitations": 409,
     "too_many_participants": 409,
@@ -154,7 +154,7 @@ def install(app: FastAPI) -> None:
         ports.Gone: _not_found,
         errors.NotAuthor: _not_author,
         errors.TooManyParticipants: _too_many_participants,
-        errors.AnswerRunning: _generation_running,
+        errors.AnswerRunning: _answer_running,
         errors.KeyReused: _key_reused,
         errors.BadCursor: _bad_cursor,
         errors.Unstorable: _unstorable,
@@ -230,8 +230,8 @@ async def _too_many_participants(_request: Request, _error: Exception) -> JSONRe
     )
 
 
-async def _generation_running(_request: Request, _error: Exception) -> JSONResponse:
-    return response("generation_running", "An answer is still being written in this conversation.")
+async def _answer_running(_request: Request, _error: Exception) -> JSONResponse:
+    return response("answer_running", "An answer is still being written in this conversation.")
 
 
 async def _key_reused(_request: Request, _error: Exception) -> JSONResponse:

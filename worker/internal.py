@@ -10,4 +10,4 @@ INTERNAL_ERROR: dict[str, object] = {
 MAX_DEATHS = 8
 """More than a bad day of deploys and crashes brings to one answer, and few enough for a service that loses a worker to each of them."""
 DEADLY = MAX_DEATHS + 2
-"""After so many deaths the log is not read for an end either: a worker has died over that, too. Viewers are told the row's text anew."""
+"""After so many deaths the log is not read for an end either: a worker has died over that, too. Readers are told the row's text anew."""

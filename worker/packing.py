@@ -1,4 +1,4 @@
-"""Packs the logs of answers that have ended, beside the work: what viewers may still ask for in the next hours then costs little memory.
+"""Packs the logs of answers that have ended, beside the work: what readers may still ask for in the next hours then costs little memory.
 
 It comes a moment after the end, so that nobody waits for it, and nothing depends on it: what a crash or an outage leaves unpacked is
 packed with the conversation's next answer, or goes with the log.
@@ -13,7 +13,7 @@ from tokenwire.streams.log import ports
 log_line = structlog.get_logger(__name__)
 
 PAUSE_SECONDS = 1.0
-"""After an end: what comes right behind it (a title, say) is packed with it, and viewers who lag a little find it as it is."""
+"""After an end: what comes right behind it (a title, say) is packed with it, and readers who lag a little find it as it is."""
 MAX_WAITING = 10_000
 """More conversations than this do not wait to be packed."""
 

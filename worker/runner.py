@@ -472,7 +472,7 @@ def _saved_run(row: Row) -> Run | None:
 
 
 def _going_on(chosen: Plan, held: Held, attached: Attachment | None) -> Continuation | None:
-    """What the provider is told of the text that viewers hold."""
+    """What the provider is told of the text that readers hold."""
     if attached is not None:
         return Continuation("attach", held.text, attached.run.id, attached.run.cursor)
     return Continuation(chosen.rung, held.text) if chosen.rung in ("prefix", "turn") else None

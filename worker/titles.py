@@ -36,7 +36,7 @@ _ASK = (
 
 
 async def name_conversation(services: WorkerServices, models: Models, message_id: str) -> None:
-    """Give the conversation of this answer a title, if it has none, and tell its viewers. Raises StoreUnavailable."""
+    """Give the conversation of this answer a title, if it has none, and tell its readers. Raises StoreUnavailable."""
     conversation = await services.store.conversation_of(message_id)
     answer = await services.store.message(message_id)
     if conversation is None or answer is None or conversation.title is not None:

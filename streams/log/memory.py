@@ -96,22 +96,22 @@ class MemoryLog:
     ) -> Claim:
         """See streams.log.ports.Log."""
         state = self._settle(conversation_id)
-        generation = state.generations.get(message_id) or LoggedAnswer()
-        if generation.sealed:
+        answer = state.answers.get(message_id) or LoggedAnswer()
+        if answer.sealed:
             raise Sealed
         now = self._clock()
-        if generation.leased(now) and not (disobeyed and generation.disobeys(now)):
+        if answer.leased(now) and not (disobeyed and answer.disobeys(now)):
             raise Busy
-        if generation.cancel_by is not None:
-            generation.hold(now, to_end=disobeyed)
-        state.generations[message_id] = generation
-        generation.attempt = max(generation.attempt, sql_attempt) + 1
-        generation.epoch, generation.next_index = state.epoch, 0
-        generation.lease_until = self._clock() + lease_seconds
+        if answer.cancel_by is not None:
+            answer.hold(now, to_end=disobeyed)
+        state.answers[message_id] = answer
+        answer.attempt = max(answer.attempt, sql_attempt) + 1
+        answer.epoch, answer.next_index = state.epoch, 0
+        answer.lease_until = self._clock() + lease_seconds
         state.floors.setdefault(message_id, state.top)
         self._touch(state)
         state.forget()
-        return Claim(conversation_id, message_id, state.epoch, generation.attempt)
+        return Claim(conversation_id, message_id, state.epoch, answer.attempt)
 
     async def append(
         self, claim: Claim, index: int, covered: int, events: Sequence[AnyEvent]
@@ -120,23 +120,23 @@ class MemoryLog:
         terminal = check_batch(events)
         await self._up.wait()
         state = self._settle(claim.conversation_id)
-        generation = _owned(state, claim)
-        if index == generation.next_index - 1:
-            return Appended(state.epoch, *generation.last_batch)
-        if index != generation.next_index:
+        answer = _owned(state, claim)
+        if index == answer.next_index - 1:
+            return Appended(state.epoch, *answer.last_batch)
+        if index != answer.next_index:
             raise Lost
-        if generation.sealed:
+        if answer.sealed:
             raise Sealed
-        if generation.cancel_by is not None and not terminal:
-            generation.tell()
-            raise CancelPending(generation.cancel_by)
+        if answer.cancel_by is not None and not terminal:
+            answer.tell()
+            raise CancelPending(answer.cancel_by)
         appended = self._write(claim.conversation_id, state, events)
-        generation.last_batch, generation.next_index = (
+        answer.last_batch, answer.next_index = (
             (appended.first_seq, appended.last_seq),
             index + 1,
         )
         if terminal:
-            generation.sealed, generation.lease_until = True, 0.0
+            answer.sealed, answer.lease_until = True, 0.0
             del state.floors[claim.message_id]
             self._publish(keys.CHANGES, claim.conversation_id.encode())
             for hook in self._end_hooks:
@@ -155,18 +155,18 @@ class MemoryLog:
     async def rejoin(self, claim: Claim, index: int, lease_seconds: float) -> Claim:
         """See streams.log.ports.Log."""
         state = self._settle(claim.conversation_id)
-        generation = state.generations.get(claim.message_id) or LoggedAnswer()
-        if claim.attempt < generation.attempt:
+        answer = state.answers.get(claim.message_id) or LoggedAnswer()
+        if claim.attempt < answer.attempt:
             raise Fenced
-        known = generation.epoch == state.epoch or (
-            generation.epoch == claim.epoch and state.shared(claim.epoch) is not None
+        known = answer.epoch == state.epoch or (
+            answer.epoch == claim.epoch and state.shared(claim.epoch) is not None
         )
-        mine = claim.attempt == generation.attempt and known
-        if not mine or index not in (generation.next_index, generation.next_index - 1):
-            raise Sealed if generation.sealed else Lost
-        generation.epoch = state.epoch
-        if not generation.sealed:
-            generation.lease_until = self._clock() + lease_seconds
+        mine = claim.attempt == answer.attempt and known
+        if not mine or index not in (answer.next_index, answer.next_index - 1):
+            raise Sealed if answer.sealed else Lost
+        answer.epoch = state.epoch
+        if not answer.sealed:
+            answer.lease_until = self._clock() + lease_seconds
         self._touch(state)
         return replace(claim, epoch=state.epoch)
 
@@ -175,20 +175,20 @@ class MemoryLog:
     ) -> tuple[Claim, Appended]:
         """See streams.log.ports.Log."""
         state = self._settle(claim.conversation_id)
-        generation = state.generations.get(claim.message_id) or LoggedAnswer()
-        if claim.attempt < generation.attempt:
+        answer = state.answers.get(claim.message_id) or LoggedAnswer()
+        if claim.attempt < answer.attempt:
             raise Fenced
-        if generation.sealed:
+        if answer.sealed:
             raise Sealed
-        if seen.epoch != state.epoch or generation.last_batch[1] > seen.seq:
+        if seen.epoch != state.epoch or answer.last_batch[1] > seen.seq:
             raise Lost
-        state.generations[claim.message_id] = generation
-        generation.attempt, generation.epoch, generation.next_index = claim.attempt, state.epoch, 0
-        generation.lease_until = self._clock() + lease_seconds
+        state.answers[claim.message_id] = answer
+        answer.attempt, answer.epoch, answer.next_index = claim.attempt, state.epoch, 0
+        answer.lease_until = self._clock() + lease_seconds
         state.floors.setdefault(claim.message_id, state.top)
         appended = self._write(claim.conversation_id, state, events)
         if events:
-            generation.last_batch = (appended.first_seq, appended.last_seq)
+            answer.last_batch = (appended.first_seq, appended.last_seq)
         state.trim(self._limits, self._clock())
         return replace(claim, epoch=state.epoch), appended
 
@@ -208,28 +208,28 @@ class MemoryLog:
     async def renew(self, claim: Claim, lease_seconds: float) -> str | None:
         """See streams.log.ports.Log."""
         state = self._settle(claim.conversation_id)
-        generation = _owned(state, claim)
-        if generation.sealed:
+        answer = _owned(state, claim)
+        if answer.sealed:
             raise Sealed
-        generation.lease_until = self._clock() + lease_seconds
+        answer.lease_until = self._clock() + lease_seconds
         self._touch(state)
-        if generation.cancel_by is not None:
-            generation.tell()
-        return generation.cancel_by
+        if answer.cancel_by is not None:
+            answer.tell()
+        return answer.cancel_by
 
     async def release(self, claim: Claim) -> None:
         """See streams.log.ports.Log."""
         try:
-            generation = self._settle(claim.conversation_id).generations.get(claim.message_id)
+            answer = self._settle(claim.conversation_id).answers.get(claim.message_id)
         except Gone:
             return
-        if generation is not None and generation.attempt == claim.attempt:
-            generation.lease_until = 0.0
+        if answer is not None and answer.attempt == claim.attempt:
+            answer.lease_until = 0.0
 
     async def leased(self, conversation_id: str, message_id: str) -> bool:
         """See streams.log.ports.Log."""
-        generation = self._settle(conversation_id).generations.get(message_id)
-        return generation is not None and generation.leased(self._clock())
+        answer = self._settle(conversation_id).answers.get(message_id)
+        return answer is not None and answer.leased(self._clock())
 
     async def watched(self, conversation_id: str) -> bool:
         """See streams.log.ports.Log."""
@@ -249,11 +249,11 @@ class MemoryLog:
         if not by:
             raise ValueError("a cancel names who asks for it")
         state = self._settle(conversation_id)
-        generation = state.generations.setdefault(message_id, LoggedAnswer())
-        if generation.sealed:
+        answer = state.answers.setdefault(message_id, LoggedAnswer())
+        if answer.sealed:
             return False
-        if generation.cancel_by is None:
-            generation.cancel_by, generation.waited_until, generation.told = (
+        if answer.cancel_by is None:
+            answer.cancel_by, answer.waited_until, answer.told = (
                 by,
                 self._clock() + UNHEARD_SECONDS,
                 False,
@@ -406,14 +406,14 @@ class MemoryLog:
 
 
 def _owned(state: LogState, claim: Claim) -> LoggedAnswer:
-    generation = state.generations.get(claim.message_id)
-    if claim.epoch != state.epoch or generation is None or generation.epoch != state.epoch:
+    answer = state.answers.get(claim.message_id)
+    if claim.epoch != state.epoch or answer is None or answer.epoch != state.epoch:
         raise Lost
-    if claim.attempt < generation.attempt:
+    if claim.attempt < answer.attempt:
         raise Fenced
-    if claim.attempt > generation.attempt:
+    if claim.attempt > answer.attempt:
         raise Lost
-    return generation
+    return answer
 
 
 class MemoryFeed:

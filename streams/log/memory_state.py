@@ -19,7 +19,7 @@ from tokenwire.streams.log.ports import (
 SLACK = 17 / 16
 MAX_FORKS = 16
 MAX_REMEMBERED = 512
-"""Generations and announced rows beyond which the older half of those that ended is forgotten."""
+"""Answers and announced rows beyond which the older half of those that ended is forgotten."""
 
 
 def epoch_name() -> str:
@@ -91,7 +91,7 @@ class LogState:
     kept: deque[PackedBlock] = field(default_factory=deque)
     blocks: deque[Block] = field(default_factory=deque)
     floors: dict[str, int] = field(default_factory=dict)
-    generations: dict[str, LoggedAnswer] = field(default_factory=dict)
+    answers: dict[str, LoggedAnswer] = field(default_factory=dict)
     announced: dict[str, Announced] = field(default_factory=dict)
     forks: dict[str, int] = field(default_factory=dict)
 
@@ -115,18 +115,18 @@ class LogState:
         return self.top if epoch == self.epoch else self.forks.get(epoch or "")
 
     def forget(self) -> None:
-        if len(self.generations) + len(self.announced) <= MAX_REMEMBERED:
+        if len(self.answers) + len(self.announced) <= MAX_REMEMBERED:
             return
-        sealed = {name: g for name, g in self.generations.items() if g.sealed}
+        sealed = {name: g for name, g in self.answers.items() if g.sealed}
         ended: list[tuple[int, dict[str, Any], str]] = []
-        ended += [(g.last_batch[1], self.generations, name) for name, g in sealed.items()]
+        ended += [(g.last_batch[1], self.answers, name) for name, g in sealed.items()]
         ended += [(a.seq, self.announced, name) for name, a in self.announced.items()]
         ended.sort(key=lambda item: item[0])
         for _, known, name in ended[: len(ended) // 2]:
             del known[name]
 
     def pack(self) -> int:
-        """Count what no running generation needs as if it were packed; gives how many events that are."""
+        """Count what no running answer needs as if it were packed; gives how many events that are."""
         highest, first = min([self.top, *self.floors.values()]), self.unpacked
         while self.unpacked <= highest:
             start, stop = self.unpacked - self.oldest, highest - self.oldest + 1

@@ -4,8 +4,8 @@ LogError
   Refused            the log answered and wrote nothing
     Gone             the conversation was deleted
     Lost             another epoch, or no claim on record: what Redis knew of this attempt may be gone (then: `rejoin` or `adopt`)
-    Fenced           a newer attempt owns the generation
-    Sealed           the generation has its terminal event
+    Fenced           a newer attempt owns the answer
+    Sealed           the answer has its terminal event
     CancelRequested  somebody asked to stop; only a terminal event is taken (`by` says who)
     Busy             a live lease stands (claim only)
   Unavailable        no answer (connection, timeout): nothing is known about what was written
@@ -39,11 +39,11 @@ class Lost(Refused):
 
 
 class Fenced(Refused):
-    """A newer attempt owns the generation."""
+    """A newer attempt owns the answer."""
 
 
 class Sealed(Refused):
-    """The generation has its terminal event already."""
+    """The answer has its terminal event already."""
 
 
 class CancelPending(Refused):
@@ -65,7 +65,7 @@ class LogUnavailable(LogError):
 UNHEARD_SECONDS = 0.4
 HEARD_SECONDS = 0.7
 ENDING_SECONDS = 2.0
-"""How long the holder of a generation is waited for that is to be cancelled: see `Log.claim`.
+"""How long the holder of an answer is waited for that is to be cancelled: see `Log.claim`.
 
 Readers are promised the end within a second of the cancel, whatever the worker does: what is left of it is for whoever ends the answer in
 its place. A healthy worker hears within milliseconds and needs as many; on a busy machine it may be robbed of its end. Nothing that people
@@ -115,7 +115,7 @@ class Page:
     """One consistent look at a log.
 
     `oldest` is the seq of the oldest event held (top + 1 when none is), `top` the last seq given out, `floor` the lowest floor of a
-    running generation or None. `forks` names earlier epochs, and up to which seq their log is this one's. `entries` follow the asked seq
+    running answer or None. `forks` names earlier epochs, and up to which seq their log is this one's. `entries` follow the asked seq
     without a hole as far as the page reaches; they are empty when the asked cursor is none of this log (`reached`) or lies outside
     oldest - 1 .. top.
     """
@@ -137,7 +137,7 @@ class Page:
 
     @property
     def running(self) -> bool:
-        """Whether a generation of this conversation is running."""
+        """Whether an answer of this conversation is running."""
         return self.floor is not None
 
     @property
@@ -160,10 +160,10 @@ class Log(Protocol):
         lease_seconds: float,
         disobeyed: bool = False,
     ) -> Claim:
-        """Take the generation: attempt = max(known here, sql_attempt) + 1, batch index 0, lease and floor set. Gone, Sealed, Busy.
+        """Take the answer: attempt = max(known here, sql_attempt) + 1, batch index 0, lease and floor set. Gone, Sealed, Busy.
 
         `disobeyed`: take it to end it, although a lease stands, if its holder has not obeyed a cancel in time: UNHEARD_SECONDS after the
-        request, or HEARD_SECONDS after the request if the holder was told of it (`append`, `renew`) or took the generation over since. Who
+        request, or HEARD_SECONDS after the request if the holder was told of it (`append`, `renew`) or took the answer over since. Who
         takes it to end it, or when that time is over, has ENDING_SECONDS of its own. The fence ends the holder.
         """
         ...
@@ -174,7 +174,7 @@ class Log(Protocol):
         """Append a batch. `index` counts this attempt's batches from 0; the batch before must have been acknowledged.
 
         A repeat of the last index returns its result (older results are not kept: Lost). `covered`: the seq that SQL's committed
-        checkpoint includes (0: none yet). A terminal event travels alone and seals the generation. A batch whose outcome is unknown
+        checkpoint includes (0: none yet). A terminal event travels alone and seals the answer. A batch whose outcome is unknown
         is repeated here until it is answered, so this can wait for as long as Redis is away; cancelling the wait is safe, the caller
         repeats the same index. ValueError for an empty batch or a terminal event in company.
         Gone, Lost, Fenced, Sealed, CancelRequested.
@@ -195,7 +195,7 @@ class Log(Protocol):
         """After Lost, if SQL confirms the attempt: record it in the current epoch and append `events`, in one step.
 
         `seen` is the end of the log as it was read: the events bring its readers to what the attempt holds (there may be none). The next
-        batch index is 0. Gone, Fenced, Sealed; Lost: the generation was written to since, or the epoch is another one: read again.
+        batch index is 0. Gone, Fenced, Sealed; Lost: the answer was written to since, or the epoch is another one: read again.
         """
         ...
 
@@ -214,7 +214,7 @@ class Log(Protocol):
         ...
 
     async def leased(self, conversation_id: str, message_id: str) -> bool:
-        """Whether an attempt of the generation holds a live lease. Gone."""
+        """Whether an attempt of the answer holds a live lease. Gone."""
         ...
 
     async def watched(self, conversation_id: str) -> bool:
@@ -227,7 +227,7 @@ class Log(Protocol):
         ...
 
     async def request_cancel(self, conversation_id: str, message_id: str, by: str) -> bool:
-        """Ask the running attempt to stop; False if the generation is sealed. Gone."""
+        """Ask the running attempt to stop; False if the answer is sealed. Gone."""
         ...
 
     async def delete(self, conversation_id: str) -> None:
@@ -273,7 +273,7 @@ class Log(Protocol):
         ...
 
     async def pack(self, conversation_id: str) -> int:
-        """Keep what no running generation needs in less memory, and give how many events that were. Whoever reads does not notice.
+        """Keep what no running answer needs in less memory, and give how many events that were. Whoever reads does not notice.
 
         It ends early where somebody else packs, trims or deletes meanwhile: Gone, Lost. What was packed until then stays so.
         """

@@ -1,4 +1,4 @@
-"""Pure: what is compared. Texts with texts, a log with itself, and all that is known of one generation with what must be true of it."""
+"""Pure: what is compared. Texts with texts, a log with itself, and all that is known of one answer with what must be true of it."""
 
 import difflib
 import json

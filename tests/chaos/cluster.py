@@ -214,7 +214,7 @@ class Cluster:
         return self.stack.pids(kind) if self.stack else []
 
     def workers(self) -> list[int]:
-        """The processes in which generations run: those that Dramatiq's masters forked."""
+        """The processes in which answers run: those that Dramatiq's masters forked."""
         everybody = set(self.pids("worker"))
         return [pid for pid in everybody if _parent(pid) in everybody]
 

@@ -22,7 +22,7 @@ MANNERS = ("steady", "dropping", "slow", "events", "late")
 
 @dataclass
 class Stream:
-    """One generation and everything that is known of it."""
+    """One answer and everything that is known of it."""
 
     script: Script
     model: str

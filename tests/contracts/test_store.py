@@ -289,7 +289,7 @@ async def test_any_unicode_text_comes_back_as_it_was(
     assert (await store.snapshot(conversation.id, ME, 10)).messages[0].content == content
 
 
-# --- generations -----------------------------------------------------------------------------------------------------
+# --- answers -----------------------------------------------------------------------------------------------------
 
 
 async def test_an_attempt_is_taken_once_and_only_upwards(

@@ -144,7 +144,7 @@ def stage_of(
 
 
 class Writer:
-    """One generation of one conversation: appends chunks to the log as a worker would."""
+    """One answer of one conversation: appends chunks to the log as a worker would."""
 
     def __init__(self, log: Log, conversation: str, message: str = "m") -> None:
         self._log, self._conversation, self._message = log, conversation, message

@@ -139,7 +139,7 @@ async def test_a_deletion_ends_every_reader(stage: Stage) -> None:
 
 
 async def test_heartbeats_carry_the_top(stage: Stage) -> None:
-    """They come by themselves, quicker while a generation runs, each with the seq that the reader holds."""
+    """They come by themselves, quicker while an answer runs, each with the seq that the reader holds."""
     async with stage.reader("c") as reader:
         await reader.until("live")
         assert (await reader.until("heartbeat"))["seq"] == 0

@@ -139,7 +139,7 @@ async def test_a_deleted_conversation_says_so_and_is_not_there_any_more(web: Web
 
 
 async def test_one_message_of_a_conversation(web: Web) -> None:
-    """Its row and its generation; seqs have holes; what others do moves the cursor at the next heartbeat."""
+    """Its row and its answer; seqs have holes; what others do moves the cursor at the next heartbeat."""
     conversation = await web.conversation()
     posted = (
         await web.client.post(f"/api/conversations/{conversation}/messages", json={"content": "hi"})

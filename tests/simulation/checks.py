@@ -191,7 +191,7 @@ def at_rest(
     _check_writers(site)
     finished = [write.message_id for write in site.database.history if write.kind == "finish"]
     if len(finished) != len(set(finished)):
-        site.complain(f"a generation was finished twice: {finished}")
+        site.complain(f"an answer was finished twice: {finished}")
 
 
 def in_time(

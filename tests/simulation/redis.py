@@ -32,7 +32,7 @@ class Server(MemoryLog):
         super().__init__(limits, clock)
         self.claims: dict[tuple[str, int], str] = {}
         self.lives = 0
-        """How often it may have forgotten which generations are sealed."""
+        """How often it may have forgotten which answers are sealed."""
         self.journal: deque[tuple[str, Any, Any]] | None = None
         """If kept: what each write changed, as it was before: (conversation id, state, tombstone)."""
         self.writer: ports.Claim | None = None

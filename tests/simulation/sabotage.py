@@ -22,7 +22,7 @@ def no_fence() -> Iterator[None]:
     """The log takes what an older attempt appends: a worker that was thought dead goes on writing."""
 
     def owned(state: Any, claim: ports.Claim) -> Any:
-        found = state.generations.get(claim.message_id)
+        found = state.answers.get(claim.message_id)
         if claim.epoch != state.epoch or found is None:
             raise ports.Lost
         return found

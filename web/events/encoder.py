@@ -76,7 +76,7 @@ _about = msgspec.json.Decoder(_About)
 
 
 def concerns(data: bytes, message_id: str) -> bool:
-    """Whether a stamped event is about this message: its generation, or its row."""
+    """Whether a stamped event is about this message: its answer, or its row."""
     about = _about.decode(data)
     return about.message_id == message_id or (
         about.message is not None and about.message.id == message_id

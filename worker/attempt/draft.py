@@ -87,9 +87,9 @@ class Draft:
         """What this answer's requests have reported of their tokens."""
         self.seq = held.seq
         self.emitted = self.answered = False
-        """Whether viewers were given something; whether the provider has said anything at all."""
+        """Whether readers were given something; whether the provider has said anything at all."""
         self.added = 0
-        """Characters that this attempt has added to what viewers hold."""
+        """Characters that this attempt has added to what readers hold."""
         self.saves = 0
         """Checkpoints that were taken."""
         self._known_text, self._known_reasoning = (
@@ -369,7 +369,7 @@ class Draft:
             self._withdraw(event)
 
     def _withdraw(self, reset: events.Reset) -> None:
-        """Only now: until the log holds the reset, viewers hold the text."""
+        """Only now: until the log holds the reset, readers hold the text."""
         held = self.held()
         self.added = 0
         self._text, self._reasoning = (

@@ -1,4 +1,4 @@
-"""Pure: how a new attempt goes on from what viewers already hold.
+"""Pure: how a new attempt goes on from what readers already hold.
 
 `fold` puts the log over the checkpoint: the text that was appended is the text that people saw. `plan` then chooses the rung of the
 ladder: re-attach, continue from the prefix, ask to go on in an extra turn, start over (`reset` keep 0), or give up. A turn that its
@@ -15,14 +15,14 @@ from tokenwire.protocol.text import cut, pieces, utf16_length
 from tokenwire.providers.spec import Rung
 
 KEEPING: frozenset[str] = frozenset({"attach", "prefix", "turn"})
-"""Rungs that go on from the text that viewers hold."""
+"""Rungs that go on from the text that readers hold."""
 PAUSED = "paused"
 """Kind of a `kept` entry that is no provider's (its dialect is empty): here the provider has paused its turn, to be resumed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What viewers hold of an answer: text, reasoning, tool calls as stored in the row, and the seq that this reaches.
+    """What readers hold of an answer: text, reasoning, tool calls as stored in the row, and the seq that this reaches.
 
     `sources`: what it cites, as far as that is known. No row holds that: only the worker that has heard it can tell a new log of it.
     """
@@ -97,7 +97,7 @@ def fold(held: Held, message_id: str, entries: Iterable[Entry]) -> Held:
 
 
 def folded_whole(message_id: str, entries: Sequence[Entry], *, from_first: bool) -> Held | None:
-    """What viewers hold by these entries alone; None if the answer may have begun before them. `from_first`: nothing was before them."""
+    """What readers hold by these entries alone; None if the answer may have begun before them. `from_first`: nothing was before them."""
     first = next(_mine(message_id, entries), None)
     anew = isinstance(first, events.Reset) and first.keep == first.keep_reasoning == 0
     at_first = anew or (isinstance(first, events.Start) and first.attempt == 1)
@@ -114,7 +114,7 @@ def _mine(message_id: str, entries: Iterable[Entry]) -> Iterator[events.AnyEvent
 def difference(
     survived: Held | None, target: Held, message_id: str, attempt: int
 ) -> list[events.AnyEvent]:
-    """The events that turn what viewers hold (None: not known) into `target`: the rest, or a `reset` and everything."""
+    """The events that turn what readers hold (None: not known) into `target`: the rest, or a `reset` and everything."""
     told: list[events.AnyEvent] = []
     cited = {source.url for source in survived.sources} if survived else set()
     if survived is None or not begins(survived, target):
@@ -167,7 +167,7 @@ def stored_call(event: events.ToolCall) -> dict[str, Any]:
 
 
 def attachment(run: Run | None, saved: Held, held: Held) -> Attachment | None:
-    """How to attach to a run that was saved with the checkpoint `saved`, when viewers hold `held`. None: not possible.
+    """How to attach to a run that was saved with the checkpoint `saved`, when readers hold `held`. None: not possible.
 
     Checkpoint and log may reach further than the place in the run; what they hold beyond is said again by it, and must be passed over.
     """
@@ -185,14 +185,14 @@ def attachment(run: Run | None, saved: Held, held: Held) -> Attachment | None:
 def still_kept(
     entries: Sequence[dict[str, Any]] | None, saved: Held, held: Held
 ) -> list[dict[str, Any]]:
-    """Those of a row's `kept` entries that belong to what viewers hold. `saved`: the row's text; where it was withdrawn since, none do."""
+    """Those of a row's `kept` entries that belong to what readers hold. `saved`: the row's text; where it was withdrawn since, none do."""
     if not (held.text.startswith(saved.text) and held.reasoning.startswith(saved.reasoning)):
         return []
     return [entry for entry in entries or () if entry["at"] <= len(held.text)]
 
 
 def is_paused(entries: Sequence[dict[str, Any]], held: Held) -> bool:
-    """Whether what viewers hold ends where the provider has paused its turn. `entries`: what is kept of the answer."""
+    """Whether what readers hold ends where the provider has paused its turn. `entries`: what is kept of the answer."""
     last = entries[-1] if entries and not held.tool_calls else None
     return (
         last is not None

@@ -30,14 +30,14 @@ class Known:
 
 
 def held_in(row: Message) -> Held:
-    """What the row holds, which no viewer need have seen."""
+    """What the row holds, which no reader need have seen."""
     return Held(row.content, row.reasoning, tuple(row.tool_calls or ()), row.seq)
 
 
 async def recover(
     log: ports.Log, row: Message, claim: ports.Claim, lease_seconds: float
 ) -> tuple[ports.Claim, Held]:
-    """What the holder of `claim` goes on from, and the claim to go on with (batch index 0): what viewers hold, or the row where it is more.
+    """What the holder of `claim` goes on from, and the claim to go on with (batch index 0): what readers hold, or the row where it is more.
 
     Raises like `Log.read` and `Log.adopt`.
     """
@@ -55,7 +55,7 @@ async def recover(
 async def recover_anyway(
     log: ports.Log, row: Message, claim: ports.Claim, lease_seconds: float
 ) -> tuple[ports.Claim, Held]:
-    """For an end that must come: the same, but where the log and the row do not fit together, the row's text is told to viewers instead.
+    """For an end that must come: the same, but where the log and the row do not fit together, the row's text is told to readers instead.
 
     Raises like `Log.read` and `Log.adopt`, and nothing else.
     """
@@ -71,7 +71,7 @@ async def recover_anyway(
 async def restate(
     log: ports.Log, row: Message, claim: ports.Claim, lease_seconds: float
 ) -> tuple[ports.Claim, Held]:
-    """Tell viewers the row's text anew, whatever the log holds: none of that is read. Raises like `Log.read` and `Log.adopt`."""
+    """Tell readers the row's text anew, whatever the log holds: none of that is read. Raises like `Log.read` and `Log.adopt`."""
     held = replace(held_in(row), seq=0)
     page = await log.read(row.conversation_id, None, 0, 0)
     return await _adopt(log, claim, _Found(page.epoch, page.top, None, held), held, lease_seconds)
@@ -91,7 +91,7 @@ async def restore(
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A log as it was read up to `seq`: what its viewers hold (None: that cannot be said), and the most that anybody knows."""
+    """A log as it was read up to `seq`: what its readers hold (None: that cannot be said), and the most that anybody knows."""
 
     epoch: str
     seq: int

@@ -3,7 +3,7 @@
 -- ARGV[8] epoch and ARGV[9] seq of the log as the caller read it: what it appends follows from that   ARGV[10...] events, none or more
 -- Reply: OK epoch first last (first = last + 1: nothing was appended) | GONE | LOST: read again | FENCED | SEALED
 
-local state, g = settle_generation(ARGV[5])
+local state, g = settle_answer(ARGV[5])
 if not state then
   return {'GONE'}
 end
@@ -27,5 +27,5 @@ if first <= state.top then
   g.first, g.last = first, state.top
 end
 trim(state)
-save_generation(state, g)
+save_answer(state, g)
 return {'OK', state.epoch, first, state.top}

@@ -4,7 +4,7 @@
 -- ARGV[11...] events, JSON objects without a seq
 -- Reply: OK epoch first last | GONE | LOST | FENCED | SEALED | CANCELLED by
 
-local state, g = settle_generation(ARGV[5])
+local state, g = settle_answer(ARGV[5])
 if not state then
   return {'GONE'}
 end
@@ -39,5 +39,5 @@ elseif covered > g.floor then
   call('ZADD', FLOORS, whole(covered), ARGV[5])
 end
 trim(state)
-save_generation(state, g)
+save_answer(state, g)
 return {'OK', state.epoch, g.first, g.last}

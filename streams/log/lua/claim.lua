@@ -1,9 +1,9 @@
--- Take a generation for a new attempt.
+-- Take an answer for a new attempt.
 -- KEYS, ARGV[1..4]: prelude.lua   ARGV[5] message id   ARGV[6] attempt in SQL   ARGV[7] lease in ms
--- ARGV[8] 1: to end a cancelled generation, whose holder is not waited for without end; else 0
+-- ARGV[8] 1: to end a cancelled answer, whose holder is not waited for without end; else 0
 -- Reply: OK epoch attempt | GONE | SEALED | BUSY
 
-local state, g = settle_generation(ARGV[5])
+local state, g = settle_answer(ARGV[5])
 if not state then
   return {'GONE'}
 end
@@ -24,10 +24,10 @@ g.attempt = math.max(g.attempt, tonumber(ARGV[6])) + 1
 -- `last` stays: whoever folds the log compares it with what it has seen (adopt.lua). In a log that began again it means nothing.
 g.last = shared(state, g.epoch) and g.last or 0
 g.index, g.first, g.lease = 0, 0, now + tonumber(ARGV[7])
--- A floor on record belongs to an earlier attempt of this generation, whose text SQL does not hold yet.
+-- A floor on record belongs to an earlier attempt of this answer, whose text SQL does not hold yet.
 local floor = call('ZSCORE', FLOORS, ARGV[5])
 g.epoch, g.floor = state.epoch, tonumber(floor or state.top)
 call('ZADD', FLOORS, whole(g.floor), ARGV[5])
-save_generation(state, g)
+save_answer(state, g)
 forget(state)
 return {'OK', state.epoch, g.attempt}

@@ -1,8 +1,8 @@
--- Whether an attempt of a generation holds a live lease.
+-- Whether an attempt of an answer holds a live lease.
 -- KEYS, ARGV[1..4]: prelude.lua   ARGV[5] message id
 -- Reply: OK 1 or 0 | GONE
 
-local state, g = settle_generation(ARGV[5])
+local state, g = settle_answer(ARGV[5])
 if not state then
   return {'GONE'}
 end

@@ -1,4 +1,4 @@
--- The oldest events that are not packed, of those that no running generation needs: what `pack.lua` takes next.
+-- The oldest events that are not packed, of those that no running answer needs: what `pack.lua` takes next.
 -- KEYS, ARGV[1..4]: prelude.lua   ARGV[5] most events   ARGV[6] most bytes of events (one is given whatever its size)
 -- Reply: OK epoch first event... | GONE
 

@@ -6,10 +6,10 @@
 --                                 forks ("epoch earlier:seq earlier:seq ...": up to which seq an earlier epoch's log is this one's),
 --                                 oldest (lowest seq held, top + 1 when none is), bytes (of all events held),
 --                                 since (ms: append time of the oldest event held);
---                                 g:<message id>: a generation, see `generation`; a:<row id>: "rev epoch seq" of an announced row;
+--                                 g:<message id>: an answer, see `answer`; a:<row id>: "rev epoch seq" of an announced row;
 --                                 c:<message id>: a cancel that is not carried out yet, see `Patience`;
 --                                 packed: what KEYS[5] holds, see `packed_part`. `oldest`, `bytes` and `since` speak of KEYS[1] alone
--- KEYS[3] tw:{id}:floors  zset    message id of each running generation -> the seq that SQL's checkpoint includes
+-- KEYS[3] tw:{id}:floors  zset    message id of each running answer -> the seq that SQL's checkpoint includes
 -- KEYS[4] tw:{id}:gone    string  tombstone of a deleted conversation
 -- KEYS[5] tw:{id}:packed  stream  entry `<last seq>-0`: z = a block of the events right before those of KEYS[1] (streams/packing.py),
 --                                 n = how many, b = their bytes, t = ms when the last of them was appended
@@ -26,7 +26,7 @@ local LOG, STATE, FLOORS, GONE, PACKED = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEY
 local CHANNEL = string.sub(LOG, 1, -5)
 local LIFETIME, MAX_EVENTS, MAX_BYTES = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local LONGEST_LEASE = 60000
--- Patience with whoever holds the lease of a generation that is to be cancelled: so long after the request; so long after the request if it
+-- Patience with whoever holds the lease of an answer that is to be cancelled: so long after the request; so long after the request if it
 -- was told; so long after it took it over to end it. Then it is taken for frozen.
 local UNHEARD, HEARD, ENDING = 400, 700, 2000
 local MAX_FIELDS = 512 + 9
@@ -68,7 +68,7 @@ local function refresh_expiry(state)
   end
 end
 
--- No log: nobody's cursor means anything any more. What is known of generations stays: it can only make the fence stricter.
+-- No log: nobody's cursor means anything any more. What is known of answers stays: it can only make the fence stricter.
 local function begin_epoch(server)
   call('DEL', LOG, FLOORS, PACKED)
   call('HDEL', STATE, 'forks', 'packed')
@@ -168,11 +168,11 @@ local function settle(field)
   return state, values[10]
 end
 
--- A generation is kept as one string: attempt, epoch of its claim (`-`: never claimed), next batch index, first and last seq of
+-- An answer is kept as one string: attempt, epoch of its claim (`-`: never claimed), next batch index, first and last seq of
 -- the last batch, lease (ms until), sealed (0 or 1), floor, and who asked to cancel (empty: nobody).
 local UNCLAIMED = '0 - 0 0 0 0 0 0 '
 
-local function generation(text)
+local function answer(text)
   local attempt, epoch, index, first, last, lease, sealed, floor, by =
     string.match(text, '^(%d+) (%S+) (%d+) (%d+) (%d+) (%d+) ([01]) (%d+) (.*)$')
   return {attempt = tonumber(attempt), epoch = epoch, index = tonumber(index), first = tonumber(first), last = tonumber(last),
@@ -184,7 +184,7 @@ local function leased(g)
   return g.lease > now and g.lease - now <= LONGEST_LEASE
 end
 
--- Wait for the holder of a generation from now on: c:<message id> is "<ms from when it is not waited for> <1 if it knows>".
+-- Wait for the holder of an answer from now on: c:<message id> is "<ms from when it is not waited for> <1 if it knows>".
 local function be_patient(message_id, patience, knows)
   call('HSET', STATE, 'c:' .. message_id, whole(now + patience) .. (knows and ' 1' or ' 0'))
 end
@@ -210,15 +210,15 @@ local function as_text(g)
                        g.sealed and '1' or '0', whole(g.floor), g.by}, ' ')
 end
 
--- How a script about one generation begins: the settled state and the generation, which was never claimed where nothing is known of it.
+-- How a script about one answer begins: the settled state and the answer, which was never claimed where nothing is known of it.
 -- nil: the conversation was deleted.
-local function settle_generation(message_id)
+local function settle_answer(message_id)
   local field = 'g:' .. message_id
   local state, text = settle(field)
   if not state then
     return nil
   end
-  local g = generation(text or UNCLAIMED)
+  local g = answer(text or UNCLAIMED)
   g.field = field
   return state, g
 end
@@ -341,11 +341,11 @@ local function save(state, field, value)
 end
 
 -- How such a script ends that has changed anything.
-local function save_generation(state, g)
+local function save_answer(state, g)
   save(state, g.field, as_text(g))
 end
 
--- Forget what long conversations no longer need: sealed generations and announced rows, the oldest half of them.
+-- Forget what long conversations no longer need: sealed answers and announced rows, the oldest half of them.
 local function forget(state)
   if call('HLEN', STATE) <= MAX_FIELDS then
     return
@@ -357,7 +357,7 @@ local function forget(state)
     if kind == 'a:' then
       epoch, seq = string.match(all[i + 1], '^%d+ (%S+) (%d+)$')
     elseif kind == 'g:' then
-      local g = generation(all[i + 1])
+      local g = answer(all[i + 1])
       if g.sealed then
         epoch, seq = g.epoch, g.last
       end

@@ -3,7 +3,7 @@
 -- ARGV[9] lease in ms
 -- Reply: OK epoch (batches count on from ARGV[8], which may have landed already) | GONE | LOST: adopt | FENCED | SEALED
 
-local state, g = settle_generation(ARGV[5])
+local state, g = settle_answer(ARGV[5])
 if not state then
   return {'GONE'}
 end
@@ -20,5 +20,5 @@ g.epoch = state.epoch
 if not g.sealed then
   g.lease = now + tonumber(ARGV[9])
 end
-save_generation(state, g)
+save_answer(state, g)
 return {'OK', state.epoch}

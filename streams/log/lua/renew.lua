@@ -2,7 +2,7 @@
 -- KEYS, ARGV[1..4]: prelude.lua   ARGV[5] message id   ARGV[6] epoch that the caller believes in   ARGV[7] attempt   ARGV[8] lease in ms
 -- Reply: OK by (empty: nobody asked to cancel) | GONE | LOST | FENCED | SEALED
 
-local state, g = settle_generation(ARGV[5])
+local state, g = settle_answer(ARGV[5])
 if not state then
   return {'GONE'}
 end
@@ -14,7 +14,7 @@ if g.sealed then
   return {'SEALED'}
 end
 g.lease = now + tonumber(ARGV[8])
-save_generation(state, g)
+save_answer(state, g)
 if g.by ~= '' then
   told_to_stop(ARGV[5])
 end

@@ -1,8 +1,8 @@
--- Ask a generation to stop; remembered also when nobody has claimed it yet. The first who asks is on record.
+-- Ask an answer to stop; remembered also when nobody has claimed it yet. The first who asks is on record.
 -- KEYS, ARGV[1..4]: prelude.lua   ARGV[5] message id   ARGV[6] who asks (not empty)   ARGV[7] channel of the workers
--- Reply: OK 1, or 0 if the generation is sealed | GONE
+-- Reply: OK 1, or 0 if the answer is sealed | GONE
 
-local state, g = settle_generation(ARGV[5])
+local state, g = settle_answer(ARGV[5])
 if not state then
   return {'GONE'}
 end
@@ -11,7 +11,7 @@ if g.sealed then
 end
 if g.by == '' then
   g.by = ARGV[6]
-  save_generation(state, g)
+  save_answer(state, g)
   be_patient(ARGV[5], UNHEARD, false)
 end
 call('PUBLISH', ARGV[7], 'cancel ' .. ARGV[5])

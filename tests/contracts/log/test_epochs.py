@@ -210,7 +210,7 @@ async def test_only_the_newest_attempt_rejoins(rig: Rig) -> None:
 
 @pytest.mark.parametrize("rig", RESTARTABLE, indirect=True)
 async def test_who_rejoins_has_a_lease(rig: Rig) -> None:
-    """Its own has run out while the server was away: nobody takes the generation meanwhile."""
+    """Its own has run out while the server was away: nobody takes the answer meanwhile."""
     log = rig.log()
     claim = await log.claim("c", "m", 0, SHORT_LEASE)
     await log.append(claim, 0, 0, [chunk(0)])
@@ -254,7 +254,7 @@ async def test_an_adoption_may_have_nothing_to_say(rig: Rig) -> None:
 
 
 async def test_an_adoption_follows_what_was_read(rig: Rig) -> None:
-    """If the generation was written to since, by this attempt or one before it, or the log is another one: it must be read again."""
+    """If the answer was written to since, by this attempt or one before it, or the log is another one: it must be read again."""
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
     await log.append(claim, 0, 0, [chunk(0)])
@@ -293,7 +293,7 @@ async def test_adoption_is_refused_to_an_older_attempt(rig: Rig) -> None:
 
 @pytest.mark.parametrize("rig", RESTARTABLE, indirect=True)
 async def test_a_seal_and_a_fence_outlive_a_restart_with_data(rig: Rig) -> None:
-    """What is known of generations can only make the fence stricter."""
+    """What is known of answers can only make the fence stricter."""
     log = rig.log()
     ended = await log.claim("c", "m1", 0, LEASE)
     await log.append(ended, 0, 0, [complete(0, "m1")])

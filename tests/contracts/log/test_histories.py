@@ -43,7 +43,7 @@ operation = st.one_of(
 
 @dataclass
 class Worker:
-    """What one worker believes of one generation."""
+    """What one worker believes of one answer."""
 
     claim: Claim
     next_index: int = 0

@@ -23,7 +23,7 @@ async def test_a_row_is_announced_once_per_rev(rig: Rig) -> None:
 
 
 async def test_announcements_need_no_attempt(rig: Rig) -> None:
-    """They go between the batches of a running generation, also when it is cancelled or sealed."""
+    """They go between the batches of a running answer, also when it is cancelled or sealed."""
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
     await log.append(claim, 0, 0, [chunk(0)])
@@ -32,7 +32,7 @@ async def test_announcements_need_no_attempt(rig: Rig) -> None:
 
 
 async def test_what_is_long_over_is_forgotten(rig: Rig) -> None:
-    """Announced rows and sealed generations do not pile up; running ones are never forgotten."""
+    """Announced rows and sealed answers do not pile up; running ones are never forgotten."""
     log = rig.log()
     running = await log.claim("c", "running", 0, LEASE)
     sealed = await log.claim("c", "sealed", 0, LEASE)

@@ -72,7 +72,7 @@ class Before:
             )
         return written
 
-    def generation(
+    def answer(
         self,
         index: int,
         first: int,
@@ -143,7 +143,7 @@ def begun(before: Before, **record: object) -> list[bytes]:
     """An attempt of the version before has written two batches."""
     before.begin_epoch()
     written = before.write(*BEGINNING)
-    before.generation(2, 3, 3, **record)  # type: ignore[arg-type]
+    before.answer(2, 3, 3, **record)  # type: ignore[arg-type]
     return written
 
 
@@ -177,7 +177,7 @@ async def test_the_answer_of_a_worker_that_died_is_taken_over(
     begun(before, floor=1)
     with pytest.raises(Busy):
         await log.claim("c", "m", 1, LEASE)
-    before.generation(2, 3, 3, lease=0, floor=1)
+    before.answer(2, 3, 3, lease=0, floor=1)
     claim = await log.claim("c", "m", 1, LEASE)
     assert claim == Claim("c", "m", EPOCH, 2)
     page = await log.read("c", EPOCH, 1, 9)
@@ -210,7 +210,7 @@ async def test_a_cancel_that_was_asked_for_before(rig: RedisRig, before: Before)
         await log.append(CLAIM, 2, 0, [chunk(2)])
     assert await log.renew(CLAIM, LEASE) == "me"
     before.can_go_on()
-    before.generation(2, 3, 3, lease=0, by="me")
+    before.answer(2, 3, 3, lease=0, by="me")
     claim = await log.claim("c", "m", 1, LEASE, disobeyed=True)
     await log.append(claim, 0, 0, [complete(2, attempt=2)])
     before.can_go_on()
@@ -236,7 +236,7 @@ async def test_a_server_that_was_started_again_since_keeps_what_it_has(
     log = rig.log()
     before.begin_epoch(run="another")
     before.write(*BEGINNING)
-    before.generation(2, 3, 3)
+    before.answer(2, 3, 3)
     page = await log.read("c", EPOCH, 1, 9)
     assert (page.forks, numbers(page)) == ({EPOCH: 3}, [2, 3])
     with pytest.raises(Lost):
@@ -328,7 +328,7 @@ async def test_the_version_before_adopts_an_attempt_behind_a_fork(
     forked = (await log.read("c", None, 0, 0)).epoch
     assert before.text("epoch") == forked
     before.write(Reset("m", 1, 0, 0), chunk(0, "xx"))
-    before.generation(0, 4, 5, floor=3)
+    before.answer(0, 4, 5, floor=3)
     assert numbers(await log.read("c", EPOCH, 3, 9)) == [4, 5]
     claim = Claim("c", "m", forked, 1)
     assert (await log.append(claim, 0, 0, [chunk(2)])).first_seq == 6

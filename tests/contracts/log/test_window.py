@@ -42,7 +42,7 @@ async def test_a_floor_is_never_beyond_the_top(rig: Rig) -> None:
 
 
 async def test_the_lowest_floor_counts(rig: Rig) -> None:
-    """Two generations at once: readers start where both are whole."""
+    """Two answers at once: readers start where both are whole."""
     log = rig.log()
     first = await log.claim("c", "m1", 0, LEASE)
     await log.append(first, 0, 0, [chunk(0, message_id="m1")])

@@ -76,7 +76,7 @@ async def test_three_tries_without_progress_end_in_an_error(rig: Rig) -> None:
 
 
 async def test_a_bug_is_reported_and_ends_the_answer(rig: Rig) -> None:
-    """The job fails (dead letter), the viewer is told, nothing hangs."""
+    """The job fails (dead letter), the reader is told, nothing hangs."""
     with pytest.raises(KeyError):
         await rig.run([base.TextDelta("a")], KeyError("bug"))
     row = await rig.reread()

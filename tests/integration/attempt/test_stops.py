@@ -144,7 +144,7 @@ async def test_handed_over_on_a_deploy(rig: Rig) -> None:
 
 @pytest.mark.parametrize("end", [HandedOver(), Failed(base.Unavailable("down"))])
 async def test_a_released_lease_stays_released(rig: Rig, end: HandedOver | Failed) -> None:
-    """However long the queue takes to accept the job: the successor finds the generation free, not renewed in between."""
+    """However long the queue takes to accept the job: the successor finds the answer free, not renewed in between."""
     attempt = await rig.attempt()
     generate = rig.jobs.generate
 
@@ -163,7 +163,7 @@ async def test_a_released_lease_stays_released(rig: Rig, end: HandedOver | Faile
 
 
 async def test_an_answer_that_nobody_watches(rig: Rig, clock: Clock) -> None:
-    """With the setting on, it is stopped in the name of `no_readers`; a viewer keeps it going."""
+    """With the setting on, it is stopped in the name of `no_readers`; a reader keeps it going."""
     rig.log.subscribers[keys.channel(rig.row.conversation_id)] += 1
     row, claim = (
         await rig.reread(),

@@ -61,7 +61,7 @@ async def test_redis_restarted_empty_under_way(rig: Rig) -> None:
 
 
 async def test_redis_restarted_empty_while_the_provider_is_silent(rig: Rig) -> None:
-    """Nothing is to be appended: the renewal of the lease finds out, and viewers of the new log are given the text."""
+    """Nothing is to be appended: the renewal of the lease finds out, and readers of the new log are given the text."""
 
     async def lose() -> None:
         await rig.said()
@@ -123,7 +123,7 @@ async def test_a_provider_does_not_run_far_ahead_of_the_log(rig: Rig) -> None:
 
 
 async def test_a_checkpoint_that_is_saved_after_its_epoch_was_lost(rig: Rig) -> None:
-    """Its seq says nothing about the new log: the floor there must not rise, or a viewer's snapshot would skip events."""
+    """Its seq says nothing about the new log: the floor there must not rise, or a reader's snapshot would skip events."""
     attempt = await rig.attempt(held=Held("ab", "", (), 5))
     before = attempt.checkpoint()
     writer = attempt.work.writer

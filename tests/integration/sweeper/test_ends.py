@@ -166,7 +166,7 @@ async def attempt(rig: Rig) -> None:
 
 
 async def test_an_answer_that_cannot_be_recovered_ends(rig: Rig) -> None:
-    """After some tries, as an error of ours, with what the row holds; operators are told once; viewers and row agree."""
+    """After some tries, as an error of ours, with what the row holds; operators are told once; readers and row agree."""
     told: list[BaseException] = []
     rig.services = replace(rig.services, notify_operators=lambda error, _facts: told.append(error))
     await lose_the_middle(rig)

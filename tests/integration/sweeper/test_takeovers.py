@@ -41,7 +41,7 @@ async def test_a_dead_attempt_is_taken_over_and_goes_on(rig: Rig) -> None:
 
 
 async def test_a_model_that_cannot_go_on_starts_over_with_a_reset(rig: Rig) -> None:
-    """Viewers are told what is withdrawn before anything is said again."""
+    """Readers are told what is withdrawn before anything is said again."""
     await rig.die("", "So far")
     await runner_over(
         rig.services, Script([[base.TextDelta("Anew."), *DONE]]), continuation="restart"
@@ -144,7 +144,7 @@ async def test_a_death_is_no_try(rig: Rig) -> None:
 async def test_too_many_deaths_without_progress_end_in_an_error(
     rig: Rig, continuation: Rung
 ) -> None:
-    """A message that kills its worker does not do so for ever: the last attempt asks nobody, and keeps what viewers hold."""
+    """A message that kills its worker does not do so for ever: the last attempt asks nobody, and keeps what readers hold."""
     told: list[Mapping[str, object]] = []
     rig.services = replace(rig.services, notify_operators=lambda _error, facts: told.append(facts))
     await rig.die("", "So far.")

@@ -17,7 +17,7 @@ from tokenwire.worker.titles import name_conversation
 
 
 async def test_a_conversation_is_named_after_its_first_answer(rig: Rig) -> None:
-    """By the title model; viewers are told; a title that somebody gave stays."""
+    """By the title model; readers are told; a title that somebody gave stays."""
     script = Script([[base.TextDelta("Because of scattering."), *DONE]])
     await runner_over(rig.services, script).generate(rig.row.id)
     assert rig.jobs.titles == [rig.row.id]
@@ -35,7 +35,7 @@ async def test_a_conversation_is_named_after_its_first_answer(rig: Rig) -> None:
 
 
 async def test_a_title_while_redis_is_away(rig: Rig) -> None:
-    """It is stored, the job does not fail, and the sweeper tells viewers."""
+    """It is stored, the job does not fail, and the sweeper tells readers."""
     await runner_over(rig.services, Script([[base.TextDelta("Hello."), *DONE]])).generate(
         rig.row.id
     )

@@ -246,7 +246,7 @@ def test_any_text_survives(text: str, seq: int) -> None:
 
 
 def test_terminal_events_are_the_three() -> None:
-    """Only `complete`, `error` and `cancelled` seal a generation."""
+    """Only `complete`, `error` and `cancelled` seal an answer."""
     assert [wire["type"] for event, wire in EVENTS if is_terminal(event)] == [
         "complete",
         "error",

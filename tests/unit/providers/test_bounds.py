@@ -219,7 +219,7 @@ def test_names_of_calls_are_bounded(fields: dict[str, Any]) -> None:
 
 
 def test_a_source_with_an_endless_address_is_kept_as_it_is() -> None:
-    """No viewer is sent it; nothing is lost."""
+    """No reader is sent it; nothing is lost."""
     address = "data:" + "x" * 10_000
     deltas, _ = read(CHAT, iter([{"choices": [], "citations": [address, "https://e.org"]}]))
     assert [delta.url for delta in deltas if isinstance(delta, SourceDelta)] == ["https://e.org"]

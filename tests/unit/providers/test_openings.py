@@ -125,7 +125,7 @@ def test_a_long_refrain_is_known_by_its_third_time() -> None:
 
 
 def test_the_verdict_falls_with_the_character_that_differs() -> None:
-    """Viewers see nothing while we wait."""
+    """Readers see nothing while we wait."""
     held, new = ANEW[0]
     seam = Seam("turn", held)
     assert [seam.push(character) for character in new[: len("Sure! Here ")]] == [""] * len(

@@ -33,7 +33,7 @@ def test_a_text_that_cannot_be_encoded_is_not_quoted() -> None:
     with structlog.testing.capture_logs() as lines:
         open_hook(None)(failed.value, {"message_id": "m", "code": "internal_error", "bug": True})
     assert "somebody" not in lines[0]["error"]
-    assert "cursor 20" in lines[0]["error"]
+    assert "position 20" in lines[0]["error"]
 
 
 def test_sentry_without_its_package_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:

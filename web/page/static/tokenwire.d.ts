@@ -202,7 +202,7 @@ export function afterClose(
   random?: () => number,
 ): { then: "stop" | "reconnect" | "token" | "resync"; delay_ms: number };
 
-/** Whether a message's generation has ended. */
+/** Whether a message's answer has ended. */
 export function hasEnded(message: Pick<Message, "status">): boolean;
 
 /** `epoch:seq` taken apart; null for anything else. */

@@ -192,7 +192,7 @@ async def test_the_ring_is_bounded(rig: Rig) -> None:
 
 
 async def test_running_is_known_without_a_read(rig: Rig) -> None:
-    """An attempt's event says that a generation runs; announcements do not."""
+    """An attempt's event says that an answer runs; announcements do not."""
     log = rig.log
     tail = await rig.hub.open("other")
     assert tail.running is False

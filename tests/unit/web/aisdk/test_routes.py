@@ -202,7 +202,7 @@ async def test_regenerate(client: httpx.AsyncClient, store: Store, log: MemoryLo
     ).json()
     answer_id = posted["assistant_message"]["id"]
     running = await client.post(f"/api/messages/{answer_id}/regenerate")
-    assert (running.status_code, running.json()["code"]) == (409, "generation_running")
+    assert (running.status_code, running.json()["code"]) == (409, "answer_running")
     await client.post(f"/api/messages/{answer_id}/cancel")
     key = {"Idempotency-Key": "k"}
     first = await client.post(f"/api/messages/{answer_id}/regenerate", headers=key)

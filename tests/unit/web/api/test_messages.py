@@ -206,7 +206,7 @@ async def test_policy_reject(make_client: MakeClient) -> None:
         address = f"/api/conversations/{(await begin(client))['id']}"
         await post(client, address)
         refused = await client.post(f"{address}/messages", json={"content": "more"})
-        assert (refused.status_code, refused.json()["code"]) == (409, "generation_running")
+        assert (refused.status_code, refused.json()["code"]) == (409, "answer_running")
         assert len((await client.get(address)).json()["messages"]) == 2
 
 
@@ -287,7 +287,7 @@ async def test_cancel_of_a_conversation_stops_all_that_waits(
 
 
 async def test_a_users_row_cannot_be_cancelled(client: httpx.AsyncClient, address: str) -> None:
-    """It has no generation: 202 without effect."""
+    """It has no answer: 202 without effect."""
     message_id = (await post(client, address))["user_message"]["id"]
     assert (await client.post(f"/api/messages/{message_id}/cancel")).json() == {"cancelled": []}
 

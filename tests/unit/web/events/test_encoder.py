@@ -110,7 +110,7 @@ def test_what_is_no_position_is_refused(text: str) -> None:
 def test_what_concerns_a_message(
     event: Start | MessageEvent | Title | Complete, expected: bool
 ) -> None:
-    """Its generation and its row; nothing else, however it looks."""
+    """Its answer and its row; nothing else, however it looks."""
     assert sse.concerns(stamp(3, encode(event)), "m") is expected
 
 

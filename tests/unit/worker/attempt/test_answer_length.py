@@ -19,45 +19,41 @@ def begun(held: Held = Held(), limit: int = LIMIT) -> Draft:  # noqa: B008 -- ne
     return Draft("a", 1, held, max_bytes=limit)
 
 
-def told(generation: Draft) -> list[events.AnyEvent]:
+def told(draft: Draft) -> list[events.AnyEvent]:
     """All that waits, acknowledged."""
-    batch = list(generation.batch())
-    generation.acknowledged(len(batch))
+    batch = list(draft.batch())
+    draft.acknowledged(len(batch))
     return batch
 
 
 @pytest.mark.parametrize(("piece", "kept"), [("x", 1000), ("é", 500), ("🎈", 250)])
 def test_text_is_cut_between_two_characters(piece: str, kept: int) -> None:
     """Bytes are counted, characters are shown; nothing more is taken, and the reason is ours."""
-    generation = begun()
-    generation.take([base.TextDelta(piece * 300)] * 5)
-    assert generation.full
-    generation.take(
-        [base.TextDelta("more"), base.SourceDelta("https://e.org"), base.Finish("stop")]
-    )
-    generation.flush()
-    told(generation)
-    assert (generation.held().text, generation.finish_reason()) == (piece * kept, "length")
-    assert not told(generation)
+    draft = begun()
+    draft.take([base.TextDelta(piece * 300)] * 5)
+    assert draft.full
+    draft.take([base.TextDelta("more"), base.SourceDelta("https://e.org"), base.Finish("stop")])
+    draft.flush()
+    told(draft)
+    assert (draft.held().text, draft.finish_reason()) == (piece * kept, "length")
+    assert not told(draft)
 
 
 def test_an_answer_of_exactly_the_limit_is_whole() -> None:
     """Its own end counts."""
-    generation = begun()
-    generation.take(
-        [base.TextDelta("x" * 600), base.ReasoningDelta("y" * 400), base.Finish("stop")]
-    )
-    assert not generation.full
-    assert generation.finish_reason() == "stop"
+    draft = begun()
+    draft.take([base.TextDelta("x" * 600), base.ReasoningDelta("y" * 400), base.Finish("stop")])
+    assert not draft.full
+    assert draft.finish_reason() == "stop"
 
 
 def test_what_viewers_hold_already_counts() -> None:
     """A retry does not begin to count anew, not even of what other attempts called; where all is withdrawn, it does."""
     call = {"id": "c", "name": "f", "arguments": "z" * 100, "status": "pending"}
-    generation = begun(Held("x" * 300, "y" * 300, [call]))
-    generation.take([base.TextDelta("a" * 500)])
-    told(generation)
-    assert len(generation.held().text) == 300 + LIMIT - 600 - 100 - CALL_COST
+    draft = begun(Held("x" * 300, "y" * 300, [call]))
+    draft.take([base.TextDelta("a" * 500)])
+    told(draft)
+    assert len(draft.held().text) == 300 + LIMIT - 600 - 100 - CALL_COST
     anew = begun(Held("x" * 900))
     anew.take([base.Restart(), base.TextDelta("a" * 900)])
     assert not anew.full
@@ -66,21 +62,21 @@ def test_what_viewers_hold_already_counts() -> None:
 
 def test_arguments_count_before_their_call_is_whole() -> None:
     """A call that was cut off is told with what there is of it, as one that nobody can execute."""
-    generation = begun()
-    generation.take(
+    draft = begun()
+    draft.take(
         [
             base.TextDelta("Look: "),
             base.ToolCallStart(0, "c", "f"),
             *[base.ToolCallArguments(0, '{"a":1}' + " " * 100)] * 10,
         ]
     )
-    generation.take([base.ToolCallEnd(0)])
-    call = told(generation)[-1]
+    draft.take([base.ToolCallEnd(0)])
+    call = told(draft)[-1]
     assert isinstance(call, events.ToolCall)
     assert (call.tool_call_id, call.name, call.status) == ("c", "f", "error")
     assert isinstance(call.arguments, str)
     assert call.arguments.startswith('{"a":1}')
-    assert (generation.full, generation.finish_reason()) == (True, "length")
+    assert (draft.full, draft.finish_reason()) == (True, "length")
 
 
 ENDLESS: dict[str, Callable[[int], list[base.Delta]]] = {
@@ -97,15 +93,15 @@ ENDLESS: dict[str, Callable[[int], list[base.Delta]]] = {
 @pytest.mark.parametrize("kind", ENDLESS)
 def test_nothing_goes_on_for_ever(kind: str) -> None:
     """Whatever an answer consists of, it reaches its end."""
-    generation = begun()
+    draft = begun()
     for at in count():
-        generation.take(ENDLESS[kind](at))
-        if generation.full:
+        draft.take(ENDLESS[kind](at))
+        if draft.full:
             break
         assert at <= LIMIT
-    told(generation)
+    told(draft)
     assert at <= LIMIT // (1 if kind in ("text", "reasoning", "refusals") else ITEM_COST)
-    assert not generation._calls
+    assert not draft._calls
 
 
 @pytest.mark.parametrize("kind", ENDLESS)
@@ -113,11 +109,11 @@ def test_twice_as_much_is_twice_the_work(kind: str) -> None:
     """Counted in lines that run."""
 
     def taken(count: int) -> None:
-        generation = begun(limit=10**9)
+        draft = begun(limit=10**9)
         for at in range(count):
-            generation.take(ENDLESS[kind](at))
+            draft.take(ENDLESS[kind](at))
             if at % 10 == 0:
-                told(generation)
+                told(draft)
 
     few, many = steps(lambda: taken(200)), steps(lambda: taken(400))
     assert few > 200
@@ -140,15 +136,15 @@ def test_a_call_that_no_event_can_carry_is_refused_by_name(arguments: str) -> No
         [arguments],
         [arguments[at : at + 1000] for at in range(0, len(arguments), 1000)],
     ):
-        generation = begun(limit=10**6)
-        generation.take(
+        draft = begun(limit=10**6)
+        draft.take(
             [
                 base.ToolCallStart(0, "c", "f"),
                 *(base.ToolCallArguments(0, piece) for piece in pieces),
                 base.ToolCallEnd(0),
             ]
         )
-        (call,) = told(generation)
+        (call,) = told(draft)
         assert isinstance(call, events.ToolCall)
         calls.append(call)
     assert calls[0] == calls[1]
@@ -156,17 +152,17 @@ def test_a_call_that_no_event_can_carry_is_refused_by_name(arguments: str) -> No
     assert isinstance(call.arguments, str)
     assert arguments.startswith(call.arguments)
     assert 60_000 < len(call.arguments) <= events.MAX_EVENT_TEXT_BYTES
-    assert generation.held().tool_calls[0]["arguments"] == call.arguments
+    assert draft.held().tool_calls[0]["arguments"] == call.arguments
 
 
 @pytest.mark.parametrize("kind", ["sources", "calls", "text"])
 def test_all_that_waits_counts_as_waiting(kind: str) -> None:
     """A provider is not read further while much of it has yet to reach the log; afterwards nothing is left over."""
-    generation = begun(limit=10**6)
+    draft = begun(limit=10**6)
     before = 0
     for at in range(20):
-        generation.take(ENDLESS[kind](at))
-        assert generation.pending_chars > before
-        before = generation.pending_chars
-    told(generation)
-    assert generation.pending_chars == 0
+        draft.take(ENDLESS[kind](at))
+        assert draft.pending_chars > before
+        before = draft.pending_chars
+    told(draft)
+    assert draft.pending_chars == 0

@@ -1,4 +1,4 @@
-"""worker.resume.continuation: what viewers hold, and how the next attempt goes on from it."""
+"""worker.resume.continuation: what readers hold, and how the next attempt goes on from it."""
 
 import pytest
 from hypothesis import given
@@ -151,7 +151,7 @@ def test_json_is_never_stitched() -> None:
 
 
 def test_a_model_that_cannot_go_on_keeps_the_text() -> None:
-    """Rung 5: the partial text stays and the generation ends as interrupted."""
+    """Rung 5: the partial text stays and the answer ends as interrupted."""
     chosen = plan("none", Held("abc"))
     assert (chosen.rung, chosen.keeps) == ("none", True)
 
@@ -188,7 +188,7 @@ def test_the_difference_makes_the_whole(
     "survived", [None, Held("abX"), Held("abcd!"), Held("abc", "other"), Held("abc", "", (CALL,))]
 )
 def test_what_is_no_beginning_is_withdrawn(survived: Held | None) -> None:
-    """Viewers hold something else, or nobody can say what."""
+    """Readers hold something else, or nobody can say what."""
     assert told(survived, Held("abcd")) == [
         events.Reset("m", 3, 0, 0),
         events.Chunk("m", 3, 0, "abcd"),
@@ -227,7 +227,7 @@ def test_entries_alone_tell_the_text_if_it_begins_in_them(
 
 
 def test_what_was_cited_in_the_lost_end_of_a_log_is_cited_again() -> None:
-    """And nothing that viewers have, whether the text goes on or is told anew."""
+    """And nothing that readers have, whether the text goes on or is told anew."""
     first, second = events.Source("m", 1, "https://a"), events.Source("m", 1, "https://b")
     target = Held("text", sources=(first, second))
     assert difference(Held("te", sources=(first,)), target, "m", 1)[1:] == [second]

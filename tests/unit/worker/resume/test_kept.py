@@ -46,14 +46,14 @@ def recorded(name: str) -> Recording:
 def taken(name: str) -> tuple[str, list[dict[str, Any]]]:
     """The text and the kept entries of a recorded answer, as a worker stores them."""
     decoder = decoder_of(API)()
-    generation = Draft("a", 1, Held())
+    draft = Draft("a", 1, Held())
     body = recorded(name).body
-    generation.take([*decoder.feed(body), *decoder.close()])
-    generation.batch()
-    generation.acknowledged(1)
-    kept = generation.kept()
+    draft.take([*decoder.feed(body), *decoder.close()])
+    draft.batch()
+    draft.acknowledged(1)
+    kept = draft.kept()
     assert kept is not None
-    return generation.held().text, kept
+    return draft.held().text, kept
 
 
 def answer_of(text: str, entries: list[dict[str, Any]]) -> base.HistoryMessage:
@@ -70,11 +70,11 @@ def sent(*messages: base.HistoryMessage) -> Any:
 
 def test_items_keep_their_place_in_the_text() -> None:
     """Counted in characters, after what was said before; an answer that begins anew keeps nothing of the first."""
-    generation = Draft("a", 1, Held("héllo"))
-    generation.take([base.TextDelta(" 🎈"), item("server_tool_use", USE)])
-    assert generation.kept() == [{"at": 7, "dialect": API, "kind": "server_tool_use", "value": USE}]
-    generation.take([base.Restart()])
-    assert generation.kept() == []
+    draft = Draft("a", 1, Held("héllo"))
+    draft.take([base.TextDelta(" 🎈"), item("server_tool_use", USE)])
+    assert draft.kept() == [{"at": 7, "dialect": API, "kind": "server_tool_use", "value": USE}]
+    draft.take([base.Restart()])
+    assert draft.kept() == []
 
 
 def test_all_or_nothing_is_stored() -> None:
@@ -135,24 +135,24 @@ def test_entries_belong_to_the_text_that_viewers_hold(held: Held, count: int) ->
 
 
 def test_a_checkpoint_does_not_put_new_items_beside_old_text() -> None:
-    """Until viewers are told of the reset, the row keeps what it has."""
-    generation = Draft("a", 1, Held("old"), kept=KeptItems([{"at": 0}], [{"at": 0}]))
-    generation.take([base.Restart(), item("server_tool_use", USE)])
-    generation.batch()
-    assert (generation.uncheckpointed, generation.checkpoint_kept()) == (0, None)
-    generation.acknowledged(1)
-    assert generation.uncheckpointed
-    kept = generation.checkpoint_kept()
+    """Until readers are told of the reset, the row keeps what it has."""
+    draft = Draft("a", 1, Held("old"), kept=KeptItems([{"at": 0}], [{"at": 0}]))
+    draft.take([base.Restart(), item("server_tool_use", USE)])
+    draft.batch()
+    assert (draft.uncheckpointed, draft.checkpoint_kept()) == (0, None)
+    draft.acknowledged(1)
+    assert draft.uncheckpointed
+    kept = draft.checkpoint_kept()
     assert kept == [{"at": 0, "dialect": API, "kind": "server_tool_use", "value": USE}]
-    generation.saved(kept)
-    assert generation.checkpoint_kept() is None
+    draft.saved(kept)
+    assert draft.checkpoint_kept() is None
 
 
 def test_an_item_of_an_attached_run_has_its_place_in_the_run() -> None:
-    """Not behind all that viewers hold already."""
-    generation = Draft("a", 2, Held("abcd"), attached=Attachment(Run("run", 1, 2), known_text=2))
-    generation.take([base.TextDelta("c"), item("server_tool_use", USE)])
-    kept = generation.kept()
+    """Not behind all that readers hold already."""
+    draft = Draft("a", 2, Held("abcd"), attached=Attachment(Run("run", 1, 2), known_text=2))
+    draft.take([base.TextDelta("c"), item("server_tool_use", USE)])
+    kept = draft.kept()
     assert kept is not None
     assert [entry["at"] for entry in kept] == [3]
 

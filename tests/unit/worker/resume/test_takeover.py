@@ -1,4 +1,4 @@
-"""worker.resume.takeover: what viewers hold is found whatever became of checkpoint and log."""
+"""worker.resume.takeover: what readers hold is found whatever became of checkpoint and log."""
 
 from tokenwire.models.tables import Message
 from tokenwire.protocol.events import AnyEvent, Chunk, Reset, Start, decode
@@ -50,7 +50,7 @@ async def test_no_checkpoint_and_a_log_that_begins_later() -> None:
 
 
 async def test_a_checkpoint_of_an_earlier_epoch() -> None:
-    """The new log is given the text, since viewers may have begun with an older row; what is appended there counts as well."""
+    """The new log is given the text, since readers may have begun with an older row; what is appended there counts as well."""
     log = MemoryLog()
     lost = await log.claim("c", "m", 0, 60)
     log.restart(lose_data=True)
@@ -76,8 +76,8 @@ class Losing(MemoryLog):
         state.top -= count
         for _ in range(count):
             state.size -= len(state.kept.pop().entry.data)
-        for generation in state.generations.values():
-            generation.last_batch = (0, min(generation.last_batch[1], state.top))
+        for answer in state.answers.values():
+            answer.last_batch = (0, min(answer.last_batch[1], state.top))
         self.restart()
 
 
@@ -112,7 +112,7 @@ async def test_a_checkpoint_beyond_the_fork_is_more_than_viewers_hold() -> None:
 
 
 async def test_what_was_told_behind_a_fork_is_not_told_again() -> None:
-    """Also in a log that is trimmed in front, which cannot say itself what viewers hold."""
+    """Also in a log that is trimmed in front, which cannot say itself what readers hold."""
     log = Losing(Limits(max_events=8))
     before = await log.claim("c", "other", 0, 60)
     for index in range(40):
