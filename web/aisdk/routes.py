@@ -94,7 +94,7 @@ async def read(
 @router.post(
     "/chat",
     response_class=Response,
-    responses=STREAM | documented(*_BODY, *_QUOTAS, *MODEL, "key_reused", "generation_running"),
+    responses=STREAM | documented(*_BODY, *_QUOTAS, *MODEL, "key_reused", "answer_running"),
     openapi_extra=json_body(shapes.ChatPost),
     summary="useChat: post, or make an answer again; the answer",
 )
