@@ -152,7 +152,7 @@ async def resume(
 
 @router.post(
     "/chat/{chat_id:path}/stop",
-    responses=documented("foreign_origin", "invalid"),
+    responses=documented("foreign_origin", "not_found", "invalid"),
     summary="useChat: stop the answer",
 )
 async def stop(services: With, user: Caller, chat_id: ChatId) -> shapes.CancelResult:
@@ -165,7 +165,7 @@ async def stop(services: With, user: Caller, chat_id: ChatId) -> shapes.CancelRe
 
 @router.get(
     "/chat/{chat_id:path}/messages",
-    responses=documented("invalid"),
+    responses=documented("not_found", "invalid"),
     summary="useChat: messages to begin with",
 )
 async def messages(

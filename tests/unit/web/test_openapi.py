@@ -37,6 +37,17 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
     assert "HTTPValidationError" not in json.dumps(document)
 
 
+def test_a_path_that_no_route_takes_is_documented(document: dict[str, Any]) -> None:
+    """A control character in a parameter makes it such a path: 404 before any route is asked."""
+    silent = [
+        (method, path)
+        for path, methods in document["paths"].items()
+        for method, route in methods.items()
+        if "{" in path and "404" not in route["responses"]
+    ]
+    assert silent == []
+
+
 def test_every_refusal_is_a_problem_document(document: dict[str, Any]) -> None:
     """Of that media type, on every operation of the API."""
     for path, operations in document["paths"].items():
