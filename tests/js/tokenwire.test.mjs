@@ -968,10 +968,7 @@ test("subscribe reads the conversation, asks for a grant and connects where it s
     "POST http://h/api/conversations/c/subscription Bearer x",
   ]);
   assert.equal(socket.url, "ws://there/");
-  assert.deepEqual(
-    [watch.messages[0].id, watch.transcript.next, watch.cursor],
-    ["m1", 7, "e1:4"],
-  );
+  assert.deepEqual([watch.messages[0].id, watch.transcript.next, watch.cursor], ["m1", 7, "e1:4"]);
 });
 
 test("subscribe asks the API and carries its refusals on", async () => {

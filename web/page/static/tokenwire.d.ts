@@ -206,9 +206,7 @@ export function afterClose(
 export function hasEnded(message: Pick<Message, "status">): boolean;
 
 /** `epoch:seq` taken apart; null for anything else. */
-export function parseCursor(
-  text: string | null | undefined,
-): { epoch: string; seq: number } | null;
+export function parseCursor(text: string | null | undefined): { epoch: string; seq: number } | null;
 
 /** zlib's crc32, unsigned, of the UTF-8 form of a text. */
 export function crc32(text: string): number;
