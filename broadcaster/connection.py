@@ -85,7 +85,6 @@ class ReaderConnection(StalledWrites, ServerConnection):
         own.failed = self._notice_the_end
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See asyncio.Protocol."""
         super().connection_made(transport)
         self._stalled = Stalled(self.transport, self.stalled_seconds, self._cut)
 
@@ -95,34 +94,28 @@ class ReaderConnection(StalledWrites, ServerConnection):
         return self.protocol.state is State.OPEN
 
     def data_received(self, data: bytes) -> None:
-        """See asyncio.Protocol."""
         super().data_received(data)
         self._notice_the_end()
 
     def eof_received(self) -> None:
-        """See asyncio.Protocol."""
         super().eof_received()
         self._notice_the_end()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """See asyncio.Protocol."""
         super().connection_lost(exc)
         self._notice_the_end()
 
     def pause_writing(self) -> None:
-        """See asyncio.Protocol."""
         super().pause_writing()
         if self.listener is not None:
             self.listener.pause()
 
     def resume_writing(self) -> None:
-        """See asyncio.Protocol."""
         super().resume_writing()
         if self.listener is not None:
             self.listener.resume()
 
     def process_event(self, event: Event) -> None:
-        """See ServerConnection."""
         super().process_event(event)
         if (
             self.listener is not None

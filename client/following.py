@@ -68,7 +68,7 @@ class _To:
     order: Order
     transcript: Transcript
     reached: Callable[[int], None]
-    say: Callable[[ConnectionState], None]
+    set_state: Callable[[ConnectionState], None]
     renew: Callable[[], Awaitable[_Grant]]
 
 
@@ -190,14 +190,14 @@ class Following:
         def reached(seq: int) -> None:
             self._applied, self._failures = seq, 0
 
-        def say(state: ConnectionState) -> None:
+        def set_state(state: ConnectionState) -> None:
             self.state, self._refused = state, 0  # it speaks to us, so it has taken the token
 
         return _To(
             order,
             self.transcript,
             reached,
-            say,
+            set_state,
             lambda: self._renew(_now(), ahead_seconds=float("inf")),
         )
 
@@ -321,7 +321,7 @@ class _Link:
         ):  # the log forked, and the cursor is good: it has another name from now on
             self._order.fork(frame["epoch"])
             self._to.transcript.forked(self._order.seq)
-        self._to.say(ConnectionState("replaying"))
+        self._to.set_state(ConnectionState("replaying"))
         return [Change()]
 
     def _live(self, frame: Event) -> list[Change]:
@@ -329,7 +329,7 @@ class _Link:
             return []
         self.live_since = _now()
         self._to.transcript.release()
-        self._to.say(ConnectionState("live"))
+        self._to.set_state(ConnectionState("live"))
         return [Change()]
 
     def _agrees(self, frame: Event) -> bool:

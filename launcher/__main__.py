@@ -39,7 +39,7 @@ async def _run(settings: Settings, environ: dict[str, str]) -> int:
     console = Console()
     for name, (host, port) in _ports(settings).items():
         if not await probes.until(probes.free(host, port), _PORT_SECONDS):
-            console.say(
+            console.print_line(
                 f"port {port} is in use ({name}): stop what listens there or choose another"
             )
             return EXIT_UNAVAILABLE

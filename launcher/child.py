@@ -49,7 +49,7 @@ class Child:
         self._signal(signal.SIGTERM)
         await asyncio.wait({self._keeper}, timeout=grace_seconds)
         if not self._keeper.done():
-            self._console.say(
+            self._console.print_line(
                 f"{self.command.name} did not stop in {grace_seconds:g} s and is killed"
             )
             self._signal(signal.SIGKILL)
@@ -94,7 +94,7 @@ class Child:
                 if self.refused.is_set()
                 else pause_before_restart(quick_ends)
             )
-            self._console.say(
+            self._console.print_line(
                 f"{self.command.name} ended ({ended}); starting it again{f' in {pause:g} s' if pause else ''}"
             )
             with contextlib.suppress(TimeoutError):

@@ -24,7 +24,7 @@ class Console:
             Message("line", text, dt.datetime.now().astimezone(), name, self._colour_of[name])
         )
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """One line of the launcher itself."""
         self.line("tokenwire", text)
 

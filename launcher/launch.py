@@ -64,7 +64,7 @@ class Launch:
                 start.result()
                 await stop
         except StartFailed as error:
-            self._console.say(str(error))
+            self._console.print_line(str(error))
             return error.exit_code
         finally:
             start.cancel()
@@ -101,10 +101,10 @@ class Launch:
             for name, ready in parts.items()
             if not await probes.until(self._unless_refused(ready), _READY_SECONDS)
         ]:
-            self._console.say(
+            self._console.print_line(
                 f"not ready after {_READY_SECONDS:g} s: {', '.join(missing)}; still waiting"
             )
-        self._console.say(f"Tokenwire is running: http://{host}:{self._settings.port}")
+        self._console.print_line(f"Tokenwire is running: http://{host}:{self._settings.port}")
 
     def _unless_refused(
         self, ready: Callable[[], Awaitable[bool]]
@@ -121,7 +121,7 @@ class Launch:
         return question
 
     async def _stop(self) -> None:
-        self._console.say("stopping")
+        self._console.print_line("stopping")
         for kinds in _STOP_ORDER:
             await asyncio.gather(
                 *(child.stop(self._grace(child.command.kind)) for child in self._of(*kinds))

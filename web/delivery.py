@@ -26,7 +26,7 @@ WANTED_SECONDS = 15.0
 """How long an answer counts as watched after it was read: longer than the time between two looks of its worker."""
 
 
-async def look(services: WebServices, conversation_id: str) -> ports.Page | None:
+async def log_state(services: WebServices, conversation_id: str) -> ports.Page | None:
     """The state of the log, to be read before SQL; None while it cannot be read. Raises ports.Gone."""
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -36,14 +36,14 @@ async def look(services: WebServices, conversation_id: str) -> ports.Page | None
         return None
 
 
-async def want(services: WebServices, rows: Iterable[Message]) -> None:
+async def note_interest(services: WebServices, rows: Iterable[Message]) -> None:
     """Rows are read by somebody who does not follow them: an answer among them that is being made is not cancelled for want of readers."""
     if not services.settings.cancel_without_readers_seconds:
         return
     for conversation_id in {row.conversation_id for row in rows if unfinished(row)}:
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                await services.log.want(conversation_id, WANTED_SECONDS)
+                await services.log.note_interest(conversation_id, WANTED_SECONDS)
         except (ports.LogUnavailable, TimeoutError) as error:
             log_line.warning(
                 "not noted as wanted", conversation_id=conversation_id, error=repr(error)
@@ -55,7 +55,7 @@ def reached(page: ports.Page | None, row: Message) -> int:
     return page.reached(row.epoch, row.seq) if page else 0
 
 
-async def deliver(services: WebServices, posted: Posted) -> None:
+async def announce_post(services: WebServices, posted: Posted) -> None:
     """Announce both rows of a post, cancel what it supersedes, enqueue the job. Raises ports.Gone (deleted meanwhile).
 
     Rows that a repeated post finds announced and enqueued are left alone.
@@ -82,7 +82,7 @@ async def announce_title(services: WebServices, conversation: Conversation) -> N
     await _note(_try(services, "announce", conversation.id, announced), conversation.id)
 
 
-async def tell_lists(services: WebServices, conversation_id: str) -> None:
+async def touch_lists(services: WebServices, conversation_id: str) -> None:
     """Tell feeds of a conversation that is new, or new to somebody. What is not told is found by their next look."""
     await _try(services, "touch", conversation_id, services.log.touch(conversation_id))
 

@@ -49,7 +49,7 @@ class Found(Enum):
     ANOTHER = auto()
 
 
-async def look(server: LocalServer) -> Found:
+async def probe(server: LocalServer) -> Found:
     """Ask it once."""
     parts = urlsplit(server.url)
     tls = parts.scheme == "https"

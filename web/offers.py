@@ -78,7 +78,7 @@ class Offers:
 
     async def probe(self) -> None:
         """Try the local servers once."""
-        found = await asyncio.gather(*(local_servers.look(server) for server in self._local))
+        found = await asyncio.gather(*(local_servers.probe(server) for server in self._local))
         self._there = {
             server
             for server, what in zip(self._local, found, strict=True)

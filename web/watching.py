@@ -179,7 +179,7 @@ class _Watcher:
         if not unfinished(row) and _knows_order(row):
             return _Begun(self._row_news(row), None)
         # The log first: a row that is read later holds at least what lies before its cursor.
-        page = await delivery.look(self._services, self._conversation)
+        page = await delivery.log_state(self._services, self._conversation)
         row = await self._row()
         if page is None:
             return _Begun(self._row_news(row), None)

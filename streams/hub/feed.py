@@ -110,7 +110,6 @@ class RedisFeed:
         self._task = asyncio.create_task(keep("pubsub", self._stay_connected))
 
     async def subscribe(self, channel: str) -> None:
-        """See streams.log.ports.Feed."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.setdefault(channel, []).append(waiter)
         self._wanted.add(channel)
@@ -126,13 +125,11 @@ class RedisFeed:
             raise
 
     def unsubscribe(self, channel: str) -> None:
-        """See streams.log.ports.Feed."""
         self._wanted.discard(channel)
         if self._connection is not None:
             self._connection.send("UNSUBSCRIBE", channel)
 
     async def aclose(self) -> None:
-        """See streams.log.ports.Feed."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

@@ -77,7 +77,6 @@ class RedisRates:
         self._window = MovingWindowRateLimiter(self._storage)
 
     async def hit(self, name: str, limit: int) -> Verdict:
-        """See Counting."""
         item = RateLimitItemPerSecond(limit, WINDOW_SECONDS)
         async with self._asking():
             allowed = await self._window.hit(item, name)
@@ -85,7 +84,6 @@ class RedisRates:
         return Verdict(allowed, max(stats.remaining, 0), max(stats.reset_time - time.time(), 0.0))
 
     async def add(self, name: str, amount: int) -> int:
-        """See Counting."""
         async with self._asking():
             return await self._storage.incr(name, WINDOW_SECONDS, amount)
 
@@ -114,7 +112,6 @@ class MemoryRates:
         self._sums: dict[str, tuple[float, int]] = {}
 
     async def hit(self, name: str, limit: int) -> Verdict:
-        """See Counting."""
         now = self._clock()
         if name not in self._hits and len(self._hits) >= MAX_NAMES:
             self._hits = {
@@ -129,7 +126,6 @@ class MemoryRates:
         return Verdict(allowed, limit - len(hits), hits[0] + WINDOW_SECONDS - now if hits else 0.0)
 
     async def add(self, name: str, amount: int) -> int:
-        """See Counting."""
         now = self._clock()
         if name not in self._sums and len(self._sums) >= MAX_NAMES:
             self._sums.clear()

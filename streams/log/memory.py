@@ -94,7 +94,6 @@ class MemoryLog:
         lease_seconds: float,
         disobeyed: bool = False,
     ) -> Claim:
-        """See streams.log.ports.Log."""
         state = self._settle(conversation_id)
         answer = state.answers.get(message_id) or LoggedAnswer()
         if answer.sealed:
@@ -116,7 +115,6 @@ class MemoryLog:
     async def append(
         self, claim: Claim, index: int, covered: int, events: Sequence[AnyEvent]
     ) -> Appended:
-        """See streams.log.ports.Log."""
         terminal = check_batch(events)
         await self._up.wait()
         state = self._settle(claim.conversation_id)
@@ -128,7 +126,7 @@ class MemoryLog:
         if answer.sealed:
             raise Sealed
         if answer.cancel_by is not None and not terminal:
-            answer.tell()
+            answer.mark_heard()
             raise CancelPending(answer.cancel_by)
         appended = self._write(claim.conversation_id, state, events)
         answer.last_batch, answer.next_index = (
@@ -149,11 +147,9 @@ class MemoryLog:
         return appended
 
     def on_end(self, hook: Callable[[str], None]) -> None:
-        """See streams.log.ports.Log."""
         self._end_hooks.append(hook)
 
     async def rejoin(self, claim: Claim, index: int, lease_seconds: float) -> Claim:
-        """See streams.log.ports.Log."""
         state = self._settle(claim.conversation_id)
         answer = state.answers.get(claim.message_id) or LoggedAnswer()
         if claim.attempt < answer.attempt:
@@ -173,7 +169,6 @@ class MemoryLog:
     async def adopt(
         self, claim: Claim, seen: Cursor, events: Sequence[AnyEvent], lease_seconds: float
     ) -> tuple[Claim, Appended]:
-        """See streams.log.ports.Log."""
         state = self._settle(claim.conversation_id)
         answer = state.answers.get(claim.message_id) or LoggedAnswer()
         if claim.attempt < answer.attempt:
@@ -195,7 +190,6 @@ class MemoryLog:
     async def announce(
         self, conversation_id: str, row_id: str, rev: int, event: AnyEvent
     ) -> Cursor:
-        """See streams.log.ports.Log."""
         state = self._settle(conversation_id)
         if row_id not in state.announced or state.announced[row_id].rev < rev:
             self._write(conversation_id, state, [event])
@@ -206,7 +200,6 @@ class MemoryLog:
         return Cursor(state.epoch, state.top)
 
     async def renew(self, claim: Claim, lease_seconds: float) -> str | None:
-        """See streams.log.ports.Log."""
         state = self._settle(claim.conversation_id)
         answer = _owned(state, claim)
         if answer.sealed:
@@ -214,11 +207,10 @@ class MemoryLog:
         answer.lease_until = self._clock() + lease_seconds
         self._touch(state)
         if answer.cancel_by is not None:
-            answer.tell()
+            answer.mark_heard()
         return answer.cancel_by
 
     async def release(self, claim: Claim) -> None:
-        """See streams.log.ports.Log."""
         try:
             answer = self._settle(claim.conversation_id).answers.get(claim.message_id)
         except Gone:
@@ -227,25 +219,21 @@ class MemoryLog:
             answer.lease_until = 0.0
 
     async def leased(self, conversation_id: str, message_id: str) -> bool:
-        """See streams.log.ports.Log."""
         answer = self._settle(conversation_id).answers.get(message_id)
         return answer is not None and answer.leased(self._clock())
 
     async def watched(self, conversation_id: str) -> bool:
-        """See streams.log.ports.Log."""
         self._check_up()
         return (
             self.subscribers[keys.channel(conversation_id)] > 0
             or self._wanted.get(conversation_id, 0.0) > self._clock()
         )
 
-    async def want(self, conversation_id: str, seconds: float) -> None:
-        """See streams.log.ports.Log."""
+    async def note_interest(self, conversation_id: str, seconds: float) -> None:
         self._check_up()
         self._wanted[conversation_id] = self._clock() + seconds
 
     async def request_cancel(self, conversation_id: str, message_id: str, by: str) -> bool:
-        """See streams.log.ports.Log."""
         if not by:
             raise ValueError("a cancel names who asks for it")
         state = self._settle(conversation_id)
@@ -253,7 +241,7 @@ class MemoryLog:
         if answer.sealed:
             return False
         if answer.cancel_by is None:
-            answer.cancel_by, answer.waited_until, answer.told = (
+            answer.cancel_by, answer.waited_until, answer.heard = (
                 by,
                 self._clock() + UNHEARD_SECONDS,
                 False,
@@ -263,7 +251,6 @@ class MemoryLog:
         return True
 
     async def delete(self, conversation_id: str) -> None:
-        """See streams.log.ports.Log."""
         self._check_up()
         self._states.pop(conversation_id, None)
         self._tombstones[conversation_id] = self._clock() + self.tombstone_seconds
@@ -271,24 +258,20 @@ class MemoryLog:
         self._publish(keys.CHANGES, conversation_id.encode())
 
     async def touch(self, conversation_id: str) -> None:
-        """See streams.log.ports.Log."""
         self._check_up()
         self._publish(keys.CHANGES, conversation_id.encode())
 
     async def revoke(self, conversation_id: str, user_id: str) -> None:
-        """See streams.log.ports.Log."""
         self._check_up()
         self._revoked[conversation_id, user_id] = self._clock() + self.tombstone_seconds
         self._publish(keys.channel(conversation_id), keys.ACCESS)
 
     async def restore(self, conversation_id: str, user_id: str) -> None:
-        """See streams.log.ports.Log."""
         self._check_up()
         self._revoked.pop((conversation_id, user_id), None)
         self._publish(keys.channel(conversation_id), keys.ACCESS)
 
     async def revoked(self, conversation_id: str) -> frozenset[str]:
-        """See streams.log.ports.Log."""
         self._check_up()
         now = self._clock()
         return frozenset(
@@ -305,7 +288,6 @@ class MemoryLog:
         limit: int,
         max_bytes: int = PAGE_BYTES,
     ) -> Page:
-        """See streams.log.ports.Log."""
         state = self._settle(conversation_id)
         oldest = state.oldest
         entries: list[Entry] = []
@@ -332,32 +314,26 @@ class MemoryLog:
         return state.pack()
 
     async def new_server(self) -> str | None:
-        """See streams.log.ports.Log."""
         self._check_up()
         return None if self._noted == str(self._run) else str(self._run)
 
     async def note_server(self, identity: str) -> None:
-        """See streams.log.ports.Log."""
         self._check_up()
         self._noted = identity
 
     async def note_time(self, milliseconds: int) -> None:
-        """See streams.log.ports.Log."""
         self._check_up()
         self._time = milliseconds
 
     async def noted_time(self) -> int | None:
-        """See streams.log.ports.Log."""
         self._check_up()
         return self._time
 
     async def check(self) -> str | None:
-        """See streams.log.redis.RedisLog.check."""
         self._check_up()
         return None
 
     async def check_write(self) -> str | None:
-        """See streams.log.redis.RedisLog.check_write."""
         self._check_up()
         return None
 
@@ -431,13 +407,11 @@ class MemoryFeed:
         deliver: Callable[[list[tuple[bytes, bytes]]], None],
         subscribed: Callable[[bytes], None],
     ) -> None:
-        """See streams.log.ports.Feed."""
         self._deliver, self._subscribed = deliver, subscribed
         self._stop = self._log.listen(self._publish)
         self._connected = True
 
     async def subscribe(self, channel: str) -> None:
-        """See streams.log.ports.Feed."""
         if not self._connected:
             raise LogUnavailable("the feed is cut")
         if channel.encode() not in self._channels:
@@ -445,7 +419,6 @@ class MemoryFeed:
             self._log.subscribers[channel] += 1
 
     def unsubscribe(self, channel: str) -> None:
-        """See streams.log.ports.Feed."""
         if channel.encode() in self._channels:
             self._channels.discard(channel.encode())
             self._log.subscribers[channel] -= 1
@@ -462,7 +435,6 @@ class MemoryFeed:
             self._subscribed(channel)
 
     async def aclose(self) -> None:
-        """See streams.log.ports.Feed."""
         self._connected = False
         if self._stop is not None:
             self._stop()

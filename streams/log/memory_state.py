@@ -37,22 +37,25 @@ class LoggedAnswer:
     sealed: bool = False
     cancel_by: str | None = None
     waited_until: float = 0.0
-    told: bool = False
+    heard: bool = False
 
     def leased(self, now: float) -> bool:
         return now < self.lease_until <= now + LONGEST_LEASE_SECONDS
 
-    def tell(self) -> None:
+    def mark_heard(self) -> None:
         """The holder is told that it is to stop; it is waited for a little longer, once."""
-        if not self.told:
-            self.waited_until, self.told = self.waited_until + HEARD_SECONDS - UNHEARD_SECONDS, True
+        if not self.heard:
+            self.waited_until, self.heard = (
+                self.waited_until + HEARD_SECONDS - UNHEARD_SECONDS,
+                True,
+            )
 
     def hold(self, now: float, *, to_end: bool) -> None:
         """Somebody has taken it who is to stop: whoever does so to end it, or when nobody has in time, has time of its own."""
         if to_end or self.disobeys(now):
-            self.waited_until, self.told = now + ENDING_SECONDS, True
+            self.waited_until, self.heard = now + ENDING_SECONDS, True
         else:
-            self.tell()
+            self.mark_heard()
 
     def disobeys(self, now: float) -> bool:
         """Whether the holder had the time to stop, and has not."""

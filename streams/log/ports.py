@@ -219,10 +219,10 @@ class Log(Protocol):
 
     async def watched(self, conversation_id: str) -> bool:
         """Whether any process that relays logs has a reader of this conversation (a hub keeps its interest for 2 s after the last), or
-        somebody wants it all the same (`want`)."""
+        somebody wants it all the same (`note_interest`)."""
         ...
 
-    async def want(self, conversation_id: str, seconds: float) -> None:
+    async def note_interest(self, conversation_id: str, seconds: float) -> None:
         """Somebody has read an answer that is being made without following it: it counts as watched for so long."""
         ...
 

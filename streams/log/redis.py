@@ -94,7 +94,6 @@ class RedisLog:
         lease_seconds: float,
         disobeyed: bool = False,
     ) -> Claim:
-        """See streams.log.ports.Log."""
         reply = await self._run(
             _CLAIM, conversation_id, message_id, sql_attempt, _ms(lease_seconds), int(disobeyed)
         )
@@ -132,11 +131,9 @@ class RedisLog:
         return _appended(reply)
 
     def on_end(self, hook: Callable[[str], None]) -> None:
-        """See streams.log.ports.Log."""
         self._end_hooks = (*self._end_hooks, hook)
 
     async def rejoin(self, claim: Claim, index: int, lease_seconds: float) -> Claim:
-        """See streams.log.ports.Log."""
         arguments = (claim.message_id, claim.epoch, claim.attempt, index, _ms(lease_seconds))
         reply = await self._run(_REJOIN, claim.conversation_id, *arguments)
         return replace(claim, epoch=reply[1].decode())
@@ -144,7 +141,6 @@ class RedisLog:
     async def adopt(
         self, claim: Claim, seen: Cursor, events: Sequence[AnyEvent], lease_seconds: float
     ) -> tuple[Claim, Appended]:
-        """See streams.log.ports.Log."""
         batch = [encode(event) for event in events]
         arguments: tuple[Argument, ...] = (
             claim.message_id,
@@ -160,12 +156,10 @@ class RedisLog:
     async def announce(
         self, conversation_id: str, row_id: str, rev: int, event: AnyEvent
     ) -> Cursor:
-        """See streams.log.ports.Log."""
         reply = await self._run(_ANNOUNCE, conversation_id, row_id, rev, encode(event))
         return Cursor(reply[1].decode(), reply[2])
 
     async def renew(self, claim: Claim, lease_seconds: float) -> str | None:
-        """See streams.log.ports.Log."""
         reply = await self._run(
             _RENEW,
             claim.conversation_id,
@@ -177,42 +171,34 @@ class RedisLog:
         return reply[1].decode() or None
 
     async def release(self, claim: Claim) -> None:
-        """See streams.log.ports.Log."""
         await self._run(_RELEASE, claim.conversation_id, claim.message_id, claim.attempt)
 
     async def leased(self, conversation_id: str, message_id: str) -> bool:
-        """See streams.log.ports.Log."""
         reply = await self._run(_LEASED, conversation_id, message_id)
         return bool(reply[1])
 
     async def watched(self, conversation_id: str) -> bool:
-        """See streams.log.ports.Log."""
         _channel, count = await self._wire.execute(
             "PUBSUB", "NUMSUB", keys.channel(conversation_id)
         )
         return bool(count) or bool(await self._wire.execute("EXISTS", keys.wanted(conversation_id)))
 
-    async def want(self, conversation_id: str, seconds: float) -> None:
-        """See streams.log.ports.Log."""
+    async def note_interest(self, conversation_id: str, seconds: float) -> None:
         await self._wire.execute("SET", keys.wanted(conversation_id), b"", "PX", _ms(seconds))
 
     async def request_cancel(self, conversation_id: str, message_id: str, by: str) -> bool:
-        """See streams.log.ports.Log."""
         if not by:
             raise ValueError("a cancel names who asks for it")
         reply = await self._run(_CANCEL, conversation_id, message_id, by, keys.CONTROL)
         return bool(reply[1])
 
     async def delete(self, conversation_id: str) -> None:
-        """See streams.log.ports.Log."""
         await self._run(_DELETE, conversation_id, _ms(self.tombstone_seconds))
 
     async def touch(self, conversation_id: str) -> None:
-        """See streams.log.ports.Log."""
         await self._wire.execute("PUBLISH", keys.CHANGES, conversation_id)
 
     async def revoke(self, conversation_id: str, user_id: str) -> None:
-        """See streams.log.ports.Log."""
         key = keys.revoked(conversation_id)
         # One after the other: who hears of it must find it. A failure on the way is repeated as a whole.
         await self._wire.execute("HSET", key, user_id, _ms(time.time() + self.tombstone_seconds))
@@ -220,12 +206,10 @@ class RedisLog:
         await self._wire.execute("PUBLISH", keys.channel(conversation_id), keys.ACCESS)
 
     async def restore(self, conversation_id: str, user_id: str) -> None:
-        """See streams.log.ports.Log."""
         await self._wire.execute("HDEL", keys.revoked(conversation_id), user_id)
         await self._wire.execute("PUBLISH", keys.channel(conversation_id), keys.ACCESS)
 
     async def revoked(self, conversation_id: str) -> frozenset[str]:
-        """See streams.log.ports.Log."""
         held: list[bytes] = await self._wire.execute("HGETALL", keys.revoked(conversation_id))
         now = _ms(time.time())
         return frozenset(
@@ -242,7 +226,6 @@ class RedisLog:
         limit: int,
         max_bytes: int = PAGE_BYTES,
     ) -> Page:
-        """See streams.log.ports.Log."""
         while True:
             reply = await self._run(_READ, conversation_id, epoch or "", after, limit, max_bytes)
             try:
@@ -266,7 +249,6 @@ class RedisLog:
             )
 
     async def pack(self, conversation_id: str) -> int:
-        """See streams.log.ports.Log."""
         count = 0
         while True:
             _, epoch, first, *events = await self._run(
@@ -297,15 +279,12 @@ class RedisLog:
         )
 
     async def note_server(self, identity: str) -> None:
-        """See streams.log.ports.Log."""
         await self._wire.execute("SET", keys.SERVER, identity)
 
     async def note_time(self, milliseconds: int) -> None:
-        """See streams.log.ports.Log."""
         await self._wire.execute("SET", keys.TIME, milliseconds)
 
     async def noted_time(self) -> int | None:
-        """See streams.log.ports.Log."""
         told = await self._wire.execute("GET", keys.TIME)
         return None if told is None else int(told)
 

@@ -214,13 +214,13 @@ class WebProcess:
         """POST .../messages; gives the id of the answer."""
         services = self.services
         _, conversation = await asyncio.gather(
-            delivery.look(services, conversation_id),
+            delivery.log_state(services, conversation_id),
             services.store.conversation(conversation_id, USER),
         )
         posted = await services.store.post(
             Post(conversation_id, USER, content, conversation.model, policy)
         )
-        await delivery.deliver(services, posted)
+        await delivery.announce_post(services, posted)
         return posted.assistant_message.id  # type: ignore[no-any-return]
 
     async def cancel(self, message_id: str) -> None:

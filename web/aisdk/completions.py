@@ -137,7 +137,7 @@ async def _ask(
     )
     posted = await services.store.post(post)
     services.metrics.posts.inc()
-    await delivery.deliver(services, posted)
+    await delivery.announce_post(services, posted)
     return conversation.id, posted.assistant_message.id
 
 

@@ -40,8 +40,8 @@ async def _submit(
     )
     posted = await services.store.post(post)
     services.metrics.posts.inc()
-    await delivery.tell_lists(services, conversation.id)
-    await delivery.deliver(services, posted)
+    await delivery.touch_lists(services, conversation.id)
+    await delivery.announce_post(services, posted)
     return posted.assistant_message
 
 
@@ -72,7 +72,7 @@ async def _regenerate(
         raise invalid(
             "body.messageId", "the message is no longer part of the conversation"
         ) from error
-    await delivery.deliver(services, posted)
+    await delivery.announce_post(services, posted)
     return posted.assistant_message
 
 

@@ -181,7 +181,7 @@ async def messages(
     if conversation is None:
         return shapes.ChatMessages(messages=[], next=None)
     found = await services.store.snapshot(conversation.id, user, limit, before)
-    await delivery.want(services, found.messages)
+    await delivery.note_interest(services, found.messages)
     shown = [
         ui_message(message_view(row), row.client_id or row.id, profile)
         for row in found.messages

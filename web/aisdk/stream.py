@@ -52,10 +52,10 @@ async def viewing(services: WebServices, viewer: Viewer) -> AsyncIterator[AsyncI
             first = await anext(steps)
         if isinstance(first, Left) or first.row is None:
             raise NotFound("message")
-        yield _say(AISDKEncoder(message_view(first.row), viewer.profile), first, steps)
+        yield _encode(AISDKEncoder(message_view(first.row), viewer.profile), first, steps)
 
 
-async def _say(encoder: AISDKEncoder, first: News, steps: Steps) -> AsyncIterator[Said]:
+async def _encode(encoder: AISDKEncoder, first: News, steps: Steps) -> AsyncIterator[Said]:
     opening, begun = encoder.opening(), _said(encoder, first)
     if not first.known:
         yield Said([*opening, *begun.chunks], begun.cursor)

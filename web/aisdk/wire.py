@@ -61,7 +61,7 @@ def body(
     except Exception as error:
         if on_error is None:
             raise
-        yield _told(on_error(error))
+        yield _error_frame(on_error(error))
     yield DONE
 
 
@@ -76,7 +76,7 @@ async def abody(
     except Exception as error:
         if on_error is None:
             raise
-        yield _told(on_error(error))
+        yield _error_frame(on_error(error))
     yield DONE
 
 
@@ -84,5 +84,5 @@ def _encoded(item: Item) -> bytes:
     return item if isinstance(item, bytes) else frames(item)
 
 
-def _told(text: str) -> bytes:
+def _error_frame(text: str) -> bytes:
     return frames([{"type": "error", "errorText": text}])

@@ -89,7 +89,7 @@ async def remove(
     if is_id(user_id):
         await services.store.remove_participant(conversation_id, user_id)
         await revocations.announce_or_leave(services.store, services.log, conversation_id, user_id)
-        await delivery.tell_lists(services, conversation_id)
+        await delivery.touch_lists(services, conversation_id)
 
 
 @router.get("/invitations", summary="The caller's invitations")
@@ -121,7 +121,7 @@ async def accept(
     await services.log.read(conversation_id, None, 0, 0)
     row = await services.store.accept_invitation(conversation_id, user)
     await revocations.take_back(services.store, services.log, conversation_id, user)
-    await delivery.tell_lists(services, conversation_id)
+    await delivery.touch_lists(services, conversation_id)
     return shapes.ConversationView(**conversation_view(row))
 
 

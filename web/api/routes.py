@@ -82,7 +82,7 @@ async def create_conversation(
             idempotency_key, "POST /api/conversations", wanted.model_dump(mode="json")
         ),
     )
-    await delivery.tell_lists(services, row.id)
+    await delivery.touch_lists(services, row.id)
     return shapes.ConversationView(**conversation_view(row))
 
 
@@ -117,9 +117,9 @@ async def get_conversation(
         conversation_id, user
     )  # a look at a log begins one: not for ids that callers make up
     # The log first: rows that are read later hold at least what lies before its cursor.
-    page = await delivery.look(services, conversation_id)
+    page = await delivery.log_state(services, conversation_id)
     found = await services.store.snapshot(conversation_id, user, limit, before)
-    await delivery.want(services, found.messages)
+    await delivery.note_interest(services, found.messages)
     return shapes.ConversationSnapshot.model_validate(
         {
             "conversation": conversation_view(found.conversation),
@@ -194,7 +194,7 @@ async def post_message(
     """Accepted once both rows are stored: the answer is written in the background, follow it by the subscription."""
     require_fit(services.settings, body.content)
     conversation = await services.store.conversation(conversation_id, user)
-    page = await delivery.look(services, conversation_id)
+    page = await delivery.log_state(services, conversation_id)
     subscription = _subscription(
         services, request, conversation_id, user
     )  # first: it may refuse the request, which stores nothing then
@@ -212,7 +212,7 @@ async def post_message(
     )
     posted = await services.store.post(post)
     services.metrics.posts.inc()
-    await delivery.deliver(services, posted)
+    await delivery.announce_post(services, posted)
     return _posted(posted, page, subscription)
 
 
@@ -241,7 +241,7 @@ async def regenerate(
     """A new answer to the same message (`message_id`: the answer, or the user's message); the old one and all after it are left out."""
     row = await services.store.visible_message(message_id, user)
     page, conversation = await asyncio.gather(
-        delivery.look(services, row.conversation_id),
+        delivery.log_state(services, row.conversation_id),
         services.store.conversation(row.conversation_id, user),
     )
     model = services.offers.require(conversation.model)
@@ -251,7 +251,7 @@ async def regenerate(
     posted = await services.store.regenerate(
         Again(conversation.id, user, row.id, model, idempotency=key)
     )
-    await delivery.deliver(services, posted)
+    await delivery.announce_post(services, posted)
     return _posted(posted, page, subscription)
 
 

@@ -93,7 +93,7 @@ class Feeds:
             return
         if conversation_id is None:
             for room in self._rooms.values():
-                room.look()
+                room.refresh()
             return
         self._changed.add(conversation_id)
         if self._gathering is None or self._gathering.done():
@@ -124,7 +124,7 @@ class Feeds:
                 room for user in users if (room := self._rooms.get(user)) is not None
             }
             for room in concerned:
-                room.look()
+                room.refresh()
             for room in self._shown.looking - concerned:
                 room.doubt(ids)
 
@@ -180,7 +180,7 @@ class FeedRoom:
         """Returns when `now` holds. Raises StoreUnavailable when the database did not answer the first look."""
         await asyncio.shield(self._first)
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Something may have changed."""
         self._asked.set()
 
@@ -201,7 +201,7 @@ class FeedRoom:
             error: StoreUnavailable | None = None
             try:
                 async with self._looks:
-                    await self._look()
+                    await self._refresh()
             except StoreUnavailable as unavailable:
                 error = unavailable
                 log_line.warning("a feed stands still", user_id=self.user_id, error=repr(error))
@@ -212,14 +212,14 @@ class FeedRoom:
             self._shown.looking.discard(self)
             doubtful, self._doubtful = self._doubtful, set()
             if doubtful & self._names:
-                self.look()
+                self.refresh()
             running = any(summary.running for summary in self.now)
             delay = self._pace.delay(running)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay):
                     await self._asked.wait()
 
-    async def _look(self) -> None:
+    async def _refresh(self) -> None:
         now = [_summary(overview) for overview in await self._store.overviews(self.user_id, LISTED)]
         listed = {summary.id for summary in now}
         missing = [
@@ -277,7 +277,7 @@ class FeedReader:
     async def __anext__(self) -> Sequence[dict[str, Any]]:
         while not self._over:
             self._news.clear()
-            if events := self._look():
+            if events := self._changes():
                 return events
             try:
                 async with asyncio.timeout(self._idle_seconds):
@@ -286,7 +286,7 @@ class FeedReader:
                 return ()
         raise StopAsyncIteration
 
-    def _look(self) -> list[dict[str, Any]]:
+    def _changes(self) -> list[dict[str, Any]]:
         now, gone = self._room.now, self._room.gone
         told, self._told = self._told, after(self._told or {}, now, gone)
         return [snapshot(now)] if told is None else changes(told, now, gone)

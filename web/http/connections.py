@@ -44,7 +44,6 @@ class HttpConnection(StalledWrites, StrictProtocol):
         self._over = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        """See asyncio.Protocol."""
         super().connection_made(transport)
         self._stalled = self.terms.watch(transport)
         name = self.terms.name(self.client)
@@ -59,7 +58,6 @@ class HttpConnection(StalledWrites, StrictProtocol):
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """See asyncio.Protocol."""
         self._leave()
         super().connection_lost(exc)
 
@@ -69,7 +67,6 @@ class HttpConnection(StalledWrites, StrictProtocol):
         super().handle_websocket_upgrade()
 
     def data_received(self, data: bytes) -> None:
-        """See asyncio.Protocol."""
         if self._lingering is not None:
             self._lingering += len(data)
             if self._lingering > LINGER_BYTES:

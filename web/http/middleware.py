@@ -131,7 +131,6 @@ class KnownHosts:
         self._app, self._hosts = app, hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
         if (
             scope["type"] == "lifespan"
             or scope["path"] in PROBES

@@ -32,7 +32,6 @@ class Outgoing:
         self._large = self._refused = False
 
     async def __call__(self, message: Message) -> None:
-        """See ASGI."""
         if message["type"] == "http.response.start":
             await self._begin(message)
         elif self._refused:

@@ -102,7 +102,6 @@ class SocketConnection(StalledWrites, WebSocketsSansIOProtocol):
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See asyncio.Protocol."""
         super().connection_made(transport)
         self._stalled = self.terms.watch(self.transport)
         name = self.terms.name(self.client)
@@ -142,7 +141,6 @@ class SocketConnection(StalledWrites, WebSocketsSansIOProtocol):
         self.transport.close()
 
     def data_received(self, data: bytes) -> None:
-        """See asyncio.Protocol."""
         super().data_received(data)
         self._account()
 
@@ -176,7 +174,6 @@ class SocketConnection(StalledWrites, WebSocketsSansIOProtocol):
         super().send_receive_event_to_app()
 
     async def receive(self) -> Any:
-        """See ASGI."""
         self._read = 0
         self._account()
         message = await super().receive()
@@ -191,7 +188,6 @@ class SocketConnection(StalledWrites, WebSocketsSansIOProtocol):
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """See asyncio.Protocol."""
         self._disarm()
         self.terms.open.release(self._address)
         self._held.release()

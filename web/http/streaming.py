@@ -98,7 +98,6 @@ class EventStream(Response):
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See starlette.responses.Response."""
         with self._places.take():
             async with self._opened() as body:
                 if isinstance(body, Response):

@@ -42,7 +42,6 @@ class StrictProtocol(HttpToolsProtocol):
         self._head_is_read = False
 
     def data_received(self, data: bytes) -> None:
-        """See asyncio.Protocol."""
         self._received += len(data)
         super().data_received(data)
         # The parser holds what it has not read to its end: that must not grow either.

@@ -119,7 +119,6 @@ class OpenAIStream(EventStream):
     """A streamed answer whose refusals, as long as nothing was sent, are OpenAI's."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See starlette.responses.Response."""
         begun = False
 
         async def noticed(message: Any) -> None:

@@ -143,7 +143,6 @@ class ResponseBody(AskBody):
 
     @property
     def follows(self) -> str | None:
-        """See AskBody."""
         return self.previous_response_id
 
     def question(self, user_id: str, model: str, follows: Message | None = None) -> Question:
@@ -207,7 +206,6 @@ class CompletionsBody(AskBody):
 
     @property
     def wanted(self) -> Wanted:
-        """See AskBody."""
         return Wanted(
             bool(self.stream),
             bool(self.background),

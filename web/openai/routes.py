@@ -132,7 +132,7 @@ async def get_response(
         return _Asking(request, services, user, row).stream(
             lambda: encoding.ResponseEncoder(head_of(row), starting_after)
         )
-    await delivery.want(services, [row])
+    await delivery.note_interest(services, [row])
     return JSONResponse(objects.response(head_of(row), answer_in(row)))
 
 
@@ -365,7 +365,7 @@ async def _ask(
             "previous_response_id",
         ) from error
     services.metrics.posts.inc()
-    await delivery.deliver(services, posted)
+    await delivery.announce_post(services, posted)
     return posted.assistant_message, body.wanted
 
 
@@ -443,7 +443,7 @@ class _Asking:
                 watch(self._services, self._row.id, self._permission)
             ) as steps:
                 try:
-                    yield self._tell(make(), steps)
+                    yield self._stream(make(), steps)
                 finally:
                     await self._leave()
 
@@ -462,7 +462,7 @@ class _Asking:
             finally:
                 await self._leave()
 
-    async def _tell(self, encoder: Encoder, steps: Steps) -> AsyncIterator[bytes]:
+    async def _stream(self, encoder: Encoder, steps: Steps) -> AsyncIterator[bytes]:
         yield encoder.opening()
         async for step in steps:
             match step:

@@ -88,8 +88,8 @@ async def test_who_may_not_follow_is_known_and_told(rig: Rig) -> None:
 async def test_a_conversation_that_is_read_counts_as_watched_for_a_while(rig: Rig) -> None:
     """Without any subscription; another one does not."""
     log = rig.log()
-    await log.want("c", 60)
-    await log.want("e", 0.05)
+    await log.note_interest("c", 60)
+    await log.note_interest("e", 0.05)
     assert (await log.watched("c"), await log.watched("d")) == (True, False)
     await rig.wait(0.1)
     assert (await log.watched("c"), await log.watched("e")) == (True, False)

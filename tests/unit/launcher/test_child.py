@@ -41,7 +41,7 @@ async def test_a_stop_while_the_process_is_forked_reaches_it(
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", slow)
     child = Child(Command("worker", "worker", ("sleep", "600")), dict(os.environ), Console())
-    monkeypatch.setattr(child._console, "say", ended.append)
+    monkeypatch.setattr(child._console, "print_line", ended.append)
     child.start()
     await forking.wait()
     stopping = asyncio.create_task(child.stop(5))
@@ -83,7 +83,7 @@ async def test_quick_ends_count_while_they_follow_one_another(
             monkeypatch.setattr(module, "_STEADY_SECONDS", -1.0 if steady.pop(0) else 1e9)
         return "exit code 1"
 
-    monkeypatch.setattr(child._console, "say", lambda _line: None)
+    monkeypatch.setattr(child._console, "print_line", lambda _line: None)
     monkeypatch.setattr(child, "_ending", ending)
     monkeypatch.setattr(module, "pause_before_restart", lambda ends: counted.append(ends) or 0.0)
     await child._keep()

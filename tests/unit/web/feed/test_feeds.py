@@ -140,7 +140,7 @@ async def test_a_change_costs_those_who_can_see_it(
 
     class Counted(module.FeedRoom):
         def __getattribute__(self, name: str) -> object:
-            if name in ("look", "doubt", "user_id", "now"):
+            if name in ("refresh", "doubt", "user_id", "now"):
                 touched.append(object.__getattribute__(self, "user_id"))
             return object.__getattribute__(self, name)
 
@@ -298,7 +298,7 @@ async def test_a_doubt_costs_one_look(rig: Rig) -> None:
         await until(lambda: reader._room not in feeds._shown.looking)
         before = rig.rows.looks
         reader._room.doubt({"c"})
-        reader._room.look()
+        reader._room.refresh()
         await until(lambda: rig.rows.looks == before + 2)
         for _ in range(50):  # long enough for many more
             await asyncio.sleep(0)
@@ -322,10 +322,10 @@ async def test_a_change_that_comes_during_a_look_brings_another_one(
     async with rig.feeds() as feeds, feeds.open("ada") as reader:
         await told(reader)
         monkeypatch.setattr(rig.rows, "overviews", slowly)
-        reader._room.look()
+        reader._room.refresh()
         await read.wait()
         rig.rows.owned["ada"].append("late")
-        reader._room.look()
+        reader._room.refresh()
         go_on.set()
         assert kinds(await told(reader)) == [("created", "late")]
 
@@ -341,7 +341,7 @@ async def test_nothing_is_left_of_who_leaves_during_a_look(rig: Rig) -> None:
                 feeds._looks,
                 feeds._looks,
             ):  # the look has to wait
-                reader._room.look()
+                reader._room.refresh()
                 await until(lambda: reader._room in feeds._shown.looking)
                 reader._room.close()
         assert feeds._shown.looking == set()
@@ -368,7 +368,7 @@ async def test_a_room_that_is_left_at_the_moment_of_a_change_is_left(rig: Rig) -
     room = FeedRoom(rig.rows, "ada", NEVER, asyncio.Semaphore(1), _Shown())  # type: ignore[arg-type]  # stands in for the store
     await room.looked_at()
     await asyncio.sleep(0)
-    room.look()
+    room.refresh()
     room.close()
     async with asyncio.timeout(5):
         await asyncio.wait({room._looking})
