@@ -131,7 +131,7 @@ async def test_a_process_starts_without_who_is_away(monkeypatch: pytest.MonkeyPa
         looks += 1
         return Found.NOBODY
 
-    monkeypatch.setattr(local_servers, "look", nobody)
+    monkeypatch.setattr(local_servers, "probe", nobody)
     offered = listing(9)
     await offered.look_around()
     assert (offered.names(), looks) == (["demo"], 3)
@@ -146,7 +146,7 @@ async def test_misses_count_only_while_they_follow_one_another(
     async def next_look(_server: LocalServer) -> Found:
         return looks.pop(0)
 
-    monkeypatch.setattr(local_servers, "look", next_look)
+    monkeypatch.setattr(local_servers, "probe", next_look)
     offered = listing(9)
     while looks:
         await offered.probe()
