@@ -157,6 +157,16 @@ class Answer:
         return "".join([part.text for part in self.parts if part.type == "reasoning"])
 
     @property
+    def content_units(self) -> int:
+        """How long `content` is, without joining it."""
+        return self._ends["text"]
+
+    @property
+    def reasoning_units(self) -> int:
+        """How long `reasoning` is."""
+        return self._ends["reasoning"]
+
+    @property
     def open_text(self) -> int | None:
         """The number of the text part that may grow: every part behind it has `at`."""
         return self._open["text"]

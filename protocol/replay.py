@@ -50,7 +50,7 @@ def catch_up(have: Answer | None, want: Answer, attempt: int) -> list[events.Any
     if keep < len(have.parts):
         have = have.copy()
         have.reset(keep)
-        lengths = utf16_length(have.content), utf16_length(have.reasoning)
+        lengths = have.content_units, have.reasoning_units
         needed.append(events.Reset(want.id, attempt, *lengths, keep))
     needed += _Growth(have, want, attempt).emit()
     return [*needed, *_end(want, attempt)]

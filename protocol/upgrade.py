@@ -114,14 +114,13 @@ def _link(answer: Answer, event: events.Source | events.File) -> Iterator[events
 
 def _reset(answer: Answer, event: events.Reset) -> Iterator[events.AnyEvent]:
     """The parts that stay whole, and what else stays of the texts, again."""
-    content, reasoning = answer.content, answer.reasoning
-    if event.keep > utf16_length(content) or event.keep_reasoning > utf16_length(reasoning):
+    if event.keep > answer.content_units or event.keep_reasoning > answer.reasoning_units:
         yield event  # a hole, which the fold reports
         return
     keep, ends = _whole_parts(answer, event)
     yield events.Reset(answer.id, event.attempt, ends["text"], ends["reasoning"], keep)
-    text = Slices(content, ends["text"]).take(event.keep)
-    thought = Slices(reasoning, ends["reasoning"]).take(event.keep_reasoning)
+    text = Slices(answer.content, ends["text"]).take(event.keep)
+    thought = Slices(answer.reasoning, ends["reasoning"]).take(event.keep_reasoning)
     left = answer.copy()
     left.reset(keep)
     for kind, name, rest in (
@@ -192,8 +191,8 @@ def _grow(grown: Answer, want: Answer, calls: list[Part]) -> None:
     """Append what `want` has beyond: reasoning, text, calls."""
     thought, text = want.reasoning[len(grown.reasoning) :], want.content[len(grown.content) :]
     for kind, offset, rest in (
-        (events.Reasoning, utf16_length(grown.reasoning), thought),
-        (events.Chunk, utf16_length(grown.content), text),
+        (events.Reasoning, grown.reasoning_units, thought),
+        (events.Chunk, grown.content_units, text),
     ):
         if rest:
             for event in upgraded(grown, kind(grown.id, want.attempt, offset, rest)):
