@@ -213,6 +213,8 @@ AnyEvent = (
     | Cancelled
     | Title
 )
+Piece = Chunk | Reasoning | ToolInput
+"""What carries text of a part."""
 Terminal = Complete | Error | Cancelled
 
 _encoder = msgspec.json.Encoder()

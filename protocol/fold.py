@@ -30,7 +30,14 @@ from tokenwire.protocol.text import checksum, cut, utf16_length
 
 NOTHING: Final = range(0)
 """What an event without effect on parts touches."""
+_ENDED: Final = frozenset(ENDED)
 _STREAMED: Final = frozenset({"text", "reasoning", "tool_call"})
+_PIECES: Final[Mapping[type, str]] = {
+    events.Chunk: "text",
+    events.Reasoning: "reasoning",
+    events.ToolInput: "tool_call",
+}
+_NO_GAIN: Final = (NOTHING, "")
 
 
 class Hole(ValueError):
@@ -107,12 +114,10 @@ class Part:
             else:
                 self.fields[name] = item
 
-    def grow(self, content: str) -> int:
-        """Append; gives the units of what was appended."""
-        units = utf16_length(content)
+    def grow(self, content: str) -> None:
+        """Append."""
         self._pieces.append(content)
-        self.units += units
-        return units
+        self.units += len(content) if content.isascii() else utf16_length(content)
 
     def become(self, text: str) -> None:
         """Have this text and no other."""
@@ -139,12 +144,12 @@ class Answer:
         self.retry: Mapping[str, Any] | None = None
         self.parts: list[Part] = []
         self._open: dict[str, int | None] = {"text": None, "reasoning": None}
-        self._ends = {"text": 0, "reasoning": 0}
+        self._last = dict(self._open)  # the last of each type, whether it may grow or not
 
     @property
     def ended(self) -> bool:
         """Whether it is final."""
-        return self.status in ENDED
+        return self.status in _ENDED
 
     @property
     def content(self) -> str:
@@ -159,12 +164,12 @@ class Answer:
     @property
     def content_units(self) -> int:
         """How long `content` is, without joining it."""
-        return self._ends["text"]
+        return self._end_of("text")
 
     @property
     def reasoning_units(self) -> int:
         """How long `reasoning` is."""
-        return self._ends["reasoning"]
+        return self._end_of("reasoning")
 
     @property
     def open_text(self) -> int | None:
@@ -188,14 +193,14 @@ class Answer:
             if part.type in ("reasoning", "tool_call"):
                 text = part.text
             total = zlib.crc32(f"{part.type}\0{text}\0".encode(), total)
-        return Proof(self._ends["text"], checksum(self.content), len(self.parts), total)
+        return Proof(self.content_units, checksum(self.content), len(self.parts), total)
 
     def copy(self) -> "Answer":
         """Another one that goes its own way."""
         other = Answer(self.id)
         other.__dict__.update(self.__dict__)
         other.seams, other.parts = list(self.seams), [part.copy() for part in self.parts]
-        other._open, other._ends = dict(self._open), dict(self._ends)
+        other._open, other._last = dict(self._open), dict(self._last)
         return other
 
     def apply(self, event: events.AnyEvent, *, believe: bool = False) -> range:
@@ -204,10 +209,12 @@ class Answer:
         Raises Hole, Unproven (not with `believe`: the row was read again and says the same); the
         answer is then as it was.
         """
+        if isinstance(event, events.Piece):
+            return self._touched(event.part) if self._grow(event) else NOTHING
         act = self._ACTS.get(type(event))
         if act is not None:
             # All of these types name a message.
-            if event.message_id != self.id or self.status in ENDED:  # type: ignore[union-attr]
+            if event.message_id != self.id or self.status in _ENDED:  # type: ignore[union-attr]
                 return NOTHING
             return act(self, event)
         if isinstance(event, events.Terminal) and event.message_id == self.id and not self.ended:
@@ -216,27 +223,18 @@ class Answer:
 
     def gain(self, event: events.AnyEvent) -> tuple[range, str]:
         """`apply`; and what a piece of text, reasoning or input added to its part."""
-        if not isinstance(event, events.Chunk | events.Reasoning | events.ToolInput):
+        if not isinstance(event, events.Piece):
             return self.apply(event), ""
-        number = event.part
-        held = self.parts[number].units if 0 <= number < len(self.parts) else 0
-        touched = self.apply(event)
-        if not touched:
-            return touched, ""
-        part = self.parts[number]
-        if event.offset == part.start + held:
-            return touched, event.content
-        return touched, Slices(part.text, held).take()
+        added = self._grow(event)
+        return (self._touched(event.part), added) if added else _NO_GAIN
 
     def add(self, part: Part) -> None:
         """Append a part with its text; `start` follows from the parts before it."""
-        if part.type in self._ends:
-            part.start = self._ends[part.type]
-            self._ends[part.type] += part.units
         if "at" not in part.fields:
             self._open["text"] = self._open["reasoning"] = None
         if part.type in self._open:
-            self._open[part.type] = len(self.parts)
+            part.start = self._end_of(part.type)
+            self._open[part.type] = self._last[part.type] = len(self.parts)
         self.parts.append(part)
 
     def reset(self, keep_parts: int) -> None:
@@ -244,7 +242,7 @@ class Answer:
         if not 0 <= keep_parts <= len(self.parts):
             raise Hole(f"{len(self.parts)} parts held, {keep_parts} are to be kept")
         self.parts = self.parts[:keep_parts]
-        self._open, self._ends = _open_of(self.parts), _ends_of(self.parts)
+        self._open, self._last = _open_of(self.parts), _last_of(self.parts)
 
     # --- what the events do ---
 
@@ -263,40 +261,38 @@ class Answer:
         }
         return NOTHING
 
-    def _chunk(self, event: events.Chunk) -> range:
-        return self._piece(event, "text")
-
-    def _reasoning(self, event: events.Reasoning) -> range:
-        return self._piece(event, "reasoning")
-
-    def _piece(self, event: events.Chunk | events.Reasoning, kind: str) -> range:
-        number = event.part
-        if number == self._open[kind]:  # nearly every event of a log is the next piece of its part
+    def _grow(self, piece: events.Piece) -> str:
+        """What a piece adds to its part. Nearly every event of a log is the next one of its part."""
+        if piece.message_id != self.id or self.status in _ENDED:
+            return ""
+        kind, number, content = _PIECES[type(piece)], piece.part, piece.content
+        if number == self._open.get(kind):
             part = self.parts[number]
-            if event.offset == part.start + part.units and event.content:
-                self._ends[kind] += part.grow(event.content)
-                return self._touched(number)
+            if content and piece.offset == part.start + part.units:
+                part.grow(content)
+                return content
+        return self._grow_input(piece) if kind == "tool_call" else self._grow_text(piece, kind)
+
+    def _grow_text(self, piece: events.Piece, kind: str) -> str:
+        number = piece.part
         if number == len(self.parts):
-            if rest := _beyond(self._ends[kind], event):
+            if rest := _beyond(self._end_of(kind), piece):
                 self.add(Part(kind, {}, text=rest))
-                return self._touched(number)
-            return NOTHING
+            return rest
         part = self._held(number, kind)
-        if rest := _beyond(part.start + part.units, event):
+        if rest := _beyond(part.start + part.units, piece):
             if number != self._open[kind]:
                 raise Hole(f"part {number} has ended")
-            self._ends[kind] += part.grow(rest)
-            return self._touched(number)
-        return NOTHING
-
-    def _tool_input(self, event: events.ToolInput) -> range:
-        part = self._held(event.part, "tool_call")
-        if rest := _beyond(part.units, event):
-            if part.fields.get("state") != "streaming":
-                raise Hole(f"the input of part {event.part} is complete")
             part.grow(rest)
-            return self._touched(event.part)
-        return NOTHING
+        return rest
+
+    def _grow_input(self, piece: events.Piece) -> str:
+        part = self._held(piece.part, "tool_call")
+        if rest := _beyond(part.units, piece):
+            if part.fields.get("state") != "streaming":
+                raise Hole(f"the input of part {piece.part} is complete")
+            part.grow(rest)
+        return rest
 
     def _part(self, event: events.PartEvent) -> range:
         kind = event.value.get("type")
@@ -320,12 +316,12 @@ class Answer:
         for number, text in shorter:
             kept[number].become(text)
         self.parts = kept
-        self._open, self._ends = _open_of(kept), _ends_of(kept)
+        self._open, self._last = _open_of(kept), _last_of(kept)
         return range(min([event.keep_parts, *(number for number, _ in shorter)]), held)
 
     def _end(self, event: events.Complete | events.Error | events.Cancelled, believe: bool) -> None:
         if not believe and not self._proven(event):
-            raise Unproven(f"{self._ends['text']} units in {len(self.parts)} parts held")
+            raise Unproven(f"{self.content_units} units in {len(self.parts)} parts held")
         self.retry, self.usage = None, event.usage
         if isinstance(event, events.Complete):
             self.status, self.finish_reason = "complete", event.finish_reason
@@ -355,6 +351,10 @@ class Answer:
             raise Hole(f"part {number} is no {kind}")
         return part
 
+    def _end_of(self, kind: str) -> int:
+        number = self._last[kind]
+        return 0 if number is None else self.parts[number].start + self.parts[number].units
+
     def _touched(self, number: int) -> range:
         self.status, self.retry = "streaming", None
         return range(number, number + 1)
@@ -362,15 +362,12 @@ class Answer:
     _ACTS: ClassVar[Mapping[type, Callable[["Answer", Any], range]]] = {
         events.Start: _start,
         events.Retry: _retry,
-        events.Chunk: _chunk,
-        events.Reasoning: _reasoning,
-        events.ToolInput: _tool_input,
         events.PartEvent: _part,
         events.Reset: _reset,
     }
 
 
-def _beyond(held: int, piece: events.Chunk | events.Reasoning | events.ToolInput) -> str:
+def _beyond(held: int, piece: events.Piece) -> str:
     """What of the piece lies behind the units that are held. Raises Hole where it begins later."""
     content, known = piece.content, held - piece.offset
     if known == 0:
@@ -395,7 +392,7 @@ def _shortened(parts: Sequence[Part], kind: str, keep: int) -> Iterable[tuple[in
     Raises Hole where these parts and `keep` do not agree: text is missing, or more than the end
     of a part that may grow is too much. (A reset that comes again finds that part grown.)
     """
-    surplus = _ends_of(parts)[kind] - keep
+    surplus = sum(part.units for part in parts if part.type == kind) - keep
     if surplus == 0:
         return ()
     number = _open_of(parts)[kind]
@@ -405,13 +402,13 @@ def _shortened(parts: Sequence[Part], kind: str, keep: int) -> Iterable[tuple[in
     return ((number, _cut(part.text, part.units - surplus)),)
 
 
-def _ends_of(parts: Sequence[Part]) -> dict[str, int]:
-    """How long content and reasoning are."""
-    ends = {"text": 0, "reasoning": 0}
-    for part in parts:
-        if part.type in ends:
-            ends[part.type] += part.units
-    return ends
+def _last_of(parts: Sequence[Part]) -> dict[str, int | None]:
+    """The numbers of the last part of each type."""
+    found: dict[str, int | None] = {"text": None, "reasoning": None}
+    for number, part in enumerate(parts):
+        if part.type in found:
+            found[part.type] = number
+    return found
 
 
 def _open_of(parts: Sequence[Part]) -> dict[str, int | None]:

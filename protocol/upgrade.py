@@ -30,6 +30,8 @@ _FOLLOWED = ("status", "attempt", "model", "finish_reason", "error", "usage", "b
 
 def upgraded(answer: Answer, event: events.AnyEvent) -> list[events.AnyEvent]:
     """The event in today's form, for who holds `answer`: none where nothing is new."""
+    if isinstance(event, events.Piece) and event.part >= 0:  # nearly every event
+        return [event]
     match event:
         case events.Chunk(part=-1):
             return [_numbered(answer, event, answer.open_text)]
