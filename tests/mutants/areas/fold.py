@@ -23,8 +23,8 @@ AREA = Area(
         Mutant(
             "a_piece_that_is_held_is_a_hole_in_an_ended_part",
             FOLD,
-            "        if rest := _beyond(part.start + part.units, event):\n            if number",
-            "        rest = _beyond(part.start + part.units, event)\n        if True:\n            if number",
+            "        if rest := _beyond(part.start + part.units, piece):\n            if number",
+            "        rest = _beyond(part.start + part.units, piece)\n        if True:\n            if number",
         ),
         Mutant(
             "a_gap_is_closed_in_silence",
@@ -53,13 +53,13 @@ AREA = Area(
         Mutant(
             "what_a_reset_left_cannot_grow",
             FOLD,
-            "        self.parts = kept\n        self._open, self._ends = _open_of(kept), _ends_of(kept)\n",
-            "        self.parts = kept\n        self._ends = _ends_of(kept)\n",
+            "        self.parts = kept\n        self._open, self._last = _open_of(kept), _last_of(kept)\n",
+            "        self.parts = kept\n        self._last = _last_of(kept)\n",
         ),
         Mutant(
             "a_reset_forgets_to_shorten_the_streams",
             FOLD,
-            "        self.parts = kept\n        self._open, self._ends = _open_of(kept), _ends_of(kept)\n",
+            "        self.parts = kept\n        self._open, self._last = _open_of(kept), _last_of(kept)\n",
             "        self.parts = kept\n        self._open = _open_of(kept)\n",
         ),
         Mutant(
@@ -107,8 +107,26 @@ AREA = Area(
         Mutant(
             "an_ended_answer_grows",
             FOLD,
-            "            if event.message_id != self.id or self.status in ENDED:",
+            "            if event.message_id != self.id or self.status in _ENDED:",
             "            if event.message_id != self.id:",
+        ),
+        Mutant(
+            "the_text_of_an_ended_answer_grows",
+            FOLD,
+            "        if piece.message_id != self.id or self.status in _ENDED:",
+            "        if piece.message_id != self.id:",
+        ),
+        Mutant(
+            "a_text_begins_where_the_answer_does",
+            FOLD,
+            "            part.start = self._end_of(part.type)\n",
+            "            part.start = 0\n",
+        ),
+        Mutant(
+            "a_piece_that_is_no_next_one_is_appended",
+            FOLD,
+            "            if content and piece.offset == part.start + part.units:\n",
+            "            if content:\n",
         ),
         Mutant(
             "parts_are_not_proven",
