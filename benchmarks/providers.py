@@ -106,19 +106,21 @@ def _sdk_in_memory(pieces: list[bytes]) -> Any:
         if issubclass(openai.DefaultAsyncHttpxClient, module.AsyncClient)
     )
 
-    class Body(httpx.AsyncByteStream):  # type: ignore[misc]
+    class _PiecesBody(httpx.AsyncByteStream):  # type: ignore[misc]
         async def __aiter__(self) -> AsyncIterator[bytes]:
             for piece in pieces:
                 yield piece
 
-    class Memory(httpx.AsyncBaseTransport):  # type: ignore[misc]
+    class _PiecesTransport(httpx.AsyncBaseTransport):  # type: ignore[misc]
         async def handle_async_request(self, request: Any) -> Any:  # noqa: ARG002
-            return httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=Body())
+            return httpx.Response(
+                200, headers={"content-type": "text/event-stream"}, stream=_PiecesBody()
+            )
 
     return openai.AsyncOpenAI(
         api_key="none",
         base_url="http://memory/v1",
-        http_client=httpx.AsyncClient(transport=Memory()),
+        http_client=httpx.AsyncClient(transport=_PiecesTransport()),
     )
 
 

@@ -32,13 +32,13 @@ async def asking(services: Mapping[str, Sequence[Check]]) -> AsyncIterator[None]
 
 
 async def _ask(name: str, checks: Sequence[Check]) -> None:
-    told: str | None = None
+    reported: str | None = None
     while (wrong := await _wrong(checks)) is not None:
-        if wrong != told:
+        if wrong != reported:
             log_line.warning("cannot be used yet", service=name, reason=wrong)
-        told = wrong
+        reported = wrong
         await asyncio.sleep(PAUSE_SECONDS)
-    if told is not None:
+    if reported is not None:
         log_line.info("can be used now", service=name)
 
 

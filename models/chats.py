@@ -30,7 +30,7 @@ from tokenwire.models.tables import Conversation, Message
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class Regeneration:
     """An answer to be made again. `message_id`: the answer, or the user's message that it answers. `stop_running`: see `regenerate`."""
 
     conversation_id: str
@@ -107,7 +107,7 @@ class Chats(Database):
                 await session.scalars(query.order_by(col(Message.ordinal).desc()).limit(1))
             ).first()
 
-    async def regenerate(self, again: Again) -> Posted:
+    async def regenerate(self, again: Regeneration) -> Posted:
         """Write the placeholder of a new answer, and supersede what stands after the user's message. For a repeated key: as then.
 
         NotFound (no answer and no user's message), Conflict (it was superseded itself), KeyReused, AnswerRunning (something that
@@ -151,7 +151,7 @@ async def _find(session: AsyncSession, user_id: str, chat_id: str) -> Conversati
         return None
 
 
-async def _question(session: AsyncSession, again: Again) -> Message:
+async def _question(session: AsyncSession, again: Regeneration) -> Message:
     """The user's message that is to be answered again."""
     row = await session.get(Message, again.message_id)
     if row is not None and row.role == "assistant" and row.parent_id is not None:
@@ -164,7 +164,7 @@ async def _question(session: AsyncSession, again: Again) -> Message:
 
 
 async def _clear(
-    session: AsyncSession, again: Again, user: Message, by: str, conversation: Conversation
+    session: AsyncSession, again: Regeneration, user: Message, by: str, conversation: Conversation
 ) -> list[str]:
     """Supersede what stands after the user's message."""
     after = select(Message).where(

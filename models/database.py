@@ -335,11 +335,11 @@ async def _translated(timeout_seconds: float) -> AsyncIterator[None]:
             _times_cancelled() > before
         ):  # what a driver says then is that the cancellation has cost it the connection
             raise asyncio.CancelledError from error
-        told = ours(error)
-        if told is error:
+        named = ours(error)
+        if named is error:
             raise
-        raise told from (
-            None if isinstance(told, Unstorable | StatementFailed) else error
+        raise named from (
+            None if isinstance(named, Unstorable | StatementFailed) else error
         )  # what a driver says of a value may quote it
 
 

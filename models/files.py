@@ -22,7 +22,7 @@ ANY_MEDIA_TYPE: Final = "application/octet-stream"
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class StoredFile:
     """Bytes of a file, and what they are."""
 
     media_type: str
@@ -59,7 +59,7 @@ class Files(Database):
             await session.execute(row.on_conflict_do_nothing())
             return digest
 
-    async def visible_file(self, message_id: str, digest: str, user_id: str) -> File:
+    async def visible_file(self, message_id: str, digest: str, user_id: str) -> StoredFile:
         """The file, for a participant of its message's conversation. Raises NotFound."""
         query = (
             select(col(PartFile.media_type), col(PartFile.data))
@@ -75,7 +75,7 @@ class Files(Database):
             found = (await session.execute(query)).first()
         if found is None:
             raise NotFound("file")
-        return File(*found)
+        return StoredFile(*found)
 
 
 def checked_media_type(media_type: str) -> str:

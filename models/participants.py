@@ -143,7 +143,7 @@ class Participants(Database):
     async def remove_participant(self, conversation_id: str, user_id: str) -> None:
         """End a user's part, or the invitation to it; no effect where there is neither. Who may is checked before.
 
-        Whose part has ended, the log is to be told: `untold_revocations`.
+        Whose part has ended, the log is to be told: `unannounced_revocations`.
         """
         async with self.writing() as session:
             await session.execute(_gone(Invitation, conversation_id, user_id))

@@ -249,13 +249,13 @@ async def _uncounted_on(session: AsyncSession, *failures: type[Exception]) -> As
         async with session.begin_nested():
             yield
     except Exception as error:
-        told = ours(error)
-        if not isinstance(told, failures):
+        named = ours(error)
+        if not isinstance(named, failures):
             raise
         log_line.error(  # noqa: TRY400 - no traceback: what the driver says may quote the row
             "a user's stored bytes are not counted: "
             "python -m tokenwire.models.recount puts the sum right",
-            error=repr(told),
+            error=repr(named),
         )
 
 

@@ -45,9 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m tokenwire.models.recount", description="Count anew what users have stored."
     )
     parser.add_argument("--look", action="store_true", help="only say what is wrong")
-    look: bool = parser.parse_args(arguments).look
+    dry_run: bool = parser.parse_args(arguments).look
     try:
-        found = asyncio.run(_run(load(needs=["database_url"]).database_url, amend=not look))
+        found = asyncio.run(_run(load(needs=["database_url"]).database_url, amend=not dry_run))
     except ValueError as error:
         sys.stderr.write(f"tokenwire: wrong setting: {error}\n")
         return 78
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     for drift in found:
         sys.stdout.write(f"{drift.user_id}: {drift.counted} bytes counted, {drift.stored} stored\n")
-    sys.stdout.write(f"{len(found)} sums {'are wrong' if look else 'were put right'}\n")
+    sys.stdout.write(f"{len(found)} sums {'are wrong' if dry_run else 'were put right'}\n")
     return 0
 
 

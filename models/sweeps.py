@@ -24,9 +24,9 @@ from tokenwire.models.tables import (
     TO_CANCEL_SQL,
     UNANNOUNCED_END_SQL,
     UNANNOUNCED_REV_SQL,
+    UNANNOUNCED_REVOCATION_SQL,
     UNDELETED_LOG_SQL,
     UNFINISHED_SQL,
-    UNTOLD_SQL,
     Conversation,
     DeletedConversation,
     Message,
@@ -70,7 +70,7 @@ class Unannounced(NamedTuple):
     ordinal: int
 
 
-class Place(NamedTuple):
+class SweepKey(NamedTuple):
     """A row of what changed lately, and when it did."""
 
     at: int
@@ -130,12 +130,12 @@ class Sweeps(Database):
         return await self._answers(ended(due, after, limit))
 
     async def changed_lately(
-        self, kind: Kind, since_ms: int, after: Place | None, limit: int
-    ) -> list[Place]:
+        self, kind: Kind, since_ms: int, after: SweepKey | None, limit: int
+    ) -> list[SweepKey]:
         """What changed since then, by the database's clock, a page at a time. `after`: the last one of the page before."""
         async with self._sweeping() as session:
             return [
-                Place(*row)
+                SweepKey(*row)
                 for row in await session.execute(changed_lately(kind, since_ms, after, limit))
             ]
 
@@ -171,10 +171,10 @@ class Sweeps(Database):
         async with self._sweeping() as session:
             return list(await session.scalars(undeleted_logs(due, after, limit)))
 
-    async def untold_revocations(self, due: Due, after: str, limit: int) -> list[Revocation]:
+    async def unannounced_revocations(self, due: Due, after: str, limit: int) -> list[Revocation]:
         """Who takes part no more, without the log's being known to say so."""
         async with self._sweeping() as session:
-            return list(await session.scalars(untold_revocations(due, after, limit)))
+            return list(await session.scalars(unannounced_revocations(due, after, limit)))
 
     async def log_deleted(self, conversation_id: str) -> None:
         """The log of a deleted conversation is deleted, too."""
@@ -196,7 +196,7 @@ class Sweeps(Database):
             return [Outstanding(*row) for row in await session.execute(query)]
 
 
-def changed_lately(kind: Kind, since_ms: int, after: Place | None, limit: int) -> Any:
+def changed_lately(kind: Kind, since_ms: int, after: SweepKey | None, limit: int) -> Any:
     """The query of `Sweeps.changed_lately`."""
     lately = _LATELY[kind]
     table: Any = lately.table
@@ -233,7 +233,7 @@ def outstanding(due: Due, longest_pause: int) -> Any:
         "unannounced_rows": unannounced_rows(due, "", 1),
         "unannounced_titles": unannounced_titles(due, "", 1),
         "undeleted_logs": undeleted_logs(due, "", 1),
-        "untold_revocations": untold_revocations(due, "", 1),
+        "unannounced_revocations": unannounced_revocations(due, "", 1),
         "runs_to_end": runs.outstanding(1, longest_pause),
     }
     return select(*(query.exists().label(name) for name, query in asked.items()))
@@ -289,9 +289,9 @@ def undeleted_logs(due: Due, after: str, limit: int) -> Any:
     ).where(not_(_recent(DeletedConversation.deleted_at, due.unannounced)))
 
 
-def untold_revocations(due: Due, after: str, limit: int) -> Any:
-    """The query of `Sweeps.untold_revocations`."""
-    return _page(Revocation, (Revocation,), UNTOLD_SQL, after, limit).where(
+def unannounced_revocations(due: Due, after: str, limit: int) -> Any:
+    """The query of `Sweeps.unannounced_revocations`."""
+    return _page(Revocation, (Revocation,), UNANNOUNCED_REVOCATION_SQL, after, limit).where(
         not_(_recent(Revocation.revoked_at, due.unannounced))
     )
 

@@ -31,7 +31,7 @@ UNANNOUNCED_REV_SQL = "announced_rev < rev"
 TO_CANCEL_SQL = "cancel_by IS NOT NULL AND " + UNFINISHED_SQL
 BEGUN_SQL = "status IN ('streaming', 'retrying')"
 UNDELETED_LOG_SQL = "NOT log_deleted"
-UNTOLD_SQL = "NOT told"
+UNANNOUNCED_REVOCATION_SQL = "NOT told"
 ENDED_SQL = "ended_at IS NOT NULL"
 RENAMED_SQL = "rev > 1"
 """A title was given after the conversation was made: only such titles are announced."""
@@ -364,8 +364,8 @@ class Revocation(Table, table=True):
         Index(
             named("ix_revocations_untold"),
             "id",
-            sqlite_where=text(UNTOLD_SQL),
-            postgresql_where=text(UNTOLD_SQL),
+            sqlite_where=text(UNANNOUNCED_REVOCATION_SQL),
+            postgresql_where=text(UNANNOUNCED_REVOCATION_SQL),
         ),
         Index(named("ix_revocations_revoked_at"), "revoked_at", "id"),
     )

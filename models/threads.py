@@ -18,7 +18,7 @@ from tokenwire.models.quotas import ROW_BYTES, answer_bytes
 from tokenwire.models.tables import Conversation, Message, Participant
 
 ROWS_A_TURN = 100
-_says_something = or_(
+_has_content = or_(
     col(Message.content) != "", col(Message.parts).is_not(None), col(Message.part_count) > 0
 )
 _BEFORE: Any = func.coalesce(col(Message.parent_id), col(Conversation.follows))
@@ -80,7 +80,7 @@ async def thread_ids(
     query = (
         select(steps.c.id)
         .join(Message, col(Message.id) == steps.c.id)
-        .where(_says_something)
+        .where(_has_content)
         .order_by(steps.c.total.desc())
     )
     return list(await session.scalars(query))
@@ -122,7 +122,7 @@ async def ids_before(
     before = await _fitting(session, conversation_id, ordinal, limit)
     return list(
         await session.scalars(
-            select(col(Message.id)).where(*before, _says_something).order_by(col(Message.ordinal))
+            select(col(Message.id)).where(*before, _has_content).order_by(col(Message.ordinal))
         )
     )
 

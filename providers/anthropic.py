@@ -136,7 +136,7 @@ class AnthropicDecoder(Decoder):
         self._count_held()
         block = self._blocks[index] = _Block(dict(value))
         if block.kind == "text":
-            block.said(value.get("text"))
+            block.add_text(value.get("text"))
             self._emit_text(value.get("text"))
             self._keep_rest("text", value, ("type", "text", "citations"))
         elif block.kind == "thinking":
@@ -169,7 +169,7 @@ class AnthropicDecoder(Decoder):
 
     def _piece(self, kind: str, index: Any, block: "_Block", delta: Mapping[str, Any]) -> None:
         if kind == "text_delta":
-            block.said(words(delta["text"]))
+            block.add_text(words(delta["text"]))
             self._emit_text(delta["text"])
         elif kind == "input_json_delta":
             self._tools.piece(index, None, None, words(delta["partial_json"]))
@@ -258,7 +258,7 @@ class _Block:
         """Of its text so far."""
         self.citations: list[Mapping[str, Any]] = []
 
-    def said(self, text: Any) -> None:
+    def add_text(self, text: Any) -> None:
         """A piece of its text."""
         self.units += utf16_length(words(text))
 

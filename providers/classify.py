@@ -136,7 +136,7 @@ NO_WORDS = "an error without words"
 _MAX_DEPTH = 6
 _MESSAGE_CHARS = 1000
 _CODE_CHARS = 100
-_LOOKED_AT = 4096
+_MAX_READ = 4096
 _MAX_CODES = 32
 
 
@@ -325,6 +325,6 @@ def _parse(body: bytes) -> Any:
 
 def excerpt(body: bytes) -> str:
     """The beginning of something unreadable, in one line; of an HTML page its title."""
-    text = body[:_LOOKED_AT].decode("utf-8", "replace")
+    text = body[:_MAX_READ].decode("utf-8", "replace")
     title = re.search(r"<title>([^<]*)", text, re.IGNORECASE)
     return " ".join((title.group(1) if title else text).split())[:300]

@@ -103,17 +103,17 @@ def _turns_of(message: HistoryMessage) -> Iterator[HistoryMessage]:
     if message.role != "assistant":
         yield message
         return
-    said: list[Part] = []
+    parts: list[Part] = []
     results: list[Part] = []
     for part in (*message.parts, StepPart()):
         if isinstance(part, ResultPart):
             results.append(part)
         elif isinstance(part, StepPart):
-            yield HistoryMessage("assistant", said, message.model)
+            yield HistoryMessage("assistant", parts, message.model)
             yield HistoryMessage("tool", results)
-            said, results = [], []
+            parts, results = [], []
         else:
-            said.append(part)
+            parts.append(part)
 
 
 def _answered(messages: Iterable[HistoryMessage]) -> Iterator[HistoryMessage]:
@@ -172,10 +172,10 @@ def _ability(part: Attachment) -> str:
 
 def is_empty(message: HistoryMessage) -> bool:
     """Nothing in it that a provider could read. A result may be empty text: its id is content."""
-    return not any(_says_something(part) for part in message.parts)
+    return not any(_has_content(part) for part in message.parts)
 
 
-def _says_something(part: Part) -> bool:
+def _has_content(part: Part) -> bool:
     if isinstance(part, TextPart):
         return bool(part.text.strip())
     return not isinstance(part, ReasoningPart | StepPart)

@@ -51,7 +51,7 @@ from tokenwire.providers.framing import (
     FrameTooLarge,
     JsonSplitter,
 )
-from tokenwire.providers.said import Said
+from tokenwire.providers.passages import Passages
 from tokenwire.providers.tool_calls import ToolCalls
 
 _loads = msgspec.json.Decoder().decode
@@ -102,7 +102,7 @@ class Decoder:
         """The one fault is the reason that the provider gave for the end."""
         self.emitted = False
         """Something that a reader may see has been given out."""
-        self._said = False
+        self._has_output = False
         """The same without reasoning: something that answers."""
         self._framer = Framer()
         self._fed = 0
@@ -115,7 +115,7 @@ class Decoder:
         """What is read now is the last line of the body: if it is broken, the body was cut, which is no new fault."""
         self._usage: UsageDelta | None = None
         self._sources: set[str] = set()
-        self._text_so_far = Said()
+        self._text_so_far = Passages()
         self._kept_kinds = False
         self._frame_bytes = self._held_bytes = 0
         self._frame_parts = 0
@@ -406,14 +406,14 @@ class Decoder:
         if not out:
             return []  # never the list itself: it will be added to
         self._out = []
-        if not self._said:
+        if not self._has_output:
             self._note_output(out)
         return out
 
     def _note_output(self, out: Sequence[Delta]) -> None:
         kinds = {type(delta) for delta in out}
         self.emitted = self.emitted or not kinds.isdisjoint(_OUTPUT)
-        self._said = not kinds.isdisjoint((TextDelta, RefusalDelta, ToolCallStart))
+        self._has_output = not kinds.isdisjoint((TextDelta, RefusalDelta, ToolCallStart))
 
     def _seal(self) -> None:
         """The last deltas, whatever the outcome; a Finish is the very last, and only now is it known whether anything came before."""
@@ -425,7 +425,7 @@ class Decoder:
                 self._keep_grown(kind, growing.whole())
             for kind, pieces in self._rest.items():
                 self._keep(kind, {kind: pieces})
-        if not self._said:
+        if not self._has_output:
             self._note_output(self._out)
         if self._usage is not None:
             self._out.append(self._usage)
@@ -436,7 +436,7 @@ class Decoder:
 
     def _finished(self, finish: Finish) -> Finish:
         """An answer of nothing but kept items has not just stopped: what it is cannot be told in our words."""
-        if finish.reason == "stop" and self._kept_kinds and not self._said:
+        if finish.reason == "stop" and self._kept_kinds and not self._has_output:
             self.finish_reason = "unknown"
             self._outcome = finish = Finish("unknown", finish.raw)
         return finish

@@ -17,7 +17,7 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _LONGEST_TEXT = 64
 """No duration or date is longer."""
-_LOOKED_AT = 2000
+_MAX_READ = 2000
 """Characters of a message in which a wait is looked for."""
 _MAX_DEPTH = 4
 _MOST_DETAILS = 32
@@ -116,5 +116,5 @@ def _in_body(body: Any, depth: int = 0) -> Iterable[float | None]:
         yield float(seconds)
     message = error.get("message")
     if isinstance(message, str):
-        for found in _IN_WORDS.findall(message[:_LOOKED_AT]):
+        for found in _IN_WORDS.findall(message[:_MAX_READ]):
             yield duration(found)

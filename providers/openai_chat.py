@@ -21,7 +21,7 @@ from tokenwire.providers.fields import (
     word,
     words,
 )
-from tokenwire.providers.said import Said
+from tokenwire.providers.passages import Passages
 
 API = "openai.chat"
 FINISH: Mapping[str, FinishReason] = {
@@ -97,7 +97,7 @@ class ChatDecoder(Decoder):
         """The message of an answer that came whole."""
         self._text = io.StringIO()
         """All text so far."""
-        self._counted = Said()
+        self._counted = Passages()
         """The same as far as a citation has asked for its place: every token would pay for more."""
 
     def _object(self, name: bytes, item: dict[str, Any]) -> None:  # noqa: ARG002 - the events have no names here

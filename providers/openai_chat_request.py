@@ -92,7 +92,7 @@ def _messages(message: HistoryMessage, quirks: Mapping[str, Any]) -> list[dict[s
 
 def _answer(message: HistoryMessage, quirks: Mapping[str, Any]) -> dict[str, Any]:
     """An assistant turn: one text, then its calls, whatever their order was."""
-    texts = [_said(part) for part in message.parts]
+    texts = [_text_of(part) for part in message.parts]
     item: dict[str, Any] = {"role": "assistant", "content": "".join(texts)}
     if calls := [_tool_call(part) for part in message.parts if isinstance(part, CallPart)]:
         item["tool_calls"] = calls
@@ -108,7 +108,7 @@ def _answer(message: HistoryMessage, quirks: Mapping[str, Any]) -> dict[str, Any
     return item
 
 
-def _said(part: Part) -> str:
+def _text_of(part: Part) -> str:
     if isinstance(part, TextPart):
         return part.text
     return spoken(part) if isinstance(part, Attachment) else ""

@@ -171,13 +171,13 @@ class ResponsesDecoder(Decoder):
 
     def _message_done(self, key: Any, item: Mapping[str, Any], *, begun_here: bool) -> None:
         content = self._parts(item.get("content"))
-        said = [(words(part.get("text")), words(part.get("refusal"))) for part in content]
+        texts = [(words(part.get("text")), words(part.get("refusal"))) for part in content]
         given = self._emitted_chars.get(key, 0)
-        length = sum(len(text) + len(refusal) for text, refusal in said)
+        length = sum(len(text) + len(refusal) for text, refusal in texts)
         if not begun_here:
             pass  # what is missing was given by the stream that this one resumes
         elif not given:
-            for index, (text, refusal) in enumerate(said):
+            for index, (text, refusal) in enumerate(texts):
                 self._emit_piece(key, text, self._emit_text, index)
                 self._emit_piece(key, refusal, self._emit_refusal, index)
         elif length > given:
@@ -186,8 +186,8 @@ class ResponsesDecoder(Decoder):
             for index, part in enumerate(content):
                 for note in self._parts(part.get("annotations"), loosely=True):
                     self._annotation(key, index, note)
-        if self._thought or _says_more(item, content):
-            self._kept_kinds = self._kept_kinds or not all(text or no for text, no in said)
+        if self._thought or _needs_keeping(item, content):
+            self._kept_kinds = self._kept_kinds or not all(text or no for text, no in texts)
             self._out.append(KeptDelta(API, "message", item))
 
     def _reasoning_done(self, key: Any, item: Mapping[str, Any], *, begun_here: bool) -> None:
@@ -267,7 +267,7 @@ class ResponsesDecoder(Decoder):
         )
 
 
-def _says_more(item: Mapping[str, Any], content: Sequence[Mapping[str, Any]]) -> bool:
+def _needs_keeping(item: Mapping[str, Any], content: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a message holds anything besides one text, its name and its status."""
     fields = any(value for name, value in item.items() if name not in _MESSAGE)
     parts = any(value for part in content for name, value in part.items() if name not in _TEXT)

@@ -34,7 +34,7 @@ most of those behind a whole line. What it gets wrong: a refrain of more than 10
 import re
 from unicodedata import category
 
-_LOOKED_AT = 1000
+_MAX_READ = 1000
 """No opening is longer."""
 _CERTAIN = 100
 """Characters that no two lines share by chance."""
@@ -64,7 +64,7 @@ def begins_anew(held: str, text: str) -> bool:
 
 def _opening(held: str, text: str) -> str:
     """The whole words with which both begin."""
-    both = min(len(held), len(text), _LOOKED_AT)
+    both = min(len(held), len(text), _MAX_READ)
     length = next((at for at in range(both) if held[at] != text[at]), both)
     while length and (_within_word(held, length) or _within_word(text, length)):
         length -= 1

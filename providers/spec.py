@@ -46,11 +46,11 @@ def mistake(error: ValidationError, known: Iterable[str] = ()) -> str:
     """
     errors = error.errors(include_url=False, include_input=False)
     first = next((each for each in errors if _WORDS.get(each["type"]) == _UNKNOWN_KEY), errors[0])
-    said = _WORDS.get(first["type"]) or first["msg"].replace("Input should", "must", 1)
-    if said == _UNKNOWN_KEY:
-        said += f" (known: {', '.join(known)})"
+    message = _WORDS.get(first["type"]) or first["msg"].replace("Input should", "must", 1)
+    if message == _UNKNOWN_KEY:
+        message += f" (known: {', '.join(known)})"
     path = ["each key" if step == "[key]" else str(step) for step in first["loc"]]
-    return " ".join(": ".join([*path, said]).split())
+    return " ".join(": ".join([*path, message]).split())
 
 
 def _no_blank(text: str) -> str:

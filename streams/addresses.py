@@ -17,9 +17,9 @@ class Addresses:
 
     def client(self, peer: str | None, forwarded: str) -> str | None:
         """Who calls: the peer, or where that is a proxy, the last one in `X-Forwarded-For` that is none."""
-        said = [part.strip() for part in forwarded.split(",")]
+        listed = [part.strip() for part in forwarded.split(",")]
         return next(
-            (host for host in (peer, *reversed(said)) if host and not self._trusts(host)), peer
+            (host for host in (peer, *reversed(listed)) if host and not self._trusts(host)), peer
         )
 
     def name(self, host: str | None) -> str | None:

@@ -152,7 +152,7 @@ def _lifespan(
 ) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        await services.offers.look_around()
+        await services.offers.probe_until_found()
         await hub.start()
         services.feeds.start()
         background.start("offers", services.offers.watch)

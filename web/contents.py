@@ -18,8 +18,8 @@ def require_fit(settings: Settings, text: str, name: str = "content") -> None:
 
 def require_question_fits(settings: Settings, question: Question) -> None:
     """The same for each message of a question, and for what stands beside them. Raises ApiProblem (413)."""
-    for number, said in enumerate(question.said):
-        require_fit(settings, said.content, f"message {number}")
+    for number, turn in enumerate(question.said):
+        require_fit(settings, turn.content, f"message {number}")
     require_fit(settings, question.instructions or "", "instructions")
     beside: Mapping[str, Any] = {
         "asked": question.asked,

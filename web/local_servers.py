@@ -39,7 +39,7 @@ def is_meant(server: LocalServer, answer: bytes) -> bool:
     return not owners & set(_OWNERS.values())
 
 
-class Found(Enum):
+class ProbeResult(Enum):
     """What is at the address of a local server."""
 
     MEANT = auto()
@@ -49,7 +49,7 @@ class Found(Enum):
     ANOTHER = auto()
 
 
-async def probe(server: LocalServer) -> Found:
+async def probe(server: LocalServer) -> ProbeResult:
     """Ask it once."""
     parts = urlsplit(server.url)
     tls = parts.scheme == "https"
@@ -59,15 +59,19 @@ async def probe(server: LocalServer) -> Found:
                 parts.hostname, parts.port or (443 if tls else 80), ssl=tls or None
             )
     except OSError:  # refused, unknown host, too slow
-        return Found.NOBODY
+        return ProbeResult.NOBODY
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             writer.write(_question(parts))
-            return Found.MEANT if is_meant(server, await _all_of(reader)) else Found.ANOTHER
+            return (
+                ProbeResult.MEANT
+                if is_meant(server, await _all_of(reader))
+                else ProbeResult.ANOTHER
+            )
     except TimeoutError:
-        return Found.BUSY
+        return ProbeResult.BUSY
     except OSError:
-        return Found.NOBODY
+        return ProbeResult.NOBODY
     finally:
         writer.close()
         with contextlib.suppress(OSError):

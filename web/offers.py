@@ -11,11 +11,11 @@ from collections import Counter
 
 from tokenwire.providers.catalogue import Catalogue, LocalServer
 from tokenwire.web import local_servers
-from tokenwire.web.local_servers import Found
+from tokenwire.web.local_servers import ProbeResult
 from tokenwire.web.problems import ApiProblem
 
 INTERVAL_SECONDS = 5.0
-FIRST_LOOKS = 3
+FIRST_PROBES = 3
 """Looks at most before the process answers anybody: on a busy machine the first may come too late for a server that is there."""
 PATIENCE = 2
 """Looks at a server that was there and finds nobody, before its models are no longer offered. Workers try again for longer."""
@@ -63,9 +63,9 @@ class Offers:
         )
         raise ApiProblem("unknown_model", f"{reason}. Offered: {listed}.", offered=offered)
 
-    async def look_around(self) -> None:
+    async def probe_until_found(self) -> None:
         """Before the first request: try the local servers until all of them are there, some times at most."""
-        for _ in range(FIRST_LOOKS):
+        for _ in range(FIRST_PROBES):
             await self.probe()
             if len(self._there) == len(self._local):
                 return
@@ -85,9 +85,11 @@ class Offers:
             if self._counts(server, what)
         }
 
-    def _counts(self, server: LocalServer, found: Found) -> bool:
+    def _counts(self, server: LocalServer, found: ProbeResult) -> bool:
         """Whether it is there. Somebody who was there is missed a few times before: the server starts anew, or this process stood still."""
-        self._missed[server] = self._missed[server] + 1 if found is Found.NOBODY else 0
-        if found is Found.NOBODY and self._missed[server] > PATIENCE:
+        self._missed[server] = self._missed[server] + 1 if found is ProbeResult.NOBODY else 0
+        if found is ProbeResult.NOBODY and self._missed[server] > PATIENCE:
             return False
-        return found is Found.MEANT or (found is not Found.ANOTHER and server in self._there)
+        return found is ProbeResult.MEANT or (
+            found is not ProbeResult.ANOTHER and server in self._there
+        )

@@ -54,7 +54,7 @@ class MemoryLog:
         self._noted: str | None = None
         self._time: int | None = None
         self._listeners: list[Callable[[str, bytes], None]] = []
-        self.subscribers: Counter[str] = Counter()
+        self.listening: Counter[str] = Counter()
         self._wanted: dict[str, float] = {}
         self._end_hooks: list[Callable[[str], None]] = []
         self._up = asyncio.Event()
@@ -225,7 +225,7 @@ class MemoryLog:
     async def watched(self, conversation_id: str) -> bool:
         self._check_up()
         return (
-            self.subscribers[keys.channel(conversation_id)] > 0
+            self.listening[keys.channel(conversation_id)] > 0
             or self._wanted.get(conversation_id, 0.0) > self._clock()
         )
 
@@ -416,12 +416,12 @@ class MemoryFeed:
             raise LogUnavailable("the feed is cut")
         if channel.encode() not in self._channels:
             self._channels.add(channel.encode())
-            self._log.subscribers[channel] += 1
+            self._log.listening[channel] += 1
 
     def unsubscribe(self, channel: str) -> None:
         if channel.encode() in self._channels:
             self._channels.discard(channel.encode())
-            self._log.subscribers[channel] -= 1
+            self._log.listening[channel] -= 1
 
     def cut(self) -> None:
         """Lose the connection: what is on its way and what is published until `mend` is missed."""

@@ -265,12 +265,12 @@ class RedisLog:
     async def new_server(self) -> str | None:
         """See streams.log.ports.Log. The same words by which the scripts know a server (`prelude.lua`)."""
         try:
-            told = [
+            replies = [
                 await self._wire.execute("INFO", section) for section in ("server", "replication")
             ]
         except ResponseError:  # a server that does not tell
             return None
-        found = re.findall(rb"^(?:run_id|master_replid):(\w+)", b"\n".join(told), re.MULTILINE)
+        found = re.findall(rb"^(?:run_id|master_replid):(\w+)", b"\n".join(replies), re.MULTILINE)
         identity = b":".join(found)
         return (
             None
@@ -285,8 +285,8 @@ class RedisLog:
         await self._wire.execute("SET", keys.TIME, milliseconds)
 
     async def noted_time(self) -> int | None:
-        told = await self._wire.execute("GET", keys.TIME)
-        return None if told is None else int(told)
+        noted = await self._wire.execute("GET", keys.TIME)
+        return None if noted is None else int(noted)
 
     async def check(self) -> str | None:
         """For readiness: what is wrong with the server, or None. Raises Unavailable."""

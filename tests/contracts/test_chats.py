@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from tests.databases import sql
-from tokenwire.models.chats import Again
+from tokenwire.models.chats import Regeneration
 from tokenwire.models.conversations import Post, Posted
 from tokenwire.models.errors import AnswerRunning, Conflict, KeyReused, NotFound
 from tokenwire.models.idempotency import Idempotency
@@ -93,9 +93,9 @@ async def test_an_answer_made_again(store: Store) -> None:
     chat = await store.open_chat(ADA, "c")
     first, second = await post(store, chat.id, "one"), await post(store, chat.id, "two")
     with pytest.raises(AnswerRunning):
-        await store.regenerate(Again(chat.id, ADA, first.assistant_message.id, "demo"))
+        await store.regenerate(Regeneration(chat.id, ADA, first.assistant_message.id, "demo"))
     made = await store.regenerate(
-        Again(chat.id, ADA, first.assistant_message.id, "second", stop_running=True)
+        Regeneration(chat.id, ADA, first.assistant_message.id, "second", stop_running=True)
     )
     assert made.superseded == [first.assistant_message.id, second.assistant_message.id]
     assert (made.assistant_message.parent_id, made.assistant_message.model) == (
@@ -126,8 +126,8 @@ async def test_by_the_users_message_or_by_a_superseded_answer(store: Store) -> N
     chat = await store.open_chat(ADA, "c")
     posted = await post(store, chat.id)
     question, answer = posted.user_message.id, posted.assistant_message.id
-    one = await store.regenerate(Again(chat.id, ADA, question, "demo", stop_running=True))
-    two = await store.regenerate(Again(chat.id, ADA, answer, "demo", stop_running=True))
+    one = await store.regenerate(Regeneration(chat.id, ADA, question, "demo", stop_running=True))
+    two = await store.regenerate(Regeneration(chat.id, ADA, answer, "demo", stop_running=True))
     assert two.superseded == [one.assistant_message.id]
     assert await shown(store, chat.id) == [
         ("user", question),
@@ -146,16 +146,18 @@ async def test_what_cannot_be_made_again(store: Store) -> None:
         (other.id, ADA, posted.assistant_message.id),
     ):
         with pytest.raises(NotFound):
-            await store.regenerate(Again(conversation_id, user, message_id, "demo"))
+            await store.regenerate(Regeneration(conversation_id, user, message_id, "demo"))
     with pytest.raises(Conflict):
-        await store.regenerate(Again(chat.id, ADA, posted.assistant_message.id, "demo"))
+        await store.regenerate(Regeneration(chat.id, ADA, posted.assistant_message.id, "demo"))
 
 
 async def test_a_repeated_request_makes_one_answer(store: Store) -> None:
     """By its key."""
     chat = await store.open_chat(ADA, "c")
     posted = await post(store, chat.id)
-    again = Again(chat.id, ADA, posted.user_message.id, "demo", True, Idempotency("k", "r", ""))
+    again = Regeneration(
+        chat.id, ADA, posted.user_message.id, "demo", True, Idempotency("k", "r", "")
+    )
     one, two = await store.regenerate(again), await store.regenerate(again)
     assert (two.user_message.id, two.assistant_message.id) == (
         posted.user_message.id,
@@ -190,7 +192,7 @@ async def test_the_last_question_is_one_that_still_stands(store: Store) -> None:
     first = await post(store, chat.id)
     await post(store, chat.id, "second")
     await store.regenerate(
-        Again(chat.id, ADA, first.assistant_message.id, "demo", stop_running=True)
+        Regeneration(chat.id, ADA, first.assistant_message.id, "demo", stop_running=True)
     )
     assert (found := await store.last_question(chat.id)) is not None
     assert found.id == first.user_message.id
@@ -237,7 +239,7 @@ async def test_a_message_that_was_taken_out_can_be_said_again(store: Store) -> N
     chat = await store.open_chat(ADA, "c")
     first, second = await post(store, chat.id, "one"), await post(store, chat.id, "two")
     await store.regenerate(
-        Again(chat.id, ADA, first.assistant_message.id, "demo", stop_running=True)
+        Regeneration(chat.id, ADA, first.assistant_message.id, "demo", stop_running=True)
     )
     again = await post(store, chat.id, "two", client_id=second.user_message.id)
     assert again.user_message.id != second.user_message.id

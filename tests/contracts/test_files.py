@@ -9,7 +9,7 @@ from tests.contracts.test_parts import Running, posted
 from tests.databases import sql
 from tests.rows import stored_bytes
 from tokenwire.models.errors import FileTooLong, NotFound
-from tokenwire.models.files import ANY_MEDIA_TYPE, File, checked_media_type
+from tokenwire.models.files import ANY_MEDIA_TYPE, StoredFile, checked_media_type
 from tokenwire.models.quotas import Quotas
 from tokenwire.models.recount import recount
 from tokenwire.models.store import Store
@@ -24,7 +24,7 @@ async def test_a_file_is_stored_once_and_read_as_it_was(store: Store) -> None:
     digest = await store.save_file(message_id, 1, 0, "image/png", IMAGE)
     assert digest == hashlib.sha256(IMAGE).hexdigest()
     assert await store.save_file(message_id, 1, 3, "image/gif", IMAGE) == digest
-    assert await store.visible_file(message_id, digest, ME) == File("image/png", IMAGE)
+    assert await store.visible_file(message_id, digest, ME) == StoredFile("image/png", IMAGE)
 
 
 async def test_files_are_for_those_who_may_read_the_message(store: Store) -> None:

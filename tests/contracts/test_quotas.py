@@ -12,7 +12,7 @@ from sqlmodel import col
 from tests.databases import sql
 from tests.rows import stored_bytes, take_part
 from tokenwire.models.answers import Ending
-from tokenwire.models.chats import Again
+from tokenwire.models.chats import Regeneration
 from tokenwire.models.conversations import Post, Posted
 from tokenwire.models.database import LOCK_SECONDS, driver_url
 from tokenwire.models.deletions import UNLISTED_LIFE_MS
@@ -143,12 +143,14 @@ async def test_a_user_has_so_many_answers_unfinished(opened: Open) -> None:
     conversation = await store.create_conversation(ME)
     posted = await said(store, conversation.id)
     first = await ended(store, posted.assistant_message, "a")
-    again = (await store.regenerate(Again(conversation.id, ME, first.id, "demo"))).assistant_message
+    again = (
+        await store.regenerate(Regeneration(conversation.id, ME, first.id, "demo"))
+    ).assistant_message
     await asked(store, "x")
     for refused in (
         said(store, (await store.create_conversation(ME)).id),
         asked(store, "y"),
-        store.regenerate(Again(conversation.id, ME, again.id, "demo", stop_running=True)),
+        store.regenerate(Regeneration(conversation.id, ME, again.id, "demo", stop_running=True)),
     ):
         with pytest.raises(TooManyUnfinished):
             await refused
@@ -375,7 +377,7 @@ async def test_a_chain_is_what_it_was(opened: Open) -> None:
     first = await ended(store, (await said(store, conversation.id, "one")).assistant_message, "1")
     second = await ended(store, (await said(store, conversation.id, "two")).assistant_message, "2")
     following = await asked(store, "three", second)
-    await store.regenerate(Again(conversation.id, ME, first.id, "demo"))
+    await store.regenerate(Regeneration(conversation.id, ME, first.id, "demo"))
     await said(store, conversation.id, "four")
     assert [
         row.content for row in await store.history(following.conversation_id, following.ordinal)

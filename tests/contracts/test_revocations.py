@@ -115,7 +115,7 @@ async def test_a_process_that_ends_between_two_steps_leaves_it_to_the_sweeper(
     with pytest.raises(_Ended):
         await accept(store, log, name)
     assert await log.revoked(name) == set()
-    (row,) = await store.untold_revocations(NOW, "", 9)
+    (row,) = await store.unannounced_revocations(NOW, "", 9)
     await revocations.announce(store, log, row.conversation_id, row.user_id)
     assert await log.revoked(name) == {YOU}
 

@@ -16,7 +16,7 @@ from tokenwire.models.database import LOCK_SECONDS
 from tokenwire.models.errors import NotFound
 from tokenwire.models.migrate import migrate
 from tokenwire.models.store import Store
-from tokenwire.models.sweeps import KINDS, Due, Outstanding, Place
+from tokenwire.models.sweeps import KINDS, Due, Outstanding, SweepKey
 
 S = 30_000
 """A second of the sweeper, long enough for a busy machine."""
@@ -67,7 +67,7 @@ ASKED = {
     "rows": "unannounced_rows",
     "titles": "unannounced_titles",
     "logs": "undeleted_logs",
-    "revocations": "untold_revocations",
+    "revocations": "unannounced_revocations",
 }
 
 
@@ -81,7 +81,7 @@ async def found(store: Store) -> set[str]:
         "rows": lambda *place: store.unannounced_rows(DUE, *place),
         "titles": lambda *place: store.unannounced_titles(DUE, *place),
         "logs": lambda *place: store.undeleted_logs(DUE, *place),
-        "revocations": lambda *place: store.untold_revocations(DUE, *place),
+        "revocations": lambda *place: store.unannounced_revocations(DUE, *place),
     }
     rows = {name: await query("", 10) for name, query in queries.items()}
     due = {name for name, page in rows.items() if any(getattr(row, "due", True) for row in page)}
@@ -215,7 +215,7 @@ async def test_what_changed_lately_is_announced_again(store: Store) -> None:
     assert rows & {old, slow, running} == {running}
     assert [row.id for row in await store.unannounced_titles(now, "", 10)] == [titled[1]]
     assert await store.undeleted_logs(now, "", 10) == [deleted[1]]
-    assert [row.user_id for row in await store.untold_revocations(now, "", 10)] == ["you"]
+    assert [row.user_id for row in await store.unannounced_revocations(now, "", 10)] == ["you"]
 
 
 async def made_an_hour_ago(store: Store, message_id: str) -> str:
@@ -293,7 +293,7 @@ async def test_who_takes_part_no_more_is_remembered_until_the_log_says_so(store:
     await store.remove_participant(name, "nobody")
     assert await found(store) == set()  # whoever has removed them tells the log
     now = Due(**dict.fromkeys(DUE.__slots__, 0))
-    assert sorted(row.user_id for row in await store.untold_revocations(now, "", 10)) == [
+    assert sorted(row.user_id for row in await store.unannounced_revocations(now, "", 10)) == [
         "they",
         "you",
     ]
@@ -309,7 +309,7 @@ async def test_who_takes_part_no_more_is_remembered_until_the_log_says_so(store:
     await removed(store, name, "you")
     await store.note_revocation(name, "you", told=True)
     await removed(store, name, "you")  # again, and again to be told
-    assert [row.user_id for row in await store.untold_revocations(now, "", 10)] == ["you"]
+    assert [row.user_id for row in await store.unannounced_revocations(now, "", 10)] == ["you"]
     await store.note_revocation(name, "you", told=True)
     await store.forget_deleted(-1000)
     assert not await store.note_revocation(name, "you", told=True)
@@ -362,14 +362,14 @@ QUERIES = {
     "unannounced_rows": sweeps.unannounced_rows(DUE, "", 200),
     "unannounced_titles": sweeps.unannounced_titles(DUE, "", 200),
     "undeleted_logs": sweeps.undeleted_logs(DUE, "", 200),
-    "untold_revocations": sweeps.untold_revocations(DUE, "", 200),
+    "unannounced_revocations": sweeps.unannounced_revocations(DUE, "", 200),
     **{
         f"lately {kind}": sweeps.changed_lately(kind, 1_800_000_000_000, None, 500)
         for kind in KINDS
     },
     **{
         f"lately {kind}, next": sweeps.changed_lately(
-            kind, 0, Place(1_800_000_000_000, "0198"), 500
+            kind, 0, SweepKey(1_800_000_000_000, "0198"), 500
         )
         for kind in KINDS
     },
@@ -388,7 +388,7 @@ INDEXES: dict[str, list[str]] = {
     "unannounced_rows": ["ix_messages_unannounced_rev"],
     "unannounced_titles": ["ix_conversations_unannounced_rev"],
     "undeleted_logs": ["ix_deleted_conversations_log"],
-    "untold_revocations": ["ix_revocations_untold"],
+    "unannounced_revocations": ["ix_revocations_untold"],
     **{
         f"lately {kind}": [LATELY_INDEXES[kind]] if kind in LATELY_INDEXES else [] for kind in KINDS
     },

@@ -15,7 +15,7 @@ from tokenwire.models.conversations import Post, Posted, Snapshot
 from tokenwire.models.errors import NotFound
 from tokenwire.models.parts import StoredPart, assembled, whole
 from tokenwire.models.runs import RunToEnd
-from tokenwire.models.sweeps import Due, Kind, Outstanding, Place, Unannounced
+from tokenwire.models.sweeps import Due, Kind, Outstanding, SweepKey, Unannounced
 from tokenwire.protocol.states import UNFINISHED
 
 FIRST_MS = 1_800_000_000_000
@@ -294,7 +294,7 @@ class Database:
             "unannounced_rows",
             "unannounced_titles",
             "undeleted_logs",
-            "untold_revocations",
+            "unannounced_revocations",
         )
         found = {name: getattr(self, name)(due, "", 1) for name in asked}
         found |= {
@@ -343,19 +343,21 @@ class Database:
         )
 
     def changed_lately(
-        self, kind: Kind, since_ms: int, after: Place | None, limit: int
-    ) -> list[Place]:
+        self, kind: Kind, since_ms: int, after: SweepKey | None, limit: int
+    ) -> list[SweepKey]:
         places = {
             "ends": [
-                Place(row.ended_at, row.id)
+                SweepKey(row.ended_at, row.id)
                 for row in self.messages.values()
                 if row.ended_at is not None
             ],
-            "rows": [Place(0, row.id) for row in self.messages.values()],
+            "rows": [SweepKey(0, row.id) for row in self.messages.values()],
             "titles": [
-                Place(row.updated_at, row.id) for row in self.conversations.values() if row.rev > 1
+                SweepKey(row.updated_at, row.id)
+                for row in self.conversations.values()
+                if row.rev > 1
             ],
-            "deletions": [Place(at, name) for name, at in self.deleted.items()],
+            "deletions": [SweepKey(at, name) for name, at in self.deleted.items()],
             "revocations": [],
         }[kind]
         since = since_ms if kind != "rows" else -1
@@ -403,7 +405,7 @@ class Database:
             if name > after and not self._recent(at, due.unannounced)
         )[:limit]
 
-    def untold_revocations(self, due: Due, after: str, limit: int) -> list[Any]:
+    def unannounced_revocations(self, due: Due, after: str, limit: int) -> list[Any]:
         return []  # one user, who stays
 
     def log_deleted(self, conversation_id: str) -> None:

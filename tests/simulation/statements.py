@@ -29,7 +29,7 @@ _UNORDERED = frozenset(
         "unannounced_rows",
         "unannounced_titles",
         "undeleted_logs",
-        "untold_revocations",
+        "unannounced_revocations",
     }
 )
 """The simulation's ids have another order than those of the store, so that lists ordered by them compare as sets."""

@@ -42,7 +42,7 @@ REMOTE = {
             "log_deleted",
             "count_start",
         ),
-        *("untold_revocations", "outstanding"),
+        *("unannounced_revocations", "outstanding"),
         *("changed_lately", "announce_again"),
         *(
             "create_conversation",
@@ -78,7 +78,7 @@ _READS = frozenset(
             "unannounced_rows",
             "unannounced_titles",
             "undeleted_logs",
-            "untold_revocations",
+            "unannounced_revocations",
             "changed_lately",
             "conversation",
             "snapshot",

@@ -30,7 +30,7 @@ from tokenwire.streams.limits.occupancy import Full, Occupancy
 from tokenwire.streams.limits.rates import WINDOW_SECONDS, InBulk, Rates, Verdict
 from tokenwire.web.admission.identity import Identify
 from tokenwire.web.admission.newcomers import Newcomers
-from tokenwire.web.http.receiving import Body, BufferedBody, Memory, MinimumRate, reading
+from tokenwire.web.http.receiving import BodyMemory, BufferedBody, LimitedBody, MinimumRate, reading
 from tokenwire.web.http.refusals import refusal
 from tokenwire.web.http.sending import RETRY_AFTER_SECONDS, Outgoing
 from tokenwire.web.metrics import Metrics
@@ -82,7 +82,7 @@ class Gate:
         )
         self._token_key = settings.token_key.get_secret_value() if settings.token_key else ""
         self.addresses = Addresses(settings.forwarded_allow_ips)
-        self.memory = Memory(settings.max_bodies_bytes)
+        self.memory = BodyMemory(settings.max_bodies_bytes)
         self._users = Occupancy(settings.max_open_per_user or None)
         self._addresses = Occupancy(settings.max_open_per_address or None)
         self._in_bulk = InBulk(rates)
@@ -114,9 +114,9 @@ class Gate:
                 raise
         return Caller(None, self._address(scope))
 
-    def body(self, scope: Scope, receive: Receive, user: str | None) -> Body:
+    def body(self, scope: Scope, receive: Receive, user: str | None) -> LimitedBody:
         """What the request brings, with its limits."""
-        return Body(
+        return LimitedBody(
             receive,
             scope,
             self._longest_body(scope["path"]),

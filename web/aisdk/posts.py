@@ -4,7 +4,7 @@ Idempotent by the ids that the client gives: the same message twice is posted on
 with another text under the `messageId` of an old one is that one, edited: it and what came after it are superseded.
 """
 
-from tokenwire.models.chats import Again
+from tokenwire.models.chats import Regeneration
 from tokenwire.models.conversations import Post
 from tokenwire.models.errors import Conflict, NotFound
 from tokenwire.models.rows import unfinished
@@ -66,7 +66,7 @@ async def _regenerate(
     wanted = model or services.offers.require(conversation.model)
     try:
         posted = await services.store.regenerate(
-            Again(conversation.id, user, target.id, wanted, stop_running=True)
+            Regeneration(conversation.id, user, target.id, wanted, stop_running=True)
         )
     except Conflict as error:
         raise invalid(

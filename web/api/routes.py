@@ -10,7 +10,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from tokenwire.models.chats import Again
+from tokenwire.models.chats import Regeneration
 from tokenwire.models.conversations import Post, Posted
 from tokenwire.models.idempotency import Idempotency
 from tokenwire.models.rows import unfinished
@@ -249,7 +249,7 @@ async def regenerate(
     route = f"POST /api/messages/{message_id}/regenerate"
     key = Idempotency.of(idempotency_key, route, None)
     posted = await services.store.regenerate(
-        Again(conversation.id, user, row.id, model, idempotency=key)
+        Regeneration(conversation.id, user, row.id, model, idempotency=key)
     )
     await delivery.announce_post(services, posted)
     return _posted(posted, page, subscription)

@@ -108,7 +108,7 @@ class ConversationView(BaseModel):
     updated_at: str
 
 
-class GenerationError(BaseModel):
+class AnswerError(BaseModel):
     """Why an answer ended in `error`; `error` may be shown to anyone."""
 
     code: str
@@ -131,7 +131,7 @@ class MessageView(BaseModel):
     rev: int
     model: str | None
     finish_reason: str | None
-    error: GenerationError | None
+    error: AnswerError | None
     usage: dict[str, Any] | None
     user_id: str | None
     parent_id: str | None

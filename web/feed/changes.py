@@ -25,7 +25,7 @@ class Summary:
     status: str | None
 
 
-Told = dict[str, Summary]
+ShownList = dict[str, Summary]
 """What a reader knows, by conversation."""
 
 
@@ -35,17 +35,17 @@ def snapshot(now: Iterable[Summary]) -> dict[str, Any]:
 
 
 def changes(
-    told: Mapping[str, Summary], now: Iterable[Summary], gone: Collection[str]
+    shown: Mapping[str, Summary], now: Iterable[Summary], gone: Collection[str]
 ) -> list[dict[str, Any]]:
     """What has happened since, in an order in which a list can apply it: first what is gone, then the oldest change.
 
-    Conversations of `told` that are in neither of the two are too old for the list; nothing is said of them.
+    Conversations of `shown` that are in neither of the two are too old for the list; nothing is said of them.
     """
     events: list[dict[str, Any]] = [
-        {"type": "deleted", "conversation_id": name} for name in told if name in gone
+        {"type": "deleted", "conversation_id": name} for name in shown if name in gone
     ]
     for summary in reversed(list(now)):
-        before = told.get(summary.id)
+        before = shown.get(summary.id)
         if before is None:
             events.append({"type": "created", "conversation": asdict(summary)})
         else:
@@ -53,9 +53,9 @@ def changes(
     return events
 
 
-def after(told: Mapping[str, Summary], now: Iterable[Summary], gone: Collection[str]) -> Told:
+def after(shown: Mapping[str, Summary], now: Iterable[Summary], gone: Collection[str]) -> ShownList:
     """What a reader knows who was told the changes."""
-    return {name: summary for name, summary in told.items() if name not in gone} | {
+    return {name: summary for name, summary in shown.items() if name not in gone} | {
         summary.id: summary for summary in now
     }
 

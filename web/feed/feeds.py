@@ -20,7 +20,7 @@ from tokenwire.models.views import timestamp
 from tokenwire.streams.hub.hub import Hub
 from tokenwire.streams.hub.room import HeartbeatPace
 from tokenwire.streams.log.ports import LogUnavailable
-from tokenwire.web.feed.changes import Summary, Told, after, changes, snapshot
+from tokenwire.web.feed.changes import ShownList, Summary, after, changes, snapshot
 
 log_line = structlog.get_logger(__name__)
 
@@ -30,7 +30,7 @@ REMEMBERED = 500
 """Conversations that a feed has shown and that are too old for it now: their deletion is still told."""
 GATHER_SECONDS = 0.05
 """Changes of so long a time share one look for all users."""
-LOOKS_AT_A_TIME = 4
+READS_AT_A_TIME = 4
 RETRY_SECONDS = 2.0
 
 
@@ -42,7 +42,7 @@ class Feeds:
         self._rooms: dict[str, FeedRoom] = {}
         self._shown = _Shown()
         self._changed: set[str] = set()
-        self._looks = asyncio.Semaphore(LOOKS_AT_A_TIME)
+        self._reads = asyncio.Semaphore(READS_AT_A_TIME)
         self._gathering: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._stopping = False
@@ -71,14 +71,14 @@ class Feeds:
         room = self._rooms.get(user_id)
         if room is None:
             room = self._rooms[user_id] = FeedRoom(
-                self._store, user_id, self._pace, self._looks, self._shown
+                self._store, user_id, self._pace, self._reads, self._shown
             )
         reader = FeedReader(room, self._pace.idle_seconds)
         room.readers.add(reader)
         if self._stopping:
             reader.end()
         try:
-            await room.looked_at()
+            await room.first_read()
             yield reader
         finally:
             room.readers.discard(reader)
@@ -115,7 +115,7 @@ class Feeds:
             await asyncio.sleep(GATHER_SECONDS)
             ids, self._changed = self._changed, set()
             try:
-                async with self._looks:
+                async with self._reads:
                     users = await self._store.participants_among(ids)
             except StoreUnavailable as error:  # the next look every now and then finds it
                 log_line.warning("whose conversations have changed is not known", error=repr(error))
@@ -125,7 +125,7 @@ class Feeds:
             }
             for room in concerned:
                 room.refresh()
-            for room in self._shown.looking - concerned:
+            for room in self._shown.reading - concerned:
                 room.doubt(ids)
 
 
@@ -134,7 +134,7 @@ class _Shown:
 
     def __init__(self) -> None:
         self._rooms: dict[str, set[FeedRoom]] = {}
-        self.looking: set[FeedRoom] = set()
+        self.reading: set[FeedRoom] = set()
 
     def rooms(self, conversation_ids: Iterable[str]) -> "set[FeedRoom]":
         """Those that have shown any of these. Who took part in a deleted conversation is known here alone."""
@@ -159,7 +159,7 @@ class FeedRoom:
         store: Store,
         user_id: str,
         pace: HeartbeatPace,
-        looks: asyncio.Semaphore,
+        reads: asyncio.Semaphore,
         shown: _Shown,
     ) -> None:
         self.user_id = user_id
@@ -170,13 +170,13 @@ class FeedRoom:
         self._names: frozenset[str] = frozenset()
         self._shown = shown
         self._doubtful: set[str] = set()
-        self._store, self._pace, self._looks = store, pace, looks
+        self._store, self._pace, self._reads = store, pace, reads
         self._asked = asyncio.Event()
         self._first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._first.add_done_callback(lambda future: future.cancelled() or future.exception())
-        self._looking = asyncio.create_task(keep("feed", self._keep_looking))
+        self._reading = asyncio.create_task(keep("feed", self._keep_reading))
 
-    async def looked_at(self) -> None:
+    async def first_read(self) -> None:
         """Returns when `now` holds. Raises StoreUnavailable when the database did not answer the first look."""
         await asyncio.shield(self._first)
 
@@ -190,17 +190,17 @@ class FeedRoom:
 
     def close(self) -> None:
         """Stop looking."""
-        self._looking.cancel()
-        self._shown.looking.discard(self)
+        self._reading.cancel()
+        self._shown.reading.discard(self)
         self._show(frozenset())
 
-    async def _keep_looking(self) -> None:
+    async def _keep_reading(self) -> None:
         while True:
             self._asked.clear()
-            self._shown.looking.add(self)
+            self._shown.reading.add(self)
             error: StoreUnavailable | None = None
             try:
-                async with self._looks:
+                async with self._reads:
                     await self._refresh()
             except StoreUnavailable as unavailable:
                 error = unavailable
@@ -209,7 +209,7 @@ class FeedRoom:
                 self._answer(unexpected)  # whoever waits for the first look is not left waiting
                 raise
             self._answer(error)
-            self._shown.looking.discard(self)
+            self._shown.reading.discard(self)
             doubtful, self._doubtful = self._doubtful, set()
             if doubtful & self._names:
                 self.refresh()
@@ -258,7 +258,7 @@ class FeedReader:
     def __init__(self, room: FeedRoom, idle_seconds: float) -> None:
         self._room = room
         self._idle_seconds = idle_seconds
-        self._told: Told | None = None
+        self._shown_list: ShownList | None = None
         self._news = asyncio.Event()
         self._over = False
 
@@ -288,8 +288,8 @@ class FeedReader:
 
     def _changes(self) -> list[dict[str, Any]]:
         now, gone = self._room.now, self._room.gone
-        told, self._told = self._told, after(self._told or {}, now, gone)
-        return [snapshot(now)] if told is None else changes(told, now, gone)
+        before, self._shown_list = self._shown_list, after(self._shown_list or {}, now, gone)
+        return [snapshot(now)] if before is None else changes(before, now, gone)
 
 
 def _summary(overview: Overview) -> Summary:

@@ -22,7 +22,7 @@ _SHARE_OF_ADDRESS = 2
 _ALL = "all"
 
 
-class Memory:
+class BodyMemory:
     """Bytes of bodies, frames and unread answers that are held now: of everybody, of large ones, of one user, and of one address."""
 
     def __init__(self, limit: int) -> None:
@@ -68,7 +68,7 @@ class BufferedBody:
     """What is held of one body, of one socket's messages, or of one answer. A body that turns out to be large counts as such from its
     first byte."""
 
-    def __init__(self, memory: Memory, user: str | None, address: str | None = None) -> None:
+    def __init__(self, memory: BodyMemory, user: str | None, address: str | None = None) -> None:
         self._memory, self._user, self._address = memory, user, address
         self._amount, self._large = 0, False
 
@@ -111,7 +111,7 @@ class MinimumRate:
         )
 
 
-class Body:
+class LimitedBody:
     """`receive` of one request. It refuses a body as soon as it is too long or too slow, whatever was announced."""
 
     def __init__(
@@ -168,7 +168,7 @@ class Body:
 
 
 @contextlib.contextmanager
-def reading(body: Body) -> Iterator[Body]:
+def reading(body: LimitedBody) -> Iterator[LimitedBody]:
     """Give back at the end what is still held."""
     try:
         yield body

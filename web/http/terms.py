@@ -8,7 +8,7 @@ import structlog
 from tokenwire.streams.addresses import Addresses
 from tokenwire.streams.limits.occupancy import Occupancy
 from tokenwire.streams.limits.stalled import Stalled
-from tokenwire.web.http.receiving import Memory, MinimumRate
+from tokenwire.web.http.receiving import BodyMemory, MinimumRate
 
 log_line = structlog.get_logger(__name__)
 
@@ -21,7 +21,7 @@ class ConnectionTerms:
     stalled_seconds: float
     pace: MinimumRate
     addresses: Addresses
-    memory: Memory
+    memory: BodyMemory
     open: Occupancy = field(default_factory=lambda: Occupancy(None))
 
     def name(self, client: tuple[str, int] | None) -> str | None:

@@ -200,7 +200,7 @@ class Sweeper:
             "unannounced_rows": self._announce_rows,
             "unannounced_titles": self._announce_titles,
             "undeleted_logs": self._delete_logs,
-            "untold_revocations": self._revoke,
+            "unannounced_revocations": self._revoke,
             "runs_to_end": self._services.endings.carry_out,
         }
 
@@ -372,7 +372,7 @@ class Sweeper:
 
     async def _revoke(self) -> None:
         async for page in self._pages(
-            lambda *place: self._services.store.untold_revocations(DUE, *place), _id
+            lambda *place: self._services.store.unannounced_revocations(DUE, *place), _id
         ):
             await _all(self._bulk, (self._revoke_one(row) for row in page))
 

@@ -14,7 +14,7 @@ from tokenwire.models.conversations import Post
 from tokenwire.models.errors import GivenUp, StoreUnavailable
 from tokenwire.models.migrate import migrate
 from tokenwire.models.store import Store
-from tokenwire.models.sweeps import Place
+from tokenwire.models.sweeps import SweepKey
 from tokenwire.models.tables import Message as Row
 from tokenwire.protocol import events
 from tokenwire.streams.log.ports import Gone, LogUnavailable, Page
@@ -121,7 +121,7 @@ async def test_an_outage_while_what_changed_lately_is_looked_for_stops_nobody(ri
     """It is looked for again; takeovers, cancels and deletions go on meanwhile."""
     asked = 0
 
-    async def too_slow(*_arguments: object) -> list[Place]:
+    async def too_slow(*_arguments: object) -> list[SweepKey]:
         nonlocal asked
         asked += 1
         raise StoreUnavailable("a query that takes too long")

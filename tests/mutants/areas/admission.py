@@ -378,8 +378,8 @@ AREA = Area(
         Mutant(
             "the_first_of_a_chain_counts",
             "streams/addresses.py",
-            "*reversed(said)",
-            "*said",
+            "*reversed(listed)",
+            "*listed",
             _NAMES,
         ),
         Mutant(

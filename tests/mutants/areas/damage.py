@@ -62,8 +62,8 @@ AREA = Area(
         Mutant(
             "what_a_driver_quotes_is_logged",
             "models/database.py",
-            "isinstance(told, Unstorable | StatementFailed)",
-            "isinstance(told, Unstorable)",
+            "isinstance(named, Unstorable | StatementFailed)",
+            "isinstance(named, Unstorable)",
             _ROWS,
         ),
         Mutant(

@@ -108,13 +108,13 @@ AREA = Area(
         Mutant(
             "a_message_behind_reasoning_is_only_text",
             "providers/openai_responses.py",
-            "if self._thought or _says_more(item, content):",
-            "if _says_more(item, content):",
+            "if self._thought or _needs_keeping(item, content):",
+            "if _needs_keeping(item, content):",
         ),
         Mutant(
             "a_message_that_says_more_is_only_text",
             "providers/openai_responses.py",
-            "if self._thought or _says_more(item, content):",
+            "if self._thought or _needs_keeping(item, content):",
             "if self._thought:",
         ),
         Mutant(
@@ -143,7 +143,7 @@ AREA = Area(
         ),
         Mutant(
             "a_place_counts_characters",
-            "providers/said.py",
+            "providers/passages.py",
             "return self.chars - char + len(self._wide) - bisect_left(self._wide, char)",
             "return self.chars - char",
         ),

@@ -192,8 +192,8 @@ AREA = Area(
         Mutant(
             "whoever_is_busy_is_gone",
             "web/local_servers.py",
-            "return Found.BUSY",
-            "return Found.ANOTHER",
+            "return ProbeResult.BUSY",
+            "return ProbeResult.ANOTHER",
             _LOCAL,
         ),
         Mutant(
@@ -214,7 +214,7 @@ AREA = Area(
             _LOCAL,
         ),
         Mutant(
-            "who_starts_looks_once", "web/offers.py", "FIRST_LOOKS = 3", "FIRST_LOOKS = 1", _LOCAL
+            "who_starts_looks_once", "web/offers.py", "FIRST_PROBES = 3", "FIRST_PROBES = 1", _LOCAL
         ),
         Mutant(
             "every_feed_looks_at_every_change",
@@ -260,8 +260,8 @@ AREA = Area(
         Mutant(
             "who_leaves_during_a_look_stays",
             "web/feed/feeds.py",
-            "        self._looking.cancel()\n        self._shown.looking.discard(self)\n",
-            "        self._looking.cancel()\n",
+            "        self._reading.cancel()\n        self._shown.reading.discard(self)\n",
+            "        self._reading.cancel()\n",
             ("tests/unit/web/feed/test_feeds.py",),
         ),
         Mutant(
@@ -288,14 +288,14 @@ AREA = Area(
         Mutant(
             "a_reason_is_said_again_and_again",
             "config/startup.py",
-            "        if wrong != told:\n",
+            "        if wrong != reported:\n",
             "        if True:\n",
             _STARTUP,
         ),
         Mutant(
             "the_end_of_an_outage_is_not_said",
             "config/startup.py",
-            "    if told is not None:\n",
+            "    if reported is not None:\n",
             "    if False:\n",
             _STARTUP,
         ),
@@ -420,8 +420,8 @@ AREA = Area(
         Mutant(
             "misses_of_a_local_server_add_up",
             "web/offers.py",
-            "self._missed[server] + 1 if found is Found.NOBODY else 0",
-            "self._missed[server] + (found is Found.NOBODY)",
+            "self._missed[server] + 1 if found is ProbeResult.NOBODY else 0",
+            "self._missed[server] + (found is ProbeResult.NOBODY)",
             ("tests/unit/web/test_offers.py",),
         ),
         Mutant(
@@ -452,8 +452,8 @@ AREA = Area(
         Mutant(
             "a_change_during_a_look_is_forgotten",
             "web/feed/feeds.py",
-            "            self._answer(error)\n            self._shown.looking.discard(self)\n",
-            "            self._answer(error)\n            self._asked.clear()\n            self._shown.looking.discard(self)\n",
+            "            self._answer(error)\n            self._shown.reading.discard(self)\n",
+            "            self._answer(error)\n            self._asked.clear()\n            self._shown.reading.discard(self)\n",
             ("tests/unit/web/feed/test_feeds.py",),
         ),
         Mutant(

@@ -59,7 +59,7 @@ AREA = Area(
         Mutant(
             "a_removal_is_told_by_nobody",
             "worker/sweeper/sweeper.py",
-            '            "untold_revocations": self._revoke,\n',
+            '            "unannounced_revocations": self._revoke,\n',
             "",
         ),
         Mutant(

@@ -16,7 +16,7 @@ from tokenwire.providers.catalogue import Catalogue, LocalServer, parse
 from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
 from tokenwire.web import local_servers, offers
 from tokenwire.web.app import create_app
-from tokenwire.web.local_servers import Found
+from tokenwire.web.local_servers import ProbeResult
 from tokenwire.web.offers import Offers
 from tokenwire.web.problems import ApiProblem
 
@@ -126,14 +126,14 @@ async def test_a_process_starts_without_who_is_away(monkeypatch: pytest.MonkeyPa
     """After a few looks: whoever comes later is found in the background."""
     looks = 0
 
-    async def nobody(_server: LocalServer) -> Found:
+    async def nobody(_server: LocalServer) -> ProbeResult:
         nonlocal looks
         looks += 1
-        return Found.NOBODY
+        return ProbeResult.NOBODY
 
     monkeypatch.setattr(local_servers, "probe", nobody)
     offered = listing(9)
-    await offered.look_around()
+    await offered.probe_until_found()
     assert (offered.names(), looks) == (["demo"], 3)
 
 
@@ -141,9 +141,14 @@ async def test_misses_count_only_while_they_follow_one_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A server that is missed now and then, over days, is there all the time."""
-    looks = [Found.MEANT, *[Found.NOBODY, Found.MEANT] * 5, Found.NOBODY, Found.NOBODY]
+    looks = [
+        ProbeResult.MEANT,
+        *[ProbeResult.NOBODY, ProbeResult.MEANT] * 5,
+        ProbeResult.NOBODY,
+        ProbeResult.NOBODY,
+    ]
 
-    async def next_look(_server: LocalServer) -> Found:
+    async def next_look(_server: LocalServer) -> ProbeResult:
         return looks.pop(0)
 
     monkeypatch.setattr(local_servers, "probe", next_look)

@@ -187,12 +187,12 @@ async def test_a_removal_that_redis_does_not_hear_of_stands_in_the_rows(
     log.go_down()
     assert (await people["ada"].delete(f"{address}/participants/bob")).status_code == 204
     now = Due(0, 0, 0, 0, 0, 0)
-    assert [row.user_id for row in await store.untold_revocations(now, "", 9)] == ["bob"]
+    assert [row.user_id for row in await store.unannounced_revocations(now, "", 9)] == ["bob"]
     assert told(await people["bob"].get(address)) == (404, "not_found")
     log.come_back()
     assert (await people["ada"].delete(f"{address}/participants/bob")).status_code == 204
     assert await log.revoked(name) == {"bob"}
-    assert await store.untold_revocations(now, "", 9) == []
+    assert await store.unannounced_revocations(now, "", 9) == []
 
 
 async def test_who_takes_part_again_while_their_removal_is_told_is_not_shut_out(

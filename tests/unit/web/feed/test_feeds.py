@@ -30,13 +30,13 @@ class Rows:
     def __init__(self) -> None:
         self.owned: dict[str, list[str]] = {"ada": [], "bob": []}
         self.running: set[str] = set()
-        self.looks = 0
+        self.reads = 0
         self.away = False
         self.errors: list[Exception] = []
         """What the next answers fail with, though the database is there."""
 
     async def overviews(self, user_id: str, limit: int) -> list[Overview]:
-        self.looks += 1
+        self.reads += 1
         newest = list(reversed(self.owned[user_id]))[:limit]
         await self._answer()  # with rows that may be older than what was changed meanwhile
         rows = [
@@ -113,7 +113,7 @@ def kinds(events: list[dict[str, Any]]) -> list[tuple[str, str]]:
     ]
 
 
-async def test_readers_of_one_user_share_their_looks(rig: Rig) -> None:
+async def test_readers_of_one_user_share_their_reads(rig: Rig) -> None:
     """And another user's change costs them none."""
     async with (
         rig.feeds() as feeds,
@@ -123,11 +123,11 @@ async def test_readers_of_one_user_share_their_looks(rig: Rig) -> None:
     ):
         for reader in (one, two, bob):
             assert (await told(reader))[0]["type"] == "snapshot"
-        before = rig.rows.looks
+        before = rig.rows.reads
         rig.rows.owned["ada"].append("c")
         await rig.log.touch("c")
         assert kinds(await told(one)) == kinds(await told(two)) == [("created", "c")]
-        assert rig.rows.looks == before + 1
+        assert rig.rows.reads == before + 1
 
 
 async def test_a_change_costs_those_who_can_see_it(
@@ -237,14 +237,14 @@ async def test_a_reader_that_lags_is_told_the_difference_alone(rig: Rig) -> None
         await told(reader)
         for _ in range(5):
             rig.rows.owned["ada"] = ["c"]
-            before = rig.rows.looks
+            before = rig.rows.reads
             await rig.log.touch("c")
-            await until(lambda before=before: rig.rows.looks > before)  # type: ignore[misc]  # a default binds it
+            await until(lambda before=before: rig.rows.reads > before)  # type: ignore[misc]  # a default binds it
             rig.rows.owned["ada"] = []
-            before = rig.rows.looks
+            before = rig.rows.reads
             rig.log.tombstone_seconds = 0
             await rig.log.delete("c")
-            await until(lambda before=before: rig.rows.looks > before)  # type: ignore[misc]  # a default binds it
+            await until(lambda before=before: rig.rows.reads > before)  # type: ignore[misc]  # a default binds it
         rig.rows.owned["ada"] = ["d"]
         await rig.log.touch("d")
         await until(lambda: [summary.id for summary in reader._room.now] == ["d"])
@@ -296,15 +296,15 @@ async def test_a_doubt_costs_one_look(rig: Rig) -> None:
     async with rig.feeds() as feeds, feeds.open("ada") as reader:
         await told(reader)
         await until(lambda: reader._room not in feeds._shown.looking)
-        before = rig.rows.looks
+        before = rig.rows.reads
         reader._room.doubt({"c"})
         reader._room.refresh()
-        await until(lambda: rig.rows.looks == before + 2)
+        await until(lambda: rig.rows.reads == before + 2)
         for _ in range(50):  # long enough for many more
             await asyncio.sleep(0)
-        looks = rig.rows.looks
+        reads = rig.rows.reads
         reader._room._doubtful = set()  # a bug here would look on while the failure is told
-        assert looks == before + 2
+        assert reads == before + 2
 
 
 async def test_a_change_that_comes_during_a_look_brings_another_one(
@@ -336,10 +336,10 @@ async def test_nothing_is_left_of_who_leaves_during_a_look(rig: Rig) -> None:
         async with feeds.open("ada") as reader:
             await told(reader)
             async with (
-                feeds._looks,
-                feeds._looks,
-                feeds._looks,
-                feeds._looks,
+                feeds._reads,
+                feeds._reads,
+                feeds._reads,
+                feeds._reads,
             ):  # the look has to wait
                 reader._room.refresh()
                 await until(lambda: reader._room in feeds._shown.looking)
@@ -366,7 +366,7 @@ async def test_a_feed_ends_with_its_login(monkeypatch: pytest.MonkeyPatch) -> No
 async def test_a_room_that_is_left_at_the_moment_of_a_change_is_left(rig: Rig) -> None:
     """It would go on looking for nobody."""
     room = FeedRoom(rig.rows, "ada", NEVER, asyncio.Semaphore(1), _Shown())  # type: ignore[arg-type]  # stands in for the store
-    await room.looked_at()
+    await room.first_read()
     await asyncio.sleep(0)
     room.refresh()
     room.close()

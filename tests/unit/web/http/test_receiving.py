@@ -3,12 +3,12 @@
 import pytest
 
 from tokenwire.streams.limits.occupancy import Full
-from tokenwire.web.http.receiving import BufferedBody, Memory
+from tokenwire.web.http.receiving import BodyMemory, BufferedBody
 
 
 def test_what_does_not_fit_takes_nothing_of_its_user_s_share() -> None:
     """While others hold all there is, a user is refused; afterwards the whole share is theirs."""
-    memory = Memory(40)
+    memory = BodyMemory(40)
     for user in ("a", "b", "c", "d"):
         memory.take(user, 10)
     for _ in range(3):
@@ -21,7 +21,7 @@ def test_what_does_not_fit_takes_nothing_of_its_user_s_share() -> None:
 
 def test_what_was_given_back_is_not_given_back_again() -> None:
     """A body is released when its answer begins, and once more at its end: others' bodies still count."""
-    memory = Memory(400)
+    memory = BodyMemory(400)
     mine, other = BufferedBody(memory, "ada"), BufferedBody(memory, "ada")
     other.be(50)
     mine.be(30)
@@ -34,7 +34,7 @@ def test_what_was_given_back_is_not_given_back_again() -> None:
 
 def test_an_address_gets_half() -> None:
     """However many users it has; elsewhere there is room."""
-    memory = Memory(80)
+    memory = BodyMemory(80)
     here = [BufferedBody(memory, user, "here") for user in ("a", "b", "c")]
     here[0].be(20)
     here[1].be(20)

@@ -6,7 +6,7 @@ import pytest
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Scope
 
-from tokenwire.web.http.receiving import SMALL_BYTES, BufferedBody, Memory
+from tokenwire.web.http.receiving import SMALL_BYTES, BodyMemory, BufferedBody
 from tokenwire.web.http.sending import Outgoing
 
 LONG = b"x" * (SMALL_BYTES + 1)
@@ -25,7 +25,7 @@ async def nothing() -> Message:
 class Sent:
     """What reached the server, and what was held with each piece."""
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: BodyMemory) -> None:
         self._memory = memory
         self.status = 0
         self.pieces: list[tuple[int, bool, int]] = []
@@ -40,7 +40,7 @@ class Sent:
             )
 
 
-async def sent(method: str, response: Response, memory: Memory) -> Sent:
+async def sent(method: str, response: Response, memory: BodyMemory) -> Sent:
     found, held = Sent(memory), BufferedBody(memory, "ada")
     await response(
         scope_of(method),
@@ -54,7 +54,7 @@ async def sent(method: str, response: Response, memory: Memory) -> Sent:
 async def test_a_large_answer_is_held_until_its_end() -> None:
     """The end is a piece of its own: servers wait before a piece, and never after the last."""
     size = len(LONG)
-    found = await sent("GET", Response(LONG), memory := Memory(MEMORY))
+    found = await sent("GET", Response(LONG), memory := BodyMemory(MEMORY))
     assert (found.status, found.pieces, memory.held) == (
         200,
         [(size, True, size), (0, False, size)],
@@ -64,7 +64,7 @@ async def test_a_large_answer_is_held_until_its_end() -> None:
 
 async def test_a_small_answer_is_sent_as_it_is() -> None:
     """However little memory is left."""
-    memory = Memory(MEMORY)
+    memory = BodyMemory(MEMORY)
     memory.take("ada", memory.share)
     found = await sent("GET", Response(b"x" * SMALL_BYTES), memory)
     assert (found.status, found.pieces) == (200, [(SMALL_BYTES, False, memory.share)])
@@ -73,7 +73,7 @@ async def test_a_small_answer_is_sent_as_it_is() -> None:
 @pytest.mark.parametrize(("method", "status"), [("GET", 503), ("POST", 200)])
 async def test_without_room_a_read_is_refused(method: str, status: int) -> None:
     """Nothing of the answer is sent; what has been done is told."""
-    memory = Memory(MEMORY)
+    memory = BodyMemory(MEMORY)
     memory.take("ada", memory.share)
     found = await sent(method, Response(LONG), memory)
     assert found.status == status
@@ -83,7 +83,7 @@ async def test_without_room_a_read_is_refused(method: str, status: int) -> None:
 
 async def test_streams_are_not_held() -> None:
     """They have no length."""
-    found = await sent("GET", StreamingResponse(iter([LONG, LONG])), Memory(MEMORY))
+    found = await sent("GET", StreamingResponse(iter([LONG, LONG])), BodyMemory(MEMORY))
     assert [(size, held) for size, _, held in found.pieces] == [
         (len(LONG), 0),
         (len(LONG), 0),

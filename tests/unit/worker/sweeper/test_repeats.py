@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tokenwire.models.sweeps import Kind, Place
+from tokenwire.models.sweeps import Kind, SweepKey
 from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.worker.sweeper import repeats
 from tokenwire.worker.sweeper.repeats import LATELY_MS, LONGEST_MS, PAGE, Repeats
@@ -16,7 +16,7 @@ class Store:
     """Rows of one kind; some of them are locked."""
 
     def __init__(self, rows: int = 0) -> None:
-        self.rows = [Place(0, f"{number:04}") for number in range(rows)]
+        self.rows = [SweepKey(0, f"{number:04}") for number in range(rows)]
         self.begun: list[int] = []
         self.asked: list[str] = []
         self.locked: set[str] = set()
@@ -25,8 +25,8 @@ class Store:
         return NOW_MS
 
     async def changed_lately(
-        self, kind: Kind, since_ms: int, after: Place | None, limit: int
-    ) -> list[Place]:
+        self, kind: Kind, since_ms: int, after: SweepKey | None, limit: int
+    ) -> list[SweepKey]:
         if kind != "rows":
             return []
         if after is None:

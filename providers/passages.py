@@ -3,7 +3,7 @@
 from bisect import bisect_left
 
 
-class Said:
+class Passages:
     """Counts the text so far. Providers count characters, we count UTF-16 units back from the end.
 
     Only where the characters of two units stand is held, not the text.
