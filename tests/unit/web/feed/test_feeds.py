@@ -290,12 +290,12 @@ async def test_an_unexpected_error_of_the_first_look_reaches_whoever_waits_for_i
                 pass
 
 
-async def test_a_doubt_costs_one_look(rig: Rig) -> None:
+async def test_a_doubt_costs_one_read(rig: Rig) -> None:
     """What changed during a look is looked at once more, and not after every later look again."""
     rig.rows.owned["ada"] = ["c"]
     async with rig.feeds() as feeds, feeds.open("ada") as reader:
         await told(reader)
-        await until(lambda: reader._room not in feeds._shown.looking)
+        await until(lambda: reader._room not in feeds._shown.reading)
         before = rig.rows.reads
         reader._room.doubt({"c"})
         reader._room.refresh()
@@ -342,9 +342,9 @@ async def test_nothing_is_left_of_who_leaves_during_a_look(rig: Rig) -> None:
                 feeds._reads,
             ):  # the look has to wait
                 reader._room.refresh()
-                await until(lambda: reader._room in feeds._shown.looking)
+                await until(lambda: reader._room in feeds._shown.reading)
                 reader._room.close()
-        assert feeds._shown.looking == set()
+        assert feeds._shown.reading == set()
 
 
 async def test_a_feed_ends_with_its_login(monkeypatch: pytest.MonkeyPatch) -> None:
