@@ -371,5 +371,5 @@ async def test_a_room_that_is_left_at_the_moment_of_a_change_is_left(rig: Rig) -
     room.refresh()
     room.close()
     async with asyncio.timeout(5):
-        await asyncio.wait({room._looking})
-    assert room._looking.cancelled()
+        await asyncio.wait({room._reading})
+    assert room._reading.cancelled()
