@@ -1,19 +1,29 @@
-"""PROTOCOL.md is what clients are written from: its tables of codes are those of the program."""
+"""PROTOCOL.md is what clients are written from: its tables are those of the program."""
 
+import dataclasses
 import re
 from pathlib import Path
+from typing import get_args
+
+import msgspec
 
 from tokenwire.config.settings import ROOT
+from tokenwire.protocol import events
 from tokenwire.protocol.frames import CloseCode
+from tokenwire.web.api.shapes import ConversationView, MessageView
+from tokenwire.web.feed.changes import Summary
 from tokenwire.web.problems import CODES
 from tokenwire.worker.retries import _SENTENCES, code_of
 
 PAGE = Path(ROOT / "PROTOCOL.md").read_text()
 _WITH = re.compile(r"\(with [^)]*\)")
+PROOF = {"length", "crc32", "parts", "parts_crc32"}
+OUT_OF_USE = {"tool_call", "tool_result", "source", "file"}
+"""Event types of before parts, which nobody writes any more."""
 
 
 def rows(heading: str) -> list[list[str]]:
-    """The cells of the first table whose head begins with this cell, after that heading."""
+    """The cells of the first table after that heading."""
     table = PAGE.split(heading, 1)[1].split("\n\n|", 1)[1].split("\n\n", 1)[0]
     return [
         [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]
@@ -22,6 +32,46 @@ def rows(heading: str) -> list[list[str]]:
 
 def names(cell: str) -> list[str]:
     return re.findall(r"`(\w+)`", cell)
+
+
+def test_events() -> None:
+    """Each type with its fields, and none that is never sent."""
+    listed = {
+        names(kind)[0]: {*names(fields), *(PROOF if "the proof" in fields else ())}
+        for kind, fields, _ in rows("### Events")
+    }
+    about = {"message_id", "attempt"}
+    written = {
+        str(member.__struct_config__.tag): {
+            field.encode_name for field in msgspec.structs.fields(member)
+        }
+        for member in get_args(events.AnyEvent)
+    }
+    assert {kind: fields - about for kind, fields in written.items() if kind not in OUT_OF_USE} == (
+        listed
+    )
+    without = {kind for kind, fields in written.items() if not fields >= about}
+    assert without == {"message", "title"}
+
+
+def test_finish_reasons() -> None:
+    """All, in one sentence."""
+    sentence = PAGE.split("- `finish_reason` is ", 1)[1].split(".", 1)[0]
+    assert set(names(sentence)) == set(get_args(events.FinishReason))
+
+
+def test_messages_and_conversations() -> None:
+    """The fields of both as the API gives them."""
+    listed = {name for field, *_ in rows("### Messages") for name in names(field)}
+    assert listed == set(MessageView.model_fields)
+    sentence = PAGE.split("### Conversations\n", 1)[1].split("\n\n## ", 1)[0]
+    assert set(names(sentence)) == set(ConversationView.model_fields)
+
+
+def test_feed() -> None:
+    """The fields of a conversation in it."""
+    sentence = PAGE.split("A conversation in a feed has ", 1)[1].split(".", 1)[0]
+    assert set(names(sentence)) == {field.name for field in dataclasses.fields(Summary)}
 
 
 def test_refusals() -> None:

@@ -1,6 +1,7 @@
 """The OpenAPI document is true: what it says is what the API does."""
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 from tests.unit.web.conftest import MakeApp
+from tokenwire.config.settings import ROOT
 from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.web.api import shapes
 from tokenwire.web.problems import Problem
@@ -21,6 +23,25 @@ C = "/api/conversations"
 def document(make_app: MakeApp) -> dict[str, Any]:
     app: FastAPI = make_app()
     return app.openapi()
+
+
+def test_protocol_lists_every_call(document: dict[str, Any]) -> None:
+    """The table of PROTOCOL.md, section 6, and OpenAPI name the same calls."""
+    table = (ROOT / "PROTOCOL.md").read_text().split("## 6. HTTP API")[1].split("### Refusals")[0]
+    listed = {
+        f"{method} {re.sub('{[a-z_]+}', '{}', path)}"
+        for line in table.splitlines()
+        if line.startswith("| `")
+        for method, path in re.findall(r"`(GET|POST|PATCH|DELETE) ([^ `?]+)", line.split("|")[1])
+    }
+    served = {
+        f"{method.upper()} {re.sub('{[a-z_]+}', '{}', path)}"
+        for path, operations in document["paths"].items()
+        for method in operations
+        if path.startswith(("/api/", "/healthz", "/readyz", "/metrics"))
+        and not path.startswith(("/api/chat", "/api/completion", "/api/object"))
+    }
+    assert listed == served | {"GET /metrics"}
 
 
 def resolved(document: dict[str, Any]) -> list[str]:
