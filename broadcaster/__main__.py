@@ -5,7 +5,6 @@ It needs Redis and the token key, and no database.
 
 import asyncio
 import gc
-import signal
 import sys
 from collections.abc import Callable
 
@@ -14,7 +13,7 @@ import structlog
 from tokenwire.broadcaster.metrics import READERS
 from tokenwire.broadcaster.readers import SocketReaders
 from tokenwire.broadcaster.server import Caps, Server
-from tokenwire.config import logs, metrics, startup
+from tokenwire.config import logs, metrics, startup, stopping
 from tokenwire.config.settings import Settings, load
 from tokenwire.protocol.tokens import check_key
 from tokenwire.streams.addresses import Addresses
@@ -30,8 +29,7 @@ GARBAGE_THRESHOLD = 50_000
 async def run(settings: Settings, key: str) -> None:
     """Serve until SIGTERM or SIGINT."""
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stopping.on_stop(stop.set)
     log, feed = RedisLog(settings.redis), RedisFeed(settings.redis)
     hub = Hub(log, feed)
     pace = HeartbeatPace(settings.heartbeat_running_seconds, settings.heartbeat_idle_seconds)

@@ -12,6 +12,7 @@ import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from tokenwire.config.settings import Settings
+from tokenwire.config.stopping import STOP_SIGNALS, on_stop
 from tokenwire.launcher import probes
 from tokenwire.launcher.child import Child
 from tokenwire.launcher.console import Console
@@ -139,8 +140,7 @@ class Launch:
 
     async def _asked_to_stop(self) -> None:
         asked = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(number, asked.set)
+        on_stop(asked.set, (*STOP_SIGNALS, signal.SIGHUP))
         parent = os.getppid() if "MAKELEVEL" in os.environ else None
         while not (asked.is_set() or self._console.closed or (parent and os.getppid() != parent)):
             with contextlib.suppress(TimeoutError):

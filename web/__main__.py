@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ import uvicorn
 import uvloop
 from fastapi import FastAPI
 
-from tokenwire.config import logs, metrics, settings, startup
+from tokenwire.config import logs, metrics, settings, startup, stopping
 from tokenwire.config.background import EXIT_TASK_ENDED
 from tokenwire.models.quotas import Quotas
 from tokenwire.models.store import Store
@@ -69,9 +68,7 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.handle_exit, number, None)
+        stopping.on_stop(self.stop)
         yield
 
 

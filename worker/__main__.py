@@ -5,6 +5,7 @@ import sys
 from dramatiq import cli
 
 from tokenwire.config.settings import load
+from tokenwire.config.stopping import ignore_at_exit
 
 
 def main() -> int:
@@ -22,6 +23,7 @@ def main() -> int:
         "1000",
     ]
     parser = cli.make_argument_parser()
+    ignore_at_exit()
     return int(cli.main(parser.parse_args(arguments)) or 0)
 
 

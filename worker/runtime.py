@@ -211,6 +211,8 @@ class RuntimeMiddleware(AsyncIO):
         noted, thread = signal.getsignal(signal.SIGTERM), get_event_loop_thread()
 
         def drain_at_once(number: int, frame: FrameType | None) -> None:
+            # Dramatiq ends at a second signal, in the middle of the hand-over.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
             if callable(noted):
                 noted(number, frame)
             if thread is not None and thread.loop.is_running():

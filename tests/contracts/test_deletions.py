@@ -6,7 +6,7 @@ from sqlalchemy import event
 
 from tests.databases import prefixed, sql
 from tests.rows import stored_bytes
-from tokenwire.models import deletions
+from tokenwire.models import database, deletions
 from tokenwire.models.deletions import KEY_LIFE_MS, UNLISTED_LIFE_MS
 from tokenwire.models.migrate import migrate
 from tokenwire.models.responses import PastTurn, Question
@@ -94,10 +94,13 @@ async def test_what_has_expired_goes_in_bounded_transactions(store: Store) -> No
         assert set(await session.scalars(sql("SELECT id FROM conversations"))) == {young, listed}
 
 
-async def test_a_locked_conversation_keeps_no_other_one(postgres_url: str) -> None:
+async def test_a_locked_conversation_keeps_no_other_one(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The oldest of all, in somebody's open transaction: everything else goes, and so does it the next time."""
+    monkeypatch.setattr(database, "LOCK_SECONDS", 0.2)
     migrate(postgres_url)
-    store = Store.open(postgres_url, timeout_seconds=0.5)
+    store = Store.open(postgres_url)
     try:
         names = [await single(store, 1) for _ in range(5)]
         with psycopg.connect(postgres_url) as other:

@@ -1,6 +1,7 @@
 """A process of the project, alone: with these settings and no others, its log in a file."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,21 +15,21 @@ from tokenwire.config.settings import ROOT
 PATIENCE_SECONDS = 20.0
 WEB = ("-m", "tokenwire.web")
 BROADCASTER = ("-m", "tokenwire.broadcaster")
+WORKER = ("-m", "tokenwire.worker")
 
 
-def worker(module: str = "tokenwire.worker.main") -> tuple[str, ...]:
-    """Dramatiq's command line. `module`: what it loads."""
-    return (
-        "-m",
-        "dramatiq",
-        module,
-        "--processes",
-        "1",
-        "--threads",
-        "2",
-        "--worker-fork-timeout",
-        "1000",
-    )
+def stopped(
+    popen: "subprocess.Popen[bytes]",
+    seconds: float = PATIENCE_SECONDS,
+    number: signal.Signals = signal.SIGTERM,
+) -> int:
+    """The exit status of a process that is signalled, again and again until it is gone."""
+    deadline = time.monotonic() + seconds
+    while popen.poll() is None:
+        assert time.monotonic() < deadline
+        popen.send_signal(number)
+        time.sleep(0.001)
+    return popen.returncode
 
 
 class Process:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.databases import Postgres
-from tests.integration.processes import BROADCASTER, WEB, Process, running, worker
+from tests.integration.processes import BROADCASTER, WEB, WORKER, Process, running
 from tests.servers.service import free_port
 from tests.valkey import Valkey
 from tokenwire.models.migrate import migrate
@@ -33,7 +33,7 @@ def _asks_for_passwords(server: Postgres) -> None:
     server.execute("SELECT pg_reload_conf()")
 
 
-@pytest.mark.parametrize("program", [WEB, worker()], ids=["web", "worker"])
+@pytest.mark.parametrize("program", [WEB, WORKER], ids=["web", "worker"])
 def test_a_database_that_refuses_the_login(
     tmp_path: Path, own_postgres: Postgres, valkey_url: str, program: Sequence[str]
 ) -> None:
@@ -54,7 +54,7 @@ def test_a_database_that_refuses_the_login(
 
 
 @pytest.mark.parametrize(
-    "program", [WEB, worker(), BROADCASTER], ids=["web", "worker", "broadcaster"]
+    "program", [WEB, WORKER, BROADCASTER], ids=["web", "worker", "broadcaster"]
 )
 def test_a_redis_that_refuses_the_login(
     tmp_path: Path, valkey: Valkey, program: Sequence[str]

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +14,7 @@ import pytest
 from tests.servers.service import free_port
 from tokenwire.config.parent import dying_with_us
 from tokenwire.config.settings import ROOT, Settings
+from tokenwire.config.stopping import STOP_SIGNALS
 from tokenwire.launcher import launch, probes
 from tokenwire.launcher.console import Console
 from tokenwire.launcher.launch import EXIT_UNAVAILABLE, Launch
@@ -128,6 +129,15 @@ def _group_is_empty(group: int) -> Callable[[], Awaitable[bool]]:
 async def _stopped(running: asyncio.Task[int], number: signal.Signals = signal.SIGTERM) -> int:
     os.kill(os.getpid(), number)
     return await asyncio.wait_for(running, 20)
+
+
+@pytest.fixture(autouse=True)
+def _signals_are_given_back() -> Iterator[None]:
+    """A launch keeps them to its end, which is that of its process elsewhere."""
+    kept = {number: signal.getsignal(number) for number in (*STOP_SIGNALS, signal.SIGHUP)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
 
 
 async def test_it_says_where_it_runs_and_leaves_nothing_behind() -> None:

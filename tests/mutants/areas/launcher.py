@@ -113,8 +113,8 @@ AREA = Area(
         Mutant(
             "it_outlives_its_terminal",
             "launcher/launch.py",
-            "(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)",
-            "(signal.SIGINT, signal.SIGTERM)",
+            "(*STOP_SIGNALS, signal.SIGHUP)",
+            "STOP_SIGNALS",
         ),
         Mutant(
             "dotenv_wins_over_the_environment",

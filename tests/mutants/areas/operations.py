@@ -356,6 +356,25 @@ AREA = Area(
             _WORKER,
         ),
         Mutant(
+            "a_second_signal_ends_the_hand_over",
+            "worker/runtime.py",
+            "            signal.signal(signal.SIGTERM, signal.SIG_IGN)\n",
+            "",
+            _WORKER,
+        ),
+        Mutant(
+            "a_signal_kills_what_has_ended_in_order",
+            "config/stopping.py",
+            "    ignore_at_exit(numbers)\n",
+            "",
+        ),
+        Mutant(
+            "each_signal_is_a_new_one",
+            "config/stopping.py",
+            "            told = True\n",
+            "",
+        ),
+        Mutant(
             "a_worker_that_was_told_ends_never",
             "worker/runtime.py",
             "                noted(number, frame)\n",

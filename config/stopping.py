@@ -1,0 +1,43 @@
+"""How a process is told to stop: the first signal counts, later ones change nothing until it is gone.
+
+A supervisor may signal twice, and a terminal signals beside it. Python gives a signal its default
+action back when an event loop closes, and again when the interpreter ends: a signal that comes then
+kills a process that has closed everything in order, and its exit status says so. Therefore the
+handlers here do not belong to the loop, and the signals are ignored before the interpreter ends.
+They are not ignored earlier: a process that is started meanwhile would inherit that.
+"""
+
+import asyncio
+import atexit
+import contextlib
+import signal
+from collections.abc import Callable, Sequence
+from types import FrameType
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def on_stop(call: Callable[[], None], numbers: Sequence[signal.Signals] = STOP_SIGNALS) -> None:
+    """Call this once, in the running loop, when the first of these signals comes."""
+    loop, told = asyncio.get_running_loop(), False
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        nonlocal told
+        if not told:
+            told = True
+            with contextlib.suppress(RuntimeError):  # the loop is closed: it stops already
+                loop.call_soon_threadsafe(call)
+
+    for number in numbers:
+        signal.signal(number, stop)
+    ignore_at_exit(numbers)
+
+
+def ignore_at_exit(numbers: Sequence[signal.Signals] = STOP_SIGNALS) -> None:
+    """Ignore these signals from the moment at which the interpreter begins to end."""
+    atexit.register(_ignore, numbers)
+
+
+def _ignore(numbers: Sequence[signal.Signals]) -> None:
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,43 @@
+"""config/stopping.py: the first signal counts, the others change nothing until the process is gone."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.integration.processes import stopped
+from tokenwire.config.parent import dying_with_us
+
+STOPS = """
+import asyncio, sys, time
+from tokenwire.config.stopping import on_stop
+
+async def main():
+    stop = asyncio.Event()
+    on_stop(lambda: (print("told", flush=True), stop.set()))
+    print("ready", flush=True)
+    await stop.wait()
+    await asyncio.sleep(0.1)
+
+loop_factory = None
+if sys.argv[1] == "uvloop":
+    import uvloop
+    loop_factory = uvloop.new_event_loop
+with asyncio.Runner(loop_factory=loop_factory) as runner:
+    runner.run(main())
+time.sleep(0.1)
+"""
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_come_until_it_is_gone(loop: str, number: signal.Signals) -> None:
+    """It is told once, and ends by itself: while its loop runs, when that is closed, and when the interpreter ends."""
+    with subprocess.Popen(
+        [sys.executable, "-c", STOPS, loop], stdout=subprocess.PIPE, preexec_fn=dying_with_us()
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        assert stopped(process, number=number) == 0
+        assert process.stdout.read() == b"told\n"
