@@ -86,6 +86,11 @@ class Part:
             self._pieces = ["".join(self._pieces)]
         return self._pieces[0]
 
+    @property
+    def streams_input(self) -> bool:
+        """Whether it is a call of which more input is to come."""
+        return self.type == "tool_call" and self.fields.get("state") == "streaming"
+
     def entry(self) -> dict[str, Any]:
         """Its place in a layout: the public fields, with the length of its text."""
         entry = {"type": self.type, **self.fields}
@@ -218,7 +223,7 @@ class Answer:
                 return NOTHING
             return act(self, event)
         if isinstance(event, events.Terminal) and event.message_id == self.id and not self.ended:
-            self._end(event, believe)
+            return self._end(event, believe)
         return NOTHING
 
     def gain(self, event: events.AnyEvent) -> tuple[range, str]:
@@ -243,6 +248,13 @@ class Answer:
             raise Hole(f"{len(self.parts)} parts held, {keep_parts} are to be kept")
         self.parts = self.parts[:keep_parts]
         self._open, self._last = _open_of(self.parts), _last_of(self.parts)
+
+    def close_calls(self) -> range:
+        """The answer ends: a call whose input is still streaming is `invalid` from now on."""
+        cut_off = [number for number, part in enumerate(self.parts) if part.streams_input]
+        for number in cut_off:
+            self.parts[number].merge({"state": "invalid"})
+        return range(cut_off[0], cut_off[-1] + 1) if cut_off else NOTHING
 
     # --- what the events do ---
 
@@ -289,7 +301,7 @@ class Answer:
     def _grow_input(self, piece: events.Piece) -> str:
         part = self._held(piece.part, "tool_call")
         if rest := _beyond(part.units, piece):
-            if part.fields.get("state") != "streaming":
+            if not part.streams_input:
                 raise Hole(f"the input of part {piece.part} is complete")
             part.grow(rest)
         return rest
@@ -319,9 +331,10 @@ class Answer:
         self._open, self._last = _open_of(kept), _last_of(kept)
         return range(min([event.keep_parts, *(number for number, _ in shorter)]), held)
 
-    def _end(self, event: events.Complete | events.Error | events.Cancelled, believe: bool) -> None:
+    def _end(self, event: events.Terminal, believe: bool) -> range:
         if not believe and not self._proven(event):
             raise Unproven(f"{self.content_units} units in {len(self.parts)} parts held")
+        touched = self.close_calls()
         self.retry, self.usage = None, event.usage
         if isinstance(event, events.Complete):
             self.status, self.finish_reason = "complete", event.finish_reason
@@ -335,6 +348,7 @@ class Answer:
             }
         else:
             self.status, self.by = "cancelled", event.by
+        return touched
 
     def _proven(self, event: events.Complete | events.Error | events.Cancelled) -> bool:
         proof = self.proof()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from tests.ci import pytest_runtest_makereport  # noqa: F401 - hooks are found by name
@@ -16,6 +17,10 @@ from tests.databases import (  # noqa: F401 - fixtures are found by name
 from tests.disks import disk  # noqa: F401 - fixtures are found by name
 from tests.servers.fixtures import aimock_installed, llamacpp_url, llmock_installed  # noqa: F401 - fixtures are found by name
 from tests.valkey import Valkey
+
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
+"""An example that took long on a busy machine is no failure."""
 
 
 @pytest.fixture(scope="session")

@@ -138,6 +138,8 @@ function end(answer, event, believe) {
   const attested = event.parts === undefined ? ["length", "crc32"] : Object.keys(held);
   if (!believe && attested.some((name) => held[name] !== event[name])) return "unproven";
   const { type: status, finish_reason, usage, seams, code, error, retryable, by } = event;
+  for (const { type, fields } of answer.parts)
+    if (type === "tool_call" && fields.state === "streaming") fields.state = "invalid";
   Object.assign(answer, { status, retry: null, usage });
   if (status === "complete") Object.assign(answer, { finish_reason, seams });
   else if (status === "error") answer.error = { code, error, retryable };

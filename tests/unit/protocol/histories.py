@@ -154,6 +154,9 @@ class Writer:
 
     def ends(self, end: str) -> None:
         self.model.end = end
+        for part in self.model.parts:
+            if part["type"] == "tool_call" and part["fields"].get("state") == "streaming":
+                part["fields"]["state"] = "invalid"
         text, attempt = self.model.of("text"), self.attempt_number
         proof = utf16_length(text), zlib.crc32(text.encode())
         parts = len(self.model.parts), parts_crc32(self.model.parts)
