@@ -16,7 +16,7 @@ A `reset` within the step is `reset-step` where the profile knows it, else a `da
 is kept is written again. Calls cannot be taken back before v7: those that are withdrawn fail.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tokenwire.protocol import events
@@ -93,7 +93,7 @@ class AISDKEncoder:
             case events.Retry():
                 return self._retry(event)
             case events.Complete() | events.Error() | events.Cancelled():
-                return self._end(event)
+                return self._cut_off(touched) + self._end(event)
             case _:
                 return []
 
@@ -182,6 +182,11 @@ class AISDKEncoder:
             chunks += self._write.tool_input_available(call.id, call.name, value)
         call.state, call.over = state, state in _OVER
         return chunks + self._outcome(call, part.fields)
+
+    def _cut_off(self, numbers: Iterable[int]) -> list[Chunk]:
+        """Calls whose input was still streaming at the end of the answer are invalid now."""
+        calls = [number for number in numbers if number in self._calls]
+        return [chunk for n in calls for chunk in self._call(n, self._answer.parts[n])]
 
     def _outcome(self, call: "_Call", fields: Mapping[str, Any]) -> list[Chunk]:
         match call.state:

@@ -201,7 +201,9 @@ def sequences(told: Sequence[events.AnyEvent]) -> tuple[list[int], dict[int, lis
                 at = answer.parts[number].fields.get("at")
                 places += [] if at is None else [utf16_length(answer.content) - at]
             mine = steps.setdefault(number, [])
-            if not isinstance(event, events.PartEvent):
+            if isinstance(event, events.Terminal):  # a call that was streaming has ended, too
+                mine += ["ended"] if answer.parts[number].fields.get("state") == "invalid" else []
+            elif not isinstance(event, events.PartEvent):
                 mine.append("text")
             elif event.value.get("state") in ("proposed", "invalid"):
                 mine.append("ended")
