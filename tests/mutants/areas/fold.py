@@ -35,7 +35,7 @@ AREA = Area(
         Mutant(
             "a_complete_input_grows",
             FOLD,
-            '            if part.fields.get("state") != "streaming":\n',
+            "            if not part.streams_input:\n",
             '            if part.fields.get("state") is None:\n',
         ),
         Mutant(
