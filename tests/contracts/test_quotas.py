@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 
 import pytest
 from sqlalchemy import create_engine, event, func, select
@@ -343,16 +344,15 @@ def test_the_command(
 async def test_an_answer_ends_though_its_sum_is_locked(postgres_url: str) -> None:
     """It waits a moment with one of the process's few connections, then ends uncounted; a count of all rows puts the sum right."""
     migrate(postgres_url)
-    store = Store.open(postgres_url)
-    answer = (await said(store, (await store.create_conversation(ME)).id)).assistant_message
-    before = await stored_bytes(store, ME)
-    async with store.writing() as operator:
-        await operator.execute(sql("SELECT * FROM storage FOR UPDATE"))
-        began = time.monotonic()
-        assert (await ended(store, answer, "x" * 100)).status == "complete"
-        assert time.monotonic() - began < LOCK_SECONDS, "what any other statement would wait"
-    assert await recount(store) == [Drift(ME, before, before + 100)]
-    await store.aclose()
+    async with aclosing(Store.open(postgres_url)) as store:
+        answer = (await said(store, (await store.create_conversation(ME)).id)).assistant_message
+        before = await stored_bytes(store, ME)
+        async with store.writing() as operator:
+            await operator.execute(sql("SELECT * FROM storage FOR UPDATE"))
+            began = time.monotonic()
+            assert (await ended(store, answer, "x" * 100)).status == "complete"
+            assert time.monotonic() - began < LOCK_SECONDS, "what any other statement would wait"
+        assert await recount(store) == [Drift(ME, before, before + 100)]
 
 
 # --- chains ---

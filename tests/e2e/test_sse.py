@@ -18,7 +18,7 @@ from playwright.async_api import Browser
 from tests.e2e.browser import open_page, running_browser
 from tests.e2e.stack import Stack, running_stack
 from tests.eventsource import EventSource, Parser
-from tests.servers.faultproxy import FaultProxy
+from tests.servers.faultproxy import fault_proxy
 from tokenwire.streams.log import keys
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -142,12 +142,10 @@ async def test_a_bare_eventsource_in_chromium_is_cut_three_times(
     stack: Stack, browser: Browser
 ) -> None:
     """It comes back by itself each time, and has every event once and in order, up to the stored text."""
-    proxy = FaultProxy("127.0.0.1", stack.port)
-    await proxy.start()
-    url = f"http://127.0.0.1:{proxy.port}"
     async with (
+        fault_proxy("127.0.0.1", stack.port) as proxy,
         httpx.AsyncClient(base_url=stack.url) as client,
-        open_page(browser, url) as page,
+        open_page(browser, f"http://127.0.0.1:{proxy.port}") as page,
         asyncio.timeout(PATIENCE_SECONDS),
     ):
         post = await posted(client)
@@ -161,7 +159,6 @@ async def test_a_bare_eventsource_in_chromium_is_cut_three_times(
             answer.take(event, last_event_id)
         assert answer.text == await stored(client, post)
         assert result["opened"] >= 3
-    await proxy.aclose()
 
 
 async def test_a_restart_of_the_web_process_is_seen_through(stack: Stack) -> None:

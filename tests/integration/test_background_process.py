@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from contextlib import aclosing, closing
 from pathlib import Path
 
 import pytest
@@ -124,17 +125,20 @@ async def test_a_worker_that_cannot_open_takes_no_job(
 ) -> None:
     """It says why in a line and ends; what waits stays in the queue for a worker that can."""
     (tmp_path / "broken.py").write_text(module)
-    broker = make_broker(valkey_url, threads=1)
-    jobs = Jobs(valkey_url, broker)
-    await jobs.generate("waits")
-    code, output = await asyncio.to_thread(run, tmp_path, [*BOOT, "broken"], valkey_url, **settings)
-    assert code == EXIT_NOT_OPENED, output
-    [line] = [line for line in output.splitlines() if "the worker cannot start" in line]
-    assert reason in line
-    assert "Traceback" not in output
-    assert SECRET not in output
-    assert broker.held(["waits"]) == {"waits"}
-    with redis.Redis.from_url(valkey_url) as client:
-        assert (client.llen(f"dramatiq:{QUEUE}"), client.zcard(f"dramatiq:{QUEUE}.XQ")) == (1, 0)
-    await jobs.aclose()
-    broker.close()
+    with closing(make_broker(valkey_url, threads=1)) as broker:
+        async with aclosing(Jobs(valkey_url, broker)) as jobs:
+            await jobs.generate("waits")
+        code, output = await asyncio.to_thread(
+            run, tmp_path, [*BOOT, "broken"], valkey_url, **settings
+        )
+        assert code == EXIT_NOT_OPENED, output
+        [line] = [line for line in output.splitlines() if "the worker cannot start" in line]
+        assert reason in line
+        assert "Traceback" not in output
+        assert SECRET not in output
+        assert broker.held(["waits"]) == {"waits"}
+        with redis.Redis.from_url(valkey_url) as client:
+            assert (client.llen(f"dramatiq:{QUEUE}"), client.zcard(f"dramatiq:{QUEUE}.XQ")) == (
+                1,
+                0,
+            )

@@ -13,7 +13,7 @@ from dramatiq.common import dq_name
 from dramatiq.errors import ConnectionClosed
 from dramatiq.worker import ConsumerThread
 
-from tests.servers.faultproxy import FaultProxy
+from tests.servers.faultproxy import FaultProxy, fault_proxy
 from tests.valkey import Valkey
 from tokenwire.worker import broker as module
 from tokenwire.worker.broker import (
@@ -147,10 +147,8 @@ def test_a_drain_does_not_wait_for_the_end_of_an_outage(
 @pytest.fixture
 async def proxy(valkey: Valkey) -> AsyncIterator[FaultProxy]:
     """The one address of a pair of servers."""
-    made = FaultProxy("127.0.0.1", valkey.port)
-    await made.start()
-    yield made
-    await made.aclose()
+    async with fault_proxy("127.0.0.1", valkey.port) as made:
+        yield made
 
 
 async def test_a_failover_is_noticed(valkey: Valkey, replica: Valkey, proxy: FaultProxy) -> None:

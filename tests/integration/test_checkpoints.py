@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import Any
 
 import psycopg
@@ -116,12 +117,11 @@ async def test_a_row_at_which_the_database_fails_harms_itself_alone(
 async def test_a_full_disk_is_nobody_s_poison(postgres_url: str) -> None:
     """It is an outage, as it concerns everybody: nobody is set apart, and halves are not tried."""
     migrate(postgres_url)
-    store = Store.open(postgres_url)
-    attempts, before = [Running(await started(store)) for _ in range(3)], refused()
-    await poison(store, attempts[0].message_id, "RAISE EXCEPTION 'x' USING ERRCODE = '53100'")
-    await Checkpointer(store, 1.0, 500).save(attempts)
-    assert ([attempt.asked for attempt in attempts], refused() - before) == ([1] * 3, 0)
-    await store.aclose()
+    async with aclosing(Store.open(postgres_url)) as store:
+        attempts, before = [Running(await started(store)) for _ in range(3)], refused()
+        await poison(store, attempts[0].message_id, "RAISE EXCEPTION 'x' USING ERRCODE = '53100'")
+        await Checkpointer(store, 1.0, 500).save(attempts)
+        assert ([attempt.asked for attempt in attempts], refused() - before) == ([1] * 3, 0)
 
 
 async def test_a_run_name_that_is_too_long_for_postgresql(store: Store) -> None:

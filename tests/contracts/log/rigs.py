@@ -85,7 +85,8 @@ class RedisRig:
         self.port = port
         self.server = server
         self.logs: list[RedisLog] = []
-        self.client().flushall()
+        with self.client() as client:
+            client.flushall()
 
     def client(self) -> redis.Redis:
         return redis.Redis(port=self.port, protocol=2, driver_info=None)

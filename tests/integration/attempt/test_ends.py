@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import replace
 
 import pytest
@@ -117,21 +118,26 @@ async def test_values_that_only_one_database_takes(database_url: str) -> None:
     """A run's name without end, numbers that JSON does not know, halves of characters: the answer is whole on both, and its log says the
     same."""
     migrate(database_url)
-    store, log = Store.open(database_url), MemoryLog()
-    conversation = await store.create_conversation("me")
-    posted = await store.post(Post(conversation.id, "me", "hi", "m"))
-    rig = Rig(store, log, NoJobs(), services_over(store, log, NoJobs()), posted.assistant_message)
-    call = [
-        base.ToolCallStart(0, "c\0", "f\ud83d"),
-        base.ToolCallArguments(0, '{"x": NaN, "y": [1e999]}'),
-        base.ToolCallEnd(0),
-    ]
-    script = Script(
-        [[base.TextDelta("So.")], call, [base.SourceDelta("http://x\0")], DONE], run_id="r" * 300
-    )
-    await (await rig.attempt()).run(script, base.Request([base.HistoryMessage("user", "hi")]), "m")
-    row = await rig.reread()
-    await store.aclose()
+    log = MemoryLog()
+    async with aclosing(Store.open(database_url)) as store:
+        conversation = await store.create_conversation("me")
+        posted = await store.post(Post(conversation.id, "me", "hi", "m"))
+        rig = Rig(
+            store, log, NoJobs(), services_over(store, log, NoJobs()), posted.assistant_message
+        )
+        call = [
+            base.ToolCallStart(0, "c\0", "f\ud83d"),
+            base.ToolCallArguments(0, '{"x": NaN, "y": [1e999]}'),
+            base.ToolCallEnd(0),
+        ]
+        script = Script(
+            [[base.TextDelta("So.")], call, [base.SourceDelta("http://x\0")], DONE],
+            run_id="r" * 300,
+        )
+        await (await rig.attempt()).run(
+            script, base.Request([base.HistoryMessage("user", "hi")]), "m"
+        )
+        row = await rig.reread()
     [seen] = [event for event in await rig.events() if isinstance(event, events.ToolCall)]
     assert (row.status, row.content, row.run_id) == ("complete", "So.", None)
     # NaN is no JSON: such a call cannot be executed, and stays the text that the model wrote.

@@ -1,12 +1,14 @@
 """Answers over real sockets: batches as they arrive, both clocks, errors of transport, and leaving that stops the provider."""
 
 import asyncio
+from contextlib import aclosing
 
 import pytest
 
 from tests.integration.providers.answers import END, HELLO, chunk, read, spec
 from tests.integration.providers.wire import Exchange, serving
-from tests.servers.faultproxy import FaultProxy, Faults
+from tests.listening import listening
+from tests.servers.faultproxy import Faults, fault_proxy
 from tokenwire.providers.base import Finish, Interrupted, ProviderError, TextDelta, Unavailable
 from tokenwire.providers.http import HttpClient, Timeouts
 from tokenwire.providers.registry import open_provider
@@ -180,22 +182,21 @@ async def test_a_server_that_hangs_up_after_each_answer(client: HttpClient) -> N
 
 async def test_a_connection_that_went_stale_in_the_pool(transport: Transport) -> None:
     """A server that closed it meanwhile is not asked again in silence: the error says what it was, and the next request works."""
-    client = HttpClient(reuse_plain=True, transport=transport)
+    async with aclosing(HttpClient(reuse_plain=True, transport=transport)) as client:
 
-    async def script(exchange: Exchange) -> None:
-        if len(server.calls) == 2:
-            exchange.cut()
-            return
-        await exchange.whole(chunk("a") + END)
+        async def script(exchange: Exchange) -> None:
+            if len(server.calls) == 2:
+                exchange.cut()
+                return
+            await exchange.whole(chunk("a") + END)
 
-    async with serving(script) as server:
-        first, _, _ = await read(client, spec(server.url))
-        await asyncio.sleep(0.05)
-        _, _, raised = await read(client, spec(server.url))
-        assert type(raised) is Unavailable
-        assert (raised.code, raised.no_run, len(server.calls)) == ("stale_connection", False, 2)
-        third, _, raised = await read(client, spec(server.url))
-        await client.aclose()
+        async with serving(script) as server:
+            first, _, _ = await read(client, spec(server.url))
+            await asyncio.sleep(0.05)
+            _, _, raised = await read(client, spec(server.url))
+            assert type(raised) is Unavailable
+            assert (raised.code, raised.no_run, len(server.calls)) == ("stale_connection", False, 2)
+            third, _, raised = await read(client, spec(server.url))
     assert (first, third, raised, len(server.calls)) == ("a", "a", None, 3)
 
 
@@ -213,14 +214,13 @@ async def test_a_server_that_hangs_up(client: HttpClient) -> None:
 
 async def test_a_server_that_takes_its_time(transport: Transport) -> None:
     """A request that was sent and not answered is no proof either."""
-    client = HttpClient(Timeouts(read=0.2), transport=transport)
+    async with aclosing(HttpClient(Timeouts(read=0.2), transport=transport)) as client:
 
-    async def script(exchange: Exchange) -> None:
-        await exchange.left()
+        async def script(exchange: Exchange) -> None:
+            await exchange.left()
 
-    async with serving(script) as server:
-        _, _, raised = await read(client, spec(server.url))
-    await client.aclose()
+        async with serving(script) as server:
+            _, _, raised = await read(client, spec(server.url))
     assert type(raised) is Unavailable
     assert (raised.code, raised.no_run) == ("timeout", False)
 
@@ -228,21 +228,17 @@ async def test_a_server_that_takes_its_time(transport: Transport) -> None:
 @pytest.mark.parametrize(("hangs", "code"), [(False, "connect_error"), (True, "timeout")])
 async def test_a_connection_that_never_stood(transport: Transport, hangs: bool, code: str) -> None:
     """Its TLS failed: nothing of the request was sent, so nobody has heard it."""
-    client, over = HttpClient(Timeouts(connect=0.3), transport=transport), asyncio.Event()
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def answer(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
         if hangs:
-            await over.wait()
-        writer.close()
+            await asyncio.Event().wait()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    _, _, raised = await read(
-        client, spec(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-    )
-    over.set()
-    server.close()
-    await client.aclose()
+    async with (
+        listening(answer) as server,
+        aclosing(HttpClient(Timeouts(connect=0.3), transport=transport)) as client,
+    ):
+        _, _, raised = await read(client, spec(f"https://127.0.0.1:{server.port}"))
     assert type(raised) is Unavailable
     assert (raised.code, raised.no_run) == (code, True)
 
@@ -256,9 +252,7 @@ async def test_a_network_that_slices_and_cuts_anywhere(client: HttpClient, cut_b
     async def script(exchange: Exchange) -> None:
         await exchange.whole(body)
 
-    async with serving(script) as server:
-        proxy = FaultProxy("127.0.0.1", server.port)
-        await proxy.start()
+    async with serving(script) as server, fault_proxy("127.0.0.1", server.port) as proxy:
         proxy.faults = Faults(slice_bytes=11, cut_by=cut_by)
         for cut_after in [*range(100, len(body) + 100, 97), None]:
             proxy.faults.cut_after_bytes = cut_after
@@ -267,7 +261,6 @@ async def test_a_network_that_slices_and_cuts_anywhere(client: HttpClient, cut_b
             assert (raised is None) <= (got == text)
             assert raised is None or type(raised) is (Interrupted if got else Unavailable)
             proxy.cut()
-        await proxy.aclose()
     assert raised is None
 
 
@@ -287,12 +280,9 @@ async def test_a_black_hole(client: HttpClient) -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.whole(chunk("a") + END)
 
-    async with serving(script) as server:
-        proxy = FaultProxy("127.0.0.1", server.port)
-        await proxy.start()
+    async with serving(script) as server, fault_proxy("127.0.0.1", server.port) as proxy:
         proxy.faults.blackhole = True
         _, _, raised = await read(client, spec(f"http://127.0.0.1:{proxy.port}", stall_seconds=0.3))
-        await proxy.aclose()
     assert type(raised) is Unavailable
     assert raised.code == "stalled"
 
@@ -302,18 +292,17 @@ async def test_a_connection_serves_the_next_answer(
     transport: Transport, reuse: bool, expected: int
 ) -> None:
     """The end of the body is waited for, a moment, after the last delta. Without TLS only where it is wanted."""
-    client = HttpClient(reuse_plain=reuse, transport=transport)
-    connections: set[object] = set()
+    async with aclosing(HttpClient(reuse_plain=reuse, transport=transport)) as client:
+        connections: set[object] = set()
 
-    async def script(exchange: Exchange) -> None:
-        connections.add(exchange.writer)
-        await exchange.head()
-        await exchange.send(chunk("a") + END)
-        await asyncio.sleep(0.01)
-        await exchange.end()
+        async def script(exchange: Exchange) -> None:
+            connections.add(exchange.writer)
+            await exchange.head()
+            await exchange.send(chunk("a") + END)
+            await asyncio.sleep(0.01)
+            await exchange.end()
 
-    async with serving(script) as server:
-        for _ in range(3):
-            await read(client, spec(server.url))
-    await client.aclose()
+        async with serving(script) as server:
+            for _ in range(3):
+                await read(client, spec(server.url))
     assert len(connections) == expected

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 import redis
 
-from tests.servers.faultproxy import FaultProxy
+from tests.servers.faultproxy import FaultProxy, fault_proxy
 from tests.valkey import Valkey
 from tokenwire.protocol.events import Title
 from tokenwire.streams.hub.feed import RedisFeed
@@ -20,10 +20,8 @@ PATIENCE_SECONDS = 20
 
 @pytest.fixture
 async def proxy(valkey: Valkey) -> AsyncIterator[FaultProxy]:
-    made = FaultProxy("127.0.0.1", valkey.port)
-    await made.start()
-    yield made
-    await made.aclose()
+    async with fault_proxy("127.0.0.1", valkey.port) as made:
+        yield made
 
 
 async def fail_over(old: Valkey, new: Valkey) -> None:

@@ -6,7 +6,7 @@ import datetime as dt
 import ipaddress
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -238,11 +238,10 @@ async def test_a_wrong_password_is_no_connection(
             last = await rig.write(1)
             await until(lambda watcher=watcher, last=last: watcher.cursor == last)  # type: ignore[misc]  # bound defaults
             await rig.writing.release(rig.claim)
-    stranger = RedisFeed(f"redis://:wrong@{address}")
-    await stranger.start(lambda _messages: None, lambda _channel: None)
-    with pytest.raises(LogUnavailable):
-        await stranger.subscribe("tw:{c}")
-    await stranger.aclose()
+    async with aclosing(RedisFeed(f"redis://:wrong@{address}")) as stranger:
+        await stranger.start(lambda _messages: None, lambda _channel: None)
+        with pytest.raises(LogUnavailable):
+            await stranger.subscribe("tw:{c}")
     assert "invalid username-password" in caplog.text
     assert "wrong@" not in caplog.text
 
@@ -258,10 +257,9 @@ async def test_rediss_urls(valkey: Valkey, tmp_path: Path) -> None:
             watcher = Watcher(await rig.hub.open("c"))
             last = await rig.write(2)
             await until(lambda: watcher.cursor == last)
-        unknown = RedisLog(f"rediss://127.0.0.1:{port}/0")
-        with pytest.raises(LogUnavailable, match="certificate"):
-            await unknown.read("c", None, 0, 1)
-        await unknown.aclose()
+        async with aclosing(RedisLog(f"rediss://127.0.0.1:{port}/0")) as unknown:
+            with pytest.raises(LogUnavailable, match="certificate"):
+                await unknown.read("c", None, 0, 1)
 
 
 def _certificate(folder: Path) -> ssl.SSLContext:

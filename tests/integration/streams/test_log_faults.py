@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 import pytest
 
@@ -134,23 +135,19 @@ async def test_a_password_and_a_database_are_taken_from_the_url(valkey: Valkey) 
         (valkey.url, False),
         (f"redis://:no@127.0.0.1:{valkey.port}/0", False),
     ):
-        log = RedisLog(url)
-        try:
+        async with aclosing(RedisLog(url)) as log:
             if works:
                 assert (await log.read("c", None, 0, 1)).top == 0
             else:
                 with pytest.raises(LogUnavailable):
                     await log.read("c", None, 0, 1)
-        finally:
-            await log.aclose()
 
 
 async def test_nobody_listens() -> None:
     """A wrong port is Unavailable at once."""
-    log = RedisLog(f"redis://127.0.0.1:{free_port()}/0")
-    with pytest.raises(LogUnavailable):
-        await log.read("c", None, 0, 1)
-    await log.aclose()
+    async with aclosing(RedisLog(f"redis://127.0.0.1:{free_port()}/0")) as log:
+        with pytest.raises(LogUnavailable):
+            await log.read("c", None, 0, 1)
     with pytest.raises(LogUnavailable):
         await log.read("c", None, 0, 1)
 
@@ -197,18 +194,16 @@ async def test_a_script_without_info_still_works(log: RedisLog, valkey: Valkey) 
     """Where a user may not call INFO, epochs change only when keys are lost."""
     with valkey.client() as client:
         client.execute_command("ACL", "SETUSER", "plain", "on", ">pw", "~*", "&*", "+@all", "-info")
-    plain = RedisLog(f"redis://plain:pw@127.0.0.1:{valkey.port}/0")
-    claim = await plain.claim("c", "m", 0, LEASE)
-    assert (await plain.append(claim, 0, 0, [chunk(0)])).last_seq == 1
-    assert (await plain.read("c", claim.epoch, 0, 9)).top == 1
-    await plain.aclose()
+    async with aclosing(RedisLog(f"redis://plain:pw@127.0.0.1:{valkey.port}/0")) as plain:
+        claim = await plain.claim("c", "m", 0, LEASE)
+        assert (await plain.append(claim, 0, 0, [chunk(0)])).last_seq == 1
+        assert (await plain.read("c", claim.epoch, 0, 9)).top == 1
 
 
 async def test_coalescing_spaces_pipelines_out(
     valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first call leaves at once; what comes within the span after it leaves together."""
-    log = RedisLog(valkey.url, coalesce_ms=200)
     sent: list[int] = []
     settle = wire.Wire._settle
 
@@ -217,13 +212,13 @@ async def test_coalescing_spaces_pipelines_out(
         await settle(self, calls)
 
     monkeypatch.setattr(wire.Wire, "_settle", counting)
-    await log.read("c", None, 0, 1)
-    reads = []
-    for _ in range(10):
-        reads.append(asyncio.create_task(log.read("c", None, 0, 1)))
-        await asyncio.sleep(0)
-    await asyncio.gather(*reads)
-    await log.aclose()
+    async with aclosing(RedisLog(valkey.url, coalesce_ms=200)) as log:
+        await log.read("c", None, 0, 1)
+        reads = []
+        for _ in range(10):
+            reads.append(asyncio.create_task(log.read("c", None, 0, 1)))
+            await asyncio.sleep(0)
+        await asyncio.gather(*reads)
     assert sent == [1, 10]
 
 
