@@ -1,4 +1,4 @@
-"""tests.ci: what is skipped on a laptop fails in CI, unless the test says beside itself that it may."""
+"""tests.ci: a skipped test fails in CI, unless the test itself allows the skip."""
 
 import os
 import subprocess
@@ -35,7 +35,7 @@ def test_allowed():
     ("ci", "failed"), [("1", {"test_in_a_fixture", "test_in_the_test"}), ("", set())]
 )
 def test_a_skip_in_ci_is_a_failure(tmp_path: Path, ci: str, failed: set[str]) -> None:
-    """In whatever phase it happens; with its reason."""
+    """In any phase, with its reason."""
     (tmp_path / "conftest.py").write_text("from tests.ci import pytest_runtest_makereport\n")
     (tmp_path / "test_it.py").write_text(TESTS)
     command = [

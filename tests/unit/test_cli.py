@@ -1,4 +1,4 @@
-"""The `tokenwire` command: what it says of itself, and what it calls."""
+"""The `tokenwire` command: its help, and the functions that it calls."""
 
 import importlib
 from pathlib import Path
@@ -10,7 +10,7 @@ from tokenwire.worker import __main__ as worker
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    """With what it does, on a line each."""
+    """One line for each command."""
     with pytest.raises(SystemExit) as ended:
         cli.main(["--help"])
     shown = capsys.readouterr().out
@@ -19,8 +19,8 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("name", cli.PROCESSES)
-def test_each_process_has_its_main(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one of its module; what it returns is the exit code, and nothing is success."""
+def test_each_process_calls_its_main(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The `main` of its module. Its result is the exit code, and None is success."""
     module = importlib.import_module(cli.PROCESSES[name][1])
     monkeypatch.setattr(module, "main", lambda: 7)
     assert cli.main([name]) == 7
@@ -37,8 +37,8 @@ def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
     assert "tokenwire: error:" in capsys.readouterr().err
 
 
-def test_it_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:
-    """The package's."""
+def test_it_prints_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """The version of the package."""
     with pytest.raises(SystemExit):
         cli.main(["--version"])
     assert capsys.readouterr().out == f"{__version__}\n"
@@ -47,7 +47,9 @@ def test_it_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_models_are_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Those of the catalogue that MODELS_FILE names, in the environment or in .env, or of the one that is given."""
+    """From the catalogue of MODELS_FILE, in the environment or in .env, or from the one on the
+    command line.
+    """
     mine, other = tmp_path / "mine.yml", tmp_path / "other.yml"
     mine.write_text("models:\n  house: {provider: demo}\n")
     other.write_text("models:\n  garden: {provider: demo}\n")
@@ -61,7 +63,7 @@ def test_models_are_listed(
 
 
 def test_a_wrong_catalogue_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """In one line that says where it is wrong."""
+    """One line names the place of the mistake."""
     wrong = tmp_path / "models.yml"
     wrong.write_text("models:\n  house: {provider: demo, modle: x}\n")
     with pytest.raises(SystemExit) as ended:
@@ -73,7 +75,7 @@ def test_a_wrong_catalogue_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_a_package_that_is_missing_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With the extra that brings it, in one line."""
+    """One line names the extra that brings it."""
 
     def refused(name: str) -> None:
         raise ModuleNotFoundError(f"No module named {name!r}", name="fastapi.routing")
@@ -87,7 +89,7 @@ def test_a_package_that_is_missing_is_named(
 
 
 def test_a_mistake_of_ours_is_no_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It must not be reported as something that can be installed."""
+    """It must not look like a package to install."""
 
     def refused(name: str) -> None:
         raise ModuleNotFoundError(f"No module named {name!r}", name="tokenwire.wbe")

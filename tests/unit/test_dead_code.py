@@ -1,4 +1,4 @@
-"""What looks for dead code finds it, and its list of exceptions is no longer than it must be."""
+"""vulture finds dead code, and its list of exceptions is as short as possible."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ def _found(*more: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_a_function_that_nobody_calls_is_found(tmp_path: Path) -> None:
-    """And nothing else is."""
+    """And it finds nothing else."""
     planted = tmp_path / "planted.py"
     planted.write_text("def nobody_calls_this() -> None:\n    pass\n")
     found = _found(str(planted))
@@ -30,7 +30,7 @@ def test_a_function_that_nobody_calls_is_found(tmp_path: Path) -> None:
 
 
 def test_every_exception_is_needed(tmp_path: Path) -> None:
-    """A name that is called by now, or gone, would hide another that nobody calls."""
+    """A stale exception would hide dead code of the same name."""
     bare = tmp_path / "pyproject.toml"
     bare.write_text("[tool.vulture]\nmin_confidence = 60\n")
     names = [line.split("'")[1] for line in _found("--config", str(bare)).stdout.splitlines()]

@@ -1,4 +1,6 @@
-"""One import name: `tokenwire.…`, from a checkout and from a wheel alike, whatever a host application calls its own packages."""
+"""One import name, `tokenwire.…`, from a checkout and a wheel alike, whatever packages a host
+has.
+"""
 
 import ast
 import subprocess
@@ -29,8 +31,10 @@ _WRITTEN = [
 ]
 
 
-def test_links_lead_to_the_folders_beside() -> None:
-    """Relative ones, so that a checkout may be moved and copied, and exactly one for each folder of the program."""
+def test_links_point_to_the_folders() -> None:
+    """Relative links, so that a checkout can be moved, and exactly one for each folder of the
+    program.
+    """
     assert {path.name: path.readlink() for path in PACKAGE.iterdir() if path.is_symlink()} == {
         name: Path("..", name) for name in FOLDERS
     }
@@ -39,7 +43,7 @@ def test_links_lead_to_the_folders_beside() -> None:
 
 @pytest.mark.parametrize("name", FOLDERS)
 def test_a_folder_cannot_be_imported_by_its_bare_name(name: str) -> None:
-    """A checkout that stands on the path invites it, and a second copy of every class would follow."""
+    """A second copy of every class would follow."""
     run = subprocess.run(
         [sys.executable, "-c", f"import {name}"],
         cwd=ROOT,

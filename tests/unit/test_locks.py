@@ -1,4 +1,4 @@
-"""The lock files: everything that is installed is pinned by its content, wherever it comes from."""
+"""The lock files: each package is pinned by its hash, whatever its origin."""
 
 import re
 
@@ -16,25 +16,25 @@ def _requirements(name: str) -> list[str]:
 
 @pytest.mark.parametrize("name", LOCKS)
 def test_every_requirement_is_pinned_by_hashes(name: str) -> None:
-    """A package that was replaced where it is kept does not install."""
+    """A package that was replaced at its source does not install."""
     for line in _requirements(name):
         assert re.match(r"[a-z0-9-]+==\S+ .*--hash=sha256:[0-9a-f]{64}", line), line
 
 
 @pytest.mark.parametrize("name", LOCKS)
-def test_no_place_is_named(name: str) -> None:
-    """Where packages come from is the business of whoever installs."""
+def test_no_index_is_named(name: str) -> None:
+    """Each installation chooses where its packages come from."""
     assert "://" not in (ROOT / name).read_text()
 
 
-def test_what_runs_is_what_is_tested() -> None:
-    """The longer lock files hold what the shorter ones hold, at the same versions."""
+def test_production_and_tests_have_the_same_versions() -> None:
+    """The longer lock files contain the shorter ones at the same versions."""
     pins = [{line.split(" ", 1)[0] for line in _requirements(name)} for name in LOCKS]
     assert pins[0] <= pins[1] <= pins[2]
 
 
 def test_nothing_is_installed_without_its_hash() -> None:
-    """Whatever the lock files say, pip compares only when told to."""
+    """pip compares hashes only with this option."""
     installs = re.findall(r"\$\(PIP\) install .*", (ROOT / "Makefile").read_text())
     assert len(installs) == 3
     assert all("--require-hashes -r requirements" in line for line in installs)

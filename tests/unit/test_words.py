@@ -29,7 +29,7 @@ INSTEAD = {
     "look": "check, read or probe",
     "deliver": "send",
 }
-"""Words that are not used in names, and the words of the glossary that are."""
+"""Words that names do not use, and the words of the glossary to use instead."""
 FORMS = {
     "told": "tell", "telling": "tell", "untold": "tell", "said": "say", "saying": "say",
     "looked": "look", "looking": "look",
@@ -95,7 +95,7 @@ def _stem(word: str) -> str:
 
 
 def test_a_class_name_occurs_once() -> None:
-    """Whoever searches for a class finds one."""
+    """A search for a class has one result."""
     files = defaultdict(list)
     for path in FILES:
         for node in ast.walk(_tree(path)):
@@ -116,7 +116,7 @@ def test_names_use_the_words_of_the_glossary() -> None:
 
 
 def test_a_banned_word_is_found_in_each_kind_of_name() -> None:
-    """And not within another word."""
+    """A part of another word does not count."""
     source = "class Viewer: pass\ndef _told(looks): x.position = said = 1\nessay = 1\n"
     names = [name for name in _given(ast.parse(source)) if _banned(name)]
     assert sorted(names) == ["Viewer", "_told", "looks", "position", "said"]

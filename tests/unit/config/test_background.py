@@ -1,4 +1,6 @@
-"""config/background.py: a task that fails goes on, and is seen to have failed; a task that ends takes its process down."""
+"""config/background.py: a task that fails is restarted and its failure is reported. A task that
+ends stops its process.
+"""
 
 import asyncio
 import logging
@@ -21,7 +23,7 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def logged() -> Iterator[LogCapture]:
-    """What is logged meanwhile."""
+    """The log entries written during the test."""
     capture = LogCapture()
     structlog.configure(
         processors=[capture], wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG)
@@ -32,30 +34,30 @@ def logged() -> Iterator[LogCapture]:
 
 
 def failures(name: str) -> float:
-    """How often tasks of this name have failed."""
+    """How many failures tasks of this name have had."""
     return TASK_FAILURES.labels(name)._value.get()
 
 
 class Work:
-    """Fails as often as told, then returns."""
+    """Fails as many times as asked, then returns."""
 
     def __init__(self, *errors: BaseException) -> None:
         self.errors = list(errors)
         self.runs = 0
 
     async def __call__(self) -> None:
-        """One run."""
+        """One run of the task."""
         self.now()
 
     def now(self) -> None:
-        """One run, of a thread."""
+        """One run of the thread."""
         self.runs += 1
         if self.errors:
             raise self.errors.pop(0)
 
 
 async def test_a_task_that_fails_is_run_again() -> None:
-    """Whatever it fails with; each failure is counted under its name."""
+    """The kind of failure does not matter; each one is counted under the task's name."""
     before = failures("again")
     work = Work(ValueError("a hole"), KeyError("gone"), RuntimeError())
     await keep("again", work)
@@ -63,14 +65,14 @@ async def test_a_task_that_fails_is_run_again() -> None:
 
 
 async def test_a_task_is_cancelled_by_its_owner_alone() -> None:
-    """A cancelled future that it waits for is a failure like others: the task goes on."""
+    """A cancelled future inside the task is a failure like any other: the task continues."""
     work = Work(asyncio.CancelledError())
     await keep("stray", work)
     assert work.runs == 2
 
 
 async def test_a_cancelled_task_ends() -> None:
-    """And does not run its work again."""
+    """Its work does not run again."""
     started = asyncio.Event()
     runs = 0
 
@@ -91,7 +93,9 @@ async def test_a_cancelled_task_ends() -> None:
 async def test_a_failure_is_logged_with_its_cause_and_not_a_thousand_times(
     logged: LogCapture,
 ) -> None:
-    """The first at once; the next line of the same task comes later, and says how many went unlogged."""
+    """The first failure is logged at once. The next line of that task comes later and counts the
+    unlogged failures.
+    """
     await keep("noisy", Work(*(ValueError("a hole") for _ in range(1000))))
     await keep("other", Work(ValueError("another")))
     assert [(line["task"], line["error"]) for line in logged.entries] == [
@@ -103,11 +107,11 @@ async def test_a_failure_is_logged_with_its_cause_and_not_a_thousand_times(
     assert logged.entries[-1]["unlogged"] == 999
     background._report._logged["noisy"] -= background.LOG_SECONDS
     await keep("noisy", Work(ValueError("a hole")))
-    assert logged.entries[-1]["unlogged"] == 0  # they were told
+    assert logged.entries[-1]["unlogged"] == 0  # the failures were logged
 
 
 def test_pauses_grow_while_failures_follow_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Up to a bound; a task that has run for a while begins anew."""
+    """Pauses grow up to a bound, and start over after the task has run for a while."""
     monkeypatch.setattr(background, "FIRST_PAUSE_SECONDS", 0.5)
     pause = background._Pause()
     assert [pause.after(0.0) for _ in range(6)] == [0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
@@ -115,7 +119,7 @@ def test_pauses_grow_while_failures_follow_one_another(monkeypatch: pytest.Monke
 
 
 def test_a_thread_that_fails_goes_on() -> None:
-    """The same, without an event loop."""
+    """Threads behave like tasks, without an event loop."""
     before = failures("thread")
     work = Work(ValueError("a hole"), OSError())
     keep_thread("thread", work.now)
@@ -123,7 +127,9 @@ def test_a_thread_that_fails_goes_on() -> None:
 
 
 async def test_a_process_hears_of_a_task_that_ended() -> None:
-    """Whether it returned or was cancelled by somebody who should not: its process stops, and says which one it was."""
+    """Whether the task returned or was cancelled by mistake: the process stops and names the
+    task.
+    """
     tasks = Background()
     stop = asyncio.Event()
     tasks.when_ended(stop.set)
@@ -134,7 +140,7 @@ async def test_a_process_hears_of_a_task_that_ended() -> None:
 
 
 async def test_a_task_that_somebody_cancels_has_ended() -> None:
-    """Cancelled from elsewhere, it does not come back; the process is told."""
+    """A task that is cancelled from elsewhere does not restart; the process is notified."""
     tasks = Background()
     stop = asyncio.Event()
     tasks.when_ended(stop.set)
@@ -145,7 +151,7 @@ async def test_a_task_that_somebody_cancels_has_ended() -> None:
 
 
 async def test_closing_ends_the_tasks_and_is_no_failure() -> None:
-    """The way out of a process."""
+    """This is how a process shuts down."""
     tasks = Background()
     ended = asyncio.Event()
     tasks.when_ended(ended.set)

@@ -1,4 +1,4 @@
-"""config/logs.py: every process logs the same way, whoever logs."""
+"""config/logs.py: all processes log in the same format, whatever library writes the line."""
 
 import json
 import logging
@@ -24,7 +24,9 @@ def _logging_as_it_was() -> Iterator[None]:
 
 
 def test_one_json_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """Ours and a library's come out alike, on standard error, with time, level and name; extra fields are kept."""
+    """Our lines and a library's have one format on standard error: time, level, name and extra
+    fields.
+    """
     logs.setup("info", "json")
     structlog.get_logger("tokenwire.web.ours").info("closed", code=4400)
     logging.getLogger("theirs").warning("lost %s", "it", extra={"port": 1})
@@ -47,7 +49,7 @@ def test_one_json_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_message_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
-    """Without the copy for coloured terminals that uvicorn sends along."""
+    """uvicorn adds a copy for coloured terminals; it is dropped."""
     logs.setup("info", "json")
     logging.getLogger("theirs").warning(
         "Started [%d]", 7, extra={"color_message": "Started [\x1b[36m%d\x1b[0m]"}
@@ -69,7 +71,7 @@ def test_a_traceback_stays_in_its_line(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_below_the_level_nothing_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    """And talkative libraries speak from warning up."""
+    """Talkative libraries log from warning up."""
     logs.setup("info", "text")
     structlog.get_logger("tokenwire.web.ours").debug("no")
     logging.getLogger("websockets.server").info("no")
@@ -79,7 +81,9 @@ def test_below_the_level_nothing_is_said(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_in_detail_only_we_speak(capsys: pytest.CaptureFixture[str]) -> None:
-    """Libraries' details hold what people wrote: each query of aiosqlite, each frame of a WebSocket, each event of a provider."""
+    """Debug lines of libraries hold what people wrote: queries, WebSocket frames, provider
+    events.
+    """
     logs.setup("debug", "text")
     for name in (
         "aiosqlite",
@@ -103,7 +107,9 @@ def test_in_detail_only_we_speak(capsys: pytest.CaptureFixture[str]) -> None:
 def test_secrets_that_the_process_knows_are_cut_out(
     capsys: pytest.CaptureFixture[str], form: logs.Form
 ) -> None:
-    """Whoever wrote the line, and wherever in it they stand: a field, a message, an exception, escaped or not."""
+    """Whoever wrote the line, and wherever the secret is: in a field, a message, an exception,
+    escaped or not.
+    """
     key, odd = "sk-0123456789", 'pass"word\\ü'
     logs.setup("info", form, [key, odd, "ab"])
     structlog.get_logger("tokenwire.web.ours").info(
@@ -116,4 +122,4 @@ def test_secrets_that_the_process_knows_are_cut_out(
     assert key not in shown
     assert "word" not in shown
     assert shown.count("[redacted]") >= 6
-    assert "ab" in shown  # too short to be cut out of every line
+    assert "ab" in shown  # too short to be redacted in every line

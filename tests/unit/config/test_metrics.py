@@ -1,4 +1,4 @@
-"""config/metrics.py: what a process counts is told on its own port."""
+"""config/metrics.py: each process serves its metrics on its own port."""
 
 import socket
 import urllib.error
@@ -17,25 +17,25 @@ def _told(port: int) -> str:
         return str(answer.read().decode())
 
 
-def test_they_are_told_while_the_block_runs() -> None:
-    """Those of this process alone, and only as long."""
+def test_metrics_are_served_while_the_block_runs() -> None:
+    """Only the metrics of this process, and only during the block."""
     port, registry = free_port(), CollectorRegistry()
     Counter("mine", "Mine", registry=registry).inc()
     with metrics.served("127.0.0.1", port, registry):
         assert "mine_total 1.0" in _told(port)
-        assert "python_info" not in _told(port)  # what libraries register is not our interface
+        assert "python_info" not in _told(port)  # the libraries' own metrics are not our interface
     with pytest.raises(urllib.error.URLError):
         _told(port)
 
 
 def test_nothing_listens_unless_asked() -> None:
-    """Port 0 is no port."""
+    """Port 0 means no port."""
     with metrics.served("256.256.256.256", 0):
         pass
 
 
 def test_a_port_that_is_taken_costs_the_metrics_alone() -> None:
-    """The old process of a deploy may still have it."""
+    """During a deploy, the old process may still have the port."""
     with (
         socket.create_server(("127.0.0.1", 0)) as taken,
         structlog.testing.capture_logs() as logged,
@@ -47,7 +47,7 @@ def test_a_port_that_is_taken_costs_the_metrics_alone() -> None:
 
 
 def test_a_connection_that_asks_for_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each has a thread."""
+    """Each connection has a thread."""
     monkeypatch.setattr(metrics, "SILENCE_SECONDS", 0.2)
     port = free_port()
     with (

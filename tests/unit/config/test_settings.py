@@ -1,4 +1,6 @@
-"""What is wrong with the environment is said in one line that names the variable and keeps every secret."""
+"""A mistake in the environment is reported in one line that names the variable and hides every
+secret.
+"""
 
 import re
 from pathlib import Path
@@ -14,7 +16,7 @@ PRODUCTION = {"REDIS_URL": "redis://cache/0", "TOKEN_KEY": KEY}
 
 @pytest.fixture
 def environ(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
-    """An environment and a working directory in which nothing is set."""
+    """An empty environment in an empty working directory."""
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.chdir(tmp_path)
@@ -67,7 +69,7 @@ def test_one_line_names_what_is_wrong(
     values: dict[str, str],
     line: str,
 ) -> None:
-    """The process ends with exit code 78 after exactly one line about the first wrong or missing variable."""
+    """The process exits with code 78 and one line about the first wrong or missing variable."""
     _set(environ, values)
     with pytest.raises(SystemExit) as ended:
         load()
@@ -81,17 +83,19 @@ def test_one_line_names_what_is_wrong(
 def test_a_wrong_value_is_never_shown(
     environ: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    """A value may hold a password; the line names the variable only."""
+    """A value may hold a password; the line names only the variable."""
     _set(environ, {**PRODUCTION, name: "hunter2-secret"})
     with pytest.raises(SystemExit):
         load()
     assert "hunter2" not in capsys.readouterr().err
 
 
-def test_a_default_is_nothing_that_production_meant(
+def test_production_has_no_default_database(
     environ: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A web process over a database file that nobody had named was ready, and empty. Who needs no database asks for none."""
+    """A web process on a default database file was ready, and empty. A process without a database
+    needs no setting.
+    """
     _set(environ, PRODUCTION)
     assert load().mode == "production"
     with pytest.raises(SystemExit):
@@ -110,7 +114,7 @@ def test_secrets_are_hidden_when_settings_are_printed(environ: pytest.MonkeyPatc
 def test_passwords_of_services_are_hidden_when_settings_are_printed(
     environ: pytest.MonkeyPatch,
 ) -> None:
-    """They stand inside of addresses."""
+    """The passwords are inside addresses."""
     values = {
         "REDIS_URL": "redis://:hunter2@cache/0",
         "DATABASE_URL": "postgres://me:hunter3@db/name",
@@ -122,7 +126,7 @@ def test_passwords_of_services_are_hidden_when_settings_are_printed(
 
 
 def test_the_secrets_of_a_process_are_known(environ: pytest.MonkeyPatch) -> None:
-    """Also those inside of addresses, as they stand there and as they are meant."""
+    """Passwords inside addresses count too, encoded and decoded."""
     _set(
         environ,
         {
@@ -135,13 +139,13 @@ def test_the_secrets_of_a_process_are_known(environ: pytest.MonkeyPatch) -> None
 
 
 def test_each_process_says_what_it_needs(environ: pytest.MonkeyPatch) -> None:
-    """A worker signs no tokens: it does without their key."""
+    """A worker signs no tokens, so it does not need their key."""
     _set(environ, {"MODE": "production", "REDIS_URL": "redis://cache/0"})
     assert load(needs=["redis_url"]).token_key is None
 
 
 def test_another_file_may_be_named(environ: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The launcher names an empty one, so that no process finds in `.env` what it was not given."""
+    """The launcher names an empty file, so that a process reads nothing from `.env` by itself."""
     (tmp_path / ".env").write_text("MODE=development\nPORT=8100\n")
     (tmp_path / "other").write_text("MODE=development\nPORT=8200\n")
     environ.setenv("ENV_FILE", "other")
@@ -152,7 +156,7 @@ def test_another_file_may_be_named(environ: pytest.MonkeyPatch, tmp_path: Path) 
 
 
 def test_the_embedded_server_has_its_password_in_its_address(environ: pytest.MonkeyPatch) -> None:
-    """Whatever characters it has."""
+    """The password may hold any character."""
     _set(environ, {"MODE": "development", "REDIS_PASSWORD": "a/b@c"})
     assert load().redis == "redis://:a%2Fb%40c@127.0.0.1:6390/0"
 
@@ -165,7 +169,7 @@ def test_development_needs_nothing(environ: pytest.MonkeyPatch) -> None:
 
 
 def test_the_environment_wins_over_the_file(environ: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """`.env` fills what the environment leaves open; an empty variable counts as open."""
+    """`.env` fills in what the environment leaves unset; an empty variable counts as unset."""
     (tmp_path / ".env").write_text(f"MODE=development\nPORT=8100\nWORKERS=3\nTOKEN_KEY={KEY}\n")
     _set(environ, {"PORT": "8200", "WORKERS": ""})
     settings = load()
@@ -176,14 +180,16 @@ def test_the_environment_wins_over_the_file(environ: pytest.MonkeyPatch, tmp_pat
     "prefix", ["A_", "a-b", "1a", "sqlite_x", "pg_", "a" * 25, "a b", "ä", "a\n"]
 )
 def test_a_prefix_of_tables_is_a_plain_name(environ: pytest.MonkeyPatch, prefix: str) -> None:
-    """It stands in names without quotes, and leaves room for the rest of them."""
+    """The prefix is used in unquoted names and leaves room for the rest of the name."""
     environ.setenv("TABLE_PREFIX", prefix)
     with pytest.raises(SystemExit):
         table_prefix()
 
 
 def test_the_prefix_of_tables_is_read_alone(environ: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Whatever else is wrong: a program that only declares the tables needs no other setting."""
+    """A program that only declares the tables needs no other setting, even if another one is
+    wrong.
+    """
     (tmp_path / ".env").write_text("MODE=nonsense\nTABLE_PREFIX=tw1_\n")
     assert table_prefix() == "tw1_"
     environ.setenv("TABLE_PREFIX", "_b")
@@ -191,19 +197,19 @@ def test_the_prefix_of_tables_is_read_alone(environ: pytest.MonkeyPatch, tmp_pat
 
 
 def _documented() -> dict[str, str]:
-    """Name and default of each line `# NAME=default` of .env.example."""
+    """The name and default of each line `# NAME=default` of .env.example."""
     return dict(
         re.findall(r"^# ([A-Z_]+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE)
     )
 
 
 def test_every_setting_is_documented() -> None:
-    """.env.example names each setting once, and nothing that is not one."""
+    """.env.example names each setting once and nothing else."""
     assert sorted(_documented()) == sorted(name.upper() for name in Settings.model_fields)
 
 
 def test_documented_defaults_are_true() -> None:
-    """Where .env.example gives a default it is the one in force."""
+    """The defaults in .env.example are those in force."""
     wrong = {
         name: (text, default)
         for name, text in _documented().items()
@@ -224,9 +230,9 @@ def test_documented_defaults_are_true() -> None:
         ("DATABASE_URL", "postgres:///x?host=/run/postgresql"),
     ],
 )
-def test_addresses_of_every_form_are_taken(
+def test_addresses_of_every_form_are_accepted(
     environ: pytest.MonkeyPatch, name: str, url: str
 ) -> None:
-    """A password is not taken for a port."""
+    """A password is not mistaken for a port."""
     _set(environ, {**PRODUCTION, name: url})
     assert getattr(load(), name.lower()) == url

@@ -1,4 +1,6 @@
-"""config/startup.py: what keeps a service from being used is said in one line, as often as it changes, and its end is said."""
+"""config/startup.py: a reason for waiting is logged in one line whenever it changes; so is its
+end.
+"""
 
 import asyncio
 import itertools
@@ -15,7 +17,7 @@ from tokenwire.config.startup import asking, reason
 
 @pytest.fixture
 def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[LogCapture]:
-    """What is logged meanwhile, without pauses."""
+    """The log entries, without pauses between checks."""
     monkeypatch.setattr(startup, "PAUSE_SECONDS", 0.0)
     capture = LogCapture()
     structlog.configure(
@@ -27,7 +29,7 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[LogCapture]:
 
 
 class Service:
-    """Says these things, one at each question, then that all is well."""
+    """Gives these reasons, one for each check, then reports that all is well."""
 
     def __init__(self, *says: str | Exception) -> None:
         self._says = list(says)
@@ -44,7 +46,7 @@ class Service:
 
 
 async def lines(logged: LogCapture, service: Service) -> list[tuple[str, str | None]]:
-    """Levels and reasons that are logged until the service is well."""
+    """Levels and reasons that are logged until the service is ready."""
 
     async def well() -> None:
         return None
@@ -56,13 +58,13 @@ async def lines(logged: LogCapture, service: Service) -> list[tuple[str, str | N
     return [(entry["log_level"], entry.get("reason")) for entry in logged.entries]
 
 
-async def test_what_works_is_not_talked_about(logged: LogCapture) -> None:
-    """A start without trouble leaves no line."""
+async def test_a_service_that_works_is_not_logged(logged: LogCapture) -> None:
+    """A start without trouble writes no line."""
     assert await lines(logged, Service()) == []
 
 
-async def test_each_reason_is_said_once_and_so_is_the_end(logged: LogCapture) -> None:
-    """However often it is asked, whatever the check raises."""
+async def test_each_reason_and_its_end_are_logged_once(logged: LogCapture) -> None:
+    """However often the service is checked, and whatever the check raises."""
     service = Service(
         "at revision None",
         "at revision None",
@@ -80,7 +82,7 @@ async def test_each_reason_is_said_once_and_so_is_the_end(logged: LogCapture) ->
 
 
 async def test_it_ends_with_the_process(logged: LogCapture) -> None:
-    """Who never gets well holds nothing up."""
+    """A check that never succeeds does not delay the end of the process."""
     service = Service(*["away"] * 1_000_000)
     async with asyncio.timeout(20), asking({"database": (service.check,)}):
         while not logged.entries:
@@ -91,8 +93,8 @@ async def test_it_ends_with_the_process(logged: LogCapture) -> None:
     assert len(service._says) == asked
 
 
-def test_the_innermost_cause_is_said() -> None:
-    """In one line; what was cancelled on the way is no cause."""
+def test_the_innermost_cause_is_logged() -> None:
+    """In one line. A cancellation on the way is not the cause."""
 
     def raised(*errors: BaseException) -> BaseException:
         for outer, inner in itertools.pairwise(errors):

@@ -1,4 +1,6 @@
-"""When a process that ends is started again, and when it is told to stop (the rest is in tests/integration/launcher)."""
+"""When the launcher restarts a child that ended, and when it stops one. tests/integration/launcher
+has the rest.
+"""
 
 import asyncio
 import os
@@ -13,14 +15,14 @@ from tokenwire.launcher.console import Console
 from tokenwire.launcher.procfile import Command
 
 
-def test_the_first_ends_are_answered_at_once() -> None:
-    """A process that is killed comes back within a second, also the second and third time."""
+def test_the_first_ends_are_followed_by_a_quick_restart() -> None:
+    """A process that is killed restarts within a second, the second and third time too."""
     assert pause_before_restart(0) == 0
     assert pause_before_restart(1) == 0
     assert pause_before_restart(3) < 1
 
 
-def test_a_process_that_cannot_live_is_tried_ever_more_slowly() -> None:
+def test_a_process_that_always_ends_is_restarted_ever_more_slowly() -> None:
     """The pause grows with each quick end, up to 5 s."""
     pauses = [pause_before_restart(ends) for ends in range(1, 20)]
     assert pauses == sorted(pauses)
@@ -30,7 +32,9 @@ def test_a_process_that_cannot_live_is_tried_ever_more_slowly() -> None:
 async def test_a_stop_while_the_process_is_forked_reaches_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """There was nobody to signal when it came: the process is told as soon as it is there, and not killed after its grace."""
+    """There is no process to signal yet. It is signalled once it exists, and is not killed after
+    its grace.
+    """
     forking, go_on = asyncio.Event(), asyncio.Event()
     fork, ended = asyncio.create_subprocess_exec, list[str]()
 
@@ -52,10 +56,12 @@ async def test_a_stop_while_the_process_is_forked_reaches_it(
     assert (child._process.returncode, ended) == (-signal.SIGTERM, [])
 
 
-async def test_a_setting_that_was_put_right_is_not_held_against_a_process(
+async def test_a_corrected_setting_is_forgotten(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It ends once for a wrong setting, then for another reason: it is started again as quickly as any."""
+    """The process ends once for a wrong setting, then for another reason: it restarts quickly
+    again.
+    """
     child = Child(Command("worker", "worker", ("true",)), {}, Console())
     codes = [os.EX_CONFIG, 1]
 
@@ -72,7 +78,9 @@ async def test_a_setting_that_was_put_right_is_not_held_against_a_process(
 async def test_quick_ends_count_while_they_follow_one_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A process that has lived for a while is started again at once, however often it ended quickly before."""
+    """A process that has run for a while restarts at once, however often it ended quickly
+    before.
+    """
     child = Child(Command("worker", "worker", ("true",)), {}, Console())
     steady, counted = [False, False, True, False], list[int]()
 

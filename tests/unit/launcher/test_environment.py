@@ -1,4 +1,4 @@
-"""What the processes find in their environment."""
+"""launcher.environment: which variables each process is given."""
 
 import os
 import stat
@@ -12,8 +12,10 @@ from tokenwire.launcher import environment
 from tokenwire.launcher.environment import combine, for_kind, kept_key
 
 
-def test_who_wins() -> None:
-    """The environment wins over .env, .env over development's defaults; an empty value counts as none."""
+def test_the_environment_comes_before_the_file_and_defaults() -> None:
+    """The environment comes before .env, .env before development's defaults. An empty value counts
+    as unset.
+    """
     combined = combine(
         {"PORT": "1", "LOG_LEVEL": "", "MODE": ""},
         {"PORT": "2", "LOG_LEVEL": "debug", "WORKERS": "3", "HOST": None},
@@ -30,13 +32,15 @@ def test_who_wins() -> None:
 
 
 def test_a_short_drain_unless_asked() -> None:
-    """Ctrl-C must not wait for 25 s, unless somebody says so."""
+    """Ctrl-C does not wait 25 s unless the setting says so."""
     assert combine({}, {})["DRAIN_SECONDS"] == "1"
     assert combine({"DRAIN_SECONDS": "9"}, {})["DRAIN_SECONDS"] == "9"
 
 
 def test_commands_are_found_beside_this_python() -> None:
-    """`python` and `dramatiq` of the Procfile are those of the virtual environment, whatever PATH says."""
+    """`python` and `dramatiq` in the Procfile are those of the virtual environment, whatever PATH
+    says.
+    """
     assert (
         combine({"PATH": "/usr/bin"}, {})["PATH"]
         == f"{Path(sys.executable).parent}{os.pathsep}/usr/bin"
@@ -83,12 +87,14 @@ HAS = {
 
 @pytest.mark.parametrize("kind", HAS)
 def test_each_process_has_the_secrets_that_it_needs(kind: str) -> None:
-    """And no other: neither another process's nor what else is in the environment."""
+    """It has no other secret: neither another process's nor any other variable's."""
     assert for_kind(kind, SECRETS, CATALOGUE).keys() & SECRETS.keys() == HAS[kind]
 
 
 def test_web_knows_that_a_key_is_there_and_not_the_key() -> None:
-    """It offers models and asks none of them; what is no key it is told as it is."""
+    """web offers models and never calls them, so it is told only that a key is set. Other variables
+    keep their values.
+    """
     given = {**SECRETS, "OLLAMA_MODEL": "llama3.2"}
     assert for_kind("worker", given, CATALOGUE)["OPENAI_API_KEY"] == "sk-1"
     assert "sk-1" not in for_kind("web", given, CATALOGUE).values()
@@ -97,7 +103,7 @@ def test_web_knows_that_a_key_is_there_and_not_the_key() -> None:
 
 @pytest.mark.parametrize("kind", HAS)
 def test_every_process_has_what_is_no_secret(kind: str) -> None:
-    """Settings, and what programs need from the system; nothing of `make`, which must not think itself inside of the one that runs."""
+    """Settings and system variables, but none of `make`'s: a nested `make` would misread them."""
     given = {
         "PORT": "1",
         "PATH": "/bin",
@@ -115,12 +121,12 @@ def test_every_process_has_what_is_no_secret(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", HAS)
 def test_no_process_reads_the_file_itself(kind: str) -> None:
-    """It would find there what it was not given."""
+    """The file holds secrets of other processes."""
     assert for_kind(kind, {}, {})["ENV_FILE"] == os.devnull
 
 
 def test_every_secret_setting_has_its_owners() -> None:
-    """Whoever adds a setting that may hide a secret says whose it is."""
+    """A new setting that may hold a secret must name the processes that need it."""
     hidden = {
         name
         for name, field in Settings.model_fields.items()
@@ -130,7 +136,7 @@ def test_every_secret_setting_has_its_owners() -> None:
 
 
 def test_the_key_is_made_once(tmp_path: Path) -> None:
-    """The key survives a restart, and only its owner can read it."""
+    """The key survives a restart and is readable only by its owner."""
     path = tmp_path / "var" / "token.key"
     key = kept_key(path)
     assert len(key) == 64

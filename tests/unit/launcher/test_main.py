@@ -1,12 +1,12 @@
-"""launcher.__main__: which process finds what in its environment."""
+"""launcher.__main__: which environment each process gets."""
 
 from tokenwire.config.settings import ROOT, Settings
 from tokenwire.launcher.__main__ import _environments
 from tokenwire.launcher.procfile import commands
 
 
-def test_metrics_begin_at_the_port_that_was_named() -> None:
-    """Each process of ours has the next one; the embedded server, which comes first, has none."""
+def test_metrics_begin_at_the_given_port() -> None:
+    """Each of our processes takes the next port. The embedded server comes first and takes none."""
     processes = commands(
         "\n".join((ROOT / name).read_text() for name in ("Procfile.dev", "Procfile")),
         {},

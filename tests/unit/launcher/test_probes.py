@@ -1,4 +1,4 @@
-"""launcher.probes: what counts as an answer."""
+"""launcher.probes: which answers count as ready."""
 
 import asyncio
 
@@ -19,7 +19,9 @@ from tokenwire.launcher.probes import redis_answers
     ],
 )
 async def test_what_redis_says_when_it_takes_commands(answer: bytes, answers: bool) -> None:
-    """One that wants a password first is there, as the embedded one does; one that loads its data is not yet."""
+    """A server that asks for a password is ready, as the embedded one does; one that is loading is
+    not.
+    """
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert await reader.readline() == b"PING\r\n"

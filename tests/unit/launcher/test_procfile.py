@@ -1,4 +1,4 @@
-"""What the lines of a Procfile ask for."""
+"""launcher.procfile: how lines are parsed."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tokenwire.launcher.procfile import Command, commands
 
 
 def test_each_line_is_a_process() -> None:
-    """Comments and empty lines are nothing; words are split as a shell splits them."""
+    """Comments and empty lines are skipped; words are split as a shell splits them."""
     text = "# all of it\nweb: python -m tokenwire.web\n\nworker: dramatiq 'a b'\n"
     assert commands(text, {}, {}) == [
         Command("web", "web", ("python", "-m", "tokenwire.web")),
@@ -16,7 +16,7 @@ def test_each_line_is_a_process() -> None:
 
 
 def test_copies_are_numbered() -> None:
-    """A kind that is asked for n times has the names kind.1 to kind.n, also when n is 1."""
+    """The copies of a kind are named kind.1 to kind.n, even if n is 1."""
     text = "web: a\nworker: b\n"
     assert [command.name for command in commands(text, {}, {"worker": 2})] == [
         "web",
@@ -39,7 +39,7 @@ def test_copies_are_numbered() -> None:
     ],
 )
 def test_variables_are_expanded_in_words(word: str, expanded: str) -> None:
-    """As in a shell, and a value with a space stays one word."""
+    """As in a shell; a value with a space stays one word."""
     assert commands(f"web: run {word}", {"THREADS": "8", "SPACED": "a b"}, {})[0].argv == (
         "run",
         expanded,
@@ -47,7 +47,7 @@ def test_variables_are_expanded_in_words(word: str, expanded: str) -> None:
 
 
 def test_the_procfile_has_the_three_processes() -> None:
-    """What production runs is web, broadcaster and worker; development adds redis."""
+    """Production runs web, broadcaster and worker; development adds redis."""
     text = (ROOT / "Procfile").read_text() + (ROOT / "Procfile.dev").read_text()
     assert {command.kind for command in commands(text, {}, {})} == {
         "web",

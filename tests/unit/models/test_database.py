@@ -1,4 +1,4 @@
-"""models.database: addresses, errors, what a lock or an absent server looks like from outside."""
+"""models.database: addresses, errors, locks and absent servers."""
 
 import contextlib
 import sqlite3
@@ -27,19 +27,19 @@ from tokenwire.models.store import Store
 def test_an_address_gets_the_driver_that_is_used_here(
     given: str, asynchronous: bool, driver: str
 ) -> None:
-    """Whatever driver the operator's URL names."""
+    """The operator's URL may name any driver."""
     assert driver_url(given, asynchronous=asynchronous).drivername == driver
 
 
 @pytest.mark.parametrize("given", ["sqlite://", "sqlite:///:memory:", "mysql://a/b", "nonsense"])
 def test_another_address_is_refused(given: str) -> None:
-    """With a ValueError, before anything is opened."""
+    """A ValueError, before anything is opened."""
     with pytest.raises(Exception, match=r"SQLite needs a file|begins with|Could not parse"):
         driver_url(given, asynchronous=True)
 
 
 async def test_a_server_that_is_not_there_is_unavailable() -> None:
-    """Connection refused is StoreUnavailable, for reads and writes."""
+    """A refused connection is StoreUnavailable, for reads and writes."""
     store = Store.open("postgresql://nobody@127.0.0.1:1/none")
     try:
         with pytest.raises(StoreUnavailable):
@@ -53,7 +53,9 @@ async def test_a_server_that_is_not_there_is_unavailable() -> None:
 
 
 async def test_a_database_that_stays_locked_is_unavailable(tmp_path: Path) -> None:
-    """A write gives up after the busy timeout; reads go on, and so do writes once the lock is gone."""
+    """A write gives up after the busy timeout. Reads continue, and writes work again once the lock
+    is gone.
+    """
     url = f"sqlite:///{tmp_path}/locked.db"
     migrate(url)
     store, hasty = Store.open(url), Store.open(url, timeout_seconds=0.05)
@@ -72,7 +74,7 @@ async def test_a_database_that_stays_locked_is_unavailable(tmp_path: Path) -> No
 
 
 async def test_sqlite_is_set_up_for_several_processes(tmp_path: Path) -> None:
-    """Write-ahead log, foreign keys, a patient busy handler."""
+    """A write-ahead log, foreign keys and a patient busy handler."""
     url = f"sqlite:///{tmp_path}/tuned.db"
     migrate(url)
     store = Store.open(url)
@@ -89,7 +91,7 @@ async def test_sqlite_is_set_up_for_several_processes(tmp_path: Path) -> None:
 
 
 async def test_nothing_is_kept_of_a_transaction_that_raises(tmp_path: Path) -> None:
-    """It is rolled back as a whole."""
+    """The transaction is rolled back as a whole."""
     url = f"sqlite:///{tmp_path}/rolled.db"
     migrate(url)
     store = Store.open(url)
@@ -105,7 +107,9 @@ async def test_nothing_is_kept_of_a_transaction_that_raises(tmp_path: Path) -> N
 
 
 class Refusing:
-    """A cursor of a new file that others make a write-ahead log of at the same moment: SQLite refuses so often, without waiting."""
+    """A cursor that SQLite refuses this often without waiting, as when several processes switch a
+    new file to a write-ahead log.
+    """
 
     def __init__(self, times: int, code: int = sqlite3.SQLITE_BUSY) -> None:
         self.times, self.code = times, code
@@ -119,8 +123,10 @@ class Refusing:
             raise error
 
 
-def test_a_new_file_that_several_open_at_once() -> None:
-    """Whoever is refused tries again, for as long as it waits for any lock; another error is told at once."""
+def test_several_processes_open_a_new_file_at_once() -> None:
+    """A refused process tries again for as long as it waits for any lock. Another error is raised
+    at once.
+    """
     cursor = Refusing(3)
     _use_wal(cursor, 10.0)
     assert cursor.times == -1
@@ -132,8 +138,10 @@ def test_a_new_file_that_several_open_at_once() -> None:
     assert broken.times == 1
 
 
-async def test_a_lock_of_another_process_is_waited_for_as_long_as_was_said(tmp_path: Path) -> None:
-    """Not for the default: SQLite waits on its own, where no time-out of ours reaches it."""
+async def test_a_lock_of_another_process_is_waited_for_as_long_as_set(tmp_path: Path) -> None:
+    """SQLite's own default does not apply: it waits by itself, where none of our time-outs reaches
+    it.
+    """
     database = Database(f"sqlite:///{tmp_path}/t.db", timeout_seconds=0.25)
     try:
         async with database.reading() as session:

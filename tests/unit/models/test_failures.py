@@ -1,4 +1,4 @@
-"""models.failures: which of a driver's errors are an outage, and which are the row's."""
+"""models.failures: which errors of a driver are outages, and which are caused by the row."""
 
 import sqlite3
 from types import SimpleNamespace
@@ -15,7 +15,7 @@ from tokenwire.models.failures import ours
 def postgresql(
     state: str | None, kind: type[psycopg.Error] = psycopg.OperationalError
 ) -> Exception:
-    """The library's error around the one that PostgreSQL's driver raises for this state."""
+    """The library's error around the one that PostgreSQL's driver raises for this SQLSTATE."""
     error = psycopg.errors.lookup(state)("quoted: secret") if state else kind("quoted: secret")
     return wrapped(error, psycopg.Error)
 
@@ -23,7 +23,7 @@ def postgresql(
 def sqlite(
     kind: type[sqlite3.Error], code: int | None = None, said: str = "quoted: secret"
 ) -> Exception:
-    """The same for SQLite's."""
+    """The same for SQLite."""
     error = kind(said)
     if code is not None:
         error.sqlite_errorcode = code
@@ -74,14 +74,14 @@ SQLITE_AWAY = [
 
 
 @pytest.mark.parametrize("state", AWAY)
-def test_what_a_server_that_cannot_serve_says_is_an_outage(state: str) -> None:
-    """A disk that is full, too: it concerns every row, and ends when somebody has made room."""
+def test_errors_of_a_server_that_cannot_serve_are_outages(state: str) -> None:
+    """A full disk too: it affects every row, and ends when somebody makes room."""
     assert type(ours(postgresql(state))) is StoreUnavailable
 
 
 @pytest.mark.parametrize("state", SICK)
-def test_what_a_living_server_says_of_rows_is_no_outage(state: str) -> None:
-    """Its message names the code, and quotes nothing."""
+def test_errors_of_a_living_server_about_rows_are_no_outage(state: str) -> None:
+    """The message names the code and quotes nothing."""
     told = ours(postgresql(state))
     assert (type(told), str(told)) == (
         StatementFailed,
@@ -92,13 +92,13 @@ def test_what_a_living_server_says_of_rows_is_no_outage(state: str) -> None:
 @pytest.mark.parametrize(
     "kind", [psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError]
 )
-def test_without_a_word_of_the_server_it_is_an_outage(kind: type[psycopg.Error]) -> None:
-    """The driver has lost it, or never reached it."""
+def test_errors_without_a_code_are_outages(kind: type[psycopg.Error]) -> None:
+    """The driver has lost the server or never reached it."""
     assert type(ours(postgresql(None, kind))) is StoreUnavailable
 
 
-def test_an_error_that_cost_the_connection_is_an_outage() -> None:
-    """Whatever its code: the server goes down with damaged shared memory, say."""
+def test_an_error_that_closed_the_connection_is_an_outage() -> None:
+    """Whatever its code: a server with damaged shared memory goes down, for example."""
     for error in (postgresql("XX000"), sqlite(sqlite3.OperationalError)):
         error.connection_invalidated = True  # type: ignore[attr-defined]
         assert type(ours(error)) is StoreUnavailable
@@ -109,7 +109,7 @@ def test_an_error_that_cost_the_connection_is_an_outage() -> None:
     [("ERROR", StatementFailed), ("FATAL", StoreUnavailable), ("PANIC", StoreUnavailable)],
 )
 def test_an_error_that_ends_the_session_is_an_outage(severity: str, kind: type[Exception]) -> None:
-    """The server says so itself; the driver may notice only with the next statement."""
+    """The server says so itself; the driver may notice only at the next statement."""
 
     class Ended(psycopg.errors.InternalError_):
         diag = SimpleNamespace(severity_nonlocalized=severity)  # type: ignore[assignment]
@@ -118,14 +118,14 @@ def test_an_error_that_ends_the_session_is_an_outage(severity: str, kind: type[E
 
 
 @pytest.mark.parametrize("state", ["57014", "55P03", "40P01", "40001"])
-def test_what_was_given_up_may_be_tried_again(state: str) -> None:
-    """The database lives, and nothing is wrong with the row."""
+def test_an_abandoned_statement_may_be_tried_again(state: str) -> None:
+    """The database is alive, and nothing is wrong with the row."""
     assert type(ours(postgresql(state))) is GivenUp
 
 
 @pytest.mark.parametrize("code", SQLITE_AWAY)
 def test_locks_and_disks_are_outages_of_sqlite(code: int) -> None:
-    """By the primary code of each extended one."""
+    """Extended codes count by their primary code."""
     assert type(ours(sqlite(sqlite3.OperationalError, code))) is StoreUnavailable
 
 
@@ -143,14 +143,14 @@ def test_locks_and_disks_are_outages_of_sqlite(code: int) -> None:
     ],
 )
 def test_damage_is_the_row_s(error: Exception) -> None:
-    """Other pages of the file are sound. What SQLite quotes is not told."""
+    """Other pages of the file are sound. What SQLite quotes is not repeated."""
     told = ours(error)
     assert type(told) is StatementFailed
     assert "secret" not in str(told)
 
 
 def test_a_file_without_a_schema_is_waited_for() -> None:
-    """It has yet to be migrated."""
+    """It has not been migrated yet."""
     assert (
         type(
             ours(sqlite(sqlite3.OperationalError, sqlite3.SQLITE_ERROR, "no such table: messages"))
@@ -160,7 +160,7 @@ def test_a_file_without_a_schema_is_waited_for() -> None:
 
 
 def test_values_conflicts_and_bugs_keep_their_kinds() -> None:
-    """A statement that is wrong is a bug of ours, and stays what it is."""
+    """A wrong statement is a bug of ours and keeps its type."""
     assert type(ours(postgresql("22001"))) is Unstorable
     assert type(ours(postgresql("23505"))) is Conflict
     wrong = postgresql("42601")

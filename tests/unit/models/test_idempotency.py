@@ -1,15 +1,15 @@
-"""models.idempotency: what makes a body the same one."""
+"""models.idempotency: when two bodies count as the same."""
 
 from tokenwire.models.idempotency import Idempotency
 
 
 def test_without_a_key_nothing_is_repeated() -> None:
-    """There is nothing to remember."""
+    """Nothing is stored."""
     assert Idempotency.of(None, "POST /x", {"a": 1}) is None
 
 
-def test_the_order_of_members_makes_no_other_body() -> None:
-    """At any depth; the order of a list does, and so does each value."""
+def test_the_order_of_members_does_not_matter() -> None:
+    """At any depth. The order of a list matters, and so does each value."""
     one = Idempotency.of("k", "POST /x", {"a": 1, "b": {"c": [1, 2], "d": "ü"}})
     assert one == Idempotency.of("k", "POST /x", {"b": {"d": "ü", "c": [1, 2]}, "a": 1})
     assert one is not None

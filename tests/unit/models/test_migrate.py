@@ -1,4 +1,4 @@
-"""models.migrate: the command."""
+"""models.migrate: the command line."""
 
 import stat
 from pathlib import Path
@@ -18,7 +18,7 @@ def run(monkeypatch: pytest.MonkeyPatch, url: str) -> int:
 def test_the_folder_is_made_and_a_second_run_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The first run migrates, the second one finds nothing to do."""
+    """The first run migrates; the second finds nothing to do."""
     url = f"sqlite:///{tmp_path}/deep/er/tokenwire.db"
     assert run(monkeypatch, url) == 0
     assert "migrated to revision" in capsys.readouterr().out
@@ -40,7 +40,9 @@ def test_what_is_wrong_is_said_in_a_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """No stack trace reaches the operator; the exit code tells a wrong setting from an absent server."""
+    """The operator sees no stack trace; the exit code tells a wrong setting from an absent
+    server.
+    """
     assert run(monkeypatch, url) == code
     assert says in capsys.readouterr().err
 
@@ -62,7 +64,7 @@ def test_a_database_from_the_future_is_refused(
 async def test_a_new_file_is_its_owners_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It holds what everybody wrote; also the files that SQLite puts beside it."""
+    """The file holds everybody's messages; so do the files that SQLite puts beside it."""
     assert run(monkeypatch, f"sqlite:///{tmp_path}/new/private.db") == 0
     store = Store.open(f"sqlite:///{tmp_path}/new/private.db")
     try:

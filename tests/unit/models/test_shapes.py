@@ -1,4 +1,4 @@
-"""What a row's JSON holds of another shape is left out, and what has its shape stays as it is."""
+"""models.shapes: JSON of a wrong shape is dropped from a row; the rest stays as it is."""
 
 from typing import Any
 
@@ -51,7 +51,7 @@ def test_what_has_its_shape_stays_as_it_is(shape: shapes.Shape) -> None:
 @pytest.mark.parametrize("shape", WHOLE)
 @pytest.mark.parametrize("value", DAMAGE, ids=repr)
 def test_what_is_left_has_the_shape(shape: shapes.Shape, value: Any) -> None:
-    """Nothing, or something that is left alone when it is read again."""
+    """Either nothing is left, or a value that passes unchanged when it is read again."""
     found = shape(value)
     assert found is None or shape(found) == found
 
@@ -80,11 +80,11 @@ def test_what_is_left_has_the_shape(shape: shapes.Shape, value: Any) -> None:
     ],
 )
 def test_only_what_is_damaged_is_left_out(shape: shapes.Shape, value: Any, left: Any) -> None:
-    """Kept entries are all there or none is: half of them would be refused by the provider."""
+    """Kept entries are dropped together: a provider refuses half of them."""
     assert shape(value) == left
 
 
 @pytest.mark.parametrize("text", ["no JSON", "{", "[" * 100_000, b"\xff"])
 def test_what_is_no_json_is_nothing(text: str | bytes) -> None:
-    """SQLite takes any text."""
+    """SQLite accepts any text."""
     assert shapes.loads(text) is None

@@ -1,4 +1,4 @@
-"""models.views: rows as they travel."""
+"""models.views: rows as clients see them."""
 
 import msgspec
 
@@ -55,18 +55,18 @@ def test_times_are_utc_with_milliseconds() -> None:
 
 
 def test_a_message_has_exactly_the_fields_of_the_protocol() -> None:
-    """And nothing of the bookkeeping (due_at, tries, cancel_by, epoch, ...)."""
+    """None of the internal columns (due_at, tries, cancel_by, epoch, ...)."""
     assert list(message_view(row())) == MESSAGE_FIELDS
 
 
 def test_seq_counts_in_the_epoch_that_is_asked_for() -> None:
-    """A checkpoint of another epoch, or no epoch at all, is no cursor."""
+    """A checkpoint of another epoch, or of none, is no cursor."""
     assert message_view(row(), 7)["seq"] == 7
     assert message_view(row())["seq"] == 0
 
 
 def test_lists_are_never_null() -> None:
-    """Clients may iterate without looking."""
+    """Clients may iterate without a check."""
     view = message_view(row(tool_calls=None, attachments=None))
     assert view["tool_calls"] == []
     assert view["attachments"] == []
@@ -89,8 +89,10 @@ def test_a_conversation_view() -> None:
     }
 
 
-def test_a_call_of_a_row_is_the_call_of_the_log() -> None:
-    """Whoever reads the row and then the events of before (after a fork, say) holds it once."""
+def test_a_call_in_a_row_equals_the_call_in_the_log() -> None:
+    """A client that reads the row and then earlier events (after a fork, for example) holds the
+    call once.
+    """
     event = ToolCall("m1", 1, "t1", "look", {"x": 1}, "pending")
     (call,) = message_view(row(tool_calls=[stored_call(event)]))["tool_calls"]
     assert call == {

@@ -1,4 +1,4 @@
-"""protocol.cursors: `epoch:seq`, read and written."""
+"""protocol.cursors: `epoch:seq`, written and parsed."""
 
 import pytest
 from hypothesis import given
@@ -8,8 +8,8 @@ from tokenwire.protocol.cursors import Cursor, parse
 
 
 @given(st.from_regex(r"[0-9A-Za-z]{1,32}", fullmatch=True), st.integers(0, 2**53 - 1))
-def test_a_position_is_read_as_it_was_written(epoch: str, seq: int) -> None:
-    """str and parse are inverses."""
+def test_a_cursor_is_read_as_it_was_written(epoch: str, seq: int) -> None:
+    """`str` and `parse` are inverses."""
     assert parse(str(Cursor(epoch, seq))) == Cursor(epoch, seq)
 
 
@@ -34,6 +34,6 @@ def test_a_position_is_read_as_it_was_written(epoch: str, seq: int) -> None:
     ],
 )
 def test_anything_else_is_refused(text: str) -> None:
-    """Whatever a client may send in place of a cursor."""
+    """Whatever a client sends in place of a cursor."""
     with pytest.raises(ValueError, match="a cursor looks like"):
         parse(text)

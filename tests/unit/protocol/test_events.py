@@ -1,4 +1,4 @@
-"""protocol.events: the codec of protocol.md, section 1."""
+"""protocol.events: the codec of PROTOCOL.md, section 1."""
 
 import json
 
@@ -197,7 +197,9 @@ EVENTS: list[tuple[AnyEvent, dict[str, object]]] = [
     ("event", "wire"), EVENTS, ids=lambda value: value["type"] if isinstance(value, dict) else ""
 )
 def test_every_event_has_its_documented_shape(event: AnyEvent, wire: dict[str, object]) -> None:
-    """All fields that the protocol names are there, `false`, 0 and empty lists included; a stamped one is read back as it was."""
+    """Each field of the protocol is present, even `false`, 0 and empty lists. A stamped event
+    decodes to itself.
+    """
     assert json.loads(encode(event)) == wire
     stamped = stamp(42, encode(event))
     assert json.loads(stamped) == {"seq": 42, **wire}
@@ -205,7 +207,7 @@ def test_every_event_has_its_documented_shape(event: AnyEvent, wire: dict[str, o
 
 
 def test_seq_comes_first() -> None:
-    """The bytes are those of the protocol's example: relays need not parse them to know the seq."""
+    """The bytes are those of the protocol's example: a relay finds the seq without parsing."""
     assert stamp(42, encode(Chunk("0198", 1, 118, "Hel"))) == (
         b'{"seq":42,"type":"chunk","message_id":"0198","attempt":1,"offset":118,"content":"Hel"}'
     )
@@ -256,7 +258,7 @@ def test_terminal_events_are_the_three() -> None:
 
 @pytest.mark.parametrize("parts", [(0, 0), (2, 907)])
 def test_an_end_names_its_parts_even_where_there_are_none(parts: tuple[int, int]) -> None:
-    """Null would be: its writer does not say."""
+    """Null would mean that its writer does not know."""
     for event in (
         Complete("m", 1, "stop", None, 3, 9, [], *parts),
         Error("m", 1, "bug", "sorry", False, None, 3, 9, *parts),
@@ -268,7 +270,7 @@ def test_an_end_names_its_parts_even_where_there_are_none(parts: tuple[int, int]
 
 
 def test_a_batch_is_one_terminal_event_or_others() -> None:
-    """A terminal event travels alone; an empty batch is none."""
+    """A terminal event travels alone; an empty batch is refused."""
     chunk, complete = Chunk("m", 1, 0, ""), Complete("m", 1, "stop", None, 0, 0, [])
     assert check_batch([complete]) is True
     assert check_batch([chunk, chunk]) is False
@@ -278,6 +280,6 @@ def test_a_batch_is_one_terminal_event_or_others() -> None:
 
 
 def test_events_cannot_be_changed() -> None:
-    """An entry of the log never changes."""
+    """Entries of the log are immutable."""
     with pytest.raises(AttributeError):
         Title("t", 1).rev = 2  # type: ignore[misc]  # what is tested

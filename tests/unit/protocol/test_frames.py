@@ -1,4 +1,4 @@
-"""protocol/frames.py: frames in and out, close codes, merging."""
+"""protocol/frames.py: frames in both directions, close codes, merging."""
 
 import contextlib
 import json
@@ -61,7 +61,7 @@ def test_a_text_frame_is_what_the_library_would_send(length: int) -> None:
     ],
 )
 def test_control_frames_are_those_of_the_protocol(payload: bytes, expected: dict[str, Any]) -> None:
-    """Field for field."""
+    """Field by field."""
     assert json.loads(payload) == expected
 
 
@@ -78,7 +78,7 @@ def test_control_frames_are_those_of_the_protocol(payload: bytes, expected: dict
     ],
 )
 def test_client_frames_are_read_with_tolerance(frame: str, expected: Subscribe | Refresh) -> None:
-    """Missing, unknown and repeated fields are no fault."""
+    """Missing, unknown and repeated fields are accepted."""
     assert parse_client(frame) == expected
 
 
@@ -107,7 +107,9 @@ def test_client_frames_are_read_with_tolerance(frame: str, expected: Subscribe |
     ],
 )
 def test_anything_else_is_malformed(frame: str | bytes) -> None:
-    """Wrong types, broken JSON, unknown types, binary and oversized frames are one exception; its text repeats nothing of the frame."""
+    """Wrong types, broken JSON, unknown types, binary and oversized frames raise one exception that
+    quotes nothing of the frame.
+    """
     with pytest.raises(Malformed) as caught:
         parse_client(frame)
     assert str(caught.value) in {
@@ -119,13 +121,13 @@ def test_anything_else_is_malformed(frame: str | bytes) -> None:
 
 @given(st.one_of(st.text(max_size=200), st.binary(max_size=50)))
 def test_no_input_escapes_as_another_error(frame: str | bytes) -> None:
-    """Reading a client frame yields a frame or Malformed."""
+    """Parsing a client's frame gives a frame or raises Malformed."""
     with contextlib.suppress(Malformed):
         parse_client(frame)
 
 
-def test_every_close_code_says_what_to_do() -> None:
-    """The registry is the table of the protocol."""
+def test_every_close_code_has_its_advice() -> None:
+    """The code's table equals the protocol's."""
     assert {int(code): code.advice for code in CloseCode} == {
         1001: Advice.RECONNECT,
         1012: Advice.RECONNECT,
@@ -160,7 +162,7 @@ def other(seq: int) -> Entry:
 
 
 def test_neighbouring_chunks_become_one() -> None:
-    """`seq` is the last, `from_seq` the first, `offset` that of the first."""
+    """`seq` is the last one, `from_seq` the first, `offset` that of the first piece."""
     [merged] = merge([chunk(4, 10, "Hel"), chunk(5, 13, "lo "), chunk(6, 16, "you")])
     assert merged.seq == 6
     assert json.loads(merged.data) == {
@@ -197,7 +199,7 @@ def of_part(
 
 @pytest.mark.parametrize("kind", [Chunk, Reasoning, ToolInput])
 def test_pieces_of_one_part_become_one(kind: type[Chunk | Reasoning | ToolInput]) -> None:
-    """The part stays; a piece of another part stays apart."""
+    """The merged piece keeps its part; a piece of another part stays apart."""
     parts = [(1, 0, "a", 0), (2, 1, "b", 0), (3, 2, "c", 1), (4, 3, "d", 1), (5, 4, "e", 2)]
     merged = [json.loads(entry.data) for entry in merge([of_part(*part, kind) for part in parts])]
     seen = [(event["seq"], event["part"], event["content"]) for event in merged]
@@ -205,7 +207,7 @@ def test_pieces_of_one_part_become_one(kind: type[Chunk | Reasoning | ToolInput]
 
 
 def test_a_piece_that_names_its_part_is_not_merged_with_one_that_does_not() -> None:
-    """Which part the other belongs to is not for us to say."""
+    """The merger cannot know which part the other piece belongs to."""
     assert len(list(merge([chunk(1, 0, "a"), of_part(2, 1, "b", 0, Chunk)]))) == 2
 
 
@@ -230,8 +232,8 @@ def test_offsets_count_utf16_units() -> None:
         pytest.param(other(2), id="another event"),
     ],
 )
-def test_what_does_not_belong_together_passes_byte_for_byte(second: Entry) -> None:
-    """One difference is enough to keep two events apart, untouched."""
+def test_events_that_differ_pass_byte_for_byte(second: Entry) -> None:
+    """One difference is enough to keep two events apart and untouched."""
     first = chunk(1, 0, "ab")
     assert list(merge([first, second])) == [first, second]
 
@@ -243,7 +245,7 @@ def test_never_across_another_event() -> None:
 
 
 def test_merged_frames_stay_within_64_kib() -> None:
-    """However much is pending and however it is escaped, no merged event is longer."""
+    """However much is pending, and however it is escaped."""
     entries = [chunk(n + 1, n * 1000, "\x01" * 1000) for n in range(200)]
     merged = list(merge(entries))
     assert len(merged) > 1
@@ -252,7 +254,7 @@ def test_merged_frames_stay_within_64_kib() -> None:
 
 
 def test_an_event_that_is_long_already_passes() -> None:
-    """A single event over 64 KiB of JSON is relayed as it is."""
+    """A single event over 64 KiB of JSON passes as it is."""
     entries = [chunk(1, 0, "é" * 40_000), chunk(2, 40_000, "b")]
     assert list(merge(entries)) == entries
 
@@ -268,10 +270,10 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
         max_size=40,
     )
 )
-def test_merging_changes_nothing_that_a_client_can_tell(
+def test_merging_changes_nothing_that_a_client_sees(
     plan: list[tuple[str, type[Chunk | Reasoning], str, bool]],
 ) -> None:
-    """Seqs stay covered without a hole and every text assembles to the same, whatever is mixed."""
+    """Seqs have no hole, and each text is the same, for any mix of events."""
     lengths: dict[tuple[str, str], int] = {}
     held: dict[tuple[str, str], str] = {}
     entries = []
@@ -302,6 +304,6 @@ def test_merging_changes_nothing_that_a_client_can_tell(
 
 
 def test_terminal_events_pass_untouched() -> None:
-    """A `complete` after merged chunks is relayed byte for byte."""
+    """A `complete` after merged chunks passes byte for byte."""
     end = Entry(3, stamp(3, encode(Complete("m", 1, "stop", None, 2, 1, []))))
     assert list(merge([chunk(1, 0, "a"), chunk(2, 1, "b"), end]))[1] == end

@@ -1,4 +1,4 @@
-"""The fold and its inverse over any history that a worker may write."""
+"""The fold and its inverse, over any history that a worker may write."""
 
 import zlib
 from collections.abc import Iterable, Sequence

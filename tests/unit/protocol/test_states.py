@@ -22,9 +22,10 @@ def test_a_state_is_unfinished_or_ended() -> None:
     assert not set(UNFINISHED) & set(ENDED)
 
 
-def test_nobody_else_lists_them() -> None:
-    """But for migrations, which never change, and a condition on two states. Providers have words
-    of their own."""
+def test_no_other_module_lists_the_states() -> None:
+    """Except for migrations, which never change, and a condition on two states. Providers have
+    their own words.
+    """
     found = [
         f"{path.relative_to(ROOT)}: {match[0]}"
         for package in PACKAGES
@@ -37,6 +38,6 @@ def test_nobody_else_lists_them() -> None:
 
 
 def test_the_search_finds_a_list() -> None:
-    """Or it would prove nothing."""
+    """Otherwise the test above would prove nothing."""
     assert LISTED.search('("queued", "streaming")')
     assert LISTED.search("Literal['complete', 'error']")

@@ -1,4 +1,6 @@
-"""protocol.text: UTF-16 lengths, cuts that split no character, what becomes of surrogates, U+0000 and what JSON cannot say."""
+"""protocol.text: UTF-16 lengths, cuts between characters, surrogates, U+0000 and values that JSON
+cannot hold.
+"""
 
 import json
 import math
@@ -27,7 +29,7 @@ clean_text = st.text(st.characters(codec="utf-8"))
 
 @given(any_text)
 def test_length_counts_utf16_code_units(text: str) -> None:
-    """As JavaScript's `length`: two for what lies beyond the basic plane."""
+    """As JavaScript's `length`: two units for characters beyond the basic plane."""
     assert utf16_length(text) == sum(2 if ord(character) > 0xFFFF else 1 for character in text)
 
 
@@ -41,21 +43,21 @@ def test_cut_is_the_inverse_of_joining(left: str, right: str) -> None:
     ("text", "units"), [("abc", 4), ("é", 2), ("a😀b", 2), ("😀", 1), ("😀", 3)]
 )
 def test_cut_refuses_to_split_or_to_pass_the_end(text: str, units: int) -> None:
-    """Half a pair, and what is not there, is an error."""
+    """Half a surrogate pair and an offset beyond the end are errors."""
     with pytest.raises(ValueError):
         cut(text, units)
 
 
 @given(clean_text, st.integers(4, 12))
 def test_pieces_are_bounded_and_whole(text: str, max_bytes: int) -> None:
-    """Joined they are the text; none is empty or longer than allowed."""
+    """They join to the text; none is empty or too long."""
     parts = list(pieces(text, max_bytes))
     assert "".join(parts) == text
     assert all(0 < len(part.encode()) <= max_bytes for part in parts)
 
 
 def test_pieces_are_as_long_as_may_be() -> None:
-    """A piece ends early only where a character would be split."""
+    """A piece is shorter only where a character would be split."""
     assert list(pieces("aé😀bcdef", 4)) == ["aé", "😀", "bcde", "f"]
 
 
@@ -85,14 +87,16 @@ def test_checksum_is_zlibs_of_utf8(text: str) -> None:
 def test_cleaner_holds_half_pairs_and_replaces_what_stays_alone(
     given_pieces: list[str], logged: list[str]
 ) -> None:
-    """One result per piece, then what `flush` gives."""
+    """One result per piece, then that of `flush`."""
     cleaner = Cleaner()
     assert [*map(cleaner.push, given_pieces), cleaner.flush()] == logged
 
 
 @given(clean_text.filter(lambda text: "\0" not in text), st.data())
 def test_cleaner_restores_text_cut_between_code_units(text: str, data: st.DataObject) -> None:
-    """However the UTF-16 code units are dealt out, the logged pieces join to the text, and each is clean."""
+    """However the code units are split, the logged pieces join to the text and each one is
+    valid.
+    """
     raw = text.encode("utf-16-le")
     units = [raw[i : i + 2].decode("utf-16-le", "surrogatepass") for i in range(0, len(raw), 2)]
     cleaner = Cleaner()
@@ -109,7 +113,7 @@ def test_cleaner_restores_text_cut_between_code_units(text: str, data: st.DataOb
 
 @given(st.lists(any_text))
 def test_cleaner_output_is_always_fit_for_the_log(given_pieces: list[str]) -> None:
-    """No lone surrogate, no U+0000, and never a different length in code units than what came."""
+    """No lone surrogate, no U+0000, and the same length in code units as the input."""
     cleaner = Cleaner()
     logged = "".join([*map(cleaner.push, given_pieces), cleaner.flush()])
     logged.encode()
@@ -119,7 +123,7 @@ def test_cleaner_output_is_always_fit_for_the_log(given_pieces: list[str]) -> No
 
 @given(any_text)
 def test_storable_text_is_fit_for_every_store(text: str) -> None:
-    """As the cleaner makes a text that comes in pieces; what is storable stays as it is."""
+    """The same result as the cleaner gives for a text in pieces; valid text stays as it is."""
     cleaner = Cleaner()
     clean = storable(text)
     assert clean == cleaner.push(text) + cleaner.flush()
@@ -138,7 +142,7 @@ def test_storable_text_is_fit_for_every_store(text: str) -> None:
     ],
 )
 def test_a_column_takes_what_fits(text: str, whether: bool) -> None:
-    """Characters are counted, as PostgreSQL counts them."""
+    """Lengths count characters, as PostgreSQL does."""
     assert fits(text, 255) is whether
 
 
@@ -160,7 +164,7 @@ def test_a_column_takes_what_fits(text: str, whether: bool) -> None:
     ],
 )
 def test_storable_json_holds_only_what_json_can_say(value: object, stored: object) -> None:
-    """Deep down too; what is fine stays as it is, of the same type."""
+    """At any depth; valid values keep their type."""
     found = storable_json(value)
     assert (found, type(found)) == (stored, type(stored))
 
@@ -173,7 +177,7 @@ def _nested(depth: int) -> object:
 
 
 def test_the_depth_of_json_is_bounded() -> None:
-    """What is nested too deeply is refused, not followed until the stack ends."""
+    """Values that are nested too deeply are refused before the stack ends."""
     assert storable_json(_nested(MAX_JSON_DEPTH)) == _nested(MAX_JSON_DEPTH)
     for depth in (MAX_JSON_DEPTH + 1, 100_000):
         with pytest.raises(ValueError, match="deep"):
@@ -181,7 +185,7 @@ def test_the_depth_of_json_is_bounded() -> None:
 
 
 def test_what_is_no_json_is_refused() -> None:
-    """Instead of being stored as something else."""
+    """Rather than stored as something else."""
     with pytest.raises(ValueError, match="bytes"):
         storable_json({"a": [b"bytes"]})
 
@@ -195,7 +199,7 @@ json_values = st.recursive(
 
 @given(json_values)
 def test_storable_json_is_taken_by_strict_encoders(value: object) -> None:
-    """By the log's, and as what PostgreSQL's json type reads; and is stored unchanged a second time."""
+    """By the log's encoder and PostgreSQL's json type; a second pass changes nothing."""
     found = storable_json(value)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     msgspec.json.encode(found).decode()

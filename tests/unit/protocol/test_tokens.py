@@ -1,4 +1,4 @@
-"""protocol/tokens.py: who may follow what, and until when."""
+"""protocol/tokens.py: who may follow which conversation, and until when."""
 
 import base64
 import time
@@ -30,7 +30,7 @@ NOW = 1_800_000_000.0
 
 
 def pem_pair(private: Any) -> tuple[str, str]:
-    """PEM texts of both halves."""
+    """PEM texts of the private and the public key."""
     secret = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     return secret, private.public_key().public_bytes(
         Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
@@ -45,7 +45,7 @@ NESTED = base64.urlsafe_b64encode(b"[" * 5000).decode().rstrip("=")
 
 
 def forge(**changes: Any) -> str:
-    """A token signed with the right secret and some claims changed; None drops a claim."""
+    """A token signed with the right secret and some claims changed; None removes a claim."""
     claims = {"sub": "u", "conv": "c", "exp": int(NOW) + 60, "aud": "tokenwire"} | changes
     return jwt.encode({name: value for name, value in claims.items() if value is not None}, SECRET)
 
@@ -56,10 +56,8 @@ def test_what_is_minted_is_what_is_granted() -> None:
 
 
 @pytest.mark.parametrize(("pair", "algorithm"), [(RSA, "RS256"), (EC, "ES256")])
-def test_pem_keys_sign_with_the_private_and_verify_with_either_half(
-    pair: tuple[str, str], algorithm: str
-) -> None:
-    """The side that verifies needs the public key only."""
+def test_private_keys_sign_and_either_key_verifies(pair: tuple[str, str], algorithm: str) -> None:
+    """The verifying side needs only the public key."""
     private, public = pair
     token = mint(private, "c", "u", 600, NOW)
     assert jwt.get_unverified_header(token)["alg"] == algorithm
@@ -68,7 +66,7 @@ def test_pem_keys_sign_with_the_private_and_verify_with_either_half(
 
 @pytest.mark.parametrize(("late", "good"), [(0, True), (29, True), (30, False), (3600, False)])
 def test_thirty_seconds_of_leeway_and_no_more(late: int, good: bool) -> None:
-    """A token is good until 30 s after its expiry, by the caller's clock."""
+    """A token is valid until 30 s after its expiry, by the caller's clock."""
     token = mint(SECRET, "c", "u", 600, NOW)
     if good:
         assert verify(SECRET, token, NOW + 600 + late).user_id == "u"
@@ -118,7 +116,7 @@ def test_a_token_for_later_is_refused_until_then() -> None:
     ],
 )
 def test_whatever_is_wrong_is_a_bad_token(token: Callable[[], str | None]) -> None:
-    """Every fault of a token is one exception, so that no caller can forget a case."""
+    """One exception for every fault, so that no caller can forget a case."""
     with pytest.raises(BadToken):
         verify(SECRET, token(), NOW)
 
@@ -138,7 +136,7 @@ def test_the_key_decides_the_algorithm() -> None:
 
 
 def test_time_is_the_callers() -> None:
-    """A token that the machine's clock calls expired is good when the caller says so."""
+    """An expired token by the machine's clock is valid if the caller's clock says so."""
     past = time.time() - 1_000_000
     assert verify(SECRET, mint(SECRET, "c", "u", 600, past), past)
 
@@ -151,7 +149,7 @@ def test_a_short_rsa_key_is_refused() -> None:
 
 
 def test_rubbish_is_not_one_of_our_tokens() -> None:
-    """It is asked before any signature is looked at."""
+    """The check comes before any signature is verified."""
     header = jwt.encode({}, SECRET).partition(".")[0]
     for claims in (
         NESTED,
@@ -163,6 +161,8 @@ def test_rubbish_is_not_one_of_our_tokens() -> None:
 
 
 def test_a_deletion_outlives_every_token() -> None:
-    """Also by the leeway that a token is given: it would open the deleted conversation's log anew."""
+    """Including the leeway of a token: such a token would open the deleted conversation's log
+    again.
+    """
     with pytest.raises(BadToken):
         verify(SECRET, mint(SECRET, "c", "u", 60, NOW), NOW + tombstone_seconds(60))

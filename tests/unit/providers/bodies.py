@@ -1,4 +1,4 @@
-"""Bodies of answers, written by hand, and what a decoder makes of them."""
+"""Bodies of answers, written by hand, and what a decoder gives for them."""
 
 from typing import Any
 

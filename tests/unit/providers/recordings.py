@@ -1,6 +1,8 @@
-"""Recorded answers. Those of `tests/recordings` are the project's own, small ones for each dialect and quirk; they are always there.
+"""Recorded answers.
 
-Recordings of real providers are found through PROVIDER_RECORDINGS and are no part of the project; where they are absent, a test says so.
+`tests/recordings` holds the project's own, small ones for each dialect and quirk.
+PROVIDER_RECORDINGS names a folder with recordings of real providers, which are no part of the
+project. A test reports when they are absent.
 """
 
 import json
@@ -49,14 +51,18 @@ class Recording:
 
 
 def own() -> list[Recording]:
-    """The project's own recordings; `expected` holds fields of what `providers.recorded.decode` gives."""
+    """The project's own recordings; `expected` holds fields of the result of
+    `providers.recorded.decode`.
+    """
     return [
         _recording(OWN, entry) for entry in json.loads((OWN / "manifest.json").read_text("utf-8"))
     ]
 
 
 def load(*apis: str, success: bool | None = None) -> list[Recording]:
-    """The recordings of real providers for some APIs, if they are here; `success`: only those with status 200, or only the others."""
+    """The recordings of real providers for some APIs, if present. `success` selects those with
+    status 200, or the others.
+    """
     manifest = FOLDER / "manifest.json"
     if not manifest.is_file():
         return []
@@ -70,7 +76,7 @@ def load(*apis: str, success: bool | None = None) -> list[Recording]:
 
 
 def known() -> list[Recording]:
-    """All that are here, for what can be said of any body."""
+    """All recordings that are present, for properties of any body."""
     return own() + load(*DIALECTS, *RELATED)
 
 
@@ -90,7 +96,7 @@ def _recording(folder: Path, entry: Mapping[str, Any]) -> Recording:
 
 @dataclass
 class Answer:
-    """What a decoder made of a body."""
+    """What a decoder gives for a body."""
 
     text: str = ""
     reasoning: str = ""
@@ -103,7 +109,7 @@ class Answer:
 
 
 def answer_of(decoder: Decoder, pieces: list[bytes], *, close: bool = True) -> Answer:
-    """Feed the pieces and gather the deltas."""
+    """Feed the pieces and collect the deltas."""
     deltas: list[Delta] = []
     for piece in pieces:
         deltas += decoder.feed(piece)
@@ -113,7 +119,9 @@ def answer_of(decoder: Decoder, pieces: list[bytes], *, close: bool = True) -> A
 
 
 def gather(deltas: list[Delta]) -> Answer:
-    """The deltas of an answer, put together. Nothing may follow the end, and a piece of a call nothing but its beginning."""
+    """The answer that deltas make. Raises if anything follows the end, or a piece of a call comes
+    before its start.
+    """
     answer = Answer(tool_calls=[], items=[])
     for delta in deltas:
         if answer.finish is not None:

@@ -1,4 +1,4 @@
-"""A continuation put together in one go, as a run does it piece by piece."""
+"""A continuation joined in one go, as a run does it piece by piece."""
 
 from typing import Literal
 
@@ -13,7 +13,9 @@ def stitch(
     stripped: bool = False,
     echoes: bool = False,
 ) -> str:
-    """`held` continued by the whole new `text`, repetitions dropped; only `text` where the model began anew."""
+    """`held` continued by the whole new `text` without repetitions, or `text` alone if the model
+    started over.
+    """
     seam = Seam(rung, held, stripped=stripped, echoes=echoes)
     new = seam.push(text) + seam.end()
     return new if seam.over else held + new

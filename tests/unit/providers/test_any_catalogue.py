@@ -1,4 +1,4 @@
-"""Whatever stands in a catalogue file, and whatever the environment: a catalogue, or one line."""
+"""Any catalogue file in any environment gives a catalogue or one line."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -56,7 +56,7 @@ right: dict[str, st.SearchStrategy[Any]] = {
 
 @st.composite
 def entries(draw: st.DrawFn) -> dict[str, Any]:
-    """Mostly right, so that one mistake is met alone and some have none."""
+    """Mostly valid entries, so that each mistake occurs alone and some files have none."""
     known = ["demo", "ollama", "openai_compatible", *PRESETS]
     entry: dict[str, Any] = {"provider": draw(st.sampled_from(known))}
     for name in draw(st.lists(st.sampled_from(sorted(right)), max_size=4, unique=True)):
@@ -85,7 +85,7 @@ environs = st.dictionaries(
 
 
 def outcome(read: Callable[[], object], path: str) -> object:
-    """What is read; None for a mistake: one line that names the file and shows no value."""
+    """The catalogue; None for a mistake, which is one line with the file's name and no value."""
     try:
         return read()
     except CatalogueError as error:
@@ -100,7 +100,7 @@ def outcome(read: Callable[[], object], path: str) -> object:
 @given(documents, environs)
 @example({"models": {"m": {"provider": "demo"}}}, {})
 def test_any_document(document: Any, environ: dict[str, str]) -> None:
-    """A catalogue's parts fit together."""
+    """The parts of a catalogue fit together."""
     found = outcome(lambda: parse(document, environ), "models.yml")
     if isinstance(found, Catalogue):
         assert found.default in found.models
@@ -121,7 +121,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 @example(cuts=(0, len(SHIPPED)), put="")
 def test_any_text(file: Path, cuts: tuple[int, int], put: str) -> None:
-    """The shipped file with something else in place of a piece of it."""
+    """The shipped file with a piece of it replaced."""
     start, end = sorted(cuts)
     text = SHIPPED[:start] + put + SHIPPED[end:]
     file.write_text(text, encoding="utf-8", errors="surrogatepass")

@@ -1,4 +1,4 @@
-"""What an answer may make its reader hold and do: limits, and work that grows as the answer does, not faster."""
+"""What an answer may cost its reader: limits, and work that grows in proportion to the answer."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -91,15 +91,15 @@ def read(api: str, frames: Iterator[Any]) -> tuple[list[Delta], decoding.Decoder
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_twice_the_pieces_are_twice_the_work(shape: str) -> None:
-    """Whatever an answer consists of many of."""
+    """Whatever part of an answer is repeated."""
     api, frames = SHAPES[shape]
     few, many = (steps(lambda count=count: read(api, frames(count))) for count in (200, 400))  # type: ignore[misc]
     assert few > 200
     assert many < 2.3 * few
 
 
-def test_pieces_are_put_together_once() -> None:
-    """No piece is copied before the end: a long value would be copied again with each of them."""
+def test_pieces_are_joined_once() -> None:
+    """No piece is copied before the end, or a long value would be copied again with each piece."""
     pieces = [f"{number} " * 10 for number in range(100)]
     text, entries, field = Accumulator(), Accumulator(), Accumulator()
     for piece in pieces:
@@ -115,8 +115,8 @@ def test_pieces_are_put_together_once() -> None:
     assert field.whole() == {"id": "a", "data": {"b64": "".join(pieces)}}
 
 
-def test_pieces_at_a_path_are_put_together_once() -> None:
-    """Gemini's arguments; fields that came whole are gone on with."""
+def test_pieces_at_a_path_are_joined_once() -> None:
+    """Gemini's arguments; fields that came whole may be extended."""
     values = PathValues()
     values.update({"a": "x"})
     for path, value in (
@@ -141,8 +141,8 @@ def test_pieces_at_a_path_are_put_together_once() -> None:
             values.put(path, wrong)
 
 
-def test_objects_in_pieces_are_not_nested_for_ever() -> None:
-    """Each level that is gone on with costs a frame of the stack at the end."""
+def test_objects_in_pieces_have_a_nesting_limit() -> None:
+    """Each open level costs a stack frame at the end."""
     deep: dict[str, Any] = {"a": 1}
     for _ in range(200):
         deep = {"a": deep}
@@ -164,8 +164,10 @@ def test_objects_in_pieces_are_not_nested_for_ever() -> None:
         "sources",
     ],
 )
-def test_what_waits_for_the_end_is_bounded(monkeypatch: pytest.MonkeyPatch, shape: str) -> None:
-    """The answer ends as a failure of its own code, and nothing more is read."""
+def test_what_a_decoder_holds_until_the_end_is_bounded(
+    monkeypatch: pytest.MonkeyPatch, shape: str
+) -> None:
+    """The answer ends with an error code of its own, and nothing more is read."""
     monkeypatch.setattr(decoding, "MAX_HELD_BYTES", 5000)
     api, frames = SHAPES[shape]
     deltas, decoder = read(api, frames(400))
@@ -175,8 +177,8 @@ def test_what_waits_for_the_end_is_bounded(monkeypatch: pytest.MonkeyPatch, shap
     assert decoder._held_bytes < 5200
 
 
-def test_what_waits_of_an_event_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many things it holds: a list of sources is no longer than the event that brought it."""
+def test_an_event_counts_once_towards_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list of sources is no longer than its event, however many it holds."""
     monkeypatch.setattr(decoding, "MAX_HELD_BYTES", 5000)
     sources = {"choices": [], "citations": [f"https://e.org/{at}" for at in range(100)]}
     deltas, decoder = read(
@@ -188,7 +190,7 @@ def test_what_waits_of_an_event_counts_once(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("shape", ["calls", "calls without ids", "arguments without a name"])
 def test_calls_are_bounded(monkeypatch: pytest.MonkeyPatch, shape: str) -> None:
-    """In number, and in what waits for a name."""
+    """In number, and in the bytes that wait for a name."""
     monkeypatch.setattr(tool_calls, "MAX_CALLS", 20)
     monkeypatch.setattr(tool_calls, "MAX_WAITING_CHARS", 20)
     api, frames = SHAPES[shape]
@@ -197,8 +199,8 @@ def test_calls_are_bounded(monkeypatch: pytest.MonkeyPatch, shape: str) -> None:
     assert sum(isinstance(delta, ToolCallStart | ToolCallArguments) for delta in deltas) <= 40
 
 
-def test_arguments_that_were_given_on_wait_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What bounds those that wait for a name is not used up by the calls before, however long they were."""
+def test_arguments_that_were_passed_on_no_longer_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bound covers the calls that still wait for a name, not those before them."""
     monkeypatch.setattr(tool_calls, "MAX_WAITING_CHARS", 20)
     given: list[Delta] = []
     calls = tool_calls.ToolCalls(given.append)
@@ -212,14 +214,14 @@ def test_arguments_that_were_given_on_wait_no_more(monkeypatch: pytest.MonkeyPat
     "fields", [{"id": "c" * 2000}, {"id": "c", "function": {"name": "f" * 2000}}]
 )
 def test_names_of_calls_are_bounded(fields: dict[str, Any]) -> None:
-    """A longer one is damage, not a name."""
+    """A longer name is damage."""
     _, decoder = read(CHAT, iter([arguments(0, **fields)]))
     assert decoder.failure is not None
     assert decoder.failure.code == "unreadable"
 
 
 def test_a_source_with_an_endless_address_is_kept_as_it_is() -> None:
-    """No reader is sent it; nothing is lost."""
+    """It is not sent to readers; nothing is lost."""
     address = "data:" + "x" * 10_000
     deltas, _ = read(CHAT, iter([{"choices": [], "citations": [address, "https://e.org"]}]))
     assert [delta.url for delta in deltas if isinstance(delta, SourceDelta)] == ["https://e.org"]
@@ -227,7 +229,7 @@ def test_a_source_with_an_endless_address_is_kept_as_it_is() -> None:
 
 
 def test_a_long_event_in_small_reads_of_a_resumable_run() -> None:
-    """Its end is looked for in what is new."""
+    """Each read searches only the new bytes for the end."""
     decoder = llamacpp.ResumableDecoder("r", 7)
     for at, byte in enumerate(b"data: {}\n\ndata: {"):
         decoder.feed(bytes([byte]))
@@ -296,8 +298,8 @@ TOO_MUCH: dict[str, tuple[str, bytes]] = {
 
 
 @pytest.mark.parametrize("shape", TOO_MUCH)
-def test_one_event_holds_no_more_than_may_be(shape: str) -> None:
-    """It would keep everything else of its worker waiting; what came before it is given."""
+def test_the_size_of_one_event_is_bounded(shape: str) -> None:
+    """A larger one would block its worker; what came before it is passed on."""
     api, body = TOO_MUCH[shape]
     decoder = decoder_of(api)()
     decoder.feed(body)
@@ -315,7 +317,7 @@ LARGE: dict[str, str] = {
 @pytest.mark.parametrize("shape", LARGE)
 @pytest.mark.parametrize("api", [CHAT, "ollama.chat"])
 def test_one_event_may_hold_one_long_text(api: str, shape: str) -> None:
-    """Whatever the text looks like."""
+    """Whatever characters the text has."""
     text = LARGE[shape]
     said = delta(content=text) if api == CHAT else {"message": {"content": text}}
     decoder = decoder_of(api)()
@@ -342,28 +344,30 @@ def test_parts_are_counted_for_each_event() -> None:
     assert decoder.failure is None
 
 
-def test_arguments_that_hold_too_much_stay_text() -> None:
-    """They came as one long string, in pieces perhaps, and are no object that anybody could call a tool with."""
+def test_too_large_arguments_stay_text() -> None:
+    """They came as one long string, perhaps in pieces, and no tool could be called with them."""
     text = '{"x":[' + "[]," * 200_000 + "[]]}"
     assert tool_calls.parsed_arguments(text) is text
     assert tool_calls.parsed_arguments(json.dumps({"x": text})) == {"x": text}
 
 
 def test_a_string_is_skipped_in_one_step() -> None:
-    """However many characters of it are escaped: a line of JSON is cut into objects brace by brace, not quote by quote."""
+    """However many characters are escaped: JSON is split into objects brace by brace, not quote by
+    quote.
+    """
     line = json.dumps({"a": ['"\\{'] * 1000, "b": "\n\t" * 1000}).encode()
     framer = JsonSplitter()
     assert steps(lambda: framer.feed(line)) < 100
     assert JsonSplitter().feed(line) == [(RAW, line)]
 
 
-def test_words_are_no_objects_at_a_glance() -> None:
-    """A line that begins no object is not parsed to find that out."""
+def test_a_line_without_an_object_is_not_parsed() -> None:
+    """A line that begins no object is recognised without parsing."""
     assert steps(lambda: json_object(b" x")) == steps(lambda: json_object(b"[1]")) == 2
 
 
-def test_a_path_is_not_followed_for_ever() -> None:
-    """It is measured before it is taken apart."""
+def test_the_length_of_a_path_is_bounded() -> None:
+    """It is measured before it is split."""
     path = "$" + ".a" * 100_000
     values = PathValues()
 
@@ -374,8 +378,8 @@ def test_a_path_is_not_followed_for_ever() -> None:
     assert steps(put) < 10
 
 
-def test_the_word_for_the_end_is_bounded() -> None:
-    """It is logged, and looked through for secrets."""
+def test_the_finish_reason_is_bounded() -> None:
+    """It is logged, and searched for secrets."""
     _, decoder = read(
         CHAT, iter([{"choices": [{"delta": {"content": "x"}, "finish_reason": "y" * 1000}]}])
     )
@@ -385,6 +389,6 @@ def test_the_word_for_the_end_is_bounded() -> None:
 
 
 def test_few_details_of_an_error_are_read() -> None:
-    """In search of a wait."""
+    """In the search for a delay."""
     details = [{"retryDelay": "1s"}] * 10_000
     assert steps(lambda: retry_after({}, {"error": {"details": details}})) < 2000

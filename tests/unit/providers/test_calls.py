@@ -1,4 +1,4 @@
-"""Whole calls, callbacks, hooks, cost: the package as a library."""
+"""Complete calls, callbacks, hooks and cost: the package as a library."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -42,7 +42,7 @@ Step = Sequence[Delta] | ProviderError
 
 
 class Scripted:
-    """A provider that plays one script a try."""
+    """A provider that plays one script per try."""
 
     continuation = "none"
     stall_seconds = 7.0
@@ -113,7 +113,7 @@ WHOLE: list[Step] = [
 
 
 async def test_one_object() -> None:
-    """Everything that an answer holds, put together."""
+    """Everything that an answer holds, as one object."""
     response = await calls.complete(Scripted(WHOLE), REQUEST)  # type: ignore[arg-type]
     assert (response.id, response.model, response.text, response.reasoning, response.refusal) == (
         "id",
@@ -130,8 +130,8 @@ async def test_one_object() -> None:
     assert list(response.parts) == [ReasoningPart("hm", SIGNED), TextPart("Hellono"), call]
 
 
-async def test_what_was_said_before_a_model_began_anew_counts_no_more() -> None:
-    """Text, and what stood at places of it; what comes after it has places in the new text."""
+async def test_a_model_that_starts_over_drops_the_earlier_text() -> None:
+    """With everything that refers to it; what follows refers to the new text."""
     image = KeptDelta("openai.responses", "image_generation_call", {"id": "i"})
     anew: list[Step] = [
         [TextDelta("Let me "), image, Restart()],
@@ -145,8 +145,8 @@ async def test_what_was_said_before_a_model_began_anew_counts_no_more() -> None:
     ]
 
 
-async def test_retried_until_it_works() -> None:
-    """What can be retried is, with the provider's hint; hooks hear of it."""
+async def test_retried_until_it_succeeds() -> None:
+    """Retryable errors are retried after the provider's delay; hooks are notified."""
     heard: list[Any] = []
 
     class Listener(Hook):
@@ -162,7 +162,7 @@ async def test_retried_until_it_works() -> None:
 
 
 @pytest.mark.parametrize("error", [InvalidRequest("bad"), Unavailable("gone")])
-async def test_what_cannot_be_mended_is_raised(error: ProviderError) -> None:
+async def test_other_errors_are_raised(error: ProviderError) -> None:
     """At once, or when the tries are used up."""
     tries = 3 if error.retryable else 1
     provider = Scripted(*[[error]] * tries)
@@ -172,7 +172,7 @@ async def test_what_cannot_be_mended_is_raised(error: ProviderError) -> None:
 
 
 async def test_the_callback_form_never_repeats_itself() -> None:
-    """After the first visible piece a break is told, with what there was, and not retried."""
+    """After the first visible piece, a break is raised with what there was and is not retried."""
     heard: list[Delta] = []
     with pytest.raises(calls.Broken) as broken:
         await calls.run(
@@ -182,8 +182,8 @@ async def test_the_callback_form_never_repeats_itself() -> None:
     assert heard == [TextDelta("a")]
 
 
-async def test_hooks_hear_everything_in_order_and_break_nothing() -> None:
-    """Several may watch; what one raises is its own affair."""
+async def test_hooks_are_called_in_order_and_break_nothing() -> None:
+    """Several hooks may watch; an exception of one affects nothing else."""
     heard: list[str] = []
 
     class Listener(Hook):
@@ -260,22 +260,22 @@ PRICED = {"input_price": 1.0, "output_price": 10.0}
 def test_cost(
     provider: str, usage: UsageDelta, options: dict[str, Any], expected: float | None
 ) -> None:
-    """Cached and thought tokens are billed as their provider counts them."""
+    """Cached and reasoning tokens are billed as their provider counts them."""
     spec = ModelSpec("m", provider, "m", options=options, **PRICED)  # type: ignore[arg-type]
     found = cost(usage, spec, presets()[provider])
     assert found == (None if expected is None else pytest.approx(expected / 1e6))
 
 
 def test_no_price_no_cost() -> None:
-    """It is never guessed."""
+    """The cost is never guessed."""
     assert (
         cost(UsageDelta(1, 1), ModelSpec("m", "openai", "m", input_price=1.0), presets()["openai"])
         is None
     )
 
 
-async def test_an_answer_that_becomes_too_long_is_left() -> None:
-    """A model that repeats itself for ever."""
+async def test_an_answer_that_becomes_too_long_is_abandoned() -> None:
+    """For example, a model that repeats itself for ever."""
     provider = Scripted([[TextDelta("ab")]] * 1000)
     response = await calls.complete(provider, REQUEST, max_chars=10)
     assert (response.text, response.chars, response.finish) == ("ab" * 6, 12, Finish("length"))

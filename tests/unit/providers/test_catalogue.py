@@ -1,4 +1,4 @@
-"""The catalogue: what a file offers, and one clear line for whatever is wrong in it."""
+"""The catalogue: what a file offers, and one clear line for each mistake in it."""
 
 import re
 from dataclasses import fields
@@ -31,7 +31,7 @@ def with_model(**entry: Any) -> dict[str, Any]:
 
 
 def test_the_shipped_file_needs_nothing() -> None:
-    """Without any key there is the demo, and it is the default."""
+    """Without any key, the demo is offered and is the default."""
     catalogue = load(SHIPPED, {})
     assert catalogue.default == catalogue.title_model == "demo"
     assert catalogue.offered([]) == ["demo"]
@@ -39,7 +39,7 @@ def test_the_shipped_file_needs_nothing() -> None:
 
 
 def test_a_key_brings_its_models() -> None:
-    """And nothing else; the key itself is in the entry and not in its representation."""
+    """Only those. The key is in the entry and not in its representation."""
     catalogue = load(SHIPPED, {"ANTHROPIC_API_KEY": "sk-secret"})
     assert {name for name in catalogue.offered([]) if name.startswith("claude")} == {
         "claude-haiku",
@@ -60,7 +60,7 @@ def test_every_entry_can_be_used() -> None:
 
 
 def test_local_servers_are_offered_while_they_answer() -> None:
-    """The catalogue says where to look; who looked says what answered."""
+    """The catalogue names the addresses to probe; the caller passes what answered."""
     catalogue = parse(
         {
             "models": {
@@ -81,7 +81,7 @@ def test_local_servers_are_offered_while_they_answer() -> None:
 
 
 def test_a_compatible_server_is_always_offered() -> None:
-    """Its address was written by a person."""
+    """A person wrote its address."""
     assert parse(with_model(), {}).offered([]) == ["m"]
 
 
@@ -103,7 +103,7 @@ def test_variables_are_expanded_everywhere() -> None:
 
 
 def test_an_empty_variable_counts_as_unset() -> None:
-    """As in a shell script that exports it in vain."""
+    """As a shell script exports it without a value."""
     named = {"provider": "ollama", "model": "${OLLAMA_MODEL}"}
     document = {"models": {"a": {"provider": "demo"}, "b": {"provider": "openai"}, "c": named}}
     empty = {"OPENAI_API_KEY": "", "OLLAMA_MODEL": ""}
@@ -191,7 +191,7 @@ def test_defaults() -> None:
         ),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(document: Any, words: str) -> None:
+def test_a_mistake_is_reported_in_one_line(document: Any, words: str) -> None:
     """File, model and key are named."""
     with pytest.raises(CatalogueError, match=r"^models\.yml: ") as raised:
         parse(document, {})
@@ -200,7 +200,7 @@ def test_what_is_wrong_is_said_in_one_line(document: Any, words: str) -> None:
 
 
 def test_a_file_that_is_no_yaml(tmp_path: Path) -> None:
-    """One line, with the place."""
+    """One line, with its line number."""
     path = tmp_path / "models.yml"
     path.write_text("models: [\n")
     with pytest.raises(CatalogueError, match="not valid YAML") as raised:
@@ -219,7 +219,7 @@ def test_a_process_ends_with_that_line(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_the_variables_of_a_file_are_known_without_their_values(tmp_path: Path) -> None:
-    """Those that it names, and those of the presets; what stands in a key or a header is a key."""
+    """Those in the file and in the presets. A variable in a key or a header is a secret."""
     path = tmp_path / "models.yml"
     path.write_text(
         "models:\n"
@@ -240,8 +240,8 @@ def test_the_variables_of_a_file_are_known_without_their_values(tmp_path: Path) 
     assert found["OPENAI_API_KEY"] is True
 
 
-def test_a_variable_that_is_a_key_somewhere_is_a_key(tmp_path: Path) -> None:
-    """Wherever else the file names it, before or after: web would know the key."""
+def test_a_variable_that_is_a_key_once_is_always_a_key(tmp_path: Path) -> None:
+    """Wherever else the file names it; otherwise web would learn the key."""
     path = tmp_path / "models.yml"
     house = "{provider: openai_compatible, base_url: 'http://h/v1', api_key: '${HOUSE}'}"
     path.write_text(
@@ -250,8 +250,8 @@ def test_a_variable_that_is_a_key_somewhere_is_a_key(tmp_path: Path) -> None:
     assert variables_of(path)["HOUSE"] is True
 
 
-def test_what_logs_may_not_show() -> None:
-    """Keys, and headers that stand for one."""
+def test_what_logs_must_not_show() -> None:
+    """Keys, and headers that hold one."""
     headers = {"Authorization": "Bearer house", "X-Team": "green", "X-Api-Key": "deep"}
     entry = {
         "provider": "openai_compatible",
@@ -273,19 +273,19 @@ def test_what_logs_may_not_show() -> None:
     ],
 )
 def test_a_mistake_is_found_without_the_key(entry: dict[str, Any], words: str) -> None:
-    """Whoever has the key would meet it later."""
+    """Otherwise the mistake would show only where the key is set."""
     with pytest.raises(CatalogueError, match=f"^models.yml: m: {words}"):
         parse({"models": {"m": entry, "d": {"provider": "demo"}}}, {})
 
 
 def test_an_address_in_a_variable_may_be_missing() -> None:
-    """It is named as what would bring the model in, and nothing else is asked for."""
+    """The variable is named as what enables the model, and nothing else is required."""
     entry = {"provider": "azure_openai", "base_url": "${HOUSE_URL}", "api_key": "${HOUSE_KEY}"}
     catalogue = parse({"models": {"m": entry, "d": {"provider": "demo"}}}, {})
     assert catalogue.missing == {"m": "HOUSE_URL"}
 
 
-def test_a_key_without_a_value_says_nothing() -> None:
+def test_a_key_without_a_value_counts_as_absent() -> None:
     """`headers:` with every line below it commented out."""
     nothing = dict.fromkeys(("headers", "options", "api_key", "stall_seconds", "api"))
     spec = parse(with_model(**nothing), {}).models["m"]
@@ -293,19 +293,19 @@ def test_a_key_without_a_value_says_nothing() -> None:
 
 
 def test_a_header_may_be_a_number() -> None:
-    """YAML reads `x-team: 7` as one."""
+    """YAML reads `x-team: 7` as a number."""
     assert parse(with_model(headers={"x-team": 7}), {}).models["m"].headers == {"x-team": "7"}
 
 
-def test_the_provider_is_taken_as_written() -> None:
-    """It decides which key is needed, so a variable cannot name it; the line shows no value."""
+def test_the_provider_is_not_expanded() -> None:
+    """It decides which key is needed, so a variable cannot name it. The line shows no value."""
     with pytest.raises(CatalogueError, match=r"provider: '\$\{KIND\}' is not known") as raised:
         parse({"models": {"m": {"provider": "${KIND}"}}}, {"KIND": "s3cret"})
     assert "s3cret" not in str(raised.value)
 
 
-def test_a_provider_that_a_package_brings_needs_its_api() -> None:
-    """Its preset is not known here, so its answers are resumed in an extra turn."""
+def test_a_provider_of_a_plugin_needs_its_api() -> None:
+    """Its preset is not known here, so its answers are resumed by an extra turn."""
     entry = {"provider": "acme", "api": "openai.chat", "base_url": "http://acme/v1"}
     assert parse({"models": {"m": entry}}, {}).models["m"].continuation == "turn"
 
@@ -326,8 +326,8 @@ def test_a_provider_that_a_package_brings_needs_its_api() -> None:
         "\0s3cret",
     ],
 )
-def test_no_line_shows_what_stands_in_the_file(tmp_path: Path, text: str) -> None:
-    """A key may stand there itself, and the line goes to logs."""
+def test_no_line_shows_a_value_of_the_file(tmp_path: Path, text: str) -> None:
+    """The value may be a key, and the line is logged."""
     path = tmp_path / "models.yml"
     path.write_text(text)
     with pytest.raises(CatalogueError) as raised:
@@ -347,8 +347,8 @@ def test_no_line_shows_what_stands_in_the_file(tmp_path: Path, text: str) -> Non
         "models: {m: {provider: demo, ? [x] : y}}",
     ],
 )
-def test_yaml_that_cannot_be_read_is_a_line(tmp_path: Path, text: str) -> None:
-    """What holds itself, nests without end, or is a date that no calendar has."""
+def test_yaml_that_cannot_be_read_gives_one_line(tmp_path: Path, text: str) -> None:
+    """A recursive value, endless nesting, or an impossible date."""
     path = tmp_path / "models.yml"
     path.write_text(text)
     for read in (lambda: load(path, {}), lambda: variables_of(path)):
@@ -357,7 +357,7 @@ def test_yaml_that_cannot_be_read_is_a_line(tmp_path: Path, text: str) -> None:
 
 
 def test_the_documentation_has_every_key() -> None:
-    """In the table of docs/providers.md; `name` is the entry's place in the file."""
+    """In the table of docs/providers.md. `name` is the entry's key in the file."""
     text = (ROOT / "docs" / "providers.md").read_text()
     table = text.partition("## The catalogue")[2].partition("## One outcome")[0]
     first = "".join(line.split("|")[1] for line in table.splitlines() if line.startswith("| `"))

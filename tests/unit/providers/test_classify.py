@@ -1,4 +1,4 @@
-"""Errors of all makers fall into one tree, by status and code first; and what they say about waiting is understood."""
+"""Errors of all providers are classified by status and code first; hints about waiting are read."""
 
 import json
 import time
@@ -44,7 +44,9 @@ USED_UP = error(
 def test_a_quota_that_is_used_up(
     status: int, headers: dict[str, str], body: bytes, name: str
 ) -> None:
-    """A 429 is retried where the provider says when to come back, and where nothing says that its quota is used up."""
+    """A 429 is retried if it says when to come back, or if nothing says that the quota is used
+    up.
+    """
     found = (
         classify_stream_error(json.loads(body))
         if status == 200
@@ -186,8 +188,8 @@ def test_a_quota_that_is_used_up(
         (500, error(message="The model `x` does not exist", code="model_not_found"), "Unavailable"),
     ],
 )
-def test_the_class_of_an_answer(status: int, body: bytes, name: str) -> None:
-    """From status, code and only then words."""
+def test_the_class_of_an_error(status: int, body: bytes, name: str) -> None:
+    """By status, then code, then words."""
     found = classify(status, {}, body)
     assert type(found).__name__ == name
     assert found.status == status
@@ -213,20 +215,24 @@ def test_the_class_of_an_answer(status: int, body: bytes, name: str) -> None:
         (502, error(code="connect_error"), False),
     ],
 )
-def test_what_proves_that_no_run_goes_on(status: int, body: bytes, no_run: bool) -> None:
-    """A refusal in the provider's own form. Whatever a proxy may have written after it had passed the request on proves nothing."""
+def test_what_proves_that_no_run_continues(status: int, body: bytes, no_run: bool) -> None:
+    """A refusal in the provider's own form. A page of a proxy, which may have passed the request
+    on, proves nothing.
+    """
     assert classify(status, {}, body).no_run is no_run
 
 
-def test_what_a_run_says_of_itself_is_its_end() -> None:
-    """An error inside the stream that was asked for."""
+def test_an_error_in_the_stream_is_the_end_of_the_run() -> None:
+    """An error inside the stream that was requested."""
     found = classify_stream_error({"error": {"message": "out of memory", "code": 500}})
     assert found is not None
     assert found.no_run
 
 
-def test_a_body_is_looked_at_in_bounded_time() -> None:
-    """Wide and deep lists, a page of open titles, long words: nothing is tried in all combinations, nothing long is kept."""
+def test_a_body_is_read_in_bounded_time() -> None:
+    """Wide and deep lists, a page of open titles, long words: no search is quadratic, no long text
+    is kept.
+    """
     nested: Any = "x"
     for _ in range(40):
         nested = [nested] * 8
@@ -244,7 +250,7 @@ def test_a_body_is_looked_at_in_bounded_time() -> None:
 
 
 def test_the_providers_own_words_and_code_are_kept() -> None:
-    """OpenRouter's message is in its metadata."""
+    """OpenRouter has its message in its metadata."""
     body = error(
         code=429,
         message="Provider returned error",
@@ -330,12 +336,14 @@ def test_durations(text: str, seconds: float | None) -> None:
     ],
 )
 def test_how_long_to_wait(headers: dict[str, str], body: Any, seconds: float | None) -> None:
-    """The strongest kind of hint wins, the longest of its kind; zero and nonsense count as nothing."""
+    """The strongest kind of hint wins, and the longest of its kind; zero and nonsense are
+    ignored.
+    """
     assert retry_after(headers, body, NOW) == (None if seconds is None else pytest.approx(seconds))
 
 
-def test_an_error_inside_a_stream_says_how_long_to_wait_too() -> None:
-    """It has no headers: what its body says is all there is."""
+def test_an_error_inside_a_stream_has_a_delay_too() -> None:
+    """It has no headers; only its body may say how long to wait."""
     found = classify_stream_error(
         {"error": {"code": 429, "message": "Rate limit reached. Please try again in 7.5s."}}
     )

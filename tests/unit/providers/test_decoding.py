@@ -1,4 +1,4 @@
-"""What goes wrong inside a success, in every shape that has been seen; what counts as whole."""
+"""Damage inside a 200, in every form that has been seen, and which answers count as complete."""
 
 import json
 from typing import Any
@@ -27,8 +27,8 @@ def beside(content: str, message: Any, **more: Any) -> str:
     return json.dumps({"choices": [{"delta": {"content": content}, "message": message, **more}]})
 
 
-def test_a_message_that_repeats_all_of_the_answer_beside_each_piece() -> None:
-    """It adds nothing, and an empty one says nothing."""
+def test_a_message_that_repeats_the_whole_answer_with_each_piece() -> None:
+    """It adds nothing, and an empty one means nothing."""
     one, two = beside("One", {"content": "One"}), beside(" two", {"content": "One two"})
     end = json.dumps({"choices": [{"message": {"content": "One two"}, "finish_reason": "stop"}]})
     for body in (
@@ -56,10 +56,8 @@ def test_a_message_that_repeats_all_of_the_answer_beside_each_piece() -> None:
         ([HI, beside("", 5)], "Hi"),
     ],
 )
-def test_a_message_beside_a_piece_that_is_not_what_has_been_said_is_damage(
-    pieces: list[str], text: str
-) -> None:
-    """A piece has been lost, or one of the two is broken: what follows is not given, and what is left is not called whole."""
+def test_a_message_that_contradicts_the_pieces_is_damage(pieces: list[str], text: str) -> None:
+    """A piece is lost or broken: what follows is dropped, and the answer is not complete."""
     found = read(CHAT, sse(*pieces, STOP))
     assert (found["text"], found["complete"]) == (text, False)
     assert found["error"]["class"] == ("Interrupted" if text else "Unavailable")
@@ -187,8 +185,8 @@ def test_a_message_beside_a_piece_that_is_not_what_has_been_said_is_damage(
         (OLLAMA, b'{"done":true,"done_reason":"error"}\n', "Unavailable"),
     ],
 )
-def test_a_200_that_is_none(api: str, body: bytes, error: str) -> None:
-    """The class tells whether something had been seen; the answer is never called complete."""
+def test_errors_with_status_200(api: str, body: bytes, error: str) -> None:
+    """The class depends on what was seen before; the answer is never complete."""
     result = read(api, body)
     assert result["error"]["class"] == error
     assert result["error"]["message"]
@@ -257,14 +255,14 @@ def test_a_200_that_is_none(api: str, body: bytes, error: str) -> None:
         (OLLAMA, b'{"message":{"content":"a"},"done":true,"done_reason":"load"}', "a", "unknown"),
     ],
 )
-def test_what_is_whole(api: str, body: bytes, text: str, finish: str) -> None:
-    """Proof of completion is each provider's own; an unknown reason is never `stop`."""
+def test_which_answers_are_complete(api: str, body: bytes, text: str, finish: str) -> None:
+    """Each provider has its own proof; an unknown reason is never `stop`."""
     result = read(api, body)
     assert (result["complete"], result["text"], result["finish_reason"]) == (True, text, finish)
 
 
-def test_a_piece_that_cannot_be_read_is_a_piece_that_is_lost() -> None:
-    """What follows it is not passed off as the whole; a piece that was cut off by the end is no such loss."""
+def test_an_unreadable_piece_is_a_lost_piece() -> None:
+    """The rest is not passed off as the whole. A piece that the end cuts off is no such loss."""
     result = read(CHAT, sse(HI, '{"choices":[{"del', STOP, "[DONE]"))
     assert (result["text"], result["complete"], result["error"]["code"]) == (
         "Hi",
@@ -298,14 +296,14 @@ SAID = "the test of 3 May was positive"
     ],
 )
 def test_an_error_never_quotes_the_answer(api: str, body: bytes) -> None:
-    """It is logged: it says how long what cannot be read is, and how far into the body."""
+    """Errors are logged. They give the length of the unreadable part and its offset in the body."""
     result = read(api, body)
     assert result["error"]
     assert not any(word in str(result["error"]) for word in SAID.split() if len(word) > 3)
 
 
-def test_an_error_says_where_it_was_met() -> None:
-    """For whoever compares it with a recording."""
+def test_an_error_names_its_offset() -> None:
+    """So that it can be compared with a recording."""
     broken = f'{{"choices":[{{"delta":{{"content":"{SAID}"}}}}'
     first = sse(HI, broken)
     decoder = decoder_of(CHAT)()
@@ -318,7 +316,7 @@ def test_an_error_says_where_it_was_met() -> None:
 
 
 def test_a_page_instead_of_an_answer_is_quoted() -> None:
-    """It is a proxy's, and says what is wrong with it."""
+    """A proxy wrote it, and it says what is wrong."""
     page = b"<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head></html>"
     assert read(CHAT, page)["error"]["message"].endswith(": 502 Bad Gateway")
 
@@ -362,14 +360,16 @@ SAN = '{"jsonPath":"$.city","stringValue":"San "}'
         (CHAT, f"{whole('All at once')}{whole('Al at once')}".encode()),
     ],
 )
-def test_what_has_come_is_not_replaced(api: str, body: bytes) -> None:
-    """A piece of another type, or another whole answer after the first: one of the two is damaged, and nobody knows which."""
+def test_contradicting_values_are_damage(api: str, body: bytes) -> None:
+    """A piece of another type, or a second, different answer: one of the two is damaged, and
+    nothing tells which.
+    """
     result = read(api, body)
     assert (result["complete"], result["error"]["code"]) == (False, "unreadable")
 
 
-def test_what_is_empty_or_the_same_replaces_nothing() -> None:
-    """The end of a text without a value; a whole answer that comes twice, as a gateway's retry sends it."""
+def test_empty_and_equal_values_replace_nothing() -> None:
+    """The end of a text without a value, or a whole answer twice, as a gateway's retry sends it."""
     assert (
         read(GEMINI, partial(SAN, '{"jsonPath":"$.city"}'))["tool_calls"][0]["arguments"]
         == '{"city": "San "}'
@@ -381,7 +381,7 @@ def test_what_is_empty_or_the_same_replaces_nothing() -> None:
 @pytest.mark.parametrize(
     ("new", "result"), [(None, "a"), ("", "a"), ("b", "ab"), ([], "a"), ({}, "a")]
 )
-def test_what_is_empty_adds_nothing(new: object, result: str) -> None:
+def test_empty_values_add_nothing(new: object, result: str) -> None:
     """Some servers write an empty list for no text."""
     growing = Accumulator("a")
     growing.add(new)
@@ -390,13 +390,15 @@ def test_what_is_empty_adds_nothing(new: object, result: str) -> None:
 
 @pytest.mark.parametrize("new", [0, False, 1.5, ["b"], {"b": 1}])
 def test_a_piece_of_another_type_is_damage(new: object) -> None:
-    """Also a number that counts as false."""
+    """Even a number that is false."""
     with pytest.raises(Unreadable):
         Accumulator("a").add(new)
 
 
 def test_the_name_of_the_event_ends_an_answer() -> None:
-    """Where the type within is lost, the name counts; what follows is no part of the answer."""
+    """If the type inside is lost, the event's name counts; what follows is no part of the
+    answer.
+    """
     decoder = decoder_of(ANTHROPIC)()
     deltas = decoder.feed(
         sse(*BEGUN) + b'event: message_stop\ndata: {"tpe":"message_stop"}\n\n' + sse(BEGUN[1])
@@ -406,8 +408,10 @@ def test_the_name_of_the_event_ends_an_answer() -> None:
     assert len(decoder.unread) == 1
 
 
-def test_an_event_under_the_wrong_name_is_kept() -> None:
-    """Without its type, and joined to the next event, a piece of text is called a citation."""
+def test_an_event_under_the_wrong_name_is_read() -> None:
+    """A piece of text can be named a citation if it lost its type and was joined to the next
+    event.
+    """
     piece = '{"index":0,"delta":{"message":{"content":{"text":" there"}}}}'
     end = '{"type":"message-end","delta":{"finish_reason":"COMPLETE"}}'
     result = read(
@@ -430,8 +434,8 @@ def test_an_event_under_the_wrong_name_is_kept() -> None:
         sse('{"error":{"message":" ","code":500}}'),
     ],
 )
-def test_an_error_without_words_says_so(body: bytes) -> None:
-    """A message is never empty."""
+def test_an_error_without_words_has_a_message(body: bytes) -> None:
+    """The message is never empty."""
     assert read(CHAT, body)["error"]["message"] == NO_WORDS
 
 
@@ -448,13 +452,15 @@ REASONED = '{"candidates":[{"content":{"parts":[{"text":"a"}]},"finishReason":"S
     ],
 )
 def test_a_last_line_that_holds_a_piece(api: str, body: bytes) -> None:
-    """Two objects in it are no line that was cut; and where every chunk has a reason, one that was cut may hold text."""
+    """Two objects in it prove that it was not cut. Where every chunk has a reason, a cut one may
+    hold text.
+    """
     result = read(api, body)
     assert (result["complete"], result["error"]["code"]) == (False, "unreadable")
 
 
 def test_two_answers_in_one_stream() -> None:
-    """A gateway's splice is found out when it happens, not when the body ends."""
+    """A gateway's splice is noticed when it happens, not when the body ends."""
     decoder = decoder_of(ANTHROPIC)()
     decoder.feed(sse(*BEGUN, '{"type":"message_start","message":{"id":"another"}}'))
     assert decoder.failure is not None
@@ -465,7 +471,7 @@ def test_two_answers_in_one_stream() -> None:
     "pieces", [[b"data: " + b"x" * 200], [b"data: x\n" * 10, b"data: " + b"y" * 90]]
 )
 def test_an_event_beyond_the_limit_is_a_failure(pieces: list[bytes]) -> None:
-    """Also when only the end of the body shows it."""
+    """Even if only the end of the body shows it."""
     decoder = decoder_of(CHAT)()
     decoder._framer = Framer(max_frame_bytes=100)
     for piece in pieces:
@@ -477,7 +483,7 @@ def test_an_event_beyond_the_limit_is_a_failure(pieces: list[bytes]) -> None:
 
 @given(st.sampled_from(sorted(DIALECTS)), st.lists(st.binary(max_size=60), max_size=8))
 def test_no_bytes_make_a_decoder_raise(api: str, pieces: list[bytes]) -> None:
-    """Whatever comes, the end is a proof or a failure."""
+    """Any input ends as a proof or a failure."""
     decoder = decoder_of(api)()
     for piece in pieces:
         decoder.feed(piece)
@@ -512,7 +518,7 @@ ITEMS = st.lists(
 
 @given(st.sampled_from(sorted(DIALECTS)), ITEMS)
 def test_no_json_makes_a_decoder_raise(api: str, items: list[tuple[str, dict[str, Any]]]) -> None:
-    """Fields of any other shape than the format allows are passed over; what comes out has the types that it should."""
+    """Fields of a wrong shape are skipped; the deltas have the right types."""
     decoder = decoder_of(api)()
     deltas = []
     for kind, item in items:

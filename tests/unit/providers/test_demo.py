@@ -1,4 +1,4 @@
-"""The demo model: it needs nothing, keeps its pace, and fails when and only when it is asked to."""
+"""The demo model needs nothing, keeps its pace, and fails only on request."""
 
 import asyncio
 from typing import Any
@@ -59,8 +59,10 @@ async def ask(
     return "".join(delta.text for delta in deltas if isinstance(delta, TextDelta)), deltas, None
 
 
-async def test_the_story_is_told_whole() -> None:
-    """Long, with Markdown and characters outside the BMP; a start before it, usage and a finish after it."""
+async def test_the_story_is_complete() -> None:
+    """Long, with Markdown and characters outside the BMP, between a start and usage with a
+    finish.
+    """
     text, deltas, error = await ask("hello")
     assert error is None
     assert text == demo.STORY
@@ -78,8 +80,8 @@ async def test_it_takes_ten_to_twenty_seconds() -> None:
 
 
 @pytest.mark.parametrize("cue", ["!rate_limit", "!unavailable", "!cut", "!stall"])
-async def test_what_can_be_retried_succeeds_at_last(cue: str) -> None:
-    """The first two tries fail, retryably; a continued one repeats nothing."""
+async def test_retries_succeed_at_last(cue: str) -> None:
+    """The first two tries fail and can be retried; a continued one repeats nothing."""
     text = ""
     for _ in range(2):
         piece, _, error = await ask(f"{cue} please", text or None)
@@ -92,7 +94,7 @@ async def test_what_can_be_retried_succeeds_at_last(cue: str) -> None:
 
 
 async def test_the_caller_may_count_the_tries() -> None:
-    """Then no memory of this process matters."""
+    """Then the memory of this process does not matter."""
     for tries, fails in ((0, True), (1, True), (2, False), (0, True)):
         _, _, error = await ask("!rate_limit !short", tries=tries)
         assert (error is not None) == fails
@@ -106,7 +108,7 @@ async def test_the_caller_may_count_the_tries() -> None:
         ("!empty", "Unavailable"),
     ],
 )
-async def test_what_cannot_be_mended(cue: str, name: str) -> None:
+async def test_a_permanent_failure(cue: str, name: str) -> None:
     """It fails each time."""
     for _ in range(4):
         text, _, error = await ask(cue)
@@ -114,7 +116,7 @@ async def test_what_cannot_be_mended(cue: str, name: str) -> None:
 
 
 async def test_cues_change_the_answer() -> None:
-    """Short, thoughtful, unwilling."""
+    """Short answers, reasoning and refusals."""
     assert (await ask("!short"))[0] == demo.SHORT
     _, deltas, _ = await ask("!short !think")
     assert (
@@ -129,13 +131,13 @@ async def test_cues_change_the_answer() -> None:
 
 
 @pytest.mark.parametrize("at", [0, 1, 100, len(demo.STORY) - 1, len(demo.STORY)])
-async def test_going_on_is_exact(at: int) -> None:
+async def test_a_continuation_is_exact(at: int) -> None:
     """From any character of the story."""
     assert (await ask("hello", demo.STORY[:at]))[0] == demo.STORY[at:]
 
 
 async def test_options() -> None:
-    """Another text, other failures; nonsense is refused."""
+    """Another text, other failures; invalid values are refused."""
     assert (await ask("hello", text="abc"))[0] == "abc"
     assert (await ask("!rate_limit", fail_times=0))[2] is None
     with pytest.raises(InvalidRequest, match="tokens_per_second"):
@@ -143,7 +145,7 @@ async def test_options() -> None:
 
 
 async def test_the_pace_is_kept() -> None:
-    """One token after the other, each in its time."""
+    """One token after another, each at its time."""
     loop = asyncio.get_running_loop()
     began = loop.time()
     await ask("!short", tokens_per_second=200)

@@ -1,4 +1,4 @@
-"""The framing: bytes to events, however they arrive, and nothing but its own error for any bytes at all."""
+"""The framing: bytes to events, however they are cut, with one error of its own."""
 
 import itertools
 import json
@@ -47,21 +47,21 @@ def frames_of(pieces: list[bytes], limit: int = 1 << 20) -> list[Frame]:
     ],
 )
 def test_a_body_becomes_its_frames(body: bytes, frames: list[Frame]) -> None:
-    """Whole and in single bytes alike."""
+    """Whole and in single bytes."""
     assert frames_of([body]) == frames
     assert frames_of([body[i : i + 1] for i in range(len(body))]) == frames
 
 
 def test_an_event_whose_name_came_in_an_earlier_read() -> None:
-    """Its data alone fill the next read, and are of that name all the same; the event after it has none."""
+    """Its data may fill the next read and still have that name; the event after it has none."""
     framer = Framer()
     assert framer.feed(b"event: error\n") == []
     assert framer.feed(b"data: a\n\n") == [(b"error", b"a")]
     assert framer.feed(b"data: b\n\n") == [(b"", b"b")]
 
 
-def test_what_is_no_frame_is_kept_for_the_report() -> None:
-    """An HTML page yields nothing that an answer could be made of, and its beginning is there to be shown."""
+def test_a_page_is_kept_for_the_report() -> None:
+    """An HTML page gives no events, and its beginning is available for the error."""
     framer = Framer()
     frames = framer.feed(b"<html>\n<title>502 Bad Gateway</title>\n") + framer.close()
     assert {kind for kind, _ in frames} == {STRAY}
@@ -72,8 +72,8 @@ def test_what_is_no_frame_is_kept_for_the_report() -> None:
     "body",
     [b"data: " + b"x" * 2000, b"data: x\n" * 2000, b"data:\n" * 2000, b'{"a": "' + b"x\n" * 2000],
 )
-def test_nothing_grows_without_bound(body: bytes) -> None:
-    """A line, an event and an object have a limit."""
+def test_sizes_are_bounded(body: bytes) -> None:
+    """Lines, events and objects have a limit."""
     with pytest.raises(FrameTooLarge):
         frames_of([body[i : i + 100] for i in range(0, len(body), 100)], limit=1000)
 
@@ -87,13 +87,13 @@ def test_a_line_without_end_is_given_up_before_the_body_ends() -> None:
         framer.feed(b"x")
 
 
-def test_each_event_has_the_limit_for_itself() -> None:
-    """A long answer is many events, none of them long."""
+def test_each_event_has_its_own_limit() -> None:
+    """A long answer is many short events."""
     assert frames_of([b"data: x\ndata: y\n\n"] * 2000, limit=1000) == [(b"", b"x\ny")] * 2000
 
 
 def test_a_large_event_in_small_pieces_takes_linear_time() -> None:
-    """Five megabytes in pieces of 50 bytes arrive whole (quadratic joining would take minutes)."""
+    """Five megabytes in pieces of 50 bytes arrive whole. Quadratic joining would take minutes."""
     body = b"data: " + b"x" * 5_000_000 + b"\n\n"
     assert frames_of([body[i : i + 50] for i in range(0, len(body), 50)], limit=1 << 24) == [
         (b"", body[6:-2])
@@ -126,7 +126,7 @@ LINES = st.lists(
 
 @given(LINES.map(b"\n".join), st.lists(st.integers(0, 400), max_size=12))
 def test_any_bytes_any_cut(body: bytes, cuts: list[int]) -> None:
-    """No input raises anything but FrameTooLarge, and where it is cut does not matter."""
+    """Input raises only FrameTooLarge, and the cuts do not matter."""
     places = sorted({0, len(body), *(cut for cut in cuts if cut < len(body))})
     pieces = [body[start:end] for start, end in itertools.pairwise(places)]
     try:
@@ -138,8 +138,8 @@ def test_any_bytes_any_cut(body: bytes, cuts: list[int]) -> None:
 
 @given(st.binary(max_size=300))
 @settings(max_examples=200)
-def test_what_is_kept_is_bounded(body: bytes) -> None:
-    """Whatever comes, no more than the limit is held."""
+def test_memory_is_bounded(body: bytes) -> None:
+    """No input makes it hold more than the limit."""
     framer = Framer(max_frame_bytes=50)
     try:
         for i in range(0, len(body), 7):
@@ -166,7 +166,7 @@ JSON = st.recursive(
     st.sampled_from([None, 2]),
 )
 def test_objects_survive_splitting(values: list[object], step: int, indent: int | None) -> None:
-    """A JSON array of objects, however printed and cut, gives back its objects."""
+    """A JSON array gives its objects, however it is printed and cut."""
     body = json.dumps(values, indent=indent, ensure_ascii=False).encode()
     splitter = JsonSplitter()
     found = [

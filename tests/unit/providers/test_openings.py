@@ -1,4 +1,6 @@
-"""An answer begun anew in other words: by how much of its beginning it is known, and what only looks like it."""
+"""An answer that starts over in other words: how much of its beginning identifies it, and what only
+looks like it.
+"""
 
 import pytest
 from hypothesis import assume, given
@@ -46,7 +48,7 @@ ANEW = [
     ("🎉 Great news about the fruits: they are", "🎉 Great news about your fruit."),
     ("👩\u200d🔬 Here you are: apple and", "👩\u200d🔬 Here you go: apple."),
 ]
-"""What is held, and the new text."""
+"""The text that is held, and the new text."""
 
 GOES_ON = [
     ("Sure! Here is one: apple.", "Sure! "),
@@ -96,10 +98,8 @@ GOES_ON = [
 
 @pytest.mark.parametrize(("held", "new"), ANEW)
 @pytest.mark.parametrize("step", [1, 5, 10_000])
-def test_an_answer_that_begins_anew_takes_the_place_of_what_is_held(
-    held: str, new: str, step: int
-) -> None:
-    """Behind a line or a page, in any script, however it is cut."""
+def test_an_answer_that_starts_over_replaces_the_old_one(held: str, new: str, step: int) -> None:
+    """After a line or a page, in any script, however it is cut."""
     seam = Seam("turn", held)
     assert (
         "".join(seam.push(new[i : i + step]) for i in range(0, len(new), step)) + seam.end() == new
@@ -107,25 +107,27 @@ def test_an_answer_that_begins_anew_takes_the_place_of_what_is_held(
     assert seam.over
     assert not stitch("prefix", held, new).startswith(
         new
-    )  # who was given a prefix goes on behind it
+    )  # with a prefix, the model continues behind it
 
 
 @pytest.mark.parametrize(("held", "new"), GOES_ON)
 def test_a_continuation_that_resembles_the_beginning_is_kept(held: str, new: str) -> None:
-    """Items, refrains, equal lines, names, the first word again: what was said stays."""
+    """List items, refrains, equal lines, names, an equal first word: the old text stays."""
     assert not begins_anew(held, new)
     assert stitch("turn", held, new).startswith(held)
 
 
-def test_a_long_refrain_is_known_by_its_third_time() -> None:
-    """What stands at a later line, too, is no opening; its first repetition is one from 100 characters on."""
+def test_a_long_refrain_is_recognised_the_third_time() -> None:
+    """A text that also occurs at a later line is no opening. From 100 characters on, its first
+    repetition is one.
+    """
     refrain = "".join(f"Sing loud {number}\n" for number in range(10))
     assert begins_anew(refrain + "Verse\n", refrain + "Another")
     assert not begins_anew(refrain + "Verse\n" + refrain + "Other\n", refrain + "A third")
 
 
-def test_the_verdict_falls_with_the_character_that_differs() -> None:
-    """Readers see nothing while we wait."""
+def test_the_verdict_comes_with_the_first_different_character() -> None:
+    """Readers see nothing while the decision is open."""
     held, new = ANEW[0]
     seam = Seam("turn", held)
     assert [seam.push(character) for character in new[: len("Sure! Here ")]] == [""] * len(
@@ -136,7 +138,7 @@ def test_the_verdict_falls_with_the_character_that_differs() -> None:
 
 @pytest.mark.parametrize("finished", [True, False])
 def test_a_start_over_that_is_cut_within_its_opening_adds_nothing(finished: bool) -> None:
-    """It would stand in the midst of the text, and the next try behind it."""
+    """It would end up in the middle of the text, before the next try."""
     seam = Seam("turn", ANEW[0][0])
     assert seam.push("Sure! Here") == ""
     assert (seam.end(finished=finished), seam.over) == ("", False)
@@ -163,10 +165,10 @@ SENTENCE = st.lists(WORD, min_size=3, max_size=12).map(lambda words: " ".join(wo
 
 
 @given(SENTENCE, SENTENCE, st.lists(SENTENCE, max_size=30), SENTENCE, st.integers(1, 9))
-def test_any_equal_opening_in_the_midst_of_a_sentence_is_a_start_over(
+def test_any_equal_opening_within_a_sentence_is_a_start_over(
     opening: str, went: str, page: list[str], goes: str, step: int
 ) -> None:
-    """Whatever its length and that of what is held; nothing is doubled and nothing of the new answer is lost."""
+    """Of any length. Nothing is doubled, and nothing of the new answer is lost."""
     held, new = f"{opening} but {went}. {'. '.join(page)} and then", f"{opening} or {goes}."
     seam = Seam("turn", held)
     assert (
@@ -199,7 +201,7 @@ def test_another_first_word_is_never_a_start_over(
 def test_a_line_that_begins_like_earlier_lines_is_never_a_start_over(
     lines: list[str], goes: str, sign: str
 ) -> None:
-    """A list whose items begin alike goes on, whether it was cut behind an item or within it."""
+    """A list whose items begin alike continues, whether it was cut behind an item or within it."""
     alike = f"{sign}You can also try "
     held = "\n".join(alike + line for line in lines)
     assert not begins_anew(held, f"{alike}it {goes}")
@@ -208,6 +210,6 @@ def test_a_line_that_begins_like_earlier_lines_is_never_a_start_over(
 
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_any_text_has_a_verdict(held: str, new: str) -> None:
-    """Whatever characters there are; and it is never a start over without an equal beginning."""
+    """For any characters. Without an equal beginning it is never a start over."""
     if begins_anew(held, new):
         assert held.strip()[:2] == new.strip()[:2]

@@ -1,4 +1,4 @@
-"""What a text quotes of another one is taken out of it."""
+"""Quotations of another text are removed from a text."""
 
 import json
 import time
@@ -29,13 +29,15 @@ SAID = 'My PIN is 4711,\n\n and my "dear" friend lives in Köln 🚉 by C:\\new\
         ("\\" * 3000, "\\" * 3000),
     ],
 )
-def test_quotations_are_taken_out(text: str, left: str) -> None:
-    """In any case, with any white space, escaped as often as may be; what is too short to tell anything stays."""
+def test_quotations_are_removed(text: str, left: str) -> None:
+    """In any case, with any white space, escaped any number of times. A text too short to identify
+    stays.
+    """
     assert without_quotes(text, ["something else", SAID]) == left
 
 
-def test_twelve_characters_are_a_quotation_and_eleven_are_none() -> None:
-    """On both sides alike."""
+def test_twelve_characters_are_a_quotation_and_eleven_are_not() -> None:
+    """On both sides."""
     assert without_quotes("<abcdefghijkl>", ["abcdefghijkl"]) == "<…>"
     assert without_quotes("<abcdefghijk>", ["abcdefghijk"]) == "<abcdefghijk>"
     assert without_quotes("<abcdefghijkl>", ["abcdefghijk", "bcdefghijkl"]) == "<abcdefghijkl>"
@@ -44,13 +46,13 @@ def test_twelve_characters_are_a_quotation_and_eleven_are_none() -> None:
 @pytest.mark.parametrize(
     "source", ["x" * MAX_SOURCE_CHARS, "\\" * MAX_SOURCE_CHARS, " \n" * (MAX_SOURCE_CHARS // 2)]
 )
-def test_a_long_source_is_looked_through_in_bounded_time(source: str) -> None:
-    """Processor time, with much to spare: it takes a few hundredths of a second."""
+def test_a_long_source_is_searched_in_bounded_time(source: str) -> None:
+    """Processor time with a wide margin; it takes some hundredths of a second."""
     began = time.process_time()
     without_quotes("x" * 1000, [source])
     assert time.process_time() - began < 1.0
 
 
-def test_of_a_source_that_is_too_long_nothing_is_compared() -> None:
-    """Nor is anything shown."""
+def test_nothing_is_compared_with_a_source_that_is_too_long() -> None:
+    """And nothing of the text is shown."""
     assert without_quotes("bad: whatever", ["x" * MAX_SOURCE_CHARS, "y"]) == "…"

@@ -1,6 +1,7 @@
-"""Recorded answers are read exactly, however they are cut, and an unfinished one is never called complete.
+"""Recorded answers are read exactly, however they are cut; an unfinished one is never complete.
 
-The project's own recordings are the guard. Those of real providers are read beside them where they are (`PROVIDER_RECORDINGS`).
+The project's own recordings always run. Those of real providers run where PROVIDER_RECORDINGS names
+them.
 """
 
 import re
@@ -16,7 +17,7 @@ from tokenwire.providers.recorded import decode
 ANSWERS = load(*DIALECTS, *RELATED, success=True)
 ERRORS = load(*DIALECTS, *RELATED, success=False)
 
-# The manifest was made by a reader simpler than ours; where that shows, ours is right.
+# A simpler reader than ours made the manifest; where they differ, ours is right.
 DEVIATES = {
     "gemini-generateContent__ai__google-stream-no-args-tool-call-chunks__0-5206dc.sse": "each partial argument is counted as a call there",
     "openai-responses__ai__azure-reasoning-encrypted-content-1-chunks__0-c2ac1c.sse": "calls of two answers in one body are joined there",
@@ -27,7 +28,7 @@ SEVERAL = {
     "anthropic-messages__ai__anthropic-tool-search-bm25-1-chunks__0-a69151.sse",
     "openai-responses__ai__azure-reasoning-encrypted-content-1-chunks__0-c2ac1c.sse",
 }
-"""Bodies that hold the answers of several turns; a client would stop reading after the first."""
+"""Bodies with the answers of several turns; a client would stop after the first."""
 OURS = own()
 ONE_ANSWER = [recording for recording in OURS if recording.status == 200]
 ONE_ANSWER += [recording for recording in ANSWERS if recording.name not in SEVERAL]
@@ -67,7 +68,9 @@ EMPTY: dict[str, Any] = {
 
 @named(OURS)
 def test_our_own_recordings_are_read_exactly(recording: Recording) -> None:
-    """All that is in them, and nothing else; a reason that is `error` is an end, whatever came before it."""
+    """All that they hold and nothing else. A reason that is `error` is an end, whatever came before
+    it.
+    """
     result = decode(decoder_of(recording.api), recording.status, recording.headers, recording.body)
     expected = {**EMPTY, **recording.expected}
     error = expected.get("error")
@@ -84,8 +87,10 @@ def test_our_own_recordings_are_read_exactly(recording: Recording) -> None:
         assert result["error"]["retry_after_s"] == expected["retry_after_s"]
 
 
-def test_each_dialect_has_recordings_of_ours() -> None:
-    """Answers for every format that is read, errors for every one that is asked; and no file lies about unread."""
+def test_each_dialect_has_recordings() -> None:
+    """Answers for every format that is decoded, errors for every API that is called, and no unused
+    file.
+    """
     assert {recording.api for recording in OURS if recording.status == 200} == {*DIALECTS, *RELATED}
     assert {recording.api for recording in OURS if recording.expected.get("error")} == {*DIALECTS}
     files = {str(path.relative_to(OWN)) for path in OWN.rglob("*") if path.is_file()} - {
@@ -95,8 +100,8 @@ def test_each_dialect_has_recordings_of_ours() -> None:
 
 
 @real_ones
-def test_recordings_of_real_providers_are_here() -> None:
-    """They are no part of the project: where they are not, this test says how much less is tested."""
+def test_recordings_of_real_providers_are_present() -> None:
+    """They are no part of the project. Without them, this test reports how much less is tested."""
     if not (FOLDER / "manifest.json").is_file():
         pytest.skip(
             f"no recordings of real providers at {FOLDER}: the decoders are tested on {len(OURS)} recordings of our own only"
@@ -151,7 +156,7 @@ def assert_usage(ours: dict[str, Any] | None, theirs: dict[str, Any] | None) -> 
 @real_ones
 @named(ERRORS)
 def test_an_error_is_classified(recording: Recording) -> None:
-    """The class follows the status and the code; the provider's own words are kept."""
+    """The class follows from the status and the code; the provider's own words are kept."""
     result = decode(decoder_of(recording.api), recording.status, recording.headers, recording.body)
     text = recording.body.decode()
     expected = next(
@@ -164,7 +169,7 @@ def test_an_error_is_classified(recording: Recording) -> None:
 
 @real_ones
 def test_rate_limit_hints_of_recordings() -> None:
-    """Azure's zero milliseconds do not mean at once, and Google's RetryInfo is heard."""
+    """Azure's zero milliseconds do not mean at once, and Google's RetryInfo counts."""
     hints = {
         r.provider: decode(decoder_of(r.api), r.status, r.headers, r.body)["error"]["retry_after_s"]
         for r in ERRORS
@@ -196,7 +201,7 @@ def variants(body: bytes) -> dict[str, list[bytes]]:
 
 @named(ONE_ANSWER)
 def test_cuts_and_line_ends_change_nothing(recording: Recording) -> None:
-    """Single bytes, CRLF, comments, a missing last blank line: the same answer."""
+    """Single bytes, CRLF, comments, no last blank line: the same answer."""
     make = decoder_of(recording.api)
     reference = make()
     whole = answer_of(reference, [recording.body])
@@ -214,8 +219,10 @@ def test_cuts_and_line_ends_change_nothing(recording: Recording) -> None:
         if not recording.name.endswith("stop-on-every-chunk.sse")
     ]
 )
-def test_a_cut_body_is_a_prefix_and_not_complete(recording: Recording) -> None:
-    """After each event: what was given is the beginning of the whole; the end is complete only with proof, and then nothing lacks."""
+def test_a_cut_body_is_an_unfinished_prefix(recording: Recording) -> None:
+    """After each event, the deltas begin the whole answer. It is complete only with proof, and then
+    nothing is missing.
+    """
     make = decoder_of(recording.api)
     whole = gather(deltas_of(make(), recording.body))
     for body in prefixes(recording.body):
@@ -247,7 +254,9 @@ def deltas_of(decoder: Any, body: bytes) -> list[Delta]:
 
 
 def prefixes(body: bytes) -> list[bytes]:
-    """The body cut after events: all of the first and last ones, some in between, and in the middle of some lines."""
+    """The body cut after all of its first and last events and some in between, and within some
+    lines.
+    """
     ends = [match.end() for match in re.finditer(rb"\n\r?\n|\}\r?\n", body)][:-1]
     chosen = ends if len(ends) < 60 else ends[:15] + ends[15:-25:20] + ends[-25:]
     return [body[:end] for end in chosen] + [

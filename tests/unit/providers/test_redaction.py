@@ -1,4 +1,4 @@
-"""What a provider says is logged without credentials, whoever they belong to."""
+"""Texts of providers are logged without credentials, whoever owns them."""
 
 import pytest
 
@@ -25,7 +25,7 @@ from tokenwire.providers.redaction import HIDDEN, redacted
         ("keys gsk_abcdefghijklmnop and hf_abcdefghijklmnop", "abcdefghijklmnop"),
     ],
 )
-def test_credentials_are_hidden_by_name_and_look(text: str, secret: str) -> None:
+def test_credentials_are_hidden_by_name_and_form(text: str, secret: str) -> None:
     """The words around them stay."""
     found = redacted(text)
     assert secret not in found
@@ -33,8 +33,8 @@ def test_credentials_are_hidden_by_name_and_look(text: str, secret: str) -> None
     assert found.split()[0][:3] == text.split()[0][:3]
 
 
-def test_a_known_secret_is_hidden_whatever_it_looks_like() -> None:
-    """As often as it stands there, and also the beginning of one at the place where the text was cut."""
+def test_a_known_secret_is_hidden_in_any_form() -> None:
+    """Each time it occurs, and also its beginning where the text was cut."""
     assert (
         redacted("not hunter2hunter, no: hunter2hunter!", ["hunter2hunter"])
         == f"not {HIDDEN}, no: {HIDDEN}!"
@@ -48,7 +48,7 @@ def test_a_known_secret_is_hidden_whatever_it_looks_like() -> None:
 
 
 def test_a_known_secret_is_hidden_without_its_prefix() -> None:
-    """And any other long part of it."""
+    """So is any other long part of it."""
     assert redacted("bad key hunter2hunter2", ["house-hunter2hunter2"]) == f"bad key {HIDDEN}"
     assert redacted("bad key r2hunter...", ["house-hunter2hunter2"]) == f"bad key {HIDDEN}..."
     assert redacted("bad key hunter", ["house-hunter2hunter2"]) == "bad key hunter"
@@ -65,12 +65,14 @@ def test_a_known_secret_is_hidden_without_its_prefix() -> None:
     ],
 )
 def test_plain_words_stay(text: str) -> None:
-    """Nothing is hidden that a person needs."""
+    """Words that a person needs stay."""
     assert redacted(text) == text
 
 
 def test_no_error_of_a_provider_holds_a_key() -> None:
-    """Neither its message nor its code, of an HTTP answer, of an error inside a success, or one of our own making."""
+    """Neither message nor code holds one: of an HTTP error, an error inside a 200, or one of our
+    own.
+    """
     body = b'{"error":{"message":"Incorrect API key provided: sk-abcdefgh12345678","code":"sk-abcdefgh12345678"}}'
     for error in (
         classify(401, {}, body),

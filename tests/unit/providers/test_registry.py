@@ -1,4 +1,6 @@
-"""What a catalogue entry opens, how a provider is added, and the commands of the shell."""
+"""Which provider a catalogue entry opens, how a provider is added, and the commands of the command
+line.
+"""
 
 import json
 import sys
@@ -40,10 +42,10 @@ async def test_every_preset_opens(client: HttpClient) -> None:
         (ModelSpec("m", "openai_compatible", "m"), "base_url"),
     ],
 )
-async def test_what_cannot_be_opened_is_named(
+async def test_an_entry_that_cannot_be_opened_is_named(
     client: HttpClient, spec: ModelSpec, words: str
 ) -> None:
-    """One line with the entry and the fault."""
+    """One line with the entry and the mistake."""
     with pytest.raises(InvalidRequest, match=f"^m: .*{words}"):
         open_provider(spec, client)
 
@@ -56,7 +58,7 @@ async def test_an_entry_may_change_the_dialect(client: HttpClient) -> None:
 
 
 async def test_a_new_provider_is_one_registration(client: HttpClient) -> None:
-    """A preset, and a dialect where the format is new."""
+    """A preset, and a dialect if the format is new."""
     chat = DIALECTS["openai.chat"]
     register(Dialect("acme.chat", chat.decoder, chat.build))
     register(Preset("acme", "acme.chat", "https://acme.example/v1", "ACME_KEY", auth="x-api-key"))
@@ -71,7 +73,7 @@ async def test_a_new_provider_is_one_registration(client: HttpClient) -> None:
         del registry._presets["acme"]
 
 
-def test_keys_travel_as_each_provider_wants() -> None:
+def test_keys_are_sent_as_each_provider_requires() -> None:
     """Bearer, a header of its own, or none."""
     found = {
         name: dict(auth_headers(presets()[name], "k"))
@@ -102,7 +104,7 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_stream_prints_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
-    """Text to standard output, the rest beside it."""
+    """Text on standard output, the rest on standard error."""
     code, out, err = run(capsys, "stream", "--model", "demo", "!short !fast")
     assert (code, out) == (0, "Hello! 👋 This is the demo model: a script, not a mind.\n")
     assert "Finish" in err
@@ -122,7 +124,7 @@ def test_stream_prints_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
         ),
     ],
 )
-def test_stream_says_what_went_wrong(
+def test_stream_reports_errors(
     capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], code: int, words: str
 ) -> None:
     """One line, and an exit code."""
@@ -131,7 +133,9 @@ def test_stream_says_what_went_wrong(
     assert words in err
 
 
-def test_a_wrong_catalogue_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_wrong_catalogue_gives_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     """With the file's name."""
     path = tmp_path / "models.yml"
     path.write_text("models: {m: {provider: nobody}}")
@@ -150,14 +154,14 @@ def light(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("light")
 def test_a_light_install_has_no_catalogue_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
-    """Presets and dialects are listed all the same, and an answer needs a provider."""
+    """Presets and dialects are still listed; an answer needs `--provider`."""
     code, out, _ = run(capsys, "list")
     assert (code, "Models" in out, "Presets" in out) == (0, False, True)
     assert run(capsys, "stream", "hi") == (2, "", "there is no catalogue here; name a --provider\n")
 
 
 @pytest.mark.usefixtures("light")
-def test_a_light_install_reads_a_catalogue_that_is_named(
+def test_a_light_install_reads_a_given_catalogue(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By an option, or by MODELS_FILE."""
@@ -172,7 +176,7 @@ def test_a_light_install_reads_a_catalogue_that_is_named(
 
 
 def test_decode(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """One JSON object; an error is one, too, and no failure of the command."""
+    """One JSON object. An error is one, too, and the command succeeds."""
     body = tmp_path / "body"
     body.write_bytes(b'data: {"choices":[{"delta":{"content":"Hi"},"finish_reason":"stop"}]}\n\n')
     code, out, _ = run(capsys, "decode", "--api", "openai.chat", str(body))

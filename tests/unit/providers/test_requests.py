@@ -1,4 +1,6 @@
-"""What is sent, in each dialect: instructions, parts, tools, results, structure, options, and every rung of the ladder."""
+"""Requests in each dialect: instructions, parts, tools, results, structure, options, and every
+rung.
+"""
 
 import json
 from typing import Any
@@ -44,7 +46,7 @@ WEATHER = Tool(
 
 
 def sent(api: str, request: Request, provider: str | None = None, **options: Any) -> dict[str, Any]:
-    """The body of the call, as it travels."""
+    """The body of the request as it is sent."""
     spec = ModelSpec("name", provider or OF[api], "model", options=options)
     call = DIALECTS[api].build(request, spec, presets()[spec.provider])
     body: dict[str, Any] = json.loads(json.dumps(call.body))
@@ -52,7 +54,7 @@ def sent(api: str, request: Request, provider: str | None = None, **options: Any
 
 
 def turns(api: str, *messages: HistoryMessage, **fields: Any) -> Any:
-    """What stands for the conversation in the body."""
+    """The body's field that holds the conversation."""
     body = sent(api, Request(messages, **fields))
     return body[{RESPONSES: "input", GEMINI: "contents"}.get(api, "messages")]
 
@@ -62,7 +64,9 @@ USER = HistoryMessage("user", "hi")
 
 @pytest.mark.parametrize("api", OF)
 def test_empty_messages_are_never_sent(api: str) -> None:
-    """Neither a blank answer of a failed attempt nor a blank question; nothing at all is refused before the call."""
+    """Neither an empty answer of a failed attempt nor an empty question. An empty conversation is
+    refused before the request.
+    """
     assert len(
         turns(
             api,
@@ -81,8 +85,8 @@ def test_empty_messages_are_never_sent(api: str) -> None:
 
 
 @pytest.mark.parametrize("api", OF)
-def test_what_only_stood_beside_an_answer_is_never_sent(api: str) -> None:
-    """Nor does it make a message of an answer without text."""
+def test_an_answer_without_text_is_never_sent(api: str) -> None:
+    """Sources and the like make no message of it."""
     for kind in ("choice", "chunk", "candidate", "images"):
         kept = [KeptPart(api, kind, {kind: ["unheard of"]})]
         if kind == "images" and api not in (CHAT, OLLAMA):
@@ -92,8 +96,8 @@ def test_what_only_stood_beside_an_answer_is_never_sent(api: str) -> None:
         assert not [message for message in found if message["role"] in ("assistant", "model")]
 
 
-def test_instructions_stand_where_each_dialect_wants_them() -> None:
-    """In the messages for chat and Ollama, beside them for the others."""
+def test_instructions_are_where_each_dialect_wants_them() -> None:
+    """Among the messages for chat and Ollama, beside them for the others."""
     request = Request([HistoryMessage("system", "be brief"), USER])
     assert sent(CHAT, request)["messages"][0] == {"role": "system", "content": "be brief"}
     assert sent(OLLAMA, request)["messages"][0] == {"role": "system", "content": "be brief"}
@@ -124,13 +128,13 @@ def test_instructions_stand_where_each_dialect_wants_them() -> None:
     ],
 )  # fmt: skip
 def test_parts(api: str, part: Attachment, expected: Any) -> None:
-    """Images, audio, PDF and text in each dialect's own clothing."""
+    """Images, audio, PDF and text in each dialect's form."""
     message = turns(api, HistoryMessage("user", [part, TextPart("look")]))[0]
     assert expected in message["parts" if api == GEMINI else "content"]
 
 
 def test_images_of_ollama() -> None:
-    """They stand beside the text."""
+    """They are beside the text."""
     assert turns(OLLAMA, HistoryMessage("user", [PNG, TextPart("look")]))[0]["images"] == [
         "iVBORw=="
     ]
@@ -148,7 +152,7 @@ def test_images_of_ollama() -> None:
         (OLLAMA, Attachment("image/png", url="https://x")),
     ],
 )
-def test_what_cannot_be_carried_is_refused_before_the_call(api: str, part: Attachment) -> None:
+def test_unsupported_parts_are_refused_before_the_request(api: str, part: Attachment) -> None:
     """The error names the media type."""
     with pytest.raises(InvalidRequest, match=part.media_type):
         turns(api, HistoryMessage("user", [part, TextPart("look")]))
@@ -166,7 +170,9 @@ CALLED = (
 
 
 def test_tool_calls_and_results() -> None:
-    """They keep their ids where there are any; results of one turn travel together where the dialect wants that."""
+    """They keep their ids if they have any. Results of one turn are sent together if the dialect
+    requires it.
+    """
     assert turns(CHAT, *CALLED)[1:] == [
         {
             "role": "assistant",
@@ -233,7 +239,7 @@ def test_tool_calls_and_results() -> None:
     ],
 )
 def test_the_choice_of_a_tool(choice: str, expected: tuple[Any, ...]) -> None:
-    """In four dialects; Ollama cannot be told."""
+    """Four dialects support it; Ollama does not."""
     request = Request([USER], tools=[WEATHER], tool_choice=choice)
     bodies = [sent(api, request) for api in (CHAT, RESPONSES, ANTHROPIC, GEMINI)]
     found = (
@@ -255,8 +261,8 @@ def test_an_unknown_tool_cannot_be_chosen(api: str) -> None:
         sent(api, Request([USER], tools=[WEATHER], tool_choice="nothing"))
 
 
-def test_what_must_go_back_goes_to_whom_it_concerns() -> None:
-    """Thinking, encrypted reasoning and signatures: to their own dialect, and to no other."""
+def test_kept_values_go_back_to_their_own_dialect() -> None:
+    """Thinking, encrypted reasoning and signatures go to no other dialect."""
     thinking = {"type": "thinking", "thinking": "hm", "signature": "s"}
     item = {"type": "reasoning", "id": "r", "encrypted_content": "e"}
     details = {"reasoning_details": [{"type": "reasoning.text", "text": "hm"}]}
@@ -295,8 +301,8 @@ KEPT = [
 
 
 @pytest.mark.parametrize(("api", "kind", "value"), KEPT)
-def test_an_item_goes_back_where_it_stood(api: str, kind: str, value: dict[str, Any]) -> None:
-    """Between the words before it and those behind it."""
+def test_an_item_goes_back_at_its_place(api: str, kind: str, value: dict[str, Any]) -> None:
+    """Between the text before it and the text behind it."""
     parts = [TextPart("before "), KeptPart(api, kind, value), TextPart("behind")]
     answer = HistoryMessage("assistant", parts)
     said = json.dumps(turns(api, USER, answer, HistoryMessage("user", "go on")))
@@ -307,7 +313,7 @@ def test_an_item_goes_back_where_it_stood(api: str, kind: str, value: dict[str, 
 def test_kept_values_go_to_the_model_that_wrote_them(
     api: str, kind: str, value: dict[str, Any]
 ) -> None:
-    """By its name at the provider: another one is sent what can be said in text, as one text."""
+    """By the provider's name for it. Another model is sent what text can express, as one text."""
     parts = [
         TextPart("before "),
         KeptPart(api, kind, value),
@@ -324,7 +330,7 @@ def test_kept_values_go_to_the_model_that_wrote_them(
 
 
 def test_kept_parts_go_to_their_own_dialect() -> None:
-    """Another one would refuse a block that it does not know."""
+    """Another dialect would refuse a block that it does not know."""
     for own, other in ((ANTHROPIC, RESPONSES), (RESPONSES, ANTHROPIC)):
         item = KeptPart(own, "hologram", {"type": "hologram"})
         answer = HistoryMessage("assistant", [item, TextPart("Yes.")])
@@ -334,7 +340,7 @@ def test_kept_parts_go_to_their_own_dialect() -> None:
 
 @pytest.mark.parametrize("answered", [False, True])
 def test_an_item_that_waits_for_the_client_goes_back_with_its_answer(answered: bool) -> None:
-    """The API refuses a call of the client's kind that nobody has answered."""
+    """The API refuses an open call that the client should answer."""
     call = {"type": "custom_tool_call", "call_id": "c", "name": "patch", "input": "x"}
     output = {"type": "custom_tool_call_output", "call_id": "c", "output": ""}
     values = [call, output] if answered else [call]
@@ -347,8 +353,8 @@ CALL = CallPart("c", "weather", '{"city":"Oslo"}')
 
 
 @pytest.mark.parametrize("api", OF)
-def test_a_call_without_a_result_gets_one_that_says_so(api: str) -> None:
-    """Providers refuse a history in which a call was never answered, and models repeat it."""
+def test_a_call_without_a_result_gets_one(api: str) -> None:
+    """Providers refuse a history with an open call, and models repeat such a call."""
     asked = HistoryMessage("assistant", [CALL])
     for history in ([USER, asked], [USER, asked, HistoryMessage("user", "and now?")]):
         found = json.dumps(turns(api, *history))
@@ -358,8 +364,8 @@ def test_a_call_without_a_result_gets_one_that_says_so(api: str) -> None:
     assert NO_RESULT not in json.dumps(turns(api, *with_result))
 
 
-def test_an_error_is_told_as_one() -> None:
-    """Where the dialect has a word for it."""
+def test_an_error_is_sent_as_an_error() -> None:
+    """If the dialect has a field for it."""
     failed = HistoryMessage("tool", [ResultPart("c", "weather", "no such city", error=True)])
     history = (USER, HistoryMessage("assistant", [CALL]), failed)
     assert turns(ANTHROPIC, *history)[2]["content"][0]["is_error"] is True
@@ -371,7 +377,7 @@ def test_an_error_is_told_as_one() -> None:
 
 @pytest.mark.parametrize("api", OF)
 def test_a_step_splits_an_answer_into_its_turns(api: str) -> None:
-    """Words, call, result and words again are four turns, in their order."""
+    """Text, call, result and text are four turns in that order."""
     answer = HistoryMessage(
         "assistant",
         [
@@ -396,7 +402,7 @@ def test_a_step_splits_an_answer_into_its_turns(api: str) -> None:
 
 
 def test_citations_go_back_with_the_words_that_they_support() -> None:
-    """The text blocks of Anthropic are cut where the citations say so; others get one text."""
+    """Anthropic's text blocks are cut at the citations; other dialects get one text."""
     place = {"type": "page_location", "cited_text": "x", "document_index": 0}
     parts = [
         TextPart("I read: "),
@@ -433,7 +439,7 @@ def reasoned(kept: Kept | None) -> list[Any]:
 
 
 def test_items_behind_reasoning_keep_their_names() -> None:
-    """The reasoning speaks of them; where it cannot go back, their names would be refused."""
+    """The reasoning refers to them. If it cannot go back, the API would refuse their names."""
     call = {"type": "function_call", "call_id": "c", "name": "weather", "arguments": "{}"}
     assert reasoned(Kept(RESPONSES, REASONING, REASONED)) == [
         REASONED,
@@ -444,8 +450,8 @@ def test_items_behind_reasoning_keep_their_names() -> None:
     assert reasoned(None) == [nameless, {**call, "status": "ok"}]
 
 
-def test_a_message_that_is_not_what_was_said_is_not_sent() -> None:
-    """Its text is, then."""
+def test_a_message_that_differs_from_its_text_is_not_sent() -> None:
+    """Its text is sent instead."""
     other = {**SAID, "content": [{"type": "output_text", "text": "No."}]}
     parts = [TextPart("Yes."), KeptPart(RESPONSES, "message", other)]
     assert turns(RESPONSES, USER, HistoryMessage("assistant", parts))[1:] == [
@@ -466,8 +472,8 @@ def test_reasoning_that_nothing_follows_is_not_sent() -> None:
     ]
 
 
-def test_signatures_of_gemini_stand_at_their_text() -> None:
-    """Not at a thought, and not at a text that has one already."""
+def test_signatures_of_gemini_stay_at_their_text() -> None:
+    """Not at a thought, and not at a text that already has one."""
     parts = [
         ReasoningPart("hm", Kept(GEMINI, REASONING, {"thought": True, "thoughtSignature": "t"})),
         KeptPart(GEMINI, "thoughtSignature", {"thoughtSignature": "a"}),
@@ -483,8 +489,8 @@ def test_signatures_of_gemini_stand_at_their_text() -> None:
     ]
 
 
-def test_a_call_that_gemini_has_named_and_its_result() -> None:
-    """Both have its name; a name of ours is nobody's business."""
+def test_a_call_with_a_gemini_id_and_its_result() -> None:
+    """Both carry the provider's id; our own ids are not sent."""
     named = CallPart("g1", "weather", "{}", Kept(GEMINI, "tool_call", {"id": "g1"}))
     parts = [named, CALL, ResultPart("g1", "weather", "{}"), ResultPart("c", "weather", "{}")]
     found = turns(GEMINI, USER, HistoryMessage("assistant", parts))
@@ -494,8 +500,8 @@ def test_a_call_that_gemini_has_named_and_its_result() -> None:
 
 
 @pytest.mark.parametrize("api", [CHAT, ANTHROPIC, RESPONSES])
-def test_a_file_that_a_model_made_is_spoken_of(api: str) -> None:
-    """Where an answer can hold none: what the user says next may be about it."""
+def test_a_generated_file_is_mentioned(api: str) -> None:
+    """Where an answer cannot hold a file: the user's next message may refer to it."""
     answer = HistoryMessage("assistant", [PNG])
     found = turns(api, USER, answer, HistoryMessage("user", "make it blue"))
     assert "[file: image/png]" in json.dumps(found)
@@ -503,7 +509,7 @@ def test_a_file_that_a_model_made_is_spoken_of(api: str) -> None:
 
 
 def test_a_file_goes_back_as_it_came() -> None:
-    """To its provider."""
+    """To its own provider."""
     item = {"type": "image_generation_call", "id": "ig", "result": "iVBORw=="}
     kept = Kept(RESPONSES, "image_generation_call", item)
     parts = [Attachment("image/png", data=b"\x89PNG", kept=kept), TextPart("There.")]
@@ -516,8 +522,8 @@ def test_a_file_goes_back_as_it_came() -> None:
     assert turns(GEMINI, USER, HistoryMessage("assistant", parts))[1]["parts"] == [inline]
 
 
-def test_thoughts_go_back_where_they_are_wanted() -> None:
-    """DeepSeek refuses a call whose thoughts are missing; others refuse the field."""
+def test_thoughts_go_back_where_they_are_required() -> None:
+    """DeepSeek refuses a call without its thoughts; others refuse the field."""
     thoughts = [
         ReasoningPart(text, Kept(CHAT, REASONING, {"reasoning_content": text}))
         for text in ("hm", ", yes")
@@ -546,8 +552,8 @@ def test_thoughts_go_back_where_they_are_wanted() -> None:
         (Request([USER], schema={}), "schema"),
     ],
 )
-def test_what_a_model_cannot_take_is_refused_before_the_call(request_: Request, word: str) -> None:
-    """An entry of the catalogue may say so."""
+def test_unsupported_abilities_are_refused_before_the_request(request_: Request, word: str) -> None:
+    """The catalogue's entry lists them."""
     check_abilities(request_, [])
     with pytest.raises(InvalidRequest, match=word):
         check_abilities(request_, [word, "audio"])
@@ -557,7 +563,7 @@ OPTIONS = Request([USER], schema={"type": "object"}, temperature=0.5, max_tokens
 
 
 def test_options() -> None:
-    """Structure, temperature, length and stop words by their names in each dialect."""
+    """Structure, temperature, length and stop words under each dialect's names."""
     chat = sent(CHAT, OPTIONS)
     assert (chat["temperature"], chat["max_tokens"], chat["stop"]) == (0.5, 9, ["END"])
     assert chat["response_format"]["json_schema"]["schema"] == {"type": "object"}
@@ -590,7 +596,7 @@ def test_options() -> None:
 
 @pytest.mark.parametrize("keep_alive", ["5m", -1, 0])
 def test_quirks_of_ollama(keep_alive: int | str) -> None:
-    """How long the model stays loaded, 0 (not at all) too, and how much context it is given."""
+    """How long the model stays loaded, even 0 (not at all), and the size of its context."""
     body = sent(OLLAMA, Request([USER]), keep_alive=keep_alive, num_ctx=8192)
     assert (body["keep_alive"], body["options"]) == (keep_alive, {"num_ctx": 8192})
     assert "keep_alive" not in sent(OLLAMA, Request([USER]))
@@ -621,8 +627,8 @@ def going_on(rung: Any, text: str = "Once upon ", **fields: Any) -> Request:
 
 
 @pytest.mark.parametrize("api", OF)
-def test_going_on_by_an_extra_turn(api: str) -> None:
-    """The partial answer and a request to go on after its last words, in every dialect."""
+def test_continuation_by_an_extra_turn(api: str) -> None:
+    """The partial answer and a request to continue after its last words, in every dialect."""
     body = json.dumps(sent(api, going_on("turn")))
     assert body.index("Once upon") < body.index("Go on exactly after")
 
@@ -645,17 +651,19 @@ def test_going_on_by_an_extra_turn(api: str) -> None:
         ("lmstudio", {"role": "assistant", "content": "Once upon "}, {}),
     ],
 )
-def test_going_on_from_a_prefix(
+def test_continuation_from_a_prefix(
     provider: str, last: dict[str, Any], beside: dict[str, Any]
 ) -> None:
-    """How each imitator wants its unfinished message marked."""
+    """How each compatible API wants the unfinished message marked."""
     body = sent(CHAT, going_on("prefix"), provider)
     assert body["messages"][-1] == last
     assert beside.items() <= body.items()
 
 
-def test_going_on_from_a_prefix_elsewhere() -> None:
-    """Anthropic refuses trailing white space and thinking; Gemini knows no prefix; DeepSeek has an address for it."""
+def test_continuation_from_a_prefix_elsewhere() -> None:
+    """Anthropic refuses trailing white space and thinking, Gemini has no prefix, DeepSeek has
+    another address.
+    """
     request = going_on("prefix")
     body = sent(
         ANTHROPIC, Request([USER], continuation=request.continuation, reasoning_effort="high")
@@ -670,7 +678,7 @@ def test_going_on_from_a_prefix_elsewhere() -> None:
 
 
 def test_attaching() -> None:
-    """Responses by sequence number, llama.cpp by byte; without a run there is nothing to attach to."""
+    """Responses by sequence number, llama.cpp by byte. Without a run, attaching is impossible."""
     preset = presets()
     request = going_on("attach", run_id="r1", cursor=7)
     call = DIALECTS[RESPONSES].build(
@@ -686,7 +694,7 @@ def test_attaching() -> None:
 
 
 def test_paths_and_quirks() -> None:
-    """Where each call goes, and what some refuse."""
+    """The path of each request, and what some APIs refuse."""
     paths = {
         api: DIALECTS[api]
         .build(Request([USER]), ModelSpec("n", OF[api], "m"), presets()[OF[api]])

@@ -1,4 +1,4 @@
-"""The seam: echoed prefixes, white space sent again, overlaps; and wording that merely resembles is left alone."""
+"""The seam: echoed prefixes, repeated white space, overlaps. Text that is merely similar stays."""
 
 import time
 from typing import Any
@@ -31,7 +31,7 @@ LONG = "The quick brown fox jumps over the lazy dog"
     ],
 )
 def test_after_a_prefix(held: str, new: str, options: dict[str, Any], whole: str) -> None:
-    """In one piece and in single characters alike."""
+    """In one piece and in single characters."""
     assert stitch("prefix", held, new, **options) == whole
     seam = Seam("prefix", held, **options)
     assert held + "".join(seam.push(character) for character in new) + seam.end() == whole
@@ -64,14 +64,16 @@ def test_after_a_prefix(held: str, new: str, options: dict[str, Any], whole: str
     ],
 )
 def test_after_a_turn(held: str, new: str, whole: str) -> None:
-    """Overlaps of whole words or of some length are dropped; a chance resemblance inside of a word is not."""
+    """Overlaps of whole words or of some length are dropped; a chance match inside a word is
+    not.
+    """
     assert stitch("turn", held, new) == whole
     seam = Seam("turn", held)
     assert held + "".join(seam.push(character) for character in new) + seam.end() == whole
 
 
 STORY = " ".join(f"{number} little birds sat on wire {number * 7 % 31}." for number in range(200))
-"""Some 6,000 characters that never repeat themselves."""
+"""About 6,000 characters without repetition."""
 
 
 LENGTHS = (30, 399, 400, 401, 1000, 1999, 2000, 2001, 5000)
@@ -85,7 +87,7 @@ LENGTHS = (30, 399, 400, 401, 1000, 1999, 2000, 2001, 5000)
 def test_a_model_that_starts_over_does_not_double_the_answer(
     rung: Any, length: int, step: int
 ) -> None:
-    """At any length, whatever the pieces. (A prefix shorter than an echo is a beginning that may well come twice.)"""
+    """At any length and in any pieces. A prefix shorter than an echo may well come twice."""
     held, seam = STORY[:length], Seam(rung, STORY[:length])
     new = "".join(seam.push(STORY[i : i + step]) for i in range(0, len(STORY), step)) + seam.end()
     assert (held + new, seam.over) == (STORY, False)
@@ -101,14 +103,14 @@ def test_a_start_over_without_the_white_space_at_the_beginning() -> None:
 
 
 @pytest.mark.parametrize("back", [9, 100, 399, 401, 1500])
-def test_a_model_that_repeats_the_end_of_what_it_was_shown(back: int) -> None:
+def test_a_model_that_repeats_the_end_of_its_prompt(back: int) -> None:
     """A sentence or a page."""
     assert stitch("turn", STORY[:3000], STORY[3000 - back :]) == STORY
 
 
 @pytest.mark.parametrize("step", [1, 7, 10_000])
 def test_a_model_that_starts_over_in_other_words(step: int) -> None:
-    """What cannot be joined takes the place of what is held; nothing is doubled."""
+    """The new text replaces the old one; nothing is doubled."""
     held, new = STORY[:3000], STORY[:500] + "And then it was night."
     seam = Seam("turn", held)
     given = "".join(seam.push(new[i : i + step]) for i in range(0, len(new), step)) + seam.end()
@@ -116,29 +118,29 @@ def test_a_model_that_starts_over_in_other_words(step: int) -> None:
     assert stitch("turn", held, new) == new
 
 
-def test_a_beginning_that_two_sentences_may_share_is_no_start_over() -> None:
-    """Some words alike behind a whole line are a coincidence; `test_openings.py` says how many, and where."""
+def test_a_short_common_beginning_is_no_start_over() -> None:
+    """Some equal words after a whole line are a coincidence; `test_openings.py` has the limits."""
     held = STORY[:3000].rpartition(".")[0] + ".\n\n"
     assert stitch("turn", held, STORY[:50] + " and so on") == held + STORY[:50] + " and so on"
 
 
 @pytest.mark.parametrize("finished", [True, False])
 def test_a_start_over_that_ends_within_the_held_text(finished: bool) -> None:
-    """It adds nothing, whether it was cut or is all that the model has to say."""
+    """It adds nothing, whether it was cut or is all that the model sends."""
     seam = Seam("turn", STORY[:3000])
     assert seam.push(STORY[:700]) == ""
     assert (seam.end(finished=finished), seam.over) == ("", False)
 
 
 def test_an_echo_that_is_cut_short_is_not_an_answer() -> None:
-    """A break in the middle of the echo adds nothing."""
+    """A break within the echo adds nothing."""
     seam = Seam("prefix", LONG)
     assert seam.push(LONG[:25]) == ""
     assert seam.end(finished=False) == ""
 
 
-def test_text_flows_at_once_when_it_is_no_echo() -> None:
-    """Nothing is held back longer than it could be a repetition."""
+def test_text_is_sent_at_once_when_it_is_no_echo() -> None:
+    """It is held back only while it could be a repetition."""
     seam = Seam("prefix", LONG)
     assert seam.push("And") == "And"
     assert seam.settled
@@ -160,7 +162,9 @@ WORDS = st.lists(
 def test_cuts_do_not_matter_and_nothing_held_is_lost(
     rung: Any, held: str, new: str, stripped: bool, echoes: bool, step: int
 ) -> None:
-    """However the new text arrives, the outcome is the same; the held text stays, or the new one is whole."""
+    """However the new text is cut, the result is the same: the old text stays, or the new one is
+    whole.
+    """
     whole = stitch(rung, held, new, stripped=stripped, echoes=echoes)
     seam = Seam(rung, held, stripped=stripped, echoes=echoes)
     given = "".join(seam.push(new[i : i + step]) for i in range(0, len(new), step)) + seam.end()
@@ -171,7 +175,7 @@ def test_cuts_do_not_matter_and_nothing_held_is_lost(
 
 @pytest.mark.parametrize("rung", ["prefix", "turn"])
 def test_a_long_echo_in_small_pieces_is_compared_once(rung: Any) -> None:
-    """Each piece for itself: to compare all that has come with each of them took a worker a minute for four megabytes."""
+    """Comparing everything with each piece took a worker a minute for four megabytes."""
     held = "".join(f"{number} " for number in range(600_000)).strip()
     spent = []
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Entries and presets check their values when they are made, and say what is wrong without them."""
+"""Entries and presets check their values on creation; errors show no value."""
 
 import dataclasses
 from typing import Any
@@ -12,19 +12,19 @@ from tokenwire.providers.spec import LADDER, ModelSpec, Preset, mistake
 
 
 def test_the_ladder_has_its_best_rung_first() -> None:
-    """`HttpProvider` compares rungs by their place in it."""
+    """`HttpProvider` compares rungs by their order."""
     assert LADDER == ("attach", "prefix", "turn", "restart", "none")
 
 
 def test_a_spec_is_frozen() -> None:
-    """It is shared by all attempts of a process."""
+    """All attempts of a process share it."""
     spec = ModelSpec("m", "demo", "m")
     with pytest.raises(dataclasses.FrozenInstanceError):
         spec.model = "n"  # type: ignore[misc]
 
 
 def test_a_spec_shows_no_secret() -> None:
-    """Neither its representation nor what it raises."""
+    """Neither its representation nor its errors."""
     secret = {
         "api_key": "s3cret",
         "headers": {"authorization": "s3cret"},
@@ -53,20 +53,20 @@ def test_a_spec_shows_no_secret() -> None:
     ],
 )
 def test_a_mistake_is_one_line(wrong: dict[str, Any], line: str) -> None:
-    """An unknown key first: what is missing may be the same key, misspelt."""
+    """An unknown key comes first: a missing key may be the same one, misspelt."""
     with pytest.raises(ValidationError) as raised:
         ModelSpec(**{"name": "m", "provider": "demo", "model": "m", **wrong})
     assert mistake(raised.value, ("a", "b")) == line
 
 
 def test_a_preset_is_checked_as_well() -> None:
-    """A package's preset is as strict as ours."""
+    """A plugin's preset is checked like ours."""
     with pytest.raises(ValidationError, match="auth"):
         Preset("acme", "openai.chat", None, auth="basic")  # type: ignore[arg-type]
 
 
-def test_presets_have_names_of_their_own() -> None:
-    """Of two with one name the table would hold one."""
+def test_preset_names_are_unique() -> None:
+    """The table would hold only one of two."""
     assert len(presets._ALL) == len(PRESETS)
 
 

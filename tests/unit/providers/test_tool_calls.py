@@ -1,4 +1,4 @@
-"""Tool calls in every clothing: whole or in pieces, told apart by id, index or order."""
+"""Tool calls in every form: whole or in pieces, identified by id, index or order."""
 
 import pytest
 
@@ -115,14 +115,18 @@ def chat_calls(*deltas: str) -> bytes:
     ],
 )
 def test_tool_calls(api: str, body: bytes, calls: list[tuple[str, str]]) -> None:
-    """Pieces find their call by id, index or order; no arguments are `{}`; objects become JSON; the reason is `tool_calls`."""
+    """Pieces find their call by id, index or order. No arguments are `{}`, objects become JSON, the
+    reason is `tool_calls`.
+    """
     result = read(api, body)
     assert [(call["name"], call["arguments"]) for call in result["tool_calls"]] == calls
     assert result["finish_reason"] == "tool_calls"
 
 
-def test_pieces_of_calls_that_only_ids_tell_apart() -> None:
-    """No index, and the pieces of two calls in turns: each belongs to the call with its id, not to the latest one."""
+def test_pieces_of_calls_that_have_only_ids() -> None:
+    """Without an index, alternating pieces belong to the call with their id, not to the latest
+    one.
+    """
     told: list[Delta] = []
     calls = ToolCalls(told.append)
     calls.piece(None, "call_a", "one", '{"x":')
@@ -140,8 +144,8 @@ def test_pieces_of_calls_that_only_ids_tell_apart() -> None:
     assert arguments == {0: '{"x":1}', 1: '{"y":2}'}
 
 
-def test_the_id_that_an_ollama_server_gives_a_call() -> None:
-    """Newer ones give it; one is made up only where there is none."""
+def test_an_ollama_server_may_give_a_call_its_id() -> None:
+    """Newer servers give one; otherwise we make one up."""
     call = '{"message":{"tool_calls":[{%s"function":{"name":"f","arguments":{}}}]},"done":true}\n'
     starts = [
         delta
