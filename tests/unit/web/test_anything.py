@@ -1,4 +1,4 @@
-"""Whatever is sent to the API, it answers with what is documented: never a failure, never a stack trace."""
+"""For any request, the API gives a documented answer: never a failure, never a stack trace."""
 
 import json
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ C = "/api/conversations"
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient, str, str]]:
-    """A client, a conversation and a message of it."""
+    """A client with a conversation and a message."""
     url = f"sqlite:///{tmp_path_factory.mktemp('anything') / 'web.db'}"
     migrate(url)
     store = Store.open(url)
@@ -117,7 +117,7 @@ queries = st.dictionaries(
     queries,
     bodies,
 )
-def test_no_request_makes_it_fail(
+def test_no_request_causes_a_failure(
     served: tuple[TestClient, str, str],
     method: str,
     address: str,
@@ -127,7 +127,9 @@ def test_no_request_makes_it_fail(
     query: dict[str, str],
     body: bytes,
 ) -> None:
-    """An exception that escapes would fail the test; so would a 500, a code outside the registry, or a body that is not JSON."""
+    """An escaping exception fails the test; so does a 500, an unknown code, or a body that is not
+    JSON.
+    """
     client, conversation_id, message_id = served
     path = address.format(
         conversation=conversation_id if conversation == "real" else conversation,

@@ -1,4 +1,6 @@
-"""Every bad request gets its documented answer: a problem document with a stable code, and nothing of the inside."""
+"""Every bad request gets its documented answer: a problem document with a stable code and no
+internals.
+"""
 
 import json
 from collections.abc import AsyncIterator
@@ -24,7 +26,7 @@ HUGE = "x" * (256 * 1024 + 1)
 
 
 def check(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    """The problem document, which is whole."""
+    """The problem document, checked for its form."""
     assert (answer.status_code, answer.headers["content-type"]) == (
         status,
         "application/problem+json",
@@ -54,7 +56,7 @@ async def address(client: httpx.AsyncClient) -> str:
     ],
 )
 async def test_malformed_json(client: httpx.AsyncClient, address: str, body: bytes) -> None:
-    """400 on every route that takes a body."""
+    """400 on every route with a body."""
     for method, path in (
         ("POST", C),
         ("PATCH", address),
@@ -86,7 +88,7 @@ async def test_malformed_json(client: httpx.AsyncClient, address: str, body: byt
     ],
 )
 async def test_an_invalid_message(client: httpx.AsyncClient, address: str, body: Any) -> None:
-    """422 that names each field and repeats no input; nothing is stored."""
+    """422 that names each field and quotes no input; nothing is stored."""
     document = check(await client.post(f"{address}/messages", json=body), 422, "invalid")
     assert document["errors"][0]["field"].startswith("body")
     assert (await client.get(address)).json()["messages"] == []
@@ -121,7 +123,7 @@ async def test_an_invalid_message(client: httpx.AsyncClient, address: str, body:
 async def test_invalid_values(
     client: httpx.AsyncClient, address: str, method: str, path: str, body: Any
 ) -> None:
-    """422 with the list of what is wrong."""
+    """422 with the list of mistakes."""
     answer = await client.request(
         method, path.format(address=address), **({} if method == "GET" else {"json": body})
     )
@@ -140,20 +142,22 @@ async def test_an_unusable_idempotency_key(client: httpx.AsyncClient, key: str) 
 
 
 @pytest.mark.parametrize("name", ["nobody", "keyless", "x" * 255, "\ud800", "a\x00"])
-async def test_an_unknown_model_lists_those_offered(
+async def test_an_unknown_model_lists_the_offered_ones(
     client: httpx.AsyncClient, address: str, name: str
 ) -> None:
-    """Also one whose key is not set: nobody who asks again will find it."""
+    """A model whose key is not set counts as unknown: asking again does not help."""
     body = json.dumps({"model": name})
     for method, path in (("POST", C), ("PATCH", address)):
         document = check(await client.request(method, path, content=body), 422, "unknown_model")
         assert document["offered"] == ["demo", "second"]
 
 
-async def test_a_model_whose_server_is_away_can_be_asked_for_again(
+async def test_a_model_whose_server_is_away_is_503(
     client: httpx.AsyncClient, address: str, store: Store
 ) -> None:
-    """Wherever a model is named, or that of the conversation is meant: 503, with the time of the next look."""
+    """Wherever a model is named or the conversation's own is used; Retry-After names the next
+    probe.
+    """
     body = json.dumps({"model": "nearby"})
     answers = [
         await client.request(method, path, content=body)
@@ -167,10 +171,10 @@ async def test_a_model_whose_server_is_away_can_be_asked_for_again(
         assert answer.headers["retry-after"] == "5"
 
 
-async def test_a_model_that_is_gone_refuses_posts(
+async def test_a_removed_model_refuses_posts(
     client: httpx.AsyncClient, address: str, store: Store
 ) -> None:
-    """The conversation says which one; the answer lists those that can be chosen instead."""
+    """The conversation names it; the refusal lists the models on offer."""
     await store.change_conversation(address.rpartition("/")[2], "local", {"model": "keyless"})
     document = check(
         await client.post(f"{address}/messages", json={"content": "hi"}), 422, "unknown_model"
@@ -179,7 +183,9 @@ async def test_a_model_that_is_gone_refuses_posts(
 
 
 async def test_content_that_is_too_long(client: httpx.AsyncClient, address: str) -> None:
-    """The limit counts bytes of UTF-8: 413; the longest allowed passes, however JSON escapes it."""
+    """The limit counts bytes of UTF-8: 413. The longest allowed text passes, however JSON escapes
+    it.
+    """
     check(
         await client.post(f"{address}/messages", json={"content": HUGE}), 413, "content_too_large"
     )
@@ -193,7 +199,7 @@ async def test_content_that_is_too_long(client: httpx.AsyncClient, address: str)
 
 
 async def test_a_body_that_is_too_long_is_not_read(client: httpx.AsyncClient, address: str) -> None:
-    """413 while reading, whatever length was announced; what follows stays unread."""
+    """413 during the read, whatever length was announced; the rest stays unread."""
     given = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -242,17 +248,17 @@ async def test_unknown_addresses(client: httpx.AsyncClient, path: str) -> None:
         ("DELETE", "/api/chat/x/stop", "POST"),
     ],
 )
-async def test_methods_that_are_not_taken(
+async def test_unsupported_methods(
     client: httpx.AsyncClient, method: str, path: str, allowed: str
 ) -> None:
-    """405, naming all that are, whichever route they belong to."""
+    """405 that lists the methods of all matching routes."""
     answer = await client.request(method, path)
     check(answer, 405, "method_not_allowed")
     assert answer.headers["allow"] == allowed
 
 
-async def test_methods_that_are_not_taken_under_v1(client: httpx.AsyncClient) -> None:
-    """In OpenAI's words."""
+async def test_unsupported_methods_under_v1(client: httpx.AsyncClient) -> None:
+    """In OpenAI's form."""
     for method, path, allowed in (
         ("PUT", "/v1/responses", "POST"),
         ("PATCH", "/v1/responses/resp_x", "DELETE, GET"),
@@ -264,8 +270,8 @@ async def test_methods_that_are_not_taken_under_v1(client: httpx.AsyncClient) ->
     assert (await client.put("/v1/nothing")).status_code == 404
 
 
-async def test_a_field_that_nobody_knows(client: httpx.AsyncClient, address: str) -> None:
-    """422 that names it: a slip of the pen is no silent loss."""
+async def test_an_unknown_field_is_refused(client: httpx.AsyncClient, address: str) -> None:
+    """422 that names it: a misspelt field must not be lost silently."""
     for method, path, body in (
         ("POST", C, {"titel": "T"}),
         ("PATCH", address, {"title": "T", "Model": "demo"}),
@@ -279,8 +285,8 @@ async def test_a_field_that_nobody_knows(client: httpx.AsyncClient, address: str
 
 
 @pytest.mark.parametrize("host", ["[", "a b", "[::1", "\xff", ""])
-async def test_a_host_that_is_none(client: httpx.AsyncClient, address: str, host: str) -> None:
-    """It is not a name of this server."""
+async def test_an_invalid_host(client: httpx.AsyncClient, address: str, host: str) -> None:
+    """It is no name of this server."""
     answer = await client.post(f"{address}/subscription", headers={"Host": host.encode("latin-1")})
     check(answer, 421, "unknown_host")
 
@@ -288,7 +294,9 @@ async def test_a_host_that_is_none(client: httpx.AsyncClient, address: str, host
 async def test_a_post_that_is_refused_for_its_host_stores_nothing(
     client: httpx.AsyncClient, address: str
 ) -> None:
-    """The answer could not name a broadcaster: whoever repeats the post with a better header does not post twice."""
+    """The answer could not name a broadcaster. A client that repeats the post with a better header
+    does not post twice.
+    """
     check(
         await client.post(f"{address}/messages", json={"content": "hi"}, headers={"Host": "["}),
         421,
@@ -307,7 +315,7 @@ class AwayStore(Store):
 
 
 async def test_without_the_database(make_client: MakeClient, store: Store) -> None:
-    """503 with Retry-After, and not a word about the database's own error."""
+    """503 with Retry-After, and nothing of the database's own error."""
     async with make_client() as client:
         client._transport.app.state.services.store.__class__ = AwayStore  # type: ignore[attr-defined]  # the app under the client
         posted = {"json": {"content": "hi"}}
@@ -327,7 +335,7 @@ async def test_without_the_database(make_client: MakeClient, store: Store) -> No
 
 
 async def test_with_a_damaged_row(make_client: MakeClient, store: Store) -> None:
-    """A code of its own, on the conversation and on the response: no bug, and no outage that ends some time."""
+    """A code of its own, on the conversation and the response: neither a bug nor an outage."""
     async with make_client() as client:
         made = await begin(client)
         answer = (await client.post(f"{C}/{made['id']}/messages", json={"content": "hi"})).json()[
@@ -349,10 +357,10 @@ async def test_with_a_damaged_row(make_client: MakeClient, store: Store) -> None
     ]
 
 
-async def test_a_bug_is_not_told(
+async def test_a_bug_shows_no_details(
     make_client: MakeClient, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """500 without detail; the whole of it is logged."""
+    """500 without detail; the log has all of it."""
 
     async def broken(*_arguments: object) -> None:
         raise RuntimeError("secret")
@@ -370,13 +378,13 @@ async def test_a_bug_is_not_told(
     assert "content-security-policy" in answer.headers
 
 
-async def test_every_refusal_carries_a_registered_code(make_app: Any) -> None:
+async def test_every_refusal_has_a_registered_code(make_app: Any) -> None:
     """OpenAPI names only codes of the registry, with their status."""
     app: FastAPI = make_app()
     for path, operations in app.openapi()["paths"].items():
         for operation in (
             () if path.startswith("/v1") else operations.values()
-        ):  # there: OpenAI's words
+        ):  # OpenAI's form applies there
             for status, answer in operation["responses"].items():
                 if int(status) >= 400:
                     for code in answer["description"].split(", "):
@@ -384,14 +392,14 @@ async def test_every_refusal_carries_a_registered_code(make_app: Any) -> None:
 
 
 def test_the_token_key_is_not_shown(make_app: Any) -> None:
-    """A traceback that prints its variables may show the services, but not their secret."""
+    """A traceback with variables may show the services but not their secret."""
     assert TOKEN_KEY not in repr(make_app().state.services)
 
 
-async def test_an_id_that_was_made_up_leaves_nothing_in_the_log(
+async def test_an_invented_id_creates_no_log(
     client: httpx.AsyncClient, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A look at a log begins one, which Redis keeps for a day: whoever is not a participant does not get so far."""
+    """Reading a log creates it, and Redis keeps it for a day. So participation is checked first."""
     looked: list[str] = []
     read = log.read
 
@@ -405,8 +413,8 @@ async def test_an_id_that_was_made_up_leaves_nothing_in_the_log(
     assert looked == []
 
 
-async def test_not_each_of_very_many_faults_is_told_of(client: httpx.AsyncClient) -> None:
-    """A list of them would be longer than the request."""
+async def test_the_list_of_mistakes_is_bounded(client: httpx.AsyncClient) -> None:
+    """A list of them all would be longer than the request."""
     many = {f"x{number}": 0 for number in range(5000)}
     assert check(await client.post("/api/conversations", json=many), 422, "invalid")["errors"] == []
     few = {f"x{number}": 0 for number in range(50)}

@@ -1,4 +1,4 @@
-"""web.cancels: a cancel is seen through, whatever the worker does that has the answer."""
+"""web.cancels: a cancelled answer ends, whatever its worker does."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ LEASE_SECONDS = 30.0
 
 
 class Clock:
-    """Time that passes when the follow-up sleeps, and not otherwise."""
+    """Time that passes only while the follow-up sleeps."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -78,8 +78,10 @@ async def rig(store: Store, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Ri
     await made.cancels.aclose()
 
 
-async def test_a_frozen_worker_is_not_waited_for(rig: Rig) -> None:
-    """The answer ends within a second of the cancel with what people saw; the worker that wakes up changes nothing."""
+async def test_a_frozen_worker_does_not_delay_the_end(rig: Rig) -> None:
+    """The answer ends within a second of the cancel with the text that readers saw. The worker
+    changes nothing when it wakes up.
+    """
     frozen = await rig.work()
     await rig.cancels.cancel(rig.row.id, "me")
     assert (await rig.reread()).status == "streaming"
@@ -92,8 +94,8 @@ async def test_a_frozen_worker_is_not_waited_for(rig: Rig) -> None:
         await rig.log.append(frozen, 1, 0, [events.Chunk(rig.row.id, frozen.attempt, 4, "late")])
 
 
-async def test_a_worker_that_was_told_and_freezes_then(rig: Rig) -> None:
-    """It is given a little longer, and then not waited for either: readers have the end within a second of the cancel all the same."""
+async def test_a_worker_that_freezes_after_the_notice(rig: Rig) -> None:
+    """It gets a little more time. Readers still have the end within a second of the cancel."""
     claim = await rig.work()
     await rig.cancels.cancel(rig.row.id, "me")
     with pytest.raises(CancelPending):
@@ -102,17 +104,17 @@ async def test_a_worker_that_was_told_and_freezes_then(rig: Rig) -> None:
     assert (await rig.reread()).status == "cancelled"
     assert (
         HEARD_SECONDS < sum(rig.clock.slept) < 0.8
-    )  # the rest of the second is for what ends the answer
+    )  # the rest of the second is for ending the answer
 
 
 async def test_an_answer_that_no_worker_has_needs_no_follow_up(rig: Rig) -> None:
-    """It ends in the request."""
+    """It ends within the request."""
     await rig.cancels.cancel(rig.row.id, "me")
     assert ((await rig.reread()).status, rig.clock.slept) == ("cancelled", [])
 
 
-async def test_a_worker_that_has_committed_and_freezes_before_the_event(rig: Rig) -> None:
-    """What it stored stands, and is announced in its place."""
+async def test_a_worker_that_freezes_between_commit_and_event(rig: Rig) -> None:
+    """What it stored stands, and this process announces it."""
     claim = await rig.work()
     await rig.cancels.cancel(rig.row.id, "me")
     ending = Ending(rig.row.id, claim.attempt, "complete", "Seen", "", None, claim.epoch, 1, "stop")
@@ -124,7 +126,7 @@ async def test_a_worker_that_has_committed_and_freezes_before_the_event(rig: Rig
 
 
 async def test_one_answer_is_followed_up_once(rig: Rig) -> None:
-    """However often its cancel is asked for."""
+    """However often its cancel is requested."""
     await rig.work()
     rig.clock.runs.clear()
     for _ in range(5):
@@ -134,7 +136,9 @@ async def test_one_answer_is_followed_up_once(rig: Rig) -> None:
     assert rig.clock.slept == [module.PAUSES_SECONDS[0]]
 
 
-async def test_so_many_are_followed_up_at_a_time(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_follow_ups_is_limited(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The sweeper follows up the others."""
     monkeypatch.setattr(module, "MAX_FOLLOWED", 0)
     await rig.work()
@@ -145,7 +149,7 @@ async def test_so_many_are_followed_up_at_a_time(rig: Rig, monkeypatch: pytest.M
 
 
 async def test_a_follow_up_that_fails_is_counted(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And left to the sweeper."""
+    """The sweeper takes over."""
     before = TASK_FAILURES.labels("cancel")._value.get()
     await rig.work()
     await rig.cancels.cancel(rig.row.id, "me")
@@ -158,10 +162,10 @@ async def test_a_follow_up_that_fails_is_counted(rig: Rig, monkeypatch: pytest.M
     assert TASK_FAILURES.labels("cancel")._value.get() == before + 1
 
 
-async def test_an_answer_that_is_ended_here_is_packed(
+async def test_an_answer_that_ends_here_is_packed(
     make_app: MakeApp, store: Store, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No worker hears of its end, so this process packs its log, as a worker does."""
+    """No worker sees its end, so this process packs its log."""
     packed: asyncio.Queue[str] = asyncio.Queue()
 
     async def pack(conversation_id: str) -> int:

@@ -25,21 +25,21 @@ def _asked_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_alive_and_ready(client: httpx.AsyncClient) -> None:
-    """200 when everything is there."""
+    """200 when every part is there."""
     for path in ("/healthz", "/readyz"):
         answer = await client.get(path)
         assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
 
 
-async def test_probes_may_ask_for_the_head_alone(client: httpx.AsyncClient, log: MemoryLog) -> None:
-    """Many load balancers do; the status says it all."""
+async def test_probes_may_use_head(client: httpx.AsyncClient, log: MemoryLog) -> None:
+    """Many load balancers do; the status is enough."""
     assert (await client.head("/healthz")).status_code == 200
     log.go_down()
     assert (await client.head("/readyz")).status_code == 503
 
 
 async def test_no_login_is_needed(make_client: MakeClient) -> None:
-    """Probes have none; what tells of the inside is not on the port that everybody reaches (METRICS_PORT is for scrapers)."""
+    """Probes have none. Internals are on another port (METRICS_PORT)."""
     production = {
         "mode": "production",
         "redis_url": "redis://127.0.0.1:1",
@@ -53,7 +53,7 @@ async def test_no_login_is_needed(make_client: MakeClient) -> None:
 
 
 async def test_not_ready_without_redis(client: httpx.AsyncClient, log: MemoryLog) -> None:
-    """503 that says what is missing; liveness is not concerned."""
+    """503 that names what is missing; liveness is not affected."""
     log.go_down()
     document = check(await client.get("/readyz"), 503, "not_ready")
     assert document["checks"] == {"database": "ok", "redis": "does not answer"}
@@ -63,7 +63,7 @@ async def test_not_ready_without_redis(client: httpx.AsyncClient, log: MemoryLog
 async def test_not_ready_with_a_redis_that_evicts(
     client: httpx.AsyncClient, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the log says about its server is passed on."""
+    """The log's report about its server is passed on."""
 
     async def evicts() -> str:
         return "maxmemory-policy is allkeys-lru, must be noeviction"
@@ -75,7 +75,7 @@ async def test_not_ready_with_a_redis_that_evicts(
 async def test_not_ready_without_a_database_or_its_migrations(
     client: httpx.AsyncClient, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An older revision is named with what brings it up to date."""
+    """An older revision is named, with the command that upgrades it."""
     monkeypatch.setattr(migrations, "HEAD", "9999")
     here = await store.revision()
     assert (
@@ -90,8 +90,8 @@ async def test_not_ready_without_a_database_or_its_migrations(
     store.__class__ = Store
 
 
-async def test_a_database_that_is_newer_is_served(client: httpx.AsyncClient, store: Store) -> None:
-    """Migrations run before the new processes start: those that run must stay ready, and work."""
+async def test_a_newer_database_is_served(client: httpx.AsyncClient, store: Store) -> None:
+    """Migrations run before the new processes start: the running ones must stay ready, and work."""
     async with store.writing() as session:
         await session.execute(sql("UPDATE tokenwire_version SET version_num = '9999'"))
     assert (await client.get("/readyz")).status_code == 200
@@ -101,7 +101,7 @@ async def test_a_database_that_is_newer_is_served(client: httpx.AsyncClient, sto
 async def test_not_ready_without_writes(
     client: httpx.AsyncClient, store: Store, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every read may still be answered: posts are not."""
+    """Reads may still be answered; posts are not."""
 
     async def refuses() -> str:
         return "OOM: it cannot write"
@@ -115,10 +115,10 @@ async def test_not_ready_without_writes(
     assert document["checks"] == {"database": "cannot write", "redis": "OOM: it cannot write"}
 
 
-async def test_a_check_that_hangs_is_answered_in_time_and_not_begun_again(
+async def test_a_hanging_check_is_answered_in_time_and_shared(
     client: httpx.AsyncClient, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also when it cannot be cancelled; probes that come meanwhile share it."""
+    """Even if it cannot be cancelled; later probes share it."""
     monkeypatch.setattr(readiness, "PATIENCE_SECONDS", 0.05)
     begun, thawed = 0, asyncio.Event()
 
@@ -146,7 +146,7 @@ async def test_a_check_that_hangs_is_answered_in_time_and_not_begun_again(
 async def test_many_probes_cost_few_writes(
     client: httpx.AsyncClient, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Anybody may ask: a service that was ready a moment ago is not written to again."""
+    """Anybody may probe: a service that was ready a moment ago is not written to again."""
     monkeypatch.setattr(readiness, "FRESH_SECONDS", 60.0)
     written = 0
     write = store.check_write
@@ -162,10 +162,10 @@ async def test_many_probes_cost_few_writes(
     assert written == 1
 
 
-async def test_what_was_not_ready_is_asked_again(
+async def test_a_service_that_was_not_ready_is_checked_again(
     client: httpx.AsyncClient, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only that a service was ready is remembered: the second probe in a row is no better than the first."""
+    """Only success is remembered: the second probe in a row fails like the first."""
 
     async def evicts() -> str:
         return "maxmemory-policy is allkeys-lru, must be noeviction"
@@ -176,8 +176,8 @@ async def test_what_was_not_ready_is_asked_again(
         check(await client.get("/readyz"), 503, "not_ready")
 
 
-async def test_who_left_before_an_answer_is_counted_as_such() -> None:
-    """By a status of its own: 0 is none, and would hide them from whoever sums up errors."""
+async def test_a_client_that_left_early_is_counted() -> None:
+    """By a status of its own: 0 is no status, and sums of errors would miss it."""
     counted: list[tuple[str, ...]] = []
     series = SimpleNamespace(inc=lambda: None, observe=lambda _seconds: None)
     metrics: Any = SimpleNamespace(
@@ -194,7 +194,7 @@ async def test_who_left_before_an_answer_is_counted_as_such() -> None:
 
 
 async def test_requests_are_counted_by_route(client: httpx.AsyncClient) -> None:
-    """By template, never by address: the number of series is bounded, whatever is asked for."""
+    """By template, never by address: the number of series is bounded."""
     for path in (
         "/api/conversations/a",
         "/api/conversations/b",

@@ -1,4 +1,6 @@
-"""web.housekeeping: what has expired is deleted soon after the start and every hour, each kind whatever becomes of the others."""
+"""web.housekeeping: expired rows are deleted soon after the start and every hour, each kind
+independently.
+"""
 
 import pytest
 
@@ -13,7 +15,7 @@ LOG = MemoryLog(Limits(tombstone_seconds=900.0))
 
 
 class Store:
-    """Remembers what it was asked, and fails as it is told."""
+    """Records its calls, and fails on request."""
 
     def __init__(self, **errors: Exception) -> None:
         self.asked: list[str] = []
@@ -36,13 +38,13 @@ class Store:
 
 
 class Enough(Exception):
-    """The test has seen enough."""
+    """Ends the test's loop."""
 
 
-async def test_the_first_time_comes_soon_and_the_next_after_an_hour(
+async def test_it_runs_soon_and_then_hourly(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A process that lives for less than an hour cleans, too."""
+    """A process that lives for less than an hour cleans up, too."""
     store, slept = Store(), list[float]()
 
     async def sleep(seconds: float) -> None:
@@ -59,7 +61,7 @@ async def test_the_first_time_comes_soon_and_the_next_after_an_hour(
 
 
 @pytest.mark.parametrize("kind", ["keys", "unlisted", "deleted"])
-async def test_a_kind_that_fails_keeps_no_other_from_being_deleted(kind: str) -> None:
+async def test_kinds_fail_independently(kind: str) -> None:
     """An outage is logged, a bug counted."""
     before = TASK_FAILURES.labels("housekeeping")._value.get()
     for error in (StoreUnavailable("too slow"), ValueError("a bug")):

@@ -1,4 +1,4 @@
-"""What a process that only offers models loads of `providers`."""
+"""Which modules of `providers` a web process loads."""
 
 import subprocess
 import sys
@@ -12,7 +12,9 @@ LIGHT = {"catalogue", "presets", "spec"}
     "module", ["tokenwire.web.__main__", "tokenwire.web.app", "tokenwire.launcher.__main__"]
 )
 def test_web_loads_no_decoder_and_no_http_client(module: str) -> None:
-    """The catalogue is pydantic and YAML: web starts fast and needs no provider's package."""
+    """The catalogue needs only pydantic and YAML: web starts fast and needs no provider's
+    package.
+    """
     code = f"import sys, {module}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())

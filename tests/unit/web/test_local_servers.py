@@ -1,4 +1,4 @@
-"""web.local_servers: who answers at an address that several kinds of servers share."""
+"""web.local_servers: which server answers at an address that several kinds share."""
 
 import pytest
 
@@ -24,8 +24,8 @@ def usual(kind: str) -> LocalServer:
 
 
 @pytest.mark.parametrize("kind", SERVERS)
-def test_each_is_known_by_its_list_of_models(kind: str) -> None:
-    """llama.cpp and LocalAI share a port, vLLM shares ours: what answers decides, not that something does."""
+def test_each_is_identified_by_its_list_of_models(kind: str) -> None:
+    """llama.cpp and LocalAI share a port, vLLM shares ours, so the answer decides."""
     assert is_meant(usual(kind), answer(SERVERS[kind]))
 
 
@@ -33,14 +33,14 @@ def test_each_is_known_by_its_list_of_models(kind: str) -> None:
     ("kind", "other"),
     [("llamacpp", LOCALAI), ("localai", LLAMACPP), ("vllm", LLAMACPP), ("vllm", LOCALAI)],
 )
-def test_nobody_is_taken_for_another(kind: str, other: bytes) -> None:
+def test_no_server_is_mistaken_for_another(kind: str, other: bytes) -> None:
     """On the usual port."""
     assert not is_meant(usual(kind), answer(other))
 
 
 @pytest.mark.parametrize("kind", [*SERVERS, "ollama"])
-def test_tokenwire_is_nobody_of_them(kind: str) -> None:
-    """Wherever it is: in production it does not even say who it is."""
+def test_tokenwire_is_none_of_them(kind: str) -> None:
+    """Wherever it is: in production it does not identify itself."""
     assert not is_meant(usual(kind), answer(TOKENWIRE))
     assert not is_meant(
         usual(kind), answer(b'{"error":{"code":"unauthenticated"}}', "401 Unauthorized")
@@ -48,8 +48,8 @@ def test_tokenwire_is_nobody_of_them(kind: str) -> None:
     assert not is_meant(LocalServer("http://gpu/v1", kind, usual=False), answer(TOKENWIRE))
 
 
-def test_at_an_address_of_ones_own_whatever_answers_is_meant() -> None:
-    """A proxy in front of several servers, or one that wants a key."""
+def test_at_a_configured_address_any_server_counts() -> None:
+    """A proxy in front of several servers, or one that requires a key."""
     named = LocalServer("http://gpu/v1", "llamacpp", usual=False)
     assert is_meant(named, answer(b'{"data":[{"id":"m","owned_by":"llama-swap"}]}'))
     assert is_meant(named, answer(b"{}", "401 Unauthorized"))
@@ -59,6 +59,6 @@ def test_at_an_address_of_ones_own_whatever_answers_is_meant() -> None:
 @pytest.mark.parametrize(
     "received", [b"", b"garbage", answer(b""), answer(b"<html>"), answer(LOCALAI, "500 No")]
 )
-def test_what_is_no_list_of_models_is_nobody(received: bytes) -> None:
+def test_other_answers_count_as_no_server(received: bytes) -> None:
     """A web server, half an answer, a failure."""
     assert not is_meant(usual("localai"), received)

@@ -1,4 +1,6 @@
-"""Input that cannot be understood or stored is refused by every dialect, on both databases: never a failure of the server."""
+"""Every dialect refuses input that cannot be understood or stored, on both databases, without a
+server error.
+"""
 
 import json
 from collections.abc import AsyncIterator
@@ -35,7 +37,7 @@ async def client(
 
 
 def check_refusal(answer: httpx.Response, statuses: range = range(400, 500)) -> str:
-    """The code of the refusal, whatever the dialect."""
+    """The code of the refusal in any dialect."""
     assert answer.status_code in statuses, f"{answer.status_code} {answer.text[:300]}"
     document = answer.json()
     code = document["error"]["code"] if "error" in document else document["code"]
@@ -72,7 +74,7 @@ NOT_JSON: Bodies = [
 
 
 @pytest.mark.parametrize(("route", "body"), NOT_JSON)
-async def test_what_is_not_json(client: httpx.AsyncClient, route: str, body: str) -> None:
+async def test_invalid_json(client: httpx.AsyncClient, route: str, body: str) -> None:
     """NaN, infinities (also by overflow) and endless nesting: 400 `malformed_json`."""
     answer = await send(client, route, body)
     assert (answer.status_code, check_refusal(answer)) == (400, "malformed_json")
@@ -183,10 +185,12 @@ STORED: Bodies = [
 
 
 @pytest.mark.parametrize(("route", "body"), STORED)
-async def test_text_that_no_store_takes_is_mended(
+async def test_text_that_cannot_be_stored_is_repaired(
     client: httpx.AsyncClient, route: str, body: str
 ) -> None:
-    """Lone surrogates and U+0000 become U+FFFD wherever they stand, also in what is only kept (metadata, schemas)."""
+    """Lone surrogates and U+0000 become U+FFFD everywhere, also in what is only stored (metadata,
+    schemas).
+    """
     answer = await send(client, route, body)
     assert answer.status_code in (200, 201), answer.text
     assert "\\ud800" not in answer.text.lower()
@@ -214,7 +218,7 @@ async def test_text_that_no_store_takes_is_mended(
     ],
 )
 async def test_addresses(client: httpx.AsyncClient, method: str, path: str) -> None:
-    """What cannot be an id is not there, or not valid."""
+    """An impossible id is not found, or invalid."""
     check_refusal(await client.request(method, path))
 
 
@@ -226,6 +230,6 @@ async def send(client: httpx.AsyncClient, route: str, body: str) -> httpx.Respon
 
 
 async def test_big_integers_in_a_cursor(client: httpx.AsyncClient) -> None:
-    """A cursor whose number no database holds."""
+    """No database holds its number."""
     answer = await client.get("/api/conversations?before=9999999999999999.a")
     assert answer.status_code in (200, 422)

@@ -45,7 +45,7 @@ def answering(owner: str) -> Handler:
 
 
 async def test_a_local_server_is_offered_while_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tried before the first request, and again and again in the background."""
+    """It is probed before the first request and regularly in the background."""
     monkeypatch.setattr(offers, "INTERVAL_SECONDS", 0.01)
     async with listening(answering("llamacpp")) as server:
         port = server.port
@@ -65,8 +65,10 @@ async def test_a_local_server_is_offered_while_it_answers(monkeypatch: pytest.Mo
     watching.cancel()
 
 
-async def test_a_server_that_starts_anew_stays_on_offer() -> None:
-    """So does one that this process, paused, seemed to find gone. Another server at its address ends that at once."""
+async def test_a_restarting_server_stays_on_offer() -> None:
+    """So does one that seemed gone to a paused process. Another server at its address ends the
+    offer at once.
+    """
     async with listening(answering("llamacpp")) as server:
         port = server.port
         offered = listing(port)
@@ -79,8 +81,8 @@ async def test_a_server_that_starts_anew_stays_on_offer() -> None:
         assert ("nearby" in offered.names()) is there
 
 
-async def test_who_is_too_busy_to_answer_is_still_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model server under load takes its time; whoever never answered is not known to be one."""
+async def test_a_busy_server_stays_on_offer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model server under load is slow; a server that never answered is not offered."""
     monkeypatch.setattr(local_servers, "ANSWER_SECONDS", 0.05)
     busy = False
     prompt = answering("llamacpp")
@@ -100,10 +102,10 @@ async def test_who_is_too_busy_to_answer_is_still_there(monkeypatch: pytest.Monk
         assert "nearby" not in late.names()
 
 
-async def test_a_process_that_starts_finds_who_is_slow(
+async def test_a_starting_process_finds_slow_servers(
     monkeypatch: pytest.MonkeyPatch, store: Store, log: MemoryLog, jobs: RecordedJobs
 ) -> None:
-    """Before it answers anybody: on a busy machine the first look may come too late, and a restart would refuse what is there."""
+    """On a busy machine the first probe may time out, and a restart would refuse their models."""
     monkeypatch.setattr(local_servers, "ANSWER_SECONDS", 0.05)
     asked, prompt = 0, answering("llamacpp")
 
@@ -122,8 +124,8 @@ async def test_a_process_that_starts_finds_who_is_slow(
     assert asked == 3
 
 
-async def test_a_process_starts_without_who_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a few looks: whoever comes later is found in the background."""
+async def test_a_process_starts_without_absent_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After some probes; a server that comes later is found in the background."""
     looks = 0
 
     async def nobody(_server: LocalServer) -> ProbeResult:
@@ -137,10 +139,10 @@ async def test_a_process_starts_without_who_is_away(monkeypatch: pytest.MonkeyPa
     assert (offered.names(), looks) == (["demo"], 3)
 
 
-async def test_misses_count_only_while_they_follow_one_another(
+async def test_only_successive_misses_count(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A server that is missed now and then, over days, is there all the time."""
+    """A server may be missed now and then over days."""
     looks = [
         ProbeResult.MEANT,
         *[ProbeResult.NOBODY, ProbeResult.MEANT] * 5,
@@ -158,8 +160,8 @@ async def test_misses_count_only_while_they_follow_one_another(
         assert offered.names() == ["demo", "nearby"]
 
 
-async def test_tokenwire_is_not_taken_for_a_model_server(tmp_path: Path) -> None:
-    """A real one, at an address that the catalogue names: it would ask itself for ever."""
+async def test_tokenwire_is_not_offered_as_a_model_server(tmp_path: Path) -> None:
+    """A real one, at an address of the catalogue: it would call itself for ever."""
     log = MemoryLog()
     async with serving(tmp_path, log, MemoryFeed(log)) as web:
         offered = listing(web.port)
@@ -167,8 +169,8 @@ async def test_tokenwire_is_not_taken_for_a_model_server(tmp_path: Path) -> None
         assert offered.names() == ["demo"]
 
 
-async def test_nothing_is_tried_where_nothing_is_local() -> None:
-    """A catalogue without local servers offers what it holds."""
+async def test_without_local_servers_nothing_is_probed() -> None:
+    """The catalogue's models are all offered."""
     offered = Offers(parse({"models": {"demo": {"provider": "demo"}}}, {}))
     await offered.probe()
     assert offered.require(None) == "demo"
@@ -183,7 +185,7 @@ async def test_the_page_can_list_them(client: httpx.AsyncClient) -> None:
 
 
 def test_a_model_without_its_key_is_named_with_it() -> None:
-    """Nobody has to guess why a model of the catalogue is not there."""
+    """So that the operator sees why a model of the catalogue is missing."""
     entries = {
         "default": "demo",
         "models": {"demo": {"provider": "demo"}, "far": {"provider": "openai", "model": "far"}},

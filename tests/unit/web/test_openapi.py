@@ -1,4 +1,4 @@
-"""The OpenAPI document is true: what it says is what the API does."""
+"""The OpenAPI document is true: it describes what the API does."""
 
 import json
 import re
@@ -51,15 +51,15 @@ def resolved(document: dict[str, Any]) -> list[str]:
 
 
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
-    """And FastAPI's own error shape, which never occurs, is not mentioned."""
+    """FastAPI's own error shape, which never occurs, is not mentioned."""
     names = {reference.removeprefix("#/components/schemas/") for reference in resolved(document)}
     assert names <= set(document["components"]["schemas"])
     assert "Problem" in names
     assert "HTTPValidationError" not in json.dumps(document)
 
 
-def test_a_path_that_no_route_takes_is_documented(document: dict[str, Any]) -> None:
-    """A control character in a parameter makes it such a path: 404 before any route is asked."""
+def test_a_path_that_matches_no_route_is_documented(document: dict[str, Any]) -> None:
+    """A control character in a parameter makes such a path: 404 before any route."""
     silent = [
         (method, path)
         for path, methods in document["paths"].items()
@@ -80,7 +80,7 @@ def test_every_refusal_is_a_problem_document(document: dict[str, Any]) -> None:
             }
             media = (
                 "application/json" if path.startswith("/v1") else "application/problem+json"
-            )  # there: OpenAI's words
+            )  # OpenAI's form applies there
             assert all(list(answer["content"]) == [media] for answer in refusals.values())
             if path.startswith("/api"):
                 assert {"401", "500", "503"} <= set(refusals)
@@ -138,8 +138,8 @@ def test_the_routes_are_those_of_the_protocol(document: dict[str, Any]) -> None:
     }
 
 
-def test_a_default_is_a_value_that_is_taken(document: dict[str, Any]) -> None:
-    """Tools that read the document refuse it otherwise."""
+def test_defaults_are_valid_values(document: dict[str, Any]) -> None:
+    """Otherwise tools refuse the document."""
     found = [
         (name, prop)
         for name, schema in document["components"]["schemas"].items()
@@ -163,7 +163,7 @@ def strictly(model: type[BaseModel]) -> Callable[[Any], object]:
 
 
 async def test_answers_have_the_documented_shape(client: httpx.AsyncClient, log: MemoryLog) -> None:
-    """No field more, none less, types as written."""
+    """No extra field, none missing, types as written."""
     made = (await client.post(C, json={"title": "T"})).json()
     strictly(shapes.ConversationView)(made)
     address = f"{C}/{made['id']}"

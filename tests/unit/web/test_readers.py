@@ -1,4 +1,6 @@
-"""web.following: a reading is ordered and whole, whatever the feed loses, the log does, or the reader leaves undone."""
+"""web.readers: a reader gets the log in order and without holes, whatever feed, log and reader
+do.
+"""
 
 import asyncio
 import time
@@ -35,7 +37,7 @@ NEVER = HeartbeatPace(3600, 3600)
 
 
 class CountingLog(MemoryLog):
-    """Counts reads of each conversation."""
+    """Counts reads for each conversation."""
 
     def __init__(self, limits: Limits | None = None) -> None:
         super().__init__(limits)
@@ -94,7 +96,7 @@ async def until_live(reader: HttpReader) -> list[int]:
 
 
 async def until_ended(reader: HttpReader) -> Ended:
-    """The last part; nothing comes after it."""
+    """The last part; nothing follows it."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not isinstance(found := await part(reader), Ended):
             pass
@@ -104,7 +106,7 @@ async def until_ended(reader: HttpReader) -> Ended:
     return found
 
 
-async def test_everything_after_a_position_then_live_then_as_it_happens(rig: Rig) -> None:
+async def test_events_after_a_cursor_then_live_then_new_ones(rig: Rig) -> None:
     """Each once and in order."""
     writer = await rig.writer()
     await writer.say(*"abc")
@@ -117,8 +119,8 @@ async def test_everything_after_a_position_then_live_then_as_it_happens(rig: Rig
         assert str(reader.cursor) == f"{writer.epoch}:5"
 
 
-async def test_without_a_position_from_now_on(rig: Rig) -> None:
-    """The cursor is known before anything has happened."""
+async def test_without_a_cursor_it_starts_now(rig: Rig) -> None:
+    """The cursor is known before the first event."""
     writer = await rig.writer()
     async with rig.readers().follow("c") as reader:
         assert reader.cursor == Cursor(writer.epoch, 1)
@@ -145,8 +147,8 @@ async def test_a_position_that_cannot_be_served_is_known_at_once(cursor: str, re
     await rig.hub.aclose()
 
 
-async def test_what_the_feed_lost_is_found_by_the_heartbeat(rig: Rig) -> None:
-    """Also the very last event, which no later one gives away."""
+async def test_the_heartbeat_finds_what_the_feed_lost(rig: Rig) -> None:
+    """Even the very last event, which no later one reveals."""
     writer = await rig.writer()
     async with rig.readers(QUICK).follow("c", Cursor(writer.epoch, 0)) as reader:
         await until_live(reader)
@@ -161,8 +163,8 @@ async def test_what_the_feed_lost_is_found_by_the_heartbeat(rig: Rig) -> None:
         assert beat.cursor == Cursor(writer.epoch, 2)
 
 
-async def test_what_only_the_heartbeat_knows_of_is_read(rig: Rig) -> None:
-    """The look at the log found more than the tail holds: the reader looks again, at once, and not when something else happens."""
+async def test_the_heartbeat_makes_the_reader_read(rig: Rig) -> None:
+    """The log holds more than the tail: the reader reads at once, not at the next event."""
     writer = await rig.writer()
     async with rig.readers().follow("c", Cursor(writer.epoch, 0)) as reader:
         await until_live(reader)
@@ -176,7 +178,7 @@ async def test_what_only_the_heartbeat_knows_of_is_read(rig: Rig) -> None:
         assert [entry.seq for entry in found.entries] == [2]
 
 
-async def test_readers_of_one_conversation_share_the_look_at_redis(rig: Rig) -> None:
+async def test_readers_of_one_conversation_share_reads(rig: Rig) -> None:
     """Twenty heartbeats cost one read."""
     readers = rig.readers(QUICK)
     async with asyncio.TaskGroup() as group:
@@ -195,8 +197,8 @@ async def _one_beat(reader: HttpReader) -> None:
         pass
 
 
-async def test_a_log_that_began_again_ends_the_reading(rig: Rig) -> None:
-    """Nothing of it is given out."""
+async def test_a_restarted_log_ends_the_reader(rig: Rig) -> None:
+    """No event of the new log is sent."""
     writer = await rig.writer()
     async with rig.readers(QUICK).follow("c", Cursor(writer.epoch, 0)) as reader:
         await until_live(reader)
@@ -205,8 +207,10 @@ async def test_a_log_that_began_again_ends_the_reading(rig: Rig) -> None:
         assert (await until_ended(reader)).resync == "epoch"
 
 
-async def test_a_log_that_forked_is_read_on(rig: Rig) -> None:
-    """From the same place, by its new name; a cursor of the old name is good for whoever comes later."""
+async def test_a_forked_log_is_read_on(rig: Rig) -> None:
+    """From the same offset under its new name; a cursor of the old name stays valid for later
+    readers.
+    """
     writer = await rig.writer()
     async with rig.readers(QUICK).follow("c", Cursor(writer.epoch, 0)) as reader:
         await until_live(reader)
@@ -220,8 +224,8 @@ async def test_a_log_that_forked_is_read_on(rig: Rig) -> None:
         assert reader.cursor == forked
 
 
-async def test_a_deleted_conversation_ends_the_reading(rig: Rig) -> None:
-    """At once, and for whoever comes later."""
+async def test_a_deleted_conversation_ends_the_reader(rig: Rig) -> None:
+    """At once, and for later readers."""
     readers = rig.readers()
     async with readers.follow("c") as reader:
         await rig.log.delete("c")
@@ -232,7 +236,7 @@ async def test_a_deleted_conversation_ends_the_reading(rig: Rig) -> None:
 
 
 async def test_without_redis_nothing_is_opened(rig: Rig) -> None:
-    """The caller is told, and no place is left taken."""
+    """The caller gets the error, and no slot stays taken."""
     rig.log.go_down()
     with pytest.raises(LogUnavailable):
         async with rig.readers().follow("c"):
@@ -242,10 +246,10 @@ async def test_without_redis_nothing_is_opened(rig: Rig) -> None:
         assert reader.ended is None
 
 
-async def test_an_outage_in_mid_stream_is_waited_for(
+async def test_an_outage_during_the_stream_is_waited_for(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beats without a cursor meanwhile; afterwards nothing is missing."""
+    """Heartbeats have no cursor meanwhile; afterwards nothing is missing."""
     monkeypatch.setattr(module, "OUTAGE_PAUSE_SECONDS", 0.01)
     writer = await rig.writer()
     async with rig.readers(QUICK).follow("c", Cursor(writer.epoch, 0)) as reader:
@@ -260,10 +264,10 @@ async def test_an_outage_in_mid_stream_is_waited_for(
         assert [entry.seq for entry in found.entries] == [2, 3]
 
 
-async def test_an_outage_while_pages_are_read_is_waited_for(
+async def test_an_outage_during_pages_is_waited_for(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A reader that the ring does not reach goes on where it was."""
+    """A reader beyond the ring continues where it was."""
     monkeypatch.setattr(module, "OUTAGE_PAUSE_SECONDS", 0.01)
     writer = await rig.writer()
     await writer.say(*["x"] * 600)
@@ -279,8 +283,10 @@ async def test_an_outage_while_pages_are_read_is_waited_for(
         assert found.entries[0].seq == first.entries[-1].seq + 1
 
 
-async def test_who_met_an_outage_looks_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Soon, and by itself: neither an event nor a heartbeat reminds the reader."""
+async def test_after_an_outage_the_reader_reads_again(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Soon and by itself, without an event or heartbeat."""
     monkeypatch.setattr(module, "OUTAGE_PAUSE_SECONDS", 0.01)
     writer = await rig.writer()
     await writer.say(*["x"] * 600)
@@ -297,7 +303,7 @@ async def test_who_met_an_outage_looks_again(rig: Rig, monkeypatch: pytest.Monke
         assert found.entries[0].seq == first.entries[-1].seq + 1
 
 
-async def test_only_who_keeps_the_socket_waiting_is_late(rig: Rig) -> None:
+async def test_a_reader_is_late_only_while_its_socket_is_full(rig: Rig) -> None:
     """Until it has caught up."""
     writer = await rig.writer()
     await writer.say(
@@ -324,8 +330,8 @@ async def test_only_who_keeps_the_socket_waiting_is_late(rig: Rig) -> None:
         assert not caught_up.late
 
 
-async def test_no_part_is_longer_than_its_bound(rig: Rig) -> None:
-    """What a slow client makes a process hold does not depend on the conversation."""
+async def test_the_size_of_a_part_is_bounded(rig: Rig) -> None:
+    """What a slow client costs a process does not depend on the conversation."""
     writer = await rig.writer()
     await writer.say(*["x" * 1000] * 200)
     async with rig.readers().follow("c", Cursor(writer.epoch, 0)) as reader:
@@ -336,8 +342,8 @@ async def test_no_part_is_longer_than_its_bound(rig: Rig) -> None:
         assert len(sizes) > 3
 
 
-async def test_no_part_out_of_the_ring_is_longer_than_its_bound(rig: Rig) -> None:
-    """Much may come at once: the ring holds more than a part may."""
+async def test_the_size_of_a_part_from_the_ring_is_bounded(rig: Rig) -> None:
+    """The ring may hold more than a part."""
     writer = await rig.writer()
     async with rig.readers().follow("c", Cursor(writer.epoch, 0)) as reader:
         await until_live(reader)
@@ -350,8 +356,8 @@ async def test_no_part_out_of_the_ring_is_longer_than_its_bound(rig: Rig) -> Non
         assert rig.log.reads["c"] == before
 
 
-async def test_the_end_of_the_process_ends_all_readings(rig: Rig) -> None:
-    """Those that wait, and those that come too late."""
+async def test_the_end_of_the_process_ends_all_readers(rig: Rig) -> None:
+    """Both waiting and late ones."""
     readers = rig.readers()
     async with readers.follow("c") as reader, readers.follow("d") as other:
         waiting = [asyncio.create_task(until_ended(one)) for one in (reader, other)]
@@ -363,7 +369,7 @@ async def test_the_end_of_the_process_ends_all_readings(rig: Rig) -> None:
 
 
 async def test_the_first_reason_counts(rig: Rig) -> None:
-    """The process stops while a reader is told that its time is over: it hears of its time."""
+    """If the process stops while a reader is told that its time is over, that reason stays."""
     readers = rig.readers()
     async with readers.follow("c") as reader:
         reader.end("expired")
@@ -372,18 +378,18 @@ async def test_the_first_reason_counts(rig: Rig) -> None:
 
 
 async def until_ready() -> None:
-    """Let tasks come to where they wait."""
+    """Run the tasks until they wait."""
     for _ in range(5):
         await asyncio.sleep(0)
 
 
-async def test_a_permission_ends_by_its_time(rig: Rig) -> None:
+async def test_a_permission_expires(rig: Rig) -> None:
     """Without any event or heartbeat."""
     async with rig.readers().follow("c", permission=Permission(until=time.time() + 0.05)) as reader:
         assert (await until_ended(reader)).reason == "expired"
 
 
-async def test_a_permission_ends_when_it_is_taken_away(
+async def test_a_revoked_permission_ends_the_reader(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Noticed at a heartbeat."""
@@ -407,10 +413,8 @@ async def test_a_permission_ends_when_it_is_taken_away(
         (StoreUnavailable("away"), True),
     ],
 )
-async def test_only_a_refusal_takes_a_permission_away(
-    raised: Exception | None, allowed: bool
-) -> None:
-    """A database that is away is no reason to send anybody away."""
+async def test_only_a_refusal_ends_the_reader(raised: Exception | None, allowed: bool) -> None:
+    """An absent database does not."""
 
     async def ask() -> None:
         if raised is not None:
@@ -420,8 +424,8 @@ async def test_only_a_refusal_takes_a_permission_away(
 
 
 @pytest.mark.parametrize("may", [False, True])
-async def test_who_was_removed_is_asked_about_at_once(rig: Rig, may: bool) -> None:
-    """Who has come back meanwhile reads on."""
+async def test_a_removal_is_checked_at_once(rig: Rig, may: bool) -> None:
+    """A person who has come back meanwhile reads on."""
 
     async def check() -> bool:
         return may
@@ -442,7 +446,7 @@ async def test_who_was_removed_is_asked_about_at_once(rig: Rig, may: bool) -> No
 async def test_nothing_is_left_when_the_last_reader_leaves(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No room, no subscription."""
+    """No room and no subscription."""
     monkeypatch.setattr("tokenwire.streams.hub.hub.GRACE_SECONDS", 0.0)
     readers = rig.readers(QUICK)
     async with readers.follow("c"), readers.follow("c"):
@@ -452,8 +456,10 @@ async def test_nothing_is_left_when_the_last_reader_leaves(
     assert readers.rooms._rooms == {}
 
 
-async def test_nobody_looks_at_a_conversation_without_readers(rig: Rig) -> None:
-    """The heartbeat ends with the last reader, though the tail outlives it; another conversation shows that time goes by."""
+async def test_a_conversation_without_readers_is_not_read(rig: Rig) -> None:
+    """The heartbeat ends with the last reader, before the tail does; another conversation shows
+    that time passes.
+    """
     readers = rig.readers(QUICK)
     async with readers.follow("c") as reader:
         await _one_beat(reader)
@@ -465,10 +471,12 @@ async def test_nobody_looks_at_a_conversation_without_readers(rig: Rig) -> None:
     assert rig.log.reads["c"] == before
 
 
-async def test_an_outage_is_told_once_for_each_look(
+async def test_an_outage_is_reported_once_per_read(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A reader that cannot read on waits for the next look at the log: it does not tell the same outage without end."""
+    """A reader that cannot continue waits for the next read of the log: it does not repeat the
+    report.
+    """
     monkeypatch.setattr(module, "OUTAGE_PAUSE_SECONDS", 0.01)
     writer = await rig.writer()
     await writer.say(*["x"] * 600)

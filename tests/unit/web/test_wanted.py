@@ -1,4 +1,6 @@
-"""CANCEL_WITHOUT_READERS_SECONDS: an answer that somebody polls, or whose snapshot is read, is wanted as one that is followed is."""
+"""CANCEL_WITHOUT_READERS_SECONDS: polling an answer or reading its snapshot counts like following
+it.
+"""
 
 from collections.abc import Awaitable, Callable
 
@@ -44,10 +46,10 @@ async def asked(client: httpx.AsyncClient, store: Store) -> tuple[str, str]:
 
 @pytest.mark.parametrize("read", [polled, snapshot, chat])
 @pytest.mark.parametrize("seconds", [60, 0])
-async def test_who_reads_an_answer_wants_it(
+async def test_reading_an_answer_counts_as_following(
     make_client: MakeClient, store: Store, log: MemoryLog, read: Read, seconds: int
 ) -> None:
-    """As far as the setting asks for it: else nothing has to be remembered."""
+    """Only if the setting is on; otherwise nothing is stored."""
     async with make_client(cancel_without_readers_seconds=seconds) as client:
         ids = await asked(client, store)
         assert not await log.watched(ids[1])
@@ -55,7 +57,7 @@ async def test_who_reads_an_answer_wants_it(
     assert await log.watched(ids[1]) is (seconds > 0)
 
 
-async def test_an_answer_that_has_ended_is_not_waited_for(
+async def test_an_answer_that_has_ended_is_not_noted(
     make_client: MakeClient, store: Store, log: MemoryLog
 ) -> None:
     """Nothing is written for it."""
@@ -66,10 +68,10 @@ async def test_an_answer_that_has_ended_is_not_waited_for(
     assert not await log.watched(ids[1])
 
 
-async def test_reading_does_not_fail_with_redis(
+async def test_reading_works_without_redis(
     make_client: MakeClient, store: Store, log: MemoryLog
 ) -> None:
-    """It is answered all the same."""
+    """The answer is still returned."""
     async with make_client(cancel_without_readers_seconds=60) as client:
         ids = await asked(client, store)
         log.go_down()

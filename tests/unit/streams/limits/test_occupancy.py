@@ -1,4 +1,4 @@
-"""streams.limits.occupancy: places per name."""
+"""streams.limits.occupancy: counted places for each name."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from tokenwire.streams.limits.occupancy import Full, Occupancy
 
 
 def test_places_are_counted_per_name() -> None:
-    """A name that is full takes nothing; others are not concerned; what is left can be taken again."""
+    """A full name takes nothing and does not affect others; a released place can be taken again."""
     places = Occupancy(2)
     places.take("a", 2)
     with pytest.raises(Full):
@@ -19,7 +19,7 @@ def test_places_are_counted_per_name() -> None:
 
 
 def test_no_limit_and_no_name() -> None:
-    """Both let everybody in; nobody is counted under no name."""
+    """Both admit everybody, and nothing is counted without a name."""
     places = Occupancy(None)
     places.take("a", 10**9)
     full = Occupancy(0)
@@ -29,8 +29,8 @@ def test_no_limit_and_no_name() -> None:
         full.take("a")
 
 
-def test_nothing_is_kept_of_who_has_left() -> None:
-    """Names that come and go cost no memory."""
+def test_a_name_without_places_costs_no_memory() -> None:
+    """Names come and go."""
     places = Occupancy(5)
     for name in range(100):
         with places.held(name):

@@ -1,4 +1,6 @@
-"""streams.limits.stalled: who takes nothing is cut, who takes a little is not."""
+"""streams.limits.stalled: a client that takes nothing is cut off, one that takes a little is
+not.
+"""
 
 import asyncio
 from typing import Any
@@ -10,7 +12,7 @@ SECONDS = 0.01
 
 
 class Transport(asyncio.WriteTransport):
-    """Holds so many bytes, and a byte less at each look while `takes`."""
+    """Holds that many bytes, and one byte less at each check while `takes`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -23,13 +25,13 @@ class Transport(asyncio.WriteTransport):
 
 
 def timers() -> list[asyncio.TimerHandle]:
-    """What is to be called later: nothing, while nobody is watched."""
+    """The scheduled calls: none while no client is watched."""
     loop: Any = asyncio.get_running_loop()
     return [timer for timer in loop._scheduled if not timer.cancelled()]
 
 
-async def test_a_client_that_takes_a_little_is_not_cut_until_it_stops() -> None:
-    """A byte in each interval will do."""
+async def test_a_slow_client_is_not_cut_until_it_stops() -> None:
+    """A byte per interval is enough."""
     transport, cut = Transport(), asyncio.Event()
     stalled = Stalled(transport, SECONDS, cut.set)
     stalled.paused()
@@ -40,8 +42,8 @@ async def test_a_client_that_takes_a_little_is_not_cut_until_it_stops() -> None:
     assert timers() == []
 
 
-async def test_who_catches_up_is_watched_no_longer() -> None:
-    """And anew when there is too much again."""
+async def test_a_client_that_catches_up_is_not_watched() -> None:
+    """Until too much is waiting again."""
     transport, cut = Transport(), asyncio.Event()
     transport.takes = False
     stalled = Stalled(transport, SECONDS, cut.set)

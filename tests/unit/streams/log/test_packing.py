@@ -1,4 +1,4 @@
-"""Blocks of events: exact, bounded, small."""
+"""Blocks of packed events are exact, bounded and small."""
 
 import zlib
 
@@ -17,8 +17,8 @@ def stamped(first: int, bodies: list[bytes]) -> list[bytes]:
 
 
 @given(bodies, st.integers(1, 2**52))
-def test_a_block_gives_back_what_was_packed(bodies: list[bytes], first: int) -> None:
-    """Whatever the bytes are, each with its seq."""
+def test_a_block_gives_what_was_packed(bodies: list[bytes], first: int) -> None:
+    """For any bytes, each with its seq."""
     events = stamped(first, bodies)
     assert unpack(first, first + len(events) - 1, pack(events)) == [
         Entry(seq, data) for seq, data in enumerate(events, first)
@@ -26,10 +26,10 @@ def test_a_block_gives_back_what_was_packed(bodies: list[bytes], first: int) -> 
 
 
 @given(bodies, st.integers(1, 2**52), st.data())
-def test_a_damaged_block_is_never_taken_for_a_whole_one(
+def test_a_damaged_block_is_recognised(
     bodies: list[bytes], first: int, data: st.DataObject
 ) -> None:
-    """Bytes that changed, that are missing or too many, and nothing at all: it says so, or gives what was packed."""
+    """Changed, missing, additional and empty bytes raise an error, or give what was packed."""
     events = stamped(first, bodies)
     block = bytearray(pack(events))
     place = data.draw(st.integers(0, len(block) - 1))
@@ -48,7 +48,7 @@ def test_a_damaged_block_is_never_taken_for_a_whole_one(
 
 
 def test_a_block_of_other_events_is_damage() -> None:
-    """It may be whole, and stand in the wrong place; what it says of itself is not believed."""
+    """It may be intact and in the wrong place, so its own header is not trusted."""
     block = pack(stamped(5, [b"{}", b"{}"]))
     for first, last in [(4, 5), (5, 5), (5, 7), (6, 7), (6, 5)]:
         with pytest.raises(DamagedBlock):
@@ -62,8 +62,8 @@ def test_a_block_of_other_events_is_damage() -> None:
             unpack(5, 6, zlib.compress(data) if data else data)
 
 
-def test_chunks_of_an_answer_take_a_tenth() -> None:
-    """What the memory per finished answer rests on."""
+def test_chunks_shrink_to_a_tenth() -> None:
+    """The memory per finished answer depends on it."""
     message_id = "0198f7c2-6a51-7c3e-9b1d-3f5a8e2d4c6b"
     words = [
         "Whoever",

@@ -1,4 +1,4 @@
-"""streams.log.ports: what a look at a log says of cursors of its own and of earlier epochs."""
+"""streams.log.ports: how cursors of this and earlier epochs relate to a log."""
 
 import pytest
 
@@ -12,7 +12,7 @@ LOG = Page("new", 3, 9, None, [], {"old": 6, "older": 4})
     ("epoch", "shared"), [("new", 9), ("old", 6), ("older", 4), ("other", None), (None, None)]
 )
 def test_what_a_log_shares_with_an_epoch(epoch: str | None, shared: int | None) -> None:
-    """All of itself, what lies before the fork of an earlier one, and nothing of what it never heard of."""
+    """All of its own epoch, an earlier epoch up to the fork, and nothing of an unknown one."""
     assert LOG.shared(epoch) == shared
 
 
@@ -20,7 +20,7 @@ def test_what_a_log_shares_with_an_epoch(epoch: str | None, shared: int | None) 
     ("epoch", "seq", "reached"),
     [
         ("new", 7, 7),
-        ("new", 12, 12),  # a row that was read after this look
+        ("new", 12, 12),  # a row that was read after this state
         ("old", 5, 5),
         ("old", 6, 6),
         ("old", 8, 6),  # the rest is not part of this log
@@ -29,8 +29,8 @@ def test_what_a_log_shares_with_an_epoch(epoch: str | None, shared: int | None) 
         (None, 0, 0),
     ],
 )
-def test_how_far_a_row_reaches(epoch: str | None, seq: int, reached: int) -> None:
-    """As far as it says, but never beyond a fork."""
+def test_the_cursor_of_a_row_ends_at_the_fork(epoch: str | None, seq: int, reached: int) -> None:
+    """Up to the row's own seq, but never beyond a fork."""
     assert LOG.reached(epoch, seq) == reached
 
 
@@ -38,7 +38,7 @@ def test_how_far_a_row_reaches(epoch: str | None, seq: int, reached: int) -> Non
     ("floor", "seq", "running"),
     [(None, 9, False), (5, 5, True), (0, 0, True), (9, 9, True), (12, 9, True)],
 )
-def test_where_a_reader_of_the_rows_begins(floor: int | None, seq: int, running: bool) -> None:
-    """At the top, or where the checkpoint of a running answer ends."""
+def test_where_a_reader_of_rows_begins(floor: int | None, seq: int, running: bool) -> None:
+    """At the top, or at the checkpoint of a running answer."""
     page = Page("new", 1, 9, floor)
     assert (page.cursor, page.running) == (Cursor("new", seq), running)

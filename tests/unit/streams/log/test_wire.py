@@ -1,4 +1,6 @@
-"""The connection against a server that the test plays: scripts that it does not know, calls that nobody waits for, connections that end."""
+"""streams.log.wire against a scripted server: unknown scripts, cancelled calls, closed
+connections.
+"""
 
 import asyncio
 import hashlib
@@ -17,7 +19,9 @@ ONE, OTHER = Script("return ARGV[1]"), Script("return ARGV[#ARGV]")
 
 
 class ScriptServer(Server):
-    """Gives back the last word of each command. A script must have come in full once; `flush` forgets them."""
+    """Replies with the last argument of each command. A script must have come in full once; `flush`
+    forgets them.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,7 +32,7 @@ class ScriptServer(Server):
         self.known.clear()
 
     async def hang_up(self) -> None:
-        """In good order, as after a time of silence."""
+        """Properly, as after a time of silence."""
         writer = self.connections.pop()
         writer.close()
         await writer.wait_closed()
@@ -51,7 +55,7 @@ class ScriptServer(Server):
 
     @property
     def ways(self) -> list[str]:
-        """How scripts came."""
+        """How scripts were sent."""
         return [command[0] for command in self.commands if command[0] in {"EVAL", "EVALSHA"}]
 
 
@@ -80,14 +84,16 @@ async def rig() -> AsyncIterator[Rig]:
     await made.server.stop()
 
 
-async def test_a_script_goes_in_full_once(rig: Rig) -> None:
-    """Its name is enough afterwards."""
+async def test_a_script_is_sent_in_full_once(rig: Rig) -> None:
+    """Later calls use its hash."""
     assert [await rig.run(word) for word in "abc"] == [b"a", b"b", b"c"]
     assert rig.server.ways == ["EVAL", "EVALSHA", "EVALSHA"]
 
 
-async def test_scripts_that_were_flushed_are_sent_again(rig: Rig) -> None:
-    """In full, each once; whoever called hears its own reply and nothing of it, and so do others of the same pipeline."""
+async def test_flushed_scripts_are_sent_again(rig: Rig) -> None:
+    """In full, each once. The callers get only their own replies; so do others of the same
+    pipeline.
+    """
     await asyncio.gather(rig.run("a"), rig.run("a", OTHER))
     rig.server.flush()
     rig.server.commands.clear()
@@ -102,8 +108,8 @@ async def test_scripts_that_were_flushed_are_sent_again(rig: Rig) -> None:
     assert sorted(rig.server.ways) == ["EVAL"] * 2 + ["EVALSHA"] * 4
 
 
-async def test_a_new_connection_is_sent_scripts_in_full(rig: Rig) -> None:
-    """It may lead to another server: no round trip is spent on asking."""
+async def test_a_new_connection_sends_scripts_in_full(rig: Rig) -> None:
+    """It may be another server; no round trip is spent on a check."""
     await rig.run("a")
     rig.server.refusal = b"-READONLY You can't write against a read only replica.\r\n"
     with pytest.raises(LogUnavailable, match="READONLY"):
@@ -115,8 +121,10 @@ async def test_a_new_connection_is_sent_scripts_in_full(rig: Rig) -> None:
     assert rig.server.ways == ["EVAL"]
 
 
-async def test_a_server_that_cannot_serve_is_left(rig: Rig) -> None:
-    """After a failover the address leads elsewhere; an error of the caller's costs no connection."""
+async def test_a_server_that_cannot_serve_is_disconnected(rig: Rig) -> None:
+    """After a failover the address may be another server. An error of the caller does not close the
+    connection.
+    """
     await rig.execute("ECHO", "a")
     rig.server.refusal = b"-ERR unknown command\r\n"
     with pytest.raises(ResponseError, match="unknown command"):
@@ -130,8 +138,8 @@ async def test_a_server_that_cannot_serve_is_left(rig: Rig) -> None:
     assert len(rig.server.connections) == 2
 
 
-async def test_what_nobody_waits_for_is_not_sent(rig: Rig) -> None:
-    """Its caller was cancelled while another pipeline was out."""
+async def test_a_cancelled_call_is_not_sent(rig: Rig) -> None:
+    """Its caller was cancelled while another pipeline was on its way."""
     await rig.execute("ECHO", "first")
     rig.server.answering = False
     out = asyncio.create_task(rig.execute("ECHO", "out"))
@@ -147,8 +155,8 @@ async def test_what_nobody_waits_for_is_not_sent(rig: Rig) -> None:
     assert rig.server.named("ECHO") == [["first"], ["out"], ["next"]]
 
 
-async def test_a_server_that_has_hung_up_is_nobodys_outage(rig: Rig) -> None:
-    """It ended a connection on which nothing happened: the next call has a new one."""
+async def test_an_idle_connection_that_was_closed_is_no_outage(rig: Rig) -> None:
+    """The server closed it while nothing happened: the next call opens a new one."""
     await rig.execute("ECHO", "a")
     await rig.server.hang_up()
     while not await rig.wire._connection.can_read():

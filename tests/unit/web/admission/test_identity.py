@@ -1,4 +1,4 @@
-"""Who is calling: the local user in development, the host's JWT in production."""
+"""Who is calling: the local user in development, the subject of the host's JWT in production."""
 
 import base64
 import json
@@ -47,7 +47,7 @@ def bearer(value: str) -> dict[str, str]:
 
 
 async def test_development_has_one_local_user(client: httpx.AsyncClient) -> None:
-    """Nothing is asked for."""
+    """No login is required."""
     assert (await client.post(C, json={})).json()["user_id"] == "local"
 
 
@@ -66,7 +66,7 @@ async def test_a_bearer_token_or_the_session_cookie_names_the_user(make_client: 
 async def test_callers_can_ask_who_they_are(
     client: httpx.AsyncClient, make_client: MakeClient
 ) -> None:
-    """The name under which their messages will stand."""
+    """The name under which their messages are stored."""
     assert (await client.get("/api/me")).json() == {"user_id": "local"}
     async with make_client(**PRODUCTION) as strict:
         answer = await strict.get("/api/me", headers=bearer(token(sub="bob")))
@@ -103,16 +103,18 @@ async def test_callers_can_ask_who_they_are(
         {"Cookie": f"other={token()}"},
     ],
 )
-async def test_whoever_cannot_prove_who_they_are_gets_401(
+async def test_an_unproved_identity_is_401(
     make_client: MakeClient, headers: dict[str, str]
 ) -> None:
-    """Among them: other keys, expired or early tokens, no algorithm, and a subscription token signed with the same key."""
+    """Among them other keys, expired and early tokens, no algorithm, and a subscription token of
+    the same key.
+    """
     async with make_client(**PRODUCTION) as client:
         assert await status(client, headers) == 401
 
 
-async def test_the_hosts_audience_is_its_own_affair(make_client: MakeClient) -> None:
-    """Tokens for another audience than subscriptions are taken."""
+async def test_any_audience_but_ours_is_accepted(make_client: MakeClient) -> None:
+    """Only the audience of subscription tokens is refused."""
     async with make_client(**PRODUCTION) as client:
         assert await status(client, bearer(token(aud="shop"))) == 200
         assert await status(client, bearer(token(aud=["shop", "tokenwire"]))) == 401
@@ -127,7 +129,7 @@ async def test_the_hosts_audience_is_its_own_affair(make_client: MakeClient) -> 
         ("EdDSA", ed25519.Ed25519PrivateKey.generate()),
     ],
 )
-async def test_a_public_key_takes_its_own_kind_of_signature(
+async def test_a_public_key_accepts_only_its_own_algorithm(
     make_client: MakeClient, algorithm: str, private: Any
 ) -> None:
     """A token that claims HS256, signed with the public key's text, is refused."""
@@ -147,8 +149,8 @@ def public_pem(private: Any) -> str:
     )
 
 
-async def test_issuer_and_audience_count_where_they_are_set(make_client: MakeClient) -> None:
-    """Tokens of another issuer or for another service, signed with the same key, are no logins here."""
+async def test_issuer_and_audience_are_checked_if_set(make_client: MakeClient) -> None:
+    """Tokens of another issuer or for another service are refused, although the key signed them."""
     async with make_client(
         **PRODUCTION, host_jwt_issuer="shop", host_jwt_audience="chat"
     ) as client:
@@ -176,7 +178,9 @@ async def test_issuer_and_audience_count_where_they_are_set(make_client: MakeCli
     ],
 )
 def test_weak_keys_are_refused(given: dict[str, str]) -> None:
-    """One letter, the address of a key set, the key of subscription tokens, a short RSA key: each would let others in."""
+    """One letter, the address of a key set, the key of subscription tokens, a short RSA key: each
+    would let others in.
+    """
     with pytest.raises(ValueError, match=r"(?i)host_jwt"):
         open_identity(settings(**(PRODUCTION | given)))
 
@@ -184,7 +188,7 @@ def test_weak_keys_are_refused(given: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     "key", [None, "-----BEGIN PUBLIC KEY-----\nnonsense\n-----END PUBLIC KEY-----"]
 )
-def test_production_without_a_usable_key_does_not_start(key: str | None) -> None:
+def test_production_does_not_start_without_a_usable_key(key: str | None) -> None:
     """The message names the variable."""
     with pytest.raises(ValueError, match="HOST_JWT_KEY"):
         open_identity(
@@ -213,7 +217,9 @@ OWN: list[dict[str, str]] = [
 async def test_another_site_cannot_act_for_a_user(
     make_client: MakeClient, headers: dict[str, str], expected: int
 ) -> None:
-    """With what a browser sends by itself (the cookie, or nothing in development) only the own page may change things."""
+    """A browser sends the cookie by itself (and development has no login), so only the own origin
+    may change anything.
+    """
     async with make_client() as client:
         assert await status(client, headers, "POST") == expected
         assert await status(client, headers) == 200

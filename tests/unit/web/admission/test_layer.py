@@ -1,4 +1,6 @@
-"""web.admission.layer: what a gate makes of headers alone. The rest is asked on real sockets (tests/integration/test_admission.py)."""
+"""web.admission.layer: what the gate decides from headers alone.
+tests/integration/test_admission.py tests the rest on real sockets.
+"""
 
 import time
 from typing import Any
@@ -36,7 +38,7 @@ def token() -> str:
 
 
 def test_a_subscription_token_is_no_login(make_app: MakeApp) -> None:
-    """It says whose places are taken, for events alone; no route takes it for a login."""
+    """It names the user whose limits count, for events alone; no route accepts it as a login."""
     gate = make_app(**PRODUCTION).state.gate
     assert gate.caller(scope(EVENTS, token())) == Caller("ada", "203.0.113.7", login=False)
     assert gate.caller(scope(EVENTS, login()["Authorization"])) == Caller(

@@ -1,4 +1,4 @@
-"""The API's routes for conversations, as protocol.md describes them."""
+"""The API's routes for conversations, as PROTOCOL.md describes them."""
 
 from typing import Any
 
@@ -27,8 +27,8 @@ async def events(log: MemoryLog, conversation_id: str) -> list[str]:
     ]
 
 
-async def test_begin_and_read(client: httpx.AsyncClient) -> None:
-    """A new conversation has what it was given, no messages, and a cursor to subscribe from."""
+async def test_create_and_read(client: httpx.AsyncClient) -> None:
+    """A new conversation has the given fields, no messages, and a cursor to subscribe from."""
     made = await begin(client, title=" Trip ", model="second", instructions="Be brief")
     assert (made["title"], made["model"], made["instructions"], made["user_id"], made["rev"]) == (
         "Trip",
@@ -49,13 +49,13 @@ async def test_begin_and_read(client: httpx.AsyncClient) -> None:
 async def test_everything_about_a_new_conversation_is_optional(
     client: httpx.AsyncClient, send: dict[str, Any]
 ) -> None:
-    """Also the body itself."""
+    """Even the body."""
     made = await client.post("/api/conversations", **send)
     assert made.status_code == 201
     assert made.json()["model"] is None
 
 
-async def test_the_body_is_json_whatever_it_is_called(client: httpx.AsyncClient) -> None:
+async def test_the_content_type_of_the_body_is_ignored(client: httpx.AsyncClient) -> None:
     """As `curl -d` sends it."""
     made = await client.post(
         "/api/conversations",
@@ -66,7 +66,7 @@ async def test_the_body_is_json_whatever_it_is_called(client: httpx.AsyncClient)
 
 
 async def test_pages_visit_every_conversation_once(client: httpx.AsyncClient) -> None:
-    """`next` of one page is `before` of the following one; null ends it."""
+    """`next` of a page is `before` of the following one; null ends the list."""
     made = [(await begin(client))["id"] for _ in range(5)]
     seen: list[str] = []
     query: dict[str, Any] = {"limit": 2}
@@ -78,8 +78,10 @@ async def test_pages_visit_every_conversation_once(client: httpx.AsyncClient) ->
     assert sorted(seen) == sorted(made)
 
 
-async def test_a_change_touches_what_it_names(client: httpx.AsyncClient, log: MemoryLog) -> None:
-    """A new title is announced with its rev; nothing named, nothing changed."""
+async def test_a_change_sets_only_the_named_fields(
+    client: httpx.AsyncClient, log: MemoryLog
+) -> None:
+    """A new title is announced with its rev; an empty change does nothing."""
     made = await begin(client, title="Old", model="second", instructions="Be brief")
     address = f"/api/conversations/{made['id']}"
     changed = (await client.patch(address, json={"title": "New"})).json()
@@ -103,7 +105,7 @@ async def test_a_change_touches_what_it_names(client: httpx.AsyncClient, log: Me
 async def test_a_title_changes_without_redis(
     client: httpx.AsyncClient, log: MemoryLog, store: Store
 ) -> None:
-    """The row says that readers have yet to be told."""
+    """The row records that the title has not been announced."""
     made = await begin(client, title="Old")
     log.go_down()
     changed = await client.patch(f"/api/conversations/{made['id']}", json={"title": "New"})
@@ -113,7 +115,7 @@ async def test_a_title_changes_without_redis(
 
 
 async def test_deletion_is_final(client: httpx.AsyncClient, log: MemoryLog) -> None:
-    """The conversation is not found any more, and its log refuses readers."""
+    """The conversation is gone, and its log refuses readers."""
     made = await begin(client)
     address = f"/api/conversations/{made['id']}"
     await client.post(f"{address}/messages", json={"content": "hi"})
@@ -130,7 +132,9 @@ async def test_deletion_is_final(client: httpx.AsyncClient, log: MemoryLog) -> N
 
 
 async def test_a_token_opens_one_conversation(client: httpx.AsyncClient) -> None:
-    """It says whose it is, for which conversation, and for how long; the address is that of the request at the broadcaster's port."""
+    """It holds user, conversation and expiry. The address has the request's host and the
+    broadcaster's port.
+    """
     made = await begin(client)
     given = (await client.post(f"/api/conversations/{made['id']}/subscription")).json()
     assert given["url"] == f"ws://chat.example:8001/conversations/{made['id']}"
@@ -160,17 +164,15 @@ async def test_the_broadcaster_is_found_at_the_requests_host(
 
 
 async def test_a_configured_broadcaster_is_named(make_client: MakeClient) -> None:
-    """BROADCASTER_URL stands before what the request says."""
+    """BROADCASTER_URL comes before the request's host."""
     async with make_client(broadcaster_url="wss://stream.example/") as client:
         made = await begin(client)
         given = (await client.post(f"/api/conversations/{made['id']}/subscription")).json()
     assert given["url"] == f"wss://stream.example/conversations/{made['id']}"
 
 
-async def test_only_the_owner_lets_people_in_or_deletes(
-    client: httpx.AsyncClient, store: Store
-) -> None:
-    """A participant knows that the conversation exists, so the answer is 403; to them it is open otherwise."""
+async def test_only_the_owner_invites_and_deletes(client: httpx.AsyncClient, store: Store) -> None:
+    """A participant knows that the conversation exists, so the answer is 403."""
     theirs = await store.create_conversation(OTHER)
     await take_part(store, theirs.id, "local")
     address = f"/api/conversations/{theirs.id}"
@@ -183,8 +185,8 @@ async def test_only_the_owner_lets_people_in_or_deletes(
     assert (await client.patch(address, json={"title": "Ours"})).status_code == 200
 
 
-async def test_what_belongs_to_others_is_not_there(client: httpx.AsyncClient, store: Store) -> None:
-    """Every route answers as it does for an id that nobody has."""
+async def test_conversations_of_others_are_404(client: httpx.AsyncClient, store: Store) -> None:
+    """Every route answers as for an id that does not exist."""
     theirs = await store.create_conversation(OTHER)
     for conversation_id in (theirs.id, "0" * 36, "%00", "..", "a.b", "x" * 400):
         address = f"/api/conversations/{conversation_id}"

@@ -1,4 +1,4 @@
-"""The route of files that are parts of answers."""
+"""The route for files that are parts of answers."""
 
 import os
 
@@ -24,7 +24,7 @@ async def stored(
 
 
 async def test_an_image_is_served_for_ever(client: httpx.AsyncClient, store: Store) -> None:
-    """All of its megabyte, as what it is."""
+    """All of its megabyte, with its media type."""
     answer = await client.get(await stored(client, store, "image/png"))
     assert (answer.status_code, answer.content) == (200, IMAGE)
     headers = answer.headers
@@ -36,20 +36,20 @@ async def test_an_image_is_served_for_ever(client: httpx.AsyncClient, store: Sto
 
 
 @pytest.mark.parametrize("media_type", ["image/svg+xml", "text/html", "no type", "application/pdf"])
-async def test_what_may_hold_scripts_is_saved_and_never_shown(
+async def test_a_file_that_may_hold_scripts_is_a_download(
     client: httpx.AsyncClient, store: Store, media_type: str
 ) -> None:
-    """Whatever the model calls it."""
+    """Whatever type the model gives it."""
     answer = await client.get(await stored(client, store, media_type, b"<script>"))
     assert answer.headers["content-type"] == "application/octet-stream"
     assert answer.headers["content-disposition"].startswith("attachment; ")
     assert "sandbox" in answer.headers["content-security-policy"]
 
 
-async def test_files_are_for_those_who_may_read_the_answer(
+async def test_only_readers_of_the_answer_get_its_files(
     client: httpx.AsyncClient, store: Store
 ) -> None:
-    """404 for everybody else, as for a file that is not there."""
+    """404 for everybody else, as for a file that does not exist."""
     row = await store.create_conversation("somebody-else")
     made = await store.post(Post(row.id, row.user_id, "draw", "demo"))
     name = made.assistant_message.id

@@ -1,4 +1,6 @@
-"""The API's routes for messages: posts, cursors, cancel; what they leave in SQL, in the log and in the queue."""
+"""The API's routes for messages: posts, cursors and cancels, with their effects in SQL, the log and
+the queue.
+"""
 
 import asyncio
 import json
@@ -43,7 +45,7 @@ async def logged(log: MemoryLog, address: str) -> list[dict[str, Any]]:
 
 
 async def start(store: Store, log: MemoryLog, message_id: str, text: str = "Hello") -> ports.Claim:
-    """What a worker does: claim, take the attempt, append a piece, save it."""
+    """What a worker does: claim, begin the attempt, append a piece, save it."""
     row = await store.message(message_id)
     assert row is not None
     claim = await log.claim(row.conversation_id, row.id, row.attempt, LEASE)
@@ -58,7 +60,9 @@ async def start(store: Store, log: MemoryLog, message_id: str, text: str = "Hell
 async def test_a_post_is_stored_announced_and_enqueued(
     client: httpx.AsyncClient, address: str, store: Store, log: MemoryLog, jobs: RecordedJobs
 ) -> None:
-    """Both rows are in the answer and, in order, in the log; the job is in the queue; SQL knows of both."""
+    """Both rows are in the answer and, in order, in the log; the job is queued; SQL records
+    both.
+    """
     given = await post(client, address)
     user, assistant = given["user_message"], given["assistant_message"]
     assert (user["role"], user["content"], user["status"], user["ordinal"]) == (
@@ -89,20 +93,22 @@ async def test_a_post_is_stored_announced_and_enqueued(
     ] == [(1, False), (1, True)]
 
 
-async def test_the_position_of_a_post_stands_before_its_rows(
+async def test_the_cursor_of_a_post_comes_before_its_rows(
     client: httpx.AsyncClient, address: str
 ) -> None:
-    """Whoever subscribes after it is told of both rows, and of nothing that was known before."""
+    """A reader that subscribes with it gets both rows and nothing older."""
     first, second = await post(client, address), await post(client, address)
     assert first["cursor"].endswith(":0")
     assert second["cursor"].endswith(":2")
     assert first["subscription"]["url"].endswith(address.removeprefix("/api"))
 
 
-async def test_a_snapshot_reaches_what_sql_holds(
+async def test_the_cursor_of_a_snapshot_matches_its_rows(
     client: httpx.AsyncClient, address: str, store: Store, log: MemoryLog
 ) -> None:
-    """While an answer is written the cursor is its floor, and the row's seq counts in the same epoch."""
+    """While an answer is written, the cursor is its floor, and the row's seq counts in the same
+    epoch.
+    """
     message_id = (await post(client, address))["assistant_message"]["id"]
     claim = await start(store, log, message_id)
     await log.append(claim, 1, 3, [Chunk(message_id, claim.attempt, 5, " world")])
@@ -118,10 +124,12 @@ async def test_a_snapshot_reaches_what_sql_holds(
     assert not snapshot["cursor"].startswith(claim.epoch)
 
 
-async def test_without_redis_a_post_stands(
+async def test_a_post_is_accepted_without_redis(
     client: httpx.AsyncClient, address: str, store: Store, log: MemoryLog, jobs: RecordedJobs
 ) -> None:
-    """202 with a null cursor; SQL says that nothing was announced or enqueued, and the same key delivers it later."""
+    """202 with a null cursor. SQL records what is not announced and enqueued yet; the same key does
+    it later.
+    """
     log.go_down()
     jobs.away = True
     given = await post(client, address, key="k")
@@ -138,10 +146,10 @@ async def test_without_redis_a_post_stands(
     assert jobs.enqueued == [row.id]
 
 
-async def test_a_post_that_only_the_queue_refuses_is_announced(
+async def test_a_post_is_announced_without_the_queue(
     client: httpx.AsyncClient, address: str, store: Store, jobs: RecordedJobs
 ) -> None:
-    """Each step is noted by itself."""
+    """Each step is recorded separately."""
     jobs.away = True
     given = await post(client, address)
     row = await store.message(given["assistant_message"]["id"])
@@ -149,14 +157,14 @@ async def test_a_post_that_only_the_queue_refuses_is_announced(
     assert (row.announced_rev, row.enqueued_at) == (1, None)
 
 
-async def test_a_database_that_leaves_after_the_commit_does_not_undo_the_post(
+async def test_a_post_is_accepted_if_the_database_fails_after_the_commit(
     client: httpx.AsyncClient,
     address: str,
     store: Store,
     jobs: RecordedJobs,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The rows stand and the job is on its way: 202, although nobody noted it."""
+    """The rows are stored and the job is queued: 202, although neither is recorded."""
 
     async def leaves(*_arguments: object, **_more: object) -> None:
         raise StoreUnavailable("gone just now")
@@ -169,7 +177,9 @@ async def test_a_database_that_leaves_after_the_commit_does_not_undo_the_post(
 async def test_a_repeated_key_posts_once(
     client: httpx.AsyncClient, address: str, log: MemoryLog, jobs: RecordedJobs
 ) -> None:
-    """The same ids come back, nothing is announced or enqueued again; spaces in the body make no other body."""
+    """The same ids come back, and nothing is announced or enqueued again. White space in the body
+    does not matter.
+    """
     first, second = await post(client, address, key="k"), await post(client, address, key="k")
     assert [first[name]["id"] for name in ("user_message", "assistant_message")] == [
         second[name]["id"] for name in ("user_message", "assistant_message")
@@ -189,7 +199,9 @@ async def test_a_repeated_key_posts_once(
 async def test_posts_at_once_are_queued_in_one_order(
     client: httpx.AsyncClient, address: str, log: MemoryLog, jobs: RecordedJobs
 ) -> None:
-    """Every one is accepted; ordinals have no holes; each pair stays together; every job is enqueued."""
+    """All are accepted, without holes in the ordinals; each pair stays together; every job is
+    enqueued.
+    """
     given = await asyncio.gather(*(post(client, address, str(n)) for n in range(12)))
     rows = (await client.get(address)).json()["messages"]
     assert [row["ordinal"] for row in rows] == list(range(1, 25))
@@ -213,7 +225,7 @@ async def test_policy_reject(make_client: MakeClient) -> None:
 async def test_policy_cancel_previous(
     make_client: MakeClient, store: Store, log: MemoryLog
 ) -> None:
-    """An answer that no worker holds ends as cancelled at once; one that runs is asked to stop."""
+    """An answer without a worker ends as cancelled at once; a running one is asked to stop."""
     async with make_client(concurrent_posts="cancel_previous") as client:
         address = f"/api/conversations/{(await begin(client))['id']}"
         waiting = (await post(client, address))["assistant_message"]["id"]
@@ -232,7 +244,9 @@ async def test_policy_cancel_previous(
 async def test_cancel_before_the_job_starts(
     client: httpx.AsyncClient, address: str, store: Store, log: MemoryLog
 ) -> None:
-    """It ends as cancelled, named after the caller, with one terminal event; a second cancel has no effect."""
+    """The answer ends as cancelled by the caller with one terminal event; a second cancel has no
+    effect.
+    """
     message_id = (await post(client, address))["assistant_message"]["id"]
     answer = await client.post(f"/api/messages/{message_id}/cancel")
     assert (answer.status_code, answer.json()) == (202, {"cancelled": [message_id]})
@@ -251,7 +265,7 @@ async def test_cancel_before_the_job_starts(
 async def test_cancel_of_a_running_answer_is_a_request(
     client: httpx.AsyncClient, address: str, store: Store, log: MemoryLog
 ) -> None:
-    """The worker is told through the log and through SQL, and ends it itself."""
+    """The worker is notified through the log and SQL, and ends the answer itself."""
     message_id = (await post(client, address))["assistant_message"]["id"]
     claim = await start(store, log, message_id)
     assert (await client.post(f"{address}/cancel")).json() == {"cancelled": [message_id]}
@@ -264,7 +278,7 @@ async def test_cancel_of_a_running_answer_is_a_request(
 async def test_cancel_without_redis_is_durable(
     client: httpx.AsyncClient, address: str, store: Store, log: MemoryLog
 ) -> None:
-    """202; the flag stands in SQL for whoever claims the answer next."""
+    """202; SQL keeps the request for the next worker that claims the answer."""
     message_id = (await post(client, address))["assistant_message"]["id"]
     log.go_down()
     assert (await client.post(f"/api/messages/{message_id}/cancel")).status_code == 202
@@ -273,7 +287,7 @@ async def test_cancel_without_redis_is_durable(
     assert (row.status, row.cancel_by) == ("queued", "local")
 
 
-async def test_cancel_of_a_conversation_stops_all_that_waits(
+async def test_cancel_of_a_conversation_stops_all_queued_answers(
     client: httpx.AsyncClient, address: str, store: Store, jobs: RecordedJobs
 ) -> None:
     """None of them starts because another one has ended."""
@@ -292,8 +306,8 @@ async def test_a_users_row_cannot_be_cancelled(client: httpx.AsyncClient, addres
     assert (await client.post(f"/api/messages/{message_id}/cancel")).json() == {"cancelled": []}
 
 
-async def test_somebody_elses_message_is_not_there(client: httpx.AsyncClient, store: Store) -> None:
-    """Its cancel is 404, as for an id that nobody has."""
+async def test_cancel_of_an_others_message_is_404(client: httpx.AsyncClient, store: Store) -> None:
+    """As for an id that does not exist."""
     theirs = await store.create_conversation("somebody-else")
     posted = await store.post(Post(theirs.id, "somebody-else", "hi", "demo"))
     for message_id in (posted.assistant_message.id, "nobody", "a b", "%00"):
@@ -305,7 +319,7 @@ async def test_somebody_elses_message_is_not_there(client: httpx.AsyncClient, st
 
 
 async def test_pages_of_messages(client: httpx.AsyncClient, address: str) -> None:
-    """The newest first; `next` leads to older ones."""
+    """Newest first; `next` gives older ones."""
     for n in range(3):
         await post(client, address, str(n))
     newest = (await client.get(address, params={"limit": 2})).json()
@@ -317,7 +331,7 @@ async def test_pages_of_messages(client: httpx.AsyncClient, address: str) -> Non
 async def test_text_that_cannot_be_stored_is_replaced(
     client: httpx.AsyncClient, address: str
 ) -> None:
-    """Lone surrogates and U+0000 become U+FFFD; pairs given as two escapes are one character."""
+    """Lone surrogates and U+0000 become U+FFFD; a pair written as two escapes is one character."""
     answer = await client.post(
         f"{address}/messages", content=rb'{"content":"a\u0000b\ud800c\ud83d\ude00"}'
     )
@@ -356,10 +370,12 @@ async def test_an_ended_answer_shows_how_it_ended(
     )
 
 
-async def test_more_posts_than_may_wait_are_refused(
+async def test_too_many_waiting_posts_are_refused(
     client: httpx.AsyncClient, store: Store, jobs: RecordedJobs
 ) -> None:
-    """409 with a code, nothing is stored or enqueued; a repeated post of one that is there is still answered."""
+    """409 with a code; nothing is stored or enqueued. A repeated post that exists already is
+    answered.
+    """
     store.quotas = Quotas(queued_per_conversation=20)
     conversation = (await client.post("/api/conversations")).json()["id"]
     path = f"/api/conversations/{conversation}/messages"

@@ -1,4 +1,4 @@
-"""Who takes part: invited, accepted, left, removed; and what a participant may not do."""
+"""Participants: invite, accept, leave, remove, and what a participant may not do."""
 
 import time
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ C = "/api/conversations"
 
 
 class People:
-    """Clients of one app, each with the login of somebody."""
+    """Clients of one app, each with a login of its own."""
 
     def __init__(self, app: Any) -> None:
         self._app, self._clients = app, list[httpx.AsyncClient]()
@@ -66,8 +66,8 @@ def told(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["code"] if answer.status_code >= 400 else ""
 
 
-async def test_nobody_takes_part_without_having_accepted(people: People, address: str) -> None:
-    """An invited person sees the invitation and nothing of the conversation; with the acceptance it is theirs too."""
+async def test_participation_begins_with_the_acceptance(people: People, address: str) -> None:
+    """Before it, an invited person sees the invitation and nothing of the conversation."""
     bob, name = people["bob"], address.rpartition("/")[2]
     for _ in range(2):
         answer = await people["ada"].post(f"{address}/participants", json={"user_id": "bob"})
@@ -90,8 +90,8 @@ async def test_nobody_takes_part_without_having_accepted(people: People, address
     assert again.json() == {"participants": ["ada", "bob"], "invited": []}
 
 
-async def test_an_invitation_is_declined_or_withdrawn(people: People, address: str) -> None:
-    """Then it cannot be accepted any more."""
+async def test_a_declined_or_withdrawn_invitation_is_void(people: People, address: str) -> None:
+    """It cannot be accepted any more."""
     name = address.rpartition("/")[2]
     for end in (
         people["bob"].delete(f"/api/invitations/{name}"),
@@ -106,10 +106,10 @@ async def test_an_invitation_is_declined_or_withdrawn(people: People, address: s
     assert told(await people["bob"].delete(f"/api/invitations/{name}")) == (404, "not_found")
 
 
-async def test_everybody_but_the_owner_leaves_and_only_the_owner_removes(
+async def test_all_but_the_owner_may_leave_and_only_the_owner_removes(
     people: People, address: str
 ) -> None:
-    """Who has left finds nothing there; the owner stays for as long as the conversation does."""
+    """A person who left gets 404; the owner stays as long as the conversation exists."""
     await let_in(people, address, "bob")
     await let_in(people, address, "cy")
     assert told(await people["bob"].delete(f"{address}/participants/cy")) == (403, "not_owner")
@@ -126,7 +126,7 @@ async def test_everybody_but_the_owner_leaves_and_only_the_owner_removes(
 
 @pytest.mark.parametrize("name", ["a/b", "ü%2Fx", "..", " ", "x" * 255])
 async def test_user_ids_of_any_shape(people: People, address: str, name: str) -> None:
-    """They are the host application's."""
+    """The host application chooses them."""
     user = name.replace("%2F", "/")
     await people["ada"].post(f"{address}/participants", json={"user_id": user})
     path = (
@@ -140,7 +140,7 @@ async def test_user_ids_of_any_shape(people: People, address: str, name: str) ->
 
 
 async def test_there_is_a_limit(people: People, address: str) -> None:
-    """Participants and invitations together: nobody is invited by the thousand."""
+    """Participants and invitations count together: nobody can invite thousands."""
     for user in ("bob", "cy"):
         assert (
             await people["ada"].post(f"{address}/participants", json={"user_id": user})
@@ -152,10 +152,12 @@ async def test_there_is_a_limit(people: People, address: str) -> None:
     assert (await people["ada"].get(f"{address}/participants")).json()["invited"] == ["bob", "cy"]
 
 
-async def test_who_was_removed_is_noted_for_as_long_as_a_token_lasts(
+async def test_a_removal_is_kept_while_a_token_may_be_valid(
     people: People, address: str, log: MemoryLog
 ) -> None:
-    """Broadcasters know no rows: they read it in the log. Who is let in again is taken off."""
+    """Broadcasters read no rows, so the log keeps it. A person who comes back is taken off the
+    list.
+    """
     name = address.rpartition("/")[2]
     await let_in(people, address, "bob")
     await people["ada"].delete(f"{address}/participants/bob")
@@ -164,10 +166,12 @@ async def test_who_was_removed_is_noted_for_as_long_as_a_token_lasts(
     assert await log.revoked(name) == set()
 
 
-async def test_lists_are_told_of_who_takes_part(
+async def test_lists_change_with_the_participants(
     people: People, address: str, log: MemoryLog
 ) -> None:
-    """Whoever is let in, or has left, is shown another list at once; an invitation alone changes none."""
+    """The list of a person who joins or leaves changes at once; an invitation alone changes
+    none.
+    """
     name, heard = address.rpartition("/")[2], list[bytes]()
     log.listen(lambda channel, payload: heard.append(payload) if channel == keys.CHANGES else None)
     await people["ada"].post(f"{address}/participants", json={"user_id": "bob"})
@@ -178,10 +182,10 @@ async def test_lists_are_told_of_who_takes_part(
     assert heard == [name.encode()] * 2
 
 
-async def test_a_removal_that_redis_does_not_hear_of_stands_in_the_rows(
+async def test_a_removal_without_redis_is_stored_in_rows(
     people: People, address: str, log: MemoryLog, store: Store
 ) -> None:
-    """The sweeper makes it good, and so does the same call once more."""
+    """The sweeper announces it later, and so does the same call once more."""
     name = address.rpartition("/")[2]
     await let_in(people, address, "bob")
     log.go_down()
@@ -195,10 +199,10 @@ async def test_a_removal_that_redis_does_not_hear_of_stands_in_the_rows(
     assert await store.unannounced_revocations(now, "", 9) == []
 
 
-async def test_who_takes_part_again_while_their_removal_is_told_is_not_shut_out(
+async def test_a_return_during_the_announcement_of_a_removal_counts(
     people: People, address: str, log: MemoryLog, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last to be told would have been the removal."""
+    """Otherwise the removal would be announced last."""
     await let_in(people, address, "bob")
     revoke = log.revoke
 
@@ -231,7 +235,7 @@ async def finish_all(store: Store, address: str) -> None:
 
 
 async def say(people: People, store: Store, address: str, user: str, text: str) -> dict[str, str]:
-    """The rows' ids."""
+    """The ids of the rows."""
     posted = (await people[user].post(f"{address}/messages", json={"content": text})).json()
     await finish_all(store, address)
     return {"question": posted["user_message"]["id"], "answer": posted["assistant_message"]["id"]}
@@ -245,8 +249,8 @@ async def texts(people: People, address: str) -> list[str]:
     ]
 
 
-async def test_instructions_are_the_owners(people: People, address: str) -> None:
-    """A participant changes the title, not what the model is told."""
+async def test_only_the_owner_changes_instructions(people: People, address: str) -> None:
+    """A participant may change the title."""
     await let_in(people, address, "bob")
     assert told(await people["bob"].patch(address, json={"instructions": "Be rude."})) == (
         403,
@@ -260,10 +264,12 @@ async def test_instructions_are_the_owners(people: People, address: str) -> None
     assert (row["title"], row["instructions"]) == ("Everybody's", "Be kind.")
 
 
-async def test_nobody_edits_what_somebody_else_said(
+async def test_nobody_edits_the_messages_of_others(
     people: People, address: str, store: Store
 ) -> None:
-    """By `messageId` over /api/chat: neither a participant nor the owner puts words into another's mouth."""
+    """By `messageId` over /api/chat, neither a participant nor the owner can change another
+    person's text.
+    """
     await let_in(people, address, "bob")
     adas = await say(people, store, address, "ada", "Ada's words")
     answer = await people["bob"].post(
@@ -278,10 +284,10 @@ async def test_nobody_edits_what_somebody_else_said(
     assert await texts(people, address) == ["Ada's words", "Bob's words"]
 
 
-async def test_only_the_owner_leaves_out_what_others_said_later(
+async def test_only_the_owner_drops_later_messages_of_others(
     people: People, address: str, store: Store
 ) -> None:
-    """Making an early answer again takes what follows out of the conversation."""
+    """A regeneration of an early answer drops what follows it."""
     await let_in(people, address, "bob")
     bobs = await say(people, store, address, "bob", "First")
     await say(people, store, address, "ada", "Second")
@@ -296,8 +302,8 @@ async def test_only_the_owner_leaves_out_what_others_said_later(
     assert await texts(people, address) == ["First"]
 
 
-async def test_invitations_that_wait_are_counted(make_app: MakeApp) -> None:
-    """Those by somebody and those for somebody; an answer makes room. They are posts, too."""
+async def test_open_invitations_are_counted(make_app: MakeApp) -> None:
+    """Sent and received ones; an accepted one makes room. They count as posts, too."""
     people = People(make_app(**PRODUCTION, max_invitations=2, posts_per_minute_per_user=9))
     names = [(await people["ada"].post(C, json={})).json()["id"] for _ in range(3)]
 
@@ -320,10 +326,10 @@ async def test_invitations_that_wait_are_counted(make_app: MakeApp) -> None:
     await people.aclose()
 
 
-async def test_an_invitation_is_not_accepted_while_redis_is_away(
+async def test_an_invitation_is_not_accepted_without_redis(
     people: People, address: str, log: MemoryLog
 ) -> None:
-    """Half of it would stand: a part of a conversation whose events stay closed. It can be accepted later."""
+    """The new participant's events would stay closed. It can be accepted later."""
     name = address.rpartition("/")[2]
     await people["ada"].post(f"{address}/participants", json={"user_id": "bob"})
     log.go_down()
@@ -331,8 +337,10 @@ async def test_an_invitation_is_not_accepted_while_redis_is_away(
     assert len((await people["bob"].get("/api/invitations")).json()["invitations"]) == 1
 
 
-async def test_what_was_followed_closes_with_the_part(people: People, address: str) -> None:
-    """Somebody who takes part no more neither reads what their own response followed, nor follows it further."""
+async def test_the_end_of_participation_closes_followed_responses(
+    people: People, address: str
+) -> None:
+    """A former participant can neither read the history of their own response nor continue it."""
     await let_in(people, address, "bob")
     posted = (await people["ada"].post(f"{address}/messages", json={"content": "a secret"})).json()
     answer = posted["assistant_message"]["id"]

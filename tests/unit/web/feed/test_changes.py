@@ -1,4 +1,4 @@
-"""web.feed.changes: whoever applies the changes to what it was told shows what there is."""
+"""web.feed.changes: the changes turn an older list into the present one."""
 
 from dataclasses import asdict, replace
 from typing import Any
@@ -16,7 +16,7 @@ def kinds(now: Summary, before: Summary = BEFORE) -> list[str]:
 
 
 def test_each_change_has_its_event() -> None:
-    """And what changes nothing in a list has none."""
+    """A change that a list does not show has none."""
     running = replace(BEFORE, running=True, message_id="m", status="queued", updated_at="t1")
     ended = replace(running, running=False, status="complete")
     assert kinds(BEFORE) == []
@@ -28,8 +28,8 @@ def test_each_change_has_its_event() -> None:
     assert kinds(replace(ended, title="T", rev=2), running) == ["titled", "ended"]
 
 
-def test_an_answer_that_was_quicker_than_a_look_has_ended() -> None:
-    """Neither look saw it run; its end is told all the same."""
+def test_an_answer_that_ran_between_two_reads_has_ended() -> None:
+    """Neither read saw it run; its end is sent all the same."""
     first = replace(BEFORE, message_id="m", status="complete")
     assert kinds(first) == ["ended"]
     assert kinds(replace(first, message_id="n"), first) == ["ended"]
@@ -41,8 +41,8 @@ def test_the_next_answer_begins_while_one_runs() -> None:
     assert kinds(replace(first, message_id="n", status="queued"), first) == ["running"]
 
 
-def test_what_only_is_too_old_is_not_deleted() -> None:
-    """It stays known: if it comes back it is not new."""
+def test_a_conversation_that_leaves_the_list_is_not_deleted() -> None:
+    """It stays known: if it comes back, it is not new."""
     told = {"c": BEFORE}
     assert changes(told, [], ()) == []
     assert after(told, [], ()) == told
@@ -69,7 +69,7 @@ states = st.lists(
 
 
 class List:
-    """A sidebar: what it shows of each conversation."""
+    """A sidebar: what it shows for each conversation."""
 
     def __init__(self, first: dict[str, Any]) -> None:
         self.rows: dict[str, dict[str, Any]] = {row["id"]: row for row in first["conversations"]}
@@ -88,8 +88,8 @@ class List:
 
 
 @given(states)
-def test_the_list_ends_up_as_things_are(states: list[list[Summary]]) -> None:
-    """Whatever happened in between: title, running, newest answer; what is gone is gone."""
+def test_the_list_ends_as_the_rows_are(states: list[list[Summary]]) -> None:
+    """Whatever happened in between: title, running, newest answer, deletions."""
     shown = List(snapshot(states[0]))
     told = after({}, states[0], ())
     for now in states[1:]:

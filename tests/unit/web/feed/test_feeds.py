@@ -1,4 +1,6 @@
-"""web.feed.feeds: looks are shared and are taken when something has changed; what no hint came for is found all the same."""
+"""web.feed.feeds: readers share reads of SQL, a change causes one, and a change without a hint is
+found as well.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -25,7 +27,7 @@ NEVER = HeartbeatPace(3600, 3600)
 
 
 class Rows:
-    """In place of models.store.Store: conversations by user, newest last."""
+    """Stands in for models.store.Store: conversations by user, newest last."""
 
     def __init__(self) -> None:
         self.owned: dict[str, list[str]] = {"ada": [], "bob": []}
@@ -33,12 +35,12 @@ class Rows:
         self.reads = 0
         self.away = False
         self.errors: list[Exception] = []
-        """What the next answers fail with, though the database is there."""
+        """Errors of the next answers, while the database works."""
 
     async def overviews(self, user_id: str, limit: int) -> list[Overview]:
         self.reads += 1
         newest = list(reversed(self.owned[user_id]))[:limit]
-        await self._answer()  # with rows that may be older than what was changed meanwhile
+        await self._answer()  # the rows may be older than a change that comes meanwhile
         rows = [
             Conversation(id=name, user_id=user_id, created_at=0, updated_at=0) for name in newest
         ]
@@ -114,7 +116,7 @@ def kinds(events: list[dict[str, Any]]) -> list[tuple[str, str]]:
 
 
 async def test_readers_of_one_user_share_their_reads(rig: Rig) -> None:
-    """And another user's change costs them none."""
+    """The change of another user costs them none."""
     async with (
         rig.feeds() as feeds,
         feeds.open("ada") as one,
@@ -130,10 +132,10 @@ async def test_readers_of_one_user_share_their_reads(rig: Rig) -> None:
         assert rig.rows.reads == before + 1
 
 
-async def test_a_change_costs_those_who_can_see_it(
+async def test_a_change_costs_only_those_who_can_see_it(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not each of many hundred feeds, whoever they are: nothing else of them is even asked."""
+    """Among hundreds of feeds, no other user's rows are read."""
     users = [f"user{number}" for number in range(300)]
     rig.rows.owned |= {user: [f"{user}'s"] for user in users}
     touched: list[str] = []
@@ -157,8 +159,8 @@ async def test_a_change_costs_those_who_can_see_it(
     assert feeds._shown._rooms == {}
 
 
-async def test_a_deletion_is_told_though_nobody_takes_part_any_more(rig: Rig) -> None:
-    """Also of a conversation that is too old for the list by now."""
+async def test_a_deletion_is_sent_after_all_participants_are_gone(rig: Rig) -> None:
+    """Even for a conversation that is too old for the list by now."""
     rig.rows.owned["ada"] = ["old", *[f"c{number}" for number in range(module.LISTED - 1)]]
     async with rig.feeds() as feeds, feeds.open("ada") as reader:
         assert len((await told(reader))[0]["conversations"]) == module.LISTED
@@ -169,14 +171,14 @@ async def test_a_deletion_is_told_though_nobody_takes_part_any_more(rig: Rig) ->
         await rig.log.delete("c3")
         assert kinds(await told(reader)) == [
             ("deleted", "c3")
-        ]  # `old` is back on the list and was never told to be gone
+        ]  # `old` is back on the list without ever having been removed
         rig.rows.owned["ada"].remove("old")
         await rig.log.delete("old")
         assert kinds(await told(reader)) == [("deleted", "old")]
 
 
-async def test_what_no_hint_came_for_is_found(rig: Rig) -> None:
-    """By the look that is taken every now and then."""
+async def test_a_change_without_a_hint_is_found(rig: Rig) -> None:
+    """By the regular read."""
     async with rig.feeds(HeartbeatPace(0.01, 0.01)) as feeds, feeds.open("ada") as reader:
         await told(reader)
         rig.rows.owned["ada"].append("c")
@@ -185,8 +187,8 @@ async def test_what_no_hint_came_for_is_found(rig: Rig) -> None:
         assert kinds(events) == [("created", "c")]
 
 
-async def test_a_break_of_the_feed_makes_everybody_look(rig: Rig) -> None:
-    """What was published meanwhile was not heard."""
+async def test_a_break_of_the_feed_causes_reads(rig: Rig) -> None:
+    """What was published meanwhile is lost."""
     async with rig.feeds() as feeds, feeds.open("ada") as reader:
         await told(reader)
         rig.feed.cut()
@@ -197,7 +199,7 @@ async def test_a_break_of_the_feed_makes_everybody_look(rig: Rig) -> None:
 
 
 async def test_redis_may_come_later(rig: Rig) -> None:
-    """A feed works without it, and hears of changes once it is there."""
+    """A feed works without it, and gets changes once Redis is there."""
     await rig.hub.start()
     rig.feed.cut()
     feeds = Feeds(rig.rows, rig.hub, NEVER)  # type: ignore[arg-type]  # stands in for the store
@@ -211,8 +213,8 @@ async def test_redis_may_come_later(rig: Rig) -> None:
     await rig.hub.aclose()
 
 
-async def test_without_the_database_no_feed_begins_but_those_that_run_wait(rig: Rig) -> None:
-    """The first look must succeed; a later one is tried again."""
+async def test_without_the_database_no_feed_begins_and_running_ones_wait(rig: Rig) -> None:
+    """The first read must succeed; a later one is repeated."""
     async with rig.feeds(HeartbeatPace(0.01, 0.01)) as feeds:
         rig.rows.away = True
         with pytest.raises(StoreUnavailable):
@@ -231,7 +233,7 @@ async def test_without_the_database_no_feed_begins_but_those_that_run_wait(rig: 
             assert kinds(events) == [("created", "c")]
 
 
-async def test_a_reader_that_lags_is_told_the_difference_alone(rig: Rig) -> None:
+async def test_a_late_reader_gets_only_the_difference(rig: Rig) -> None:
     """Not what came and went while it did not read."""
     async with rig.feeds() as feeds, feeds.open("ada") as reader:
         await told(reader)
@@ -252,7 +254,7 @@ async def test_a_reader_that_lags_is_told_the_difference_alone(rig: Rig) -> None
 
 
 async def test_the_end_of_the_process_ends_all_feeds(rig: Rig) -> None:
-    """Those that wait, and those that come too late; nothing is left."""
+    """Both waiting and late ones; nothing is left behind."""
     async with rig.feeds() as feeds:
         async with feeds.open("ada") as reader:
             await told(reader)
@@ -266,7 +268,7 @@ async def test_the_end_of_the_process_ends_all_feeds(rig: Rig) -> None:
 
 
 async def test_a_feed_outlives_an_unexpected_error(rig: Rig) -> None:
-    """Of the look itself, and of the question whose lists have changed: later changes are told all the same."""
+    """Of the read itself, and of the query for the affected users: later changes are still sent."""
     async with rig.feeds() as feeds, feeds.open("ada") as reader:
         await told(reader)
         rig.rows.owned["ada"].append("first")
@@ -281,8 +283,8 @@ async def test_a_feed_outlives_an_unexpected_error(rig: Rig) -> None:
         assert (event["type"], event["conversation"]["id"]) == ("created", "first")
 
 
-async def test_an_unexpected_error_of_the_first_look_reaches_whoever_waits_for_it(rig: Rig) -> None:
-    """Who asked is told at once, instead of waiting for ever."""
+async def test_an_unexpected_error_of_the_first_read_is_raised(rig: Rig) -> None:
+    """The caller gets it at once instead of waiting for ever."""
     rig.rows.errors = [ValueError("a bug")]
     async with rig.feeds() as feeds:
         with pytest.raises(ValueError, match="a bug"):
@@ -291,7 +293,7 @@ async def test_an_unexpected_error_of_the_first_look_reaches_whoever_waits_for_i
 
 
 async def test_a_doubt_costs_one_read(rig: Rig) -> None:
-    """What changed during a look is looked at once more, and not after every later look again."""
+    """A change during a read causes one more read, not one after every later read."""
     rig.rows.owned["ada"] = ["c"]
     async with rig.feeds() as feeds, feeds.open("ada") as reader:
         await told(reader)
@@ -303,14 +305,14 @@ async def test_a_doubt_costs_one_read(rig: Rig) -> None:
         for _ in range(50):  # long enough for many more
             await asyncio.sleep(0)
         reads = rig.rows.reads
-        reader._room._doubtful = set()  # a bug here would look on while the failure is told
+        reader._room._doubtful = set()  # a bug here would read on while the failure is reported
         assert reads == before + 2
 
 
-async def test_a_change_that_comes_during_a_look_brings_another_one(
+async def test_a_change_during_a_read_causes_another_one(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was read then may be older than the change."""
+    """The first read may have missed it."""
     read, go_on, overviews = asyncio.Event(), asyncio.Event(), rig.rows.overviews
 
     async def slowly(user_id: str, limit: int) -> list[Overview]:
@@ -330,8 +332,8 @@ async def test_a_change_that_comes_during_a_look_brings_another_one(
         assert kinds(await told(reader)) == [("created", "late")]
 
 
-async def test_nothing_is_left_of_who_leaves_during_a_look(rig: Rig) -> None:
-    """Or every later change would be handed to a feed that nobody reads."""
+async def test_a_reader_that_leaves_during_a_read_leaves_nothing(rig: Rig) -> None:
+    """Otherwise every later change would go to a feed without readers."""
     async with rig.feeds() as feeds:
         async with feeds.open("ada") as reader:
             await told(reader)
@@ -340,7 +342,7 @@ async def test_nothing_is_left_of_who_leaves_during_a_look(rig: Rig) -> None:
                 feeds._reads,
                 feeds._reads,
                 feeds._reads,
-            ):  # the look has to wait
+            ):  # the read has to wait
                 reader._room.refresh()
                 await until(lambda: reader._room in feeds._shown.reading)
                 reader._room.close()
@@ -348,7 +350,7 @@ async def test_nothing_is_left_of_who_leaves_during_a_look(rig: Rig) -> None:
 
 
 async def test_a_feed_ends_with_its_login(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says so, and nothing after that."""
+    """It reports this and sends nothing more."""
     monkeypatch.setattr(feed, "RECHECK_SECONDS", 0.0)
 
     def refuse(_request: object) -> str:
@@ -363,8 +365,8 @@ async def test_a_feed_ends_with_its_login(monkeypatch: pytest.MonkeyPatch) -> No
     assert said[1:] == [sse.comment("expired")]
 
 
-async def test_a_room_that_is_left_at_the_moment_of_a_change_is_left(rig: Rig) -> None:
-    """It would go on looking for nobody."""
+async def test_a_room_that_is_left_during_a_change_ends(rig: Rig) -> None:
+    """Otherwise it would read on for nobody."""
     room = FeedRoom(rig.rows, "ada", NEVER, asyncio.Semaphore(1), _Shown())  # type: ignore[arg-type]  # stands in for the store
     await room.first_read()
     await asyncio.sleep(0)

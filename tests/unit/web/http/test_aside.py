@@ -1,4 +1,4 @@
-"""web.http.aside: what is large is done in one thread, while the loop goes on."""
+"""web.http.aside: large work runs in one thread while the loop goes on."""
 
 import asyncio
 import threading
@@ -8,8 +8,8 @@ import pytest
 from tokenwire.web.http.aside import SMALL_BYTES, aside
 
 
-async def test_what_is_large_leaves_the_loop_free() -> None:
-    """And waits for what is there already: more threads would only take turns."""
+async def test_large_work_leaves_the_loop_free() -> None:
+    """Large work waits its turn: more threads would only share the processor."""
     first, second, free = threading.Event(), threading.Event(), threading.Event()
 
     def wait(begun: threading.Event) -> str:
@@ -32,13 +32,13 @@ async def test_what_is_large_leaves_the_loop_free() -> None:
     assert len(set(names)) == 1
 
 
-async def test_what_is_small_is_done_at_once() -> None:
-    """Handing it over would cost more."""
+async def test_small_work_is_done_at_once() -> None:
+    """A thread would cost more."""
     assert await aside(SMALL_BYTES, threading.current_thread) is threading.current_thread()
 
 
 @pytest.mark.parametrize("size", [0, SMALL_BYTES + 1])
-async def test_failures_come_back(size: int) -> None:
-    """As they are."""
+async def test_failures_are_raised_unchanged(size: int) -> None:
+    """Exceptions keep their type."""
     with pytest.raises(ZeroDivisionError):
         await aside(size, lambda: 1 // 0)

@@ -1,4 +1,6 @@
-"""web.http.bodies: the quick way to a value and the slow one say the same; what is too deep or too much is refused by both."""
+"""web.http.bodies: the fast path to a value and the slow one agree; both refuse what is too deep or
+too large.
+"""
 
 import json
 from typing import Any
@@ -25,8 +27,8 @@ VALUES = st.recursive(
 
 
 @given(VALUES)
-def test_both_ways_give_the_same(value: Any) -> None:
-    """What a parser and a walk would give, whatever has to be mended."""
+def test_both_paths_give_the_same(value: Any) -> None:
+    """The same as a parser and a walk, whatever has to be repaired."""
     body = json.dumps(value)
     found, wanted = decode(body.encode()), storable_json(json.loads(body))
     assert found == wanted
@@ -34,8 +36,8 @@ def test_both_ways_give_the_same(value: Any) -> None:
 
 
 @pytest.mark.parametrize("inner", ["0", '"\\u0000"'])
-def test_how_deep(inner: str) -> None:
-    """A walk would go no deeper, and no database is asked to; also where no walk is needed."""
+def test_nesting_is_limited(inner: str) -> None:
+    """No walk goes deeper, and no database has to; also on the fast path."""
 
     def nested(depth: int) -> bytes:
         return ("[" * depth + inner + "]" * depth).encode()
@@ -47,8 +49,10 @@ def test_how_deep(inner: str) -> None:
 
 
 @pytest.mark.parametrize("unit", ["\\ud800", "\\udc00", "\\u0000"])
-def test_how_much_is_mended(unit: str) -> None:
-    """A thousand characters that are none become U+FFFD, in all texts and names together; one more is refused, as JSON that is none."""
+def test_repairs_are_limited(unit: str) -> None:
+    """A thousand invalid characters become U+FFFD, in all texts and names together. One more is
+    refused as invalid JSON.
+    """
     half = unit * (MAX_REPLACED // 2)
     assert decode(f'{{"{half}": ["{half}"]}}'.encode()) == {
         "\ufffd" * (MAX_REPLACED // 2): ["\ufffd" * (MAX_REPLACED // 2)]
@@ -58,15 +62,15 @@ def test_how_much_is_mended(unit: str) -> None:
     assert raised.value.code == "malformed_json"
 
 
-def test_characters_that_are_escaped_are_no_damage() -> None:
-    """However many of them there are, beside something that has to be mended."""
+def test_escaped_characters_are_no_damage() -> None:
+    """However many there are, beside something that has to be repaired."""
     assert decode(b'["' + b"\\ud83d\\ude00\\u00e9" * 10_000 + b'\\ud800"]') == [
         "😀é" * 10_000 + "\ufffd"
     ]
 
 
-def test_how_much() -> None:
-    """So many values, and not one more."""
+def test_the_number_of_values_is_limited() -> None:
+    """The limit is exact."""
     assert decode(b"[0,0,0]", 3) == [0, 0, 0]
     with pytest.raises(ApiProblem) as raised:
         decode(b"[0,0,0,0]", 3)

@@ -1,4 +1,4 @@
-"""web.http.census: how much there is in a text, without parsing it, whatever the slices."""
+"""web.http.census: counts the values in a JSON text without parsing it, however it is sliced."""
 
 import json
 from typing import Any
@@ -23,7 +23,9 @@ VALUES = st.recursive(
 
 
 def measured(value: Any) -> tuple[int, int]:
-    """(items, members and what holds them; depth) of a parsed value: an empty list counts as one, a first item is counted by its list."""
+    """(items, members and containers; depth) of a parsed value. An empty list counts as one; a
+    first item counts with its list.
+    """
     if not isinstance(value, dict | list):
         return 0, 0
     inner = [measured(item) for item in (value.values() if isinstance(value, dict) else value)]
@@ -33,8 +35,8 @@ def measured(value: Any) -> tuple[int, int]:
 
 
 @given(VALUES, st.booleans(), st.integers(1, 40))
-def test_what_it_counts(value: Any, ascii_only: bool, size: int) -> None:
-    """Exactly, wherever a slice ends: in a string, in an escape, before a bracket."""
+def test_counts_are_exact(value: Any, ascii_only: bool, size: int) -> None:
+    """Wherever a slice ends: in a string, in an escape, before a bracket."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(census, "SLICE_BYTES", size)
         found = census.take(json.dumps(value, ensure_ascii=ascii_only).encode())
@@ -52,7 +54,7 @@ def test_what_it_counts(value: Any, ascii_only: bool, size: int) -> None:
     ],
 )
 @pytest.mark.parametrize("before", range(20))
-def test_what_is_plain(
+def test_plain_texts_are_recognised(
     monkeypatch: pytest.MonkeyPatch, text: str, plain: bool, before: int
 ) -> None:
     """Also across the border of two slices."""
@@ -60,8 +62,8 @@ def test_what_is_plain(
     assert census.take(b" " * before + text.encode()).plain is plain
 
 
-def test_it_gives_up_soon() -> None:
-    """Nobody counts to the end of what is refused anyway."""
+def test_it_stops_at_the_limit() -> None:
+    """Nothing is counted after a text is refused."""
     with pytest.raises(census.TooMany):
         census.take(b"[" + b"0," * 10**6, 1000)
     assert census.take(b"[" + b"0," * 999 + b"0]", 1000).values == 1000
@@ -70,6 +72,6 @@ def test_it_gives_up_soon() -> None:
 @pytest.mark.parametrize(
     "text", [b"]" * 100, b'"' * 101, b"\\" * 101, b'\\"' * 101, b"{" * 101, b"\xff" * 101, b""]
 )
-def test_what_is_no_json_does_no_harm(text: bytes) -> None:
-    """That is for the parser to find."""
+def test_invalid_json_does_no_harm(text: bytes) -> None:
+    """The parser finds it later."""
     census.take(text)

@@ -1,4 +1,4 @@
-"""web.http.departure: what is done for a client ends with it, and never the other way round."""
+"""web.http.departure: work for a client ends when the client leaves, and only then."""
 
 import asyncio
 
@@ -23,7 +23,7 @@ class Client:
         return {"type": "http.disconnect"}
 
 
-async def test_the_result_or_what_is_raised_is_handed_on() -> None:
+async def test_results_and_exceptions_are_passed_on() -> None:
     """Whatever else the client sends meanwhile."""
 
     async def fails() -> None:
@@ -37,7 +37,7 @@ async def test_the_result_or_what_is_raised_is_handed_on() -> None:
 
 
 async def test_work_ends_with_its_client() -> None:
-    """It is cancelled, and has put things away before this returns."""
+    """The work is cancelled and has cleaned up before this returns."""
     client, put_away = Client(), asyncio.Event()
     began = asyncio.Event()
 
@@ -57,7 +57,7 @@ async def test_work_ends_with_its_client() -> None:
     assert put_away.is_set()
 
 
-async def test_who_is_cancelled_takes_both_along() -> None:
+async def test_a_cancellation_ends_both() -> None:
     """Neither the work nor the wait for the client is left behind."""
     before = asyncio.all_tasks()
     waiting = asyncio.create_task(until_gone(Client().receive, asyncio.sleep(3600)))

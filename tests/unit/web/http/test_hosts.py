@@ -1,4 +1,4 @@
-"""Which `Host` is answered, and which one is part of an address that is handed out."""
+"""Which `Host` headers are answered, and which may be part of an address in an answer."""
 
 import pytest
 from starlette.testclient import TestClient
@@ -33,8 +33,10 @@ OWN = [
 
 
 @pytest.mark.parametrize("host", REBOUND)
-async def test_a_name_that_was_bound_anew_is_refused(make_client: MakeClient, host: str) -> None:
-    """Development, where nobody logs in: another site's name that resolves to this machine opens nothing, whatever is asked."""
+async def test_a_rebound_name_is_refused(make_client: MakeClient, host: str) -> None:
+    """Development has no login: another site's name that resolves to this machine is refused on
+    every route.
+    """
     async with make_client(allowed_hosts="") as client:
         for method, path in (
             ("GET", "/"),
@@ -52,13 +54,15 @@ async def test_a_name_that_was_bound_anew_is_refused(make_client: MakeClient, ho
 
 @pytest.mark.parametrize("host", [*OWN, "chat.example", "CHAT.example:80", "other.example"])
 async def test_own_names_are_answered(make_client: MakeClient, host: str) -> None:
-    """Localhost, loopback addresses, and those of the setting."""
+    """Localhost, loopback addresses and the names of the setting."""
     async with make_client(allowed_hosts="chat.example,other.example") as client:
         assert (await client.get(C, headers={"Host": host})).status_code == 200
 
 
-async def test_in_production_the_setting_counts_where_there_is_one(make_client: MakeClient) -> None:
-    """A proxy names the site; without the setting any name is answered, since every caller logs in."""
+async def test_production_checks_the_setting_if_there_is_one(make_client: MakeClient) -> None:
+    """A proxy names the site. Without the setting any name is answered, since every caller logs
+    in.
+    """
     login = bearer(token())
     async with make_client(**PRODUCTION, allowed_hosts="chat.example") as client:
         assert (await client.get(C, headers=login)).status_code == 200
@@ -67,8 +71,10 @@ async def test_in_production_the_setting_counts_where_there_is_one(make_client: 
         assert (await client.get(C, headers=login | {"Host": "evil.example"})).status_code == 200
 
 
-async def test_a_name_that_is_not_known_is_never_handed_out(make_client: MakeClient) -> None:
-    """Neither in `subscription.url` nor in the page's security policy; a post that is refused for it stores nothing."""
+async def test_an_unknown_name_is_never_passed_on(make_client: MakeClient) -> None:
+    """Neither in `subscription.url` nor in the page's security policy. A post that is refused for
+    it stores nothing.
+    """
     login = bearer(token()) | {"Host": "evil.example"}
     async with make_client(**(PRODUCTION | {"allowed_hosts": ""})) as client:
         made = (await client.post(C, headers=login)).json()["id"]
@@ -90,10 +96,10 @@ async def test_a_name_that_is_not_known_is_never_handed_out(make_client: MakeCli
         ({}, "[::1]:8000", " ws:"),
     ],
 )
-async def test_the_page_may_connect_to_the_broadcaster_alone(
+async def test_the_page_may_connect_only_to_the_broadcaster(
     make_client: MakeClient, given: dict[str, object], host: str, source: str
 ) -> None:
-    """CSP names its origin, not every WebSocket there is (an IPv6 address it cannot name)."""
+    """The policy names its origin, not every WebSocket. (It cannot name an IPv6 address.)"""
     async with make_client(**given) as client:
         policy = (await client.get("/", headers={"Host": host})).headers["content-security-policy"]
     assert policy.endswith(f"connect-src 'self'{source}")
@@ -112,14 +118,14 @@ def test_a_socket_of_another_name_is_refused(make_app: MakeApp) -> None:
 
 
 @pytest.mark.parametrize("names", ["chat.example:80", "https://chat.example", "*", "a b"])
-def test_names_that_are_none(names: str) -> None:
+def test_invalid_host_names(names: str) -> None:
     """No port, no scheme, no pattern."""
     with pytest.raises(ValueError, match="names look like"):
         settings(allowed_hosts=names)
 
 
-def test_the_address_that_it_listens_on_is_its_own() -> None:
-    """HOST=192.168.1.5 is meant to be reached so."""
+def test_the_listening_address_is_an_own_name() -> None:
+    """HOST=192.168.1.5 is meant to be reached under this address."""
     assert Hosts(settings(host="192.168.1.5", allowed_hosts="")).answers_to("192.168.1.5:8000")
 
 
@@ -131,8 +137,10 @@ def test_the_address_that_it_listens_on_is_its_own() -> None:
         ({"broadcaster_url": "wss://chat.example/stream"}, True),
     ],
 )
-def test_a_site_without_a_name_is_noticed(changes: dict[str, str], has: bool) -> None:
-    """In production every post from elsewhere would be refused: the process says so when it starts."""
+def test_a_missing_site_name_is_reported(changes: dict[str, str], has: bool) -> None:
+    """Production would refuse every post from another origin, so the process logs it when it
+    starts.
+    """
     production = {**PRODUCTION, "allowed_hosts": "", "redis_url": "redis://127.0.0.1:1"}
     assert Hosts(settings(**production | changes)).has_name is has
     assert Hosts(settings(allowed_hosts="")).has_name

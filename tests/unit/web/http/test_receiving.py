@@ -1,4 +1,4 @@
-"""web.http.receiving: how much of bodies is held."""
+"""web.http.receiving: how many bytes of bodies are held."""
 
 import pytest
 
@@ -6,8 +6,8 @@ from tokenwire.streams.limits.occupancy import Full
 from tokenwire.web.http.receiving import BodyMemory, BufferedBody
 
 
-def test_what_does_not_fit_takes_nothing_of_its_user_s_share() -> None:
-    """While others hold all there is, a user is refused; afterwards the whole share is theirs."""
+def test_a_refused_body_does_not_reduce_its_users_share() -> None:
+    """While others hold everything, a user is refused; afterwards the user has the whole share."""
     memory = BodyMemory(40)
     for user in ("a", "b", "c", "d"):
         memory.take(user, 10)
@@ -19,8 +19,10 @@ def test_what_does_not_fit_takes_nothing_of_its_user_s_share() -> None:
     assert memory.held == 40
 
 
-def test_what_was_given_back_is_not_given_back_again() -> None:
-    """A body is released when its answer begins, and once more at its end: others' bodies still count."""
+def test_a_body_is_released_once() -> None:
+    """A body is released when its answer begins and again at its end; the bodies of others still
+    count.
+    """
     memory = BodyMemory(400)
     mine, other = BufferedBody(memory, "ada"), BufferedBody(memory, "ada")
     other.be(50)
@@ -33,7 +35,7 @@ def test_what_was_given_back_is_not_given_back_again() -> None:
 
 
 def test_an_address_gets_half() -> None:
-    """However many users it has; elsewhere there is room."""
+    """However many users it has; other addresses still have room."""
     memory = BodyMemory(80)
     here = [BufferedBody(memory, user, "here") for user in ("a", "b", "c")]
     here[0].be(20)

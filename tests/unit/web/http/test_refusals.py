@@ -1,4 +1,4 @@
-"""web.http.refusals: who refuses before a route is found speaks the dialect of the address all the same."""
+"""web.http.refusals: a refusal before routing uses the dialect of the address."""
 
 import time
 from typing import Any
@@ -20,7 +20,7 @@ def login(user: str = "ada") -> dict[str, str]:
 
 
 def document(answer: httpx.Response) -> dict[str, Any]:
-    """What the refusal says, once its shape was looked at."""
+    """The content of a refusal whose form was checked."""
     said: dict[str, Any] = answer.json()
     if answer.request.url.path.startswith("/v1/"):
         assert answer.headers["content-type"] == "application/json"
@@ -62,10 +62,10 @@ async def test_too_often_and_too_long(make_client: MakeClient, path: str) -> Non
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_what_nobody_thought_of(
+async def test_an_unexpected_error(
     make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    """500, outside of the routes, too; nothing is told of it."""
+    """500, outside of the routes too, without details."""
 
     def fails(*_arguments: object) -> None:
         raise RuntimeError("secret")

@@ -1,4 +1,4 @@
-"""web.http.sending: what becomes of large answers."""
+"""web.http.sending: how large answers are held while they are sent."""
 
 import asyncio
 
@@ -23,7 +23,7 @@ async def nothing() -> Message:
 
 
 class Sent:
-    """What reached the server, and what was held with each piece."""
+    """The messages that reached the server, and the bytes held at each of them."""
 
     def __init__(self, memory: BodyMemory) -> None:
         self._memory = memory
@@ -52,7 +52,9 @@ async def sent(method: str, response: Response, memory: BodyMemory) -> Sent:
 
 
 async def test_a_large_answer_is_held_until_its_end() -> None:
-    """The end is a piece of its own: servers wait before a piece, and never after the last."""
+    """The end is a message of its own, since servers wait before a message and never after the last
+    one.
+    """
     size = len(LONG)
     found = await sent("GET", Response(LONG), memory := BodyMemory(MEMORY))
     assert (found.status, found.pieces, memory.held) == (
@@ -62,7 +64,7 @@ async def test_a_large_answer_is_held_until_its_end() -> None:
     )
 
 
-async def test_a_small_answer_is_sent_as_it_is() -> None:
+async def test_a_small_answer_is_never_refused() -> None:
     """However little memory is left."""
     memory = BodyMemory(MEMORY)
     memory.take("ada", memory.share)
@@ -71,8 +73,8 @@ async def test_a_small_answer_is_sent_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(("method", "status"), [("GET", 503), ("POST", 200)])
-async def test_without_room_a_read_is_refused(method: str, status: int) -> None:
-    """Nothing of the answer is sent; what has been done is told."""
+async def test_without_memory_a_read_is_refused(method: str, status: int) -> None:
+    """A read is refused as a whole; the answer of a write is sent."""
     memory = BodyMemory(MEMORY)
     memory.take("ada", memory.share)
     found = await sent(method, Response(LONG), memory)

@@ -1,4 +1,4 @@
-"""web.http.streaming: how an answer that goes on comes to its end."""
+"""web.http.streaming: how an open stream ends."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,8 +10,10 @@ from tokenwire.web import aisdk
 from tokenwire.web.http.streaming import Cut, EventStream, Places, event_headers
 
 
-async def test_an_answer_that_is_cut_does_not_wait_for_its_client() -> None:
-    """Whoever serves it breaks the connection then; a client that waits for more would wait for ever, and keep its place."""
+async def test_a_cut_answer_does_not_wait_for_its_client() -> None:
+    """The server then closes the connection; a client that expects more would keep its slot for
+    ever.
+    """
     places, sent = Places(1), list[Message]()
 
     async def body() -> AsyncIterator[bytes]:
@@ -35,8 +37,10 @@ async def test_an_answer_that_is_cut_does_not_wait_for_its_client() -> None:
     assert places.taken == 0
 
 
-def test_all_answers_that_go_on_have_the_same_headers() -> None:
-    """Nothing on the way keeps, compresses or holds back what comes; the AI SDK's writer says so by itself."""
+def test_all_streams_have_the_same_headers() -> None:
+    """Nothing on the way may cache, compress or buffer them. The AI SDK's writer sets them as
+    well.
+    """
     plain = event_headers(Content_Type="text/plain; charset=utf-8", X_More="1")
     assert plain["Content-Type"] == "text/plain; charset=utf-8"
     assert plain["X-More"] == "1"

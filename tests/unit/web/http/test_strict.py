@@ -1,4 +1,6 @@
-"""web.http.strict, a whole request in one read: what the sum of all that was received cannot see is counted all the same."""
+"""web.http.strict: a whole request in one read is counted, although the sum of received bytes
+cannot show it.
+"""
 
 import asyncio
 import json
@@ -16,7 +18,7 @@ CHUNKED = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n
 
 
 class Transport(asyncio.Transport):
-    """A connection that remembers what was said on it."""
+    """A connection that records what is written to it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,21 +35,24 @@ class Transport(asyncio.Transport):
         return self._closing
 
     def pause_reading(self) -> None:
-        """Nothing is read."""
+        """Nothing is read here."""
 
     def resume_reading(self) -> None:
-        """Nothing is read."""
+        """Nothing is read here."""
 
 
 async def answered(request: bytes) -> tuple[bytes, list[dict[bytes, bytes]]]:
-    """The first line that is said to a request that comes in one read, and the headers that the application sees once it has read the
-    body."""
+    """The first line of the answer to a request that comes in one read, and the headers that the
+    application sees after the body.
+    """
     said, seen = await heard(request)
     return said.partition(b"\r\n")[0], seen
 
 
 async def heard(request: bytes, answers: int = 1) -> tuple[bytes, list[dict[bytes, bytes]]]:
-    """The same with all that is said: until there are so many answers, or the connection is closed."""
+    """The same with the whole answer: waits for that many answers, or until the connection is
+    closed.
+    """
     seen: list[dict[bytes, bytes]] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -80,7 +85,7 @@ async def heard(request: bytes, answers: int = 1) -> tuple[bytes, list[dict[byte
         CHUNKED + b"0\r\nX: %s\r\n\r\n",
     ],
 )
-async def test_a_head_may_be_so_long_and_no_longer(request_: bytes) -> None:
+async def test_the_length_of_a_head_is_limited(request_: bytes) -> None:
     """Address, headers and trailers together."""
     line, _ = await answered(request_ % (b"a" * HEAD.size))
     assert line.startswith(b"HTTP/1.1 400")
@@ -90,13 +95,13 @@ async def test_a_head_may_be_so_long_and_no_longer(request_: bytes) -> None:
 
 
 async def test_a_trailer_is_no_header() -> None:
-    """A proxy has not checked it as one."""
+    """A proxy has not checked it as a header."""
     line, seen = await answered(CHUNKED + b"2\r\n{}\r\n0\r\nAuthorization: Bearer x\r\n\r\n")
     assert line.startswith(b"HTTP/1.1 200")
     assert seen == [{b"host": b"localhost", b"transfer-encoding": b"chunked"}]
 
 
-async def test_each_request_of_a_connection_has_headers_of_its_own() -> None:
+async def test_each_request_of_a_connection_is_counted_alone() -> None:
     """A browser keeps its connection for hours."""
     request = GET + b"X: y\r\n" * (HEAD.headers - 10) + b"\r\n"
     said, seen = await heard(request * 3, answers=3)
@@ -105,7 +110,9 @@ async def test_each_request_of_a_connection_has_headers_of_its_own() -> None:
 
 @pytest.mark.parametrize("path", ["/v1/responses", "/v1/models?x=1", "/api/conversations", "/", ""])
 async def test_a_refusal_speaks_the_dialect(path: str) -> None:
-    """OpenAI's clients read `error`, all others a problem document; the connection is closed after it."""
+    """OpenAI's clients read `error`, all others a problem document; then the connection is
+    closed.
+    """
     request = (
         b"GET %b HTTP/1.1\r\nHost: localhost\r\nHost: other\r\n\r\n" % path.encode()
         if path

@@ -13,7 +13,7 @@ from tokenwire.web.metrics import Metrics
 
 
 async def test_the_page_and_its_files_are_revalidated(client: httpx.AsyncClient) -> None:
-    """A deploy shows at once; what has not changed costs a 304."""
+    """A deployment shows at once; an unchanged file costs a 304."""
     for path in ("/", "/static/tokenwire.js"):
         answer = await client.get(path)
         assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-cache")
@@ -25,7 +25,9 @@ async def test_the_page_and_its_files_are_revalidated(client: httpx.AsyncClient)
 
 
 async def test_every_answer_is_protected(client: httpx.AsyncClient) -> None:
-    """Scripts come from here only, nobody frames the page, nothing of the API is cached."""
+    """Scripts come only from this origin, no site may frame the page, and no API answer is
+    cached.
+    """
     for path in ("/", "/api/models", "/nope", "/static/tokenwire.js"):
         headers = (await client.get(path)).headers
         policy = headers["content-security-policy"]
@@ -37,8 +39,8 @@ async def test_every_answer_is_protected(client: httpx.AsyncClient) -> None:
     assert (await client.get("/api/models")).headers["cache-control"] == "no-store"
 
 
-async def test_a_request_that_is_cut_at_the_end_is_answered() -> None:
-    """When the server stops, an open request is told so rather than dropped."""
+async def test_an_open_request_is_answered_at_shutdown() -> None:
+    """It gets an answer instead of a closed connection."""
 
     async def forever(_scope: Scope, _receive: Receive, _send: Send) -> None:
         await asyncio.Event().wait()
@@ -68,7 +70,7 @@ async def test_a_request_that_is_cut_at_the_end_is_answered() -> None:
     assert sent[0]["status"] == 503
 
 
-async def test_an_answer_that_has_begun_fails_openly() -> None:
+async def test_a_broken_answer_is_visible() -> None:
     """Nothing is appended to it: the server closes the connection."""
 
     async def half(_scope: Scope, _receive: Receive, send: Send) -> None:
