@@ -1,4 +1,6 @@
-"""A task that is cancelled while the database works for it ends as cancelled. It does not wait for an outage, and leaves nothing open."""
+"""A task that is cancelled during a database call ends as cancelled. It does not wait for an
+outage, and leaves nothing open.
+"""
 
 import asyncio
 import gc
@@ -40,11 +42,13 @@ async def cancelled_after(seconds: float, store: Store, last: Message) -> bool:
 
 
 async def test_a_cancelled_task_ends_as_cancelled(store: Store, last: Message) -> None:
-    """At whichever moment of a statement, alone or beside others; no cursor and no connection is left to the garbage collector."""
+    """At any moment of a statement, alone or with others; no cursor or connection is left to the
+    garbage collector.
+    """
     ends = [await cancelled_after(moment * 0.0007, store, last) for moment in range(MOMENTS)]
     ends += await asyncio.gather(
         *(cancelled_after(moment * 0.001, store, last) for moment in range(MOMENTS))
     )
     assert all(ends)
-    gc.collect()  # a warning about something that was left open is an error of this test
+    gc.collect()  # an unclosed resource is an error of this test
     assert len(await store.history(last.conversation_id, last.ordinal)) > 0

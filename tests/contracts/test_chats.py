@@ -1,4 +1,6 @@
-"""Chats under their clients' names, messages edited, answers made again: on SQLite and PostgreSQL."""
+"""Chats under their clients' names, edited messages and regenerated answers, on SQLite and
+PostgreSQL.
+"""
 
 import asyncio
 
@@ -25,8 +27,10 @@ async def shown(store: Store, conversation_id: str) -> list[tuple[str, str]]:
     return [(row.role, row.id) for row in found.messages]
 
 
-async def test_a_chat_is_the_users_own(store: Store) -> None:
-    """The same name twice is the same conversation, for another user it is another; slashes and dots are letters."""
+async def test_a_chat_belongs_to_its_user(store: Store) -> None:
+    """The same name is the same conversation; for another user it is another one. Slashes and dots
+    are allowed.
+    """
     name = "chat/1/../ä x"
     assert await store.find_chat(ADA, name) is None
     made = await store.open_chat(ADA, name)
@@ -35,13 +39,13 @@ async def test_a_chat_is_the_users_own(store: Store) -> None:
     assert (await store.participants(made.id)) == [ADA]
 
 
-async def test_opened_by_several_at_once_it_is_one(store: Store) -> None:
-    """Whoever is first makes it."""
+async def test_a_chat_opened_by_several_at_once_is_one(store: Store) -> None:
+    """The first creates it."""
     opened = await asyncio.gather(*(store.open_chat(ADA, "same") for _ in range(8)))
     assert len({conversation.id for conversation in opened}) == 1
 
 
-async def test_a_conversations_id_is_a_name_for_who_takes_part(store: Store) -> None:
+async def test_a_conversations_id_is_a_name_for_its_participants(store: Store) -> None:
     """For nobody else."""
     made = await store.create_conversation(ADA)
     assert (found := await store.find_chat(ADA, made.id)) is not None
@@ -51,7 +55,7 @@ async def test_a_conversations_id_is_a_name_for_who_takes_part(store: Store) -> 
 
 
 async def test_a_message_is_posted_once(store: Store) -> None:
-    """By the id that the client gave it, also at the same moment; with another text it is refused."""
+    """By its client id, also at the same moment; another text is refused."""
     chat = await store.open_chat(ADA, "c")
     made = await asyncio.gather(*(post(store, chat.id, client_id="m1") for _ in range(5)))
     assert len({posted.user_message.id for posted in made}) == 1
@@ -63,8 +67,8 @@ async def test_a_message_is_posted_once(store: Store) -> None:
     assert (await post(store, other.id, client_id="m1")).user_message.id != made[0].user_message.id
 
 
-async def test_an_edited_message_takes_the_place_of_what_followed(store: Store) -> None:
-    """It keeps its name; what was superseded is kept, is not shown, and is not sent to a provider."""
+async def test_an_edited_message_replaces_what_followed(store: Store) -> None:
+    """It keeps its name. Superseded rows are kept, but neither shown nor sent to a provider."""
     chat = await store.open_chat(ADA, "c")
     first = await post(store, chat.id, "one", client_id="m1")
     second = await post(store, chat.id, "two", client_id="m2")
@@ -88,8 +92,10 @@ async def test_an_edited_message_takes_the_place_of_what_followed(store: Store) 
     assert again.assistant_message.id == edited.assistant_message.id
 
 
-async def test_an_answer_made_again(store: Store) -> None:
-    """A new row after the same message; the old one and what came after it leave the conversation, the next post follows the new one."""
+async def test_a_regenerated_answer(store: Store) -> None:
+    """A new row after the same message; the old one and what followed it leave the conversation,
+    and the next post follows the new one.
+    """
     chat = await store.open_chat(ADA, "c")
     first, second = await post(store, chat.id, "one"), await post(store, chat.id, "two")
     with pytest.raises(AnswerRunning):
@@ -121,7 +127,7 @@ async def test_an_answer_made_again(store: Store) -> None:
     ]
 
 
-async def test_by_the_users_message_or_by_a_superseded_answer(store: Store) -> None:
+async def test_regeneration_by_the_users_message_or_a_superseded_answer(store: Store) -> None:
     """Both name the same question."""
     chat = await store.open_chat(ADA, "c")
     posted = await post(store, chat.id)
@@ -135,8 +141,8 @@ async def test_by_the_users_message_or_by_a_superseded_answer(store: Store) -> N
     ]
 
 
-async def test_what_cannot_be_made_again(store: Store) -> None:
-    """What is not there, what is another's, and what is no longer part of the conversation."""
+async def test_what_cannot_be_regenerated(store: Store) -> None:
+    """A missing message, another user's message, and one that has left the conversation."""
     chat, other = await store.open_chat(ADA, "c"), await store.open_chat(ADA, "d")
     posted = await post(store, chat.id, client_id="m1")
     await post(store, chat.id, "edited", client_id="m1", edits=True)
@@ -151,7 +157,7 @@ async def test_what_cannot_be_made_again(store: Store) -> None:
         await store.regenerate(Regeneration(chat.id, ADA, posted.assistant_message.id, "demo"))
 
 
-async def test_a_repeated_request_makes_one_answer(store: Store) -> None:
+async def test_a_repeated_request_regenerates_once(store: Store) -> None:
     """By its key."""
     chat = await store.open_chat(ADA, "c")
     posted = await post(store, chat.id)
@@ -168,7 +174,7 @@ async def test_a_repeated_request_makes_one_answer(store: Store) -> None:
 async def test_single_answers_are_listed_nowhere_and_forgotten(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a day; nothing else is."""
+    """After a day, and nothing else with them."""
     listed = await store.create_conversation(ADA)
     single = await store.create_unlisted(ADA, "say it in one word")
     assert [row.id for row in (await store.conversations(ADA, 10))[0]] == [listed.id]
@@ -180,14 +186,14 @@ async def test_single_answers_are_listed_nowhere_and_forgotten(
     with pytest.raises(NotFound):
         await store.conversation(single.id, ADA)
     assert (await store.conversation(listed.id, ADA)).id == listed.id
-    async with store.reading() as session:  # the sweeper deletes its log, as that of any other
+    async with store.reading() as session:  # the sweeper deletes its log like that of any other
         assert list(
             await session.scalars(sql("SELECT id FROM deleted_conversations WHERE NOT log_deleted"))
         ) == [single.id]
 
 
-async def test_the_last_question_is_one_that_still_stands(store: Store) -> None:
-    """What was superseded is no part of the conversation any more: nothing is answered to it."""
+async def test_the_last_question_is_not_superseded(store: Store) -> None:
+    """A superseded message has left the conversation, so it is not answered."""
     chat = await store.open_chat(ADA, "c")
     first = await post(store, chat.id)
     await post(store, chat.id, "second")
@@ -199,7 +205,7 @@ async def test_the_last_question_is_one_that_still_stands(store: Store) -> None:
 
 
 async def test_a_name_that_is_another_rows_id_hides_no_row(store: Store) -> None:
-    """The id goes first, whichever row is newer: for a post that is repeated, too."""
+    """The id comes first, whichever row is newer; for a repeated post, too."""
     chat = await store.open_chat(ADA, "c")
     first, second = await post(store, chat.id, "one"), await post(store, chat.id, "two")
     async with store.writing() as session:
@@ -213,9 +219,10 @@ async def test_a_name_that_is_another_rows_id_hides_no_row(store: Store) -> None
     assert again.assistant_message.id == first.assistant_message.id
 
 
-async def test_a_row_that_was_superseded_is_meant_only_where_no_other_is(store: Store) -> None:
-    """A client names what it edits by the row's id. If the row was edited before, it means the new
-    one. An answer that was made again is found by its own id."""
+async def test_a_superseded_row_is_found_only_without_another(store: Store) -> None:
+    """A client edits a message by its row's id. If the row was edited before, the new row is meant.
+    A regenerated answer is found by its own id.
+    """
     chat = await store.open_chat(ADA, "c")
     first = await post(store, chat.id, "one")
     name = first.user_message.id
@@ -234,8 +241,8 @@ async def test_a_row_that_was_superseded_is_meant_only_where_no_other_is(store: 
     assert await store.named_message((await store.open_chat(ADA, "d")).id, name) is None
 
 
-async def test_a_message_that_was_taken_out_can_be_said_again(store: Store) -> None:
-    """Under its own id: the row that was superseded is no earlier post of the same message."""
+async def test_a_superseded_message_can_be_posted_again(store: Store) -> None:
+    """Under its own id: the superseded row is no earlier post of the same message."""
     chat = await store.open_chat(ADA, "c")
     first, second = await post(store, chat.id, "one"), await post(store, chat.id, "two")
     await store.regenerate(

@@ -1,4 +1,6 @@
-"""models/deletions.py on SQLite and PostgreSQL: what is deleted and what has expired goes, however much it is, whatever is in the way."""
+"""models/deletions.py on SQLite and PostgreSQL: deleted and expired rows go, in any number,
+whatever blocks some of them.
+"""
 
 import psycopg
 import pytest
@@ -18,13 +20,13 @@ PAGE = 10
 
 @pytest.fixture(autouse=True)
 def short_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A few rows are very many."""
+    """A few rows count as very many."""
     monkeypatch.setattr(deletions, "ROWS_AT_A_TIME", PAGE)
     monkeypatch.setattr(deletions, "CONVERSATIONS_AT_A_TIME", 3)
 
 
 async def single(store: Store, messages: int, *, old: bool = True) -> str:
-    """The id of a conversation of a single answer with so many messages before it."""
+    """The id of a conversation with a single answer after that many messages."""
     posted = await store.ask(
         Question(ME, [PastTurn("user", f"said {number}") for number in range(messages)], "demo")
     )
@@ -42,7 +44,7 @@ async def left(store: Store, table: str = "conversations") -> int:
 
 
 def largest_deletion(store: Store) -> list[int]:
-    """How many messages each statement from now on deletes by itself."""
+    """How many messages each statement deletes from now on."""
     counts = list[int]()
 
     @event.listens_for(store._engine.sync_engine, "after_cursor_execute")
@@ -54,7 +56,9 @@ def largest_deletion(store: Store) -> list[int]:
 
 
 async def test_a_long_conversation_goes_page_by_page(store: Store) -> None:
-    """In no transaction more rows than it can delete in time; what it had taken of the quota is given back."""
+    """No transaction deletes more rows than it can in time; the quota gets back what was
+    counted.
+    """
     name = await single(store, 3 * PAGE + 2, old=False)
     counts = largest_deletion(store)
     assert await store.delete_conversation(name)
@@ -67,8 +71,8 @@ async def test_a_long_conversation_goes_page_by_page(store: Store) -> None:
     assert not await store.delete_conversation(name)
 
 
-async def test_a_page_that_is_deleted_is_the_end_of_the_conversation(store: Store) -> None:
-    """Where it breaks off, what is left is a conversation that ended earlier, and counts what it holds."""
+async def test_each_deleted_page_leaves_a_conversation(store: Store) -> None:
+    """If the deletion breaks off, the rest is a shorter conversation that counts what it holds."""
     name = await single(store, 2 * PAGE, old=False)
     short = await single(store, PAGE - 1, old=False)
     async with store.writing() as session:
@@ -82,8 +86,8 @@ async def test_a_page_that_is_deleted_is_the_end_of_the_conversation(store: Stor
     assert await stored_bytes(store, ME) == 0
 
 
-async def test_what_has_expired_goes_in_bounded_transactions(store: Store) -> None:
-    """Short conversations together, a long one by itself; what is young or listed stays."""
+async def test_expired_rows_go_in_bounded_transactions(store: Store) -> None:
+    """Short conversations together, a long one alone; young and listed ones stay."""
     for messages in (1, 2 * PAGE, 1, 4, 4, 1, 3 * PAGE):
         await single(store, messages)
     young, listed = await single(store, 2, old=False), (await store.create_conversation(ME)).id
@@ -94,10 +98,10 @@ async def test_what_has_expired_goes_in_bounded_transactions(store: Store) -> No
         assert set(await session.scalars(sql("SELECT id FROM conversations"))) == {young, listed}
 
 
-async def test_a_locked_conversation_keeps_no_other_one(
+async def test_a_locked_conversation_delays_no_other(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The oldest of all, in somebody's open transaction: everything else goes, and so does it the next time."""
+    """Even the oldest: all others are deleted, and the locked one at the next run."""
     monkeypatch.setattr(database, "LOCK_SECONDS", 0.2)
     migrate(postgres_url)
     store = Store.open(postgres_url)
@@ -117,7 +121,7 @@ async def test_a_locked_conversation_keeps_no_other_one(
 
 
 async def test_other_rows_go_in_pages(store: Store) -> None:
-    """Keys, deletions: all that have expired, and no other."""
+    """Keys and deletions: all that have expired and no others."""
     async with store.writing() as session:
         now = await store.now_ms()
         for number in range(2 * PAGE + 1):
@@ -136,7 +140,7 @@ async def test_other_rows_go_in_pages(store: Store) -> None:
         assert await left(store, table) == 2 * PAGE + 1
 
 
-async def test_a_deletion_that_redis_was_not_told_is_not_forgotten(store: Store) -> None:
+async def test_a_deletion_is_kept_until_redis_knows_it(store: Store) -> None:
     """However old it is: the sweeper has yet to delete the log."""
     name = (await store.create_conversation("me")).id
     await store.delete_conversation(name)

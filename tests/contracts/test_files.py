@@ -1,4 +1,4 @@
-"""Files of answers in the store, on SQLite and on a real PostgreSQL."""
+"""Files of answers in the store, on SQLite and PostgreSQL."""
 
 import hashlib
 import os
@@ -27,8 +27,8 @@ async def test_a_file_is_stored_once_and_read_as_it_was(store: Store) -> None:
     assert await store.visible_file(message_id, digest, ME) == StoredFile("image/png", IMAGE)
 
 
-async def test_files_are_for_those_who_may_read_the_message(store: Store) -> None:
-    """And under the message that holds them."""
+async def test_only_readers_of_the_message_get_its_files(store: Store) -> None:
+    """And only under their message."""
     _, message_id = await posted(store)
     _, other = await posted(store)
     digest = await store.save_file(message_id, 1, 0, "image/png", b"x")
@@ -47,7 +47,7 @@ async def test_only_the_current_attempt_stores_files(store: Store) -> None:
 
 
 async def test_a_file_has_a_limit(store: Store) -> None:
-    """Up to it and no byte more."""
+    """The limit is exact."""
     _, message_id = await posted(store)
     store.quotas = Quotas(file_bytes=10)
     assert await store.save_file(message_id, 1, 0, "image/png", b"x" * 10)
@@ -55,8 +55,8 @@ async def test_a_file_has_a_limit(store: Store) -> None:
         await store.save_file(message_id, 1, 0, "image/png", b"x" * 11)
 
 
-async def test_files_are_counted_and_go_with_their_message(store: Store) -> None:
-    """Their user pays for them as for text."""
+async def test_files_are_counted_and_deleted_with_their_message(store: Store) -> None:
+    """They count for their user like text."""
     conversation_id, message_id = await posted(store)
     digest = await store.save_file(message_id, 1, 0, "image/png", IMAGE)
     before = await stored_bytes(store, ME)
@@ -84,6 +84,6 @@ async def test_files_are_counted_and_go_with_their_message(store: Store) -> None
         ("image/" + "x" * 300, ANY_MEDIA_TYPE),
     ],
 )
-def test_what_is_no_media_type_is_any_bytes(given: str, found: str) -> None:
+def test_an_invalid_media_type_is_any_bytes(given: str, found: str) -> None:
     """A provider wrote it."""
     assert checked_media_type(given) == found

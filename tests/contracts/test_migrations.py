@@ -1,4 +1,4 @@
-"""The migrations make exactly the tables that the code declares, on SQLite and on a real PostgreSQL."""
+"""The migrations create exactly the tables that the code declares, on SQLite and PostgreSQL."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +22,7 @@ def engine_of(database_url: str) -> Engine:
 
 
 def test_metadata_and_migrations_agree(database_url: str) -> None:
-    """Nothing is left for a further migration to do: tables, columns, types, indexes, keys."""
+    """A further migration would be empty: tables, columns, types, indexes, keys."""
     assert migrate(database_url)
     engine = engine_of(database_url)
     with engine.connect() as connection:
@@ -34,7 +34,7 @@ def test_metadata_and_migrations_agree(database_url: str) -> None:
 
 
 def test_deletion_cascades_as_declared(database_url: str) -> None:
-    """What alembic's comparison leaves out: the foreign keys' ON DELETE, and the partial index."""
+    """What alembic does not compare: the foreign keys' ON DELETE, and the partial index."""
     migrate(database_url)
     engine = engine_of(database_url)
     found = inspect(engine)
@@ -55,20 +55,20 @@ def test_deletion_cascades_as_declared(database_url: str) -> None:
 
 
 def test_a_second_migration_has_nothing_to_do(database_url: str) -> None:
-    """It says so, and changes nothing."""
+    """It reports this and changes nothing."""
     assert migrate(database_url)
     assert not migrate(database_url)
 
 
-def test_starts_at_once_do_not_race(database_url: str) -> None:
-    """Of several migrations at the same time one does the work and all succeed."""
+def test_migrations_at_once_do_not_race(database_url: str) -> None:
+    """One of them does the work, and all succeed."""
     with ThreadPoolExecutor(4) as threads:
         done = list(threads.map(migrate, [database_url] * 4))
     assert sorted(done) == [False, False, False, True]
 
 
 def test_head_is_the_newest_script() -> None:
-    """The constant that processes compare with is the end of the one line of revisions."""
+    """The constant that processes compare with is the last revision of one line."""
     config = Config()
     config.set_main_option(
         "script_location", str(Path(tokenwire.models.migrations.__file__).parent)

@@ -1,4 +1,4 @@
-"""What lists are told is the same on SQLite and on a real PostgreSQL."""
+"""Conversation lists are the same on SQLite and PostgreSQL."""
 
 from tests.contracts.test_store import ME, YOU
 from tests.rows import take_part
@@ -12,7 +12,7 @@ def seen(overview: Overview) -> tuple[str | None, str | None, bool]:
     return overview.answer_id, overview.answer_status, overview.running
 
 
-async def test_a_list_shows_the_newest_answer_and_whether_any_runs(store: Store) -> None:
+async def test_a_list_shows_the_newest_answer_and_any_running_one(store: Store) -> None:
     """The user's rows do not count; an older answer that still runs does."""
     conversation = await store.create_conversation(ME)
     assert [seen(row) for row in await store.overviews(ME, 10)] == [(None, None, False)]
@@ -27,8 +27,8 @@ async def test_a_list_shows_the_newest_answer_and_whether_any_runs(store: Store)
     assert [seen(row) for row in await store.overviews(ME, 10)] == [(second, "error", False)]
 
 
-async def test_a_list_is_of_ones_own_last_changed_first(store: Store) -> None:
-    """Those that one takes part in; a post brings a conversation to the front."""
+async def test_a_list_holds_the_users_conversations_newest_first(store: Store) -> None:
+    """Those of a participant, too; a post moves a conversation to the front."""
     mine = [(await store.create_conversation(ME)).id for _ in range(3)]
     other = (await store.create_conversation(YOU)).id
     assert [row.conversation.id for row in await store.overviews(ME, 2)] == [mine[2], mine[1]]
@@ -38,7 +38,7 @@ async def test_a_list_is_of_ones_own_last_changed_first(store: Store) -> None:
     assert [row.conversation.id for row in await store.overviews(ME, 2)] == [mine[0], other]
 
 
-async def test_whose_lists_and_what_is_left(store: Store) -> None:
+async def test_affected_users_and_remaining_conversations(store: Store) -> None:
     """Participants of any of the conversations; conversations that still exist for a user."""
     one, two = [(await store.create_conversation(user)).id for user in (ME, YOU)]
     assert await store.participants_among([one]) == {ME}

@@ -1,4 +1,6 @@
-"""Who may write to an answer: the attempt that has it, while it has not ended. And what SQLite's transactions promise beside that."""
+"""Who may write to an answer: its current attempt until it ends. Also the promises of SQLite's
+transactions.
+"""
 
 import sqlite3
 from collections.abc import Awaitable, Callable
@@ -21,7 +23,7 @@ Write = Callable[[Store, str, int], Awaitable[Any]]
 
 
 async def answer(store: Store, attempt: int = 0, conversation_id: str | None = None) -> str:
-    """A posted answer, taken by that attempt (0: by nobody yet)."""
+    """A posted answer, begun by that attempt (0: by none yet)."""
     conversation_id = conversation_id or (await store.create_conversation(ME)).id
     message_id = (await store.post(Post(conversation_id, ME, "hi", "demo"))).assistant_message.id
     if attempt:
@@ -65,7 +67,7 @@ async def whole(store: Store, message_id: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("write", WRITES)
 async def test_an_older_attempt_changes_nothing(store: Store, write: str) -> None:
-    """Its worker was taken for dead, and woke up."""
+    """Its worker was taken for dead and woke up."""
     message_id = await answer(store, 2)
     before = await whole(store, message_id)
     assert not await WRITES[write](store, message_id, 1)
@@ -73,7 +75,7 @@ async def test_an_older_attempt_changes_nothing(store: Store, write: str) -> Non
 
 
 @pytest.mark.parametrize("write", sorted(set(WRITES) - {"note_attempt"}))
-async def test_what_has_ended_changes_no_more(store: Store, write: str) -> None:
+async def test_an_ended_answer_changes_no_more(store: Store, write: str) -> None:
     """Whoever writes late: the attempt that ended it, or a newer one."""
     message_id = await answer(store, 2)
     assert await store.finish(replace(ending(message_id, 2), content="done"))
@@ -83,14 +85,14 @@ async def test_what_has_ended_changes_no_more(store: Store, write: str) -> None:
         assert await whole(store, message_id) == before
 
 
-async def test_an_attempt_is_taken_by_one(store: Store) -> None:
-    """Two workers that claim under one number, as after a Redis that forgot: the second is told that it has nothing."""
+async def test_an_attempt_has_one_owner(store: Store) -> None:
+    """Two workers claim the same number after Redis lost data: the second one gets nothing."""
     message_id = await answer(store, 1)
     assert await store.begin_attempt(message_id, 1, "demo") is None
 
 
-async def test_checkpoints_of_each_attempt_count_from_none(store: Store) -> None:
-    """However many the attempt before has made: they hide none of the next one's."""
+async def test_checkpoints_count_anew_in_each_attempt(store: Store) -> None:
+    """However many the previous attempt made, they hide none of the next one's."""
     message_id = await answer(store, 1)
     await store.checkpoint([replace(saved(message_id, 1), saves=9)])
     assert await store.begin_attempt(message_id, 2, "demo")
@@ -98,8 +100,8 @@ async def test_checkpoints_of_each_attempt_count_from_none(store: Store) -> None
     assert (await whole(store, message_id))["content"] == "mine"
 
 
-async def test_starts_count_until_an_attempt_comes_to_its_end(store: Store) -> None:
-    """By a hand-over or by a retry: after so many in a row that did not, a bug is taken for the reason, and the answer ends."""
+async def test_starts_count_until_an_attempt_completes(store: Store) -> None:
+    """By a hand-over or a retry. After too many in a row, a bug is assumed and the answer ends."""
     message_id = await answer(store, 1)
     assert await store.begin_attempt(message_id, 2, "demo")
     assert (await whole(store, message_id))["starts"] == 2
@@ -110,8 +112,8 @@ async def test_starts_count_until_an_attempt_comes_to_its_end(store: Store) -> N
     assert (await whole(store, message_id))["starts"] == 0
 
 
-async def test_first_in_line_is_one_answer_of_a_conversation(store: Store) -> None:
-    """The others wait, however long; the one behind it is first when it has ended."""
+async def test_one_answer_of_a_conversation_is_first(store: Store) -> None:
+    """The others wait; the next one is first when it has ended."""
     first = await answer(store)
     row = await store.message(first)
     assert row is not None
@@ -127,9 +129,10 @@ async def _first_in_line(store: Store) -> set[str]:
     return {row.message_id for row in await store.heads(DUE, "", 100)}
 
 
-async def test_a_transaction_that_writes_has_the_lock_from_its_beginning(tmp_path: Path) -> None:
-    """SQLite: one that first reads and then asks for the lock is refused at once if somebody has written in between, however long it
-    would have waited."""
+async def test_a_writing_transaction_has_the_lock_from_its_start(tmp_path: Path) -> None:
+    """SQLite refuses a transaction at once that reads first and asks for the lock after another one
+    wrote, whatever its timeout.
+    """
     migrate(f"sqlite:///{tmp_path}/t.db")
     store = Store.open(f"sqlite:///{tmp_path}/t.db")
     other = sqlite3.connect(tmp_path / "t.db", isolation_level=None, timeout=0)
@@ -149,8 +152,8 @@ async def test_a_transaction_that_writes_has_the_lock_from_its_beginning(tmp_pat
         await store.aclose()
 
 
-async def test_statements_of_one_reading_see_one_state(store: Store) -> None:
-    """A snapshot is made of several queries: what is committed between two of them is in none."""
+async def test_statements_of_one_read_see_one_state(store: Store) -> None:
+    """A snapshot takes several queries: a commit between two of them shows in none."""
     message_id = await answer(store, 1)
     async with store.reading() as session:
         before = await session.get(Message, message_id)

@@ -1,4 +1,4 @@
-"""Pages of conversations and messages: each is given once, in order, and no page is long."""
+"""Pages of conversations and messages: each row comes once, in order, and pages are bounded."""
 
 import pytest
 
@@ -11,8 +11,8 @@ from tokenwire.models.tables import Conversation
 ME, YOU = "me", "you"
 
 
-async def test_pages_of_conversations_cover_all_of_them_once_newest_first(store: Store) -> None:
-    """Following `next` visits every conversation of the user exactly once, and nobody else's."""
+async def test_pages_of_conversations_cover_all_of_them_newest_first(store: Store) -> None:
+    """Following `next` visits every conversation of the user exactly once, and no other."""
     made = [await store.create_conversation(ME) for _ in range(7)]
     await store.create_conversation(YOU)
     seen: list[Conversation] = []
@@ -29,7 +29,7 @@ async def test_pages_of_conversations_cover_all_of_them_once_newest_first(store:
 @pytest.mark.parametrize(
     "cursor", ["", "x", "1", "1.", ".a", "1.a;drop", "99999999999999999.a", "-1.a", "1.\x00"]
 )
-async def test_a_cursor_that_no_page_gave_out_is_refused(store: Store, cursor: str) -> None:
+async def test_an_invented_cursor_is_refused(store: Store, cursor: str) -> None:
     """It neither reaches SQL nor gives an empty page."""
     with pytest.raises(BadCursor):
         await store.conversations(ME, 3, cursor)
@@ -49,7 +49,9 @@ async def test_pages_of_messages_reach_the_beginning(store: Store) -> None:
 
 
 async def test_a_page_of_long_texts_is_short(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages hold so many bytes, but one at least, and together everything, whatever was asked for."""
+    """A page holds a bounded number of bytes, but one row at least; together the pages hold
+    everything.
+    """
     monkeypatch.setattr(conversations, "PAGE_BYTES", 250)
     made = await store.create_conversation(ME)
     for size in (10, 300, 100, 100, 100, 10):
@@ -65,7 +67,7 @@ async def test_a_page_of_long_texts_is_short(store: Store, monkeypatch: pytest.M
 
 
 async def test_a_page_is_measured_as_json(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A character that is one byte here is six there: what counts is what a client is given."""
+    """A one-byte character may take six bytes in JSON: what clients receive counts."""
     monkeypatch.setattr(conversations, "PAGE_BYTES", 250)
     text = "\x01" * 30
     made = await store.create_conversation(ME, instructions=text)
@@ -80,7 +82,7 @@ async def test_a_page_is_measured_as_json(store: Store, monkeypatch: pytest.Monk
 
 
 async def test_a_page_of_long_input_is_short(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same for rows that are named."""
+    """The same for named rows."""
     monkeypatch.setattr(conversations, "PAGE_BYTES", 250)
     made = await store.create_conversation(ME)
     ids = [

@@ -1,4 +1,4 @@
-"""Answers with parts in the store, on SQLite and on a real PostgreSQL."""
+"""Answers with parts in the store, on SQLite and PostgreSQL."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence

@@ -1,4 +1,4 @@
-"""models/quotas.py: what a user may store and have waiting, on SQLite and on a real PostgreSQL alike."""
+"""models/quotas.py: what a user may store and have waiting, on SQLite and PostgreSQL."""
 
 import asyncio
 import time
@@ -39,7 +39,7 @@ Open = Callable[..., Store]
 
 @pytest.fixture
 async def opened(database_url: str) -> AsyncIterator[Open]:
-    """Opens stores with quotas over one migrated database."""
+    """Opens stores with quotas on one migrated database."""
     migrate(database_url)
     stores: list[Store] = []
 
@@ -68,7 +68,7 @@ async def said(store: Store, conversation_id: str, text: str = "hi", user: str =
 
 
 async def ended(store: Store, answer: Message, text: str = "", reasoning: str = "") -> Message:
-    """The answer, ended as a worker would."""
+    """The answer, ended as a worker would end it."""
     await store.begin_attempt(answer.id, answer.attempt + 1, "demo")
     assert await store.finish(
         Ending(answer.id, answer.attempt + 1, "complete", text, reasoning, None, "e", 0, "stop")
@@ -85,7 +85,7 @@ async def asked(store: Store, text: str, follows: Message | None = None, **more:
 
 
 async def total_text(store: Store) -> tuple[int, int]:
-    """Rows of messages, and bytes of text in them, of everybody."""
+    """Rows of messages, and bytes of text in them, of all users."""
     async with store.reading() as session:
         row = (
             await session.execute(
@@ -98,8 +98,10 @@ async def total_text(store: Store) -> tuple[int, int]:
 # --- what waits ---
 
 
-async def test_a_conversation_has_so_many_posts_in_line(opened: Open) -> None:
-    """The next one is refused and leaves nothing; one that has begun no longer waits; other conversations are not concerned."""
+async def test_queued_posts_of_a_conversation_are_limited(opened: Open) -> None:
+    """The next one is refused and leaves nothing. A running answer is not queued; other
+    conversations do not count.
+    """
     store = opened(queued_per_conversation=3)
     conversation = await store.create_conversation(ME)
     answers = [(await said(store, conversation.id)).assistant_message for _ in range(3)]
@@ -113,8 +115,8 @@ async def test_a_conversation_has_so_many_posts_in_line(opened: Open) -> None:
         await said(store, conversation.id)
 
 
-async def test_what_is_to_be_cancelled_no_longer_waits(opened: Open) -> None:
-    """It is not going to be answered, even if nobody has ended it yet."""
+async def test_a_cancelled_answer_is_not_queued(opened: Open) -> None:
+    """It will not be answered, even before it has ended."""
     store = opened(queued_per_conversation=2)
     conversation = await store.create_conversation(ME)
     answers = [(await said(store, conversation.id)).assistant_message for _ in range(2)]
@@ -124,8 +126,8 @@ async def test_what_is_to_be_cancelled_no_longer_waits(opened: Open) -> None:
         await said(store, conversation.id)
 
 
-async def test_posts_at_the_same_moment_are_counted_too(opened: Open) -> None:
-    """Neither limit is passed by being quick."""
+async def test_simultaneous_posts_are_counted(opened: Open) -> None:
+    """Speed does not get past either limit."""
     store = opened(queued_per_conversation=3, unfinished_per_user=5)
     first, second = [(await store.create_conversation(ME)).id for _ in range(2)]
     done = await asyncio.gather(
@@ -138,8 +140,8 @@ async def test_posts_at_the_same_moment_are_counted_too(opened: Open) -> None:
     }
 
 
-async def test_a_user_has_so_many_answers_unfinished(opened: Open) -> None:
-    """Whatever asks for them: a post, an answer made again, a question; an end makes room; others are not concerned."""
+async def test_unfinished_answers_of_a_user_are_limited(opened: Open) -> None:
+    """For posts, regenerations and responses. An end makes room; other users do not count."""
     store = opened(unfinished_per_user=2)
     conversation = await store.create_conversation(ME)
     posted = await said(store, conversation.id)
@@ -160,8 +162,8 @@ async def test_a_user_has_so_many_answers_unfinished(opened: Open) -> None:
     await asked(store, "y")
 
 
-async def test_who_asks_is_counted_not_who_owns(opened: Open) -> None:
-    """A participant uses up their own places."""
+async def test_the_user_who_asks_is_counted(opened: Open) -> None:
+    """A participant uses up their own quota, not the owner's."""
     store = opened(unfinished_per_user=1)
     conversation = await store.create_conversation(ME)
     await take_part(store, conversation.id, OTHER)
@@ -174,8 +176,8 @@ async def test_who_asks_is_counted_not_who_owns(opened: Open) -> None:
 # --- what is stored ---
 
 
-async def test_what_an_answer_is_charged_is_given_back(opened: Open) -> None:
-    """Its calls of tools and what is kept beside them, too: no more and no less, whatever else the user has stored."""
+async def test_an_ended_answer_gives_back_what_it_counted(opened: Open) -> None:
+    """Tool calls and kept values too: no more and no less."""
     store = opened()
     await ended(
         store,
@@ -196,12 +198,12 @@ async def test_what_an_answer_is_charged_is_given_back(opened: Open) -> None:
 
 
 async def test_what_a_user_stores_is_bounded(opened: Open) -> None:
-    """Text, answers and what a request says beside them count; a refused post leaves nothing."""
+    """Text, answers and other fields of a request count; a refused post leaves nothing."""
     store = opened(stored_bytes_per_user=20 * ROW_BYTES)
     conversation = await store.create_conversation(ME)
     posted = await said(store, conversation.id, "é" * ROW_BYTES)
     await ended(store, posted.assistant_message, "a" * ROW_BYTES, "b" * ROW_BYTES)
-    rows = 3  # the conversation, two messages
+    rows = 3  # the conversation and two messages
     assert await stored_bytes(store, ME) == (rows + 2 + 2) * ROW_BYTES
     before = await total_text(store)
     with pytest.raises(StorageFull):
@@ -214,8 +216,8 @@ async def test_what_a_user_stores_is_bounded(opened: Open) -> None:
     assert await stored_bytes(store, ME) == 7 * ROW_BYTES
 
 
-async def test_what_is_deleted_makes_room(opened: Open) -> None:
-    """Exactly what it took, whatever state its answers are in."""
+async def test_a_deletion_gives_back_what_was_counted(opened: Open) -> None:
+    """Exactly, whatever state its answers are in."""
     store = opened(stored_bytes_per_user=100 * ROW_BYTES)
     conversation = await store.create_conversation(ME, instructions="be kind")
     await take_part(store, conversation.id, OTHER)
@@ -231,7 +233,7 @@ async def test_what_is_deleted_makes_room(opened: Open) -> None:
 
 
 async def test_no_more_is_given_back_than_was_counted(opened: Open) -> None:
-    """A sum that was too low ends at nothing, and never gives anybody room that others do not have."""
+    """A sum that was too low ends at zero and never gives additional room."""
     store = opened()
     conversation = await store.create_conversation(ME)
     await said(store, conversation.id)
@@ -242,7 +244,7 @@ async def test_no_more_is_given_back_than_was_counted(opened: Open) -> None:
 
 
 async def test_instructions_count_as_they_change(opened: Open) -> None:
-    """Longer ones are refused where there is no room."""
+    """Longer ones are refused without room."""
     store = opened(stored_bytes_per_user=4 * ROW_BYTES)
     conversation = await store.create_conversation(ME, instructions="x" * ROW_BYTES)
     await store.change_conversation(conversation.id, ME, {"instructions": "y" * 3 * ROW_BYTES})
@@ -254,7 +256,7 @@ async def test_instructions_count_as_they_change(opened: Open) -> None:
 
 
 async def test_instructions_may_always_become_shorter(opened: Open) -> None:
-    """Also those of a user who has more than the quota, because it was lowered."""
+    """Even for a user above a lowered quota."""
     conversation = await opened().create_conversation(ME, instructions="x" * 3 * ROW_BYTES)
     store = opened(stored_bytes_per_user=2 * ROW_BYTES)
     await store.change_conversation(conversation.id, ME, {"instructions": "x" * 2 * ROW_BYTES})
@@ -280,8 +282,8 @@ async def busy(store: Store) -> None:
     )
 
 
-async def test_what_is_counted_is_what_is_stored(opened: Open) -> None:
-    """Whatever was posted, answered, asked and deleted: a count of all rows finds nothing to put right."""
+async def test_sums_equal_the_rows(opened: Open) -> None:
+    """After any posts, answers, responses and deletions, a recount finds nothing wrong."""
     store = opened()
     await busy(store)
     gone = await store.create_conversation(OTHER)
@@ -290,8 +292,8 @@ async def test_what_is_counted_is_what_is_stored(opened: Open) -> None:
     assert await recount(store) == []
 
 
-async def test_a_sum_that_is_wrong_is_put_right(opened: Open) -> None:
-    """Too much, too little, missing, or of somebody who has nothing; `--look` changes nothing."""
+async def test_a_wrong_sum_is_corrected(opened: Open) -> None:
+    """Too high, too low, missing, or of a user without rows; `--look` changes nothing."""
     store = opened()
     await busy(store)
     right = {user: await stored_bytes(store, user) for user in (ME, OTHER)}
@@ -313,8 +315,8 @@ async def test_a_sum_that_is_wrong_is_put_right(opened: Open) -> None:
     assert await recount(store) == []
 
 
-async def test_what_is_posted_during_a_recount_is_counted_once(opened: Open) -> None:
-    """The sum is changed by the difference that was found, not to what was found."""
+async def test_a_post_during_a_recount_is_counted_once(opened: Open) -> None:
+    """The sum changes by the difference that was found, and is not set to it."""
     store = opened()
     await busy(store)
     async with store.writing() as session:
@@ -329,7 +331,7 @@ async def test_what_is_posted_during_a_recount_is_counted_once(opened: Open) -> 
 def test_the_command(
     opened_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It says whose sum was wrong, and puts it right unless it is only to look."""
+    """It names the users with wrong sums and corrects them unless `--look` is given."""
     monkeypatch.setenv("DATABASE_URL", opened_url)
     monkeypatch.setenv("MODE", "development")
     for arguments, said in (
@@ -341,8 +343,10 @@ def test_the_command(
         assert capsys.readouterr().out.splitlines()[-1] == said
 
 
-async def test_an_answer_ends_though_its_sum_is_locked(postgres_url: str) -> None:
-    """It waits a moment with one of the process's few connections, then ends uncounted; a count of all rows puts the sum right."""
+async def test_an_answer_ends_although_its_sum_is_locked(postgres_url: str) -> None:
+    """It waits a moment, since connections are few, then ends uncounted; a recount corrects the
+    sum.
+    """
     migrate(postgres_url)
     async with aclosing(Store.open(postgres_url)) as store:
         answer = (await said(store, (await store.create_conversation(ME)).id)).assistant_message
@@ -358,8 +362,10 @@ async def test_an_answer_ends_though_its_sum_is_locked(postgres_url: str) -> Non
 # --- chains ---
 
 
-async def test_a_follow_up_stores_only_what_it_brings(opened: Open) -> None:
-    """The attack: long questions, then short ones that follow each other. The table grows by the short ones alone."""
+async def test_a_follow_up_stores_only_its_own_text(opened: Open) -> None:
+    """The attack: long questions, then short follow-ups. The table grows by the short ones
+    alone.
+    """
     store = opened()
     answer = await ended(store, await asked(store, "x" * 100_000), "a" * 1000)
     rows, text = await total_text(store)
@@ -370,8 +376,10 @@ async def test_a_follow_up_stores_only_what_it_brings(opened: Open) -> None:
     assert [row.content[:4] for row in history] == ["xxxx", "aaaa", *["more", "ok"] * 9, "more"]
 
 
-async def test_a_chain_is_what_it_was(opened: Open) -> None:
-    """An answer of an ordinary conversation is followed: what is said or edited there later changes nothing."""
+async def test_a_chain_does_not_change(opened: Open) -> None:
+    """An answer of an ordinary conversation is followed: later posts and edits there change
+    nothing.
+    """
     store = opened()
     conversation = await store.create_conversation(ME)
     first = await ended(store, (await said(store, conversation.id, "one")).assistant_message, "1")
@@ -391,8 +399,8 @@ async def test_a_chain_is_what_it_was(opened: Open) -> None:
     ]
 
 
-async def test_a_chain_that_was_deleted_is_not_followed(opened: Open) -> None:
-    """Never with a part of it: what is gone is said."""
+async def test_a_deleted_chain_is_not_followed(opened: Open) -> None:
+    """Never in part: the missing message is reported."""
     store = opened()
     first = await ended(store, await asked(store, "one"), "1")
     second = await ended(store, await asked(store, "two", first), "2")
@@ -409,8 +417,8 @@ async def test_a_chain_that_was_deleted_is_not_followed(opened: Open) -> None:
     ]
 
 
-async def test_an_end_that_was_deleted_is_not_followed(opened: Open) -> None:
-    """An answer is not made without what it was to follow."""
+async def test_a_deleted_end_is_not_followed(opened: Open) -> None:
+    """An answer needs all that it follows."""
     store = opened()
     first = await ended(store, await asked(store, "one"), "1")
     waiting = await asked(store, "two", first)
@@ -422,7 +430,7 @@ async def test_an_end_that_was_deleted_is_not_followed(opened: Open) -> None:
 
 
 async def test_a_history_has_a_limit(opened: Open) -> None:
-    """Of bytes: a chain that is longer is not followed, a conversation that is longer not read."""
+    """In bytes: a longer chain is not followed, and a longer conversation is not read."""
     store = opened(history_bytes=12_000)
     first = await ended(store, await asked(store, "x" * 6000), "1")
     second = await ended(store, await asked(store, "y" * 3000, first), "2")
@@ -443,8 +451,8 @@ async def test_a_history_has_a_limit(opened: Open) -> None:
         await store.history(conversation.id, last.ordinal)
 
 
-async def test_a_history_that_is_longer_than_the_limit_is_no_broken_one(opened: Open) -> None:
-    """Also where some of its rows are just as long as the limit: what is behind them was not deleted."""
+async def test_a_history_above_the_limit_is_not_incomplete(opened: Open) -> None:
+    """Even if some of its rows are as long as the limit: what precedes them was not deleted."""
     store, lowered = opened(), opened(history_bytes=2 * ROW_BYTES + 4)
     first = await ended(store, await asked(store, "one"), "1")
     second = await ended(store, await asked(store, "two", first), "2")
@@ -453,8 +461,8 @@ async def test_a_history_that_is_longer_than_the_limit_is_no_broken_one(opened: 
         await lowered.history(third.conversation_id, third.ordinal)
 
 
-async def test_what_is_too_long_by_itself_is_not_followed(opened: Open) -> None:
-    """An answer became longer than the limit: it is told from one that is gone, and sent to nobody."""
+async def test_a_single_answer_above_the_limit_is_not_followed(opened: Open) -> None:
+    """It is distinguished from a deleted one, and is sent to nobody."""
     store = opened(history_bytes=12_000)
     long = await ended(store, await asked(store, "one"), "a" * 12_000)
     with pytest.raises(HistoryTooLong):
@@ -469,7 +477,7 @@ async def test_what_is_too_long_by_itself_is_not_followed(opened: Open) -> None:
 
 
 async def test_very_many_short_messages_are_a_long_history(opened: Open) -> None:
-    """Each has its price beside its text, whether it is said now or was said before."""
+    """Each has its price besides its text, in this request or an earlier one."""
     store = opened(history_bytes=20 * ROW_BYTES)
     with pytest.raises(HistoryTooLong):
         await store.ask(Question(ME, [PastTurn("user", "x")] * 20, "demo"))
@@ -478,8 +486,8 @@ async def test_very_many_short_messages_are_a_long_history(opened: Open) -> None
     assert len(await store.history(row.conversation_id, row.ordinal)) == 19
 
 
-async def test_a_chain_lives_as_long_as_what_follows_it(opened: Open) -> None:
-    """What is old is forgotten, and its room given back, once nothing young follows it."""
+async def test_a_chain_lives_as_long_as_its_last_follow_up(opened: Open) -> None:
+    """Old messages are deleted and given back once nothing recent follows them."""
     store = opened()
     first = await ended(store, await asked(store, "one"), "1")
     second = await ended(store, await asked(store, "two", first), "2")
@@ -507,8 +515,8 @@ async def _age(store: Store, *answers: Message) -> None:
             found.updated_at -= UNLISTED_LIFE_MS + 1000
 
 
-async def test_a_long_history_lets_others_have_their_turn(opened: Open) -> None:
-    """Its rows are made some at a time: a worker's loop serves many answers."""
+async def test_a_long_history_does_not_block_the_loop(opened: Open) -> None:
+    """Its rows are built in slices: a worker's loop serves many answers."""
     store, turns = opened(), 0
 
     async def others() -> None:

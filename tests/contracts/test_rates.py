@@ -1,4 +1,4 @@
-"""streams/limits/rates.py, in memory and on a real Valkey alike; and what happens while that is away."""
+"""streams/limits/rates.py, in memory and on Valkey, and without Redis."""
 
 import asyncio
 import time
@@ -33,8 +33,10 @@ async def rates(request: pytest.FixtureRequest) -> AsyncIterator[Counting]:
     await redis.aclose()
 
 
-async def test_so_many_and_no_more(rates: Counting) -> None:
-    """What is refused is not counted; names are counted apart; the verdict says what is left and when there is room."""
+async def test_the_limit_is_exact(rates: Counting) -> None:
+    """Refused hits do not count and names are separate. The verdict has the rest and the time until
+    there is room.
+    """
     verdicts = [await rates.hit("ada", 3) for _ in range(5)]
     assert [verdict.allowed for verdict in verdicts] == [True, True, True, False, False]
     assert [verdict.remaining for verdict in verdicts] == [2, 1, 0, 0, 0]
@@ -42,8 +44,8 @@ async def test_so_many_and_no_more(rates: Counting) -> None:
     assert (await rates.hit("bob", 3)).allowed
 
 
-async def test_all_at_once_are_counted(rates: Counting) -> None:
-    """Nobody passes by being quick."""
+async def test_simultaneous_hits_are_counted(rates: Counting) -> None:
+    """Speed does not get past the limit."""
     verdicts = await asyncio.gather(*(rates.hit("ada", 3) for _ in range(8)))
     assert sum(verdict.allowed for verdict in verdicts) == 3
 
@@ -63,7 +65,7 @@ async def test_processes_count_together(valkey_url: str) -> None:
 
 
 async def test_the_window_moves() -> None:
-    """A place becomes free when the oldest hit is a window old, and not before."""
+    """A place becomes free when the oldest hit is one window old, and not before."""
     now = 100.0
     rates = MemoryRates(lambda: now)
     assert (await rates.hit("x", 2)).allowed
@@ -77,13 +79,13 @@ async def test_the_window_moves() -> None:
 
 
 async def test_sums_of_a_name(rates: Counting) -> None:
-    """Several at once, names apart; nothing is refused."""
+    """Several amounts at once, names separate; nothing is refused."""
     assert [await rates.add("ada", amount) for amount in (5, 1, 20)] == [5, 6, 26]
     assert await rates.add("bob", 1) == 1
 
 
-async def test_a_sum_is_forgotten() -> None:
-    """A window after the first."""
+async def test_a_sum_expires() -> None:
+    """A window after its first hit."""
     now = 100.0
     rates = MemoryRates(lambda: now)
     await rates.add("x", 2)
@@ -94,7 +96,7 @@ async def test_a_sum_is_forgotten() -> None:
 
 
 class _Asked:
-    """Counts in memory, and how often it is asked; those who ask at once are answered at once."""
+    """Counts in memory, and counts its calls; simultaneous calls are answered at once."""
 
     def __init__(self) -> None:
         self.amounts: list[int] = []
@@ -113,8 +115,8 @@ class _Asked:
 NOON = 12 * 3600.0
 
 
-async def test_in_bulk_redis_is_seldom_asked() -> None:
-    """A thirtieth of the limit at a time is taken and handed out; the headers' numbers count each hit."""
+async def test_in_bulk_redis_is_called_rarely() -> None:
+    """A thirtieth of the limit is taken at a time; the headers' numbers count each hit."""
     asked = _Asked()
     bulk = InBulk(asked, lambda: NOON + 20)
     verdicts = [(await bulk.hit({"ada": 60}))[0] for _ in range(61)]
@@ -127,7 +129,7 @@ async def test_in_bulk_redis_is_seldom_asked() -> None:
 
 
 async def test_in_bulk_processes_share_a_limit() -> None:
-    """What one has taken the other has not; the whole is never more than the limit."""
+    """A share of one process is lost to the other; the total never exceeds the limit."""
     asked = _Asked()
     first, second = (InBulk(asked, lambda: NOON) for _ in range(2))
     allowed = [(await which.hit({"ada": 60}))[0].allowed for which in [first] * 30 + [second] * 40]
@@ -135,15 +137,15 @@ async def test_in_bulk_processes_share_a_limit() -> None:
     assert not (await first.hit({"ada": 60}))[0].allowed
 
 
-async def test_in_bulk_a_limit_that_is_no_multiple() -> None:
-    """The last share is what is left."""
+async def test_in_bulk_the_last_share_is_smaller() -> None:
+    """It is what is left of the limit."""
     bulk = InBulk(_Asked(), lambda: NOON)
     assert sum([(await bulk.hit({"ada": 95}))[0].allowed for _ in range(120)]) == 95
     assert sum([(await bulk.hit({"bob": 7}))[0].allowed for _ in range(120)]) == 7
 
 
-async def test_in_bulk_each_minute_is_a_new_one() -> None:
-    """Of the clock, which all processes share."""
+async def test_in_bulk_each_minute_is_new() -> None:
+    """By the clock that all processes share."""
     now = NOON + 59
     bulk = InBulk(_Asked(), lambda: now)
     assert [(await bulk.hit({"ada": 2}))[0].allowed for _ in range(3)] == [True, True, False]
@@ -151,8 +153,8 @@ async def test_in_bulk_each_minute_is_a_new_one() -> None:
     assert [(await bulk.hit({"ada": 2}))[0].allowed for _ in range(3)] == [True, True, False]
 
 
-async def test_in_bulk_what_is_refused_of_one_costs_the_other_nothing() -> None:
-    """A user who reads on and on takes nothing from their neighbours at the same address."""
+async def test_in_bulk_a_refusal_of_one_name_costs_the_other_nothing() -> None:
+    """A user who reads without end takes nothing from others at the same address."""
     bulk = InBulk(_Asked(), lambda: NOON)
     for _ in range(50):
         verdicts = await bulk.hit({"ada": 3, "here": 5})
@@ -160,15 +162,15 @@ async def test_in_bulk_what_is_refused_of_one_costs_the_other_nothing() -> None:
     assert [verdict.allowed for verdict in await bulk.hit({"bob": 3, "here": 5})] == [True, True]
 
 
-async def test_in_bulk_all_at_once_are_counted() -> None:
-    """Nobody passes by being quick."""
+async def test_in_bulk_simultaneous_hits_are_counted() -> None:
+    """Speed does not get past the limit."""
     bulk = InBulk(_Asked(), lambda: NOON)
     verdicts = await asyncio.gather(*(bulk.hit({"ada": 30, "here": 60}) for _ in range(100)))
     assert sum(all(verdict.allowed for verdict in found) for found in verdicts) == 30
 
 
 async def test_in_bulk_one_round_trip_at_most() -> None:
-    """Both names are asked for at the same time."""
+    """Both names are counted at the same time."""
     asked, waiting = 0, asyncio.Event()
 
     class Slow(_Asked):
@@ -185,7 +187,7 @@ async def test_in_bulk_one_round_trip_at_most() -> None:
 
 
 async def test_in_bulk_names_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many come within a minute: who is forgotten has what is left of the limit."""
+    """However many come within a minute: a forgotten name has what is left of the limit."""
     monkeypatch.setattr(module, "MAX_NAMES", 3)
     bulk = InBulk(_Asked(), lambda: NOON)
     allowed = 0
@@ -196,7 +198,9 @@ async def test_in_bulk_names_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> N
     assert allowed == 5
 
 
-async def test_a_new_minute_of_a_known_name_forgets_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_new_minute_of_a_known_name_forgets_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """It takes no further place."""
     monkeypatch.setattr(module, "MAX_NAMES", 2)
     now = NOON
@@ -208,8 +212,8 @@ async def test_a_new_minute_of_a_known_name_forgets_nobody(monkeypatch: pytest.M
     assert len(bulk._shares) == 2
 
 
-async def test_sums_are_kept_for_so_many_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that is known goes on adding up; a new one that finds no place begins the table anew."""
+async def test_sums_are_kept_for_a_bounded_number_of_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A known name is added up; a new one without a place empties the table."""
     monkeypatch.setattr(module, "MAX_NAMES", 2)
     rates = MemoryRates(lambda: 0.0)
     assert [await rates.add(name, 1) for name in ("ada", "bob", "ada", "bob", "ada")] == [
@@ -243,7 +247,9 @@ class _Away:
 
 
 async def test_without_redis_the_process_counts_alone() -> None:
-    """Limits hold within it, each such hit is counted, Redis is asked again after a pause."""
+    """Limits hold within the process, each such hit is counted, and Redis is tried again after a
+    pause.
+    """
     now, alone, away = 0.0, [], _Away()
     rates = Rates(away, lambda: alone.append(1), lambda: now)
     assert [(await rates.hit("x", 2)).allowed for _ in range(3)] == [True, True, False]
@@ -254,7 +260,7 @@ async def test_without_redis_the_process_counts_alone() -> None:
 
 
 async def test_without_redis_the_process_adds_alone() -> None:
-    """The same."""
+    """Sums behave like limits."""
     now, alone, away = 0.0, [], _Away()
     rates = Rates(away, lambda: alone.append(1), lambda: now)
     assert [await rates.add("x", 2) for _ in range(3)] == [2, 4, 6]
@@ -264,8 +270,8 @@ async def test_without_redis_the_process_adds_alone() -> None:
     assert await rates.add("x", 2) == 102
 
 
-async def test_a_redis_that_hangs_holds_nobody_up(valkey: Valkey) -> None:
-    """A frozen server costs one short wait, and then none for a while."""
+async def test_a_hanging_redis_delays_nobody(valkey: Valkey) -> None:
+    """A frozen server costs one short wait, then none for a while."""
     redis = RedisRates(valkey.url)
     rates = Rates(redis, lambda: None)
     await rates.hit("x", 9)

@@ -1,8 +1,8 @@
-"""What holds for readers over WebSockets and over HTTP alike: one set of tests, two shells.
+"""The rules that readers over WebSockets and HTTP share: one set of tests, two shells.
 
-What differs on purpose is said where it is tested: a WebSocket reader that cannot read the log is
-closed and comes back by its cursor, an HTTP reader waits; an HTTP reader asks SQL whether its user
-was removed.
+Intended differences stand with their tests: without the log, a WebSocket reader is closed and
+returns with its cursor, while an HTTP reader waits; an HTTP reader asks SQL whether its user was
+removed.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from tokenwire.web import readers as http
 from tokenwire.web.readers import Beat, Ended, Entries, HttpReader, Live, Part, Permission, Readers
 
 NEVER = HeartbeatPace(3600, 3600)
-"""Tests beat by themselves."""
+"""Tests call the heartbeat themselves."""
 _CLOSED = {
     CloseCode.DELETED: "deleted",
     CloseCode.FORBIDDEN: "removed",
@@ -38,10 +38,12 @@ _CLOSED = {
 
 
 class Reader(Protocol):
-    """One reader, whatever carries it."""
+    """One reader over either transport."""
 
     seen: list[Any]
-    """Events as their `seq`; `live`; heartbeats as ("beat", cursor); the end as ("ended", why)."""
+    """Events as their `seq`; `live`; heartbeats as ("beat", cursor); the end as ("ended",
+    reason).
+    """
 
     @property
     def cursor(self) -> Cursor: ...
@@ -56,7 +58,7 @@ class Reader(Protocol):
 
 
 class OverWebSocket:
-    """The broadcaster's shell, with a socket that is not there."""
+    """The broadcaster's shell with a fake socket."""
 
     def __init__(self, readers: SocketReaders) -> None:
         self._socket = Socket()
@@ -111,7 +113,7 @@ class OverWebSocket:
 
 
 class OverHttp:
-    """The web process's shell, with somebody who iterates."""
+    """The web process's shell with a client that iterates."""
 
     def __init__(self, readers: Readers, permission: Permission) -> None:
         self._readers, self._permission = readers, permission
@@ -210,7 +212,7 @@ class Rig:
 
 
 async def ready() -> None:
-    """Let tasks come to where they wait."""
+    """Run the tasks until they wait."""
     for _ in range(40):
         await asyncio.sleep(0)
 
@@ -238,7 +240,7 @@ async def rig(make: Make) -> Rig:
     return found
 
 
-async def test_everything_after_a_cursor_then_live_then_as_it_happens(rig: Rig) -> None:
+async def test_events_after_a_cursor_then_live_then_new_ones(rig: Rig) -> None:
     """Each event once and in order."""
     writer = await rig.writer()
     await writer.say(*"abc")
@@ -250,14 +252,14 @@ async def test_everything_after_a_cursor_then_live_then_as_it_happens(rig: Rig) 
     assert reader.cursor == Cursor(writer.epoch, 7)
 
 
-async def test_without_a_cursor_from_now_on(rig: Rig) -> None:
-    """Nothing from before."""
+async def test_without_a_cursor_it_starts_now(rig: Rig) -> None:
+    """Nothing older."""
     writer = await rig.writer()
     reader = await rig.follow()
     assert (reader.seen, reader.cursor) == (["live"], Cursor(writer.epoch, 1))
 
 
-async def test_what_the_ring_does_not_hold_is_read(rig: Rig) -> None:
+async def test_events_before_the_ring_are_read(rig: Rig) -> None:
     """More than two pages, then the ring, then live."""
     writer = await rig.writer()
     await writer.say(*["x"] * 900)
@@ -282,7 +284,7 @@ async def test_a_cursor_that_cannot_be_served(
 
 
 async def test_a_cursor_that_is_trimmed_away_while_its_reader_lags(make: Make) -> None:
-    """A part is never taken for the whole."""
+    """A fragment is never sent as the whole."""
     rig = await make(Limits(max_events=4))
     writer = await rig.writer()
     reader = await rig.follow(Cursor(writer.epoch, 0))
@@ -297,8 +299,8 @@ async def test_a_cursor_that_is_trimmed_away_while_its_reader_lags(make: Make) -
     assert seqs == list(range(1, len(seqs) + 1))
 
 
-async def test_a_fork_behind_the_reader_is_followed(rig: Rig) -> None:
-    """Under the new name; nothing twice and nothing left out."""
+async def test_a_fork_after_the_cursor_is_followed(rig: Rig) -> None:
+    """Under the new name, without repetition or hole."""
     writer = await rig.writer()
     await writer.say("a")
     reader = await rig.follow(Cursor(writer.epoch, 0))
@@ -312,8 +314,8 @@ async def test_a_fork_behind_the_reader_is_followed(rig: Rig) -> None:
     assert [one for one in reader.seen if isinstance(one, int)] == list(range(1, other.seq + 1))
 
 
-async def test_a_fork_before_the_reader_ends_it(rig: Rig) -> None:
-    """It has seen what is lost."""
+async def test_a_fork_before_the_cursor_ends_the_reader(rig: Rig) -> None:
+    """It has seen events that are lost."""
     writer = await rig.writer()
     await writer.say("a", "b")
     reader = await rig.follow(Cursor(writer.epoch, 0))
@@ -327,7 +329,7 @@ async def test_a_fork_before_the_reader_ends_it(rig: Rig) -> None:
 
 
 async def test_a_heartbeat_carries_the_cursor(rig: Rig) -> None:
-    """And finds what the feed lost, also the very last event."""
+    """It also finds what the feed lost, even the very last event."""
     writer = await rig.writer()
     reader = await rig.follow(Cursor(writer.epoch, 0))
     await until(lambda: "live" in reader.seen)
@@ -344,7 +346,7 @@ async def test_a_heartbeat_carries_the_cursor(rig: Rig) -> None:
 
 
 async def test_a_heartbeat_that_finds_a_lost_log_ends_it(rig: Rig) -> None:
-    """Redis came back empty: nothing of the new log is given, and no heartbeat."""
+    """Redis came back empty: neither an event nor a heartbeat of the new log is sent."""
     writer = await rig.writer()
     reader = await rig.follow(Cursor(writer.epoch, 0))
     await until(lambda: "live" in reader.seen)
@@ -355,8 +357,8 @@ async def test_a_heartbeat_that_finds_a_lost_log_ends_it(rig: Rig) -> None:
     assert reader.seen == [1, "live", ("ended", "epoch")]
 
 
-async def test_a_heartbeat_that_is_older_than_the_readers_epoch_is_none(rig: Rig) -> None:
-    """The look was under way when the log forked: the reader goes on, and the next one counts."""
+async def test_a_heartbeat_of_the_older_epoch_is_dropped(rig: Rig) -> None:
+    """Its read began before the fork: the reader continues, and the next heartbeat counts."""
     writer = await rig.writer()
     reader = await rig.follow(Cursor(writer.epoch, 0))
     await until(lambda: "live" in reader.seen)
@@ -369,7 +371,7 @@ async def test_a_heartbeat_that_is_older_than_the_readers_epoch_is_none(rig: Rig
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["while it reads", "before it reads"])
-async def test_who_was_removed_reads_no_more(rig: Rig, late: bool) -> None:
+async def test_a_removed_user_reads_no_more(rig: Rig, late: bool) -> None:
     """At once, whatever the token or the login says."""
     rig.may_read = False
     if late:
@@ -385,8 +387,8 @@ async def test_who_was_removed_reads_no_more(rig: Rig, late: bool) -> None:
     assert reader.seen[-1] == ("ended", "removed")
 
 
-async def test_who_was_not_removed_reads_on(rig: Rig) -> None:
-    """Somebody else was."""
+async def test_other_users_read_on(rig: Rig) -> None:
+    """Another user was removed."""
     rig.may_read = False
     reader = await rig.follow()
     await rig.log.revoke("c", "bob")
@@ -396,8 +398,8 @@ async def test_who_was_not_removed_reads_on(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["while it reads", "before it reads"])
-async def test_a_deleted_conversation_ends_it(rig: Rig, late: bool) -> None:
-    """Whether the tail or the log tells."""
+async def test_a_deleted_conversation_ends_the_reader(rig: Rig, late: bool) -> None:
+    """Whether the tail or the log reports it."""
     await rig.writer()
     if late:
         await rig.log.delete("c")
@@ -408,7 +410,7 @@ async def test_a_deleted_conversation_ends_it(rig: Rig, late: bool) -> None:
 
 
 async def test_an_outage_of_the_log(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No heartbeat says that all is well.
+    """No heartbeat is sent.
 
     Over HTTP the reader waits; a WebSocket is closed once it needs the log.
     """
@@ -440,7 +442,9 @@ async def test_an_outage_of_the_log(rig: Rig, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("callback", ["news", "beat", "revoked"])
 async def test_a_bug_of_one_reader_harms_nobody_else(rig: Rig, callback: str) -> None:
-    """It is cut, so that its client comes back; all others are served, and the room beats on."""
+    """It is closed, so that its client comes back. All others are served, and the room's heartbeat
+    continues.
+    """
     writer = await rig.writer()
     readers = [await rig.follow(Cursor(writer.epoch, 0)) for _ in range(3)]
     (room,) = rig.rooms._rooms.values()
@@ -449,7 +453,7 @@ async def test_a_bug_of_one_reader_harms_nobody_else(rig: Rig, callback: str) ->
         raise ValueError("a bug")
 
     class Buggy:
-        """Passes on what the room gives, but for what has the bug."""
+        """Passes on the room's calls, except for the faulty one."""
 
         def __init__(self, reader: RoomReader) -> None:
             self.news, self.beat, self.revoked = reader.news, reader.beat, reader.revoked
@@ -469,14 +473,14 @@ async def test_a_bug_of_one_reader_harms_nobody_else(rig: Rig, callback: str) ->
         assert (2 in other.seen) is (callback == "news")
 
 
-async def test_readers_may_leave_while_the_others_are_served(rig: Rig) -> None:
-    """Whoever is there when something happens is served, and nobody is left out."""
+async def test_readers_may_leave_while_others_are_served(rig: Rig) -> None:
+    """Every remaining reader is served."""
     writer = await rig.writer()
     readers = [await rig.follow(Cursor(writer.epoch, 0)) for _ in range(3)]
     (room,) = rig.rooms._rooms.values()
 
     class Leaving:
-        """Leaves as soon as something happens."""
+        """Leaves at the first event."""
 
         def news(self, *_: Any) -> None:
             room.leave(cast("RoomReader", self))

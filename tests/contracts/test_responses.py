@@ -1,4 +1,4 @@
-"""models/responses.py on SQLite and on a real PostgreSQL alike."""
+"""models/responses.py on SQLite and PostgreSQL."""
 
 import asyncio
 
@@ -20,8 +20,8 @@ QUESTION = Question(
 )
 
 
-async def test_a_question_is_a_conversation_of_its_own(store: Store) -> None:
-    """Unlisted, named, with rows that nobody need be told of and that each stand after the one before."""
+async def test_a_response_has_its_own_conversation(store: Store) -> None:
+    """Unlisted and named; its rows need no announcement, and each follows the previous one."""
     posted = await store.ask(QUESTION)
     answer = posted.assistant_message
     rows = await store.rows(await store.input_ids(answer, ME))
@@ -44,7 +44,7 @@ async def test_a_question_is_a_conversation_of_its_own(store: Store) -> None:
 
 
 async def test_the_same_key_asks_once(store: Store) -> None:
-    """Also when both come at the same moment."""
+    """Even if both requests come at the same moment."""
     keys = [Idempotency("k", "POST /v1/responses", "h") for _ in range(4)]
     asked = await asyncio.gather(*(store.ask(QUESTION, key) for key in keys))
     assert len({posted.assistant_message.id for posted in asked}) == 1
@@ -52,8 +52,8 @@ async def test_the_same_key_asks_once(store: Store) -> None:
         await store.ask(QUESTION, Idempotency("k", "POST /v1/responses", "other"))
 
 
-async def test_an_answer_that_is_followed_brings_its_conversation(store: Store) -> None:
-    """By reference: no row of it is written again."""
+async def test_a_follow_up_refers_to_its_conversation(store: Store) -> None:
+    """No row is written again."""
     first = (await store.ask(QUESTION)).assistant_message
     await store.begin_attempt(first.id, 1, "demo")
     assert await store.finish(Ending(first.id, 1, "complete", "a", "", None, None, 0, "stop"))

@@ -1,4 +1,6 @@
-"""worker/sweeper/revocations.py over both databases: whatever comes between, the log ends by saying of a user what the rows say."""
+"""worker/sweeper/revocations.py on both databases: in any order of events, the log ends with what
+the rows say of a user.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,7 +19,7 @@ NOW = Due(0, 0, 0, 0, 0, 0)
 
 
 class Between(MemoryLog):
-    """A log that is slow to do as it is told: other people come first."""
+    """A slow log: other changes come first."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,19 +62,15 @@ async def remove(store: Store, log: MemoryLog, name: str) -> None:
     await revocations.announce(store, log, name, YOU)
 
 
-async def test_who_is_removed_again_while_their_return_is_told_stays_removed(
-    store: Store, log: Between
-) -> None:
-    """The last that the log hears would have been the return: their tokens would have been good again."""
+async def test_a_second_removal_during_the_return_counts(store: Store, log: Between) -> None:
+    """Otherwise the log would end with the return, and the tokens would be valid again."""
     name = await invited(store)
     log.first["restore"] = lambda: remove(store, log, name)
     await accept(store, log, name)
     assert await log.revoked(name) == {YOU}
 
 
-async def test_who_returns_while_their_removal_is_told_is_let_in(
-    store: Store, log: Between
-) -> None:
+async def test_a_return_during_the_removal_counts(store: Store, log: Between) -> None:
     """The other way round."""
     name = await invited(store)
     await accept(store, log, name)
@@ -86,7 +84,7 @@ async def test_who_returns_while_their_removal_is_told_is_let_in(
     assert await log.revoked(name) == set()
 
 
-async def test_to_and_fro(store: Store, log: Between) -> None:
+async def test_changes_that_overtake_each_other(store: Store, log: Between) -> None:
     """Each step is overtaken by the next."""
     name = await invited(store)
 
@@ -101,10 +99,10 @@ async def test_to_and_fro(store: Store, log: Between) -> None:
     assert await log.revoked(name) == {YOU}
 
 
-async def test_a_process_that_ends_between_two_steps_leaves_it_to_the_sweeper(
-    store: Store, log: Between
-) -> None:
-    """The return has overwritten a removal that was told, and its process dies before it has told the removal again."""
+async def test_the_sweeper_completes_an_interrupted_change(store: Store, log: Between) -> None:
+    """The return has overwritten an announced removal, and the process dies before it announces the
+    second removal.
+    """
     name = await invited(store)
 
     async def removed_and_then_gone() -> None:
@@ -121,15 +119,15 @@ async def test_a_process_that_ends_between_two_steps_leaves_it_to_the_sweeper(
 
 
 class _Ended(Exception):
-    """The process."""
+    """The process has died."""
 
 
 async def _ends() -> None:
     raise _Ended
 
 
-async def test_nobody_takes_a_place_that_another_has_taken(store: Store) -> None:
-    """Many invitations at once: as many as there are places, on both databases."""
+async def test_simultaneous_invitations_share_the_limit(store: Store) -> None:
+    """As many succeed as there are places, on both databases."""
     name = (await store.create_conversation(ME)).id
     invited = await asyncio.gather(
         *(store.invite(name, ME, f"user{number}", 5, 100) for number in range(12)),

@@ -1,4 +1,4 @@
-"""Provider runs: what nobody wants any longer is found by the rows alone, whichever way its answer ended."""
+"""Provider runs: unneeded ones are found from the rows alone, however their answer ended."""
 
 from dataclasses import replace
 
@@ -53,7 +53,7 @@ async def to_end(store: Store) -> list[tuple[str, str]]:
     return [(run.message_id, run.run_id) for run in await store.runs_to_end(10, LONGEST_WAIT_MS)]
 
 
-async def test_the_name_of_a_run_is_saved_with_the_text_that_it_goes_on_from(store: Store) -> None:
+async def test_the_name_of_a_run_is_saved_with_its_text(store: Store) -> None:
     """A successor reads both from one row."""
     message_id = await answer(store)
     assert await store.begin_run("run", "m", at(message_id, 1, "run", "held"))
@@ -70,10 +70,8 @@ async def test_the_name_of_a_run_is_saved_with_the_text_that_it_goes_on_from(sto
 
 
 @pytest.mark.parametrize("status", ["cancelled", "error", "complete"])
-async def test_the_run_of_an_answer_that_has_ended_is_to_be_ended(
-    store: Store, status: str
-) -> None:
-    """Unless somebody proved that it has ended."""
+async def test_the_run_of_an_ended_answer_is_to_be_ended(store: Store, status: str) -> None:
+    """Unless the provider has proved its end."""
     message_id = await answer(store)
     await store.begin_run("run", "m", at(message_id, 1, "run"))
     assert await store.finish(ending(message_id, 1, status))
@@ -83,7 +81,7 @@ async def test_the_run_of_an_answer_that_has_ended_is_to_be_ended(
 
 
 async def test_an_answer_may_leave_several_runs(store: Store) -> None:
-    """One of them has ended: that says nothing of the others."""
+    """The end of one says nothing about the others."""
     message_id = await answer(store)
     for run in ("first", "second"):
         await store.begin_run(run, "m", at(message_id, 1, run))
@@ -104,7 +102,7 @@ async def test_the_run_of_a_deleted_answer_is_to_be_ended(store: Store) -> None:
 
 
 async def test_the_run_of_an_answer_between_two_attempts_is_wanted(store: Store) -> None:
-    """A retry that is due, a hand-over, a worker that died: the next attempt attaches to it."""
+    """A due retry, a hand-over, a dead worker: the next attempt attaches to it."""
     message_id = await answer(store)
     await store.begin_run("run", "m", at(message_id, 1, "run"))
     assert await store.schedule_retry(message_id, 1, 5_000, 1, 0)
@@ -113,8 +111,8 @@ async def test_the_run_of_an_answer_between_two_attempts_is_wanted(store: Store)
     assert await to_end(store) == []
 
 
-async def test_a_run_that_the_answer_goes_on_without_is_to_be_ended(store: Store) -> None:
-    """A later attempt has asked anew: the older run is of no use to anybody."""
+async def test_an_abandoned_run_is_to_be_ended(store: Store) -> None:
+    """A later attempt has made a new request: nobody needs the older run."""
     message_id = await answer(store)
     await store.begin_run("old", "m", at(message_id, 1, "old"))
     assert await store.begin_attempt(message_id, 2, "m")
@@ -122,7 +120,7 @@ async def test_a_run_that_the_answer_goes_on_without_is_to_be_ended(store: Store
     assert await to_end(store) == [(message_id, "old")]
 
 
-async def test_a_run_that_was_forgotten_is_to_be_ended(store: Store) -> None:
+async def test_a_run_without_a_name_in_its_row_is_to_be_ended(store: Store) -> None:
     """It could not be attached to; its attempt has ended, whatever the next one does."""
     message_id = await answer(store)
     await store.begin_run("run", "m", at(message_id, 1, "run"))
@@ -133,8 +131,10 @@ async def test_a_run_that_was_forgotten_is_to_be_ended(store: Store) -> None:
 
 
 @pytest.mark.parametrize("late", [True, False])
-async def test_a_checkpoint_that_comes_late_forgets_no_run(store: Store, late: bool) -> None:
-    """It was taken before the run had a name, and is committed after it or before: the row holds what was taken last, in either order."""
+async def test_a_late_checkpoint_forgets_no_run(store: Store, late: bool) -> None:
+    """It was taken before the run had a name. In either order of commits, the row holds what was
+    taken last.
+    """
     message_id = await answer(store)
 
     async def earlier() -> None:
@@ -156,10 +156,10 @@ async def test_a_checkpoint_that_comes_late_forgets_no_run(store: Store, late: b
 
 
 @pytest.mark.parametrize("saved_since", [True, False])
-async def test_the_name_of_a_run_that_comes_late_keeps_newer_text(
-    store: Store, saved_since: bool
-) -> None:
-    """A checkpoint that was taken after it names the run as well. Whoever saves the name still owns the answer."""
+async def test_a_late_name_of_a_run_keeps_newer_text(store: Store, saved_since: bool) -> None:
+    """A later checkpoint also names the run. The attempt that saves the name still owns the
+    answer.
+    """
     message_id = await answer(store)
     newer = at(message_id, 1, "run", "twelve", 12, saves=2)
     if saved_since:
@@ -172,8 +172,8 @@ async def test_the_name_of_a_run_that_comes_late_keeps_newer_text(
     assert (row.run_id, row.content, row.seq) == ("run", "twelve", 12)
 
 
-async def test_a_checkpoint_of_an_answer_that_was_handed_back_comes_late(store: Store) -> None:
-    """The text that its successor goes on from is what was handed back; the successor's own first checkpoint counts."""
+async def test_a_late_checkpoint_after_a_hand_over(store: Store) -> None:
+    """The successor resumes the text that was handed over; its own first checkpoint counts."""
     message_id = await answer(store)
     assert await store.hand_back(at(message_id, 1, "run", "twelve", 12, saves=9), 0)
     await store.checkpoint([at(message_id, 1, None, "ten", 10, saves=8)])
@@ -186,8 +186,10 @@ async def test_a_checkpoint_of_an_answer_that_was_handed_back_comes_late(store: 
     assert again.content == "thirteen"
 
 
-async def test_a_clock_that_was_set_back_delays_no_end(store: Store) -> None:
-    """A time further ahead than any that is given out was noted before: the run is due. One that was put off by us is not."""
+async def test_a_set_back_clock_delays_no_end(store: Store) -> None:
+    """A due time further ahead than any that we set was noted by another clock: the run is due. One
+    that we put off is not.
+    """
     message_id = await answer(store)
     await store.begin_run("run", "m", at(message_id, 1, "run"))
     assert await store.finish(ending(message_id, 1))
@@ -199,8 +201,10 @@ async def test_a_clock_that_was_set_back_delays_no_end(store: Store) -> None:
         assert await to_end(store) == ([(message_id, "run")] if due else [])
 
 
-async def test_a_run_that_is_attached_to_belongs_to_the_attempt_that_attached(store: Store) -> None:
-    """A checkpoint between two pieces of a character has no place in the run: the run is wanted all the same."""
+async def test_a_run_belongs_to_the_attempt_that_attached(store: Store) -> None:
+    """A checkpoint between two halves of a character has no offset in the run: the run is still
+    needed.
+    """
     message_id = await answer(store)
     await store.begin_run("run", "m", at(message_id, 1, "run"))
     assert await store.begin_attempt(message_id, 2, "m")
@@ -209,8 +213,8 @@ async def test_a_run_that_is_attached_to_belongs_to_the_attempt_that_attached(st
     assert await to_end(store) == []
 
 
-async def test_an_attempt_that_was_fenced_off_takes_no_run_back(store: Store) -> None:
-    """It notes what it leaves behind, late: the run belongs to the attempt that attached to it since."""
+async def test_a_fenced_attempt_takes_no_run_back(store: Store) -> None:
+    """Its late note changes nothing: the run belongs to the attempt that attached since."""
     message_id = await answer(store)
     await store.begin_run("run", "m", at(message_id, 1, "run"))
     assert await store.begin_attempt(message_id, 2, "m")
@@ -221,9 +225,10 @@ async def test_an_attempt_that_was_fenced_off_takes_no_run_back(store: Store) ->
 
 
 @pytest.mark.parametrize("gone", [True, False])
-async def test_a_name_that_comes_after_the_answer_was_taken_away(store: Store, gone: bool) -> None:
-    """A worker that was fenced off, or whose conversation was deleted, learns what it has begun: the row is not its own, the run is to be
-    ended."""
+async def test_a_name_that_comes_after_the_answer_is_lost(store: Store, gone: bool) -> None:
+    """A fenced worker, or one whose conversation was deleted, learns the run's name: it cannot
+    write the row, and the run is to be ended.
+    """
     message_id = await answer(store)
     row = await store.message(message_id)
     assert row is not None
@@ -235,8 +240,10 @@ async def test_a_name_that_comes_after_the_answer_was_taken_away(store: Store, g
     assert await to_end(store) == [(message_id, "late")]
 
 
-async def test_who_ends_a_run_tells_the_others(store: Store) -> None:
-    """Two sweepers see the same list; one of them calls the provider, and comes back after the pause."""
+async def test_the_end_of_a_run_is_claimed(store: Store) -> None:
+    """Two sweepers read the same list; one calls the provider, and the run is due again after the
+    pause.
+    """
     message_id = await answer(store)
     await store.begin_run("run", "m", at(message_id, 1, "run"))
     await store.finish(ending(message_id, 1))
@@ -249,7 +256,7 @@ async def test_who_ends_a_run_tells_the_others(store: Store) -> None:
     assert [found.tries for found in await store.runs_to_end(10, LONGEST_WAIT_MS)] == [1]
 
 
-async def test_a_run_that_is_given_up_stays_to_be_looked_at(store: Store) -> None:
+async def test_a_run_that_is_given_up_stays_for_operators(store: Store) -> None:
     """It is not tried again; its row names it."""
     message_id = await answer(store)
     await store.begin_run("run", "m", at(message_id, 1, "run"))
@@ -264,7 +271,7 @@ async def test_a_run_that_is_given_up_stays_to_be_looked_at(store: Store) -> Non
 
 
 async def test_runs_are_found_without_reading_the_messages(store: Store) -> None:
-    """By the index of what is due and the key of the message, however many messages there are."""
+    """By the index of due runs and the key of the message, however many messages there are."""
     ids = [await answer(store) for _ in range(3)]
     for message_id in ids:
         await store.begin_run("run", "m", at(message_id, 1, "run"))

@@ -1,4 +1,4 @@
-"""The store keeps its promises on SQLite and on a real PostgreSQL alike."""
+"""The store's promises on SQLite and PostgreSQL."""
 
 import asyncio
 from dataclasses import replace
@@ -51,7 +51,7 @@ def ending(message_id: str, attempt: int, content: str = "done") -> Ending:
 
 
 async def started(store: Store, posted: Posted, attempt: int = 1) -> str:
-    """The id of the answer, taken by that attempt."""
+    """The id of the answer, begun by that attempt."""
     assert await store.begin_attempt(posted.assistant_message.id, attempt, "demo") is not None
     return posted.assistant_message.id
 
@@ -59,8 +59,8 @@ async def started(store: Store, posted: Posted, attempt: int = 1) -> str:
 # --- conversations ---------------------------------------------------------------------------------------------------
 
 
-async def test_a_new_conversation_is_found_by_its_owner_alone(store: Store) -> None:
-    """To anybody else it does not exist."""
+async def test_a_new_conversation_is_visible_only_to_its_owner(store: Store) -> None:
+    """For anybody else it does not exist."""
     made = await store.create_conversation(ME, title="T", model="demo", instructions="Be brief")
     found = await store.conversation(made.id, ME)
     assert (found.title, found.model, found.instructions, found.user_id) == (
@@ -81,7 +81,7 @@ async def test_a_new_conversation_is_found_by_its_owner_alone(store: Store) -> N
 async def test_a_changed_title_raises_rev_and_other_changes_do_not(
     store: Store, conversation: Conversation
 ) -> None:
-    """`rev` counts what is announced: the title."""
+    """`rev` counts announced changes: titles."""
     renamed = await store.change_conversation(
         conversation.id, ME, {"title": "New", "instructions": None}
     )
@@ -93,20 +93,20 @@ async def test_a_changed_title_raises_rev_and_other_changes_do_not(
     assert (await store.conversation(conversation.id, ME)).announced_rev == 2
 
 
-async def test_an_automatic_title_never_replaces_one_that_a_person_gave(
+async def test_an_automatic_title_never_replaces_a_given_one(
     store: Store, conversation: Conversation
 ) -> None:
-    """`name_conversation` acts once, and only on an untitled conversation."""
+    """`name_conversation` acts once, on an untitled conversation."""
     named = await store.name_conversation(conversation.id, "Automatic")
     assert named is not None
     assert (named.title, named.rev) == ("Automatic", 2)
     assert await store.name_conversation(conversation.id, "Again") is None
 
 
-async def test_a_deleted_conversation_takes_its_rows_along(
+async def test_a_deletion_includes_the_rows_of_a_conversation(
     store: Store, conversation: Conversation
 ) -> None:
-    """Messages and participants go with it; deleting twice says so."""
+    """Messages and participants; a second deletion finds nothing."""
     posted = await store.post(post_to(conversation))
     assert await store.delete_conversation(conversation.id)
     assert not await store.delete_conversation(conversation.id)
@@ -121,7 +121,7 @@ async def test_a_deleted_conversation_takes_its_rows_along(
 async def test_a_participant_sees_what_the_owner_sees(
     store: Store, conversation: Conversation
 ) -> None:
-    """Adding is idempotent; the conversation shows up in the other's list, and its messages are theirs to read."""
+    """Adding is idempotent. The conversation is in the participant's list, with its messages."""
     posted = await store.post(post_to(conversation))
     with pytest.raises(NotFound):
         await store.visible_message(posted.user_message.id, YOU)
@@ -136,7 +136,9 @@ async def test_a_participant_sees_what_the_owner_sees(
 
 
 async def test_a_post_writes_both_rows(store: Store, conversation: Conversation) -> None:
-    """The user's row is final, the placeholder is queued, neither is announced or enqueued yet."""
+    """The user's row is final, the placeholder is queued, and neither is announced or enqueued
+    yet.
+    """
     first, second = (
         await store.post(post_to(conversation, "one")),
         await store.post(post_to(conversation, "two")),
@@ -161,7 +163,7 @@ async def test_a_post_writes_both_rows(store: Store, conversation: Conversation)
 async def test_posts_at_once_get_different_ordinals(
     store: Store, conversation: Conversation
 ) -> None:
-    """Twenty concurrent posts take forty consecutive ordinals, each pair together."""
+    """Twenty concurrent posts take forty consecutive ordinals, and each pair is together."""
     posted = await asyncio.gather(*(store.post(post_to(conversation, str(n))) for n in range(20)))
     rows = (await store.snapshot(conversation.id, ME, 200)).messages
     assert [row.ordinal for row in rows] == list(range(1, 41))
@@ -169,7 +171,7 @@ async def test_posts_at_once_get_different_ordinals(
 
 
 async def test_a_repeated_key_gives_the_same_rows(store: Store, conversation: Conversation) -> None:
-    """Also when both requests are under way at once; the second writes nothing."""
+    """Even if both requests run at once; the second writes nothing."""
     posts = await asyncio.gather(*(store.post(post_to(conversation, key=key())) for _ in range(5)))
     assert len({pair.assistant_message.id for pair in posts}) == 1
     assert len((await store.snapshot(conversation.id, ME, 10)).messages) == 2
@@ -189,7 +191,7 @@ async def test_a_key_with_another_body_is_refused_and_other_routes_are_free(
 async def test_a_post_that_fails_leaves_its_key_unused(
     store: Store, conversation: Conversation
 ) -> None:
-    """The key is part of the transaction."""
+    """The key is written in the same transaction."""
     with pytest.raises(NotFound):
         await store.post(Post(conversation.id, YOU, "hi", "demo", idempotency=key()))
     await take_part(store, conversation.id, YOU)
@@ -198,8 +200,8 @@ async def test_a_post_that_fails_leaves_its_key_unused(
     ).user_message.user_id == YOU
 
 
-async def test_a_repeated_key_makes_one_conversation(store: Store) -> None:
-    """Creation knows idempotency too."""
+async def test_a_repeated_key_creates_one_conversation(store: Store) -> None:
+    """Creation has idempotency keys too."""
     made = await asyncio.gather(
         *(store.create_conversation(ME, idempotency=key()) for _ in range(4))
     )
@@ -216,15 +218,15 @@ async def test_a_repeated_key_does_not_bring_back_a_deleted_conversation(store: 
         await store.create_conversation(ME, idempotency=key())
 
 
-async def test_fresh_keys_are_kept_when_expired_ones_are_forgotten(store: Store) -> None:
-    """Housekeeping does not shorten a key's 24 hours."""
+async def test_expired_keys_are_deleted_and_fresh_ones_kept(store: Store) -> None:
+    """A key lives for 24 hours."""
     first = await store.create_conversation(ME, idempotency=key())
     await store.forget_keys()
     assert (await store.create_conversation(ME, idempotency=key())).id == first.id
 
 
-async def test_a_key_can_be_given_again_when_it_has_expired(store: Store) -> None:
-    """Whether housekeeping has come by or not, and with another body."""
+async def test_a_key_can_be_used_again_after_it_expired(store: Store) -> None:
+    """Before housekeeping too, and with another body."""
     first = await store.create_conversation(ME, idempotency=key())
     async with store.writing() as session:
         await session.execute(
@@ -237,7 +239,7 @@ async def test_a_key_can_be_given_again_when_it_has_expired(store: Store) -> Non
 async def test_reject_refuses_while_an_answer_is_unfinished(
     store: Store, conversation: Conversation
 ) -> None:
-    """And accepts again once it has ended; of two posts at once one is refused."""
+    """And accepts again after the end; of two simultaneous posts one is refused."""
     outcomes = await asyncio.gather(
         *(store.post(post_to(conversation, policy="reject")) for _ in range(2)),
         return_exceptions=True,
@@ -253,7 +255,7 @@ async def test_reject_refuses_while_an_answer_is_unfinished(
 async def test_cancel_previous_flags_every_unfinished_answer(
     store: Store, conversation: Conversation
 ) -> None:
-    """They are named in the result, and carry who wants them stopped; the new one does not."""
+    """The result names them, and their rows have the user who cancelled; the new one has none."""
     first, second = await store.post(post_to(conversation)), await store.post(post_to(conversation))
     third = await store.post(post_to(conversation, policy="cancel_previous"))
     assert third.superseded == [first.assistant_message.id, second.assistant_message.id]
@@ -265,10 +267,10 @@ async def test_cancel_previous_flags_every_unfinished_answer(
     assert rows[third.assistant_message.id].cancel_by is None
 
 
-async def test_what_follows_a_post_is_noted_at_once(
+async def test_effects_of_a_post_are_noted_at_once(
     store: Store, conversation: Conversation
 ) -> None:
-    """`mark_posted` notes the announcement of both rows, and the job where there is one."""
+    """`mark_posted` notes the announcement of both rows, and the job if there is one."""
     posted = await store.post(post_to(conversation))
     user, assistant = posted.user_message.id, posted.assistant_message.id
     await store.mark_posted(user, assistant, 1, enqueued=False)
@@ -280,9 +282,7 @@ async def test_what_follows_a_post_is_noted_at_once(
     assert rows[1].enqueued_at is not None
 
 
-async def test_any_unicode_text_comes_back_as_it_was(
-    store: Store, conversation: Conversation
-) -> None:
+async def test_any_unicode_text_is_kept(store: Store, conversation: Conversation) -> None:
     """Emoji, right-to-left text and line ends survive."""
     content = "naïve 👩‍👩‍👧 שלום\r\n\t\x01 \U0010ffff"
     await store.post(post_to(conversation, content))
@@ -292,10 +292,8 @@ async def test_any_unicode_text_comes_back_as_it_was(
 # --- answers -----------------------------------------------------------------------------------------------------
 
 
-async def test_an_attempt_is_taken_once_and_only_upwards(
-    store: Store, conversation: Conversation
-) -> None:
-    """The fencing token never falls or repeats; the row says who answers."""
+async def test_attempts_only_increase(store: Store, conversation: Conversation) -> None:
+    """The fencing token never falls or repeats; the row has the model that answers."""
     posted = await store.post(post_to(conversation))
     message_id = posted.assistant_message.id
     row = await store.begin_attempt(message_id, 2, "other")
@@ -308,7 +306,7 @@ async def test_an_attempt_is_taken_once_and_only_upwards(
     assert sum(row is not None for row in taken) == 1
 
 
-async def test_a_checkpoint_saves_the_current_attempts_and_no_other(
+async def test_a_checkpoint_saves_only_current_attempts(
     store: Store, conversation: Conversation
 ) -> None:
     """One statement for many answers: stale attempts and ended answers stay as they are."""
@@ -332,10 +330,10 @@ async def test_a_checkpoint_saves_the_current_attempts_and_no_other(
     await store.checkpoint([])
 
 
-async def test_a_checkpoint_writes_what_is_kept_only_where_it_changed(
+async def test_a_checkpoint_writes_kept_values_only_if_changed(
     store: Store, conversation: Conversation
 ) -> None:
-    """None leaves it as it is; an empty list clears it; a stale attempt changes nothing."""
+    """None leaves them; an empty list clears them; a stale attempt changes nothing."""
     posts = [await store.post(post_to(conversation)) for _ in range(2)]
     held, bare = [await started(store, posted) for posted in posts]
     entries = [{"at": 0, "dialect": "d", "kind": "k", "value": {}}]
@@ -357,7 +355,7 @@ async def test_a_checkpoint_writes_what_is_kept_only_where_it_changed(
 
 
 async def test_an_answer_ends_once(store: Store, conversation: Conversation) -> None:
-    """The first ending stands; its repetition is recognised as the same, a later or older attempt is refused."""
+    """The first ending stands; its repetition is recognised, and another attempt is refused."""
     message_id = await started(store, await store.post(post_to(conversation)), attempt=2)
     assert not await store.finish(ending(message_id, 1))
     assert await store.finish(ending(message_id, 2, "done"))
@@ -382,8 +380,10 @@ async def test_an_answer_ends_once(store: Store, conversation: Conversation) -> 
     assert row.terminal_announced
 
 
-async def test_of_two_endings_at_once_one_counts(store: Store, conversation: Conversation) -> None:
-    """Cancel against complete: the compare-and-set decides, and the row is one of them as a whole."""
+async def test_one_of_two_simultaneous_endings_counts(
+    store: Store, conversation: Conversation
+) -> None:
+    """Cancel against complete: the compare-and-set decides, and the row is entirely one of them."""
     message_id = await started(store, await store.post(post_to(conversation)))
     assert await store.begin_attempt(message_id, 2, "demo") is not None
     stopped = Ending(message_id, 2, "cancelled", "part", "", None, "e1", 4, cancel_by=YOU)
@@ -400,7 +400,9 @@ async def test_of_two_endings_at_once_one_counts(store: Store, conversation: Con
 
 
 class CutOnce(Store):
-    """A store whose connection breaks at its first COMMIT of an ending, before or after it took effect."""
+    """A store whose connection breaks at its first COMMIT of an ending, before or after it takes
+    effect.
+    """
 
     committed = False
     calls = 0
@@ -415,10 +417,12 @@ class CutOnce(Store):
 
 
 @pytest.mark.parametrize("committed", [True, False])
-async def test_a_commit_of_unknown_outcome_is_looked_up(
+async def test_a_commit_of_unknown_outcome_is_resolved(
     store: Store, database_url: str, conversation: Conversation, committed: bool
 ) -> None:
-    """Whether the connection broke before or after the COMMIT, the caller learns that the ending stands."""
+    """Whether the connection broke before or after the COMMIT, the caller learns that the ending
+    stands.
+    """
     message_id = await started(store, await store.post(post_to(conversation)))
     shaky = CutOnce(database_url)
     shaky.committed = committed
@@ -435,7 +439,7 @@ async def test_a_commit_of_unknown_outcome_is_looked_up(
 async def test_a_retry_is_due_by_the_database_clock(
     store: Store, conversation: Conversation
 ) -> None:
-    """Only the current attempt may schedule one; taking the next attempt clears it."""
+    """Only the current attempt may schedule a retry; the next attempt clears it."""
     message_id = await started(store, await store.post(post_to(conversation)))
     before = await store.now_ms()
     assert not await store.schedule_retry(message_id, 0, 1000, 1, 0)
@@ -450,10 +454,12 @@ async def test_a_retry_is_due_by_the_database_clock(
     assert (again.due_at, again.status, again.tries) == (None, "streaming", 2)
 
 
-async def test_what_an_attempt_began_with_is_known_to_later_ones(
+async def test_later_attempts_know_how_earlier_ones_began(
     store: Store, conversation: Conversation
 ) -> None:
-    """Deaths and tries are counted apart; neither count is changed by what the next attempts begin or end with."""
+    """Deaths and tries are separate counts; the beginning or end of later attempts changes
+    neither.
+    """
     message_id = await started(store, await store.post(post_to(conversation)))
     await store.note_attempt(message_id, 1, 3, 70)
     assert await store.schedule_retry(message_id, 1, 0, 2, 0)
@@ -469,7 +475,7 @@ async def test_what_an_attempt_began_with_is_known_to_later_ones(
 async def test_answers_of_a_conversation_wait_for_each_other(
     store: Store, conversation: Conversation
 ) -> None:
-    """The first unfinished one blocks those behind it; when it ends, the next is named."""
+    """The first unfinished one blocks those after it; when it ends, the next is named."""
     first, second = [(await store.post(post_to(conversation))).assistant_message for _ in range(2)]
     assert await store.blocked_by(first.id) is None
     assert await store.blocked_by(second.id) == first.id
@@ -482,7 +488,7 @@ async def test_answers_of_a_conversation_wait_for_each_other(
     assert [row.id for row in await store.unfinished(conversation.id)] == [second.id]
 
 
-async def test_history_is_what_stands_before(store: Store, conversation: Conversation) -> None:
+async def test_history_holds_earlier_messages(store: Store, conversation: Conversation) -> None:
     """In order, and nothing of the answer itself."""
     posts = [await store.post(post_to(conversation, str(n))) for n in range(2)]
     answer = posts[1].assistant_message
@@ -497,7 +503,7 @@ async def test_history_is_what_stands_before(store: Store, conversation: Convers
     assert await store.conversation_of("nobody") is None
 
 
-async def test_the_first_who_cancels_is_named(store: Store, conversation: Conversation) -> None:
+async def test_the_first_cancel_counts(store: Store, conversation: Conversation) -> None:
     """A second request changes nothing."""
     message_id = (await store.post(post_to(conversation))).assistant_message.id
     row = await store.request_cancel(message_id, ME)
@@ -524,7 +530,7 @@ async def test_marks_only_go_forward(store: Store, conversation: Conversation) -
 async def test_checkpoints_and_posts_of_many_tasks_do_not_disturb_each_other(
     store: Store, conversation: Conversation
 ) -> None:
-    """Writers of one process queue up instead of failing; shared rows are locked in one order."""
+    """Writers of one process queue instead of failing; shared rows are locked in one order."""
     ids = [await started(store, await store.post(post_to(conversation))) for _ in range(6)]
     batches = [
         [checkpoint(message_id, 1, str(n), n) for message_id in (ids if n % 2 else ids[::-1])]
@@ -542,7 +548,7 @@ async def test_checkpoints_and_posts_of_many_tasks_do_not_disturb_each_other(
 async def test_two_stores_write_to_one_database(
     store: Store, database_url: str, conversation: Conversation
 ) -> None:
-    """As web and worker do: each waits for the other's lock."""
+    """Like web and worker: each waits for the other's lock."""
     other = Store.open(database_url)
     try:
         await asyncio.gather(
@@ -556,12 +562,12 @@ async def test_two_stores_write_to_one_database(
 
 
 async def test_the_revision_is_known(store: Store) -> None:
-    """What readiness compares."""
+    """Readiness compares it."""
     assert await store.revision() == HEAD
 
 
 async def test_an_empty_database_has_no_revision(database_url: str, tmp_path: Path) -> None:
-    """Before the first migration readiness can still ask."""
+    """Readiness can be checked before the first migration."""
     (tmp_path / "new").mkdir()
     empty = Store.open(database_url)
     try:

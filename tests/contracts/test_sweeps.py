@@ -1,4 +1,6 @@
-"""What the sweeper asks of the database, on SQLite and PostgreSQL: who is due, in which order, along which index, at what cost."""
+"""The sweeper's queries on SQLite and PostgreSQL: who is due, in which order, by which index, at
+what cost.
+"""
 
 import asyncio
 import time
@@ -42,7 +44,7 @@ async def posted(store: Store, conversation_id: str | None = None) -> str:
 
 
 async def change(store: Store, message_id: str, **values: Any) -> None:
-    """Set columns; of times it is said how long ago they were."""
+    """Set columns; times are given as seconds ago."""
     if not values:
         return
     now = await store.now_ms()
@@ -72,7 +74,7 @@ ASKED = {
 
 
 async def found(store: Store) -> set[str]:
-    """The names of the queries that give any row."""
+    """The names of the queries that find any row."""
     queries: dict[str, Query] = {
         "to_cancel": store.to_cancel,
         "begun": lambda *place: store.begun(DUE, *place),
@@ -113,7 +115,7 @@ CASES: list[tuple[dict[str, Any], str | None]] = [
         {"status": "complete", "terminal_announced": True, "announced_rev": 0, "updated": S // 2},
         None,
     ),
-    # The clock was set back by an hour since:
+    # The clock was set back by an hour since then:
     ({"updated": -HOUR_MS}, "heads"),
     ({"enqueued": -HOUR_MS}, "heads"),
     ({"status": "retrying", "due": -HOUR_MS}, "begun"),
@@ -128,7 +130,7 @@ CASES: list[tuple[dict[str, Any], str | None]] = [
 
 @pytest.mark.timeout(600)  # seconds, but minutes where many share a processor
 async def test_who_is_due(store: Store) -> None:
-    """One query at most finds a row, and none before its time."""
+    """At most one query finds a row, and none before its time."""
     for changes, query in CASES:
         await change(store, await posted(store), **changes)
         assert await found(store) == ({query} if query else set()), changes
@@ -137,7 +139,7 @@ async def test_who_is_due(store: Store) -> None:
 
 
 async def test_a_title_is_due_until_it_is_announced(store: Store) -> None:
-    """A title that a person gave, or a model."""
+    """Whether a person or a model gave the title."""
     conversation = await store.create_conversation("me")
     await store.change_conversation(conversation.id, "me", {"title": "T"})
     assert await found(store) == set()
@@ -149,7 +151,7 @@ async def test_a_title_is_due_until_it_is_announced(store: Store) -> None:
 
 
 async def test_a_deleted_conversation_is_remembered_until_its_log_is_deleted(store: Store) -> None:
-    """And then for as long as anybody may hold a token."""
+    """And then for as long as a token may be valid."""
     conversation = await store.create_conversation("me")
     assert await store.delete_conversation(conversation.id)
     assert not await store.delete_conversation(conversation.id)
@@ -171,13 +173,15 @@ async def test_a_deleted_conversation_is_remembered_until_its_log_is_deleted(sto
         await store.conversation(conversation.id, "me")
 
 
-async def test_what_changed_lately_is_announced_again(store: Store) -> None:
-    """After a log may have lost its end: ends, rows, titles, deletions and removals. Nothing that is older, and no end of what goes on."""
+async def test_recent_changes_are_announced_again(store: Store) -> None:
+    """A log may have lost its end: ends, rows, titles, deletions and removals. No older ones, and
+    no end of a running answer.
+    """
     old, slow, running = [await posted(store) for _ in range(3)]
     for message_id in (
         old,
         slow,
-    ):  # one ended an hour ago, the other was made an hour ago and has just ended
+    ):  # one ended an hour ago, the other was created an hour ago and has just ended
         assert await store.begin_attempt(message_id, 1, "m")
         assert await store.finish(Ending(message_id, 1, "complete", "", "", None, None, 0, "stop"))
         await store.terminal_announced(message_id, 1)
@@ -219,7 +223,7 @@ async def test_what_changed_lately_is_announced_again(store: Store) -> None:
 
 
 async def made_an_hour_ago(store: Store, message_id: str) -> str:
-    """The name that the row would have."""
+    """The id of a row created an hour ago."""
     milliseconds = int(message_id.replace("-", "")[:12], 16) - HOUR_MS
     digits = f"{milliseconds:012x}"
     name = f"{digits[:8]}-{digits[8:]}{message_id[13:]}"
@@ -230,8 +234,8 @@ async def made_an_hour_ago(store: Store, message_id: str) -> str:
     return name
 
 
-async def test_a_title_that_comes_late_changes_its_conversation(store: Store) -> None:
-    """A model gives it when the answer has ended, long after the post perhaps: then it changed, as far as a lost log is concerned."""
+async def test_a_late_title_is_a_recent_change(store: Store) -> None:
+    """A model names the conversation after the answer has ended, perhaps long after the post."""
     name = (await store.create_conversation("me")).id
     async with store.writing() as session:
         await session.execute(
@@ -243,8 +247,8 @@ async def test_a_title_that_comes_late_changes_its_conversation(store: Store) ->
     assert [place.id for place in await store.changed_lately("titles", since, None, 9)] == [name]
 
 
-async def test_a_locked_row_is_left_out_of_what_is_announced_again(postgres_url: str) -> None:
-    """Nobody waits for whoever has locked it; whoever asks is told which one it is."""
+async def test_a_locked_row_is_not_announced_again(postgres_url: str) -> None:
+    """Nobody waits for the lock; the caller learns which row it is."""
     migrate(postgres_url)
     store = Store.open(postgres_url)
     try:
@@ -264,7 +268,7 @@ async def test_a_locked_row_is_left_out_of_what_is_announced_again(postgres_url:
 
 
 async def announce_again(store: Store, newer_than_ms: int) -> int:
-    """As the worker does it, in short pages; how many there were."""
+    """As the worker does it, in short pages; returns how many rows there were."""
     since, pages = await store.now_ms() - newer_than_ms, 0
     for kind in KINDS:
         page = await store.changed_lately(kind, since, None, 2)
@@ -284,14 +288,14 @@ async def removed(store: Store, conversation_id: str, user: str) -> None:
     await store.remove_participant(conversation_id, user)
 
 
-async def test_who_takes_part_no_more_is_remembered_until_the_log_says_so(store: Store) -> None:
-    """And then for as long as a token of theirs may be good. Who never took part, or does again, is not."""
+async def test_a_removal_is_remembered_until_the_log_has_it(store: Store) -> None:
+    """And then for as long as a token may be valid. Other users are not listed."""
     name = (await store.create_conversation("me")).id
     await removed(store, name, "you")
     await removed(store, name, "they")
     await store.invite(name, "me", "nobody", 9, 9)
     await store.remove_participant(name, "nobody")
-    assert await found(store) == set()  # whoever has removed them tells the log
+    assert await found(store) == set()  # the caller that removed them writes to the log
     now = Due(**dict.fromkeys(DUE.__slots__, 0))
     assert sorted(row.user_id for row in await store.unannounced_revocations(now, "", 10)) == [
         "they",
@@ -308,15 +312,17 @@ async def test_who_takes_part_no_more_is_remembered_until_the_log_says_so(store:
     assert await found(store) == set()
     await removed(store, name, "you")
     await store.note_revocation(name, "you", told=True)
-    await removed(store, name, "you")  # again, and again to be told
+    await removed(store, name, "you")  # removed again, and to be announced again
     assert [row.user_id for row in await store.unannounced_revocations(now, "", 10)] == ["you"]
     await store.note_revocation(name, "you", told=True)
     await store.forget_deleted(-1000)
     assert not await store.note_revocation(name, "you", told=True)
 
 
-async def test_what_waits_behind_another_answer_is_no_head(store: Store) -> None:
-    """One row for each conversation: its first unfinished answer, whatever it does; queued ones alone are due."""
+async def test_only_the_head_of_a_conversation_is_due(store: Store) -> None:
+    """One row per conversation, its first unfinished answer in any state; only queued ones are
+    due.
+    """
     ids = []
     for _ in range(3):
         conversation = (await store.create_conversation("me")).id
@@ -334,7 +340,7 @@ async def test_what_waits_behind_another_answer_is_no_head(store: Store) -> None
 
 @pytest.mark.parametrize("name", ["to_cancel", "heads", "ended"])
 async def test_pages_cover_everything_once(store: Store, name: str) -> None:
-    """Whatever their length."""
+    """Of any length."""
     wanted = [await posted(store) for _ in range(7)]
     for message_id in wanted:
         await change(
@@ -404,7 +410,7 @@ FINISHED = 10_000
 
 
 async def fill(store: Store, conversations: int, rows_each: int, status: str) -> None:
-    """So many conversations with so many answers each, an hour old, everything announced."""
+    """That many conversations with that many answers each, an hour old and announced."""
     counted = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {}) "
     names = "'{}' || (10000000 + i)"
     async with store.writing() as session:
@@ -431,7 +437,7 @@ async def fill(store: Store, conversations: int, rows_each: int, status: str) ->
 
 
 async def plan(store: Store, query: Any) -> str:
-    """What the database will do."""
+    """The database's plan."""
     statement = query.compile(store._engine.sync_engine, compile_kwargs={"literal_binds": True})
     explain = "EXPLAIN QUERY PLAN " if store.is_sqlite else "EXPLAIN "
     async with store._sweeping() as session:
@@ -441,10 +447,10 @@ async def plan(store: Store, query: Any) -> str:
 
 
 @pytest.mark.parametrize("analysed", [False, True])
-async def test_no_query_reads_a_table(store: Store, analysed: bool) -> None:
-    """Each goes along its own index, with statistics and without: what has ended costs nothing."""
+async def test_no_query_scans_a_table(store: Store, analysed: bool) -> None:
+    """Each uses its own index, with statistics and without: ended answers cost nothing."""
     await fill(store, 100, FINISHED // 100, "complete")
-    if analysed and not store.is_sqlite:  # nothing here or in SQLite itself makes statistics there
+    if analysed and not store.is_sqlite:  # neither this test nor SQLite makes statistics there
         async with store.writing() as session:
             await session.execute(sql("ANALYZE"))
     for name, query in QUERIES.items():
@@ -463,10 +469,10 @@ async def test_no_query_reads_a_table(store: Store, analysed: bool) -> None:
         assert scans == [], f"{name}:\n{steps}"
 
 
-async def test_very_many_rows_are_announced_again_in_short_transactions(
+async def test_many_rows_are_announced_again_in_short_transactions(
     database_url: str, store: Store
 ) -> None:
-    """A store whose transactions may take a second gets through all that an outage of a quarter of an hour may have lost."""
+    """With transactions of up to a second, all changes of a quarter of an hour get through."""
     await fill(store, 100, FINISHED // 100, "complete")
     async with store.writing() as session:
         await session.execute(
@@ -489,8 +495,10 @@ async def test_very_many_rows_are_announced_again_in_short_transactions(
         assert (await session.execute(query)).scalar_one() == FINISHED
 
 
-async def test_five_thousand_rows_that_wait_hide_nothing(store: Store) -> None:
-    """5,000 queued answers of one conversation are one head, beside 5,000 conversations with one each, and a dead answer elsewhere."""
+async def test_five_thousand_waiting_rows_hide_nothing(store: Store) -> None:
+    """5,000 queued answers of one conversation are one head, beside 5,000 other conversations and
+    one dead answer.
+    """
     await fill(store, 1, 5_000, "queued")
     dead = await posted(store)
     await change(store, dead, status="streaming")

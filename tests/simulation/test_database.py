@@ -16,19 +16,19 @@ from tests.contracts.test_parts import (  # noqa: F401 - the same
 )
 from tests.contracts.test_store import (  # noqa: F401 - tests and fixtures are found by name
     conversation,
-    test_a_checkpoint_saves_the_current_attempts_and_no_other,
+    test_a_checkpoint_saves_only_current_attempts,
     test_a_post_writes_both_rows,
     test_a_retry_is_due_by_the_database_clock,
     test_an_answer_ends_once,
-    test_an_attempt_is_taken_once_and_only_upwards,
     test_answers_of_a_conversation_wait_for_each_other,
+    test_attempts_only_increase,
     test_checkpoints_and_posts_of_many_tasks_do_not_disturb_each_other,
-    test_history_is_what_stands_before,
+    test_effects_of_a_post_are_noted_at_once,
+    test_history_holds_earlier_messages,
     test_marks_only_go_forward,
-    test_of_two_endings_at_once_one_counts,
+    test_one_of_two_simultaneous_endings_counts,
     test_posts_at_once_get_different_ordinals,
-    test_the_first_who_cancels_is_named,
-    test_what_follows_a_post_is_noted_at_once,
+    test_the_first_cancel_counts,
 )
 from tests.simulation.database import Database
 from tests.simulation.loop import Node

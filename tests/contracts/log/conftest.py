@@ -1,4 +1,6 @@
-"""Whoever keeps a log answers alike: in this process, fakeredis behind TCP, a real Valkey server."""
+"""All kinds of log behave alike: in this process, fakeredis behind TCP, and a real Valkey
+server.
+"""
 
 import threading
 from collections.abc import AsyncIterator, Iterator

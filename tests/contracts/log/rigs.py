@@ -1,4 +1,6 @@
-"""The kinds of log that must answer alike, what happens around each of them, and the words in which tests speak to them."""
+"""The kinds of log that must behave alike, the faults around each of them, and helpers for
+tests.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -17,14 +19,14 @@ from tokenwire.streams.log.redis import RedisLog
 
 KINDS = ("memory", "fakeredis", "valkey")
 RESTARTABLE = ("memory", "valkey")
-"""fakeredis does not tell who it is: that it started again with its data cannot be noticed."""
+"""fakeredis has no run id: a restart that keeps its data cannot be noticed."""
 NEW_EPOCHS = [*((kind, "lose") for kind in KINDS), *((kind, "restart") for kind in RESTARTABLE)]
 LEASE = 30.0
 SHORT_LEASE = 0.3
 
 
 class Rig(Protocol):
-    """A kind of log, and what happens around it."""
+    """A kind of log, and the faults around it."""
 
     def log(self, limits: Limits | None = None) -> Log: ...
     async def wait(self, seconds: float) -> None: ...
@@ -102,7 +104,7 @@ class RedisRig:
         await asyncio.sleep(seconds + 0.1)
 
     async def set_clock_back(self, seconds: float) -> None:
-        """The server's clock cannot be set: every time that it noted is moved ahead instead."""
+        """The server's clock cannot be set, so every time that it noted is moved ahead instead."""
         with self.client() as client:
             for state in client.keys("*:state"):
                 for name, value in client.hgetall(state).items():
@@ -165,7 +167,9 @@ def numbers(page: Page) -> list[int]:
 async def answered(
     log: Log, count: int, message_id: str = "m", conversation_id: str = "c"
 ) -> list[bytes]:
-    """An answer of so many chunks has ended; gives the whole log as it is before anything of this answer is packed."""
+    """An answer of that many chunks has ended; gives the whole log, unpacked as far as this answer
+    goes.
+    """
     claim = await log.claim(conversation_id, message_id, 0, LEASE)
     for index, start in enumerate(range(0, count, 100)):
         events = [
@@ -177,7 +181,7 @@ async def answered(
 
 
 async def whole_log(log: Log, conversation_id: str = "c") -> list[bytes]:
-    """Everything that is held, as every reader gets it; page by page, in pages that do not fit blocks."""
+    """All events of the log as readers get them, in pages that do not fit blocks."""
     found: list[bytes] = []
     page = await log.read(conversation_id, None, 0, 0)
     after = page.oldest - 1

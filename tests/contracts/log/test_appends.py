@@ -1,4 +1,4 @@
-"""Batches of an attempt: fence, order, repeats; and what is published of them."""
+"""Batches of an attempt: fence, order, repetition, and what is published of them."""
 
 import asyncio
 import json
@@ -12,8 +12,8 @@ from tokenwire.streams.log import keys
 from tokenwire.streams.log.ports import Claim, Fenced, Lost, Sealed
 
 
-async def test_seq_has_no_holes_and_stands_in_the_data(rig: Rig) -> None:
-    """Events of one batch and of the next are numbered 1, 2, 3 ..., and each carries its own number."""
+async def test_seq_has_no_holes_and_is_in_the_data(rig: Rig) -> None:
+    """Events of all batches are numbered 1, 2, 3 ..., and each carries its number."""
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
     first = await log.append(claim, 0, 0, [Start("m", 1, "demo"), chunk(0, "Hé😀")])
@@ -43,7 +43,7 @@ async def test_seq_has_no_holes_and_stands_in_the_data(rig: Rig) -> None:
     assert numbers(page) == [1, 2, 3]
 
 
-async def test_a_repeated_batch_lands_once_and_gives_its_old_result(rig: Rig) -> None:
+async def test_a_repeated_batch_lands_once_and_gives_its_first_result(rig: Rig) -> None:
     """A batch of unknown outcome may be sent again."""
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
@@ -53,8 +53,8 @@ async def test_a_repeated_batch_lands_once_and_gives_its_old_result(rig: Rig) ->
     assert (await log.read("c", None, 0, 10)).top == 3
 
 
-async def test_an_index_beyond_the_next_or_long_past_is_lost(rig: Rig) -> None:
-    """Batches come one after the other; what is not the next or the last one finds no claim that fits."""
+async def test_a_batch_out_of_order_is_lost(rig: Rig) -> None:
+    """A batch that is neither the next nor the last one finds no matching claim."""
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
     await log.append(claim, 0, 0, [chunk(0)])
@@ -66,14 +66,14 @@ async def test_an_index_beyond_the_next_or_long_past_is_lost(rig: Rig) -> None:
 
 
 async def test_an_older_attempt_is_fenced_and_a_newer_one_is_lost(rig: Rig) -> None:
-    """Only the attempt on record may append."""
+    """Only the current attempt may append."""
     log = rig.log()
     old = await log.claim("c", "m", 0, LEASE)
     await log.append(old, 0, 0, [chunk(0)])
     await log.release(old)
     new = await log.claim("c", "m", 1, LEASE)
     assert new.attempt == 2
-    for index in (0, 1):  # also a repeat of what it once wrote
+    for index in (0, 1):  # also a repetition of its own batch
         with pytest.raises(Fenced):
             await log.append(old, index, 0, [chunk(0)])
     with pytest.raises(Fenced):
@@ -87,7 +87,7 @@ async def test_an_older_attempt_is_fenced_and_a_newer_one_is_lost(rig: Rig) -> N
 
 
 async def test_without_a_claim_an_append_is_lost(rig: Rig) -> None:
-    """Nobody writes without having claimed."""
+    """Without a claim nothing can be written."""
     log = rig.log()
     page = await log.read("c", None, 0, 0)
     with pytest.raises(Lost):
@@ -95,7 +95,7 @@ async def test_without_a_claim_an_append_is_lost(rig: Rig) -> None:
 
 
 async def test_a_terminal_event_seals_once(rig: Rig) -> None:
-    """After the terminal event nothing is taken; its repeat gives its old result."""
+    """After the terminal event nothing is accepted; its repetition gives its first result."""
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
     assert (await log.read("c", None, 0, 0)).running
@@ -116,8 +116,8 @@ async def test_a_terminal_event_seals_once(rig: Rig) -> None:
     assert (page.top, page.running, page.floor) == (2, False, None)
 
 
-async def test_a_batch_is_neither_empty_nor_a_terminal_event_in_company(rig: Rig) -> None:
-    """What no log may take is refused before it is sent."""
+async def test_invalid_batches_are_refused_before_they_are_sent(rig: Rig) -> None:
+    """An empty batch, or a terminal event with others."""
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
     for events in ([], [chunk(0), complete(1)]):
@@ -125,7 +125,7 @@ async def test_a_batch_is_neither_empty_nor_a_terminal_event_in_company(rig: Rig
             await log.append(claim, 0, 0, events)
 
 
-async def test_conversations_do_not_meet(rig: Rig) -> None:
+async def test_conversations_are_independent(rig: Rig) -> None:
     """Each conversation has its own seq and epoch."""
     log = rig.log()
     one, two = await asyncio.gather(log.claim("c1", "m", 0, LEASE), log.claim("c2", "m", 0, LEASE))
@@ -135,7 +135,9 @@ async def test_conversations_do_not_meet(rig: Rig) -> None:
 
 
 async def test_what_is_appended_is_published(rig: Rig) -> None:
-    """`<epoch>:<seq>:<json>` on the conversation's channel, once, also when the batch is sent twice."""
+    """`<epoch>:<seq>:<json>` on the conversation's channel, once even if the batch is sent
+    twice.
+    """
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
 
@@ -152,7 +154,7 @@ async def test_what_is_appended_is_published(rig: Rig) -> None:
 
 
 async def test_deletion_and_cancel_are_published(rig: Rig) -> None:
-    """Readers hear `gone`, workers hear `cancel <message id>`."""
+    """Readers get `gone`, workers get `cancel <message id>`."""
     log = rig.log()
     assert await rig.published(keys.CONTROL, lambda: log.request_cancel("c", "m", "u")) == [
         b"cancel m"
@@ -160,8 +162,8 @@ async def test_deletion_and_cancel_are_published(rig: Rig) -> None:
     assert await rig.published(keys.channel("c"), lambda: log.delete("c")) == [b"gone"]
 
 
-async def test_what_is_refused_is_not_published(rig: Rig) -> None:
-    """A refusal writes nothing and tells nobody."""
+async def test_a_refused_batch_is_not_published(rig: Rig) -> None:
+    """A refusal writes and publishes nothing."""
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
     assert await rig.published(keys.channel("c"), lambda: log.append(claim, 5, 0, [chunk(0)])) == []

@@ -1,4 +1,4 @@
-"""Whoever keeps a log tells lists of conversations alike: in this process, fakeredis behind TCP, a real Valkey server."""
+"""All kinds of log publish changes of conversation lists alike."""
 
 import asyncio
 
@@ -8,8 +8,10 @@ from tokenwire.streams.hub.hub import Hub
 from tokenwire.streams.log import keys
 
 
-async def test_what_changes_a_list_is_told(rig: Rig) -> None:
-    """Announced rows and titles, ends, deletions, and what is told by hand: each once, with the conversation's id."""
+async def test_changes_of_lists_are_published(rig: Rig) -> None:
+    """Announced rows and titles, ends, deletions and explicit changes: each once, with the
+    conversation's id.
+    """
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
     name = Title("A name", 2)
@@ -24,8 +26,8 @@ async def test_what_changes_a_list_is_told(rig: Rig) -> None:
     assert await rig.published(keys.CHANGES, lambda: log.delete("c")) == [b"c"]
 
 
-async def test_a_hub_passes_changes_on_and_tells_of_breaks(rig: Rig) -> None:
-    """Each id as it comes; conversations that nobody reads too."""
+async def test_a_hub_passes_changes_and_breaks_on(rig: Rig) -> None:
+    """Each id as it comes, even of conversations without readers."""
     log = rig.log()
     hub = Hub(log, rig.feed())
     heard: asyncio.Queue[str | None] = asyncio.Queue()

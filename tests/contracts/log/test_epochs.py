@@ -1,4 +1,4 @@
-"""Servers that forgot something: logs that begin again or fork, and attempts that go on in them."""
+"""Servers that lost data: logs begin again or fork, and attempts continue in them."""
 
 import pytest
 
@@ -23,7 +23,7 @@ from tokenwire.streams.log.ports import Busy, Claim, Fenced, Lost, Sealed
 
 
 async def test_a_log_that_is_lost_begins_again(rig: Rig) -> None:
-    """Nothing of the old one is known any more: no fork, and no claim."""
+    """Nothing of the old log is left: no fork and no claim."""
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
     await log.append(claim, 0, 0, [chunk(0), chunk(1)])
@@ -42,7 +42,9 @@ async def test_a_log_that_is_lost_begins_again(rig: Rig) -> None:
 
 @pytest.mark.parametrize("rig", RESTARTABLE, indirect=True)
 async def test_a_restart_forks(rig: Rig) -> None:
-    """The log goes on under another name: seq, entries and floor stay, and cursors of the old name are good up to the fork."""
+    """The log continues under another name: seq, entries and floor stay, and cursors of the old
+    name are valid up to the fork.
+    """
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
     await log.append(claim, 0, 0, [chunk(0), chunk(1)])
@@ -64,7 +66,7 @@ async def test_a_restart_forks(rig: Rig) -> None:
 
 
 async def be_another(rig: Rig, lost: int = 0) -> None:
-    """The server is another one, which lacks the last events of c: what a restart leads to, without the restart."""
+    """Another server that lacks the last events of c: the effect of a restart without one."""
     if isinstance(rig, RedisRig):
         stream, state, *_ = keys.keys("c")
         with rig.client() as client:
@@ -85,7 +87,7 @@ async def be_another(rig: Rig, lost: int = 0) -> None:
 
 
 @pytest.mark.parametrize("rig", RESTARTABLE, indirect=True)
-async def test_a_later_fork_takes_from_what_is_shared_with_all_before_it(rig: Rig) -> None:
+async def test_a_later_fork_shortens_all_earlier_ones(rig: Rig) -> None:
     """What the third server lost was the second's and the first's too."""
     log = rig.log()
     for number in range(1, 6):
@@ -100,8 +102,10 @@ async def test_a_later_fork_takes_from_what_is_shared_with_all_before_it(rig: Ri
 
 
 @pytest.mark.parametrize("rig", REDIS, indirect=True)
-async def test_a_log_whose_end_is_not_what_it_says_begins_again(rig: Rig) -> None:
-    """Nobody knows then what was lost. What it knows of answers stays, and forbids nothing that must go on."""
+async def test_a_log_with_an_inconsistent_end_begins_again(rig: Rig) -> None:
+    """Nobody knows what was lost. What it knows of answers stays, and forbids nothing that must
+    continue.
+    """
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
     await log.append(claim, 0, 0, [chunk(0), chunk(1), chunk(2)])
@@ -116,8 +120,8 @@ async def test_a_log_whose_end_is_not_what_it_says_begins_again(rig: Rig) -> Non
 
 
 @pytest.mark.parametrize("rig", RESTARTABLE, indirect=True)
-async def test_forks_are_remembered_for_a_while(rig: Rig) -> None:
-    """Several in a row: each earlier name keeps its own seq; of many, the newest sixteen are known."""
+async def test_several_forks_are_remembered(rig: Rig) -> None:
+    """Each earlier name keeps its own seq; of many, the newest sixteen are known."""
     log = rig.log()
     first = (await log.announce("c", "r", 1, Title("t", 1))).epoch
     names = [first]
@@ -131,7 +135,9 @@ async def test_forks_are_remembered_for_a_while(rig: Rig) -> None:
 
 @pytest.mark.parametrize(("rig", "how"), NEW_EPOCHS, indirect=["rig"])
 async def test_every_claim_of_an_older_epoch_is_lost(rig: Rig, how: str) -> None:
-    """Also where all is still there: a later claim may have been lost, so SQL is asked who is the current one."""
+    """Even if nothing is missing: a later claim may have been lost, so SQL decides who is
+    current.
+    """
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
     await log.append(claim, 0, 0, [chunk(0)])
@@ -146,8 +152,10 @@ async def test_every_claim_of_an_older_epoch_is_lost(rig: Rig, how: str) -> None
 
 
 @pytest.mark.parametrize("rig", RESTARTABLE, indirect=True)
-async def test_an_attempt_of_which_nothing_was_lost_goes_on(rig: Rig) -> None:
-    """Nothing is written, batches count on, and one whose answer was lost is recognised."""
+async def test_an_attempt_that_lost_nothing_continues(rig: Rig) -> None:
+    """Nothing is written, batch numbers continue, and a batch whose reply was lost is
+    recognised.
+    """
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
     await log.append(claim, 0, 0, [chunk(0)])
@@ -156,7 +164,7 @@ async def test_an_attempt_of_which_nothing_was_lost_goes_on(rig: Rig) -> None:
     for beyond in (0, 3):
         with pytest.raises(Lost):
             await log.rejoin(claim, beyond, LEASE)
-    for index in (1, 2, 1):  # the last: its own repeat
+    for index in (1, 2, 1):  # the last one repeats itself
         again = await log.rejoin(claim, index, LEASE)
     assert (again.attempt, again.epoch == claim.epoch) == (1, False)
     repeated = await log.append(again, 1, 0, [chunk(1)])
@@ -168,8 +176,8 @@ async def test_an_attempt_of_which_nothing_was_lost_goes_on(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("rig", RESTARTABLE, indirect=True)
-async def test_an_attempt_that_goes_on_has_a_lease_again(rig: Rig) -> None:
-    """Whatever time the fork took: nobody takes its answer from it."""
+async def test_an_attempt_that_continues_has_a_new_lease(rig: Rig) -> None:
+    """However long the fork took, nobody takes its answer."""
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
     await log.release(claim)
@@ -180,8 +188,8 @@ async def test_an_attempt_that_goes_on_has_a_lease_again(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("rig", RESTARTABLE, indirect=True)
-async def test_an_end_whose_answer_was_lost_is_recognised_after_a_fork(rig: Rig) -> None:
-    """Its batch is the last one: it may be repeated, and nothing else."""
+async def test_an_end_whose_reply_was_lost_is_recognised_after_a_fork(rig: Rig) -> None:
+    """Its batch is the last one: only this one may be repeated."""
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
     await log.append(claim, 0, 0, [complete(0)])
@@ -195,7 +203,7 @@ async def test_an_end_whose_answer_was_lost_is_recognised_after_a_fork(rig: Rig)
 
 @pytest.mark.parametrize("rig", RESTARTABLE, indirect=True)
 async def test_only_the_newest_attempt_rejoins(rig: Rig) -> None:
-    """An older one is fenced, one that the log does not know is lost."""
+    """An older attempt is fenced; one that the log does not know is lost."""
     log = rig.log()
     old = await log.claim("c", "m", 0, LEASE)
     await log.release(old)
@@ -209,8 +217,8 @@ async def test_only_the_newest_attempt_rejoins(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("rig", RESTARTABLE, indirect=True)
-async def test_who_rejoins_has_a_lease(rig: Rig) -> None:
-    """Its own has run out while the server was away: nobody takes the answer meanwhile."""
+async def test_rejoining_renews_the_lease(rig: Rig) -> None:
+    """The old one ran out while the server was away; nobody takes the answer meanwhile."""
     log = rig.log()
     claim = await log.claim("c", "m", 0, SHORT_LEASE)
     await log.append(claim, 0, 0, [chunk(0)])
@@ -223,8 +231,8 @@ async def test_who_rejoins_has_a_lease(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(("rig", "how"), NEW_EPOCHS, indirect=["rig"])
-async def test_a_worker_adopts_its_generation_in_the_new_epoch(rig: Rig, how: str) -> None:
-    """After LOST: what readers lack, and batches from index 0, under the same attempt."""
+async def test_a_worker_adopts_its_answer_in_the_new_epoch(rig: Rig, how: str) -> None:
+    """After LOST: it sends what readers lack, then batches from index 0 under the same attempt."""
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
     await log.append(claim, 0, 0, [chunk(0, "Hel")])
@@ -243,8 +251,8 @@ async def test_a_worker_adopts_its_generation_in_the_new_epoch(rig: Rig, how: st
     await log.append(adopted, 1, 4, [complete(7)])
 
 
-async def test_an_adoption_may_have_nothing_to_say(rig: Rig) -> None:
-    """Then its reply tells where the log stands."""
+async def test_an_adoption_may_be_empty(rig: Rig) -> None:
+    """Its reply then names the end of the log."""
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
     await log.append(claim, 0, 0, [chunk(0)])
@@ -253,12 +261,14 @@ async def test_an_adoption_may_have_nothing_to_say(rig: Rig) -> None:
     assert (await log.append(adopted, 0, 0, [chunk(1)])).first_seq == 2
 
 
-async def test_an_adoption_follows_what_was_read(rig: Rig) -> None:
-    """If the answer was written to since, by this attempt or one before it, or the log is another one: it must be read again."""
+async def test_an_adoption_fails_if_the_log_has_changed(rig: Rig) -> None:
+    """If the answer was written to since the read, or the log is another one, it must be read
+    again.
+    """
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
     await log.append(claim, 0, 0, [chunk(0)])
-    await log.announce("c", "r", 1, Title("t", 1))  # others do not matter
+    await log.announce("c", "r", 1, Title("t", 1))  # other messages do not matter
     await log.release(claim)
     new = await log.claim("c", "m", 1, LEASE)
     for seen in (Cursor(new.epoch, 0), Cursor("other", 2)):
@@ -271,7 +281,7 @@ async def test_an_adoption_follows_what_was_read(rig: Rig) -> None:
 
 
 async def test_an_answer_that_has_ended_is_not_adopted(rig: Rig) -> None:
-    """Its attempt is told so, and nothing comes behind the end."""
+    """Its attempt gets SEALED, and nothing follows the end."""
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
     await log.append(claim, 0, 0, [complete(0)])
@@ -281,7 +291,7 @@ async def test_an_answer_that_has_ended_is_not_adopted(rig: Rig) -> None:
 
 
 async def test_adoption_is_refused_to_an_older_attempt(rig: Rig) -> None:
-    """A worker that was taken over in the new epoch stays out."""
+    """A worker that was replaced in the new epoch stays out."""
     log = rig.log()
     old = await log.claim("c", "m", 0, LEASE)
     await rig.lose()
@@ -292,8 +302,8 @@ async def test_adoption_is_refused_to_an_older_attempt(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("rig", RESTARTABLE, indirect=True)
-async def test_a_seal_and_a_fence_outlive_a_restart_with_data(rig: Rig) -> None:
-    """What is known of answers can only make the fence stricter."""
+async def test_seals_and_fences_survive_a_restart_with_data(rig: Rig) -> None:
+    """Records of answers can only make the fence stricter."""
     log = rig.log()
     ended = await log.claim("c", "m1", 0, LEASE)
     await log.append(ended, 0, 0, [complete(0, "m1")])

@@ -1,4 +1,6 @@
-"""Random histories of two workers, a canceller and repeats: the invariants of a log hold, and both logs tell the same story."""
+"""Random histories of two workers, a canceller and repetitions: the invariants hold, and both logs
+agree.
+"""
 
 import asyncio
 import json
@@ -43,7 +45,7 @@ operation = st.one_of(
 
 @dataclass
 class Worker:
-    """What one worker believes of one answer."""
+    """The state that one worker has of one answer."""
 
     claim: Claim
     next_index: int = 0
@@ -53,7 +55,7 @@ class Worker:
 
 @dataclass
 class History:
-    """Carries operations out on one log and writes down what it answered, epochs named by their order of appearance."""
+    """Runs operations on one log and records the results; epochs are named by their order."""
 
     log: Log
     conversation: str
@@ -74,7 +76,7 @@ class History:
             self.story.append((name, self.plain(outcome)))
 
     def plain(self, outcome: object) -> object:
-        """Without what is random: the names of epochs."""
+        """Without the random names of epochs."""
         if isinstance(outcome, Claim):
             return self.epoch(outcome.epoch), outcome.attempt
         if isinstance(outcome, Appended):
@@ -144,9 +146,7 @@ class History:
         if worker is None:
             return None
         page = await self.log.read(self.conversation, None, 0, 0)
-        seen = Cursor(
-            page.epoch, page.top - (length % 4 == 3)
-        )  # now and then, something older was seen
+        seen = Cursor(page.epoch, page.top - (length % 4 == 3))  # an older state was seen
         told: list[AnyEvent] = [self.chunk(who) for _ in range(length % 3)]
         claim, appended = await self.log.adopt(worker.claim, seen, told, LEASE)
         self.workers[who] = Worker(claim)
@@ -180,7 +180,7 @@ class History:
 
 
 def finish_at_once(coroutine: Coroutine[Any, Any, None]) -> None:
-    """Run what never waits: a log in memory that is up."""
+    """Run a coroutine that never waits: a log in memory that is up."""
     try:
         coroutine.send(None)
     except StopIteration:
@@ -191,7 +191,9 @@ def finish_at_once(coroutine: Coroutine[Any, Any, None]) -> None:
 @settings(max_examples=300, deadline=None)
 @given(st.lists(operation, min_size=20, max_size=80))
 def test_invariants_of_any_history(operations: list[tuple[str, tuple[int, str], int]]) -> None:
-    """No hole, no batch twice, no event of an attempt after a newer claim, nothing after the one terminal event."""
+    """No hole, no duplicate batch, no event of an attempt after a newer claim, nothing after the
+    terminal event.
+    """
     log = MemoryLog(Limits(), lambda: 0.0)
     published: list[bytes] = []
     log.listen(
@@ -199,7 +201,7 @@ def test_invariants_of_any_history(operations: list[tuple[str, tuple[int, str], 
     )
     history = History(
         log, "c", lease=0
-    )  # every claim is a takeover: only the fence keeps workers apart
+    )  # every claim takes over: only the fence keeps workers apart
     finish_at_once(history.run(operations))
     seqs = [int(payload.split(b":", 2)[1]) for payload in published]
     assert seqs == list(range(1, len(seqs) + 1))
@@ -228,10 +230,10 @@ def test_invariants_of_any_history(operations: list[tuple[str, tuple[int, str], 
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.lists(operation, min_size=10, max_size=60))
-def test_memory_and_valkey_tell_the_same_story(
+def test_memory_and_valkey_agree(
     valkey_url: str, operations: list[tuple[str, tuple[int, str], int]]
 ) -> None:
-    """Every answer of every call, refusals and trimmed pages included, is the same."""
+    """Each result of each call is the same, including refusals and trimmed pages."""
 
     async def both() -> tuple[list[object], list[object]]:
         real = RedisLog(valkey_url, LIMITS)

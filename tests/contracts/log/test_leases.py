@@ -16,7 +16,9 @@ from tokenwire.streams.log.ports import (
 
 
 async def test_a_live_lease_keeps_others_out_until_it_ends(rig: Rig) -> None:
-    """BUSY while the lease lives, whoever asks; free once it is over, and the attempt counts on."""
+    """BUSY while the lease is valid, for anybody; afterwards the next claim has the next attempt
+    number.
+    """
     log = rig.log()
     claim = await log.claim("c", "m", 0, SHORT_LEASE)
     with pytest.raises(Busy):
@@ -46,7 +48,7 @@ async def test_release_frees_only_ones_own_lease(rig: Rig) -> None:
         await log.claim("c", "m", 2, LEASE)
 
 
-async def test_the_attempt_is_beyond_what_sql_and_the_log_know(rig: Rig) -> None:
+async def test_the_attempt_exceeds_what_sql_and_the_log_know(rig: Rig) -> None:
     """attempt = max(both) + 1."""
     log = rig.log()
     claim = await log.claim("c", "m", 4, LEASE)
@@ -56,7 +58,7 @@ async def test_the_attempt_is_beyond_what_sql_and_the_log_know(rig: Rig) -> None
 
 
 async def test_a_cancel_stops_everything_but_the_terminal_event(rig: Rig) -> None:
-    """The worker learns who asked, at its next append or renewal."""
+    """The worker learns who cancelled at its next append or renewal."""
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
     await log.append(claim, 0, 0, [chunk(0)])
@@ -68,12 +70,12 @@ async def test_a_cancel_stops_everything_but_the_terminal_event(rig: Rig) -> Non
     assert await log.renew(claim, LEASE) == "ann (1)\n"
     assert (
         await log.append(claim, 0, 0, [chunk(0)])
-    ).last_seq == 1  # a repeat is recognised before anything is refused
+    ).last_seq == 1  # a repetition is recognised before anything is refused
     assert (await log.append(claim, 1, 0, [complete(1)])).last_seq == 2
 
 
 async def test_a_cancel_before_the_claim_is_remembered(rig: Rig) -> None:
-    """Also by the attempts that follow."""
+    """Later attempts learn of it, too."""
     log = rig.log()
     assert await log.request_cancel("c", "m", "ann") is True
     claim = await log.claim("c", "m", 0, LEASE)
@@ -84,8 +86,10 @@ async def test_a_cancel_before_the_claim_is_remembered(rig: Rig) -> None:
         claim = await log.claim("c", "m", 0, LEASE)
 
 
-async def test_a_worker_that_does_not_hear_of_a_cancel_is_not_waited_for(rig: Rig) -> None:
-    """Frozen or cut off, it holds its lease: after a moment whoever ends the answer takes it, and the fence does the rest."""
+async def test_a_worker_that_ignores_a_cancel_is_not_waited_for(rig: Rig) -> None:
+    """A frozen worker keeps its lease; after a moment the lease is taken to end the answer, and the
+    fence stops the worker.
+    """
     log = rig.log()
     frozen = await log.claim("c", "m", 0, LEASE)
     with pytest.raises(Busy):
@@ -94,7 +98,8 @@ async def test_a_worker_that_does_not_hear_of_a_cancel_is_not_waited_for(rig: Ri
     with pytest.raises(Busy):
         await log.claim("c", "m", 1, LEASE, True)
     await rig.wait(UNHEARD_SECONDS)
-    assert await log.request_cancel("c", "m", "ann") is True  # asking again begins no new patience
+    # a second request does not restart the wait
+    assert await log.request_cancel("c", "m", "ann") is True
     with pytest.raises(Busy):
         await log.claim("c", "m", 1, LEASE)
     closer = await log.claim("c", "m", 1, LEASE, True)
@@ -109,10 +114,10 @@ async def test_a_worker_that_does_not_hear_of_a_cancel_is_not_waited_for(rig: Ri
 
 
 @pytest.mark.parametrize("hears", ["append", "renew"])
-async def test_a_worker_that_was_told_of_a_cancel_has_time_to_end_the_answer(
+async def test_a_worker_that_knows_of_a_cancel_has_time_to_end_the_answer(
     rig: Rig, hears: str
 ) -> None:
-    """Being told again gives it no more; nor does it live on by renewing its lease."""
+    """A second notice gives it no more time, nor does a renewal of its lease."""
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
     await log.request_cancel("c", "m", "ann")
@@ -130,7 +135,7 @@ async def test_a_worker_that_was_told_of_a_cancel_has_time_to_end_the_answer(
 
 
 async def test_the_time_of_a_worker_counts_from_the_request(rig: Rig) -> None:
-    """Whether it hears at once or at the last moment: readers wait for the end since they have asked for it."""
+    """Whenever it learns of the cancel: readers have waited since the request."""
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
     await log.request_cancel("c", "m", "ann")
@@ -140,8 +145,10 @@ async def test_the_time_of_a_worker_counts_from_the_request(rig: Rig) -> None:
     assert (await log.claim("c", "m", 1, LEASE, True)).attempt == 2
 
 
-async def test_two_who_end_a_cancelled_answer_do_not_fence_each_other(rig: Rig) -> None:
-    """Whoever takes it to end it has time of its own. A worker that takes it over has what is left, and is told."""
+async def test_two_that_end_a_cancelled_answer_do_not_fence_each_other(rig: Rig) -> None:
+    """A claim to end the answer has a time of its own. A worker that claims it has the rest and is
+    notified.
+    """
     log = rig.log()
     await log.request_cancel("c", "m", "ann")
     await log.claim("c", "m", 0, LEASE)
@@ -157,10 +164,10 @@ async def test_two_who_end_a_cancelled_answer_do_not_fence_each_other(rig: Rig) 
     assert (await log.claim("c", "m", 2, LEASE, True)).attempt == 3
 
 
-async def test_a_worker_that_takes_a_cancelled_answer_over_late_has_time_to_end_it(
+async def test_a_worker_that_claims_a_cancelled_answer_late_may_end_it(
     rig: Rig,
 ) -> None:
-    """Nobody has ended it in time: it is as good as anybody."""
+    """Nobody has ended it in time, so this worker may."""
     log = rig.log()
     await log.request_cancel("c", "m", "ann")
     await rig.wait(HEARD_SECONDS + 0.01)
@@ -170,8 +177,8 @@ async def test_a_worker_that_takes_a_cancelled_answer_over_late_has_time_to_end_
         await log.claim("c", "m", 1, LEASE, True)
 
 
-async def test_leases_given_before_the_clock_was_set_back_have_expired(rig: Rig) -> None:
-    """They would otherwise stand for an hour, and a cancel wait as long."""
+async def test_leases_from_before_a_set_back_clock_have_expired(rig: Rig) -> None:
+    """Otherwise they would hold for an hour, and a cancel would wait as long."""
     log = rig.log()
     await log.claim("c", "m", 0, LEASE)
     await log.claim("c", "n", 0, LEASE)
@@ -182,14 +189,14 @@ async def test_leases_given_before_the_clock_was_set_back_have_expired(rig: Rig)
     assert (await log.claim("c", "n", 1, LEASE, True)).attempt == 2
 
 
-async def test_a_cancel_names_who_asks(rig: Rig) -> None:
-    """Nobody is not somebody."""
+async def test_a_cancel_names_its_user(rig: Rig) -> None:
+    """A request without a user names nobody."""
     with pytest.raises(ValueError, match="who"):
         await rig.log().request_cancel("c", "m", "")
 
 
-async def test_whether_somebody_works_on_it_can_be_asked(rig: Rig) -> None:
-    """A lease is seen by others while it lives, and only then."""
+async def test_a_lease_is_visible_while_it_lives(rig: Rig) -> None:
+    """And only then."""
     log = rig.log()
     assert await log.leased("c", "m") is False
     claim = await log.claim("c", "m", 0, SHORT_LEASE)
@@ -206,8 +213,8 @@ async def test_whether_somebody_works_on_it_can_be_asked(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("rig", ["valkey"], indirect=True)
-async def test_what_is_noted_of_a_cancel_goes_with_the_end(rig: RedisRig) -> None:
-    """Or every cancelled answer would leave a field in the state of its conversation."""
+async def test_the_note_of_a_cancel_is_deleted_at_the_end(rig: RedisRig) -> None:
+    """Otherwise every cancelled answer would leave a field in its conversation."""
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
     await log.request_cancel("c", "m", "me")

@@ -1,4 +1,4 @@
-"""Logs at rest: packed, and nobody who reads notices."""
+"""Logs at rest are packed, and readers do not notice."""
 
 import asyncio
 from collections.abc import Callable
@@ -26,8 +26,8 @@ from tokenwire.streams.log.metrics import BLOCKS_DAMAGED
 from tokenwire.streams.log.ports import Gone, Limits, Lost, Sealed
 
 
-async def test_a_reader_does_not_notice_that_a_log_was_packed(rig: Rig) -> None:
-    """Byte for byte, from every cursor, with any limit; and what comes later follows."""
+async def test_a_packed_log_reads_the_same(rig: Rig) -> None:
+    """Byte for byte, from every cursor, with any limit; later events follow."""
     log = rig.log()
     before = await answered(log, 600)
     assert await log.pack("c") == 601
@@ -44,8 +44,8 @@ async def test_a_reader_does_not_notice_that_a_log_was_packed(rig: Rig) -> None:
     assert numbers(await log.read("c", None, 600, 9)) == [601, 602]
 
 
-async def test_whoever_asked_is_told_of_each_end_that_is_given_here(rig: Rig) -> None:
-    """Not of other events, of refusals, or of what another process ends."""
+async def test_callbacks_get_each_end_of_this_process(rig: Rig) -> None:
+    """Not other events, refusals, or ends of another process."""
     log, other, told = rig.log(), rig.log(), []
     log.on_end(told.append)
     log.on_end(told.append)
@@ -60,7 +60,7 @@ async def test_whoever_asked_is_told_of_each_end_that_is_given_here(rig: Rig) ->
 
 
 async def test_a_page_of_packed_events_is_bounded_in_bytes(rig: Rig) -> None:
-    """Blocks are, too: one event that is larger travels alone."""
+    """Blocks are, too: a larger event is alone in its page."""
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
     await log.append(claim, 0, 0, [chunk(place, "x" * 100_000) for place in range(6)])
@@ -74,8 +74,8 @@ async def test_a_page_of_packed_events_is_bounded_in_bytes(rig: Rig) -> None:
     assert await whole_log(log) == before
 
 
-async def test_what_a_running_generation_may_need_is_not_packed(rig: Rig) -> None:
-    """It may be read again and again; whoever takes over reads from the floor."""
+async def test_events_above_a_floor_are_not_packed(rig: Rig) -> None:
+    """A takeover reads them from the floor, perhaps several times."""
     log = rig.log()
     await answered(log, 10, "m1")
     claim = await log.claim("c", "m2", 0, LEASE)
@@ -88,7 +88,7 @@ async def test_what_a_running_generation_may_need_is_not_packed(rig: Rig) -> Non
 
 
 async def test_packed_blocks_are_trimmed_first_and_whole(rig: Rig) -> None:
-    """No fewer events stay than the window says; what is not packed is not touched before."""
+    """The window's minimum of events stays; unpacked events go only after all blocks."""
     log = rig.log(Limits(max_events=400))
     await answered(log, 300, "m1")
     await log.pack("c")
@@ -96,15 +96,15 @@ async def test_packed_blocks_are_trimmed_first_and_whole(rig: Rig) -> None:
     assert (await log.read("c", None, 0, 0)).oldest == 1  # 256 fewer would be too few
     await answered(log, 200, "m3")
     page = await log.read("c", None, 0, 0)
-    assert (page.oldest, page.top) == (303, 703)  # both blocks, then an event as ever
+    assert (page.oldest, page.top) == (303, 703)  # both blocks, then single events
     assert await log.pack("c") == 401
     await answered(log, 300, "m4")
     assert (await log.read("c", None, 0, 0)).oldest == 559
     assert len(await whole_log(log)) == 1004 - 558
 
 
-async def test_packed_bytes_count_as_they_are_kept(rig: Rig) -> None:
-    """So a log at rest holds more answers within the same memory."""
+async def test_packed_bytes_count_with_their_packed_size(rig: Rig) -> None:
+    """So a log at rest holds more answers in the same memory."""
     kept: list[int] = []
     for name, packed in (("c1", False), ("c2", True)):
         log = rig.log(Limits(max_bytes=100_000))
@@ -118,7 +118,7 @@ async def test_packed_bytes_count_as_they_are_kept(rig: Rig) -> None:
 
 
 async def test_packed_events_go_when_they_are_too_old(rig: Rig) -> None:
-    """The age of a block is that of its newest event."""
+    """A block is as old as its newest event."""
     log = rig.log(Limits(max_seconds=1))
     await answered(log, 3, "m1")
     await log.pack("c")
@@ -133,7 +133,9 @@ async def test_packed_events_go_when_they_are_too_old(rig: Rig) -> None:
 
 @pytest.mark.parametrize("rig", RESTARTABLE, indirect=True)
 async def test_a_packed_log_forks_like_any_other(rig: Rig) -> None:
-    """Cursors in packed events stay good, over as many restarts as come; later answers go on, and are packed, too."""
+    """Cursors in packed events stay valid over any number of restarts; later answers continue and
+    are packed, too.
+    """
     log = rig.log()
     before = await answered(log, 300)
     old = await log.read("c", None, 0, 0)
@@ -155,7 +157,7 @@ async def test_a_packed_log_forks_like_any_other(rig: Rig) -> None:
 
 
 async def test_a_packed_log_that_is_deleted_or_lost_leaves_nothing(rig: Rig) -> None:
-    """Neither to those who come after a tombstone, nor to a log that begins again."""
+    """Neither after a tombstone nor in a log that begins again."""
     log = rig.log()
     for end in ("delete", "lose"):
         await answered(log, 300)
@@ -179,7 +181,7 @@ async def test_a_packed_log_that_is_deleted_or_lost_leaves_nothing(rig: Rig) -> 
 
 @pytest.mark.parametrize("rig", REDIS, indirect=True)
 async def test_packing_frees_memory_and_lives_no_longer_than_the_log(rig: Rig) -> None:
-    """The stream is empty, the blocks are a tenth of what it held, and both expire together."""
+    """The stream is empty, the blocks are a tenth of its size, and both expire together."""
     log = rig.log()
     before = await answered(log, 1500)
     with redis_only(rig).client() as client:
@@ -195,8 +197,10 @@ async def test_packing_frees_memory_and_lives_no_longer_than_the_log(rig: Rig) -
 
 
 @pytest.mark.parametrize("rig", REDIS, indirect=True)
-async def test_blocks_that_lost_their_place_are_no_part_of_the_log(rig: Rig) -> None:
-    """A process of an earlier version trims the stream alone, or the blocks are gone: then the log begins where the stream does."""
+async def test_blocks_that_do_not_meet_the_stream_are_ignored(rig: Rig) -> None:
+    """An earlier version trims only the stream, or blocks are lost: then the log begins where the
+    stream does.
+    """
     log = rig.log()
     for broken in ("trimmed", "deleted"):
         name = f"c-{broken}"
@@ -218,8 +222,8 @@ async def test_blocks_that_lost_their_place_are_no_part_of_the_log(rig: Rig) -> 
 
 
 @pytest.mark.parametrize("rig", REDIS, indirect=True)
-async def test_two_who_pack_at_once_do_it_once(rig: Rig) -> None:
-    """Whoever comes second is told that the log has changed, and nothing is lost or doubled."""
+async def test_two_that_pack_at_once_pack_once(rig: Rig) -> None:
+    """The second learns that the log has changed; nothing is lost or doubled."""
     one, two = rig.log(), rig.log()
     before = await answered(one, 900)
     done = await asyncio.gather(one.pack("c"), two.pack("c"), return_exceptions=True)
@@ -262,7 +266,7 @@ def _last_missing(blocks: Blocks) -> None:
 
 
 def harm(rig: RedisRig, damage: Callable[[Blocks], None]) -> None:
-    """Put the blocks of the conversation back with some damage to them."""
+    """Replace the conversation's blocks with damaged ones."""
     packed = keys.keys("c")[4]
     with rig.client() as client:
         blocks = client.xrange(packed)
@@ -279,7 +283,9 @@ def harm(rig: RedisRig, damage: Callable[[Blocks], None]) -> None:
 async def test_a_damaged_block_is_a_resync(
     rig: Rig, damage: Callable[[Blocks], None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Rows hold its text: readers begin behind what is packed, operators are told once, and the log goes on as ever."""
+    """Rows hold its text: readers begin after the packed events, operators are notified once, and
+    the log continues.
+    """
     log = rig.log()
     before = await answered(log, 700)
     await log.pack("c")
@@ -304,14 +310,14 @@ async def test_a_damaged_block_is_a_resync(
 
 
 @pytest.mark.parametrize("rig", REDIS, indirect=True)
-async def test_damage_that_several_meet_at_once_is_told_once(rig: Rig) -> None:
-    """Whoever comes second finds that it was seen to."""
+async def test_damage_is_reported_once(rig: Rig) -> None:
+    """The second process that finds it sees that it was handled."""
     one, two = rig.log(), rig.log()
     await answered(one, 600)
     await one.pack("c")
     harm(redis_only(rig), _cut)
     counted = BLOCKS_DAMAGED._value.get()
-    await two.read("d", None, 0, 0)  # is connected
+    await two.read("d", None, 0, 0)  # opens the connection
     pages = await asyncio.gather(*(log.read("c", None, 256, 9) for log in (one, two)))
     assert [(page.oldest, page.entries) for page in pages] == [(602, [])] * 2
     assert BLOCKS_DAMAGED._value.get() == counted + 1
@@ -319,10 +325,10 @@ async def test_damage_that_several_meet_at_once_is_told_once(rig: Rig) -> None:
 
 @pytest.mark.parametrize("damage", [_not_a_number, _last_missing])
 @pytest.mark.parametrize("rig", REDIS, indirect=True)
-async def test_a_damaged_block_keeps_no_log_from_being_trimmed(
+async def test_a_damaged_block_does_not_block_trimming(
     rig: Rig, damage: Callable[[Blocks], None]
 ) -> None:
-    """A worker that appends meets it before any reader does: its answer is not harmed."""
+    """A worker that appends finds it before any reader does: its answer is not affected."""
     log = rig.log(Limits(max_events=800))
     await answered(log, 700)
     await log.pack("c")

@@ -1,4 +1,4 @@
-"""Pages of a log, and who watches or may watch it."""
+"""Pages of a log, its readers, and who may read it."""
 
 from tests.contracts.log.rigs import LEASE, Rig, chunk, numbers
 from tokenwire.streams.log import keys
@@ -6,7 +6,7 @@ from tokenwire.streams.log.ports import Limits
 
 
 async def test_pages_follow_each_other(rig: Rig) -> None:
-    """A page holds at most `limit` events after the asked seq; pages join without a hole."""
+    """A page holds at most `limit` events after the given seq; pages join without a hole."""
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
     await log.append(claim, 0, 0, [chunk(i) for i in range(10)])
@@ -18,7 +18,7 @@ async def test_pages_follow_each_other(rig: Rig) -> None:
 
 
 async def test_a_page_is_bounded_in_bytes(rig: Rig) -> None:
-    """Whatever the number of events that was asked for; one event is given even if it is larger. Pages still join."""
+    """However many events are requested; a larger event comes alone. Pages still join."""
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
     for index in range(7):
@@ -37,8 +37,8 @@ async def test_a_page_is_bounded_in_bytes(rig: Rig) -> None:
     assert seen == list(range(1, 72))
 
 
-async def test_what_cannot_be_served_gives_no_events_but_says_why(rig: Rig) -> None:
-    """Trimmed, ahead, or of another epoch: no entries, and epoch, oldest and top tell which."""
+async def test_an_impossible_cursor_gives_no_events_and_the_reason(rig: Rig) -> None:
+    """Trimmed, ahead, or of another epoch: epoch, oldest and top tell which."""
     log = rig.log(Limits(max_events=16))
     claim = await log.claim("c", "m", 0, LEASE)
     await log.append(claim, 0, 0, [chunk(i) for i in range(40)])
@@ -50,7 +50,7 @@ async def test_what_cannot_be_served_gives_no_events_but_says_why(rig: Rig) -> N
 
 
 async def test_an_empty_log_has_an_epoch(rig: Rig) -> None:
-    """A conversation that nobody wrote to has a cursor, and keeps it."""
+    """An empty conversation has a cursor and keeps it."""
     log = rig.log()
     page = await log.read("c", None, 0, 10)
     assert (page.oldest, page.top, page.floor, page.entries) == (1, 0, None, [])
@@ -58,8 +58,8 @@ async def test_an_empty_log_has_an_epoch(rig: Rig) -> None:
     assert str(page.cursor) == f"{page.epoch}:0"
 
 
-async def test_whether_somebody_watches_can_be_asked(rig: Rig) -> None:
-    """A subscription to the conversation's channel is a reader; another conversation's is none."""
+async def test_readers_are_seen(rig: Rig) -> None:
+    """A subscription to the conversation's channel is a reader; one to another channel is not."""
     log, feed = rig.log(), rig.feed()
     await feed.start(lambda _messages: None, lambda _channel: None)
     assert await log.watched("c") is False
@@ -68,8 +68,10 @@ async def test_whether_somebody_watches_can_be_asked(rig: Rig) -> None:
     await feed.aclose()
 
 
-async def test_who_may_not_follow_is_known_and_told(rig: Rig) -> None:
-    """Until a token of theirs must have expired, or they take part again; whoever relays the log is told to look."""
+async def test_a_removed_user_is_known_and_announced(rig: Rig) -> None:
+    """Until their tokens have expired or they come back; servers of the log's readers are
+    notified.
+    """
     log = rig.log()
     assert await log.revoked("c") == set()
     log.tombstone_seconds = 0.5
@@ -85,8 +87,8 @@ async def test_who_may_not_follow_is_known_and_told(rig: Rig) -> None:
     assert await log.revoked("c") == set()
 
 
-async def test_a_conversation_that_is_read_counts_as_watched_for_a_while(rig: Rig) -> None:
-    """Without any subscription; another one does not."""
+async def test_a_read_conversation_counts_as_watched_for_a_while(rig: Rig) -> None:
+    """Without any subscription; another conversation does not."""
     log = rig.log()
     await log.note_interest("c", 60)
     await log.note_interest("e", 0.05)

@@ -1,4 +1,4 @@
-"""What a log says of rows: announcements, once per revision, and the deletion of a conversation."""
+"""Rows in the log: announcements, once per revision, and the deletion of a conversation."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ from tokenwire.streams.log.ports import Gone
 
 
 async def test_a_row_is_announced_once_per_rev(rig: Rig) -> None:
-    """A repeat or a lower rev appends nothing and gives the top."""
+    """A repeated or lower rev appends nothing and gives the top."""
     log = rig.log()
     first = await log.announce("c", "r", 1, Title("a", 1))
     assert await log.announce("c", "r", 1, Title("a", 1)) == first
@@ -23,7 +23,7 @@ async def test_a_row_is_announced_once_per_rev(rig: Rig) -> None:
 
 
 async def test_announcements_need_no_attempt(rig: Rig) -> None:
-    """They go between the batches of a running answer, also when it is cancelled or sealed."""
+    """They may come between the batches of a running answer, even if it is cancelled or sealed."""
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
     await log.append(claim, 0, 0, [chunk(0)])
@@ -31,8 +31,8 @@ async def test_announcements_need_no_attempt(rig: Rig) -> None:
     assert (await log.append(claim, 1, 0, [chunk(1)])).first_seq == 3
 
 
-async def test_what_is_long_over_is_forgotten(rig: Rig) -> None:
-    """Announced rows and sealed answers do not pile up; running ones are never forgotten."""
+async def test_old_records_are_forgotten(rig: Rig) -> None:
+    """Records of announced rows and sealed answers do not pile up; those of running ones stay."""
     log = rig.log()
     running = await log.claim("c", "running", 0, LEASE)
     sealed = await log.claim("c", "sealed", 0, LEASE)
@@ -51,7 +51,7 @@ async def test_what_is_long_over_is_forgotten(rig: Rig) -> None:
 
 
 async def test_a_deleted_conversation_is_gone_for_everyone(rig: Rig) -> None:
-    """GONE comes before every other answer."""
+    """GONE comes before every other result."""
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
     await log.delete("c")
@@ -71,8 +71,8 @@ async def test_a_deleted_conversation_is_gone_for_everyone(rig: Rig) -> None:
     await log.delete("c")
 
 
-async def test_a_tombstone_stands_for_its_time(rig: Rig) -> None:
-    """Afterwards the name is free, and nothing of the old log is left."""
+async def test_a_tombstone_lasts_for_its_time(rig: Rig) -> None:
+    """Then the name is free, and nothing of the old log is left."""
     log = rig.log()
     old = await log.announce("c", "r", 1, Title("t", 1))
     log.tombstone_seconds = 0.3
@@ -82,8 +82,8 @@ async def test_a_tombstone_stands_for_its_time(rig: Rig) -> None:
     assert (page.epoch == old.epoch, page.top) == (False, 0)
 
 
-async def test_a_log_keeps_the_time_that_it_was_told(rig: Rig) -> None:
-    """The latest one; none at first."""
+async def test_a_log_keeps_the_latest_noted_time(rig: Rig) -> None:
+    """None at first."""
     log = rig.log()
     assert await log.noted_time() is None
     for milliseconds in (1_800_000_000_000, 1_800_000_060_000):

@@ -1,7 +1,8 @@
-"""A rolling upgrade: scripts of this version and of the one before, which knew neither forks nor packing, on the same keys.
+"""A rolling upgrade: scripts of this version and of the previous one, without forks and packing, on
+the same keys.
 
-What the version before keeps is written here by hand, as its scripts did it. What they rely on is a list of facts (`Before.can_go_on`) that
-must hold after everything that today's scripts do.
+The tests write the previous version's keys by hand, as its scripts did. `Before.can_go_on` lists
+what those scripts rely on; it must hold after every call of today's scripts.
 """
 
 import re
@@ -30,18 +31,22 @@ from tokenwire.streams.log.ports import (
 
 EPOCH = "0a1b2c3d"
 GENERATION = re.compile(r"(\d+) (\S+) (\d+) (\d+) (\d+) (\d+) ([01]) (\d+) (.*)")
-"""Attempt, epoch, next batch, first and last seq of the last batch, lease, sealed, floor, who asked to cancel."""
+"""Attempt, epoch, next batch, first and last seq of the last batch, lease, sealed, floor, who
+cancelled.
+"""
 
 
 class Before:
-    """The keys of conversation c, as the version before writes and reads them."""
+    """The keys of conversation c, as the previous version writes and reads them."""
 
     def __init__(self, client: redis.Redis) -> None:
         self.client = client
         self.stream, self.state, self.floors, self.gone, self.packed = keys.keys("c")
 
     def begin_epoch(self, epoch: str = EPOCH, *, run: str | None = None) -> None:
-        """A log begins, or begins again: all that this version knows of is deleted or written anew."""
+        """A log begins, or begins again: all keys that this version knows are deleted or
+        rewritten.
+        """
         self.client.delete(self.stream, self.floors)
         fields = {
             "epoch": epoch,
@@ -55,7 +60,7 @@ class Before:
 
     @property
     def run(self) -> str:
-        """The server's name."""
+        """The server's run id."""
         return str(self.client.info("server")["run_id"])
 
     def write(self, *events: AnyEvent) -> list[bytes]:
@@ -83,7 +88,7 @@ class Before:
         floor: int = 0,
         by: str = "",
     ) -> None:
-        """What is recorded of m's first attempt, and its floor."""
+        """The record of m's first attempt, and its floor."""
         until = _now() + int(lease * 1000) if lease else 0
         text = f"1 {self.text('epoch')} {index} {first} {last} {until} {int(sealed)} {floor} {by}"
         self.client.hset(self.state, "g:m", text)
@@ -97,7 +102,7 @@ class Before:
         return int(self.text(field))
 
     def can_go_on(self) -> None:
-        """Everything that scripts of the version before rely on."""
+        """All that scripts of the previous version rely on."""
         assert self.text("run") == self.run
         entries = self.client.xrange(self.stream)
         assert [name for name, _ in entries] == [
@@ -140,7 +145,7 @@ BEGINNING: list[AnyEvent] = [Start("m", 1, "demo"), chunk(0), chunk(1)]
 
 
 def begun(before: Before, **record: object) -> list[bytes]:
-    """An attempt of the version before has written two batches."""
+    """An attempt of the previous version has written two batches."""
     before.begin_epoch()
     written = before.write(*BEGINNING)
     before.answer(2, 3, 3, **record)  # type: ignore[arg-type]
@@ -150,10 +155,8 @@ def begun(before: Before, **record: object) -> list[bytes]:
 # --- today's scripts on keys of the version before ---
 
 
-async def test_an_answer_that_was_begun_before_is_read_written_and_ended(
-    rig: RedisRig, before: Before
-) -> None:
-    """By the attempt itself, as if nothing had happened: a batch that is sent again lands once, a cursor stays good."""
+async def test_an_older_answer_is_read_written_and_ended(rig: RedisRig, before: Before) -> None:
+    """By the same attempt: a repeated batch lands once, and a cursor stays valid."""
     log = rig.log()
     written = begun(before, floor=1)
     page = await log.read("c", EPOCH, 0, 9)
@@ -169,10 +172,10 @@ async def test_an_answer_that_was_begun_before_is_read_written_and_ended(
     before.can_go_on()
 
 
-async def test_the_answer_of_a_worker_that_died_is_taken_over(
+async def test_an_older_answer_of_a_dead_worker_is_taken_over(
     rig: RedisRig, before: Before
 ) -> None:
-    """Once its lease has ended, and with its floor: SQL holds no more than that."""
+    """After its lease, with its floor: SQL holds no more than that."""
     log = rig.log()
     begun(before, floor=1)
     with pytest.raises(Busy):
@@ -186,8 +189,8 @@ async def test_the_answer_of_a_worker_that_died_is_taken_over(
     before.can_go_on()
 
 
-async def test_an_end_of_before_is_an_end_and_is_packed(rig: RedisRig, before: Before) -> None:
-    """Nobody writes behind it; the log at rest reads as ever."""
+async def test_an_older_end_is_an_end_and_is_packed(rig: RedisRig, before: Before) -> None:
+    """Nothing follows it, and the log at rest reads the same."""
     log = rig.log()
     written = begun(before, sealed=True, lease=0)
     with pytest.raises(Sealed):
@@ -200,8 +203,10 @@ async def test_an_end_of_before_is_an_end_and_is_packed(rig: RedisRig, before: B
     before.can_go_on()
 
 
-async def test_a_cancel_that_was_asked_for_before(rig: RedisRig, before: Before) -> None:
-    """It reaches the worker; one that is dead is waited for until its lease ends, since nobody noted when it was asked for."""
+async def test_an_older_cancel_reaches_the_worker(rig: RedisRig, before: Before) -> None:
+    """A dead worker is waited for until its lease ends, since the time of the request was not
+    noted.
+    """
     log = rig.log()
     begun(before, by="me")
     with pytest.raises(Busy):
@@ -216,9 +221,7 @@ async def test_a_cancel_that_was_asked_for_before(rig: RedisRig, before: Before)
     before.can_go_on()
 
 
-async def test_a_row_that_was_announced_before_is_not_announced_again(
-    rig: RedisRig, before: Before
-) -> None:
+async def test_a_row_is_not_announced_again_after_an_upgrade(rig: RedisRig, before: Before) -> None:
     """Unless it has changed since."""
     log = rig.log()
     before.begin_epoch()
@@ -229,10 +232,10 @@ async def test_a_row_that_was_announced_before_is_not_announced_again(
     before.can_go_on()
 
 
-async def test_a_server_that_was_started_again_since_keeps_what_it_has(
-    rig: RedisRig, before: Before
-) -> None:
-    """Cursors of before stay good, the attempt goes on, and what it writes is no news to the version before."""
+async def test_a_restart_of_the_server_keeps_older_data(rig: RedisRig, before: Before) -> None:
+    """Older cursors stay valid, the attempt continues, and the previous version can read what it
+    writes.
+    """
     log = rig.log()
     before.begin_epoch(run="another")
     before.write(*BEGINNING)
@@ -249,10 +252,10 @@ async def test_a_server_that_was_started_again_since_keeps_what_it_has(
 # --- the version before on today's keys ---
 
 
-async def test_whatever_is_done_today_the_version_before_can_go_on(
+async def test_the_previous_version_can_continue_after_every_call(
     rig: RedisRig, before: Before
 ) -> None:
-    """Its scripts find all that they rely on after every call, packed and forked logs included."""
+    """Its scripts find all that they rely on, packed and forked logs included."""
     log = rig.log(Limits(max_events=20))
     for number in range(4):
         name = f"m{number}"
@@ -278,10 +281,12 @@ async def test_whatever_is_done_today_the_version_before_can_go_on(
         before.can_go_on()
 
 
-async def test_the_version_before_begins_a_log_again_that_was_packed_and_forked(
+async def test_the_previous_version_restarts_a_packed_and_forked_log(
     rig: RedisRig, before: Before
 ) -> None:
-    """It does so when it is the first to meet a server that started again: everybody is told, and an answer that runs is said again."""
+    """If it meets a restarted server first: every reader notices, and a running answer is sent
+    again.
+    """
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
     await log.append(claim, 0, 0, BEGINNING)
@@ -318,10 +323,12 @@ async def test_the_version_before_begins_a_log_again_that_was_packed_and_forked(
     before.can_go_on()
 
 
-async def test_the_version_before_adopts_an_attempt_behind_a_fork(
+async def test_the_previous_version_adopts_an_attempt_after_a_fork(
     rig: RedisRig, before: Before
 ) -> None:
-    """It starts over, in the log that forked; what it has recorded then is good for a worker and a reader of today."""
+    """It starts over in the forked log; its record works for workers and readers of this
+    version.
+    """
     log = rig.log()
     begun(before)
     await rig.restart()
@@ -335,10 +342,10 @@ async def test_the_version_before_adopts_an_attempt_behind_a_fork(
     before.can_go_on()
 
 
-async def test_the_version_before_deletes_a_conversation_that_was_packed(
+async def test_the_previous_version_deletes_a_packed_conversation(
     rig: RedisRig, before: Before
 ) -> None:
-    """It leaves the blocks, which it does not know; nobody ever reads them as part of another log."""
+    """It leaves the blocks, which it does not know; they never become part of another log."""
     log = rig.log()
     begun(before, sealed=True, lease=0)
     await log.pack("c")

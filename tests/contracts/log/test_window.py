@@ -6,7 +6,7 @@ from tokenwire.streams.log.ports import Limits
 
 
 async def test_a_floor_starts_at_the_top_and_rises_with_checkpoints(rig: Rig) -> None:
-    """A reader of SQL starts at the lowest floor of what runs, and at the top when nothing does."""
+    """A reader of SQL starts at the lowest floor of the running answers, or at the top."""
     log = rig.log()
     await log.announce("c", "r", 1, Title("t", 1))
     claim = await log.claim("c", "m", 0, LEASE)
@@ -15,7 +15,7 @@ async def test_a_floor_starts_at_the_top_and_rises_with_checkpoints(rig: Rig) ->
     await log.append(claim, 1, 2, [chunk(2)])
     page = await log.read("c", None, 0, 0)
     assert (page.floor, page.cursor.seq) == (2, 2)
-    await log.append(claim, 2, 1, [chunk(3)])  # a checkpoint never takes anything back
+    await log.append(claim, 2, 1, [chunk(3)])  # a checkpoint never moves it back
     assert (await log.read("c", None, 0, 0)).floor == 2
     await log.append(claim, 3, 4, [complete(4)])
     page = await log.read("c", None, 0, 0)
@@ -23,7 +23,7 @@ async def test_a_floor_starts_at_the_top_and_rises_with_checkpoints(rig: Rig) ->
 
 
 async def test_a_takeover_keeps_the_floor(rig: Rig) -> None:
-    """What the first attempt wrote and SQL does not hold yet stays above the floor of the second."""
+    """What the first attempt wrote and SQL does not hold yet stays above the second one's floor."""
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
     await log.append(claim, 0, 0, [chunk(0), chunk(1), chunk(2)])
@@ -34,7 +34,7 @@ async def test_a_takeover_keeps_the_floor(rig: Rig) -> None:
 
 
 async def test_a_floor_is_never_beyond_the_top(rig: Rig) -> None:
-    """`covered` of another epoch, or a mistake, cannot hide events."""
+    """A `covered` of another epoch, or a bug, cannot hide events."""
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
     await log.append(claim, 0, 999, [chunk(0)])
@@ -42,7 +42,7 @@ async def test_a_floor_is_never_beyond_the_top(rig: Rig) -> None:
 
 
 async def test_the_lowest_floor_counts(rig: Rig) -> None:
-    """Two answers at once: readers start where both are whole."""
+    """With two running answers, readers start where both are complete."""
     log = rig.log()
     first = await log.claim("c", "m1", 0, LEASE)
     await log.append(first, 0, 0, [chunk(0, message_id="m1")])
@@ -54,7 +54,7 @@ async def test_the_lowest_floor_counts(rig: Rig) -> None:
 
 
 async def test_the_window_counts_events_and_is_cut_in_steps(rig: Rig) -> None:
-    """At least `max_events` and at most a sixteenth more are held; what is held has no hole."""
+    """The log holds at least `max_events`, at most a sixteenth more, and has no hole."""
     log = rig.log(Limits(max_events=32))
     claim = await log.claim("c", "m", 0, LEASE)
     for index in range(20):
@@ -68,7 +68,7 @@ async def test_the_window_counts_events_and_is_cut_in_steps(rig: Rig) -> None:
 
 
 async def test_the_window_counts_bytes(rig: Rig) -> None:
-    """`max_bytes` holds whatever the events' sizes."""
+    """`max_bytes` holds for events of any size."""
     log = rig.log(Limits(max_bytes=10_000))
     claim = await log.claim("c", "m", 0, LEASE)
     covered = 0
@@ -81,7 +81,7 @@ async def test_the_window_counts_bytes(rig: Rig) -> None:
 
 
 async def test_the_window_counts_time(rig: Rig) -> None:
-    """Events older than `max_seconds` go when something is written."""
+    """Events older than `max_seconds` are deleted at the next write."""
     log = rig.log(Limits(max_seconds=3))
     for number in range(3):
         await log.announce("c", f"r{number}", 1, Title("t", 1))
@@ -91,7 +91,7 @@ async def test_the_window_counts_time(rig: Rig) -> None:
 
 
 async def test_nothing_above_a_floor_is_cut(rig: Rig) -> None:
-    """What SQL does not hold stays, however much it is; once it is covered, it goes."""
+    """What SQL does not hold stays, however much it is; it goes once SQL covers it."""
     log = rig.log(Limits(max_events=16))
     claim = await log.claim("c", "m", 0, LEASE)
     await log.append(claim, 0, 0, [chunk(i) for i in range(60)])
@@ -104,7 +104,9 @@ async def test_nothing_above_a_floor_is_cut(rig: Rig) -> None:
 
 
 async def test_a_forgotten_log_is_a_new_epoch(rig: Rig) -> None:
-    """All keys of a log expire together, `max_seconds` after the last write; a read does not prolong it."""
+    """All keys of a log expire together, `max_seconds` after the last write; a read does not
+    prolong them.
+    """
     log = rig.log(Limits(max_seconds=1))
     before = await log.announce("c", "r", 1, Title("t", 1))
     await rig.wait(1.2)

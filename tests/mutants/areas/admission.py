@@ -12,8 +12,8 @@ _LARGE = ("tests/unit/web/http/test_aside.py",)
 _SOCKET = ("tests/integration/test_chat_socket.py",)
 _KEPT = ("tests/integration/test_kept_bodies.py",)
 _RECOUNT = (
-    "tests/contracts/test_quotas.py::test_a_sum_that_is_wrong_is_put_right",
-    "tests/contracts/test_quotas.py::test_what_is_posted_during_a_recount_is_counted_once",
+    "tests/contracts/test_quotas.py::test_a_wrong_sum_is_corrected",
+    "tests/contracts/test_quotas.py::test_a_post_during_a_recount_is_counted_once",
 )
 _UNREAD = (
     "tests/unit/web/http/test_sending.py",

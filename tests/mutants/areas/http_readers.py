@@ -171,7 +171,7 @@ AREA = Area(
             "web/readers.py",
             "        seen, self._seen = self._seen, None\n        return Beat(None) if",
             "        seen = self._seen\n        return Beat(None) if",
-            ("tests/unit/web/test_readers.py::test_an_outage_is_told_once_for_each_look",),
+            ("tests/unit/web/test_readers.py::test_an_outage_is_reported_once_per_read",),
         ),
         Mutant(
             "a_cut_waits_for_its_client",

@@ -226,9 +226,7 @@ AREA = Area(
             col(DeletedConversation.log_deleted),
         """,
             "DeletedConversation, (DeletedConversation.id,), old",
-            (
-                "tests/contracts/test_deletions.py::test_a_deletion_that_redis_was_not_told_is_not_forgotten",
-            ),
+            ("tests/contracts/test_deletions.py::test_a_deletion_is_kept_until_redis_knows_it",),
         ),
         Mutant(
             "locks_of_sqlite_are_waited_for_by_default",
