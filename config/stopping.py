@@ -19,12 +19,12 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 def on_stop(call: Callable[[], None], numbers: Sequence[signal.Signals] = STOP_SIGNALS) -> None:
     """Call this once, in the running loop, when the first of these signals comes."""
-    loop, told = asyncio.get_running_loop(), False
+    loop, stopped = asyncio.get_running_loop(), False
 
     def stop(_number: int, _frame: FrameType | None) -> None:
-        nonlocal told
-        if not told:
-            told = True
+        nonlocal stopped
+        if not stopped:
+            stopped = True
             with contextlib.suppress(RuntimeError):  # the loop is closed: it stops already
                 loop.call_soon_threadsafe(call)
 

@@ -371,7 +371,7 @@ AREA = Area(
         Mutant(
             "each_signal_is_a_new_one",
             "config/stopping.py",
-            "            told = True\n",
+            "            stopped = True\n",
             "",
         ),
         Mutant(
