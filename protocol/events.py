@@ -254,6 +254,15 @@ def decode(data: bytes) -> tuple[int, AnyEvent | None]:
     return head.seq, _decoder.decode(data) if head.type in _TYPES else None
 
 
+def event_in(data: bytes) -> AnyEvent | None:
+    """What `decode` gives, without the seq."""
+    try:
+        event: AnyEvent = _decoder.decode(data)
+    except msgspec.ValidationError:  # nearly always of a type that is not known
+        return decode(data)[1]
+    return event
+
+
 def is_terminal(event: AnyEvent) -> bool:
     """Whether the event seals its answer."""
     return isinstance(event, Terminal)

@@ -4,9 +4,10 @@ Guarantees: the events that a reader is given fold without a hole, from nothing 
 cursor says that it holds, and end with the answer. What a reader holds is taken back only where the
 answer is another one.
 
-Why it works this way: a row becomes events (`protocol.replay`), so encoders know events only. The
-watcher folds what it gives; when the log forks, is trimmed or does not fit, it reads the row and
-gives what turns the one into the other. While Redis is away the row is read now and then.
+Why it works this way: a row becomes events (`protocol.replay`), so encoders know events only. Each
+event is folded once, into an answer that watcher and encoder share: the encoder gets it together
+with what the fold made of it. When the log forks, is trimmed or does not fit, the watcher reads the
+row and gives what turns the one into the other. While Redis is away the row is read now and then.
 
 For a tail it folds forward: from the row where that reaches no further than the cursor, else from
 the answer's first event in the log. Rejected: guessing from the last event before the cursor (it
@@ -16,7 +17,8 @@ does not tell which sources were sent, or how far two mixed inputs were).
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections import deque
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,16 +51,23 @@ WINDOW_BYTES = 16 * 1024 * 1024
 """A window of a log is read whole: it is far smaller."""
 
 
-@dataclass(frozen=True, slots=True)
-class News:
-    """The next events, the terminal one last. The first news may be empty.
+Folded = tuple[AnyEvent, range, str]
+"""An event with what `Answer.gain` says of it: for `apply` of an encoder."""
 
-    `cursor`: of the last of them, if a reader may resume there. `known`: the reader holds these
-    already. `row`: the row, where it was read for this (always in the first news).
+
+@dataclass(slots=True)
+class News:
+    """The next events, the terminal one last (`ends`). The first news may be empty.
+
+    `folded`: an event is folded when it is asked for; until the next one is, the answer is as it
+    left it. What nobody asked for is folded before the next step. `cursor`: of the last event, if a
+    reader may resume there; to be read behind all of them. `known`: the reader holds these already.
+    `row`: the row, where it was read for this (always in the first news).
     """
 
-    events: Sequence[AnyEvent]
+    folded: Iterator[Folded]
     cursor: Cursor | None = None
+    ends: bool = False
     known: bool = False
     row: Message | None = None
 
@@ -83,14 +92,15 @@ Steps = AsyncGenerator[Step]
 
 
 async def watch(
-    services: WebServices, message_id: str, permission: Permission, after: Cursor | None = None
+    services: WebServices, answer: Answer, permission: Permission, after: Cursor | None = None
 ) -> Steps:
     """The steps of an answer that may be read; to be closed by the caller (`contextlib.aclosing`).
 
-    `after`: only what follows this cursor. Where that cannot be served it raises ApiProblem (409)
-    at once, or NotFound, Gone, LogUnavailable, StoreUnavailable.
+    `answer`: blank; it becomes what a reader holds. `after`: only what follows this cursor. Where
+    that cannot be served it raises ApiProblem (409) at once, or NotFound, Gone, LogUnavailable,
+    StoreUnavailable.
     """
-    watcher = _Watcher(services, message_id, permission)
+    watcher = _Watcher(services, answer, permission)
     begun = None if after is None else await watcher.resume(after)
     while True:
         try:
@@ -98,13 +108,15 @@ async def watch(
             async with contextlib.aclosing(watcher.follow(begun)) as steps:
                 async for step in steps:
                     yield step
-                    if isinstance(step, Left):
+                    if isinstance(step, News):
+                        deque(step.folded, 0)  # what was not asked for is folded, too
+                    elif isinstance(step, Left):
                         return
-            if watcher.held.ended:
+            if answer.ended:
                 return
             await asyncio.sleep(random.uniform(0, RESYNC_SECONDS))  # noqa: S311 -- spreads load, guards nothing
         except (LogUnavailable, StoreUnavailable) as error:
-            log_line.warning("an answer waits to be read", message_id=message_id, error=repr(error))
+            log_line.warning("an answer waits to be read", message_id=answer.id, error=repr(error))
             yield Quiet()
             await asyncio.sleep(OUTAGE_PAUSE_SECONDS)
         except (NotFound, Gone):
@@ -166,12 +178,13 @@ class _Begun:
 
 
 class _Watcher:
-    """`held`: what the reader holds after the events that it was given."""
+    """`_held`: what the reader holds after the events that it was given."""
 
-    def __init__(self, services: WebServices, message_id: str, permission: Permission) -> None:
-        self._services, self._id, self._permission = services, message_id, permission
+    def __init__(self, services: WebServices, held: Answer, permission: Permission) -> None:
+        self._services, self._id, self._permission = services, held.id, permission
+        self._held = held
         self._conversation = ""
-        self.held = Answer(message_id)
+        self._fits = True  # what the log said last
 
     async def begin(self) -> _Begun:
         """Read the row. Raises NotFound, Gone, StoreUnavailable."""
@@ -185,8 +198,8 @@ class _Watcher:
             return _Begun(self._row_news(row), None)
         reached = page.reached(row.epoch, row.seq)
         exact = reached == row.seq
-        if not self.held.parts and not _knows_order(row) and exact and page.oldest == 1:
-            return _Begun(News([], row=row), Cursor(page.epoch, 0))
+        if not self._held.parts and not _knows_order(row) and exact and page.oldest == 1:
+            return _Begun(self._news([], row), Cursor(page.epoch, 0))
         news = self._row_news(row, Cursor(page.epoch, reached) if exact and reached else None)
         return _Begun(news, page.cursor, reached)
 
@@ -201,21 +214,25 @@ class _Watcher:
         from_row = 0 < row.seq <= after.seq and page.reached(row.epoch, row.seq) == row.seq
         try:
             if from_row and _knows_order(row):
-                known = await self._forward(page, after.seq, row)
+                there = await self._forward(page, after.seq, row)
             else:
-                known = await self._forward(page, after.seq, None)
-                if known is None and from_row:
-                    known = await self._forward(page, after.seq, row)
+                there = await self._forward(page, after.seq, None)
+                if there is None and from_row:
+                    there = await self._forward(page, after.seq, row)
         except (Hole, Unproven) as error:
             raise unservable() from error
-        if known is None:
+        if there is None:
             raise unservable()
-        return _Begun(News(known, known=True, row=row), Cursor(page.epoch, after.seq))
+        begun = [events.Start(there.id, there.attempt, there.model or "")] if there.attempt else []
+        news = self._news([*begun, *catch_up(self._held, there, there.attempt)], row)
+        news.known = True
+        return _Begun(news, Cursor(page.epoch, after.seq))
 
     async def follow(self, begun: _Begun) -> Steps:
         """Steps until the end, or until the row must be read again."""
+        self._fits = True
         yield begun.news
-        if self.held.ended:
+        if self._held.ended:
             return
         if begun.cursor is None:
             raise LogUnavailable("the cursor of the row is not known")
@@ -227,10 +244,10 @@ class _Watcher:
                     case Entries():
                         if reader.cursor.epoch != begun.cursor.epoch:
                             return  # it forked: what is held counts in the log as it was
-                        news, whole = self._log_news(reader, part, begun.skip)
-                        if news is not None:
-                            yield news
-                        if self.held.ended or not whole:
+                        if (news := self._log_news(reader, part, begun.skip)) is None:
+                            continue
+                        yield news
+                        if self._held.ended or not self._fits:
                             return
                     case Ended(reason):
                         if part.resync is None:
@@ -253,51 +270,55 @@ class _Watcher:
 
     def _row_news(self, row: Message, cursor: Cursor | None = None) -> News:
         """What the reader lacks of the row. One that is only behind takes nothing back."""
-        want = answer_in(row, self.held)
-        if not want.ended and begins(want, self.held):
-            return News([], row=row)
-        needed = catch_up(self.held, want, row.attempt)
-        for event in needed:
-            self.held.apply(event)
-        return News(needed, None if self.held.ended else cursor, row=row)
+        want = answer_in(row, self._held)
+        if not want.ended and begins(want, self._held):
+            return self._news([], row)
+        news = self._news(catch_up(self._held, want, row.attempt), row)
+        news.cursor, news.ends = None if want.ended else cursor, want.ended
+        return news
 
-    def _log_news(self, reader: HttpReader, part: Entries, skip: int) -> tuple[News | None, bool]:
-        """The events that concern the answer; whether all of them fit."""
-        heard: list[AnyEvent] = []
-        last, whole = 0, True
+    def _news(self, needed: Iterable[AnyEvent], row: Message) -> News:
+        return News(((event, *self._held.gain(event)) for event in needed), row=row)
+
+    def _log_news(self, reader: HttpReader, part: Entries, skip: int) -> News | None:
+        """The events that concern the answer."""
+        mine, last = self._mine(merge(part.entries) if part.late else part.entries, skip)
+        if not mine:
+            return None
+        news = News(iter(()), Cursor(reader.cursor.epoch, last), events.is_terminal(mine[-1]))
+        news.folded = self._checked(mine, news)
+        return news
+
+    def _checked(self, mine: Iterable[AnyEvent], news: News) -> Iterator[Folded]:
+        """What of the events is new, as the fold knows it, until one does not fit."""
+        held = self._held
         try:
-            for seq, event in self._mine(merge(part.entries) if part.late else part.entries, skip):
-                heard += self._apply(event)
-                last = seq
+            for event in mine:
+                for each in upgraded(held, event):
+                    touched, added = held.gain(each)
+                    if added or not isinstance(each, events.Piece):
+                        yield each, touched, added
         except (Hole, Unproven) as error:
             log_line.warning("an answer is read again", message_id=self._id, reason=str(error))
-            whole = False
-        news = News(heard, Cursor(reader.cursor.epoch, last) if last else None)
-        return (news if heard else None), whole
+            self._fits, news.cursor = False, None
 
-    def _mine(self, entries: Iterable[Sendable], skip: int) -> Iterable[tuple[int, AnyEvent]]:
+    def _mine(self, entries: Iterable[Sendable], skip: int) -> tuple[list[AnyEvent], int]:
+        """The events that concern the answer, and the seq of the last one."""
+        mine: list[AnyEvent] = []
+        last = 0
         for entry in entries:
-            seq, event = events.decode(entry.data)
-            mine = getattr(event, "message_id", None) == self._id
-            if event is not None and mine and seq > skip:
-                yield seq, event
+            event = events.event_in(entry.data)
+            if getattr(event, "message_id", None) == self._id and entry.seq > skip:
+                mine.append(event)  # type: ignore[arg-type]
+                last = entry.seq
+        return mine, last
 
-    def _apply(self, event: AnyEvent) -> list[AnyEvent]:
-        """Fold it. Gives what of it is new, as the fold knows it. Raises Hole, Unproven."""
-        new: list[AnyEvent] = []
-        for each in upgraded(self.held, event):
-            touched = self.held.apply(each)
-            if touched or not isinstance(each, events.Chunk | events.Reasoning | events.ToolInput):
-                new.append(each)
-        return new
-
-    async def _forward(self, page: Page, last: int, row: Message | None) -> list[AnyEvent] | None:
+    async def _forward(self, page: Page, last: int, row: Message | None) -> Answer | None:
         """Fold up to a seq: from the row, or (None) from the answer's first event in the log.
 
-        Gives the events; None where the log does not reach back so far. Raises Hole, Unproven.
+        None where the log does not reach back so far. Raises Hole, Unproven.
         """
-        self.held = Answer(self._id)
-        known = [] if row is None else list(self._row_news(row).events)
+        there = Answer(self._id) if row is None else answer_in(row)
         first = page.oldest - 1 if row is None else row.seq
         found: Page | None = None
         if last > first:
@@ -305,11 +326,11 @@ class _Watcher:
             if found.epoch != page.epoch or not found.entries or found.entries[-1].seq != last:
                 return None
         begun = row is not None or page.oldest == 1
-        for _, event in self._mine(found.entries if found else (), 0):
+        for event in self._mine(found.entries if found else (), 0)[0]:
             begun = begun or _is_first(event)
-            if begun:
-                known += self._apply(event)
-        return known if begun else None
+            for each in upgraded(there, event) if begun else ():
+                there.apply(each)
+        return there if begun else None
 
 
 def _is_first(event: AnyEvent) -> bool:

@@ -3,14 +3,16 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.integration.serving import Web, serving
 from tests.integration.test_openai_stream import Pen, asked
+from tokenwire.models.tables import Message
 from tokenwire.protocol.cursors import Cursor
-from tokenwire.protocol.events import AnyEvent, Chunk, Complete, Reset
+from tokenwire.protocol.events import AnyEvent, Chunk, Complete, Reset, Start, is_terminal
 from tokenwire.protocol.fold import Answer
 from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
 from tokenwire.streams.log.ports import Limits
@@ -45,7 +47,23 @@ async def begun(web: Web) -> Pen:
 
 
 def steps_of(web: Web, pen: Pen, after: Cursor | None = None) -> Steps:
-    return watch(web.app.state.services, pen.message_id, ANYTIME, after)
+    return watch(web.app.state.services, Answer(pen.message_id), ANYTIME, after)
+
+
+@dataclass
+class Heard:
+    """News of which everything was asked for."""
+
+    events: list[AnyEvent]
+    cursor: Cursor | None
+    known: bool
+    row: Message | None
+
+    @classmethod
+    def of(cls, news: News) -> "Heard":
+        found = [event for event, _, _ in news.folded]
+        assert news.ends == any(is_terminal(event) for event in found)
+        return cls(found, news.cursor, news.known, news.row)
 
 
 async def next_step(steps: Steps) -> Step:
@@ -56,21 +74,21 @@ async def next_step(steps: Steps) -> Step:
     return step
 
 
-async def heard(steps: Steps, count: int) -> list[News]:
+async def heard(steps: Steps, count: int) -> list[Heard]:
     """News of so many events; nothing else comes between them."""
-    found: list[News] = []
+    found: list[Heard] = []
     while sum(len(news.events) for news in found) < count:
         step = await next_step(steps)
         assert isinstance(step, News), step
-        found.append(step)
+        found.append(Heard.of(step))
     return found
 
 
-def events_in(found: Sequence[News]) -> list[AnyEvent]:
+def events_in(found: Sequence[Heard]) -> list[AnyEvent]:
     return [event for news in found for event in news.events]
 
 
-def texts(found: Sequence[News]) -> list[str]:
+def texts(found: Sequence[Heard]) -> list[str]:
     """What chunks say; of a reset, that it was one."""
     return [
         "(reset)" if isinstance(event, Reset) else event.content
@@ -79,12 +97,12 @@ def texts(found: Sequence[News]) -> list[str]:
     ]
 
 
-async def rest(steps: Steps) -> list[News]:
+async def rest(steps: Steps) -> list[Heard]:
     """All news there will be."""
     async with asyncio.timeout(PATIENCE_SECONDS):
-        found = [step async for step in steps]
+        found = [Heard.of(step) if isinstance(step, News) else step async for step in steps]
     assert not any(isinstance(step, Left) for step in found)
-    return [step for step in found if isinstance(step, News)]
+    return [step for step in found if isinstance(step, Heard)]
 
 
 async def test_a_row_becomes_events_and_the_log_goes_on(web: Web) -> None:
@@ -155,7 +173,7 @@ async def test_a_row_that_lags_takes_nothing_back(web: Web) -> None:
         assert texts(await heard(steps, 1)) == ["."]
 
 
-async def told_after(web: Web, pen: Pen, after: Cursor) -> tuple[list[News], list[News]]:
+async def told_after(web: Web, pen: Pen, after: Cursor) -> tuple[list[Heard], list[Heard]]:
     """What a tail's reader holds, and what it is told, until the end."""
     found = await rest(steps_of(web, pen, after))
     return [news for news in found if news.known], [news for news in found if not news.known]
@@ -165,6 +183,7 @@ async def told_after(web: Web, pen: Pen, after: Cursor) -> tuple[list[News], lis
 async def test_a_tail_folds_forward(web: Web, saved: bool) -> None:
     """From each cursor: what is known and what is told give the answer, and nothing twice."""
     pen = await Pen.take(web, await asked(web))
+    await pen.append(Start(pen.message_id, 1, "demo"))
     cursors = []
     for piece in ("The ", "answer ", "is 41"):
         await pen.say(piece)
@@ -176,6 +195,7 @@ async def test_a_tail_folds_forward(web: Web, saved: bool) -> None:
     await pen.end()
     for number, cursor in enumerate(cursors):
         known, told = await told_after(web, pen, cursor)
+        assert events_in(known)[0] == Start(pen.message_id, 1, "demo")
         assert "".join(texts(known)) == "".join(["The ", "answer ", "is 41"][: number + 1])
         answer = Answer(pen.message_id)
         for event in events_in([*known, *told]):
@@ -199,7 +219,9 @@ async def test_what_a_tail_cannot_be_told_from(tmp_path: Path) -> None:
         middle = pen.cursor
         for _ in range(20):
             await pen.say("c")
-        assert texts([await anext(steps_of(web, pen, middle))])[0] == pen.text[:-20]  # type: ignore[list-item]
+        first = await anext(steps_of(web, pen, middle))
+        assert isinstance(first, News)
+        assert texts([Heard.of(first)])[0] == pen.text[:-20]
         await pen.save()
         with pytest.raises(ApiProblem, match="cursor"):
             await anext(steps_of(web, pen, middle))
@@ -215,3 +237,33 @@ async def test_an_answer_that_is_gone(web: Web) -> None:
     assert row is not None
     assert await next_step(steps) == Left("deleted")
     assert await next_step(steps_of(web, pen)) == Left("deleted")
+
+
+async def test_what_does_not_fit_has_no_cursor(web: Web) -> None:
+    """Who came back with it would miss what the row brings now."""
+    pen = await Pen.take(web, await asked(web))
+    async with contextlib.aclosing(steps_of(web, pen)) as steps:
+        await pen.say("The ")
+        assert (await heard(steps, 1))[-1].cursor == pen.cursor
+        await pen.append(
+            Chunk(pen.message_id, 1, 4, "answer"), Chunk(pen.message_id, 1, 14, "of all")
+        )
+        [told] = await heard(steps, 1)
+        assert (texts([told]), told.cursor) == (["answer"], None)
+        pen.text = "The answer is 42, of all"
+        await pen.save()
+        assert texts(await heard(steps, 1)) == [" is 42, of all"]
+
+
+async def test_what_nobody_asks_for_is_folded(web: Web) -> None:
+    """Who only waits for the end need not look at the events."""
+    pen = await begun(web)
+    answer = Answer(pen.message_id)
+    async with contextlib.aclosing(watch(web.app.state.services, answer, ANYTIME)) as steps:
+        assert isinstance(await next_step(steps), News)
+        await pen.say(", no: 43")
+        await pen.end()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            async for _ in steps:
+                pass
+    assert (answer.content, answer.ended) == ("It is 42, no: 43", True)

@@ -6,7 +6,7 @@ Plain text cannot take back what was said: where an answer that has begun is wit
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -25,7 +25,7 @@ from tokenwire.web.events.routes import admit
 from tokenwire.web.http.streaming import Cut, EventStream, event_headers
 from tokenwire.web.problems import MODEL, ApiProblem, documented
 from tokenwire.web.services import Caller, WebServices, With, json_body
-from tokenwire.web.watching import Left, News, Step, Steps, watch
+from tokenwire.web.watching import Folded, Left, News, Step, Steps, watch
 
 _TEXT = {"text/plain": {"schema": {"type": "string"}}}
 _PROBLEMS = documented(
@@ -157,8 +157,9 @@ async def _plain(request: Request, services: WebServices, place: tuple[str, str]
 
     @contextlib.asynccontextmanager
     async def opened() -> AsyncIterator[AsyncIterator[bytes]]:
-        async with contextlib.aclosing(watch(services, place[1], permission)) as steps:
-            text = _text(TextEncoder(place[1]), steps)
+        answer = Answer(place[1])
+        async with contextlib.aclosing(watch(services, answer, permission)) as steps:
+            text = _text(TextEncoder(answer), steps)
             # The status can still tell of an answer that fails before its first word.
             first = await anext(text, b"")
             yield _joined(first, text)
@@ -177,27 +178,28 @@ async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byt
 class TextEncoder:
     """Pure: the text of one answer, which cannot take back what is out. `begun`: some of it is."""
 
-    def __init__(self, message_id: str) -> None:
-        self._answer, self._sent = Answer(message_id), Sent()
+    def __init__(self, answer: Answer) -> None:
+        self.answer, self._sent = answer, Sent()
         self.begun = False
 
-    def apply(self, event: AnyEvent) -> bytes:
-        """What the next event adds. Raises Withdrawn, Failed, and what the fold raises."""
-        touched, piece = self._answer.gain(event)
+    def apply(self, event: AnyEvent, touched: range, added: str) -> bytes:
+        """The text of an event that was folded: see `Answer.gain`. Raises Withdrawn, AnswerFailed."""
         if isinstance(event, Chunk):
-            self._sent.grow(piece)
+            self._sent.grow(added)
         elif isinstance(event, Reset) and touched:
-            self._sent.become(self._answer.content)
+            self._sent.become(self.answer.content)
         elif isinstance(event, Complete):
             self._sent.finish()
         elif isinstance(event, Error | Cancelled):
-            raise Failed(event.error if isinstance(event, Error) else "The answer was stopped.")
+            raise AnswerFailed(
+                event.error if isinstance(event, Error) else "The answer was stopped."
+            )
         rest = self._sent.take_rest()
         self.begun = self.begun or bool(rest)
         return rest.encode("utf-8", "replace")
 
 
-class Failed(Exception):
+class AnswerFailed(Exception):
     """The answer ended without being complete; the message is for its reader."""
 
 
@@ -205,23 +207,23 @@ async def _text(encoder: TextEncoder, steps: Steps) -> AsyncIterator[bytes]:
     """What there is to read, without an empty piece. Raises Cut, ApiProblem."""
     try:
         async for step in steps:
-            for event in _found(step):
-                if piece := encoder.apply(event):
+            for folded in _events(step):
+                if piece := encoder.apply(*folded):
                     yield piece
     except Withdrawn as error:
         raise Cut from error
-    except Failed as error:
+    except AnswerFailed as error:
         if encoder.begun:
             raise Cut from error
         raise ApiProblem("answer_failed", str(error)) from error
 
 
-def _found(step: Step) -> Sequence[AnyEvent]:
+def _events(step: Step) -> Iterable[Folded]:
     match step:
-        case News(found):
-            return found
+        case News(folded):
+            return folded
         case Left("stopped"):
             raise Cut
         case Left():
-            raise Failed("The answer cannot be read any longer.")
+            raise AnswerFailed("The answer cannot be read any longer.")
     return ()

@@ -1,8 +1,8 @@
 """Pure: the events of one answer as UI message chunks, for one reader.
 
-    encoder = AISDKEncoder(row, profile)
+    encoder = AISDKEncoder(answer, row, profile)
     encoder.opening() -> chunks
-    encoder.apply(event) -> chunks           ... until encoder.ended
+    encoder.apply(event, *answer.gain(event)) -> chunks           ... until encoder.ended
 
 Guarantees: events that give the same answer without a `reset` give the same parts in the same order,
 and the same sequence within each part, whether a log or a row (`protocol.replay`) told them. So a
@@ -22,7 +22,6 @@ from typing import Any
 from tokenwire.protocol import events
 from tokenwire.protocol.fold import Answer, Part
 from tokenwire.protocol.states import Ended
-from tokenwire.protocol.text import utf16_length
 from tokenwire.web.aisdk.messages import NO_OBJECT, Row, error_text, metadata, usage
 from tokenwire.web.aisdk.parts import have, input_object, plain
 from tokenwire.web.aisdk.values import Chunk, Profile
@@ -53,14 +52,17 @@ _WHY = {
 
 
 class AISDKEncoder:
-    """One answer for one reader. `row`: its wire form, for the metadata of the message."""
+    """One answer for one reader. `row`: its wire form, for the metadata of the message.
 
-    def __init__(self, row: Row, profile: Profile = "v5") -> None:
-        self._row = row
+    `answer`: what the reader holds. Whoever feeds the encoder folds: `apply` follows each event.
+    """
+
+    def __init__(self, answer: Answer, row: Row, profile: Profile = "v5") -> None:
+        self.answer, self._row = answer, row
         self._write = Writer(profile)
-        self._answer = Answer(row["id"])
         self._open: dict[int, str] = {}  # number and type of each part that may grow
         self._calls: dict[int, _Call] = {}
+        self._known = 0  # parts that were seen
         self._step = 0  # the first part of the open step
         self._model, self._attempt = row["model"], row["attempt"]
 
@@ -75,17 +77,15 @@ class AISDKEncoder:
         told = {name: value for name, value in known if name not in _KEPT_BACK}
         return self._write.start(self._row["id"], told) + self._write.start_step()
 
-    def apply(self, event: events.AnyEvent) -> list[Chunk]:
-        """The chunks of the next event. Raises Hole, Unproven (`protocol.fold`)."""
-        if self.ended or getattr(event, "message_id", None) != self._row["id"]:
+    def apply(self, event: events.AnyEvent, touched: range, added: str) -> list[Chunk]:
+        """The chunks of an event of the answer, which was folded: see `Answer.gain`."""
+        if isinstance(event, events.Piece):
+            return self._grown(event.part, added) if added else []
+        if self.ended or getattr(event, "message_id", None) != self.answer.id:
             return []
-        held = len(self._answer.parts)
-        touched, piece = self._answer.gain(event)
         match event:
-            case events.Chunk() | events.Reasoning() | events.ToolInput():
-                return self._grown(event.part, piece) if piece else []
             case events.PartEvent():
-                return self._set(event.part, is_new=event.part == held)
+                return self._set(event.part)
             case events.Reset():
                 return self._withdraw(touched.start) if touched else []
             case events.Start():
@@ -111,21 +111,23 @@ class AISDKEncoder:
         kind = self._open.get(number)
         if kind is not None:  # nearly every event: what grows opens and closes nothing
             return [{"type": f"{kind}-delta", "id": str(number), "delta": piece}]
-        part = self._answer.parts[number]
+        part = self.answer.parts[number]
         if part.type == "tool_call":
             call = self._calls.get(number)
             return self._write.tool_input_delta(call.id, piece) if call else []
+        self._known = len(self.answer.parts)
         return self._close_others() + self._streamed(number, part.type, piece)
 
-    def _set(self, number: int, *, is_new: bool) -> list[Chunk]:
-        part = self._answer.parts[number]
+    def _set(self, number: int) -> list[Chunk]:
+        is_new, part = number >= self._known, self.answer.parts[number]
+        self._known = len(self.answer.parts)
         closed = self._close_others()
         # Other parts cannot be changed in what a client holds.
         return closed + (self._whole(number) if is_new or part.type in _CHANGED else [])
 
     def _whole(self, number: int) -> list[Chunk]:
         """A part as it is now."""
-        part = self._answer.parts[number]
+        part = self.answer.parts[number]
         match part.type:
             case "text" | "reasoning":
                 # Without text nothing is shown, but where other parts may come before the text.
@@ -153,7 +155,7 @@ class AISDKEncoder:
 
     def _close_others(self) -> list[Chunk]:
         """Close what cannot grow any more."""
-        growing = (self._answer.open_text, self._answer.open_reasoning)
+        growing = (self.answer.open_text, self.answer.open_reasoning)
         chunks: list[Chunk] = []
         for number in [number for number in self._open if number not in growing]:
             write, kind = self._write, self._open.pop(number)
@@ -206,9 +208,10 @@ class AISDKEncoder:
 
     def _withdraw(self, keep: int) -> list[Chunk]:
         """The first `keep` parts are as they were; those behind them are gone or shorter."""
+        self._known = len(self.answer.parts)
         lengths = {
-            "keep": utf16_length(self._answer.content),
-            "keepReasoning": utf16_length(self._answer.reasoning),
+            "keep": self.answer.content_units,
+            "keepReasoning": self.answer.reasoning_units,
         }
         if self._write.profile == "v7" and keep >= self._step:
             chunks, first = self._write.reset_step(lengths), self._step
@@ -216,7 +219,7 @@ class AISDKEncoder:
         else:
             chunks, first = self._marked(keep, lengths), 0
         self._open.clear()
-        for number in range(first, len(self._answer.parts)):
+        for number in range(first, len(self.answer.parts)):
             if number not in self._calls:
                 chunks += self._close_others() + self._whole(number)
         return chunks

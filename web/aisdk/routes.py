@@ -18,7 +18,7 @@ from tokenwire.web.aisdk import posts as chat_posts
 from tokenwire.web.aisdk import requests as chat_requests
 from tokenwire.web.aisdk.messages import ui_message
 from tokenwire.web.aisdk.requests import InputLimits, invalid
-from tokenwire.web.aisdk.stream import Viewer, encoded, viewing
+from tokenwire.web.aisdk.stream import encoded, portions
 from tokenwire.web.aisdk.values import PROFILES
 from tokenwire.web.api import shapes
 from tokenwire.web.events import encoder as sse
@@ -206,11 +206,10 @@ async def stream(
         return conversation_id
 
     _, permission = await admit(request, services, find)
-    viewer = Viewer(message_id, profile, permission, after)
 
     @contextlib.asynccontextmanager
     async def opened() -> AsyncIterator[AsyncIterator[bytes]]:
-        async with viewing(services, viewer) as said:
-            yield encoded(said)
+        async with portions(services, message_id, profile, permission, after) as found:
+            yield encoded(found)
 
     return EventStream(services.places, opened, aisdk.HEADERS)

@@ -26,7 +26,7 @@ from tokenwire.web.aisdk import posts as chat_posts
 from tokenwire.web.aisdk import requests as chat_requests
 from tokenwire.web.aisdk.requests import Frame, InputLimits
 from tokenwire.web.aisdk.routes import profile_of
-from tokenwire.web.aisdk.stream import Viewer, viewing
+from tokenwire.web.aisdk.stream import portions
 from tokenwire.web.aisdk.values import dumps
 from tokenwire.web.events.routes import admit
 from tokenwire.web.http.aside import aside, in_thread
@@ -173,13 +173,12 @@ class _Socket:
             return row.conversation_id
 
         _, permission = await admit(asked.request, self._services, find)
-        viewer = Viewer(row.id, self._profile, permission)
         with self._seat.following(user), self._services.places.take():
-            async with viewing(self._services, viewer) as answer:
+            async with portions(self._services, row.id, self._profile, permission) as found:
                 await self._send("start", request_id)
                 number = 0
-                async for said in answer:
-                    for chunk in said.chunks:
+                async for chunks, _ in found:
+                    for chunk in chunks:
                         await self._send("chunk", request_id, sequence=number, chunk=chunk)
                         number += 1
         await self._send("end", request_id)

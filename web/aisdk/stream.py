@@ -6,11 +6,11 @@ the callers: `encoded` here for server-sent events, `web.aisdk.socket` for WebSo
 
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 
 from tokenwire.models.errors import NotFound
 from tokenwire.models.views import message_view
 from tokenwire.protocol.cursors import Cursor
+from tokenwire.protocol.fold import Answer
 from tokenwire.web import aisdk
 from tokenwire.web.aisdk.encoder import AISDKEncoder
 from tokenwire.web.events import encoder as sse
@@ -19,67 +19,59 @@ from tokenwire.web.readers import Permission
 from tokenwire.web.services import WebServices
 from tokenwire.web.watching import Left, News, Quiet, Step, Steps, watch
 
+Portion = tuple[Sequence[aisdk.Chunk], Cursor | None]
+"""Chunks (none: a sign of life), and the cursor that a client has reached with the last one.
 
-@dataclass(frozen=True, slots=True)
-class Said:
-    """Chunks (none: a sign of life), and the cursor that a client has reached with the last one.
-
-    None: none from which it could resume.
-    """
-
-    chunks: Sequence[aisdk.Chunk]
-    cursor: Cursor | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Viewer:
-    """Who reads which answer how. `after`: only what follows this cursor."""
-
-    message_id: str
-    profile: aisdk.Profile
-    permission: Permission
-    after: Cursor | None = None
+None: none from which it could resume.
+"""
 
 
 @contextlib.asynccontextmanager
-async def viewing(services: WebServices, viewer: Viewer) -> AsyncIterator[AsyncIterator[Said]]:
-    """The answer for this reader. Raises NotFound, and what `watch` raises for a cursor."""
-    async with contextlib.aclosing(
-        watch(services, viewer.message_id, viewer.permission, viewer.after)
-    ) as steps:
+async def portions(
+    services: WebServices,
+    message_id: str,
+    profile: aisdk.Profile,
+    permission: Permission,
+    after: Cursor | None = None,
+) -> AsyncIterator[AsyncIterator[Portion]]:
+    """The answer for a reader. Raises NotFound, and what `watch` raises for a cursor."""
+    answer = Answer(message_id)
+    async with contextlib.aclosing(watch(services, answer, permission, after)) as steps:
         first = await anext(steps)
-        while isinstance(first, Quiet):  # neither row nor log can be read: there is nothing to say
+        while isinstance(first, Quiet):  # neither row nor log can be read: there is nothing to send
             first = await anext(steps)
         if isinstance(first, Left) or first.row is None:
             raise NotFound("message")
-        yield _encode(AISDKEncoder(message_view(first.row), viewer.profile), first, steps)
+        encoder = AISDKEncoder(answer, message_view(first.row), profile)
+        yield _encode(encoder, first, steps)
 
 
-async def _encode(encoder: AISDKEncoder, first: News, steps: Steps) -> AsyncIterator[Said]:
-    opening, begun = encoder.opening(), _said(encoder, first)
+async def _encode(encoder: AISDKEncoder, first: News, steps: Steps) -> AsyncIterator[Portion]:
+    opening, (begun, cursor) = encoder.opening(), _portion(encoder, first)
     if not first.known:
-        yield Said([*opening, *begun.chunks], begun.cursor)
+        yield [*opening, *begun], cursor
     async for step in steps:
-        yield _said(encoder, step)
+        yield _portion(encoder, step)
 
 
-def _said(encoder: AISDKEncoder, step: Step) -> Said:
+def _portion(encoder: AISDKEncoder, step: Step) -> Portion:
     match step:
-        case News(found, cursor):
-            return Said([chunk for event in found for chunk in encoder.apply(event)], cursor)
+        case News(folded):
+            chunks = [chunk for event in folded for chunk in encoder.apply(*event)]
+            return chunks, step.cursor
         case Left("stopped"):
             # An orderly end would look like the end of the answer: clients come back from a cut.
             raise Cut
         case Left(reason):
-            return Said(encoder.failure(reason))
+            return encoder.failure(reason), None
         case Quiet():
-            return Said(encoder.quiet())
+            return encoder.quiet(), None
 
 
-async def encoded(said: AsyncIterator[Said]) -> AsyncIterator[bytes]:
+async def encoded(found: AsyncIterator[Portion]) -> AsyncIterator[bytes]:
     """As the body of a response: the cursor is the id of the last chunk; `[DONE]` at the end."""
     yield sse.opening(retry_ms())
-    async for item in said:
-        cursor = None if item.cursor is None else str(item.cursor)
-        yield aisdk.frames(item.chunks, cursor) or aisdk.comment("heartbeat")
+    async for chunks, cursor in found:
+        event_id = None if cursor is None else str(cursor)
+        yield aisdk.frames(chunks, event_id) or aisdk.comment("heartbeat")
     yield aisdk.DONE

@@ -62,11 +62,13 @@ def _key(key: Any) -> str:
 def dumps(value: Any) -> bytes:
     """UTF-8 JSON. A lone surrogate is written as an escape: JavaScript joins the halves of a pair that came in two deltas."""
     try:
-        return json.dumps(
-            value, allow_nan=False, ensure_ascii=False, separators=(",", ":")
-        ).encode()
+        return _json.encode(value).encode()
     except UnicodeEncodeError:
-        return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+        return _ascii_json.encode(value).encode()
+
+
+_json = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+_ascii_json = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 
 
 def make(kind: str, /, **fields: Any) -> Chunk:

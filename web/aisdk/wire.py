@@ -4,6 +4,7 @@ Only `data` means anything to the AI SDK. An `id:` is for clients that resume by
 event with other data would end the stream.
 """
 
+import re
 from collections.abc import (
     AsyncIterable,
     AsyncIterator,
@@ -23,6 +24,7 @@ HEADERS: Mapping[str, str] = {
     "X-Accel-Buffering": "no",
 }
 """Headers of a response that carries the stream."""
+_NO_ID = re.compile("[\r\n\0]")
 DONE = b"data: [DONE]\n\n"
 
 Item = Sequence[Chunk] | bytes
@@ -35,7 +37,7 @@ def frames(chunks: Sequence[Chunk], event_id: str | None = None) -> bytes:
         return b""
     encoded = [b"data: " + dumps(chunk) + b"\n\n" for chunk in chunks]
     if event_id is not None:
-        if any(sign in event_id for sign in "\r\n\0"):
+        if _NO_ID.search(event_id):
             raise Misuse("an id is one line")
         encoded[-1] = b"id: " + event_id.encode() + b"\n" + encoded[-1]
     return b"".join(encoded)

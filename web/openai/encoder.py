@@ -22,12 +22,13 @@ so numbers would depend on where a reader reads).
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import msgspec
 
-from tokenwire.protocol.events import AnyEvent, Chunk, Reasoning, Reset, ToolInput
+from tokenwire.protocol.events import AnyEvent, Chunk, Piece, Reasoning, Reset, Terminal
 from tokenwire.protocol.fold import Answer, Part
 from tokenwire.protocol.sent import Sent, Withdrawn
 from tokenwire.protocol.text import utf16_length
@@ -40,6 +41,7 @@ KEEP_ALIVE = b": keep-alive\n\n"
 
 PORTION_PIECES = 256
 """Deltas that are encoded at a time (some 60 kB): a long answer is not made into bytes at once."""
+PORTION_CHARS = PIECE_CHARS * PORTION_PIECES
 RESTARTED = "answer_restarted"
 _REASONS = {
     "deleted": "The response was deleted.",
@@ -63,11 +65,10 @@ class ResponseEncoder:
     for: ask for all of them. `head` may be replaced before the terminal event, by what is known then.
     """
 
-    def __init__(self, head: Head, after: int = -1) -> None:
-        self.head = head
-        self._answer = Answer(head.id)
+    def __init__(self, answer: Answer, head: Head, after: int = -1) -> None:
+        self.answer, self.head = answer, head
         self._writer = _Writer(after)
-        self._begun = False
+        self._begun = self._over = False
         self._items: dict[int, _Item] = {}
         self._counts: Counter[ItemKind] = Counter()
         self._index = self._current = 0  # of the next item; the part that is being told
@@ -85,19 +86,31 @@ class ResponseEncoder:
             self._lifecycle("response.queued", blank)
         return self._writer.flush()
 
-    def apply(self, event: AnyEvent) -> Iterator[bytes]:
-        """What the next event adds. Raises Hole, Unproven (`protocol.fold`)."""
-        answer = self._answer
-        if answer.ended or getattr(event, "message_id", None) != answer.id:
+    def apply(self, event: AnyEvent, touched: range, added: str) -> Iterable[bytes]:
+        """What an event adds that was folded: see `Answer.gain`."""
+        if isinstance(event, Piece) and event.part == self._current:
+            item = self._items.get(event.part)
+            if item is not None and item.is_in_step and len(added) < PORTION_CHARS:
+                return self._grown(item, added, self.answer.parts[event.part].units)
+        return self._apply(event, touched, added)
+
+    def _grown(self, item: "_Item", added: str, units: int) -> tuple[bytes]:
+        """Nearly every event: the item that is being told goes on with this."""
+        item.sent.grow(added)
+        item.units = units
+        self._pass_known(item)
+        self._pieces(item)
+        return (self._writer.flush(),)
+
+    def _apply(self, event: AnyEvent, touched: range, added: str) -> Iterator[bytes]:
+        if self._over or getattr(event, "message_id", None) != self.answer.id:
             return
-        touched, piece = answer.gain(event)
         if isinstance(event, Reset):
             self._restate(touched)
         else:
             self._begin()
-        grown = event.part if isinstance(event, Chunk | Reasoning | ToolInput) else None
-        yield from self._advance(grown, piece)
-        if answer.ended:
+        yield from self._advance(event.part if isinstance(event, Piece) else None, added)
+        if self.answer.ended:
             self._end()
         yield self._writer.flush()
 
@@ -116,19 +129,20 @@ class ResponseEncoder:
         """Parts were withdrawn, others may grow again: what is out is compared with what comes."""
         if not touched:
             return
-        growing = (self._answer.open_text, self._answer.open_reasoning)
+        growing = (self.answer.open_text, self.answer.open_reasoning)
         first = min([touched.start, *(number for number in growing if number is not None)])
         self._current = min(self._current, first)
         for number, item in self._items.items():
             item.stale = item.stale or number >= first
 
     def _advance(self, grown: int | None, piece: str) -> Iterator[bytes]:
-        parts = self._answer.parts
+        parts = self.answer.parts
         while self._current < len(parts):
             number = self._current
             try:
                 self._feed(number, piece if number == grown else "")
-                yield from self._deltas(number)
+                if item := self._items.get(number):
+                    yield from self._portions(item)
                 if self._grows(number):
                     return
                 self._finish(number)
@@ -139,7 +153,7 @@ class ResponseEncoder:
 
     def _feed(self, number: int, piece: str) -> None:
         """Bring the part's item up to date; a text's begins with its first character."""
-        part, item = self._answer.parts[number], self._items.get(number)
+        part, item = self.answer.parts[number], self._items.get(number)
         if item is not None and not item.is_of(part):
             raise Withdrawn
         if item is None:
@@ -157,7 +171,7 @@ class ResponseEncoder:
             raise Withdrawn  # what has ended does not go on
 
     def _added(self, kind: ItemKind, part: Part) -> "_Item":
-        name = objects.item_id(self._answer.id, kind, self._counts[kind])
+        name = objects.item_id(self.answer.id, kind, self._counts[kind])
         item = _Item(kind, name, self._index, part)
         self._counts[kind] += 1
         self._index += 1
@@ -167,23 +181,24 @@ class ResponseEncoder:
             self._emit("response.content_part.added", item.place | {"part": item.inner("")})
         return item
 
-    def _deltas(self, number: int) -> Iterator[bytes]:
-        """The full pieces of the part's item."""
-        item, writer = self._items.get(number), self._writer
-        if item is None:
-            return
-        writer.number += len(item.sent.take(PIECE_CHARS, writer.known))
+    def _portions(self, item: "_Item") -> Iterator[bytes]:
+        """The full pieces of the item."""
+        self._pass_known(item)
         while item.sent.waiting >= PIECE_CHARS:
-            for piece in item.sent.take(PIECE_CHARS, PORTION_PIECES):
-                self._delta(item, piece)
-            yield writer.flush()
+            self._pieces(item)
+            yield self._writer.flush()
 
-    def _delta(self, item: "_Item", piece: str) -> None:
-        self._emit(f"{item.events}.delta", item.place | {"delta": piece} | item.logprobs)
+    def _pass_known(self, item: "_Item") -> None:
+        if known := self._writer.known:
+            self._writer.number += len(item.sent.take(PIECE_CHARS, known))
+
+    def _pieces(self, item: "_Item") -> None:
+        for piece in item.sent.take(PIECE_CHARS, PORTION_PIECES):
+            self._writer.emit_delta(item.delta, piece)
 
     def _grows(self, number: int) -> bool:
         """Whether the part may still grow, so that what follows it waits."""
-        answer, part = self._answer, self._answer.parts[number]
+        answer, part = self.answer, self.answer.parts[number]
         if answer.ended:
             return False
         if part.type == "tool_call":
@@ -195,14 +210,14 @@ class ResponseEncoder:
         if (item := self._items.get(number)) is None:
             return
         item.sent.finish()
-        cited = objects.annotations(self._answer, number) if item.kind == "message" else ()
-        status = objects.item_status(self._answer, number)
+        cited = objects.annotations(self.answer, number) if item.kind == "message" else ()
+        status = objects.item_status(self.answer, number)
         if item.is_open:
             if rest := item.sent.take_rest():
-                self._delta(item, rest)
+                self._writer.emit_delta(item.delta, rest)
             self._close(item, status, cited)
         else:  # it was withdrawn and said again: the final Response has it as it is now
-            part = self._answer.parts[number]
+            part = self.answer.parts[number]
             item.final = objects.item_of(item.kind, item.id, part, status, part.text, cited)
 
     def _close(self, item: "_Item", status: ItemStatus, cited: Sequence[Mapping[str, Any]]) -> None:
@@ -239,14 +254,15 @@ class ResponseEncoder:
 
     def _end(self) -> None:
         """A reader who claims more than there is gets the last event all the same."""
-        self._drop(len(self._answer.parts))
+        self._over = True
+        self._drop(len(self.answer.parts))
         if self._writer.known > 1:
             self._writer.after = self._writer.number - 1
-        status = objects.response_status(self.head, self._answer)
+        status = objects.response_status(self.head, self.answer)
         # There is no event for `cancelled` in this dialect: it is an incomplete Response.
         known = {"completed": "response.completed", "failed": "response.failed"}
         output = [self._items[number].final for number in sorted(self._items)]
-        self._lifecycle(known.get(status, "response.incomplete"), self._answer, output)
+        self._lifecycle(known.get(status, "response.incomplete"), self.answer, output)
 
     def _lifecycle(
         self, kind: str, answer: Answer, output: Sequence[Mapping[str, Any]] = ()
@@ -263,8 +279,6 @@ class _Item:
     `stale`: its part was withdrawn since, in whole or in part.
     """
 
-    __slots__ = ("final", "id", "index", "is_open", "kind", "part", "sent", "stale", "units")
-
     def __init__(self, kind: ItemKind, name: str, index: int, part: Part) -> None:
         self.kind, self.id, self.index, self.part = kind, name, index, part
         self.sent, self.units = Sent(), 0
@@ -272,15 +286,25 @@ class _Item:
         self.final: Mapping[str, Any] = {}
 
     @property
+    def is_in_step(self) -> bool:
+        """Whether it goes on from what is out, given that it was brought up to date before."""
+        return self.is_open and not (self.stale or self.sent.owed)
+
+    @cached_property
     def events(self) -> str:
         """What the events of its text are called."""
-        return _EVENTS[self.kind]
+        return _EVENTS.get(self.kind, "")
 
-    @property
+    @cached_property
     def place(self) -> dict[str, Any]:
         """Where its text is in the Response."""
         place = {"item_id": self.id, "output_index": self.index}
         return place if self.kind == "function_call" else place | {"content_index": 0}
+
+    @cached_property
+    def delta(self) -> "_Delta":
+        """The event of each piece of its text."""
+        return _Delta(f"{self.events}.delta", self.place, self.logprobs)
 
     @property
     def logprobs(self) -> dict[str, Any]:
@@ -306,6 +330,21 @@ _EVENTS: Mapping[ItemKind, str] = {
 }
 
 
+class _Delta:
+    """An event that comes again and again, with another number and another piece of text."""
+
+    __slots__ = ("_fields", "_head")
+
+    def __init__(self, kind: str, place: Mapping[str, Any], more: Mapping[str, Any]) -> None:
+        self._head = b"event: %b\ndata: " % kind.encode()
+        self._fields = {"type": kind, "sequence_number": 0, **place, "delta": "", **more}
+
+    def block(self, number: int, piece: str) -> bytes:
+        """The event of this piece."""
+        self._fields["sequence_number"], self._fields["delta"] = number, piece
+        return self._head + _json.encode(self._fields) + b"\n\n"
+
+
 class _Writer:
     """Numbers events, and encodes those that the reader has not."""
 
@@ -323,6 +362,12 @@ class _Writer:
         """The next event."""
         if self.number > self.after:
             self._out.append(_block(kind, {"type": kind, "sequence_number": self.number, **fields}))
+        self.number += 1
+
+    def emit_delta(self, delta: _Delta, piece: str) -> None:
+        """The next event: a piece of a text."""
+        if self.number > self.after:
+            self._out.append(delta.block(self.number, piece))
         self.number += 1
 
     def flush(self) -> bytes:
@@ -344,9 +389,8 @@ class ChatEncoder:
     `apply` also raises Withdrawn: what is out cannot be taken back.
     """
 
-    def __init__(self, head: Head, *, include_usage: bool = False) -> None:
-        self.head = head
-        self._answer = Answer(head.id)
+    def __init__(self, answer: Answer, head: Head, *, include_usage: bool = False) -> None:
+        self.answer, self.head = answer, head
         self._include_usage = include_usage
         self._text, self._reasoning = Sent(), Sent()
 
@@ -354,23 +398,18 @@ class ChatEncoder:
         """The chunk that says who speaks."""
         return self._chunk({"role": "assistant", "content": "", "refusal": None})
 
-    def apply(self, event: AnyEvent) -> Iterator[bytes]:
-        """What the next event adds. Raises Hole, Unproven, Withdrawn."""
-        answer = self._answer
-        if answer.ended or getattr(event, "message_id", None) != answer.id:
-            return
-        touched, piece = answer.gain(event)
+    def apply(self, event: AnyEvent, touched: range, added: str) -> Iterable[bytes]:
+        """What an event adds that was folded: see `Answer.gain`. Raises Withdrawn."""
         if isinstance(event, Chunk):
-            self._text.grow(piece)
+            self._text.grow(added)
         elif isinstance(event, Reasoning):
-            self._reasoning.grow(piece)
+            self._reasoning.grow(added)
         elif isinstance(event, Reset) and touched:
-            self._text.become(answer.content)
-            self._reasoning.become(answer.reasoning)
-        if answer.ended:
-            yield from self._end()
-        else:
-            yield self._rest()
+            self._text.become(self.answer.content)
+            self._reasoning.become(self.answer.reasoning)
+        elif isinstance(event, Terminal):
+            return self._end()
+        return (self._rest(),)
 
     def quiet(self) -> bytes:
         """A sign of life."""
@@ -381,7 +420,7 @@ class ChatEncoder:
         return _data(objects.error_body(reason, why(reason)))
 
     def _end(self) -> Iterator[bytes]:
-        answer = self._answer
+        answer = self.answer
         self._reasoning.finish()
         self._text.finish()
         yield self._rest()
@@ -407,8 +446,13 @@ class ChatEncoder:
 
     def _chunk(self, delta: Mapping[str, Any], reason: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+        return _data(self._blank | {"choices": [choice]})
+
+    @cached_property
+    def _blank(self) -> dict[str, Any]:
+        """What all chunks have in common."""
         usage = {"usage": None} if self._include_usage else {}
-        return _data(objects.completion_chunk(self.head, [choice]) | usage)
+        return objects.completion_chunk(self.head, []) | usage
 
 
 def _data(body: Mapping[str, Any]) -> bytes:

@@ -7,8 +7,7 @@ answer; `openai_requests` understands bodies, `answers` watches, `web.openai.enc
 
 import asyncio
 import contextlib
-import itertools
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Annotated, Any, Protocol, TypeVar
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -20,7 +19,8 @@ from tokenwire.models.quotas import ROW_BYTES
 from tokenwire.models.responses import Question
 from tokenwire.models.rows import unfinished
 from tokenwire.models.tables import Message
-from tokenwire.protocol.events import AnyEvent, is_terminal
+from tokenwire.protocol.events import AnyEvent
+from tokenwire.protocol.fold import Answer
 from tokenwire.protocol.sent import Withdrawn
 from tokenwire.web import delivery, problems
 from tokenwire.web.contents import require_question_fits
@@ -52,7 +52,7 @@ from tokenwire.web.services import (
     json_body,
     read_body,
 )
-from tokenwire.web.watching import Left, News, Quiet, Steps, answer_in, watch
+from tokenwire.web.watching import Folded, Left, News, Quiet, Steps, answer_in, watch
 from tokenwire.worker import closing
 
 router = APIRouter(
@@ -80,7 +80,7 @@ class Encoder(Protocol):
     head: Head
 
     def opening(self) -> bytes: ...
-    def apply(self, event: AnyEvent) -> Iterator[bytes]: ...
+    def apply(self, event: AnyEvent, touched: range, added: str) -> Iterable[bytes]: ...
     def quiet(self) -> bytes: ...
     def failure(self, reason: str) -> bytes: ...
 
@@ -105,7 +105,7 @@ async def create_response(
     row, wanted = await _ask(request, services, user, ResponseBody, idempotency_key)
     asking = _Asking(request, services, user, row, cancels=on_disconnect == "cancel")
     if wanted.stream:
-        return asking.stream(lambda: encoding.ResponseEncoder(head_of(row)))
+        return asking.stream(lambda answer: encoding.ResponseEncoder(answer, head_of(row)))
     if wanted.background:
         return JSONResponse(objects.response(head_of(row), answer_in(row)))
     last = await asking.wait()
@@ -130,7 +130,7 @@ async def get_response(
     row = await _readable(services, user, response_id)
     if stream:
         return _Asking(request, services, user, row).stream(
-            lambda: encoding.ResponseEncoder(head_of(row), starting_after)
+            lambda answer: encoding.ResponseEncoder(answer, head_of(row), starting_after)
         )
     await delivery.note_interest(services, [row])
     return JSONResponse(objects.response(head_of(row), answer_in(row)))
@@ -220,7 +220,9 @@ async def create_completion(
     asking = _Asking(request, services, user, row, cancels=on_disconnect == "cancel")
     if wanted.stream:
         return asking.stream(
-            lambda: encoding.ChatEncoder(head_of(row), include_usage=wanted.include_usage)
+            lambda answer: encoding.ChatEncoder(
+                answer, head_of(row), include_usage=wanted.include_usage
+            )
         )
     last = await asking.wait()
     ended = answer_in(last)
@@ -393,7 +395,7 @@ async def _forget(services: WebServices, row: Message) -> None:
 
 async def _last(services: WebServices, row: Message, permission: Permission) -> Message:
     """The answer when it has ended. Raises OpenAIProblem when that will not be seen."""
-    async with contextlib.aclosing(watch(services, row.id, permission)) as steps:
+    async with contextlib.aclosing(watch(services, Answer(row.id), permission)) as steps:
         async for step in steps:
             if isinstance(step, Left):
                 raise _left(step)
@@ -434,16 +436,17 @@ class _Asking:
         self._ended = False
         self._permission = Permission(check=self._may_read, user_id=user)
 
-    def stream(self, make: Callable[[], Encoder]) -> Response:
+    def stream(self, make: Callable[[Answer], Encoder]) -> Response:
         """The answer in a dialect, until it ends."""
+        answer = Answer(self._row.id)
 
         @contextlib.asynccontextmanager
         async def opened() -> AsyncIterator[AsyncIterator[bytes]]:
             async with contextlib.aclosing(
-                watch(self._services, self._row.id, self._permission)
+                watch(self._services, answer, self._permission)
             ) as steps:
                 try:
-                    yield self._stream(make(), steps)
+                    yield self._stream(make(answer), steps)
                 finally:
                     await self._leave()
 
@@ -466,9 +469,13 @@ class _Asking:
         yield encoder.opening()
         async for step in steps:
             match step:
-                case News(found):
+                case News(folded):
+                    if step.ends:  # only the row knows when it was completed
+                        self._ended = True
+                        row = await self._services.store.message(self._row.id)
+                        encoder.head = head_of(row or self._row)
                     try:
-                        async for portion in self._portions(encoder, found):
+                        for portion in _joined(encoder, folded):
                             yield portion
                     except Withdrawn:
                         yield encoder.failure(encoding.RESTARTED)
@@ -479,17 +486,6 @@ class _Asking:
                     yield encoder.failure(reason)
                 case Quiet():
                     yield encoder.quiet()
-
-    async def _portions(self, encoder: Encoder, found: Sequence[AnyEvent]) -> AsyncIterator[bytes]:
-        """One write for all that came together, unless it is long."""
-        if found and is_terminal(found[-1]):
-            self._ended = True
-            row = await self._services.store.message(self._row.id)
-            encoder.head = head_of(row or self._row)  # only the row knows when it was completed
-        for portion in _joined(
-            itertools.chain.from_iterable(encoder.apply(event) for event in found)
-        ):
-            yield portion
 
     async def _leave(self) -> None:
         """The client is gone or has all."""
@@ -507,13 +503,15 @@ class _Asking:
         return await still_allowed(ask)
 
 
-def _joined(portions: Iterable[bytes]) -> Iterator[bytes]:
+def _joined(encoder: Encoder, folded: Iterable[Folded]) -> Iterator[bytes]:
+    """One write for all that came together, unless it is long."""
     held: list[bytes] = []
     size = 0
-    for portion in portions:
-        held.append(portion)
-        size += len(portion)
-        if size > PART_BYTES:
-            yield b"".join(held)
-            held, size = [], 0
+    for event in folded:
+        for portion in encoder.apply(*event):
+            held.append(portion)
+            size += len(portion)
+            if size > PART_BYTES:
+                yield b"".join(held)
+                held, size = [], 0
     yield b"".join(held)

@@ -145,20 +145,38 @@ AREA = Area(
         Mutant(
             "openai_resumes_one_too_late",
             "web/openai/encoder.py",
-            "        if self.number > self.after:\n",
-            "        if self.number > self.after + 1:\n",
+            "        if self.number > self.after:\n            self._out.append(delta",
+            "        if self.number > self.after + 1:\n            self._out.append(delta",
         ),
         Mutant(
             "openai_resumes_one_too_early",
             "web/openai/encoder.py",
-            "        if self.number > self.after:\n",
-            "        if self.number >= self.after:\n",
+            "        if self.number > self.after:\n            self._out.append(delta",
+            "        if self.number >= self.after:\n            self._out.append(delta",
+        ),
+        Mutant(
+            "openai_a_piece_of_any_part_is_told",
+            "web/openai/encoder.py",
+            "if isinstance(event, Piece) and event.part == self._current:",
+            "if isinstance(event, Piece):",
+        ),
+        Mutant(
+            "openai_what_was_withdrawn_goes_on_at_once",
+            "web/openai/encoder.py",
+            "return self.is_open and not (self.stale or self.sent.owed)",
+            "return self.is_open",
+        ),
+        Mutant(
+            "openai_a_long_piece_is_one_portion",
+            "web/openai/encoder.py",
+            " and len(added) < PORTION_CHARS:",
+            ":",
         ),
         Mutant(
             "openai_cuts_by_the_log",
             "web/openai/encoder.py",
-            "            for piece in item.sent.take(PIECE_CHARS, PORTION_PIECES):\n",
-            "            for piece in item.sent.take(1, PORTION_PIECES):\n",
+            "        for piece in item.sent.take(PIECE_CHARS, PORTION_PIECES):\n",
+            "        for piece in item.sent.take(1, PORTION_PIECES):\n",
         ),
         Mutant(
             "openai_items_interleave",
@@ -205,13 +223,13 @@ AREA = Area(
         Mutant(
             "openai_leftovers_are_in_the_end",
             "web/openai/encoder.py",
-            "        self._drop(len(self._answer.parts))\n",
+            "        self._drop(len(self.answer.parts))\n",
             "",
         ),
         Mutant(
             "openai_the_rest_is_dropped",
             "web/openai/encoder.py",
-            "                self._delta(item, rest)\n            self._close",
+            "                self._writer.emit_delta(item.delta, rest)\n            self._close",
             "                pass\n            self._close",
         ),
         Mutant(
@@ -346,14 +364,14 @@ AREA = Area(
         Mutant(
             "aisdk_other_messages_are_shown",
             "web/aisdk/encoder.py",
-            'self.ended or getattr(event, "message_id", None) != self._row["id"]',
+            'self.ended or getattr(event, "message_id", None) != self.answer.id',
             "self.ended",
         ),
         Mutant(
             "aisdk_events_after_the_end",
             "web/aisdk/encoder.py",
-            'self.ended or getattr(event, "message_id", None) != self._row["id"]',
-            'getattr(event, "message_id", None) != self._row["id"]',
+            'self.ended or getattr(event, "message_id", None) != self.answer.id',
+            'getattr(event, "message_id", None) != self.answer.id',
         ),
         Mutant(
             "aisdk_what_cannot_grow_stays_open",
@@ -364,8 +382,8 @@ AREA = Area(
         Mutant(
             "aisdk_reasoning_closes_the_text_it_stands_in",
             "web/aisdk/encoder.py",
-            "growing = (self._answer.open_text, self._answer.open_reasoning)",
-            "growing = (len(self._answer.parts) - 1,)",
+            "growing = (self.answer.open_text, self.answer.open_reasoning)",
+            "growing = (len(self.answer.parts) - 1,)",
         ),
         Mutant(
             "aisdk_withdrawn_calls_stay_open",
@@ -376,7 +394,7 @@ AREA = Area(
         Mutant(
             "aisdk_what_is_kept_is_not_written_again",
             "web/aisdk/encoder.py",
-            "        for number in range(first, len(self._answer.parts)):\n",
+            "        for number in range(first, len(self.answer.parts)):\n",
             "        for number in ():\n",
         ),
         Mutant(
@@ -436,7 +454,7 @@ AREA = Area(
         Mutant(
             "text_of_a_withdrawn_answer_goes_on",
             "web/aisdk/completions.py",
-            "            self._sent.become(self._answer.content)\n",
+            "            self._sent.become(self.answer.content)\n",
             "            pass\n",
         ),
         Mutant(

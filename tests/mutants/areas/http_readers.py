@@ -17,7 +17,7 @@ AREA = Area(
         Mutant(
             "a_row_that_cannot_tell_the_order_is_believed",
             "web/watching.py",
-            "if not self.held.parts and not _knows_order(row) and exact and page.oldest == 1:",
+            "if not self._held.parts and not _knows_order(row) and exact and page.oldest == 1:",
             "if False:",
             _WATCHING,
         ),
@@ -38,8 +38,29 @@ AREA = Area(
         Mutant(
             "what_the_row_holds_is_told_again",
             "web/watching.py",
-            "            if touched or not isinstance(each, events.Chunk | events.Reasoning | events.ToolInput):\n",
-            "            if True:\n",
+            "                    if added or not isinstance(each, events.Piece):\n",
+            "                    if True:\n",
+            _WATCHING,
+        ),
+        Mutant(
+            "what_nobody_asks_for_is_not_folded",
+            "web/watching.py",
+            "                        deque(step.folded, 0)",
+            "                        pass",
+            _WATCHING,
+        ),
+        Mutant(
+            "what_does_not_fit_has_a_cursor",
+            "web/watching.py",
+            "            self._fits, news.cursor = False, None\n",
+            "            self._fits = False\n",
+            _WATCHING,
+        ),
+        Mutant(
+            "who_comes_back_knows_no_attempt",
+            "web/watching.py",
+            '        known = [events.Start(there.id, there.attempt, there.model or "")]\n',
+            "        known = list[AnyEvent]()\n",
             _WATCHING,
         ),
         Mutant(

@@ -1,6 +1,6 @@
 """Histories of an answer whose parts can be shown, and the three ways in which a reader is told one."""
 
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from hypothesis import strategies as st
 
@@ -10,6 +10,7 @@ from tokenwire.protocol.events import AnyEvent, Reset
 from tokenwire.protocol.fold import Answer, from_view
 from tokenwire.protocol.replay import catch_up
 
+T_co = TypeVar("T_co", covariant=True)
 LOGS = st.tuples(st.lists(OPS, max_size=25), ENDS.filter(bool))
 PLACES = st.integers(0, 10**6)
 _IMAGE = "data:image/png;base64,aGk="
@@ -82,6 +83,17 @@ def view(answer: Answer) -> dict[str, Any]:
         "by": answer.by,
         "created_at": "2026-08-01T12:00:00.000Z",
     }
+
+
+class _Encoder(Protocol[T_co]):
+    answer: Answer
+
+    def apply(self, event: AnyEvent, touched: range, added: str, /) -> T_co: ...
+
+
+def fed(encoder: _Encoder[T_co], event: AnyEvent) -> T_co:
+    """What an encoder gives for an event, after the fold."""
+    return encoder.apply(event, *encoder.answer.gain(event))
 
 
 def from_row(log: list[AnyEvent], saved: int) -> list[AnyEvent]:

@@ -7,6 +7,7 @@ import pytest
 from tests.unit.protocol.histories import ID
 from tests.unit.web.aisdk.client import Client
 from tests.unit.web.aisdk.test_replay import ROW
+from tests.unit.web.histories import fed
 from tokenwire.protocol.events import (
     AnyEvent,
     Cancelled,
@@ -21,7 +22,7 @@ from tokenwire.protocol.events import (
     ToolInput,
     Usage,
 )
-from tokenwire.protocol.fold import Hole, Unproven
+from tokenwire.protocol.fold import Answer, Hole, Unproven
 from tokenwire.protocol.text import checksum
 from tokenwire.web.aisdk.encoder import AISDKEncoder
 from tokenwire.web.aisdk.values import PROFILES, Profile
@@ -30,14 +31,14 @@ profiles = pytest.mark.parametrize("profile", PROFILES)
 
 
 def begun(profile: Profile = "v5") -> AISDKEncoder:
-    encoder = AISDKEncoder(ROW, profile)
+    encoder = AISDKEncoder(Answer(ID), ROW, profile)
     encoder.opening()
     return encoder
 
 
 def shown(profile: Profile) -> tuple[AISDKEncoder, Client]:
     """An encoder and a client that has its opening."""
-    encoder = AISDKEncoder(ROW, profile)
+    encoder = AISDKEncoder(Answer(ID), ROW, profile)
     return encoder, Client().read(encoder.opening())
 
 
@@ -45,8 +46,8 @@ def told(*logged: AnyEvent, profile: Profile = "v5") -> list[dict[str, Any]]:
     """The chunks of the last event."""
     encoder = begun(profile)
     for event in logged[:-1]:
-        encoder.apply(event)
-    return encoder.apply(logged[-1])
+        fed(encoder, event)
+    return fed(encoder, logged[-1])
 
 
 def part(number: int, kind: str, **fields: Any) -> PartEvent:
@@ -60,7 +61,7 @@ def call(number: int = 0, call_id: str = "c") -> PartEvent:
 def test_a_message_begins_with_what_is_known_of_it() -> None:
     """Its id is the same in every replay; usage and error come with the end."""
     row = ROW | {"usage": {"input_tokens": 1}, "status": "complete"}
-    [start, step] = AISDKEncoder(row).opening()
+    [start, step] = AISDKEncoder(Answer(ID), row).opening()
     assert (start["messageId"], step) == (ID, {"type": "start-step"})
     assert start["messageMetadata"] == {
         "conversationId": "c1",
@@ -195,7 +196,7 @@ def test_another_text_replaces_what_is_shown(profile: Profile) -> None:
         Reset(ID, 2, 2, 0, 1),
         Chunk(ID, 2, 2, "y", 0),
     ):
-        client.read(encoder.apply(event))
+        client.read(fed(encoder, event))
     assert client.text() == "Hey"
     assert client.tools() == ({} if profile == "v7" else {"c": "output-error"})
     marks = [part for part in client.parts if part["type"] == "data-reset"]
@@ -209,10 +210,10 @@ def test_a_reset_behind_a_step() -> None:
     encoder, client = shown("v7")
     events = [Chunk(ID, 1, 0, "one", 0), part(1, "step"), Chunk(ID, 1, 3, " two", 2)]
     for event in [*events, Reset(ID, 2, 3, 0, 2), Chunk(ID, 2, 3, " 2", 2)]:
-        client.read(encoder.apply(event))
+        client.read(fed(encoder, event))
     assert (client.text(), "data-reset" in str(client.parts)) == ("one 2", False)
     for event in (Reset(ID, 3, 1, 0, 1), Chunk(ID, 3, 1, "K", 0), Reset(ID, 4, 1, 0, 1)):
-        client.read(encoder.apply(event))
+        client.read(fed(encoder, event))
     assert (client.text(), "data-reset" in str(client.parts)) == ("o", True)
 
 
@@ -252,7 +253,7 @@ def test_ends() -> None:
     """A failure is told to people, a cancelled answer is aborted; nothing follows either."""
     encoder = begun()
     failed = Error(ID, 1, "unavailable", "Try later.", True, Usage(1, 2), 0, 0)
-    chunks = encoder.apply(failed)
+    chunks = fed(encoder, failed)
     assert [chunk["type"] for chunk in chunks] == ["message-metadata", "finish-step", "error"]
     assert chunks[0]["messageMetadata"] == {
         "attempt": 1,
@@ -261,7 +262,7 @@ def test_ends() -> None:
         "error": {"code": "unavailable", "retryable": True},
     }
     assert chunks[-1]["errorText"] == "Try later."
-    assert (encoder.ended, encoder.apply(Chunk(ID, 1, 0, "late", 0))) == (True, [])
+    assert (encoder.ended, fed(encoder, Chunk(ID, 1, 0, "late", 0))) == (True, [])
     assert encoder.failure("deleted") == []
     cancelled = told(
         Chunk(ID, 1, 0, "Hel", 0), Cancelled(ID, 1, "u", None, 3, checksum("Hel")), profile="v7"

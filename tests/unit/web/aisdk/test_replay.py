@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 
 from tests.unit.protocol.histories import ID, Op
 from tests.unit.web.aisdk.client import Client
-from tests.unit.web.histories import LOGS, PLACES, folded, from_row, view, without_resets, written
+from tests.unit.web.histories import (
+    LOGS,
+    PLACES,
+    fed,
+    folded,
+    from_row,
+    view,
+    without_resets,
+    written,
+)
 from tokenwire.protocol.events import AnyEvent
 from tokenwire.protocol.fold import Answer
 from tokenwire.web.aisdk.encoder import AISDKEncoder
@@ -22,10 +31,10 @@ profiles = pytest.mark.parametrize("profile", PROFILES)
 
 def read(told: list[AnyEvent], profile: Profile) -> Client:
     """A client that is told these events."""
-    encoder, client = AISDKEncoder(ROW, profile), Client()
+    encoder, client = AISDKEncoder(Answer(ID), ROW, profile), Client()
     client.read(encoder.opening())
     for event in told:
-        client.read(encoder.apply(event))
+        client.read(fed(encoder, event))
     assert encoder.ended == (client.over is not None)
     return client
 
@@ -136,18 +145,18 @@ def test_a_tail_goes_on_where_its_reader_stood(
     log = written(history).events
     saved = began % (len(log) + 1)
     cut = saved + left % (len(log) + 1 - saved)
-    reader, client = AISDKEncoder(ROW, profile), Client()
+    reader, client = AISDKEncoder(Answer(ID), ROW, profile), Client()
     client.read(reader.opening())
     first = from_row(log, saved)
     known = first[: len(first) - len(log) + cut]
     for event in known:
-        client.read(reader.apply(event))
-    other = AISDKEncoder(ROW, profile)
+        client.read(fed(reader, event))
+    other = AISDKEncoder(Answer(ID), ROW, profile)
     other.opening()
     for event in from_row(log[:cut], saved) if without_resets(log[:cut]) else known:
-        other.apply(event)
+        fed(other, event)
     for event in log[cut:]:
-        client.read(other.apply(event))
+        client.read(fed(other, event))
     assert client.over is not None
     assert client.text() == folded(log).content
 
@@ -176,9 +185,9 @@ def test_a_stored_message_has_the_parts_of_the_stream(
 def test_nothing_is_told_twice(history: AnyHistory, profile: Profile) -> None:
     """Events that come again give no chunk."""
     log = written((history[0], None), resets=False).events
-    encoder = AISDKEncoder(ROW, profile)
+    encoder = AISDKEncoder(Answer(ID), ROW, profile)
     encoder.opening()
     for event in log:
-        encoder.apply(event)
+        fed(encoder, event)
     pieces = [event for event in log if hasattr(event, "offset")]
-    assert [chunk for event in pieces for chunk in encoder.apply(event)] == []
+    assert [chunk for event in pieces for chunk in fed(encoder, event)] == []

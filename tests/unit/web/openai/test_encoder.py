@@ -12,6 +12,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
+from tests.unit.web.histories import fed
 from tests.unit.web.openai.client import Parsed, blocks
 from tokenwire.protocol.events import (
     AnyEvent,
@@ -73,7 +74,7 @@ def logged(
 
 
 def applied(encoder: ResponseEncoder | ChatEncoder, events: Sequence[AnyEvent]) -> bytes:
-    return b"".join(portion for event in events for portion in encoder.apply(event))
+    return b"".join(portion for event in events for portion in fed(encoder, event))
 
 
 def end_of(ended: Answer) -> AnyEvent:
@@ -84,7 +85,7 @@ def end_of(ended: Answer) -> AnyEvent:
 def from_log(
     ended: Answer, events: Sequence[AnyEvent], after: int = -1, head: Head = HEAD
 ) -> list[Parsed]:
-    encoder = ResponseEncoder(head, after)
+    encoder = ResponseEncoder(Answer(ID), head, after)
     return blocks(encoder.opening() + applied(encoder, [*events, end_of(ended)]))
 
 
@@ -287,7 +288,7 @@ def test_a_second_call_waits_for_the_first() -> None:
         part(1, state="proposed"),
         ToolInput(ID, 1, 5, "1}", 0),
     ]
-    encoder = ResponseEncoder(HEAD)
+    encoder = ResponseEncoder(Answer(ID), HEAD)
     encoder.opening()
     before = blocks(applied(encoder, log))
     assert {event.get("item_id", "fc_" + ID + "_0") for event in before} == {f"fc_{ID}_0"}
@@ -330,12 +331,12 @@ def test_annotations_come_before_the_end_of_their_text() -> None:
 def test_a_hole_is_noticed() -> None:
     """The watcher reads the row again."""
     with pytest.raises(Hole):
-        applied(ResponseEncoder(HEAD), [Chunk(ID, 1, 5, "x", 0)])
+        applied(ResponseEncoder(Answer(ID), HEAD), [Chunk(ID, 1, 5, "x", 0)])
 
 
 def test_a_failure_of_the_stream_takes_no_number() -> None:
     """Who goes on after it misses nothing."""
-    encoder = ResponseEncoder(HEAD)
+    encoder = ResponseEncoder(Answer(ID), HEAD)
     encoder.opening()
     (event,) = blocks(encoder.failure("expired"))
     OF_THE_SDK.validate_python(event)
@@ -350,11 +351,11 @@ def test_a_long_answer_is_encoded_in_portions() -> None:
 
     def portions_of(encoder: ResponseEncoder) -> list[bytes]:
         encoder.opening()
-        return [portion for event in told for portion in encoder.apply(event)]
+        return [portion for event in told for portion in fed(encoder, event)]
 
-    portions = portions_of(ResponseEncoder(HEAD))
+    portions = portions_of(ResponseEncoder(Answer(ID), HEAD))
     assert max(map(len, portions[:-1])) < 100_000 < len(b"".join(portions)) / 100
-    rest = portions_of(ResponseEncoder(HEAD, 49_990))
+    rest = portions_of(ResponseEncoder(Answer(ID), HEAD, 49_990))
     assert blocks(b"".join(rest))[0]["sequence_number"] == 49_991
     assert len([portion for portion in rest if portion]) < 4
 
@@ -365,7 +366,7 @@ def test_a_long_answer_is_encoded_in_portions() -> None:
 def test_chunks_make_the_completion() -> None:
     """Each is one of the SDK's; text, reasoning, calls, reason and usage arrive."""
     ended = answer("Hello 👋 there", "hm", tool_calls=[CALL])
-    encoder = ChatEncoder(HEAD, include_usage=True)
+    encoder = ChatEncoder(Answer(ID), HEAD, include_usage=True)
     log = [*logged(Reasoning, "hm", []), *logged(Chunk, "Hello 👋", [3], part=1)]
     held = Answer(ID)
     for event in log:
@@ -391,7 +392,7 @@ def test_chunks_make_the_completion() -> None:
 
 def test_a_completion_cannot_take_words_back() -> None:
     """Text that is out and is not part of the answer any more ends the stream."""
-    encoder = ChatEncoder(HEAD)
+    encoder = ChatEncoder(Answer(ID), HEAD)
     applied(encoder, [Chunk(ID, 1, 0, "Hello", 0), Reset(ID, 2, 0, 0, 0)])
     with pytest.raises(Withdrawn):
         applied(encoder, [Chunk(ID, 2, 0, "Bye", 0)])
@@ -404,7 +405,7 @@ def test_a_failed_answer_ends_a_completion_with_an_error() -> None:
         status="error",
         error={"code": "interrupted", "error": "It broke off.", "retryable": True},
     )
-    encoder = ChatEncoder(HEAD)
+    encoder = ChatEncoder(Answer(ID), HEAD)
     data = encoder.opening() + applied(encoder, catch_up(Answer(ID), failed, 1))
     assert chunks(data)[-1]["error"] == {
         "message": "It broke off.",

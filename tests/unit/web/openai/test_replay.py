@@ -9,11 +9,12 @@ from openai.types.responses import ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from tests.unit.protocol.histories import ID, Op
-from tests.unit.web.histories import LOGS, PLACES, folded, from_row, without_resets, written
+from tests.unit.web.histories import LOGS, PLACES, fed, folded, from_row, without_resets, written
 from tests.unit.web.openai.client import Client, Parsed, blocks
 from tokenwire.protocol.events import AnyEvent
+from tokenwire.protocol.fold import Answer
 from tokenwire.protocol.sent import Withdrawn
-from tokenwire.web.aisdk.completions import Failed, TextEncoder
+from tokenwire.web.aisdk.completions import AnswerFailed, TextEncoder
 from tokenwire.web.openai import objects
 from tokenwire.web.openai.encoder import ChatEncoder, ResponseEncoder
 from tokenwire.web.openai.objects import Head
@@ -25,10 +26,10 @@ OF_THE_SDK: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 
 def events_of(told: list[AnyEvent], after: int = -1) -> list[Parsed]:
     """The Response's events."""
-    encoder = ResponseEncoder(HEAD, after)
+    encoder = ResponseEncoder(Answer(ID), HEAD, after)
     data = encoder.opening()
     for event in told:
-        data += b"".join(encoder.apply(event))
+        data += b"".join(fed(encoder, event))
     return blocks(data)
 
 
@@ -84,10 +85,10 @@ def test_what_was_withdrawn_does_not_count(history: AnyHistory, place: int) -> N
 
 def completion(told: list[AnyEvent]) -> tuple[str, str, Any]:
     """Text, reasoning and the last choice of a chat completion; raises Withdrawn."""
-    encoder, text, reasoning, last = ChatEncoder(HEAD), "", "", dict[str, Any]()
+    encoder, text, reasoning, last = ChatEncoder(Answer(ID), HEAD), "", "", dict[str, Any]()
     data = encoder.opening()
     for event in told:
-        data += b"".join(encoder.apply(event))
+        data += b"".join(fed(encoder, event))
     for block in data.decode().split("\n\n")[:-1]:
         if block != "data: [DONE]":
             last = json.loads(block.removeprefix("data: "))
@@ -118,12 +119,12 @@ def test_plain_text_is_the_text(history: AnyHistory, place: int) -> None:
     log = written(history).events
     answer = folded(log)
     for told in (log, from_row(log, place % (len(log) + 1))):
-        encoder, text, failed = TextEncoder(ID), b"", False
+        encoder, text, failed = TextEncoder(Answer(ID)), b"", False
         with contextlib.suppress(Withdrawn):
             try:
                 for event in told:
-                    text += encoder.apply(event)
-            except Failed:
+                    text += fed(encoder, event)
+            except AnswerFailed:
                 failed = True
             assert failed == (answer.status != "complete")
             if not failed:
