@@ -188,7 +188,7 @@ class AISDKEncoder:
     def _cut_off(self, numbers: Iterable[int]) -> list[Chunk]:
         """Calls whose input was still streaming at the end of the answer are invalid now."""
         calls = [number for number in numbers if number in self._calls]
-        return [chunk for n in calls for chunk in self._call(n, self._answer.parts[n])]
+        return [chunk for n in calls for chunk in self._call(n, self.answer.parts[n])]
 
     def _outcome(self, call: "_Call", fields: Mapping[str, Any]) -> list[Chunk]:
         match call.state:

@@ -59,8 +59,8 @@ AREA = Area(
         Mutant(
             "who_comes_back_knows_no_attempt",
             "web/watching.py",
-            '        known = [events.Start(there.id, there.attempt, there.model or "")]\n',
-            "        known = list[AnyEvent]()\n",
+            "self._news([*begun, *catch_up(",
+            "self._news([*catch_up(",
             _WATCHING,
         ),
         Mutant(
