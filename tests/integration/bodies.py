@@ -1,4 +1,6 @@
-"""Bodies that are as long as a dialect takes, of the shapes that cost a reader most; and how long the event loop stands still for one."""
+"""Bodies of the maximum length in the shapes that cost a reader most, and how long the event loop
+stands still for them.
+"""
 
 import asyncio
 import contextlib
@@ -13,11 +15,11 @@ MIB = 1024 * 1024
 MOST_VALUES = 99_000
 """A little less than MAX_BODY_VALUES."""
 SURROGATE = b"\\ud800"
-"""As an escape it is JSON, and no text."""
+"""Valid as a JSON escape, but not as text."""
 
 
 def filled(unit: bytes, length: int, begin: bytes, end: bytes, most: int = MOST_VALUES) -> bytes:
-    """`unit` again and again, with commas between, in about `length` bytes, and no more values than may be."""
+    """`unit` repeated with commas, about `length` bytes, within the limit of values."""
     count = min(
         (length - len(begin) - len(end)) // (len(unit) + 1), most // (1 + census.take(unit).values)
     )
@@ -39,7 +41,7 @@ def names(length: int, begin: bytes, end: bytes) -> bytes:
 
 
 def shapes(begin: bytes, end: bytes, unit: bytes, length: int) -> dict[str, bytes]:
-    """Bodies that hold a value between `begin` and `end`; `unit`: what a reader expects in a list there."""
+    """Bodies with a value between `begin` and `end`; `unit`: an expected item of a list there."""
     broken = unit.replace(b"hi", SURROGATE) + b","
     return {
         "a text": text(b"x", length, begin, end),
@@ -92,7 +94,7 @@ DIALECTS: dict[str, tuple[str, bytes, bytes, bytes, int]] = {
     "posts": ("/api/conversations", b'{"title":', b"}", SAID, 800 * 1024),
     "useObject": ("/api/object", b"", b"", SAID, 800 * 1024),
 }
-"""Path, what stands around the value in question, what is meant there, and about how long a body may be."""
+"""Path, the JSON around the value, the expected item, and the approximate maximum length."""
 
 
 def bodies(dialect: str) -> Iterator[tuple[str, str, bytes]]:
@@ -103,7 +105,9 @@ def bodies(dialect: str) -> Iterator[tuple[str, str, bytes]]:
 
 
 def post(port: int, path: str, body: bytes) -> int:
-    """The status of the answer; 0: it is waited for. A bare socket: its sending costs this process nothing but copies."""
+    """The status of the answer; 0: the server waits for more. A bare socket, so that sending costs
+    this process only copies.
+    """
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", port), timeout=120) as connection:
         connection.sendall(head.encode())
@@ -116,9 +120,10 @@ def post(port: int, path: str, body: bytes) -> int:
 
 
 class Standstill:
-    """The longest time between two turns of the loop. Enter it around what is measured.
+    """The longest time between two turns of the loop; a context manager.
 
-    `seconds`: by the clock. `cpu_seconds`: what this process computed meanwhile, in all its threads; a busy machine makes it no longer.
+    `seconds`: by the clock. `cpu_seconds`: the processor time of all threads of this process, which
+    a busy machine does not lengthen.
     """
 
     PAUSE_SECONDS = 0.001

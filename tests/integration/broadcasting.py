@@ -1,4 +1,6 @@
-"""A broadcaster on a free port for tests, a writer of conversations, and a reader written from PROTOCOL.md alone."""
+"""For tests: a broadcaster on a free port, a writer of conversations, and a reader written from
+PROTOCOL.md alone.
+"""
 
 import asyncio
 import contextlib
@@ -71,7 +73,8 @@ class Stage:
 
     def socket(self, conversation: str, **options: Any) -> connect:
         """An open socket that has not subscribed."""
-        # With a bound on its queue this client stops reading when the queue is full, and then cannot see the end of its own closing.
+        # With a bounded queue, this client stops reading when it is full and cannot notice that it
+        # was closed.
         options = {
             "max_queue": None,
             "compression": None,
@@ -100,7 +103,7 @@ class Stage:
 
 
 def token(conversation: str, left: float = 600, user: str = "u") -> str:
-    """A token that ends a reader in `left` seconds: the leeway is taken off."""
+    """A token that ends a reader after `left` seconds; the leeway is subtracted."""
     return jwt.encode(
         {
             "sub": user,
@@ -137,14 +140,14 @@ def redis_stage(
 def stage_of(
     request: pytest.FixtureRequest, limits: Limits | None = None, **options: Any
 ) -> contextlib.AbstractAsyncContextManager[Stage]:
-    """For a fixture with the parameters `memory` and `valkey`."""
+    """A fixture with the parameters `memory` and `valkey`."""
     if request.param == "memory":
         return memory_stage(limits, **options)
     return redis_stage(request.getfixturevalue("valkey_url"), limits, **options)
 
 
 class Writer:
-    """One answer of one conversation: appends chunks to the log as a worker would."""
+    """One answer of one conversation: appends chunks to the log like a worker."""
 
     def __init__(self, log: Log, conversation: str, message: str = "m") -> None:
         self._log, self._conversation, self._message = log, conversation, message
@@ -191,7 +194,7 @@ class Writer:
 
 
 class Watching:
-    """What a client knows: it checks order, holes and offsets of every frame that it takes."""
+    """The state of a client: checks order, holes and offsets of every frame."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
@@ -226,7 +229,7 @@ class Watching:
             await self.next()
 
     async def close_code(self) -> int | None:
-        """Read on to the end."""
+        """Read to the end."""
         try:
             while True:
                 await self.next()
@@ -237,7 +240,8 @@ class Watching:
         kind = frame["type"]
         if (
             kind == "subscribed"
-        ):  # again, and under another name: the server was changed, the cursor is good in its log too
+            # live again under another name: the server has changed, and the cursor is valid in its log
+        ):
             assert self.epoch != frame["epoch"]
             self.epoch, self.promised, self.live = frame["epoch"], frame["seq"], False
         elif kind in {"live", "heartbeat"}:

@@ -1,5 +1,9 @@
-"""A conversation's log and a hostile way to it: a WebSocket server whose frames come out of order, twice, late or not at all, and whose
-connections are cut. What it says of itself (`live`, `heartbeat`) stays true, as the protocol promises. Written from PROTOCOL.md."""
+"""A conversation's log behind a hostile server.
+
+A WebSocket server whose frames are reordered, repeated, delayed or dropped, and whose connections
+are cut. Its promises (`live`, `heartbeat`) stay true, as the protocol requires. Written from
+PROTOCOL.md.
+"""
 
 import asyncio
 import contextlib
@@ -24,7 +28,7 @@ def units(text: str) -> int:
 
 
 def answer(message_id: str, chance: random.Random, pieces: int = 60) -> tuple[list[Event], str]:
-    """The script of an answer: events without seq, and the text that they end in."""
+    """The script of an answer: events without seq, and the text that they add up to."""
     about = {"message_id": message_id, "attempt": 1}
     events: list[Event] = [{"type": "start", **about, "model": "demo"}]
     text = ""
@@ -54,7 +58,7 @@ def answer(message_id: str, chance: random.Random, pieces: int = 60) -> tuple[li
 
 @dataclass
 class Faults:
-    """Chances between 0 and 1, for each frame (`refuse`: for each connection)."""
+    """Probabilities for each frame (`refuse`: for each connection)."""
 
     reorder: float = 0
     repeat: float = 0
@@ -66,7 +70,7 @@ class Faults:
 
 @dataclass
 class Hostile:
-    """Log, rows and both servers in one. `transport` answers for the web app."""
+    """Log, rows and both servers in one object. `transport` answers for the web app."""
 
     chance: random.Random
     faults: Faults
@@ -77,14 +81,14 @@ class Hostile:
     sockets: set["Socket"] = field(default_factory=set)
     token: int = 1
     refuses: bool = False
-    """No token is good: a broadcaster with another key, or another idea of the time."""
+    """No token is valid: the broadcaster has another key or another clock."""
     expires_in: float = 600
     loads: int = 0
     grants: int = 0
     connections: int = 0
     refreshes: list[str] = field(default_factory=list)
     away: int = 0
-    """Requests that are answered 503 from now on."""
+    """The number of requests to answer with 503."""
     port: int = 0
 
     @contextlib.asynccontextmanager
@@ -117,7 +121,7 @@ class Hostile:
             await asyncio.sleep(pause_seconds)
 
     async def lose_log(self, restated: list[Event]) -> None:
-        """A new epoch that begins with these events."""
+        """Begin a new epoch with these events."""
         self.epoch = f"e{int(self.epoch[1:]) + 1}"
         self.events = []
         for row in self.rows:
@@ -239,7 +243,7 @@ class Socket:
             await self._promise("heartbeat")
 
     async def _promise(self, kind: str) -> None:
-        """Everything so far was sent: so what is late must be sent before. What is dropped was sent, too."""
+        """All earlier events count as sent: delayed ones are sent first, dropped ones count."""
         while self._late:
             await asyncio.sleep(0.005)
         await self._send(
@@ -264,7 +268,7 @@ class Socket:
 
 
 def _quietly(task: "asyncio.Task[None]") -> None:
-    """A connection that is closed is no failure of whoever wanted to send."""
+    """A closed connection is no error of the sender."""
     if (
         not task.cancelled()
         and (error := task.exception()) is not None

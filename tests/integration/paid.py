@@ -1,7 +1,9 @@
-"""A provider that counts what is paid: runs of background responses and of llama.cpp, which go on without their client until they end.
+"""A provider that counts its paid runs: background responses and llama.cpp, which continue without
+their client until they end.
 
-`text` is what a run says, piece by piece; `go` lets it speak, `named` lets a background response tell its name (at once, unless a test
-clears it). A run is paid once it is begun; `running` are those that nobody has ended and that have not ended by themselves.
+`text` is the output of a run, piece by piece; `go` lets it write, `named` lets a background
+response send its name (at once unless a test clears it). A run is paid once it has begun; `running`
+are those that have neither ended nor been ended.
 """
 
 import asyncio
@@ -18,7 +20,7 @@ from tokenwire.providers.spec import ModelSpec
 
 @dataclass
 class Run:
-    """One run: what it has said so far, as the bytes of its dialect."""
+    """One run: its output so far, as bytes of its dialect."""
 
     name: str
     said: list[bytes] = field(default_factory=list)
@@ -34,7 +36,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Instead:
-    """What is said to a POST, of a run that goes on (`begins`) or never was."""
+    """The answer to a POST in place of a run's, which continues (`begins`) or never started."""
 
     status: int
     body: str
@@ -60,24 +62,26 @@ class PaidProvider:
 
     dialect: str
     late: bool = False
-    """Headers come with the first bytes of a body, as llama.cpp sends them, or a proxy that buffers."""
+    """Headers come with the first bytes of a body, as from llama.cpp or a buffering proxy."""
     instead: Instead | None = None
     """The answer to the next POST."""
     down: bool = False
-    """A proxy stands before it, and answers 502 to everything."""
+    """A proxy answers 502 to everything."""
     deaf: int = 0
-    """So many POSTs are lost on their way: the connection breaks, and no run begins."""
+    """The number of POSTs to lose: the connection breaks, and no run begins."""
     pieces: Sequence[str] = ("Hello ", "from ", "a run.")
     runs: dict[str, Run] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
-    """Method and path of every request."""
+    """Method and path of each request."""
     go: asyncio.Event = field(default_factory=asyncio.Event)
     pause_every: int = 0
-    """After so many pieces it waits for `go` to be set again (0: never): however slow the machine is, it does not run ahead of a test."""
+    """After this many pieces, a run waits for `go` again (0: never): it does not run ahead of a
+    test on a slow machine.
+    """
     named: asyncio.Event = field(default_factory=asyncio.Event)
     refuse_ends: bool = False
     broken: bool = False
-    """The second piece of every run cannot be read."""
+    """The second piece of every run is unreadable."""
     first: int = 1
     """The number of the first piece of a background response."""
     port: int = 0
@@ -115,12 +119,12 @@ class PaidProvider:
         )
 
     def cut(self) -> None:
-        """Break every connection; the runs go on."""
+        """Close every connection; the runs continue."""
         for connection in self._connections:
             connection.close()
 
     async def leave(self) -> None:
-        """Be away: nobody listens any more."""
+        """Stop listening."""
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -145,7 +149,7 @@ class PaidProvider:
         return await self._relay(request, run, 0) if instead is None else instead.response()
 
     async def follow(self, request: web.Request) -> web.StreamResponse:
-        """GET: a run again, after a place in it."""
+        """GET: attach to a run after a cursor in it."""
         self.asked.append(f"GET {request.path}")
         if self.down:
             return _PAGE.response()
@@ -160,7 +164,7 @@ class PaidProvider:
         return await self._relay(request, run, after)
 
     async def end(self, request: web.Request) -> web.Response:
-        """The call that ends a run."""
+        """The request that ends a run."""
         self.asked.append(f"END {request.path}")
         if self.refuse_ends:
             return web.json_response({"error": {"message": "away"}}, status=503)

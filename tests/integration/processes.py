@@ -1,4 +1,4 @@
-"""A process of the project, alone: with these settings and no others, its log in a file."""
+"""A process of the project with exactly these settings and its log in a file."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ def stopped(
     seconds: float = PATIENCE_SECONDS,
     number: signal.Signals = signal.SIGTERM,
 ) -> int:
-    """The exit status of a process that is signalled, again and again until it is gone."""
+    """The exit status of a process that is signalled repeatedly until it is gone."""
     deadline = time.monotonic() + seconds
     while popen.poll() is None:
         assert time.monotonic() < deadline
@@ -33,18 +33,18 @@ def stopped(
 
 
 class Process:
-    """One that runs, and what it has logged."""
+    """A running process and its log."""
 
     def __init__(self, popen: "subprocess.Popen[bytes]", log: Path) -> None:
         self.popen, self._log = popen, log
 
     @property
     def log(self) -> str:
-        """All of it until now."""
+        """All of the log so far."""
         return self._log.read_text()
 
     def says(self, words: str) -> str:
-        """Wait for a line with these words; that line."""
+        """Wait for a line with these words; returns it."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not (found := [line for line in self.log.splitlines() if words in line]):
             assert self.popen.poll() is None, self.log
@@ -55,7 +55,7 @@ class Process:
 
 @contextmanager
 def running(folder: Path, program: Sequence[str], **environment: str) -> Iterator[Process]:
-    """Python with these arguments, at home in `folder`; killed at the end of the block."""
+    """Python with these arguments in `folder`; killed at the end of the block."""
     given = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}",

@@ -1,4 +1,4 @@
-"""Connections that say byte by byte what a test wants, for clients that no library would play."""
+"""Connections that send exactly the bytes of a test, which no library would send."""
 
 import asyncio
 import base64
@@ -16,7 +16,7 @@ class Raw:
         self.reader, self.writer = reader, writer
 
     async def send(self, data: bytes) -> None:
-        """All of it, or as much as the server takes."""
+        """Send all of it, or as much as the server accepts."""
         self.writer.write(data)
         await self.writer.drain()
 
@@ -37,7 +37,7 @@ class Raw:
             return head, await self.reader.readexactly(length)
 
     async def closed_within(self, seconds: float) -> bool:
-        """Whether the server closes within so long; what it says meanwhile is dropped."""
+        """Whether the server closes in time; its output meanwhile is dropped."""
         try:
             async with asyncio.timeout(seconds):
                 while await self.reader.read(65536):
@@ -60,7 +60,7 @@ async def raw(port: int) -> AsyncIterator[Raw]:
 def request(
     method: str, path: str, *headers: str, body: bytes = b"", length: int | None = None
 ) -> bytes:
-    """A request; `length`: what is announced, where that is not what is sent."""
+    """A request; `length`: the announced length, if it differs from the real one."""
     lines = [f"{method} {path} HTTP/1.1", "Host: localhost", *headers]
     if body or length is not None:
         lines.append(f"Content-Length: {len(body) if length is None else length}")

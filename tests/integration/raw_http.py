@@ -1,4 +1,4 @@
-"""Requests as bytes: what a strict HTTP server must refuse, and what it must take."""
+"""Requests as bytes: what a strict HTTP server must refuse, and what it must accept."""
 
 import socket
 
@@ -52,7 +52,9 @@ REFUSED_BODIES = {
 
 
 def answer(port: int, data: bytes, seconds: float = 10.0) -> bytes:
-    """What the server says until it closes; b"" where it says nothing. Raises TimeoutError where it leaves the connection open."""
+    """The server's output until it closes; b"" for none. Raises TimeoutError if the connection
+    stays open.
+    """
     said = b""
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.settimeout(seconds)
@@ -66,7 +68,7 @@ def answer(port: int, data: bytes, seconds: float = 10.0) -> bytes:
 
 
 def first_line(port: int, data: bytes, seconds: float = 10.0) -> bytes:
-    """The first bytes of the answer, whether or not the server closes."""
+    """The beginning of the answer, whether or not the server closes."""
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.settimeout(seconds)
         connection.sendall(data)

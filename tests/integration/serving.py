@@ -27,7 +27,7 @@ PATIENCE_SECONDS = 30.0
 
 
 class NoJobs:
-    """In place of worker.enqueue.Jobs."""
+    """Stands in for worker.enqueue.Jobs."""
 
     async def generate(self, message_id: str, delay_ms: int | None = None) -> None:
         """Nothing runs here."""
@@ -42,7 +42,7 @@ class _Uvicorn(uvicorn.Server):
 
 
 class Web:
-    """A running web process' worth of app, over `log`."""
+    """The app of a web process over `log`."""
 
     def __init__(
         self,
@@ -108,11 +108,11 @@ class Web:
 
     @property
     def listening(self) -> list[socket.socket]:
-        """Where it listens; what is accepted inherits its options."""
+        """The listening socket; accepted sockets inherit its options."""
         return list(self._server.servers[0].sockets)
 
     def unsent(self) -> list[int]:
-        """Bytes that each connection holds for its client in this process."""
+        """Bytes that each connection holds for its client."""
         return [
             connection.transport.get_write_buffer_size()
             for connection in self._server.server_state.connections
@@ -137,7 +137,7 @@ async def serving(
     counting: Counting | None = None,
     **settings: object,
 ) -> AsyncIterator[Web]:
-    """The app over a new SQLite database, on the log given or one in memory."""
+    """The app on a new SQLite database and the given log, or one in memory."""
     url = f"sqlite:///{folder}/web.db"
     migrate(url)
     if log is None or feed is None:

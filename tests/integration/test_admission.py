@@ -1,4 +1,6 @@
-"""The layer in front of every dialect, on real sockets: what an attacker with no login, or with one, cannot do."""
+"""The gate before every dialect, on real sockets: what an attacker cannot do with or without a
+login.
+"""
 
 import asyncio
 import contextlib
@@ -29,7 +31,9 @@ from tokenwire.web.http import connections
     ["/v1/responses", "/v1/chat/completions", "/api/chat", "/api/conversations", "/api/object"],
 )
 async def test_an_unknown_caller_is_refused_before_the_body(tmp_path: Path, path: str) -> None:
-    """401 in the words of the dialect, while 16 MiB are only announced; nothing of it is read or parsed."""
+    """401 in the form of the dialect, while 16 MiB are only announced; nothing of it is read or
+    parsed.
+    """
     async with public(tmp_path) as web, raw(web.port) as client:
         await client.send(request("POST", path, length=16 * MIB) + b"[" * 1000)
         head, body = await client.answer()
@@ -42,17 +46,15 @@ async def test_an_unknown_caller_is_refused_before_the_body(tmp_path: Path, path
         assert web.app.state.gate.memory.held == 0
 
 
-async def test_no_100_continue_for_an_unknown_caller(tmp_path: Path) -> None:
-    """A client that asks first need not send anything."""
+async def test_no_100_continue_without_a_login(tmp_path: Path) -> None:
+    """The client need not send its body."""
     async with public(tmp_path) as web, raw(web.port) as client:
         await client.send(request("POST", "/v1/responses", "Expect: 100-continue", length=MIB))
         assert " 401 " in await client.head()
 
 
-async def test_a_refused_body_leaves_the_connection_in_step(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is left of it is dropped, and the next request is answered; what that one brings is not counted with it."""
+async def test_a_refused_body_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its rest is dropped, the next request is answered, and its size does not count there."""
     monkeypatch.setattr(connections, "LINGER_BYTES", 100_000)
     asked = b'{"title":"T"}' + b" " * 60_000
     async with public(tmp_path) as web, raw(web.port) as client:
@@ -66,10 +68,10 @@ async def test_a_refused_body_leaves_the_connection_in_step(
 
 
 @pytest.mark.parametrize("proxies", ["127.0.0.1", "192.0.2.1"])
-async def test_a_proxys_connection_waits_as_long_as_proxies_want(
+async def test_the_connection_of_a_proxy_stays_open_longer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxies: str
 ) -> None:
-    """It is given a time of its own; anybody else's has the five seconds of uvicorn."""
+    """A setting gives its time; other connections have uvicorn's five seconds."""
     monkeypatch.setattr(connections, "PROXY_IDLE_SECONDS", 1)
     async with public(tmp_path, forwarded_allow_ips=proxies) as web, raw(web.port) as client:
         await client.send(request("GET", "/healthz"))
@@ -77,10 +79,8 @@ async def test_a_proxys_connection_waits_as_long_as_proxies_want(
         assert await client.closed_within(3.0) == (proxies == "127.0.0.1")
 
 
-async def test_a_refused_body_is_not_swallowed_for_ever(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Neither many bytes of it, nor a few now and then."""
+async def test_skipping_a_body_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In bytes and in time."""
     monkeypatch.setattr(connections, "LINGER_SECONDS", 0.3)
     async with public(tmp_path) as web:
         async with raw(web.port) as client:
@@ -102,15 +102,15 @@ async def test_a_refused_body_is_not_swallowed_for_ever(
                         await asyncio.sleep(0.02)
 
 
-async def test_public_pages_ask_nobody(tmp_path: Path) -> None:
-    """The page, its files and the health of the process."""
+async def test_public_pages_need_no_login(tmp_path: Path) -> None:
+    """The page, its files and the health checks."""
     async with public(tmp_path) as web:
         for path in ("/", "/healthz", "/static/style.css"):
             assert (await web.client.get(path)).status_code == 200
 
 
-async def test_a_subscription_token_opens_events_and_nothing_else(tmp_path: Path) -> None:
-    """It passes admission where it is a credential."""
+async def test_a_subscription_token_opens_only_events(tmp_path: Path) -> None:
+    """The gate accepts it only where it is a credential."""
     async with public(tmp_path) as web:
         web.client.headers.update(login("ada"))
         conversation = (await web.client.post("/api/conversations")).json()["id"]
@@ -125,7 +125,7 @@ async def test_a_subscription_token_opens_events_and_nothing_else(tmp_path: Path
         assert (
             await web.client.get(f"/api/conversations/{conversation}", headers=bearer)
         ).status_code == 401
-        async with raw(web.port) as client:  # nor does anything wait for a body of theirs
+        async with raw(web.port) as client:  # their bodies are not waited for either
             await client.send(
                 request("POST", "/v1/responses", f"Authorization: Bearer {token}", length=MIB)
             )
@@ -135,8 +135,10 @@ async def test_a_subscription_token_opens_events_and_nothing_else(tmp_path: Path
 # --- places ---
 
 
-async def test_one_user_does_not_shut_others_out(tmp_path: Path) -> None:
-    """Feeds above the limit are refused (429, in every dialect); another user gets one; a place that is left can be taken again."""
+async def test_one_user_does_not_block_others(tmp_path: Path) -> None:
+    """Feeds above the limit get 429 in every dialect; another user gets one, and a released slot
+    can be taken again.
+    """
     async with public(tmp_path, max_open_per_user=5) as web, contextlib.AsyncExitStack() as stack:
         opened = [
             await stack.enter_async_context(
@@ -160,8 +162,8 @@ async def test_one_user_does_not_shut_others_out(tmp_path: Path) -> None:
         assert (await web.client.get("/api/me", headers=login("ada"))).status_code == 200
 
 
-async def test_one_address_does_not_either(tmp_path: Path) -> None:
-    """Whatever names it uses; the address is what a trusted proxy says, and the proxy itself is none."""
+async def test_one_address_does_not_block_others(tmp_path: Path) -> None:
+    """Under any user name; a trusted proxy names the address, and its own does not count."""
     async with (
         public(tmp_path, max_open_per_address=3) as web,
         contextlib.AsyncExitStack() as stack,
@@ -179,7 +181,7 @@ async def test_one_address_does_not_either(tmp_path: Path) -> None:
 
 
 async def test_an_untrusted_client_names_no_address(tmp_path: Path) -> None:
-    """X-Forwarded-For of somebody who is no proxy of ours changes nothing: their own connections are counted."""
+    """Its X-Forwarded-For is ignored: its own connections count."""
     async with (
         public(tmp_path, max_open_per_address=3, forwarded_allow_ips="192.0.2.1") as web,
         contextlib.AsyncExitStack() as stack,
@@ -197,13 +199,15 @@ async def test_an_untrusted_client_names_no_address(tmp_path: Path) -> None:
 
 @pytest.fixture
 async def minute() -> None:
-    """The minute of the clock is not about to end: reads are counted from its beginning."""
+    """Wait until the current minute is young: reads are counted per minute of the clock."""
     while time.time() % 60 > 50:
         await asyncio.sleep(0.1)
 
 
-async def test_posts_a_minute(tmp_path: Path) -> None:
-    """Of one user in all dialects together: headers that count down, then 429 with a time; reading is not counted, nor are others."""
+async def test_posts_per_minute(tmp_path: Path) -> None:
+    """One user's posts in all dialects: headers count down, then 429 with a time. Reads and other
+    users do not count.
+    """
     async with public(tmp_path, posts_per_minute_per_user=3) as web:
         first = await web.client.post("/api/conversations", headers=login("ada"))
         assert first.headers["ratelimit-policy"] == '"user";q=3;w=60'
@@ -221,8 +225,8 @@ async def test_posts_a_minute(tmp_path: Path) -> None:
         ).status_code == 201
 
 
-async def test_posts_a_minute_of_an_address(tmp_path: Path) -> None:
-    """Of all its users together."""
+async def test_posts_per_minute_of_an_address(tmp_path: Path) -> None:
+    """All its users together."""
     async with public(tmp_path, posts_per_minute_per_address=2) as web:
         answers = [
             await web.client.post(
@@ -236,8 +240,8 @@ async def test_posts_a_minute_of_an_address(tmp_path: Path) -> None:
         assert '"address";r=0' in answers[2].headers["ratelimit"]
 
 
-async def test_what_is_refused_of_one_user_costs_their_neighbours_nothing(tmp_path: Path) -> None:
-    """At one address a user who posts on and on is refused; the address has its own count of what was let through."""
+async def test_refused_posts_cost_others_nothing(tmp_path: Path) -> None:
+    """A user at an address is refused; the address counts only what was accepted."""
     behind = {"X-Forwarded-For": "203.0.113.7"}
     async with public(tmp_path, posts_per_minute_per_user=2, posts_per_minute_per_address=4) as web:
         mine = [
@@ -252,8 +256,10 @@ async def test_what_is_refused_of_one_user_costs_their_neighbours_nothing(tmp_pa
         assert [answer.status_code for answer in theirs] == [201, 201, 429]
 
 
-async def test_no_path_gets_round_the_count(tmp_path: Path) -> None:
-    """A route may match a path with a line break at its end. Changes of a conversation are counted, too: they write a text."""
+async def test_no_path_avoids_the_count(tmp_path: Path) -> None:
+    """A route may match a path with a trailing line break. Changes of a conversation count too,
+    since they store text.
+    """
     async with public(tmp_path, posts_per_minute_per_user=2) as web:
         for path in (
             "/api/conversations%0A",
@@ -276,9 +282,10 @@ async def test_no_path_gets_round_the_count(tmp_path: Path) -> None:
         assert [answer.status_code for answer in answers] == [200, 429]
 
 
-async def test_reads_a_minute(tmp_path: Path, minute: None) -> None:
-    """GET and HEAD of one user in all dialects together, a stream once: headers that count down, then 429 with a time. Posts, health
-    checks, the page and other users go on."""
+async def test_reads_per_minute(tmp_path: Path, minute: None) -> None:
+    """One user's GET and HEAD in all dialects, a stream once: headers count down, then 429. Posts,
+    health checks, the page and other users continue.
+    """
     async with public(tmp_path, reads_per_minute_per_user=4) as web:
         name = (await web.client.post("/api/conversations", headers=login("ada"))).json()["id"]
         first = await web.client.get("/api/me", headers=login("ada"))
@@ -306,8 +313,10 @@ async def test_reads_a_minute(tmp_path: Path, minute: None) -> None:
         assert (await web.client.get("/api/me", headers=login("bob"))).status_code == 200
 
 
-async def test_changes_a_minute(tmp_path: Path, minute: None) -> None:
-    """What is neither a post nor a read: as many as reads, counted apart, so that who has read too much can still cancel."""
+async def test_changes_per_minute(tmp_path: Path, minute: None) -> None:
+    """Requests that are neither post nor read: the same number, counted apart, so that a user above
+    the read limit can still cancel.
+    """
     async with public(tmp_path, reads_per_minute_per_user=2) as web:
         name = (await web.client.post("/api/conversations", headers=login("ada"))).json()["id"]
         reads = [
@@ -331,8 +340,8 @@ async def test_changes_a_minute(tmp_path: Path, minute: None) -> None:
         ).status_code == 201
 
 
-async def test_every_route_is_counted(tmp_path: Path) -> None:
-    """Whatever it is called by, once there is an API behind it."""
+async def test_every_route_of_an_api_is_counted(tmp_path: Path) -> None:
+    """Whatever its method and path."""
     async with public(
         tmp_path, reads_per_minute_per_user=1000, posts_per_minute_per_user=1000
     ) as web:
@@ -354,8 +363,8 @@ async def test_every_route_is_counted(tmp_path: Path) -> None:
             assert headers["RateLimit-Policy"].startswith('"user'), scope
 
 
-async def test_reads_a_minute_of_an_address(tmp_path: Path, minute: None) -> None:
-    """Of all its users together; what is refused of one of them costs the others nothing."""
+async def test_reads_per_minute_of_an_address(tmp_path: Path, minute: None) -> None:
+    """All its users together; refused reads of one cost the others nothing."""
     behind = {"X-Forwarded-For": "203.0.113.7"}
     async with public(tmp_path, reads_per_minute_per_user=2, reads_per_minute_per_address=4) as web:
         mine = [
@@ -371,8 +380,8 @@ async def test_reads_a_minute_of_an_address(tmp_path: Path, minute: None) -> Non
         assert (await web.client.get("/api/me", headers=login("eve"))).status_code == 200
 
 
-async def test_reads_go_on_while_redis_is_away(tmp_path: Path, minute: None) -> None:
-    """Each process counts alone then, as it does posts."""
+async def test_reads_continue_without_redis(tmp_path: Path, minute: None) -> None:
+    """Each process then counts alone, as it does posts."""
     rates = RedisRates("redis://127.0.0.1:1")
     try:
         async with public(tmp_path, counting=rates, reads_per_minute_per_user=3) as web:
@@ -389,7 +398,7 @@ async def test_reads_go_on_while_redis_is_away(tmp_path: Path, minute: None) -> 
 
 
 async def test_slow_clients_are_cut(tmp_path: Path) -> None:
-    """Silence, a head that drips, line ends between requests, a body that drips: each is over soon."""
+    """Silence, a slow head, line ends between requests, a slow body: each ends soon."""
     async with (
         serving(tmp_path, head_seconds=0.5, body_seconds=0.5) as web,
         contextlib.AsyncExitStack() as stack,
@@ -428,8 +437,8 @@ async def test_slow_clients_are_cut(tmp_path: Path) -> None:
             await asyncio.gather(*dripping, return_exceptions=True)
 
 
-async def test_who_is_quick_enough_is_not_cut(tmp_path: Path) -> None:
-    """A body that goes on coming takes longer than its grace, a stream longer than any of them."""
+async def test_patient_clients_are_not_cut(tmp_path: Path) -> None:
+    """A body that keeps coming may exceed its grace, and a stream may exceed any limit."""
     async with (
         serving(tmp_path, head_seconds=1.0, body_seconds=0.3) as web,
         web.client.stream("GET", "/api/feed") as feed,
@@ -450,8 +459,8 @@ async def test_who_is_quick_enough_is_not_cut(tmp_path: Path) -> None:
                         break
 
 
-async def test_bodies_share_a_memory(tmp_path: Path) -> None:
-    """One user gets a quarter of it; what is read is given back."""
+async def test_bodies_share_memory(tmp_path: Path) -> None:
+    """One user gets a quarter of it; it is released after the read."""
     async with public(tmp_path, max_bodies_bytes=4 * MIB) as web:
         async with raw(web.port) as client:
             await client.send(
@@ -478,8 +487,8 @@ async def large_answer(web: Web, user: str) -> str:
     return f"/api/conversations/{made}"
 
 
-async def test_answers_that_nobody_reads_share_a_memory(tmp_path: Path) -> None:
-    """One user gets a quarter of it; what is read is given back, what is never read when the client is gone."""
+async def test_unread_answers_share_memory(tmp_path: Path) -> None:
+    """One user gets a quarter of it; it is released when the client reads or leaves."""
     async with public(tmp_path, max_bodies_bytes=4 * MIB, max_open_per_user=2) as web:
         memory = web.app.state.gate.memory
         mine, others = await large_answer(web, "ada"), await large_answer(web, "bob")
@@ -506,8 +515,8 @@ async def test_answers_that_nobody_reads_share_a_memory(tmp_path: Path) -> None:
             assert len((await web.client.get(mine, headers=login("ada"))).content) > 700_000
 
 
-async def test_the_answer_of_a_cancel_is_held_like_one_that_is_read(tmp_path: Path) -> None:
-    """It is the whole response, and a cancel may be asked for again."""
+async def test_the_answer_of_a_cancel_counts_as_a_read(tmp_path: Path) -> None:
+    """It is a whole response, and a cancel can be repeated."""
     async with public(tmp_path, max_bodies_bytes=4 * MIB) as web:
         body = {"model": "demo", "input": "x", "background": True}
         made = (await web.client.post("/v1/responses", headers=login("ada"), json=body)).json()[
@@ -524,8 +533,8 @@ async def test_the_answer_of_a_cancel_is_held_like_one_that_is_read(tmp_path: Pa
         assert len((await web.client.post(cancel, headers=login("ada"))).content) > 700_000
 
 
-async def test_an_answer_beyond_the_share_can_be_read(tmp_path: Path) -> None:
-    """Alone."""
+async def test_an_answer_above_the_share_can_be_read(tmp_path: Path) -> None:
+    """If it is the only one."""
     async with public(tmp_path, max_bodies_bytes=MIB) as web:
         mine = await large_answer(web, "ada")
         for _ in range(2):
@@ -534,7 +543,7 @@ async def test_an_answer_beyond_the_share_can_be_read(tmp_path: Path) -> None:
 
 
 async def test_a_share_of_the_memory_is_for_small_bodies(tmp_path: Path) -> None:
-    """However many large ones have begun, announced or not: a title can be changed."""
+    """However many large ones have begun: a title can still be changed."""
     async with (
         public(tmp_path, max_bodies_bytes=4 * MIB) as web,
         contextlib.AsyncExitStack() as stack,
@@ -564,8 +573,8 @@ async def test_a_share_of_the_memory_is_for_small_bodies(tmp_path: Path) -> None
         ).status_code == 201
 
 
-async def test_a_body_goes_on_coming(tmp_path: Path) -> None:
-    """A pause ends it, and so does its time, however much of it has come."""
+async def test_a_body_must_keep_coming(tmp_path: Path) -> None:
+    """A pause ends it, and so does its maximum time."""
     large = b" " * (2 * MIB)
     async with (
         serving(tmp_path, body_gap_seconds=0.5, max_body_seconds=1.5) as web,
@@ -590,8 +599,8 @@ async def test_a_body_goes_on_coming(tmp_path: Path) -> None:
             await asyncio.gather(dripping, return_exceptions=True)
 
 
-async def test_refusals_can_be_read_by_pages_of_allowed_sites(tmp_path: Path) -> None:
-    """CORS is outside of admission, and exposes what says when to come back."""
+async def test_allowed_origins_can_read_refusals(tmp_path: Path) -> None:
+    """CORS is outside of the gate and exposes Retry-After."""
     async with public(
         tmp_path, cors_origins="https://app.example.com", posts_per_minute_per_user=1
     ) as web:

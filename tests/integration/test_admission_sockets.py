@@ -1,4 +1,4 @@
-"""Who gets a socket of the chat, and what it may hold and ask for."""
+"""Who gets a chat socket, and what it may hold and send."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from tests.waiting import until
 
 
 async def test_a_socket_without_a_login_is_small_and_short(tmp_path: Path) -> None:
-    """A piece of a message closes it, and so does silence (test_chat_socket.py)."""
+    """A partial message closes it, and so does silence (test_chat_socket.py)."""
     async with public(tmp_path, head_seconds=1.0) as web, contextlib.AsyncExitStack() as stack:
         client = await stack.enter_async_context(raw(web.port))
         await client.send(handshake("/api/chat/ws"))
@@ -28,7 +28,7 @@ async def test_a_socket_without_a_login_is_small_and_short(tmp_path: Path) -> No
 
 
 async def test_a_socket_with_a_login_takes_long_messages(tmp_path: Path) -> None:
-    """By the handshake or by a frame; it stays open, is its user's, and gives its places back."""
+    """By the handshake or a frame; it stays open, counts for its user, and releases its slots."""
     async with public(tmp_path, head_seconds=3.0, max_open_per_user=3) as web:
         url = f"ws://127.0.0.1:{web.port}/api/chat/ws"
         long = {"type": "resume", "requestId": "2", "id": "none", "body": {"x": "y" * 300_000}}
@@ -50,8 +50,8 @@ async def test_a_socket_with_a_login_takes_long_messages(tmp_path: Path) -> None
         assert web.app.state.gate.memory.held == 0
 
 
-async def test_unfinished_messages_share_the_memory(tmp_path: Path) -> None:
-    """Of a user who has logged in: a quarter, in all sockets together."""
+async def test_unfinished_messages_share_memory(tmp_path: Path) -> None:
+    """A logged-in user has a quarter in all sockets together."""
     async with (
         public(tmp_path, max_bodies_bytes=4 * MIB) as web,
         contextlib.AsyncExitStack() as stack,
@@ -70,8 +70,8 @@ async def test_unfinished_messages_share_the_memory(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "frame", [fragment(b"", first=False), ping()], ids=["empty-fragments", "pings"]
 )
-async def test_frames_that_hold_nothing_are_counted(tmp_path: Path, frame: bytes) -> None:
-    """They cost as much as others, and no limit on bytes ends them."""
+async def test_empty_frames_are_counted(tmp_path: Path, frame: bytes) -> None:
+    """They cost as much as others, and no byte limit ends them."""
     async with public(tmp_path) as web, raw(web.port) as client:
         await client.send(handshake("/api/chat/ws", line("ada")))
         assert " 101 " in await client.head()
@@ -82,7 +82,7 @@ async def test_frames_that_hold_nothing_are_counted(tmp_path: Path, frame: bytes
 
 
 async def test_posts_on_a_socket_are_counted(tmp_path: Path) -> None:
-    """As everywhere."""
+    """As in every dialect."""
     async with (
         public(tmp_path, posts_per_minute_per_user=1) as web,
         connect(
@@ -110,7 +110,7 @@ async def test_posts_on_a_socket_are_counted(tmp_path: Path) -> None:
         assert "minute" in heard["errorText"]
 
 
-async def test_a_foreign_page_gets_no_socket(tmp_path: Path) -> None:
+async def test_a_foreign_origin_gets_no_socket(tmp_path: Path) -> None:
     """The session cookie alone does not open one for another site."""
     async with public(tmp_path) as web, raw(web.port) as client:
         token = login("ada")["Authorization"].removeprefix("Bearer ")

@@ -1,4 +1,4 @@
-"""A provider that never comes to an end: its answer does, as `length`, and so does what it costs."""
+"""An endless provider: its answer ends as `length`, and so do its costs."""
 
 import itertools
 from collections.abc import AsyncIterator, Sequence
@@ -24,7 +24,7 @@ LIMIT = 20_000
 
 @dataclass
 class Looping(Script):
-    """Says the same for ever."""
+    """Repeats the same text for ever."""
 
     said: int = 0
 
@@ -52,10 +52,10 @@ def over(services: WorkerServices, provider: base.Provider) -> Runner:
     return Runner(services, Models(catalogue, lambda _spec: provider, max_answer_bytes=LIMIT))
 
 
-async def test_an_answer_without_end_ends(
+async def test_an_endless_answer_ends(
     sqlite_store: Store, row: Row, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With what readers hold, complete, and billed by an estimate: nobody was told."""
+    """With the visible text, as complete, billed by an estimate."""
     script, log = Looping([]), MemoryLog()
     await over(services_over(sqlite_store, log, NoJobs()), script).generate(row.id)
     ended = await sqlite_store.message(row.id)
@@ -72,7 +72,7 @@ async def test_an_answer_without_end_ends(
 
 
 async def test_its_run_is_ended_at_the_provider(sqlite_store: Store, row: Row) -> None:
-    """One that would go on without us, on the user's bill."""
+    """Otherwise it would continue without us, on the user's bill."""
     script = Looping([], run_id="run-1")
     await over(services_over(sqlite_store, MemoryLog(), NoJobs()), script).generate(row.id)
     endings = Endings(sqlite_store, lambda _model: script)

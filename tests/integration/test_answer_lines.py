@@ -1,4 +1,6 @@
-"""What an operator reads of an answer: one line when it ends, when it is handed over, when it is taken over from a dead worker."""
+"""The operator's log lines of an answer: one at its end, at a hand-over, and at a takeover from a
+dead worker.
+"""
 
 import pytest
 from structlog.testing import capture_logs
@@ -36,7 +38,7 @@ async def rig(sqlite_store: Store) -> Rig:
 
 
 async def test_an_answer_that_ends(rig: Rig) -> None:
-    """With how it ended and how long it is, and not what it says; it is counted, too."""
+    """With its reason and length, not its text; it is also counted."""
     before = ANSWERS_ENDED.labels("complete")._value.get()
     with capture_logs() as lines:
         await runner_over(rig.services, Script([[base.TextDelta("a secret"), *DONE]])).generate(
@@ -69,8 +71,12 @@ async def test_an_answer_that_fails(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("error", [base.AuthenticationFailed, base.Unavailable, base.Interrupted])
-async def test_what_a_provider_quotes(rig: Rig, error: type[base.ProviderError]) -> None:
-    """Neither the question nor the answer is logged with its error; what else it says is, and the reader's sentence is not touched."""
+async def test_a_provider_that_quotes_the_conversation(
+    rig: Rig, error: type[base.ProviderError]
+) -> None:
+    """Neither question nor answer is logged with its error; the rest is. The reader's sentence does
+    not change.
+    """
     quoting = error(
         f'no, not "{QUESTION}" + "it will hurt for long", thank you', code="no_no", status=500
     )
@@ -89,7 +95,7 @@ async def test_what_a_provider_quotes(rig: Rig, error: type[base.ProviderError])
 
 
 async def test_an_answer_that_is_handed_over(rig: Rig) -> None:
-    """By a process that was told to stop."""
+    """By a process that is told to stop."""
     runner = runner_over(rig.services, script := Script([]))
 
     async def deploy() -> None:
@@ -103,7 +109,7 @@ async def test_an_answer_that_is_handed_over(rig: Rig) -> None:
 
 
 async def test_an_answer_of_a_dead_worker(rig: Rig) -> None:
-    """By whoever takes it over, which ends it by and by."""
+    """The process that takes it over logs it, and ends it later."""
     store, log = rig.services.store, rig.services.log
     claim = await log.claim(rig.conversation_id, rig.message_id, 0, LEASE_SECONDS)
     assert await store.begin_attempt(rig.message_id, claim.attempt, "m")

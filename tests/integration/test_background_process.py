@@ -1,4 +1,6 @@
-"""A process that loses one of its long-lived tasks, or cannot open what it needs, stops with an exit code that has it started again."""
+"""A process that loses a background task, or cannot open what it needs, stops with an exit code
+that restarts it.
+"""
 
 import asyncio
 import os
@@ -62,7 +64,7 @@ BOOT = [
 
 
 def run(tmp_path: Path, command: list[str], redis_url: str, **more: str) -> tuple[int, str]:
-    """Exit code and output of a process with a database of its own."""
+    """Exit code and output of a process with its own database."""
     database = f"sqlite:///{tmp_path}/rows.db"
     migrate(database)
     environment = {
@@ -87,7 +89,7 @@ def run(tmp_path: Path, command: list[str], redis_url: str, **more: str) -> tupl
 
 
 def test_web_stops_when_a_task_ends(tmp_path: Path, valkey_url: str) -> None:
-    """As if asked to stop, but for the exit code."""
+    """As on a signal, except for the exit code."""
     code, output = run(tmp_path, [sys.executable, "-c", WEB], valkey_url)
     assert code == EXIT_TASK_ENDED, output
     assert "a task has ended, the process stops" in output
@@ -95,7 +97,7 @@ def test_web_stops_when_a_task_ends(tmp_path: Path, valkey_url: str) -> None:
 
 
 def test_a_worker_stops_when_a_task_ends(tmp_path: Path, valkey_url: str) -> None:
-    """Dramatiq's master gives the code on."""
+    """Dramatiq's master passes the code on."""
     (tmp_path / "broken.py").write_text(WORKER)
     code, output = run(tmp_path, [*BOOT, "broken"], valkey_url)
     assert code == EXIT_TASK_ENDED, output
@@ -123,7 +125,7 @@ def test_a_worker_stops_when_a_task_ends(tmp_path: Path, valkey_url: str) -> Non
 async def test_a_worker_that_cannot_open_takes_no_job(
     tmp_path: Path, valkey_url: str, module: str, settings: dict[str, str], reason: str
 ) -> None:
-    """It says why in a line and ends; what waits stays in the queue for a worker that can."""
+    """It logs the reason in one line and ends; queued jobs wait for another worker."""
     (tmp_path / "broken.py").write_text(module)
     with closing(make_broker(valkey_url, threads=1)) as broker:
         async with aclosing(Jobs(valkey_url, broker)) as jobs:

@@ -1,4 +1,4 @@
-"""The broadcaster over real sockets, on the log in memory and on a real Valkey: what a reader gets, and when."""
+"""The broadcaster over real sockets, with the log in memory and on Valkey."""
 
 import asyncio
 import contextlib
@@ -28,8 +28,8 @@ def kinds(reader: Watching) -> list[str]:
     return [frame["type"] for frame in reader.frames if frame["type"] != "heartbeat"]
 
 
-async def test_from_a_position_then_live(stage: Stage) -> None:
-    """subscribed, the events after the cursor, live, events as they happen, byte for byte as the log holds them."""
+async def test_from_a_cursor_then_live(stage: Stage) -> None:
+    """subscribed, the events after the cursor, live, then new events, byte for byte."""
     writer = await Writer(stage.log, "c").begin()
     await writer.say("Hello ", "👋 ", "world")
     async with stage.reader("c", f"{writer.epoch}:1") as reader:
@@ -50,7 +50,7 @@ async def test_from_a_position_then_live(stage: Stage) -> None:
 
 
 async def test_relayed_byte_for_byte(stage: Stage) -> None:
-    """What leaves the socket is what the log holds."""
+    """The socket sends what the log holds."""
     writer = await Writer(stage.log, "c").begin()
     await writer.say("é\n\"'\u2028", "x")
     held = [entry.data.decode() for entry in (await stage.log.read("c", None, 0, 10)).entries]
@@ -76,7 +76,7 @@ async def test_from_now_on(stage: Stage) -> None:
 
 
 async def test_a_conversation_without_events(stage: Stage) -> None:
-    """It has an epoch and stands at 0; the first event arrives."""
+    """It has an epoch and a cursor at 0; the first event arrives."""
     async with stage.reader("c") as reader:
         live = await reader.until("live")
         assert live["seq"] == 0
@@ -84,8 +84,10 @@ async def test_a_conversation_without_events(stage: Stage) -> None:
         assert (await reader.until("start"))["seq"] == 1
 
 
-async def test_resume_by_position_every_few_events(stage: Stage) -> None:
-    """A reader whose socket breaks after every three frames ends with the whole text, in order, without a repeat."""
+async def test_resuming_every_few_events(stage: Stage) -> None:
+    """A reader whose socket breaks after every three frames has the whole text, in order, without
+    repetition.
+    """
     writer = await Writer(stage.log, "c").begin()
     cursor, text, seqs = f"{writer.epoch}:0", "", list[int]()
 
@@ -110,8 +112,8 @@ async def test_resume_by_position_every_few_events(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("reason", ["epoch", "ahead", "trimmed"])
-async def test_a_position_that_cannot_be_served(stage: Stage, reason: str) -> None:
-    """One frame, `resync`, then 4410."""
+async def test_an_impossible_cursor(stage: Stage, reason: str) -> None:
+    """One `resync` frame, then 4410."""
     writer = await Writer(stage.log, "c").begin()
     if reason == "trimmed":
         for _ in range(20):
@@ -127,7 +129,7 @@ async def test_a_position_that_cannot_be_served(stage: Stage, reason: str) -> No
 
 
 async def test_a_deletion_ends_every_reader(stage: Stage) -> None:
-    """4404, for those who watch and for those who come later."""
+    """4404, for open and for later readers."""
     await Writer(stage.log, "c").begin()
     async with stage.reader("c") as reader:
         await reader.until("live")
@@ -138,8 +140,8 @@ async def test_a_deletion_ends_every_reader(stage: Stage) -> None:
         assert late.frames == []
 
 
-async def test_heartbeats_carry_the_top(stage: Stage) -> None:
-    """They come by themselves, quicker while an answer runs, each with the seq that the reader holds."""
+async def test_heartbeats_carry_the_cursor(stage: Stage) -> None:
+    """They come by themselves, more often while an answer runs, each with the reader's seq."""
     async with stage.reader("c") as reader:
         await reader.until("live")
         assert (await reader.until("heartbeat"))["seq"] == 0
@@ -153,7 +155,7 @@ async def test_heartbeats_carry_the_top(stage: Stage) -> None:
 
 
 async def test_two_hundred_readers_of_one_conversation(stage: Stage) -> None:
-    """Some from the start, some late, some from now on: all end with the same."""
+    """Some from the start, some late, some from now on: all end with the same text."""
     writer = await Writer(stage.log, "c").begin()
     start = f"{writer.epoch}:0"
     first, rest = asyncio.Event(), asyncio.Event()
@@ -182,7 +184,7 @@ async def test_two_hundred_readers_of_one_conversation(stage: Stage) -> None:
     assert len(stage.readers.all) <= 200
 
 
-async def test_refreshing_in_place(stage: Stage) -> None:
+async def test_a_refresh_without_a_reconnect(stage: Stage) -> None:
     """A refresh is answered, and the socket outlives its first token."""
     async with stage.reader("c", left=2.0) as reader:
         await reader.until("live")
@@ -193,15 +195,15 @@ async def test_refreshing_in_place(stage: Stage) -> None:
         assert await reader.until("start")
 
 
-async def test_an_expired_token_ends_it(stage: Stage) -> None:
-    """Half a minute after the token's expiry the socket is closed with 4401."""
+async def test_an_expired_token_closes_the_socket(stage: Stage) -> None:
+    """With 4401, half a minute after its expiry."""
     async with stage.reader("c", left=2.0) as reader:
         await reader.until("live")
         assert await reader.close_code() == 4401
 
 
-async def test_stopping_sends_everybody_away(stage: Stage) -> None:
-    """1012 for each, within a second or so; new ones are not let in."""
+async def test_stopping_closes_all_sockets(stage: Stage) -> None:
+    """1012 for each, within about a second; new ones are refused."""
     async with stage.reader("c") as one, stage.reader("d") as two:
         await one.until("live")
         await two.until("live")

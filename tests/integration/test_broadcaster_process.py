@@ -1,4 +1,4 @@
-"""`python -m tokenwire.broadcaster` as it is started by the Procfile: settings, health, the log it writes, and how it ends."""
+"""`python -m tokenwire.broadcaster` as in the Procfile: settings, health, its log, and its end."""
 
 import asyncio
 import json
@@ -24,11 +24,11 @@ from tokenwire.streams.log.redis import RedisLog
 
 ROOT = Path(__file__).parents[2]
 IN_TIME_SECONDS = 10.0
-"""Far above the three seconds that are promised: this machine may be busy."""
+"""Far above the promised three seconds, since this machine may be busy."""
 
 
 class Process:
-    """The broadcaster, with the standard error that it left."""
+    """The broadcaster, and its standard error."""
 
     def __init__(self, redis_url: str, **environment: str) -> None:
         self.port = free_port()
@@ -76,7 +76,7 @@ class Process:
                 await asyncio.sleep(0.05)
 
     async def end(self) -> tuple[int, str]:
-        """SIGTERM, again and again until it is gone; exit status and standard error."""
+        """SIGTERM repeatedly until it is gone; exit status and standard error."""
         told = asyncio.create_task(self.process.communicate())
         async with asyncio.timeout(PATIENCE_SECONDS):
             while self.process.returncode is None:
@@ -96,8 +96,10 @@ async def process(valkey_url: str) -> AsyncIterator[Process]:
         await process.end()
 
 
-async def test_it_serves_and_goes_away_in_time(process: Process, valkey_url: str) -> None:
-    """A reader follows a conversation through Redis; SIGTERM, however often, closes it with 1012, and the process ends with 0."""
+async def test_it_serves_and_stops_in_time(process: Process, valkey_url: str) -> None:
+    """A reader follows a conversation through Redis. SIGTERM, even repeated, closes it with 1012,
+    and the process exits with 0.
+    """
     async with (
         aclosing(RedisLog(valkey_url)) as log,
         connect(process.url, compression=None, proxy=None) as socket,
@@ -121,8 +123,8 @@ async def test_it_serves_and_goes_away_in_time(process: Process, valkey_url: str
     assert [json.loads(line)["event"] for line in stderr.splitlines()] == ["listening", "stopping"]
 
 
-async def test_the_log_tells_why_and_keeps_secrets(process: Process) -> None:
-    """One JSON line for an abnormal close; neither token nor key is in it."""
+async def test_the_log_has_reasons_and_no_secrets(process: Process) -> None:
+    """One JSON line for an abnormal close, without token or key."""
     forged = token("other")
     async with connect(process.url, proxy=None) as socket:
         await socket.send(json.dumps({"type": "subscribe", "token": forged}))
@@ -138,7 +140,7 @@ async def test_the_log_tells_why_and_keeps_secrets(process: Process) -> None:
 
 
 async def test_health_and_readiness(process: Process, valkey_url: str) -> None:
-    """Alive is not ready: Redis must answer and must never evict."""
+    """Alive is not ready: Redis must answer and must never evict keys."""
     assert await process.get("/healthz") == (200, "ok\n")
     with redis.Redis.from_url(valkey_url) as client:
         client.config_set("maxmemory-policy", "allkeys-lru")
@@ -189,7 +191,7 @@ async def test_redis_gone_and_back(valkey: Valkey) -> None:
     ],
 )
 async def test_a_wrong_setting_is_one_line(environment: dict[str, str], said: str) -> None:
-    """Exit code 78 and a line that names the variable, never its value."""
+    """Exit code 78 and a line that names the variable, without its value."""
     process = await Process("redis://127.0.0.1:1/0", **environment).start()
     await asyncio.wait_for(process.process.wait(), 20)
     status, stderr = await process.end()

@@ -1,4 +1,4 @@
-"""What the broadcaster refuses, and how it says so: each fault has its close code, and nothing else leaves the process."""
+"""What the broadcaster refuses: each fault has its close code, and no internals are sent."""
 
 import asyncio
 import contextlib
@@ -49,7 +49,7 @@ async def fragments(socket: ClientConnection) -> None:
 
 
 async def empty_fragments(socket: ClientConnection) -> None:
-    """Each with a mask, as a client's; none of them the last."""
+    """Masked as a client's; none of them is the last."""
     socket.transport.write(b"\x01\x80\x00\x00\x00\x00" + b"\x00\x80\x00\x00\x00\x00" * 64)
 
 
@@ -103,7 +103,9 @@ async def reserved_opcode(socket: ClientConnection) -> None:
     ],
 )
 async def test_each_fault_has_its_code(stage: Stage, say: Say, code: int) -> None:
-    """The close frame carries the code and a fixed word; one line of the log says what was wrong; nothing of it is internal."""
+    """The close frame has the code and a fixed word; one log line names the fault, without
+    internals.
+    """
     with capture_logs() as lines:
         async with stage.socket("c") as socket:
             with contextlib.suppress(ConnectionClosed):
@@ -122,14 +124,14 @@ async def test_each_fault_has_its_code(stage: Stage, say: Say, code: int) -> Non
 
 
 async def test_no_subscribe_frame_in_time(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who says nothing is closed with 4408."""
+    """A silent client is closed with 4408."""
     monkeypatch.setattr(session, "SUBSCRIBE_SECONDS", 0.1)
     async with stage.socket("c") as socket:
         assert (await closed_with(socket))[0] == 4408
 
 
 async def test_a_token_in_the_query_string_is_refused(stage: Stage) -> None:
-    """4400 at once, whatever is sent: such a token is in logs already. Other parameters are nobody's business."""
+    """4400 at once: such a token is in logs already. Other parameters are ignored."""
     async with connect(f"{stage.url('c')}?token={token('c')}", proxy=None) as socket:
         assert (await closed_with(socket))[0] == 4400
     async with connect(f"{stage.url('c')}?v=1", proxy=None) as socket:
@@ -156,7 +158,7 @@ async def test_other_paths_are_404(stage: Stage, path: str) -> None:
 
 
 async def test_too_many_connections() -> None:
-    """One more than allowed is let in to be told 1013; when one has gone there is room again."""
+    """One more than allowed is accepted and closed with 1013; afterwards there is room again."""
     async with memory_stage(max_connections=1) as stage:
         async with stage.reader("c") as reader:
             await reader.until("live")
@@ -185,8 +187,8 @@ async def test_a_flood_of_pings(stage: Stage) -> None:
         assert await reader.close_code() == 4429
 
 
-async def test_redis_away_when_somebody_subscribes(stage: Stage) -> None:
-    """1013: come back later. When Redis is back, so is service."""
+async def test_redis_away_at_a_subscription(stage: Stage) -> None:
+    """1013: come back later. It works again with Redis."""
     assert isinstance(stage.log, MemoryLog)
     stage.log.go_down()
     async with stage.reader("c") as reader:
@@ -196,7 +198,7 @@ async def test_redis_away_when_somebody_subscribes(stage: Stage) -> None:
         assert await reader.until("live")
 
 
-async def test_redis_away_in_mid_replay(stage: Stage) -> None:
+async def test_redis_away_during_a_replay(stage: Stage) -> None:
     """A page that cannot be read ends in 1013, not in `live`."""
     assert isinstance(stage.log, MemoryLog)
     writer = await Writer(stage.log, "c").begin()
@@ -224,7 +226,7 @@ async def test_redis_away_in_mid_replay(stage: Stage) -> None:
 
 
 async def test_garbage_before_the_handshake(stage: Stage) -> None:
-    """Bytes that are no HTTP end the connection; others are served on."""
+    """The connection ends; others are served."""
     reader, writer = await asyncio.open_connection("127.0.0.1", stage.port)
     async with closing(writer):
         writer.write(b"\x16\x03\x01 not http\r\n\r\n")
@@ -235,7 +237,7 @@ async def test_garbage_before_the_handshake(stage: Stage) -> None:
 
 
 async def test_a_reset_connection_leaves_nothing_behind(stage: Stage) -> None:
-    """A reader that vanishes with RST is forgotten, its tail released."""
+    """A reader that vanishes with RST is removed, and its tail released."""
     raw = sockets.create_connection(("127.0.0.1", stage.port))
     raw.setblocking(False)
     raw.setsockopt(sockets.SOL_SOCKET, sockets.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
@@ -250,8 +252,8 @@ async def test_a_reset_connection_leaves_nothing_behind(stage: Stage) -> None:
     assert not stage.readers.rooms._rooms
 
 
-async def test_one_user_has_so_many_readers() -> None:
-    """The next one is sent away (1013) and leaves no trace; a place that is left can be taken again."""
+async def test_readers_of_one_user_are_limited() -> None:
+    """The next one gets 1013 and leaves nothing; a released slot can be taken again."""
     log = MemoryLog()
     async with running(Stage(log, MemoryFeed(log), per_user=2)) as stage:
         async with stage.reader("c") as first, stage.reader("c") as second:
@@ -268,8 +270,10 @@ async def test_one_user_has_so_many_readers() -> None:
             await later.until("live")
 
 
-async def test_one_address_has_so_many_connections() -> None:
-    """By what a trusted proxy says; others are let in, and so is a proxy that names nobody."""
+async def test_connections_of_one_address_are_limited() -> None:
+    """A trusted proxy names the address; others are accepted, and so is a proxy that names
+    nobody.
+    """
     log = MemoryLog()
     async with (
         running(Stage(log, MemoryFeed(log), per_address=2, proxies="127.0.0.1")) as stage,

@@ -1,4 +1,4 @@
-"""Who takes part no more is sent away by every broadcaster at once, whatever token they hold."""
+"""A removed participant is disconnected by every broadcaster at once, whatever token they hold."""
 
 import asyncio
 import time
@@ -16,7 +16,7 @@ SOON_SECONDS = 3.0
 
 @pytest.fixture(params=["memory", "valkey"])
 async def stages(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Stage, Stage]]:
-    """Two processes over one Redis; their heartbeats are too rare to notice anything."""
+    """Two processes on one Redis, with heartbeats too rare to notice anything."""
     if request.param == "memory":
         log = MemoryLog()
         made = [Stage(log, MemoryFeed(log)) for _ in range(2)]
@@ -28,7 +28,7 @@ async def stages(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Stage, S
 
 
 async def test_open_sockets_end_on_every_process(stages: tuple[Stage, Stage]) -> None:
-    """4403 within moments; whoever else follows the conversation goes on."""
+    """4403 within moments; other readers of the conversation continue."""
     one, other = stages
     writer = await Writer(one.log, "c").begin()
     async with (
@@ -47,10 +47,10 @@ async def test_open_sockets_end_on_every_process(stages: tuple[Stage, Stage]) ->
         assert ada.text == "Between us"
 
 
-async def test_an_older_token_opens_nothing_until_they_take_part_again(
+async def test_an_older_token_is_refused_until_the_user_returns(
     stages: tuple[Stage, Stage],
 ) -> None:
-    """Also on a process that knows the conversation already, and on one that does not."""
+    """On a process with the conversation's tail and on one without."""
     one, other = stages
     await Writer(one.log, "c").begin()
     async with one.reader("c", user="ada") as ada:
@@ -68,8 +68,8 @@ async def test_an_older_token_opens_nothing_until_they_take_part_again(
                 await bob.until("live")
 
 
-async def test_another_conversation_is_not_concerned(stages: tuple[Stage, Stage]) -> None:
-    """One is left, the others stay open."""
+async def test_other_conversations_are_not_affected(stages: tuple[Stage, Stage]) -> None:
+    """Only readers of the left one are closed."""
     one, _ = stages
     await Writer(one.log, "d").begin()
     await one.log.revoke("c", "bob")

@@ -1,4 +1,4 @@
-"""Readers that do not keep up, and news that gets lost on the way: bounded memory, no disconnect, no hole."""
+"""Slow readers and lost events: bounded memory, no disconnect, no hole."""
 
 import asyncio
 import json
@@ -31,7 +31,9 @@ async def stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
 
 
 def small_buffers(stage: Stage) -> None:
-    """Accepted sockets inherit this: without it the kernel takes megabytes before a reader counts as slow."""
+    """Accepted sockets inherit this; otherwise the kernel takes megabytes before a reader counts as
+    slow.
+    """
     listener = stage.server._listener
     assert listener is not None
     for listening in listener.sockets:
@@ -39,7 +41,7 @@ def small_buffers(stage: Stage) -> None:
 
 
 async def slow_socket(stage: Stage) -> dict[str, Any]:
-    """Options of a client that reads no further than one frame ahead."""
+    """Options of a client that reads only one frame ahead."""
     raw = sockets.socket()
     raw.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, KERNEL_BYTES)
     raw.setblocking(False)
@@ -60,8 +62,10 @@ async def fall_behind(stage: Stage, writer: Writer) -> None:
             await asyncio.sleep(0)
 
 
-async def test_a_reader_that_pauses_gets_all_of_it_merged(stage: Stage) -> None:
-    """It is not cut off, costs a bounded buffer, and ends with exactly the text in far fewer frames; then it is served singly again."""
+async def test_a_pausing_reader_gets_all_of_it_merged(stage: Stage) -> None:
+    """It stays connected, costs a bounded buffer, and gets exactly the text in far fewer frames;
+    later events come singly again.
+    """
     writer = await Writer(stage.log, "c").begin()
     async with stage.reader("c", f"{writer.epoch}:0", **await slow_socket(stage)) as reader:
         await reader.until("live")
@@ -89,7 +93,7 @@ async def test_a_reader_that_pauses_gets_all_of_it_merged(stage: Stage) -> None:
 
 
 async def test_one_slow_reader_delays_nobody(stage: Stage) -> None:
-    """Others have everything while it stands still."""
+    """Others receive everything while it pauses."""
     writer = await Writer(stage.log, "c").begin()
     async with stage.reader("c", **await slow_socket(stage)) as slow, stage.reader("c") as quick:
         await slow.until("live")
@@ -117,10 +121,12 @@ async def test_a_long_replay_to_a_slow_reader(stage: Stage) -> None:
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize(("pieces", "size"), [(6000, 4), (600, 1000)])
-async def test_a_slow_reader_costs_redis_little_more_than_it_is_given(
+async def test_a_slow_reader_costs_redis_little_more_than_it_receives(
     valkey: Valkey, packed: bool, pieces: int, size: int
 ) -> None:
-    """What a full socket does not take is read again: pages, and packed blocks, are no larger than that. Text that does not compress."""
+    """What a full socket does not take is read again: pages and packed blocks are no larger than
+    that. The text does not compress.
+    """
     async with redis_stage(valkey.url, Limits(max_bytes=64 * 1024 * 1024)) as stage:
         small_buffers(stage)
         writer = await Writer(stage.log, "c").begin()
@@ -143,8 +149,8 @@ async def test_a_slow_reader_costs_redis_little_more_than_it_is_given(
         assert read < 1.5 * delivered
 
 
-async def test_trimmed_while_it_stood_still() -> None:
-    """What it would need next is gone: resync, not a hole."""
+async def test_events_trimmed_during_a_pause() -> None:
+    """The next event is gone: resync, not a hole."""
     async with memory_stage(
         Limits(max_events=100, max_bytes=64 * 1024 * 1024, max_seconds=3600)
     ) as stage:
@@ -164,7 +170,7 @@ async def test_trimmed_while_it_stood_still() -> None:
             assert writer.text.startswith(reader.text)
 
 
-async def test_a_reader_that_never_reads_does_not_hold_up_a_stop() -> None:
+async def test_a_reader_that_never_reads_does_not_delay_a_stop() -> None:
     """The process is done within three seconds."""
     async with memory_stage() as stage:
         small_buffers(stage)
@@ -178,8 +184,10 @@ async def test_a_reader_that_never_reads_does_not_hold_up_a_stop() -> None:
             reader.socket.transport.abort()
 
 
-async def test_what_the_feed_lost_is_found_by_a_heartbeat() -> None:
-    """Events published while the subscription was down, without a sign of it, arrive with the next look at Redis, in order."""
+async def test_a_heartbeat_finds_what_the_feed_lost() -> None:
+    """Events published while the subscription was down arrive with the next read of Redis, in
+    order.
+    """
     async with memory_stage(pace=HeartbeatPace(0.1, 0.1)) as stage:
         writer = await Writer(stage.log, "c").begin()
         async with stage.reader("c") as reader:
@@ -194,10 +202,10 @@ async def test_what_the_feed_lost_is_found_by_a_heartbeat() -> None:
             assert reader.text == writer.text
 
 
-async def test_a_reader_who_needs_a_damaged_part_of_the_log_reads_the_rows_instead(
+async def test_a_damaged_block_of_the_log_is_a_resync(
     valkey: Valkey,
 ) -> None:
-    """It is told to resync, and nobody else notices."""
+    """Only for readers that need it."""
     async with redis_stage(valkey.url) as stage:
         writer = await Writer(stage.log, "c").begin()
         await writer.say("before")
@@ -221,7 +229,7 @@ async def test_a_reader_who_needs_a_damaged_part_of_the_log_reads_the_rows_inste
 
 
 async def test_a_redis_that_lost_its_data_is_another_epoch(valkey: Valkey) -> None:
-    """Every reader is told to resync, and is served after that."""
+    """Every reader gets a resync and is served afterwards."""
     async with redis_stage(valkey.url, pace=HeartbeatPace(0.2, 0.2)) as stage:
         writer = await Writer(stage.log, "c").begin()
         await writer.say("before")
@@ -235,8 +243,10 @@ async def test_a_redis_that_lost_its_data_is_another_epoch(valkey: Valkey) -> No
             assert live["epoch"] != writer.epoch
 
 
-async def test_a_redis_that_kept_its_data_disturbs_nobody(valkey: Valkey) -> None:
-    """A reader stays connected, is told the new name of its cursor, and is live again without a resync."""
+async def test_a_restarted_redis_with_its_data_disturbs_nobody(valkey: Valkey) -> None:
+    """A reader stays connected, gets the new name of its cursor, and is live again without a
+    resync.
+    """
     async with redis_stage(valkey.url, pace=HeartbeatPace(0.2, 0.2)) as stage:
         writer = await Writer(stage.log, "c").begin()
         await writer.say("before")

@@ -1,4 +1,6 @@
-"""worker.broker on a real Valkey that cannot serve for a while: the same as no connection, and over when the outage is."""
+"""The broker on a real Valkey that cannot serve for a while: like no connection, and over when the
+outage is.
+"""
 
 import asyncio
 import threading
@@ -67,17 +69,19 @@ def next_job(consumer: WakingConsumer) -> MessageProxy:
 
 
 @pytest.mark.parametrize("outage", OUTAGES)
-def test_a_server_that_cannot_write_is_an_outage_to_a_consumer(
+def test_a_consumer_waits_for_a_server_that_cannot_write(
     valkey: Valkey, broker: WakingBroker, outage: Outage
 ) -> None:
-    """It waits, keeps what it has fetched, and goes on; Dramatiq would begin anew after 3 s and forget what it holds."""
+    """It keeps what it has fetched and continues; Dramatiq would restart after 3 s and forget
+    it.
+    """
     begin, end, _word = outage
     broker.enqueue(job("first"))
     consumer = consumer_of(broker)
     first = next_job(consumer)
     begin(valkey)
     assert [next(consumer) for _ in range(3)] == [None, None, None]
-    with pytest.raises(ConnectionClosed):  # what Dramatiq repeats until it succeeds
+    with pytest.raises(ConnectionClosed):  # Dramatiq repeats this until it succeeds
         consumer.ack(first)
     with pytest.raises(ConnectionClosed):
         consumer.requeue([first])
@@ -88,8 +92,10 @@ def test_a_server_that_cannot_write_is_an_outage_to_a_consumer(
 
 
 @pytest.mark.parametrize("outage", OUTAGES)
-def test_an_outage_keeps_its_word(valkey: Valkey, broker: WakingBroker, outage: Outage) -> None:
-    """Whoever enqueues is told what the server said."""
+def test_an_outage_is_reported_in_the_servers_words(
+    valkey: Valkey, broker: WakingBroker, outage: Outage
+) -> None:
+    """To the caller that enqueues."""
     begin, _end, word = outage
     begin(valkey)
     with pytest.raises(redis.ConnectionError, match=word):
@@ -97,13 +103,15 @@ def test_an_outage_keeps_its_word(valkey: Valkey, broker: WakingBroker, outage: 
 
 
 def test_a_faulty_command_is_no_outage(broker: WakingBroker) -> None:
-    """It would fail again and again: it is raised as it is."""
+    """It would fail again and again, so it is raised unchanged."""
     with pytest.raises(redis.ResponseError):
         broker.client.execute_command("NONSENSE")
 
 
 def test_a_due_job_outlives_an_outage(valkey: Valkey, broker: WakingBroker) -> None:
-    """Dramatiq takes it out of its memory before it moves it on: an outage at that moment must not lose it."""
+    """Dramatiq removes it from its memory before it moves it: an outage at that moment must not
+    lose it.
+    """
     moved = threading.Event()
 
     class Mover(ConsumerThread):
@@ -122,9 +130,7 @@ def test_a_due_job_outlives_an_outage(valkey: Valkey, broker: WakingBroker) -> N
     assert next_job(consumer_of(broker)).args == ("due",)
 
 
-def test_a_drain_does_not_wait_for_the_end_of_an_outage(
-    valkey: Valkey, broker: WakingBroker
-) -> None:
+def test_a_drain_does_not_wait_for_an_outage(valkey: Valkey, broker: WakingBroker) -> None:
     """The job is not lost: other workers take it when this one is gone."""
     failed = threading.Event()
 
@@ -152,7 +158,9 @@ async def proxy(valkey: Valkey) -> AsyncIterator[FaultProxy]:
 
 
 async def test_a_failover_is_noticed(valkey: Valkey, replica: Valkey, proxy: FaultProxy) -> None:
-    """The master is demoted, the replica promoted, the address leads there: who stays connected would be refused for ever (READONLY)."""
+    """The master is demoted, the replica promoted, and the address points there: an old connection
+    would be refused for ever (READONLY).
+    """
     broker = make_broker(f"redis://127.0.0.1:{proxy.port}/0", threads=4)
     try:
         await asyncio.to_thread(broker.enqueue, job("first"))
@@ -175,10 +183,10 @@ async def test_a_failover_is_noticed(valkey: Valkey, replica: Valkey, proxy: Fau
 
 
 @pytest.mark.parametrize("queue", [QUEUE, dq_name(QUEUE)])
-async def test_a_delivery_that_is_lost_is_made_again(
-    valkey: Valkey, proxy: FaultProxy, queue: str
-) -> None:
-    """Redis has handed the job out, and the reply never came: no other worker would be given it while this one lives."""
+async def test_a_lost_delivery_is_repeated(valkey: Valkey, proxy: FaultProxy, queue: str) -> None:
+    """Redis has delivered the job, but the reply was lost: no other worker would get it while this
+    one lives.
+    """
     broker = make_broker(f"redis://127.0.0.1:{proxy.port}/0", threads=4)
     try:
         consumer = consumer_of(broker, queue)
@@ -194,7 +202,7 @@ async def test_a_delivery_that_is_lost_is_made_again(
         assert (running.args, message.args) == (
             ("a",),
             ("b",),
-        )  # the one that runs is given to nobody again
+        )  # the running job is not delivered again
         assert await asyncio.to_thread(_delivered, valkey, broker, queue) == delivered
         for done in (running, message):
             await asyncio.to_thread(consumer.ack, done)
@@ -210,26 +218,28 @@ def _delivered(valkey: Valkey, broker: WakingBroker, queue: str) -> set[bytes]:
         return set(client.smembers(f"dramatiq:__acks__.{broker.broker_id}.{queue}"))
 
 
-def test_a_consumer_that_was_woken_sleeps_again(broker: WakingBroker) -> None:
-    """Once there is nothing left to fetch: an idle worker would ask Redis without end."""
+def test_a_woken_consumer_sleeps_again(broker: WakingBroker) -> None:
+    """When nothing is left to fetch; otherwise an idle worker would query Redis without end."""
     consumer = consumer_of(broker)
     consumer._woken.set()
     assert next(consumer) is None
     assert not consumer._woken.is_set()
 
 
-def test_nothing_is_noted_of_a_job_that_has_begun(broker: WakingBroker) -> None:
-    """Neither that it waits nor its id: in a year these would fill Redis."""
+def test_a_started_job_leaves_nothing_in_redis(broker: WakingBroker) -> None:
+    """Neither its mark as waiting nor its id: in a year these would fill Redis."""
     for number in range(3):
         broker.enqueue(job(f"m{number}"))
         Taken().before_process_message(broker, job(f"m{number}"))
     assert (broker.client.zcard(WAITING), broker.client.hlen(JOBS)) == (0, 0)
 
 
-def test_a_leadership_that_ends_too_late_is_taken_over(
+def test_an_expired_leadership_with_a_future_end_is_taken_over(
     valkey: Valkey, broker: WakingBroker
 ) -> None:
-    """The clock was set back by an hour while a process led that has died: nobody would sweep for that hour."""
+    """The clock was set back by an hour under a leader that has died: otherwise nobody would sweep
+    for that hour.
+    """
     assert broker.lead("alive", 1_500)
     assert not broker.lead("other", 1_500)
     broker.client.set(LEADER, "dead", px=3_600_000)

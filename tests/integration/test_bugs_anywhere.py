@@ -1,7 +1,9 @@
-"""A bug at any point of an attempt: the answer ends after some tries, a cancel ends it at once, and nobody waits for a lease.
+"""A bug at any point of an attempt: the answer ends after some tries, a cancel ends it at once, and
+nobody waits for a lease.
 
-Every call of store, log and jobs that an attempt makes is broken in turn, and every decision between its claim and its end. Which calls
-there are is found by watching healthy attempts: a call that is added is tested without being named here.
+Every call of store, log and jobs between an attempt's claim and its end is broken in turn, and so
+is every decision. Watching healthy attempts finds the calls, so a new call is tested without being
+listed here.
 """
 
 import asyncio
@@ -41,11 +43,11 @@ CALLS = [{"id": "c", "name": "f", "arguments": {}, "status": "pending"}]
 
 
 class Bug(Exception):
-    """What nobody expects."""
+    """An unexpected error."""
 
 
 class Watched:
-    """Notes each call of another object; breaks those of one name."""
+    """Records each call of another object; breaks those of one name."""
 
     def __init__(self, inner: Any, calls: list[str]) -> None:
         self._inner, self._calls = inner, calls
@@ -100,7 +102,7 @@ class Rig:
         await self.real.checkpoint([saved])
 
     async def generate(self, *steps: Step, hand_over: bool = False, rung: str = "prefix") -> None:
-        """One delivery of the job. Nobody waits for a lease afterwards."""
+        """One delivery of the job, then no wait for a lease."""
         services = services_over(self.store, self.log, self.jobs)  # type: ignore[arg-type]
         object.__setattr__(
             services, "notify_operators", lambda _error, facts: self.told.append(facts)
@@ -197,12 +199,12 @@ CALLED = {
     ),
 }
 ESSENTIAL = {"message", "begin_attempt", "finish", "blocked_by"}
-"""Without these no end can be stored, or nothing is begun. A row that cannot be read: test_damaged_rows."""
+"""Without these, no end can be stored or nothing begins. test_damaged_rows has unreadable rows."""
 
 
 @pytest.mark.parametrize("scene", SCENES)
 async def test_all_calls_are_known(rig: Rig, scene: str) -> None:
-    """What a healthy attempt calls between its claim and its end is broken below."""
+    """Each call of a healthy attempt between its claim and its end is broken below."""
     steps, options = SCENES[scene]
     await rig.generate(*steps, **options)
     assert set(rig.calls) - {"renew", "watched", "leased", "now_ms"} <= CALLED
@@ -211,7 +213,9 @@ async def test_all_calls_are_known(rig: Rig, scene: str) -> None:
 @pytest.mark.parametrize("scene", ["restarted", "interrupted"])
 @pytest.mark.parametrize("name", sorted(CALLED - ESSENTIAL))
 async def test_a_call_that_always_fails(rig: Rig, name: str, scene: str) -> None:
-    """The answer ends: as it would have, where the call does not matter to it, else as an error of ours, with what readers hold."""
+    """The answer ends: normally if the call is optional, otherwise with an internal error and the
+    visible text.
+    """
     steps, options = SCENES[scene]
     rig.break_call(name)
     row = await rig.until_ended(*steps, **options)
@@ -225,7 +229,7 @@ async def test_a_call_that_always_fails(rig: Rig, name: str, scene: str) -> None
 @pytest.mark.parametrize("scene", ["handed over"])
 @pytest.mark.parametrize("name", sorted(CALLED))
 async def test_a_call_that_fails_for_a_while(rig: Rig, name: str, scene: str) -> None:
-    """Whatever it is, also what no end can do without."""
+    """Any call, even one that no end can do without."""
     steps, options = SCENES[scene]
     rig.break_call(name, times=MAX_TRIES)
     for _ in range(MAX_TRIES + 1):
@@ -236,7 +240,7 @@ async def test_a_call_that_fails_for_a_while(rig: Rig, name: str, scene: str) ->
 
 @pytest.mark.parametrize("name", sorted(CALLED - ESSENTIAL))
 async def test_a_cancel_always_works(rig: Rig, name: str) -> None:
-    """Whatever of the attempt fails. Where its claim could not be given back, it is taken for a worker that is frozen."""
+    """Whatever fails. If its claim could not be released, the attempt counts as frozen."""
     rig.break_call(name)
     await rig.generate([base.TextDelta("more")], base.Interrupted("cut"))
     if (await rig.reread()).status == "error":
@@ -272,10 +276,10 @@ DECISIONS = [
 
 @pytest.mark.parametrize("name", DECISIONS)
 @pytest.mark.parametrize("ends", ["by itself", "cancelled"])
-async def test_a_decision_that_fails(
+async def test_a_failing_decision(
     rig: Rig, name: str, ends: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pure code meets values that it does not expect, too."""
+    """Pure code also meets unexpected values."""
     monkeypatch.setattr(f"tokenwire.worker.runner.{name}", _raises)
     if ends == "by itself":
         row = await rig.until_ended(*SCENES["whole"][0])
@@ -306,7 +310,7 @@ async def test_a_decision_that_fails(
 async def test_an_attempt_that_fails_at_its_end(
     rig: Rig, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What carries a verdict out is only code."""
+    """The code that carries a verdict out may fail, too."""
     monkeypatch.setattr(f"tokenwire.worker.{name}", _raises)
     row = await rig.until_ended([base.TextDelta("more")], base.Interrupted("cut"))
     assert row.status in ("error", "complete")
@@ -322,8 +326,8 @@ COLUMNS = ["kept", "tool_calls", "seams", "usage", "reported", "error", "options
 
 @pytest.mark.parametrize("column", COLUMNS)
 @pytest.mark.parametrize("ends", ["by itself", "cancelled", "swept"])
-async def test_a_value_of_another_shape_in_a_row(rig: Rig, column: str, ends: str) -> None:
-    """It is left out: the answer goes on, ends, and is announced."""
+async def test_a_misshapen_value_in_a_row(rig: Rig, column: str, ends: str) -> None:
+    """It is dropped: the answer continues, ends, and is announced."""
     for value in DAMAGE:
         conversation = await rig.real.create_conversation("me")
         rig.row = (await rig.real.post(Post(conversation.id, "me", "hi", "m"))).assistant_message

@@ -1,4 +1,4 @@
-"""`/api/chat/ws` on real sockets: what is taken before a login, and how much of anything afterwards."""
+"""`/api/chat/ws` on real sockets: what is accepted before a login, and the limits afterwards."""
 
 import asyncio
 import contextlib
@@ -64,10 +64,10 @@ FIRST: dict[str, Callable[[], str | bytes | list[str]]] = {
 
 
 @pytest.mark.parametrize("kind", FIRST)
-async def test_before_a_login_nothing_else_is_taken(
+async def test_before_a_login_only_a_login_is_accepted(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The socket closes, and nothing was mended for it."""
+    """The socket closes, and nothing is repaired."""
     monkeypatch.setattr(chat_requests, "decode", lambda *_: pytest.fail("mended"))
     async with public(tmp_path) as web, socket_of(web) as client:
         await client.send(FIRST[kind]())
@@ -81,10 +81,11 @@ async def test_before_a_login_frames_are_short(tmp_path: Path) -> None:
         assert await closed_with(client) == 1009
 
 
-async def test_a_login_opens_the_socket_at_once(tmp_path: Path) -> None:
-    """What comes in the same breath may be long; later frames are this user's, or of who they say.
+async def test_a_login_takes_effect_at_once(tmp_path: Path) -> None:
+    """The message that comes with it may be long; later frames belong to this user, or to the one
+    they name.
 
-    Requests of one socket are answered in any order.
+    Requests of one socket may be answered in any order.
     """
     async with public(tmp_path) as web, raw(web.port) as client:
         await client.send(handshake("/api/chat/ws"))
@@ -114,8 +115,8 @@ async def test_nothing_is_compressed(tmp_path: Path) -> None:
         assert "permessage-deflate" not in head
 
 
-async def test_messages_a_minute(tmp_path: Path) -> None:
-    """Few enough that none of them matters, more than anybody sends."""
+async def test_messages_per_minute(tmp_path: Path) -> None:
+    """Few enough to be harmless, more than anybody sends."""
     async with public(tmp_path) as web, socket_of(web, **login("ada")) as client:
         for _ in range(120):
             await client.send(ABORT)
@@ -123,10 +124,10 @@ async def test_messages_a_minute(tmp_path: Path) -> None:
         assert await closed_with(client) == 1008
 
 
-async def test_a_flood_is_not_parsed_to_its_end(
+async def test_parsing_stops_during_a_flood(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is refused in the midst of what was read at once."""
+    """The rest of one read is refused."""
     from tokenwire.web.http.sockets import Incoming
 
     seen = 0
@@ -147,10 +148,8 @@ async def test_a_flood_is_not_parsed_to_its_end(
     assert seen <= 121
 
 
-async def test_what_must_be_mended_is_mended_in_the_thread(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """However short it is: mending costs a hundred times as much as parsing."""
+async def test_repairs_happen_in_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However short the text is: a repair costs a hundred times as much as parsing."""
     threads: list[str] = []
     decode = chat_requests.decode
 
@@ -174,8 +173,8 @@ async def test_what_must_be_mended_is_mended_in_the_thread(
     assert all(name.startswith("aside") for name in threads)
 
 
-async def test_no_pong_for_who_does_not_read(tmp_path: Path) -> None:
-    """Nothing is added to what waits already."""
+async def test_no_pong_to_a_client_that_does_not_read(tmp_path: Path) -> None:
+    """Nothing is added to the waiting bytes."""
     async with serving(tmp_path, stalled_seconds=30) as web:
         small_buffers(web.listening)
         chat, worker = await answering(web)
@@ -193,8 +192,8 @@ async def test_no_pong_for_who_does_not_read(tmp_path: Path) -> None:
             assert web.unsent() == unsent
 
 
-async def test_who_is_silent_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In all, and of an address: the oldest that has not logged in goes, the new one can."""
+async def test_silent_sockets_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In total and for an address: the oldest one without a login is closed for a new one."""
     monkeypatch.setattr(admission, "ANONYMOUS_SOCKETS", 6)
     monkeypatch.setattr(admission, "ANONYMOUS_SOCKETS_PER_ADDRESS", 2)
     async with public(tmp_path) as web, contextlib.AsyncExitStack() as stack:
@@ -215,10 +214,10 @@ async def test_who_is_silent_makes_room(tmp_path: Path, monkeypatch: pytest.Monk
         assert web.app.state.gate.newcomers.count == 0
 
 
-async def test_who_has_logged_in_makes_no_room(
+async def test_a_logged_in_socket_stays_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A place is left by a login."""
+    """A login releases its slot."""
     monkeypatch.setattr(admission, "ANONYMOUS_SOCKETS", 1)
     async with public(tmp_path) as web, socket_of(web) as client:
         await client.send(logs_in("ada"))
@@ -228,8 +227,8 @@ async def test_who_has_logged_in_makes_no_room(
             assert json.loads(await client.recv())["requestId"] == "2"
 
 
-async def test_a_message_must_go_on_coming(tmp_path: Path) -> None:
-    """A piece of it that waits for the rest is memory."""
+async def test_a_message_must_keep_coming(tmp_path: Path) -> None:
+    """Its first pieces hold memory."""
     async with (
         public(tmp_path, body_gap_seconds=0.5) as web,
         raw(web.port) as client,
@@ -243,7 +242,7 @@ async def test_a_message_must_go_on_coming(tmp_path: Path) -> None:
         assert json.loads(await idle.recv())["type"] == "no-active"
 
 
-async def test_a_message_counts_until_it_is_understood(
+async def test_a_message_counts_until_it_is_parsed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also while it waits for the thread."""
@@ -265,10 +264,8 @@ async def test_a_message_counts_until_it_is_understood(
         await eventually(lambda: web.app.state.gate.memory.held == 0)
 
 
-async def test_requests_that_are_over_leave_room(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A socket that stays open for days asks as often as it likes, also under an id that it has used before."""
+async def test_finished_requests_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A socket that is open for days may send any number of requests, even with an earlier id."""
     monkeypatch.setattr(chat_socket, "MAX_REQUESTS", 2)
     async with public(tmp_path) as web, socket_of(web) as client, asyncio.timeout(20):
         for number in (1, 2, 3, 1):

@@ -1,4 +1,6 @@
-"""Chat streams over real connections, with a worker that the test plays: cursors, new epochs, ends of every kind, bad input."""
+"""Chat streams over real connections, with a worker played by the test: cursors, new epochs, all
+kinds of ends, bad input.
+"""
 
 import asyncio
 import contextlib
@@ -36,7 +38,7 @@ async def web(tmp_path: Path) -> AsyncIterator[Web]:
 
 
 class Stream:
-    """A chat stream as it is read: `chunks`, the last `id:`, whether `[DONE]` has come."""
+    """A chat stream: `chunks`, the last `id:`, and whether `[DONE]` has come."""
 
     def __init__(self, response: httpx.Response) -> None:
         self.response = response
@@ -46,7 +48,7 @@ class Stream:
         self._lines = response.aiter_lines()
 
     async def until(self, kind: str, times: int = 1) -> list[Chunk]:
-        """Read until so many chunks of this type have come."""
+        """Read until that many chunks of this type have come."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while sum(chunk["type"] == kind for chunk in self.chunks) < times:
                 self._take(await anext(self._lines))
@@ -69,7 +71,7 @@ class Stream:
 
 
 class Worker:
-    """Fills the answer of a chat."""
+    """Writes the answer of a chat."""
 
     def __init__(self, web: Web, row: Message, claim: Claim) -> None:
         self.web, self.row, self.claim = web, row, claim
@@ -80,7 +82,7 @@ class Worker:
         self.index, self.seq = self.index + 1, appended.last_seq
 
     async def say(self, text: str, *, saved: bool = False) -> None:
-        """`saved`: the row holds all before it, so that the log may forget that."""
+        """`saved`: the row holds all before it, so the log may drop that."""
         if saved:
             await self.save()
         chunk = events.Chunk(self.row.id, self.claim.attempt, utf16_length(self.text), text)
@@ -121,7 +123,7 @@ class Worker:
 
 
 async def working(web: Web, chat: str) -> Worker:
-    """Claims the answer of the chat that waits."""
+    """Claims the waiting answer of the chat."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             found = await web.store.find_chat("local", chat)
@@ -163,8 +165,10 @@ async def resumed(
         yield Stream(response)
 
 
-async def test_a_post_is_answered_and_a_tail_goes_on_anywhere(web: Web) -> None:
-    """From the id of every chunk, while it is written, when it is saved and when it has just ended: the same message."""
+async def test_a_post_is_answered_and_can_be_resumed_anywhere(web: Web) -> None:
+    """From the id of every chunk, while streaming, after a save and just after the end: the same
+    message.
+    """
     async with posted(web, body("c")) as stream:
         worker = await working(web, "c")
         await worker.think("hm")
@@ -195,8 +199,10 @@ async def test_a_post_is_answered_and_a_tail_goes_on_anywhere(web: Web) -> None:
     assert (await web.client.get("/api/chat/c/stream")).status_code == 204
 
 
-async def test_stale_positions(tmp_path: Path) -> None:
-    """Of another epoch, beyond the end, trimmed, of no answer: 409, and the whole answer can still be read."""
+async def test_impossible_cursors(tmp_path: Path) -> None:
+    """Of another epoch, beyond the end, trimmed, of no answer: 409, and the whole answer can still
+    be read.
+    """
     log = MemoryLog(Limits(max_events=100, max_bytes=10**9, max_seconds=3600))
     async with serving(tmp_path, log, MemoryFeed(log)) as web, posted(web, body("c")):
         worker = await working(web, "c")
@@ -222,8 +228,8 @@ async def test_stale_positions(tmp_path: Path) -> None:
             assert Client().read(await whole.rest()).text() == worker.text
 
 
-async def test_a_new_epoch_in_mid_stream(web: Web) -> None:
-    """The log is lost and begins again: what is shown stays, and the rest follows."""
+async def test_a_new_epoch_while_streaming(web: Web) -> None:
+    """The log begins again: the visible text stays, and the rest follows."""
     async with posted(web, body("c")) as stream:
         worker = await working(web, "c")
         await worker.say("Hello")
@@ -245,10 +251,12 @@ async def test_a_new_epoch_in_mid_stream(web: Web) -> None:
 @pytest.mark.parametrize(
     "error", [StoreUnavailable("away"), LogUnavailable("away")], ids=["database", "Redis"]
 )
-async def test_an_outage_while_an_answer_is_read_again_is_waited_for(
+async def test_an_outage_during_a_second_read_is_waited_for(
     web: Web, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """A failover of Redis makes streams read their rows: whoever is away then is asked now and then, and the stream goes on."""
+    """A failover of Redis makes streams read their rows: the database is retried, and the stream
+    continues.
+    """
     monkeypatch.setattr(watching, "OUTAGE_PAUSE_SECONDS", 0.05)
     failures, message = [error] * 3, web.store.message
     asked: list[float] = []
@@ -281,7 +289,7 @@ async def test_an_outage_while_an_answer_is_read_again_is_waited_for(
 
 
 async def test_a_client_that_leaves_stops_nothing(web: Web) -> None:
-    """Its place is given back, the answer is made."""
+    """Its slot is released, and the answer is completed."""
     async with posted(web, body("c")) as stream:
         worker = await working(web, "c")
         await stream.until("start")
@@ -294,8 +302,8 @@ async def test_a_client_that_leaves_stops_nothing(web: Web) -> None:
     assert (answer["id"], answer["parts"][-1]["text"]) == (worker.row.id, "alone")
 
 
-async def test_a_deleted_conversation_is_told(web: Web) -> None:
-    """As an error that the client shows."""
+async def test_a_deleted_conversation_is_an_error(web: Web) -> None:
+    """The client shows it."""
     async with posted(web, body("c")) as stream:
         worker = await working(web, "c")
         await worker.say("Hel")
@@ -307,7 +315,7 @@ async def test_a_deleted_conversation_is_told(web: Web) -> None:
         }
 
 
-async def test_a_server_that_stops_breaks_the_connection(web: Web) -> None:
+async def test_a_stopping_server_breaks_the_connection(web: Web) -> None:
     """An orderly end would look like the end of the answer."""
     async with posted(web, body("c")) as stream:
         worker = await working(web, "c")
@@ -322,7 +330,9 @@ async def test_a_server_that_stops_breaks_the_connection(web: Web) -> None:
 
 @pytest.mark.parametrize("profile", ["v5", "v6", "v7"])
 async def test_hostile_tool_inputs(web: Web, profile: str) -> None:
-    """Keys that the client's parser refuses arrive renamed, live and in the stored message."""
+    """Keys that the client's parser refuses are renamed, in the stream and in the stored
+    message.
+    """
     hostile = {"__proto__": {"x": 1}, "constructor": {"prototype": 1}, "deep": {"__proto__": None}}
     async with posted(web, body("c"), profile) as stream:
         worker = await working(web, "c")
@@ -338,7 +348,9 @@ async def test_hostile_tool_inputs(web: Web, profile: str) -> None:
 
 
 async def test_a_long_history(web: Web) -> None:
-    """10,000 messages: the last one counts, the others are what the store says, and bodies that are too long are refused."""
+    """10,000 messages: only the last one counts, the others come from the store, and too long
+    bodies are refused.
+    """
     parts = [{"type": "strange", "text": "x" * 300}]
     old = [
         {"id": f"m{number}", "role": "user" if number % 2 else "assistant", "parts": parts}
@@ -356,7 +368,9 @@ async def test_a_long_history(web: Web) -> None:
 
 
 async def test_a_queue_of_posts(web: Web) -> None:
-    """Two tabs post: each gets its own answer, the second one after the first; `resume` gives the one that is being written."""
+    """Two tabs post: each gets its own answer, one after the other; `resume` gives the one being
+    written.
+    """
     async with posted(web, body("c", "one")) as one:
         first = await working(web, "c")
         async with posted(web, body("c", "two")) as two, resumed(web, "c") as running:

@@ -1,4 +1,4 @@
-"""worker.checkpoints on real databases: one answer that cannot be saved harms itself alone."""
+"""Checkpoints on real databases: an answer that cannot be saved affects no other."""
 
 import asyncio
 import math
@@ -21,7 +21,7 @@ from tokenwire.worker.checkpoints import Checkpointer
 
 
 class Running:
-    """A running attempt that holds some text, and what makes it hard to save."""
+    """A running attempt with some text, and what makes it hard to save."""
 
     def __init__(self, message_id: str, **poison: Any) -> None:
         self.message_id = message_id
@@ -48,7 +48,7 @@ class Running:
 
 
 async def started(store: Store) -> str:
-    """The id of an answer that an attempt has taken."""
+    """The id of an answer that an attempt has begun."""
     conversation = await store.create_conversation("me")
     message_id = (await store.post(Post(conversation.id, "me", "hi", "m"))).assistant_message.id
     assert await store.begin_attempt(message_id, 1, "m")
@@ -75,10 +75,10 @@ POISON: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("values", POISON, ids=["nan", "infinity", "number", "surrogate"])
-async def test_a_row_that_cannot_be_saved_harms_itself_alone(
-    store: Store, values: dict[str, Any]
-) -> None:
-    """The same on both databases: everybody else is saved in the same round, floors rise; it is counted."""
+async def test_a_refused_row_affects_no_other(store: Store, values: dict[str, Any]) -> None:
+    """On both databases, all others are saved in the same round and floors rise; the refusal is
+    counted.
+    """
     healthy = [Running(await started(store)) for _ in range(6)]
     sick = Running(
         await started(store),
@@ -102,10 +102,12 @@ POISONED_ROWS = [
 
 
 @pytest.mark.parametrize(("database_url", "failure"), POISONED_ROWS, indirect=["database_url"])
-async def test_a_row_at_which_the_database_fails_harms_itself_alone(
+async def test_a_row_that_makes_the_database_fail_affects_no_other(
     store: Store, failure: str
 ) -> None:
-    """A damaged row or index, a limit of one row: drivers tell of them by the same classes of errors as of an outage."""
+    """A damaged row or index, or a limit of one row: drivers report it with the same error classes
+    as an outage.
+    """
     healthy = [Running(await started(store)) for _ in range(6)]
     sick, before = Running(await started(store)), refused()
     await poison(store, sick.message_id, failure)
@@ -114,8 +116,8 @@ async def test_a_row_at_which_the_database_fails_harms_itself_alone(
     assert (await content(store, sick.message_id), sick.covered, refused() - before) == ("", 0, 1)
 
 
-async def test_a_full_disk_is_nobody_s_poison(postgres_url: str) -> None:
-    """It is an outage, as it concerns everybody: nobody is set apart, and halves are not tried."""
+async def test_a_full_disk_is_an_outage(postgres_url: str) -> None:
+    """It affects every row: none is set apart, and no halves are tried."""
     migrate(postgres_url)
     async with aclosing(Store.open(postgres_url)) as store:
         attempts, before = [Running(await started(store)) for _ in range(3)], refused()
@@ -125,16 +127,16 @@ async def test_a_full_disk_is_nobody_s_poison(postgres_url: str) -> None:
 
 
 async def test_a_run_name_that_is_too_long_for_postgresql(store: Store) -> None:
-    """SQLite takes it. Whether it is saved or not, the others are."""
+    """SQLite accepts it. Whether it is saved or not, the others are."""
     healthy, sick = Running(await started(store)), Running(await started(store), run_id="r" * 256)
     await Checkpointer(store, 1.0, 500).save([sick, healthy])
     assert (await content(store, healthy.message_id), healthy.covered) == ("text", 7)
 
 
-async def test_what_was_refused_is_tried_again_apart_and_seldom(
+async def test_a_refused_row_is_retried_apart_and_rarely(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each round would otherwise pay for looking for it; once it can be saved it is."""
+    """Otherwise each round would pay for the search; once it can be saved, it is."""
     now = 0.0
     monkeypatch.setattr(checkpoints, "_clock", lambda: now)
     healthy, sick = Running(await started(store)), Running(await started(store), run_cursor=2**70)
@@ -152,8 +154,8 @@ async def test_what_was_refused_is_tried_again_apart_and_seldom(
     assert sick.asked == 4
 
 
-async def test_one_refused_answer_does_not_keep_the_checkpointer_busy(store: Store) -> None:
-    """However much it grows: its size asks for no checkpoint before the time."""
+async def test_a_refused_answer_does_not_trigger_checkpoints(store: Store) -> None:
+    """However much it grows: its size causes no early checkpoint."""
     sick = Running(await started(store), run_cursor=2**70)
     checkpointer = Checkpointer(store, 60.0, 500)
     await checkpointer.save([sick])
@@ -162,10 +164,12 @@ async def test_one_refused_answer_does_not_keep_the_checkpointer_busy(store: Sto
     assert not checkpointer._early.is_set()
 
 
-async def test_growth_brings_a_checkpoint_forward_and_no_more_often_than_may_be(
+async def test_growth_causes_early_checkpoints_with_pauses(
     store: Store,
 ) -> None:
-    """Long before its time, and again and again while text comes; with a pause between two, for everybody else's statements."""
+    """Long before the regular time, repeatedly while text comes; a pause between two leaves room
+    for other statements.
+    """
     fast = Running(await started(store))
     checkpointer = Checkpointer(store, 3600.0, 500)
     clock = asyncio.get_running_loop().time
@@ -175,26 +179,28 @@ async def test_growth_brings_a_checkpoint_forward_and_no_more_often_than_may_be(
         while saved < 5:
             fast.uncheckpointed, fast.covered = 500, 0
             checkpointer.grown(fast)
-            while not fast.covered:  # a task that is cancelled in the midst of a commit may hang
+            while not fast.covered:  # a task that is cancelled during a commit may hang
                 await asyncio.sleep(0.001)
             saved += 1
             assert (
                 not checkpointer._early.is_set()
-            )  # what was asked for is done: the next one has its time again
+            )  # the early checkpoint is done: the next one comes at its regular time
     running.cancel()
     assert clock() - began >= 4 * checkpoints.MIN_PAUSE_SECONDS
 
 
-async def test_an_attempt_whose_state_cannot_be_taken_harms_itself_alone(store: Store) -> None:
-    """A bug of ours in one of them is no different."""
+async def test_an_attempt_whose_state_cannot_be_read_affects_no_other(store: Store) -> None:
+    """Like a bug of ours in one of them."""
     healthy, sick = Running(await started(store)), Running(await started(store))
     sick.broken = True
     await Checkpointer(store, 1.0, 500).save([sick, healthy])
     assert (await content(store, healthy.message_id), sick.covered) == ("text", 0)
 
 
-async def test_a_locked_row_harms_itself_alone(postgres_url: str) -> None:
-    """Somebody's open transaction holds one of seven answers: the others are saved in time, that one as soon as it is free."""
+async def test_a_locked_row_affects_no_other(postgres_url: str) -> None:
+    """Another transaction locks one of seven answers: the others are saved in time, this one as
+    soon as it is free.
+    """
     migrate(postgres_url)
     store = Store.open(postgres_url)
     running = [Running(await started(store)) for _ in range(7)]
@@ -220,11 +226,9 @@ async def test_a_locked_row_harms_itself_alone(postgres_url: str) -> None:
             locked.uncheckpointed = 10_000
             await _within(
                 LOCK_SECONDS, lambda: locked in checkpointer._locked
-            )  # between two rounds, not in the midst of one
+            )  # between two rounds, not within one
             checkpointer.grown(locked)
-            assert (
-                not checkpointer._early.is_set()
-            )  # its size asks for no checkpoint before the time
+            assert not checkpointer._early.is_set()  # its size causes no early checkpoint
             assert locked.covered == 0
         await _within(LOCK_SECONDS, lambda: locked.covered == 7)
         assert (await content(store, locked.message_id), refused() - before) == ("text", 0)
@@ -232,7 +236,7 @@ async def test_a_locked_row_harms_itself_alone(postgres_url: str) -> None:
         checkpointer.grown(locked)
         assert (
             checkpointer._early.is_set()
-        )  # it is free again, and its size counts as that of any other
+        )  # it is free again, and its size counts like that of any other
     finally:
         saving.cancel()
         await asyncio.gather(saving, return_exceptions=True)
@@ -245,8 +249,10 @@ async def _within(seconds: float, question: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_what_is_saved_for_good_waits_for_its_row(postgres_url: str) -> None:
-    """Before a retry, say: what was left out would be lost. A row that stays locked is no outage of the database."""
+async def test_a_final_save_waits_for_its_row(postgres_url: str) -> None:
+    """Before a retry, for example: skipped text would be lost. A row that stays locked is no
+    outage.
+    """
     migrate(postgres_url)
     store = Store.open(postgres_url, timeout_seconds=0.5)
     try:
@@ -265,7 +271,7 @@ async def test_what_is_saved_for_good_waits_for_its_row(postgres_url: str) -> No
 
 
 async def test_an_outage_is_no_refusal(store: Store) -> None:
-    """Nobody is set apart: the next round saves everybody."""
+    """None is set apart: the next round saves all."""
     attempts = [Running(await started(store)) for _ in range(3)]
     checkpointer = Checkpointer(store, 1.0, 500)
     save, before = store.checkpoint, refused()

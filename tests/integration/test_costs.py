@@ -1,4 +1,4 @@
-"""What a provider that misbehaves may cost: requests are counted by a scripted one, in whichever way the worker asks it to go on."""
+"""What a misbehaving provider may cost: a scripted one counts its requests, on every rung."""
 
 import json
 from collections.abc import AsyncIterator
@@ -40,7 +40,7 @@ class Rig:
         self.services = services_over(store, self.log, NoJobs())
 
     async def run(self, url: str, bounds: Budget | None = None, **entry: Any) -> Row:
-        """Attempts, one after the other, until the answer has ended."""
+        """Run attempts until the answer has ended."""
         spec = ModelSpec(name="m", provider="openai_compatible", model="m", base_url=url, **entry)
         catalogue = Catalogue(default="m", title_model="m", models={"m": spec}, missing={})
         models = Models(
@@ -67,7 +67,7 @@ async def rig(sqlite_store: Store) -> AsyncIterator[Rig]:
 
 
 class Words:
-    """Says so many characters that were not said before, and closes; `usage` is what it bills."""
+    """Writes that many new characters and closes; `usage` is its bill."""
 
     def __init__(self, chars: int, usage: int | None = None) -> None:
         self.chars, self.usage, self.said = chars, usage, 0
@@ -86,7 +86,9 @@ class Words:
 
 
 async def test_a_few_words_are_no_progress(rig: Rig) -> None:
-    """Six words and a closed connection, again and again: three requests, and what had arrived is kept."""
+    """Six words and a closed connection, again and again: three requests, and the arrived text is
+    kept.
+    """
     async with serving(Words(30)) as server:
         row = await rig.run(server.url, continuation="prefix")
     assert (len(server.calls), row.status, row.error and row.error["code"]) == (
@@ -114,7 +116,7 @@ async def test_requests_of_an_answer_are_bounded(rig: Rig) -> None:
 async def test_input_tokens_of_an_answer_are_bounded(
     rig: Rig, usage: int | None, calls: int
 ) -> None:
-    """By what the provider bills; else by an estimate of what it was sent, the text to go on from included."""
+    """By the provider's bill, else by an estimate of what was sent, continued text included."""
     async with serving(Words(200, usage)) as server:
         row = await rig.run(server.url, Budget(input_tokens=2_500), continuation="prefix")
     assert row.error is not None
@@ -122,7 +124,7 @@ async def test_input_tokens_of_an_answer_are_bounded(
 
 
 async def test_refused_requests_are_not_billed(rig: Rig) -> None:
-    """Two 503 do not use up what the answer may be billed."""
+    """Two 503 do not use up the answer's budget."""
     refusals = 2
 
     async def script(exchange: Exchange) -> None:
@@ -138,8 +140,8 @@ async def test_refused_requests_are_not_billed(rig: Rig) -> None:
     assert (row.status, row.content, len(server.calls)) == ("complete", "Hello.", 3)
 
 
-async def test_a_request_whose_worker_died_is_counted(rig: Rig) -> None:
-    """It reports no usage; the answer that its successor would pay again is not asked for."""
+async def test_the_request_of_a_dead_worker_is_counted(rig: Rig) -> None:
+    """It reports no usage; a successor above the budget makes no request."""
     claim = await rig.log.claim(rig.row.conversation_id, rig.row.id, 0, 0.0)
     assert await rig.store.begin_attempt(rig.row.id, claim.attempt, "m")
     async with serving(Words(200)) as server:
@@ -150,7 +152,7 @@ async def test_a_request_whose_worker_died_is_counted(rig: Rig) -> None:
 @pytest.mark.parametrize("held", [30, 500, 2500])
 @pytest.mark.parametrize("rung", ["prefix", "turn", "restart"])
 async def test_a_provider_that_always_starts_over(rig: Rig, rung: str, held: int) -> None:
-    """Whatever it is asked, it says the whole answer: people see it once."""
+    """It always writes the whole answer: readers see it once."""
 
     async def script(exchange: Exchange) -> None:
         await exchange.head()

@@ -1,4 +1,6 @@
-"""A row that a living database cannot read: its answer ends, nobody waits for it, and everything beside it goes on."""
+"""A row that a working database cannot read: its answer ends, nobody waits for it, and everything
+else continues.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -63,7 +65,7 @@ class Damaged:
             )
 
     async def age(self, message_id: str, **values: object) -> None:
-        """Let the row be a minute old, with other columns as given."""
+        """Make the row a minute old, with other columns as given."""
         columns = "".join(f", {name} = :{name}" for name in values)
         change = f"UPDATE messages SET updated_at = updated_at - 60000{columns} WHERE id = :id"
         async with self.store.writing() as session:
@@ -115,7 +117,7 @@ async def jobs_end_it(damaged: Damaged) -> None:
 
 
 async def test_its_jobs_fail_and_end_the_answer(damaged: Damaged) -> None:
-    """None of them waits in a thread. The answer behind it starts; operators are told once."""
+    """None of them waits in a thread. The answer behind it starts; operators are notified once."""
     await jobs_end_it(damaged)
     with pytest.raises(StatementFailed):
         await damaged.runner.generate(damaged.sick)
@@ -123,7 +125,7 @@ async def test_its_jobs_fail_and_end_the_answer(damaged: Damaged) -> None:
 
 
 async def test_the_same_in_postgresql(in_postgresql: Damaged) -> None:
-    """The block with its text is gone: the driver calls that an operational error, as it would an outage."""
+    """The block with its text is gone: the driver raises an operational error, as for an outage."""
     await jobs_end_it(in_postgresql)
 
 
@@ -131,7 +133,9 @@ async def test_the_same_in_postgresql(in_postgresql: Damaged) -> None:
 async def lost(
     own_postgres: Postgres, request: pytest.FixtureRequest
 ) -> AsyncIterator[dict[str, Damaged]]:
-    """An answer for each long column of a row, which PostgreSQL has lost: the blocks themselves, or what they held."""
+    """An answer for each long column whose data PostgreSQL has lost: the blocks themselves, or
+    their contents.
+    """
     url = own_postgres.database("postgres")
     migrate(url)
     store = Store.open(url)
@@ -153,8 +157,8 @@ async def conversation(damaged: Damaged) -> str:
 
 
 @pytest.mark.parametrize("lost", [False], indirect=True, ids=["values"])
-async def test_whatever_is_lost_of_it(lost: dict[str, Damaged]) -> None:
-    """Which value it is makes no difference: the answer ends, operators are told once, and its owner can delete the conversation."""
+async def test_any_lost_column(lost: dict[str, Damaged]) -> None:
+    """The answer ends, operators are notified once, and its owner can delete the conversation."""
     assert {
         "content",
         "reasoning",
@@ -184,10 +188,11 @@ async def test_whatever_is_lost_of_it(lost: dict[str, Damaged]) -> None:
 
 
 @pytest.mark.parametrize("lost", [True], indirect=True, ids=["blocks"])
-async def test_whatever_block_is_lost(lost: dict[str, Damaged]) -> None:
-    """The same, but for the deletion: PostgreSQL itself cannot delete a row whose blocks are gone, nor put another value in place of them.
+async def test_any_lost_block(lost: dict[str, Damaged]) -> None:
+    """The same without the deletion: PostgreSQL can neither delete a row without its blocks nor
+    replace the value.
 
-    So it would not take the end in place of a lost `error`, which no unfinished answer has.
+    So a lost `error` would block the end, but unfinished answers have none.
     """
     del lost["error"]
     for damaged in lost.values():
@@ -196,10 +201,10 @@ async def test_whatever_block_is_lost(lost: dict[str, Damaged]) -> None:
             await damaged.store.delete_conversation(await conversation(damaged))
 
 
-async def test_operators_hear_of_a_row_that_cannot_end(
+async def test_operators_are_notified_before_a_failing_end(
     damaged: Damaged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are told before its end is written, whatever that meets."""
+    """The notification comes before the end is written."""
 
     async def end_unread(*_arguments: object) -> str:
         raise StatementFailed("XX001")
@@ -212,8 +217,8 @@ async def test_operators_hear_of_a_row_that_cannot_end(
     assert [facts["message_id"] for facts in damaged.told] == [damaged.sick]
 
 
-async def test_a_cancelled_answer_that_cannot_be_read_ends(damaged: Damaged) -> None:
-    """The sweeper cannot end it by what readers hold: its jobs count what fails."""
+async def test_an_unreadable_cancelled_answer_ends(damaged: Damaged) -> None:
+    """The sweeper cannot read the visible text: its jobs count the failures."""
     await damaged.age(damaged.sick, cancel_by="me")
     for _ in range(MAX_TRIES + 1):
         await Sweeper(damaged.services)._cancel()
@@ -224,8 +229,8 @@ async def test_a_cancelled_answer_that_cannot_be_read_ends(damaged: Damaged) -> 
     assert await damaged.status() == "error"
 
 
-async def test_its_announcement_holds_up_no_other(damaged: Damaged) -> None:
-    """The page that it stands in is announced but for it; judgement of dead workers goes on."""
+async def test_its_announcement_delays_no_other(damaged: Damaged) -> None:
+    """The rest of its page is announced; takeovers continue."""
     row = await damaged.store.message(damaged.behind)
     assert row is not None
     for message_id in (damaged.sick, damaged.behind):
@@ -241,10 +246,10 @@ async def test_its_announcement_holds_up_no_other(damaged: Damaged) -> None:
     assert TASK_FAILURES.labels("sweep")._value.get() == before + 1
 
 
-async def test_a_row_that_cannot_be_written_is_enqueued_seldom_and_apart(
+async def test_an_unwritable_row_is_enqueued_rarely_and_apart(
     sqlite_store: Store,
 ) -> None:
-    """What is noted of the others is noted; a job of it, which fails at once, is not sent twice a second."""
+    """The others' marks are stored; its job fails at once and is not sent twice a second."""
     answers = [await queued(sqlite_store) for _ in range(3)]
     ids = [answer.sick for answer in answers]
     damaged = answers[0]
@@ -264,7 +269,9 @@ async def test_a_row_that_cannot_be_written_is_enqueued_seldom_and_apart(
 async def test_one_job_of_an_answer_waits_for_an_outage(
     sqlite_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each that waits has a thread: a hundred of them would leave none to the other answers. The one that waits does the work."""
+    """Each waiting job has a thread: a hundred would leave none to other answers. The one that
+    waits does the work.
+    """
     monkeypatch.setattr(module, "OUTAGE_PAUSE_SECONDS", 0.01)
     found = await queued(sqlite_store)
     read, away = sqlite_store.message, True

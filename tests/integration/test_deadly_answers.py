@@ -1,4 +1,6 @@
-"""An answer that kills its worker on each attempt, beside answers that think without a word: it ends, and they do not."""
+"""An answer that kills its worker on each attempt, beside silently thinking answers: it ends, and
+they do not.
+"""
 
 import asyncio
 import random
@@ -26,7 +28,7 @@ DEADLY = "deadly"
 
 
 class Thinker(Script):
-    """Says nothing until `spoken`, then `said`. Whoever asks what is deadly is killed."""
+    """Silent until `spoken`, then sends `said`. A deadly request kills the process."""
 
     def __init__(self) -> None:
         super().__init__([])
@@ -55,7 +57,9 @@ class Thinker(Script):
 
 
 class World:
-    """One process after the other over one database, with a sweeper that brings a job of each answer in any order."""
+    """One process after another on one database, with a sweeper that enqueues each answer in any
+    order.
+    """
 
     def __init__(self, store: Store) -> None:
         self.store, self.log, self.provider = store, MemoryLog(), Thinker()
@@ -80,7 +84,7 @@ class World:
         return row
 
     async def deaths(self, message_id: str, deaths: int) -> None:
-        """Let so many workers have died over an answer that waits in line."""
+        """Set the number of workers that died over a queued answer."""
         attempt = (await self.row(message_id)).attempt
         await self.store.note_attempt(message_id, attempt, deaths, 0)
 
@@ -88,13 +92,13 @@ class World:
         return [name for name in names if (await self.row(name)).status in UNFINISHED]
 
     def bring(self, names: Sequence[str]) -> None:
-        """A job of each that has none here."""
+        """A job for each answer that has none here."""
         for name in self.random.sample(names, len(names)):
             if name not in self.jobs or self.jobs[name].done():
                 self.jobs[name] = asyncio.create_task(self.runner.generate(name))
 
     async def settled(self) -> None:
-        """Every job is over, or thinks; or the process is to be killed."""
+        """Every job is over or thinking; or the process is to be killed."""
         async with asyncio.timeout(60):
             while (
                 not self.provider.killed.is_set()
@@ -143,7 +147,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def test_one_deadly_answer_ends_alone(world: World, clock: Clock) -> None:
-    """It ends after as many deaths as any; all that think beside it go on, and complete."""
+    """After the usual number of deaths; all thinking answers continue and complete."""
     deadly = await world.post(DEADLY)
     silent = [await world.post("think") for _ in range(SILENT)]
     killed = 0
@@ -189,8 +193,10 @@ async def two_suspects(world: World) -> tuple[str, str]:
     return first, second
 
 
-async def test_a_suspect_that_waits_holds_nothing(world: World) -> None:
-    """No thread, no lease, no attempt: a cancel ends it at once, and a process that stops need not wait for it."""
+async def test_a_waiting_suspect_holds_nothing(world: World) -> None:
+    """No thread, lease or attempt: a cancel ends it at once, and a stopping process need not wait
+    for it.
+    """
     _, second = await two_suspects(world)
     row = await world.row(second)
     assert (row.status, row.attempt, row.deaths) == ("queued", 0, SUSPECT_DEATHS)
@@ -202,8 +208,8 @@ async def test_a_suspect_that_waits_holds_nothing(world: World) -> None:
     assert (await world.row(second)).status == "cancelled"
 
 
-async def test_its_turn_comes_when_the_other_one_has_ended(world: World) -> None:
-    """Whatever it ended as."""
+async def test_a_suspect_runs_when_the_other_has_ended(world: World) -> None:
+    """In any state."""
     first, second = await two_suspects(world)
     world.provider.spoken.set()
     await world.jobs[first]
@@ -211,8 +217,8 @@ async def test_its_turn_comes_when_the_other_one_has_ended(world: World) -> None
     assert [(await world.row(name)).status for name in (first, second)] == ["complete", "complete"]
 
 
-async def test_its_turn_comes_when_the_other_one_got_on(world: World, clock: Clock) -> None:
-    """Which is no proof yet: text that is dropped was no progress."""
+async def test_a_suspect_runs_when_the_other_has_progress(world: World, clock: Clock) -> None:
+    """Without proof: dropped text was no progress."""
     first, second = await two_suspects(world)
 
     more = asyncio.Event()

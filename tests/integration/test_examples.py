@@ -25,7 +25,7 @@ QUESTION = {
 
 class _Quiet(WSGIRequestHandler):
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager
@@ -59,7 +59,7 @@ def asgi(app: Any) -> Iterator[str]:
     ids=["fastapi", "flask", "django"],
 )
 def test_an_example_streams_an_answer(serve: Any, app: Any) -> None:
-    """With its headers, one chunk after the other, until [DONE]."""
+    """With its headers, chunk by chunk, until [DONE]."""
     with serve(app) as url, httpx.stream("POST", f"{url}/api/chat", json=QUESTION) as response:
         lines = list(response.iter_lines())
     assert {

@@ -1,4 +1,6 @@
-"""The feed over real sockets: what one connection tells of a user's conversations, the log in memory and on Valkey."""
+"""The feed over real sockets: a user's list of conversations, with the log in memory and on
+Valkey.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,7 +18,7 @@ from tokenwire.streams.log.redis import RedisLog
 
 
 class Sidebar:
-    """What a page shows that applies the events of a feed."""
+    """A page that applies the events of a feed."""
 
     def __init__(self, source: EventSource) -> None:
         self._events = aiter(source)
@@ -70,7 +72,7 @@ async def web(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[W
 
 
 async def test_a_sidebar_follows_the_life_of_a_conversation(web: Web) -> None:
-    """Created, running, titled, ended and deleted arrive by themselves, in that order."""
+    """Creation, running, title, end and deletion arrive by themselves, in that order."""
     old = await web.conversation()
     sidebar = Sidebar(EventSource(web.client, "/api/feed"))
     assert [row["id"] for row in (await sidebar.next())["conversations"]] == [old]
@@ -102,7 +104,7 @@ async def test_a_sidebar_follows_the_life_of_a_conversation(web: Web) -> None:
 
 
 async def end(web: Web, conversation: str, answer: str) -> None:
-    """End an answer as a worker does: SQL, then the terminal event."""
+    """End an answer like a worker: SQL, then the terminal event."""
     writer = await Writer(web.log, conversation, answer).begin()
     await web.store.begin_attempt(answer, 1, "demo")
     await writer.say("hello")

@@ -1,5 +1,6 @@
-"""Databases of versions that kept their revision in `alembic_version`, and databases that only look
-like them."""
+"""Databases of versions that kept their revision in `alembic_version`, and databases that only
+resemble them.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,7 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 
 def made_by_a_former_version(connection: Connection, revision: str) -> None:
-    """The tables as they were at that revision, with the former version table."""
+    """The tables of that revision, with the former version table."""
     config = Config()
     config.set_main_option(
         "script_location", str(Path(tokenwire.models.migrations.__file__).parent)
@@ -43,7 +44,7 @@ def made_by_a_former_version(connection: Connection, revision: str) -> None:
 
 
 def versions(engine: Engine) -> dict[str, list[str]]:
-    """What the version tables that there are hold."""
+    """The contents of the existing version tables."""
     with engine.connect() as connection:
         there = [
             name
@@ -57,10 +58,10 @@ def versions(engine: Engine) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("revision", ["0001", "0010", HEAD])
-async def test_it_is_adopted_with_its_rows(
+async def test_it_is_migrated_with_its_rows(
     database_url: str, engine: Engine, revision: str
 ) -> None:
-    """It continues from its own revision. The old table stays: the version before reads it."""
+    """From its own revision. The old table stays for the previous version."""
     with engine.begin() as connection:
         made_by_a_former_version(connection, revision)
         columns = "id, user_id, rev, announced_rev, created_at, updated_at"
@@ -80,10 +81,10 @@ async def test_it_is_adopted_with_its_rows(
 
 
 @pytest.mark.parametrize("found", [[], ["0001", "0002"], ["9999"], ["ab12cd34ef56"]])
-def test_a_revision_that_is_not_ours_is_not_believed(
+def test_an_unknown_revision_is_refused(
     database_url: str, engine: Engine, found: list[str]
 ) -> None:
-    """Even beside tables like ours: nothing is changed."""
+    """Even beside tables like ours: nothing changes."""
     with engine.begin() as connection:
         made_by_a_former_version(connection, HEAD)
         connection.execute(text("DELETE FROM alembic_version"))
@@ -99,10 +100,8 @@ def test_a_revision_that_is_not_ours_is_not_believed(
 
 
 @pytest.mark.parametrize("table", sorted(migrate._OURS))
-def test_tables_that_are_not_ours_are_not_believed(
-    database_url: str, engine: Engine, table: str
-) -> None:
-    """A revision of the same number says nothing, unless every table has our columns."""
+def test_tables_of_others_are_not_migrated(database_url: str, engine: Engine, table: str) -> None:
+    """An equal revision proves nothing unless every table has our columns."""
     column = min(migrate._OURS[table] - {"id"})
     with engine.begin() as connection:
         made_by_a_former_version(connection, "0001")
@@ -113,8 +112,9 @@ def test_tables_that_are_not_ours_are_not_believed(
 
 
 def test_a_hosts_version_table_alone_is_no_obstacle(database_url: str, engine: Engine) -> None:
-    """Without tables of our names nothing can be confused: ours are created, and the host's
-    revision stays."""
+    """Without tables of our names nothing is ambiguous: ours are created, and the host's revision
+    stays.
+    """
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)"))
         connection.execute(text("INSERT INTO alembic_version VALUES ('0007')"))

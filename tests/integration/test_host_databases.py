@@ -1,5 +1,6 @@
-"""One database for Tokenwire and an application that has tables `messages` and `conversations`, and
-perhaps `alembic_version`, as well."""
+"""One database for Tokenwire and an application with its own tables `messages`, `conversations` and
+perhaps `alembic_version`.
+"""
 
 import os
 import subprocess
@@ -19,13 +20,13 @@ ANSWERED = "[('ours', ['hello?', 'hello!'])]"
 
 @pytest.fixture
 def shared_url(database_url: str, tmp_path: Path) -> str:
-    """An empty database; the folder of a SQLite file is there, as a host expects it."""
+    """An empty database; for SQLite the folder exists, as a host expects."""
     (tmp_path / "new").mkdir()
     return database_url
 
 
 def run(module: str, *arguments: str, prefix: str = "tw_", **environ: str) -> str:
-    """What a program prints; it must succeed."""
+    """The output of a program that must succeed."""
     done = attempt(module, *arguments, prefix=prefix, **environ)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -34,7 +35,7 @@ def run(module: str, *arguments: str, prefix: str = "tw_", **environ: str) -> st
 def attempt(
     module: str, *arguments: str, prefix: str = "tw_", **environ: str
 ) -> "subprocess.CompletedProcess[str]":
-    """The same, whatever comes of it."""
+    """The same for any exit code."""
     environment = {"TABLE_PREFIX": prefix, "MODE": "development", "ENV_FILE": os.devnull, **environ}
     command = [sys.executable, "-m", module, *arguments]
     return subprocess.run(
@@ -60,7 +61,7 @@ def engine_of(url: str) -> Engine:
 
 @pytest.mark.parametrize("first", ["host", pytest.param("ours", marks=pytest.mark.long)])
 def test_beside_django(shared_url: str, first: str) -> None:
-    """Both migrate and work, whoever comes first, and neither sees anything of the other."""
+    """Both migrate and work in either order, and neither sees the other's rows."""
     both = [(DJANGO, shared_url, "migrate"), (OURS, shared_url, "migrate")]
     for step in both if first == "host" else reversed(both):
         run(*step)
@@ -72,8 +73,9 @@ def test_beside_django(shared_url: str, first: str) -> None:
 
 @pytest.mark.parametrize("first", ["host", pytest.param("ours", marks=pytest.mark.long)])
 def test_beside_alembic(shared_url: str, first: str) -> None:
-    """Each has a revision of its own, though the host's has the name of one of ours. The host may
-    go down to nothing and up again."""
+    """Each has its own revision, though the host's has the name of one of ours. The host may
+    downgrade to nothing and upgrade again.
+    """
     both = [(ALEMBIC, shared_url, "upgrade"), (OURS, shared_url, "migrate")]
     for step in both if first == "host" else reversed(both):
         run(*step)
@@ -95,8 +97,9 @@ def test_beside_alembic(shared_url: str, first: str) -> None:
 
 
 def test_beside_sqlmodel(shared_url: str) -> None:
-    """In one process a host's classes may have the names of ours. `create_all` creates the host's
-    tables and none of ours."""
+    """In one process, a host's classes may have the names of ours. `create_all` creates only the
+    host's tables.
+    """
     assert run(ALEMBIC, shared_url, "create_all") == "[]\n"
     assert tables(shared_url) == {"messages", "conversations"}
     run(OURS, shared_url, "migrate", "answer")
@@ -117,7 +120,7 @@ def test_a_hosts_autogenerate_leaves_our_tables(shared_url: str, tmp_path: Path)
 
 @pytest.mark.parametrize("host", [DJANGO, ALEMBIC])
 def test_without_a_prefix_nothing_of_a_host_is_touched(shared_url: str, host: str) -> None:
-    """The migration names the tables and what to set, and leaves the database as it was."""
+    """The migration names the tables and the setting, and leaves the database as it was."""
     said = run(host, shared_url, {DJANGO: "migrate", ALEMBIC: "upgrade"}[host], "write")
     before = tables(shared_url)
     refused = attempt("tokenwire.models.migrate", prefix="", DATABASE_URL=shared_url)
@@ -128,7 +131,7 @@ def test_without_a_prefix_nothing_of_a_host_is_touched(shared_url: str, host: st
 
 
 def test_two_prefixes_are_two_installations(shared_url: str) -> None:
-    """Also on PostgreSQL, where index names are kept once for a schema."""
+    """On PostgreSQL too, where index names are unique in a schema."""
     assert run(OURS, shared_url, "migrate", "answer", prefix="one_") == f"one_ {ANSWERED}\n"
     assert run(OURS, shared_url, "migrate", prefix="two_") == "two_ []\n"
     assert run(OURS, shared_url, "migrate", prefix="") == " []\n"
@@ -143,7 +146,7 @@ def test_a_prefix_that_makes_no_plain_name_is_refused() -> None:
 
 
 def test_the_longest_prefix_leaves_room_for_every_name(tmp_path: Path) -> None:
-    """PostgreSQL cuts a name at 63 bytes, in silence: two would become one."""
+    """PostgreSQL silently cuts names at 63 bytes: two would become one."""
     longest = "p" * 24
     names = run(f"{HOSTS}.all_names", f"sqlite:///{tmp_path}/t.db", prefix=longest).split()
     assert len(names) > 30
@@ -163,7 +166,7 @@ def contracts(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_query_plans_hold_with_a_prefix() -> None:
-    """Each query goes along its index, on both databases."""
+    """Each query uses its index on both databases."""
     done = contracts(
         "-k",
         "no_query_reads_a_table or reading_the_messages or metadata_and_migrations or cascades",
@@ -174,6 +177,6 @@ def test_query_plans_hold_with_a_prefix() -> None:
 @pytest.mark.long
 @pytest.mark.timeout(900)
 def test_the_store_keeps_its_contract_with_a_prefix() -> None:
-    """All that the store promises, on both databases."""
+    """All of the store's promises, on both databases."""
     done = contracts()
     assert done.returncode == 0, done.stdout

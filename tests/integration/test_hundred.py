@@ -1,4 +1,6 @@
-"""One answer that the database refuses beside a hundred that it takes: real attempts, real statements, round by round."""
+"""One answer that the database refuses among a hundred that it accepts: real attempts, real
+statements, round by round.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -20,18 +22,18 @@ from tokenwire.worker.checkpoints import Checkpointer
 HEALTHY = 100
 ROUNDS = 5
 LOG2 = 7
-"""Halvings until one of 101 stands alone."""
+"""Halvings until one of 101 is isolated."""
 
 
 class Crowd:
-    """Running answers that all say a word a round."""
+    """Running answers that all write a word per round."""
 
     def __init__(self, store: Store) -> None:
         self.store, self.log, self.ids = store, MemoryLog(), list[str]()
         self.services = services_over(store, self.log, NoJobs())
         self.heard = asyncio.Event()
         self.rounds = [asyncio.Event() for _ in range(ROUNDS + 1)]
-        """Set: the word of this round is said."""
+        """Set when the word of this round may be written."""
         self.runner = runner_over(self.services, _Words(self.rounds), continuation="prefix")
         self.running: list[asyncio.Task[None]] = []
 
@@ -50,7 +52,7 @@ class Crowd:
         return list(self.runner.running())
 
     async def said(self, number: int) -> None:
-        """All of them have said the word of this round, and the log has it."""
+        """All have written the word of this round, and the log has it."""
         self.rounds[number].set()
         while any(attempt.draft.held().text != _text(number) for attempt in self.attempts):
             await asyncio.sleep(0.01)
@@ -61,7 +63,7 @@ class Crowd:
 
 
 class _Words:
-    """A provider that says a word when its round has come."""
+    """A provider that writes a word in each round."""
 
     stall_seconds = 600.0
     continuation = "prefix"
@@ -91,10 +93,12 @@ async def crowd(store: Store) -> AsyncIterator[Crowd]:
 
 
 @pytest.mark.timeout(300)
-async def test_one_poisoned_answer_beside_a_hundred(
+async def test_one_poisoned_answer_among_a_hundred(
     crowd: Crowd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each round saves all hundred; the poisoned one is looked for once, and costs later rounds nothing; all of them end."""
+    """Each round saves the hundred; the poisoned one is isolated once and costs later rounds
+    nothing; all of them end.
+    """
     poisoned = next(
         attempt for attempt in crowd.attempts if attempt.message_id == crowd.ids[HEALTHY // 3]
     )
@@ -105,7 +109,7 @@ async def test_one_poisoned_answer_beside_a_hundred(
         statements += 1
         return await save(items, **options)
 
-    monkeypatch.setattr(checkpoints, "_clock", float)  # a slow machine makes no try of its own due
+    monkeypatch.setattr(checkpoints, "_clock", float)  # a slow machine triggers no retry
     monkeypatch.setattr(crowd.store, "checkpoint", counted)
     monkeypatch.setattr(poisoned, "checkpoint", lambda: replace(take(), run_cursor=2**70))
     healthy = [name for name in crowd.ids if name != poisoned.message_id]

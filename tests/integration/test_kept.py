@@ -1,4 +1,4 @@
-"""What an answer holds beside its text is saved while it runs: whoever goes on with the answer has it."""
+"""An answer's other values are saved while it runs, so that a successor has them."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -52,7 +52,7 @@ class Rig:
     async def begin(
         self, *steps: Step, rung: str, run_id: str | None = None
     ) -> tuple[Runner, "asyncio.Task[None]"]:
-        """An answer that has said so much and waits."""
+        """An answer with this output that waits."""
         begun = asyncio.Event()
 
         async def wait() -> None:
@@ -67,7 +67,7 @@ class Rig:
         return runner, running
 
     async def hand_over(self, *steps: Step, rung: str, run_id: str | None = None) -> Row:
-        """The row of an answer that a process has begun and given back."""
+        """The row of an answer that a process has begun and handed over."""
         runner, running = await self.begin(*steps, rung=rung, run_id=run_id)
         await runner.drain(0)
         await running
@@ -84,7 +84,9 @@ async def rig(sqlite_store: Store) -> Rig:
 
 
 async def test_items_are_checkpointed_when_they_change(rig: Rig) -> None:
-    """Also without any text: a tool of the provider's may run for minutes. What the row has is not written again."""
+    """Even without text, since a provider's tool may run for minutes. Stored items are not written
+    again.
+    """
     runner, running = await rig.begin([item(USE)], rung="prefix")
     (attempt,) = runner.running()
     assert attempt.uncheckpointed == 1
@@ -96,8 +98,8 @@ async def test_items_are_checkpointed_when_they_change(rig: Rig) -> None:
     await running
 
 
-async def test_whoever_goes_on_has_the_items_of_the_first(rig: Rig) -> None:
-    """A tool of the provider's and its result are stored together, though one attempt saw the one and another the other."""
+async def test_a_successor_has_the_items_of_the_first_attempt(rig: Rig) -> None:
+    """A provider's tool and its result are stored together, though different attempts saw them."""
     handed = await rig.hand_over([base.TextDelta("Look: "), item(USE)], rung="prefix")
     assert (handed.status, values(handed)) == ("queued", [(6, "server_tool_use")])
     await runner_over(
@@ -111,10 +113,10 @@ async def test_whoever_goes_on_has_the_items_of_the_first(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("way", ["retry", "hand-over"])
-async def test_items_outlast_a_database_that_is_away_for_a_moment(
+async def test_items_survive_a_short_outage_of_the_database(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    """The last save of an attempt is tried again with all that the first try held."""
+    """The last save of an attempt is repeated with everything that the first one held."""
     away = iter([True, True])
 
     def flaky(method: str) -> None:
@@ -141,10 +143,10 @@ async def test_items_outlast_a_database_that_is_away_for_a_moment(
     assert values(row) == [(6, "server_tool_use")]
 
 
-async def test_items_are_due_until_they_are_saved(
+async def test_items_are_dirty_until_they_are_saved(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A checkpoint that is under way does not hide them from another one: it may fail."""
+    """A running checkpoint may fail, so another one includes them."""
     runner, running = await rig.begin([item(USE)], rung="prefix")
     (attempt,) = runner.running()
     first, second = attempt.checkpoint(), attempt.checkpoint()
@@ -156,8 +158,8 @@ async def test_items_are_due_until_they_are_saved(
     await running
 
 
-async def test_a_run_that_says_its_items_again(rig: Rig) -> None:
-    """Attached to before its latest place, each of them is kept once, where it was."""
+async def test_a_run_that_repeats_its_items(rig: Rig) -> None:
+    """Attached to before its latest cursor, each of them is kept once at its place."""
     steps = [[base.TextDelta("Look: ")], [item(USE)], [base.TextDelta("there"), item(RESULT)]]
     await rig.hand_over(*steps[:2], rung="attach", run_id="run-1")
     async with rig.store.writing() as session:
@@ -170,8 +172,8 @@ async def test_a_run_that_says_its_items_again(rig: Rig) -> None:
     assert values(row) == [(6, "server_tool_use"), (11, "web_search_tool_result")]
 
 
-async def test_an_answer_that_starts_over_keeps_nothing_of_the_first(rig: Rig) -> None:
-    """The row forgets it with the next checkpoint."""
+async def test_an_answer_that_starts_over_drops_its_items(rig: Rig) -> None:
+    """The row forgets them at the next checkpoint."""
     await rig.hand_over([base.TextDelta("Look: "), item(USE)], rung="restart")
     runner, running = await rig.begin([base.TextDelta("Anew.")], rung="restart")
     (attempt,) = runner.running()
@@ -191,8 +193,8 @@ async def test_a_cancel_without_a_worker_keeps_the_items(rig: Rig) -> None:
     assert (row.status, values(row)) == ("cancelled", [(6, "server_tool_use")])
 
 
-async def test_what_was_too_much_stays_too_much(rig: Rig) -> None:
-    """Whoever goes on keeps nothing either: a result without its tool would be refused."""
+async def test_items_above_the_limit_stay_dropped(rig: Rig) -> None:
+    """A successor keeps none either: a result without its tool would be refused."""
     await rig.hand_over(
         [base.TextDelta("Look: "), item(USE | {"input": {"image": "x" * MAX_KEPT_BYTES}})],
         rung="prefix",
@@ -207,8 +209,8 @@ async def test_what_was_too_much_stays_too_much(rig: Rig) -> None:
     assert (row.status, row.content, row.kept) == ("complete", "Look: there.", None)
 
 
-async def test_what_was_too_much_is_forgotten_with_its_answer(rig: Rig) -> None:
-    """One that starts over keeps what is new."""
+async def test_a_new_start_resets_the_limit(rig: Rig) -> None:
+    """An answer that starts over keeps its new items."""
     await rig.hand_over(
         [base.TextDelta("Look: "), item(USE | {"input": {"image": "x" * MAX_KEPT_BYTES}})],
         rung="restart",

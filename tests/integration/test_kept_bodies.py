@@ -1,4 +1,6 @@
-"""Of a large body nothing is kept once it was understood, however long its answer takes: not its bytes, not what it was parsed to."""
+"""Nothing of a large body is kept once it was parsed, however long its answer takes: neither its
+bytes nor its values.
+"""
 
 import asyncio
 import gc
@@ -38,7 +40,7 @@ WAYS = [
 
 @pytest.fixture(autouse=True)
 def only_what_is_new() -> Iterator[None]:
-    """What other tests of this process have left is not walked through."""
+    """Leftovers of other tests are skipped."""
     gc.collect()
     gc.freeze()
     yield
@@ -46,7 +48,7 @@ def only_what_is_new() -> Iterator[None]:
 
 
 def large(value: object) -> bool:
-    """A text of ours, however it is encoded, or a list of ours."""
+    """A text of the test, in any encoding, or a list of it."""
     if isinstance(value, bytes | bytearray | memoryview):
         return len(value) > 50_000 and MARK.encode() in bytes(value)
     return (isinstance(value, str) and len(value) > 50_000 and MARK in value) or (
@@ -55,7 +57,7 @@ def large(value: object) -> bool:
 
 
 def alive() -> list[str]:
-    """Who refers to something of a body."""
+    """Objects that refer to a part of a body."""
     gc.collect()
     ours = {id(JUNK), id(JUNK["foo"]), id(JUNK["bar"])}
     return [
@@ -103,7 +105,7 @@ async def test_nothing_of_a_frame_is_kept(tmp_path: Path) -> None:
         assert alive() == []
 
 
-def test_what_would_be_kept_is_found() -> None:
-    """Or the tests above could not fail."""
+def test_a_kept_body_is_found() -> None:
+    """Otherwise the tests above could not fail."""
     for kept in ([json.dumps(JUNK).encode()], {"foo": MARK * 4_000}, [[[] for _ in range(20_000)]]):
         assert alive(), kept

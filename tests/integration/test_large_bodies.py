@@ -1,6 +1,6 @@
-"""What somebody with a login sends keeps nobody else waiting, however long it is and whatever it holds.
+"""A long body of a logged-in client delays nobody, whatever it holds.
 
-`benchmarks/bodies.py` has more shapes, and says how long exactly.
+`benchmarks/bodies.py` has more shapes and exact times.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from tests.integration.raw import fragment, handshake, raw
 from tests.integration.serving import serving
 
 LONGEST_SECONDS = 0.3
-"""The goal is 0.05 s, which a busy machine misses by itself. Before there was one, it was 27 s."""
+"""The goal is 0.05 s, which a busy machine misses. Without the measures it was 27 s."""
 SHAPES = (
     "escapes",
     "half characters",
@@ -47,8 +47,8 @@ async def standstill(work: Callable[[], Awaitable[object]]) -> float:
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_a_long_body_holds_nobody_up(tmp_path: Path, dialect: str) -> None:
-    """Of every dialect; and none of them is a failure of the server."""
+async def test_a_long_body_delays_nobody(tmp_path: Path, dialect: str) -> None:
+    """In every dialect, without a server error."""
     async with serving(tmp_path, **FREE) as web:
         for path, shape, body in bodies(dialect):
             if shape not in SHAPES:
@@ -64,8 +64,8 @@ async def test_a_long_body_holds_nobody_up(tmp_path: Path, dialect: str) -> None
             assert max(statuses) < 500, shape
 
 
-async def test_a_long_history_holds_nobody_up(tmp_path: Path) -> None:
-    """Thousands of messages are understood, stored and listed bit by bit."""
+async def test_a_long_history_delays_nobody(tmp_path: Path) -> None:
+    """Thousands of messages are parsed, stored and listed in slices."""
     async with serving(tmp_path, **FREE) as web:
         said = [{"role": "user", "content": str(number)} for number in range(3000)]
         body = json.dumps({"model": "demo", "background": True, "input": said}).encode()
@@ -84,7 +84,7 @@ async def test_a_long_history_holds_nobody_up(tmp_path: Path) -> None:
         assert await standstill(read) < LONGEST_SECONDS
 
 
-async def test_a_long_frame_holds_nobody_up(tmp_path: Path) -> None:
+async def test_a_long_frame_delays_nobody(tmp_path: Path) -> None:
     """On the chat's socket."""
     async with serving(tmp_path, **FREE) as web, raw(web.port) as client:
         await client.send(handshake("/api/chat/ws"))
@@ -109,8 +109,8 @@ async def test_a_long_frame_holds_nobody_up(tmp_path: Path) -> None:
         assert await standstill(say) < LONGEST_SECONDS
 
 
-async def test_who_waits_for_the_first_word_when_the_process_stops_is_told(tmp_path: Path) -> None:
-    """503, as everywhere: nothing was said yet."""
+async def test_a_client_that_waits_at_shutdown_is_refused(tmp_path: Path) -> None:
+    """503, since no word was sent yet."""
     async with serving(tmp_path) as web:
         asked = asyncio.create_task(web.client.post("/api/object", json={"a": 1}))
         async with asyncio.timeout(20):

@@ -1,4 +1,4 @@
-"""Web and broadcaster behind a real nginx, with the very settings that docs/proxies.md shows."""
+"""Web and broadcaster behind a real nginx with the settings of docs/proxies.md."""
 
 import asyncio
 import json
@@ -88,7 +88,7 @@ class Nginx:
         )
 
     def stop(self) -> None:
-        """At once: whoever is connected is cut off."""
+        """At once: every connection is closed."""
         self._process.terminate()
         self._process.wait(PATIENCE_SECONDS)
 
@@ -103,7 +103,7 @@ class Nginx:
 
 
 class Behind:
-    """Everything, and a client that knows nginx alone."""
+    """All processes, and a client that connects only to nginx."""
 
     def __init__(self, web: Web, nginx: Nginx, client: httpx.AsyncClient) -> None:
         self.web, self.nginx, self.client = web, nginx, client
@@ -137,7 +137,7 @@ async def _behind(folder: Path) -> AsyncIterator[Behind]:
 
 
 async def test_every_event_passes_at_once(behind: Behind) -> None:
-    """The next one is written only when the last one has arrived: nothing on the way waits for more."""
+    """Each event is written only after the last one has arrived: nothing buffers."""
     conversation, writer = await behind.web.writing()
     source = EventSource(
         behind.client, f"/api/conversations/{conversation}/events?after={writer.epoch}:1"
@@ -161,7 +161,9 @@ async def test_the_feed_passes(behind: Behind) -> None:
 
 
 async def test_a_websocket_passes_with_its_close_code(behind: Behind) -> None:
-    """By the address that the API gives out: replay, live, events, heartbeat, and the end of a deleted conversation."""
+    """The address of the API's answer works: replay, live, events, heartbeat, and the close of a
+    deleted conversation.
+    """
     conversation, writer = await behind.web.writing()
     given = (await behind.client.post(f"/api/conversations/{conversation}/subscription")).json()
     assert given["url"].startswith(f"ws://127.0.0.1:{behind.nginx.port}/stream/")
@@ -191,7 +193,7 @@ async def test_the_socket_of_the_ai_sdk_passes(behind: Behind) -> None:
 
 
 async def test_a_proxy_that_restarts_costs_nothing(behind: Behind) -> None:
-    """It cuts everybody off; an EventSource comes back by itself and has each event once."""
+    """It closes every connection; an EventSource reconnects and has each event once."""
     conversation, writer = await behind.web.writing()
     source = EventSource(
         behind.client, f"/api/conversations/{conversation}/events?after={writer.epoch}:0"
@@ -224,8 +226,8 @@ async def _say_all(writer: Writer, count: int) -> None:
         await writer.say(f"{number} ")
 
 
-async def test_a_body_as_long_as_the_api_takes_passes(behind: Behind) -> None:
-    """AI SDK and OpenAI clients send their whole history: the API answers, never nginx with a page of its own."""
+async def test_a_body_of_the_maximum_length_passes(behind: Behind) -> None:
+    """AI SDK and OpenAI clients send their whole history: the API answers, not nginx."""
     longest = Settings.model_fields["max_chat_body_bytes"].default
     message = {"role": "user", "content": "x" * (longest - 4096)}
     answer = await behind.client.post(

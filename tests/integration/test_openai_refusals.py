@@ -1,4 +1,4 @@
-"""Refusals before any route is found, as OpenAI's own client raises them."""
+"""Refusals before routing, as OpenAI's own client raises them."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -45,8 +45,8 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str, type[openai.APISta
 
 
 @pytest.mark.parametrize("why", REFUSED)
-async def test_the_client_raises_what_is_meant(tmp_path: Path, why: str) -> None:
-    """The right class, with the code and a sentence."""
+async def test_the_client_raises_the_right_class(tmp_path: Path, why: str) -> None:
+    """With the code and a sentence."""
     settings, caller, text, kind, code = REFUSED[why]
     async with public(tmp_path, **settings) as web, contextlib.AsyncExitStack() as stack:
         if "max_open_per_user" in settings:
@@ -62,7 +62,7 @@ async def test_the_client_raises_what_is_meant(tmp_path: Path, why: str) -> None
 
 
 async def test_too_many_posts(tmp_path: Path) -> None:
-    """A RateLimitError that says when to come back."""
+    """A RateLimitError with Retry-After."""
     async with public(tmp_path, posts_per_minute_per_user=1) as web, client(web) as made:
         await made.responses.create(model="demo", input="hi", background=True)
         with pytest.raises(openai.RateLimitError) as raised:

@@ -1,4 +1,6 @@
-"""Streams of /v1 over real sockets, the log in memory and on Valkey: what a reader sees while a worker writes, and ends of all kinds."""
+"""Streams of /v1 over real sockets, with the log in memory and on Valkey: live reading, and all
+kinds of ends.
+"""
 
 import asyncio
 import contextlib
@@ -41,7 +43,7 @@ async def web(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[W
 
 
 class Pen:
-    """Writes an answer as a worker would."""
+    """Writes an answer like a worker."""
 
     def __init__(self, web: Web, claim: Claim) -> None:
         self._web, self._claim, self._index, self.text = web, claim, 0, ""
@@ -157,8 +159,10 @@ def told(events: list[dict[str, Any]]) -> str:
     )
 
 
-async def test_readers_of_all_kinds_see_the_same(web: Web) -> None:
-    """From the start, in the midst, after the end: the same events under the same numbers; comments while nothing happens."""
+async def test_all_readers_see_the_same(web: Web) -> None:
+    """From the start, later, and after the end: the same events with the same numbers; comments
+    during silence.
+    """
     response_id = await asked(web)
     pen = await Pen.take(web, response_id)
     async with web.client.stream("GET", f"{R}/{response_id}?stream=true") as answer:
@@ -179,8 +183,8 @@ async def test_readers_of_all_kinds_see_the_same(web: Web) -> None:
     assert await later == events[7:] == await replay(web, response_id, 6)
 
 
-async def test_words_that_are_taken_back(web: Web) -> None:
-    """Another item; a reader from the log and one who comes after the end agree."""
+async def test_withdrawn_text(web: Web) -> None:
+    """Another item; readers of the log and readers after the end agree."""
     response_id = await asked(web)
     pen = await Pen.take(web, response_id)
     await pen.say("The answer is 41")
@@ -201,8 +205,8 @@ async def test_words_that_are_taken_back(web: Web) -> None:
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
 
 
-async def test_a_process_that_goes_away_breaks_its_streams(web: Web) -> None:
-    """An orderly end would be taken for the end of the answer."""
+async def test_a_stopping_process_breaks_its_streams(web: Web) -> None:
+    """An orderly end would look like the end of the answer."""
     response_id = await asked(web)
     pen = await Pen.take(web, response_id)
     await pen.say("Hello")
@@ -215,8 +219,8 @@ async def test_a_process_that_goes_away_breaks_its_streams(web: Web) -> None:
         await leaving
 
 
-async def test_a_full_server_asks_nothing(web: Web) -> None:
-    """503 before there are rows; what needs no place is still served."""
+async def test_a_full_server_stores_nothing(web: Web) -> None:
+    """503 before any row; requests without a slot are still served."""
     body = {"model": "demo", "input": "hi"}
     streaming = body | {"stream": True}
     async with contextlib.AsyncExitStack() as open_streams:
@@ -236,7 +240,7 @@ async def test_a_full_server_asks_nothing(web: Web) -> None:
 
 
 async def test_an_answer_behind_others_of_its_conversation(web: Web) -> None:
-    """Its stream holds nothing of theirs."""
+    """Its stream holds only its own events."""
     conversation = await web.conversation()
     names = []
     for text in ("one", "two"):

@@ -1,4 +1,4 @@
-"""What is paid at a provider whose runs go on without their client: one run per answer, and none that outlives it."""
+"""Paid runs that continue without their client: one per answer, and none outlives it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -36,11 +36,11 @@ from tokenwire.worker.sweeper.endings import MAX_TRIES, Endings
 from tokenwire.worker.sweeper.sweeper import Sweeper
 
 PATIENCE_SECONDS = 40
-"""For what happens at once on a machine that has nothing else to do."""
+"""For things that happen at once on an idle machine."""
 
 
 class Rig:
-    """One queued answer of a model whose runs are paid, workers that can be killed, and a sweeper."""
+    """A queued answer of a model with paid runs, workers that can be killed, and a sweeper."""
 
     def __init__(self, store: Store, row: Row, provider: PaidProvider, client: HttpClient) -> None:
         self.store, self.row, self.provider = store, row, provider
@@ -59,11 +59,11 @@ class Rig:
         self.sweeper = Sweeper(self.services)
 
     def worker(self) -> "asyncio.Task[None]":
-        """A worker that takes the job."""
+        """A worker that runs the job."""
         return asyncio.create_task(Runner(self.services, self.models).generate(self.row.id))
 
     async def kill(self, worker: "asyncio.Task[None]") -> None:
-        """It does nothing any more; its lease runs out."""
+        """The worker does nothing any more; its lease expires."""
         worker.cancel()
         await asyncio.gather(worker, return_exceptions=True)
         while await self.log.leased(self.row.conversation_id, self.row.id):
@@ -76,7 +76,7 @@ class Rig:
         await closing.delete_conversation(self.store, self.log, self.row.conversation_id)
 
     async def sweep(self) -> None:
-        """One round, and what it began."""
+        """One round, and the attempts that it began."""
         await self.sweeper.sweep()
         await self.endings.settled()
 
@@ -97,7 +97,7 @@ class Rig:
                 await asyncio.sleep(0.01)
 
     async def shown(self) -> str:
-        """The text that readers hold."""
+        """The visible text."""
         return text_of(await events_of(self.log, self.row))
 
     async def ended(self) -> None:
@@ -110,7 +110,7 @@ class Rig:
         return (await self.log.read(self.row.conversation_id, None, 0, 0)).epoch
 
     async def change(self, columns: str) -> None:
-        """Write into the row, as in SQL."""
+        """Change columns of the row."""
         async with self.store.writing() as session:
             await session.execute(text(f"UPDATE messages SET {columns}"))
 
@@ -152,7 +152,7 @@ async def test_an_undisturbed_answer(rig: Rig) -> None:
     assert len(rig.provider.asked) == 1
 
 
-async def test_a_worker_that_is_killed_before_any_text(rig: Rig) -> None:
+async def test_a_worker_killed_before_any_text(rig: Rig) -> None:
     """Its successor attaches: one run is paid."""
     worker = rig.worker()
     await rig.begun()
@@ -167,8 +167,8 @@ async def test_a_worker_that_is_killed_before_any_text(rig: Rig) -> None:
     assert (len(rig.provider.runs), rig.provider.running, await rig.runs_known()) == (1, [], 0)
 
 
-async def test_workers_that_are_killed_one_after_the_other(rig: Rig) -> None:
-    """However many, and with text between them."""
+async def test_workers_killed_one_after_another(rig: Rig) -> None:
+    """However many, with text between them."""
     rig.provider.pieces = [f"{number} little pieces of a long answer. " * 3 for number in range(40)]
     rig.provider.pause_every = 4
     for attempt in range(1, 5):
@@ -190,7 +190,7 @@ async def test_workers_that_are_killed_one_after_the_other(rig: Rig) -> None:
 
 
 async def cut_while_thinking(rig: Rig) -> Row:
-    """One attempt whose connection is cut before any text; the row as it is then, and due."""
+    """One attempt whose connection is cut before any text; returns the row, which is due."""
     asked = len(rig.provider.asked)
     worker = rig.worker()
     await rig.until(lambda: len(rig.provider.asked) > asked)
@@ -205,8 +205,10 @@ async def cut_while_thinking(rig: Rig) -> Row:
 
 
 @pytest.mark.parametrize("cuts", [1, 2, 3, 6])
-async def test_connections_that_are_cut_while_the_model_thinks(rig: Rig, cuts: int) -> None:
-    """No text yet, and no fault of the run: however often, the next attempt attaches to it, and none of that is a try."""
+async def test_connections_cut_while_the_model_thinks(rig: Rig, cuts: int) -> None:
+    """No text yet, and no fault of the run: each time the next attempt attaches, and none counts as
+    a try.
+    """
     for _ in range(cuts):
         row = await cut_while_thinking(rig)
         assert (row.status, row.tries) == ("retrying", 0)
@@ -219,12 +221,12 @@ async def test_connections_that_are_cut_while_the_model_thinks(rig: Rig, cuts: i
     assert (first, set(others)) == (
         "POST",
         {"GET"},
-    )  # the client may send a GET that was cut once more by itself: it costs nothing
+    )  # the client itself may resend a GET that was cut: it costs nothing
     assert len(others) >= cuts
 
 
-async def test_a_run_that_is_silent_for_longer_than_a_request_may_be(rig: Rig) -> None:
-    """Who thinks says nothing: the longest silence of a connection is none of the run."""
+async def test_a_run_that_is_silent_longer_than_a_request_may_be(rig: Rig) -> None:
+    """A thinking model is silent: the limit of a connection is not that of the run."""
     rig.stall_after(0.2)
     for _ in range(3):
         await rig.worker()
@@ -237,8 +239,8 @@ async def test_a_run_that_is_silent_for_longer_than_a_request_may_be(rig: Rig) -
     assert (row.status, row.content, len(rig.provider.runs)) == ("complete", rig.provider.text, 1)
 
 
-async def test_a_run_that_is_silent_for_too_long_is_given_up(rig: Rig) -> None:
-    """That is a try, and the run is ended; the next request is another run."""
+async def test_a_run_that_is_silent_for_too_long_is_abandoned(rig: Rig) -> None:
+    """That counts as a try, and the run is ended; the next request is another run."""
     since = [(await cut_while_thinking(rig)).run_silent_since for _ in range(2)]
     assert since[0] is not None
     assert since[0] == since[1]
@@ -254,8 +256,8 @@ async def test_a_run_that_is_silent_for_too_long_is_given_up(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("act", ["cut", "deploy"])
-async def test_a_run_that_was_silent_and_gets_on(rig: Rig, act: str) -> None:
-    """Its silence is over with its first word: another one begins from nothing."""
+async def test_a_run_that_ends_its_silence_in_time(rig: Rig, act: str) -> None:
+    """Its first word resets the time."""
     await cut_while_thinking(rig)
     await rig.change("run_silent_since = 1")
     rig.provider.pause_every = 1
@@ -285,7 +287,7 @@ async def test_a_run_that_was_silent_and_gets_on(rig: Rig, act: str) -> None:
 async def test_attempts_that_cost_nothing_are_bounded_too(
     rig: Rig, attempts: int, status: str
 ) -> None:
-    """Far beyond those that are billed."""
+    """Far above those that are billed."""
     await cut_while_thinking(rig)
     await rig.change(f"attempt = {attempts}")
     rig.provider.go.set()
@@ -295,8 +297,10 @@ async def test_attempts_that_cost_nothing_are_bounded_too(
 
 
 @pytest.mark.parametrize("rig", ["responses"], indirect=True)
-async def test_a_run_that_says_what_nobody_can_read(rig: Rig) -> None:
-    """It says that every time: attached to twice in vain, it is given up, and the answer ends after its tries."""
+async def test_an_unreadable_run(rig: Rig) -> None:
+    """It sends the same again: after two failed attachments it is abandoned, and the answer ends
+    after its tries.
+    """
     rig.provider.broken = True
     rig.provider.go.set()
     for _ in range(MAX_ANSWER_TRIES):
@@ -307,8 +311,8 @@ async def test_a_run_that_says_what_nobody_can_read(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("rig", ["responses"], indirect=True)
-async def test_a_run_that_counts_beyond_all_bounds(rig: Rig) -> None:
-    """No database holds such a place in it: the answer fails as one that cannot be read, and no row is left behind."""
+async def test_a_run_with_an_impossible_cursor(rig: Rig) -> None:
+    """No database can store it: the answer fails as unreadable, and no row is left."""
     rig.provider.first = 2**63
     rig.provider.go.set()
     for _ in range(MAX_ANSWER_TRIES):
@@ -320,8 +324,8 @@ async def test_a_run_that_counts_beyond_all_bounds(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("rig", ["llamacpp"], indirect=True)
-async def test_a_provider_that_cannot_be_reached_has_no_run(rig: Rig) -> None:
-    """Its name was our own choice, and nobody has heard it: there is nothing to wait for."""
+async def test_an_unreachable_provider_has_no_run(rig: Rig) -> None:
+    """We chose its name, and nobody received it: nothing has to be waited for."""
     await rig.provider.leave()
     for tries in range(1, MAX_ANSWER_TRIES):
         await rig.worker()
@@ -350,7 +354,7 @@ ERROR = '{"error":{"code":%d,"message":"not now","type":"unavailable_error"}}'
     ids=lambda instead: str(instead.status),
 )
 async def test_a_refusal_that_proves_nothing(rig: Rig, instead: Instead) -> None:
-    """A proxy gave up, and the run that it had asked for goes on: it is attached to, and paid once."""
+    """A proxy gave up, but its run continues: it is attached to, and paid once."""
     rig.provider.instead = instead
     await rig.worker()
     assert (await rig.reread()).status == "retrying"
@@ -366,8 +370,9 @@ async def test_a_refusal_that_proves_nothing(rig: Rig, instead: Instead) -> None
 
 @pytest.mark.parametrize("rig", ["llamacpp"], indirect=True)
 async def test_a_server_that_is_down_behind_a_proxy(rig: Rig) -> None:
-    """Nothing was ever heard of the run: it is looked for during some minutes, not for as long as a model may think.
-    Then it counts as a try."""
+    """The run was never seen: it is looked up for some minutes, not for as long as a model may
+    think. Then it counts as a try.
+    """
     rig.provider.down = True
     for _ in range(3):
         await rig.worker()
@@ -381,7 +386,7 @@ async def test_a_server_that_is_down_behind_a_proxy(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("rig", ["llamacpp"], indirect=True)
-async def test_a_refusal_of_the_provider_itself(rig: Rig) -> None:
+async def test_a_refusal_by_the_provider(rig: Rig) -> None:
     """There is no run: nothing to attach to, and nothing to end."""
     rig.provider.instead = Instead(429, ERROR % 429, begins=False)
     await rig.worker()
@@ -395,8 +400,8 @@ async def test_a_refusal_of_the_provider_itself(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("rig", ["llamacpp"], indirect=True)
-async def test_a_request_that_was_lost_on_its_way(rig: Rig) -> None:
-    """Nobody knows whether it was heard. To find out costs a GET; then the model is asked again."""
+async def test_a_lost_request(rig: Rig) -> None:
+    """It may have been received. A GET finds out; then the model is asked again."""
     rig.provider.deaf = 1
     await rig.worker()
     row = await rig.reread()
@@ -414,7 +419,7 @@ async def test_a_request_that_was_lost_on_its_way(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("rig", ["llamacpp"], indirect=True)
-async def test_requests_that_are_lost_time_and_again(rig: Rig) -> None:
+async def test_repeatedly_lost_requests(rig: Rig) -> None:
     """Each is a try: a server that a request kills is not killed twenty times."""
     rig.provider.deaf = 100
     for _ in range(2 * MAX_ANSWER_TRIES):
@@ -426,8 +431,10 @@ async def test_requests_that_are_lost_time_and_again(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("rig", ["responses"], indirect=True)
-async def test_a_request_is_sent_once_an_attempt(rig: Rig) -> None:
-    """Who hung up may have begun a run that nobody can name: each request is counted, and none is made in silence."""
+async def test_an_attempt_sends_one_request(rig: Rig) -> None:
+    """A server that hung up may have begun an unnamed run: each request is counted, and none is
+    repeated silently.
+    """
     rig.provider.deaf = 100
     for tries in range(1, MAX_ANSWER_TRIES + 1):
         await rig.worker()
@@ -440,7 +447,7 @@ async def test_a_request_is_sent_once_an_attempt(rig: Rig) -> None:
 @pytest.mark.parametrize("dead", [True, False])
 @pytest.mark.parametrize("act", ["cancel", "delete"])
 async def test_a_run_does_not_outlive_its_answer(rig: Rig, act: str, dead: bool) -> None:
-    """Cancelled or deleted, with a worker that lives and with one that was killed."""
+    """Cancelled or deleted, with a living worker and with a killed one."""
     worker = rig.worker()
     await rig.begun()
     if dead:
@@ -455,7 +462,7 @@ async def test_a_run_does_not_outlive_its_answer(rig: Rig, act: str, dead: bool)
 
 
 async def unnamed(rig: Rig) -> "tuple[Runner, asyncio.Task[None]]":
-    """A worker whose request was taken; the run has not told its name."""
+    """A worker whose request was accepted; the run has no name yet."""
     rig.provider.named.clear()
     runner = Runner(rig.services, rig.models)
     worker = asyncio.create_task(runner.generate(rig.row.id))
@@ -465,8 +472,8 @@ async def unnamed(rig: Rig) -> "tuple[Runner, asyncio.Task[None]]":
 
 @pytest.mark.parametrize("rig", ["responses"], indirect=True)
 @pytest.mark.parametrize("act", ["cancel", "delete"])
-async def test_an_answer_that_is_stopped_before_its_run_has_a_name(rig: Rig, act: str) -> None:
-    """Readers have the end at once; the name is waited for behind it, and the run is ended."""
+async def test_an_answer_stopped_before_its_run_has_a_name(rig: Rig, act: str) -> None:
+    """Readers have the end at once; then the name is waited for, and the run is ended."""
     runner, worker = await unnamed(rig)
     (attempt,) = runner.running()
     await getattr(rig, act)()
@@ -482,10 +489,10 @@ async def test_an_answer_that_is_stopped_before_its_run_has_a_name(rig: Rig, act
 
 @pytest.mark.parametrize("rig", ["responses"], indirect=True)
 async def test_a_deploy_before_the_run_has_a_name(rig: Rig) -> None:
-    """The name is waited for, and handed over: the successor attaches, and one run is paid."""
+    """The name is waited for and handed over: the successor attaches, and one run is paid."""
     runner, worker = await unnamed(rig)
     draining = asyncio.create_task(runner.drain(0))
-    await asyncio.sleep(2 * LEASE_SECONDS)  # longer than the lease: it is renewed meanwhile
+    await asyncio.sleep(2 * LEASE_SECONDS)  # longer than the lease, which is renewed meanwhile
     assert not draining.done()
     rig.provider.named.set()
     await asyncio.gather(draining, worker)
@@ -498,7 +505,7 @@ async def test_a_deploy_before_the_run_has_a_name(rig: Rig) -> None:
 
 @pytest.mark.parametrize("rig", ["responses"], indirect=True)
 async def test_a_name_that_never_comes(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is waited for some seconds; then the answer is handed over without it."""
+    """After some seconds the answer is handed over without it."""
     monkeypatch.setattr(intake, "NAMING_SECONDS", 0.1)
     runner, worker = await unnamed(rig)
     await runner.drain(0)
@@ -508,8 +515,8 @@ async def test_a_name_that_never_comes(rig: Rig, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("rig", ["responses"], indirect=True)
-async def test_a_worker_that_lost_its_answer_before_its_run_had_a_name(rig: Rig) -> None:
-    """It was frozen, and another one has the answer: the run that it began is ended, the other one's is not."""
+async def test_a_worker_that_lost_its_answer_before_the_name_came(rig: Rig) -> None:
+    """It was frozen, and another one has the answer: only the run of the frozen one is ended."""
     _, worker = await unnamed(rig)
     assert await rig.store.begin_attempt(rig.row.id, 2, "m")
     await rig.log.release(Claim(rig.row.conversation_id, rig.row.id, await rig.epoch(), 1))
@@ -521,10 +528,12 @@ async def test_a_worker_that_lost_its_answer_before_its_run_had_a_name(rig: Rig)
     assert (rig.provider.running, await rig.runs_known()) == ([], 0)
 
 
-async def test_a_worker_that_was_frozen_before_its_request(
+async def test_a_worker_frozen_before_its_request(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Others ended its answer meanwhile, and the run that it had named: the one that it begins when it wakes up is ended too."""
+    """Others ended its answer and the run that it had named: the run that it begins on waking up is
+    ended, too.
+    """
     begin = rig.store.begin_run
 
     async def frozen(*arguments: Any) -> bool:
@@ -569,8 +578,8 @@ async def test_a_cancel_does_not_wait_for_the_provider(rig: Rig) -> None:
     assert (rig.provider.running, await rig.runs_known()) == ([], 0)
 
 
-async def test_a_run_that_cannot_be_ended_is_given_up_and_told(rig: Rig) -> None:
-    """After so many tries a person must look at it: it is counted, and its row says what it is."""
+async def test_a_run_that_cannot_be_ended_is_reported(rig: Rig) -> None:
+    """After its tries an operator must act: it is counted, and its row says what it is."""
     before = RUNS_ENDED.labels("given_up")._value.get()
     rig.provider.refuse_ends = True
     worker = rig.worker()
@@ -588,8 +597,8 @@ async def test_a_run_that_cannot_be_ended_is_given_up_and_told(rig: Rig) -> None
     assert RUNS_ENDED.labels("given_up")._value.get() == before + 1
 
 
-async def test_a_model_that_is_gone_from_the_catalogue(rig: Rig) -> None:
-    """Its runs cannot be ended: tried, told, and nothing else is held up."""
+async def test_a_model_that_left_the_catalogue(rig: Rig) -> None:
+    """Its runs cannot be ended: tried, reported, and nothing else is delayed."""
     worker = rig.worker()
     await rig.begun()
     await rig.cancel()
@@ -601,7 +610,7 @@ async def test_a_model_that_is_gone_from_the_catalogue(rig: Rig) -> None:
 
 
 async def test_a_run_that_is_gone_costs_no_try(rig: Rig) -> None:
-    """Providers keep runs for a while only: the next way is taken at once."""
+    """Providers keep runs only for a while: the next rung is used at once."""
     worker = rig.worker()
     await rig.begun()
     await rig.kill(worker)
@@ -613,7 +622,7 @@ async def test_a_run_that_is_gone_costs_no_try(rig: Rig) -> None:
         "retrying",
         0,
         1,
-    )  # the death of the first; the run that is gone is no try
+    )  # the death of the first; the lost run is no try
     assert rig.jobs.sent[-1] == (row.id, 0)
     await rig.worker()
     assert (await rig.reread()).content == rig.provider.text

@@ -1,4 +1,4 @@
-"""What a client asks for reaches the provider: every parameter of every dialect, from the body of a post to the body that is sent."""
+"""Parameters of every dialect reach the provider, from the body of a post to the request body."""
 
 import json
 from typing import Any
@@ -41,7 +41,7 @@ async def asked(store: Store, body: CompletionsBody | ResponseBody) -> base.Requ
 
 
 def sent(api: str, request: base.Request) -> dict[str, Any]:
-    """The JSON that travels."""
+    """The JSON body as it is sent."""
     spec = ModelSpec("m", PRESETS[api], "model", api=api)
     return json.loads(json.dumps(DIALECTS[api].build(request, spec, presets()[PRESETS[api]]).body))  # type: ignore[no-any-return]
 
@@ -74,7 +74,7 @@ WHERE: dict[str, dict[str, Any]] = {
     ],
 )
 async def test_any_json(sqlite_store: Store, body: CompletionsBody | ResponseBody) -> None:
-    """`json_object` is a wish of its own: not a schema, and not nothing."""
+    """`json_object` is a format of its own, different from a schema and from none."""
     request = await asked(sqlite_store, body)
     assert request.schema == {}
     for api, expected in WHERE.items():
@@ -94,7 +94,7 @@ async def test_any_json(sqlite_store: Store, body: CompletionsBody | ResponseBod
     ],
 )
 async def test_json_of_a_schema(sqlite_store: Store, body: CompletionsBody | ResponseBody) -> None:
-    """The schema itself travels, in each dialect."""
+    """The schema itself is sent, in each dialect."""
     request = await asked(sqlite_store, body)
     assert request.schema == SCHEMA
     for api in DIALECTS:
@@ -111,7 +111,7 @@ async def test_json_of_a_schema(sqlite_store: Store, body: CompletionsBody | Res
     ],
 )
 async def test_plain_text(sqlite_store: Store, body: CompletionsBody | ResponseBody) -> None:
-    """Nothing is asked for that nobody wished."""
+    """No format is requested."""
     request = await asked(sqlite_store, body)
     assert (
         request.schema,
@@ -143,7 +143,7 @@ async def test_plain_text(sqlite_store: Store, body: CompletionsBody | ResponseB
 async def test_each_parameter_arrives(
     sqlite_store: Store, body: CompletionsBody | ResponseBody, field: str, value: Any
 ) -> None:
-    """In the request, and from there in the body of each dialect that has a place for it."""
+    """In the request, and in the body of each dialect that has a field for it."""
     request = await asked(sqlite_store, body)
     assert getattr(request, field) == value
     nowhere = {
@@ -168,8 +168,8 @@ async def test_instructions_and_history_arrive(sqlite_store: Store) -> None:
             assert "be brief" in json.dumps(sent(api, request)), api
 
 
-async def test_what_an_answer_held_is_stored_and_goes_back(sqlite_store: Store) -> None:
-    """A row keeps the provider's own items; the next question takes them along to the same model."""
+async def test_kept_items_are_stored_and_sent_back(sqlite_store: Store) -> None:
+    """A row keeps the provider's own items; the next question sends them to the same model."""
     use = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}
     result = {"type": "web_search_tool_result", "tool_use_id": "s", "content": []}
     items = [base.KeptDelta("anthropic.messages", value["type"], value) for value in (use, result)]  # type: ignore[arg-type]

@@ -1,4 +1,6 @@
-"""A turn that Anthropic's API has paused is sent back as it came and goes on in the same answer, whatever comes between."""
+"""A paused turn of Anthropic's API is sent back as it came and continues in the same answer,
+whatever comes between.
+"""
 
 import asyncio
 import json
@@ -41,7 +43,7 @@ def words(said: str) -> dict[str, Any]:
 
 
 def turn(blocks: Sequence[dict[str, Any]], reason: str) -> bytes:
-    """A stream of so many blocks: 10 tokens in, 5 out."""
+    """A stream of these blocks: 10 tokens in, 5 out."""
     sent: list[dict[str, Any]] = [
         {
             "type": "message_start",
@@ -115,7 +117,7 @@ async def rig(sqlite_store: Store) -> AsyncIterator[Rig]:
 
 
 def playing(*answers: bytes | int) -> Any:
-    """A script that gives them one after the other; a number is a refusal with this status."""
+    """A script that plays them one after another; a number is a refusal with this status."""
     left = list(answers)
 
     async def script(exchange: Exchange) -> None:
@@ -134,8 +136,10 @@ def sent(server: Server, number: int) -> list[dict[str, Any]]:
     return messages
 
 
-async def test_a_paused_turn_goes_on_in_the_same_message(rig: Rig) -> None:
-    """Sent back with its blocks as they came, at the end of what was asked; readers notice nothing; both requests are billed."""
+async def test_a_paused_turn_continues_in_the_same_message(rig: Rig) -> None:
+    """Sent back with its blocks unchanged at the end of the request; readers notice nothing; both
+    requests are billed.
+    """
     async with serving(playing(PAUSED, WHOLE)) as server:
         row = await rig.run(server)
     assert len(server.calls) == 2
@@ -157,8 +161,10 @@ async def test_a_paused_turn_goes_on_in_the_same_message(rig: Rig) -> None:
     assert row.attempt == 1
 
 
-async def test_a_turn_that_pauses_again_and_again(rig: Rig) -> None:
-    """Each time the whole turn so far goes back, once; then requests are enough, and the answer says that it is not at its end."""
+async def test_a_turn_that_pauses_repeatedly(rig: Rig) -> None:
+    """Each time the whole turn is sent back once; after the limit, the answer ends as
+    incomplete.
+    """
     more = turn([RESULT, words("One more. "), {**SEARCH, "id": "srv_2"}], "pause_turn")
     async with serving(playing(PAUSED, more, PAUSED)) as server:
         row = await rig.run(server, bounds=Budget(requests=3))
@@ -176,8 +182,8 @@ async def test_a_turn_that_pauses_again_and_again(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("status", [429, 503])
-async def test_a_resumption_that_is_refused_is_tried_again(rig: Rig, status: int) -> None:
-    """By another attempt, which sends the same turn back: what the provider's tools have done is not done again."""
+async def test_a_refused_resumption_is_retried(rig: Rig, status: int) -> None:
+    """Another attempt sends the same turn: the provider's tools do not run again."""
     async with serving(playing(PAUSED, status, WHOLE)) as server:
         row = await rig.run(server)
         assert (row.status, row.content) == ("retrying", "I will look. ")
@@ -188,7 +194,9 @@ async def test_a_resumption_that_is_refused_is_tried_again(rig: Rig, status: int
 
 
 async def test_a_deploy_between_pause_and_resumption(rig: Rig) -> None:
-    """Handed over while the provider is asked again: the successor resumes the turn, and a second pause does not send it twice."""
+    """Handed over during the next request: the successor resumes the turn, and a second pause does
+    not send it twice.
+    """
     asked_again = asyncio.Event()
     first = playing(PAUSED)
 
@@ -217,8 +225,8 @@ async def test_a_deploy_between_pause_and_resumption(rig: Rig) -> None:
     assert sent(server, 0)[1]["content"] == [THOUGHT, words("I will look. "), SEARCH]
 
 
-async def test_a_turn_of_which_too_much_would_have_to_be_kept(rig: Rig) -> None:
-    """A part of it would be refused: the answer ends as paused."""
+async def test_a_turn_above_the_limit_of_kept_values(rig: Rig) -> None:
+    """Part of it would be refused, so the answer ends as paused."""
     async with serving(playing(PAUSED)) as server:
         row = await rig.run(server, max_kept_bytes=10)
     assert (row.status, row.finish_reason, row.kept, len(server.calls)) == (
@@ -229,8 +237,8 @@ async def test_a_turn_of_which_too_much_would_have_to_be_kept(rig: Rig) -> None:
     )
 
 
-async def test_a_resumed_answer_that_is_cut_goes_on_by_its_rung(rig: Rig) -> None:
-    """What came after the pause is no turn of its own any more."""
+async def test_a_resumed_answer_that_is_cut_continues_by_its_rung(rig: Rig) -> None:
+    """Text after the pause is no turn of its own any more."""
     cut = turn([RESULT, words("It ra")], "end_turn").rpartition(b"data:")[0].rpartition(b"data:")[0]
     rest = turn([words("ins.")], "end_turn")
     async with serving(playing(PAUSED, cut, rest)) as server:

@@ -1,4 +1,6 @@
-"""The Python client over real sockets against a hostile server: whatever it does, the text is exactly the answer's."""
+"""The Python client over real sockets against a hostile server: for any fault, the text is exactly
+the answer's.
+"""
 
 import asyncio
 import contextlib
@@ -31,7 +33,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextlib.asynccontextmanager
 async def followed(server: Hostile) -> AsyncIterator[Following]:
-    """The conversation, by a client that waits hardly at all before it dials again."""
+    """The conversation, followed by a client with almost no pause before it reconnects."""
     async with (
         server.running(),
         Tokenwire("http://hostile", transport=server.transport, jitter=lambda: 0.01) as client,
@@ -49,7 +51,9 @@ async def until_live(stream: Following) -> list[Change]:
 
 
 async def test_leaving_closes_the_connection() -> None:
-    """Also between two changes, and with what was followed still held: the server has a place for somebody else at once."""
+    """Also between two changes, and with a reference to the generator: the server's slot is free at
+    once.
+    """
     server = Hostile(random.Random(1), Faults())
     server.row(id="m1", status="streaming")
     async with (
@@ -65,8 +69,8 @@ async def test_leaving_closes_the_connection() -> None:
     assert stream.messages
 
 
-async def test_the_position_is_that_of_the_rows_as_soon_as_they_are_read() -> None:
-    """A program may store it with them, and come back there."""
+async def test_the_cursor_is_known_with_the_rows() -> None:
+    """A program may store both, and resume there."""
     server = Hostile(random.Random(1), Faults())
     row = server.row(id="m1", status="complete", content="Hello")
     for _ in range(3):
@@ -100,7 +104,9 @@ FAULTS = {
 @pytest.mark.parametrize("name", FAULTS)
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_every_fault_ends_in_the_exact_text(name: str, seed: int) -> None:
-    """Proved by the checksum, with text that only grows between resets, and events applied once each in order."""
+    """The checksum proves it; the text only grows between resets, and each event is applied once in
+    order.
+    """
     chance = random.Random(f"{name}{seed}")
     server = Hostile(chance, FAULTS[name])
     server.row(id="m1", status="streaming")
@@ -121,11 +127,11 @@ async def test_every_fault_ends_in_the_exact_text(name: str, seed: int) -> None:
     assert message is not None
     assert (message.content, message.proven, message.status) == (text, True, "complete")
     assert seqs == list(range(1, len(events) + 1))
-    assert server.loads == 1  # resumed by cursor, never read again
+    assert server.loads == 1  # resumed by cursor, without another read
 
 
-async def test_a_new_epoch_is_read_again() -> None:
-    """The rows may be behind: what is shown does not get shorter, and the end is exact."""
+async def test_after_a_new_epoch_the_rows_are_read_again() -> None:
+    """The rows may lag: the visible text does not get shorter, and the end is exact."""
     server = Hostile(random.Random(3), Faults())
     row = server.row(id="m1", status="streaming")
     events, text = answer("m1", random.Random(5), pieces=20)
@@ -150,7 +156,7 @@ async def test_a_new_epoch_is_read_again() -> None:
     assert (ended.content, ended.proven, server.loads) == (text, True, 2)
 
 
-async def test_a_token_that_is_refused_is_renewed() -> None:
+async def test_a_refused_token_is_renewed() -> None:
     """4401: another token, the same cursor."""
     server = Hostile(random.Random(1), Faults(cut=1.0, codes=(1012,)))
     server.row(id="m1", status="streaming")
@@ -165,8 +171,8 @@ async def test_a_token_that_is_refused_is_renewed() -> None:
     assert (server.grants, server.loads, stream.cursor) == (2, 1, "e1:1")
 
 
-async def test_tokens_that_are_refused_again_and_again_are_an_error() -> None:
-    """A new one would be refused too: the program that follows is told, instead of asking without end."""
+async def test_tokens_that_are_refused_repeatedly_are_an_error() -> None:
+    """A new one would be refused too: the program gets the error instead of an endless loop."""
     server = Hostile(random.Random(1), Faults(), refuses=True)
     server.row(id="m1", status="streaming")
     async with followed(server) as stream, asyncio.timeout(60):
@@ -175,8 +181,10 @@ async def test_tokens_that_are_refused_again_and_again_are_an_error() -> None:
     assert (stopped.value.code, server.grants) == (4401, following.REFUSED_TOKENS)
 
 
-async def test_tokens_that_are_refused_now_and_then_are_no_error() -> None:
-    """A program that follows for days renews its token as often as it must: what was refused before a good one is forgotten."""
+async def test_occasionally_refused_tokens_are_no_error() -> None:
+    """A program that follows for days renews its token as needed: a valid token resets the
+    count.
+    """
     server = Hostile(random.Random(1), Faults(cut=1.0, codes=(1012,)))
     server.row(id="m1", status="streaming")
     server.append({"type": "start", "message_id": "m1", "attempt": 1, "model": "demo"})
@@ -201,7 +209,7 @@ async def test_tokens_that_are_refused_now_and_then_are_no_error() -> None:
 
 
 async def test_a_token_is_renewed_before_it_expires() -> None:
-    """By a `refresh` frame: the connection stays."""
+    """By a `refresh` frame on the same connection."""
     server = Hostile(random.Random(1), Faults(), expires_in=30.05)
     server.row(id="m1", status="streaming")
     async with followed(server) as stream:
@@ -214,7 +222,7 @@ async def test_a_token_is_renewed_before_it_expires() -> None:
 
 
 async def test_silence_is_a_broken_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No frame for longer than the server promised: dial again."""
+    """Without a frame for longer than the server promised, it reconnects."""
     server = Hostile(random.Random(1), Faults(), heartbeat_seconds=60)
     server.row(id="m1", status="streaming")
     async with followed(server) as stream:
@@ -225,8 +233,8 @@ async def test_silence_is_a_broken_connection(monkeypatch: pytest.MonkeyPatch) -
     assert server.connections == 2
 
 
-async def test_a_connection_that_was_steady_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those before it are forgotten: who follows for days does not wait ever longer to come back."""
+async def test_a_steady_connection_resets_the_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that follows for days does not wait ever longer to reconnect."""
     monkeypatch.setattr(following, "STEADY_SECONDS", -1.0)
     server = Hostile(random.Random(1), Faults(), heartbeat_seconds=60)
     server.row(id="m1", status="streaming")
@@ -238,8 +246,8 @@ async def test_a_connection_that_was_steady_is_no_failure(monkeypatch: pytest.Mo
         assert stream._failures == 1
 
 
-async def test_a_wait_that_is_given_up_can_be_taken_up_again() -> None:
-    """A timeout around one change does not end the connection, and no change is lost with it."""
+async def test_a_wait_that_timed_out_can_be_repeated() -> None:
+    """A timeout around one change neither ends the connection nor loses a change."""
     server = Hostile(random.Random(1), Faults())
     server.row(id="m1", status="streaming")
     events, text = answer("m1", random.Random(2), pieces=20)
@@ -256,7 +264,7 @@ async def test_a_wait_that_is_given_up_can_be_taken_up_again() -> None:
 
 
 async def test_a_web_app_that_is_away_is_asked_again() -> None:
-    """503 with Retry-After is no end."""
+    """503 with Retry-After is retried."""
     server = Hostile(random.Random(1), Faults(), away=3)
     server.row(id="m1", status="streaming")
     async with followed(server) as stream:
@@ -265,8 +273,8 @@ async def test_a_web_app_that_is_away_is_asked_again() -> None:
 
 
 @pytest.mark.parametrize("code", [4404, 4403, 4400])
-async def test_some_closes_are_for_good(code: int) -> None:
-    """Deleted, or not ours to follow."""
+async def test_some_closes_are_final(code: int) -> None:
+    """Deleted, or not visible to this user."""
     server = Hostile(random.Random(1), Faults(cut=1.0, codes=(code,)))
     server.row(id="m1", status="streaming")
     async with followed(server) as stream:
@@ -278,7 +286,7 @@ async def test_some_closes_are_for_good(code: int) -> None:
 
 
 async def test_merged_chunks_stand_for_several() -> None:
-    """What a reader that fell behind is sent."""
+    """As a slow reader receives them."""
     server = Hostile(random.Random(1), Faults())
     server.row(id="m1", status="streaming")
     events, text = answer("m1", random.Random(11), pieces=10)
@@ -297,8 +305,8 @@ async def test_merged_chunks_stand_for_several() -> None:
         assert (await stream.until_ended("m1")).content == text
 
 
-async def test_refusals_are_told_with_their_code() -> None:
-    """And what may be repeated is, a few times."""
+async def test_refusals_have_their_code() -> None:
+    """Those that can be retried are, a few times."""
     server = Hostile(random.Random(1), Faults(), away=2)
     async with Tokenwire(
         "http://hostile", transport=server.transport, jitter=lambda: 0.0
@@ -310,10 +318,10 @@ async def test_refusals_are_told_with_their_code() -> None:
         assert (refused.value.status, refused.value.code, server.away) == (503, "unavailable", 8)
 
 
-async def test_a_server_says_how_long_it_is_not_to_be_asked(
+async def test_retry_after_is_respected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A wait that it names counts, where one's own would be shorter."""
+    """If it is longer than the client's own pause."""
     waits: list[float] = []
 
     async def wait(seconds: float) -> None:
@@ -335,8 +343,8 @@ async def test_a_server_says_how_long_it_is_not_to_be_asked(
     assert waits == [7.0]
 
 
-async def test_a_failed_answer_is_an_error_for_who_asked() -> None:
-    """With what there is of it."""
+async def test_a_failed_answer_raises() -> None:
+    """With its partial text."""
     server = Hostile(random.Random(1), Faults())
     server.row(
         id="m1",

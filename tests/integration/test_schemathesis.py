@@ -1,7 +1,9 @@
-"""Whatever OpenAPI says can be sent, and what it says cannot: every call answers as documented, under every dialect.
+"""All requests that OpenAPI allows, and some that it does not: each call answers as documented, in
+every dialect.
 
-The document is the source of the requests (Schemathesis), the server is the real one. A stand-in for the worker makes answers, so that
-calls which wait for an answer end. Streams without an end (`/events`, `/api/feed`) have tests of their own.
+Schemathesis makes the requests from the document, and the server is the real one. A stand-in for
+the worker ends answers, so that waiting calls return. Endless streams (`/events`, `/api/feed`) have
+their own tests.
 """
 
 import asyncio
@@ -99,7 +101,7 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
 
 
 def document() -> dict[str, Any]:
-    """OpenAPI of a server, as it serves it."""
+    """OpenAPI as a server serves it."""
     log = MemoryLog()
     found = Settings(_env_file=None, mode="development", token_key=KEY)  # type: ignore[call-arg,arg-type]  # pydantic checks them
     web = Web(Store.open("sqlite:///unused.db"), log, MemoryFeed(log))
@@ -119,6 +121,6 @@ schema = schemathesis.openapi.from_dict(document()).exclude(path_regex=ENDLESS)
     derandomize=True,
 )
 def test_every_call_answers_as_documented(case: schemathesis.Case, web: Web) -> None:
-    """No failure of the server, no status and no shape that the document does not name."""
+    """No server error, and only documented statuses and shapes."""
     answer = case.call(base_url=web.url, timeout=20)
     case.validate_response(answer, checks=CHECKS)

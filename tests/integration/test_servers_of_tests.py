@@ -1,4 +1,4 @@
-"""The servers that tests start end with the tests, also when those are killed and can clean up nothing."""
+"""Servers that tests start end with the tests, even if these are killed."""
 
 import contextlib
 import shutil
@@ -56,14 +56,16 @@ AFTER = "time.sleep(600)\n"
 def test_a_server_ends_with_tests_that_are_killed(
     program: str, request: pytest.FixtureRequest
 ) -> None:
-    """SIGKILL of the process that started it: soon nobody runs in its folder, and nobody listens at its port."""
+    """SIGKILL of the process that started it: soon no process is in its folder and no port is
+    open.
+    """
     if program == NGINX_ALONE and NGINX is None:
         pytest.skip("no nginx on this machine")
     if program == POSTGRES:
         request.getfixturevalue(
             "postgres_server"
-        )  # where it cannot be had, the test is skipped there
-    folder = Path(tempfile.mkdtemp())  # where PostgreSQL's account may go, unlike pytest's own
+        )  # if it cannot be installed, the test is skipped there
+    folder = Path(tempfile.mkdtemp())  # PostgreSQL's account may enter it, unlike pytest's folder
     try:
         tests = subprocess.Popen(
             [sys.executable, "-c", BEFORE + program + AFTER, str(folder)],
@@ -91,7 +93,7 @@ def _listens(port: int) -> bool:
 
 
 def _of(folder: Path) -> list[str]:
-    """Command lines of the processes that name this folder, or are at home in it."""
+    """Command lines of the processes that name this folder or work in it."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):

@@ -30,7 +30,9 @@ async def web(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[W
 
 
 async def test_three_cuts_cost_nothing(web: Web) -> None:
-    """A bare EventSource that is cut three times ends with exactly the text, each event once and in order."""
+    """A bare EventSource that is cut three times has exactly the text, each event once and in
+    order.
+    """
     conversation, writer = await web.writing()
     source = EventSource(
         web.client, f"/api/conversations/{conversation}/events?after={writer.epoch}:0"
@@ -58,7 +60,9 @@ async def test_three_cuts_cost_nothing(web: Web) -> None:
 
 
 async def test_the_answer_passes_proxies(web: Web) -> None:
-    """Type, no caching, no buffering by nginx; the first bytes come at once, without any event."""
+    """Content type, no caching, no buffering by nginx; the first bytes come at once, without any
+    event.
+    """
     conversation = await web.conversation()
     async with web.client.stream("GET", f"/api/conversations/{conversation}/events") as answer:
         assert answer.status_code == 200
@@ -73,8 +77,8 @@ async def test_the_answer_passes_proxies(web: Web) -> None:
         assert (await anext(answer.aiter_raw())).startswith(b": tokenwire\nretry: ")
 
 
-async def test_who_names_no_place_begins_now_and_keeps_it(web: Web) -> None:
-    """A cut before the first event loses nothing: the place it began at is its cursor."""
+async def test_a_stream_without_a_cursor_begins_now_and_keeps_its_cursor(web: Web) -> None:
+    """A cut before the first event loses nothing."""
     conversation, writer = await web.writing()
     source = EventSource(web.client, f"/api/conversations/{conversation}/events")
     events = aiter(source)
@@ -90,7 +94,7 @@ async def test_who_names_no_place_begins_now_and_keeps_it(web: Web) -> None:
 
 
 async def test_the_last_event_id_wins(web: Web) -> None:
-    """A bare EventSource reconnects to the address that it was given, `after` and all."""
+    """A bare EventSource reconnects to its address, `after` included."""
     conversation, writer = await web.writing()
     await writer.say("a", "b")
     address = f"/api/conversations/{conversation}/events?after={writer.epoch}:0"
@@ -100,10 +104,10 @@ async def test_the_last_event_id_wins(web: Web) -> None:
 
 
 @pytest.mark.parametrize(("cursor", "reason"), [("other:1", "epoch"), ("{epoch}:99", "ahead")])
-async def test_a_position_that_cannot_be_served_is_answered_in_the_stream(
+async def test_an_impossible_cursor_is_answered_in_the_stream(
     web: Web, cursor: str, reason: str
 ) -> None:
-    """`resync` is the first event, has no id, and only comments follow it."""
+    """`resync` is the first event, has no id, and only comments follow."""
     conversation, writer = await web.writing()
     source = EventSource(
         web.client,
@@ -120,8 +124,8 @@ async def test_a_position_that_cannot_be_served_is_answered_in_the_stream(
     assert source.connections == 1
 
 
-async def test_a_deleted_conversation_says_so_and_is_not_there_any_more(web: Web) -> None:
-    """The stream ends; a bare EventSource comes back, meets 404 and gives up."""
+async def test_a_deleted_conversation_ends_the_stream(web: Web) -> None:
+    """A bare EventSource reconnects, gets 404 and gives up."""
     conversation, _ = await web.writing()
     source = EventSource(web.client, f"/api/conversations/{conversation}/events")
     heard = []
@@ -139,7 +143,9 @@ async def test_a_deleted_conversation_says_so_and_is_not_there_any_more(web: Web
 
 
 async def test_one_message_of_a_conversation(web: Web) -> None:
-    """Its row and its answer; seqs have holes; what others do moves the cursor at the next heartbeat."""
+    """Its row and its answer; seqs have holes, and a heartbeat moves the cursor past other
+    events.
+    """
     conversation = await web.conversation()
     posted = (
         await web.client.post(f"/api/conversations/{conversation}/messages", json={"content": "hi"})
@@ -168,14 +174,16 @@ async def test_one_message_of_a_conversation(web: Web) -> None:
     await asyncio.gather(waiting, return_exceptions=True)
 
 
-async def test_a_reader_that_stops_reading_costs_no_memory_and_misses_nothing(web: Web) -> None:
-    """Megabytes are written while it sleeps, others get them at once; then it gets all of them, merged, and exactly."""
+async def test_a_reader_that_pauses_costs_no_memory_and_misses_nothing(web: Web) -> None:
+    """Megabytes are written meanwhile, and others get them at once; then it gets all of them,
+    merged and exact.
+    """
     conversation, writer = await web.writing()
     address = f"/api/conversations/{conversation}/events?after={writer.epoch}:0"
     reader, sender = await raw(web, address)
     async with closing(sender):
         await reader.readuntil(b"\r\n\r\n")
-        for _ in range(20):  # 10 MB: more than the kernel's buffers of one connection take
+        for _ in range(20):  # 10 MB: more than the kernel's buffers of one connection
             await writer.say(*["0123456789" * 1280] * 40)
         async for event in EventSource(web.client, address):
             if event.json["seq"] == writer.seq:
@@ -190,8 +198,8 @@ async def test_a_reader_that_stops_reading_costs_no_memory_and_misses_nothing(we
     assert len(heard) < writer.seq
 
 
-async def test_places_are_given_back(web: Web) -> None:
-    """When the client leaves, the stream is over, whether anything happens or not."""
+async def test_slots_are_released(web: Web) -> None:
+    """When the client leaves, the stream ends, whether anything happens or not."""
     conversation = await web.conversation()
     async with web.client.stream("GET", f"/api/conversations/{conversation}/events"):
         await until(lambda: web.streams == 1)

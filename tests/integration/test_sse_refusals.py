@@ -1,4 +1,6 @@
-"""Who may not read an event stream, and from where not; what a stream does when its permission or its server ends."""
+"""Who may not read an event stream, and from which cursor; what happens when a permission or the
+server ends.
+"""
 
 import asyncio
 import time
@@ -22,7 +24,7 @@ PLACES = 3
 
 @pytest.fixture
 async def web(tmp_path: Path) -> AsyncIterator[Web]:
-    """In development mode, with few places."""
+    """In development mode, with few slots."""
     async with serving(tmp_path, max_streams=PLACES, heartbeat_idle_seconds=0.1) as running:
         yield running
 
@@ -66,8 +68,8 @@ async def opened(web: Web, address: str, **headers: str) -> int:
     "cursor",
     ["5", "e:", "e:-1", "e 5", "../..", "e:５", "x" * 5000, "%00", "e:99999999999999999999"],
 )
-async def test_what_is_no_position_is_refused_before_the_stream(web: Web, cursor: str) -> None:
-    """Wherever it stands; a good one beside it does not help if the wrong one counts."""
+async def test_a_malformed_cursor_is_refused_before_the_stream(web: Web, cursor: str) -> None:
+    """In any parameter; a valid one beside it does not help if the malformed one counts."""
     address = f"/api/conversations/{await web.conversation()}/events"
     assert problem(await web.client.get(f"{address}?after={cursor}")) == (
         400,
@@ -81,15 +83,15 @@ async def test_what_is_no_position_is_refused_before_the_stream(web: Web, cursor
         )
 
 
-async def test_what_is_not_there_is_not_there(web: Web) -> None:
-    """Conversations and messages, whatever they are called."""
+async def test_unknown_conversations_and_messages_are_404(web: Web) -> None:
+    """For any id."""
     for name in ("nobody", "..", "a%2Fb", "%00", "x" * 100):
         assert problem(await web.client.get(f"/api/conversations/{name}/events"))[0] in (404, 405)
         assert problem(await web.client.get(f"/api/messages/{name}/events"))[0] in (404, 405)
 
 
 async def test_a_token_in_the_address_is_refused(web: Web) -> None:
-    """Also a good one: addresses end up in logs."""
+    """Even a valid one, since addresses end up in logs."""
     conversation = await web.conversation()
     address = f"/api/conversations/{conversation}/events"
     assert problem(await web.client.get(f"{address}?token={token(conversation, 'local')}")) == (
@@ -99,7 +101,7 @@ async def test_a_token_in_the_address_is_refused(web: Web) -> None:
 
 
 async def test_methods(web: Web) -> None:
-    """HEAD answers as GET would, without a stream; the others say what there is."""
+    """HEAD answers like GET without a stream; others list the allowed methods."""
     conversation = await web.conversation()
     for address in (f"/api/conversations/{conversation}/events", "/api/feed"):
         head = await web.client.head(address)
@@ -116,8 +118,8 @@ async def test_methods(web: Web) -> None:
     assert web.streams == 0
 
 
-async def test_a_full_server_says_so(web: Web) -> None:
-    """503 with Retry-After; ordinary calls go on; a place that is given back can be taken."""
+async def test_a_full_server_refuses_streams(web: Web) -> None:
+    """503 with Retry-After; ordinary calls continue, and a released slot can be taken."""
     address = f"/api/conversations/{await web.conversation()}/events"
     held = [web.client.stream("GET", address) for _ in range(PLACES)]
     for one in held:
@@ -134,8 +136,8 @@ async def test_a_full_server_says_so(web: Web) -> None:
     assert await opened(web, address) == 200
 
 
-async def test_without_redis_nothing_is_opened_but_feeds(tmp_path: Path) -> None:
-    """503 with Retry-After for a conversation; a feed goes by SQL alone and is merely slower."""
+async def test_without_redis_only_feeds_open(tmp_path: Path) -> None:
+    """503 with Retry-After for a conversation; a feed uses SQL alone and is slower."""
     log = MemoryLog()
     async with serving(tmp_path, log, MemoryFeed(log), heartbeat_idle_seconds=0.1) as web:
         conversation = await web.conversation()
@@ -152,7 +154,7 @@ async def test_without_redis_nothing_is_opened_but_feeds(tmp_path: Path) -> None
 # --- who ---
 
 
-async def test_strangers_are_kept_out(guarded: Web) -> None:
+async def test_strangers_are_refused(guarded: Web) -> None:
     """401 without a login, 404 for what belongs to others."""
     made = await guarded.client.post("/api/conversations", headers=bearer(login("ada")))
     address = f"/api/conversations/{made.json()['id']}/events"
@@ -166,7 +168,7 @@ async def test_strangers_are_kept_out(guarded: Web) -> None:
 
 
 async def test_a_bare_eventsource_sends_its_cookie(guarded: Web) -> None:
-    """Which is enough."""
+    """And needs nothing else."""
     made = await guarded.client.post("/api/conversations", headers=bearer(login("ada")))
     assert (
         await opened(
@@ -179,8 +181,10 @@ async def test_a_bare_eventsource_sends_its_cookie(guarded: Web) -> None:
     assert await opened(guarded, "/api/feed", Cookie=f"session={login('ada')}") == 200
 
 
-async def test_a_subscription_token_opens_its_conversation_alone(guarded: Web) -> None:
-    """And its messages; not the feed, no other conversation; a forged or expired one nothing."""
+async def test_a_subscription_token_opens_only_its_conversation(guarded: Web) -> None:
+    """And its messages; neither the feed nor another conversation. Forged and expired ones open
+    nothing.
+    """
     ada = bearer(login("ada"))
     one, two = [
         (await guarded.client.post("/api/conversations", headers=ada)).json()["id"]
@@ -218,8 +222,8 @@ async def test_a_subscription_token_opens_its_conversation_alone(guarded: Web) -
         )
 
 
-async def test_a_bad_subscription_token_is_no_anonymous_caller(web: Web) -> None:
-    """Not even where nobody needs a login."""
+async def test_a_bad_subscription_token_is_refused(web: Web) -> None:
+    """Even where no login is required."""
     conversation = await web.conversation()
     bad = token(conversation, "local", left=-31)
     assert problem(
@@ -230,8 +234,8 @@ async def test_a_bad_subscription_token_is_no_anonymous_caller(web: Web) -> None
 # --- ends ---
 
 
-async def test_a_token_that_runs_out_ends_the_stream(guarded: Web) -> None:
-    """Its leeway included, and the client that comes back is told why."""
+async def test_an_expired_token_ends_the_stream(guarded: Web) -> None:
+    """After its leeway; a client that reconnects gets the reason."""
     made = await guarded.client.post("/api/conversations", headers=bearer(login("ada")))
     headers = bearer(token(made.json()["id"], left=1.5 - LEEWAY_SECONDS))
     async with guarded.client.stream(
@@ -246,10 +250,10 @@ async def test_a_token_that_runs_out_ends_the_stream(guarded: Web) -> None:
     assert problem(again) == (401, "unauthenticated")
 
 
-async def test_a_login_that_runs_out_ends_its_streams(
+async def test_an_expired_login_ends_its_streams(
     guarded: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Noticed at a heartbeat, for conversations and feeds."""
+    """At a heartbeat, for conversations and feeds."""
     monkeypatch.setattr(readers, "RECHECK_SECONDS", 0.0)
     monkeypatch.setattr(feed, "RECHECK_SECONDS", 0.0)
     made = await guarded.client.post("/api/conversations", headers=bearer(login("ada")))
@@ -265,8 +269,8 @@ async def test_a_login_that_runs_out_ends_its_streams(
         session = bearer(login("ada", left=1.5 - LEEWAY_SECONDS))
 
 
-async def test_the_end_of_the_server_ends_all_streams(tmp_path: Path) -> None:
-    """Properly, so that clients come back at once; also one that waits after a resync."""
+async def test_a_stopping_server_ends_all_streams(tmp_path: Path) -> None:
+    """Properly, so that clients reconnect at once; also one that waits after a resync."""
     async with serving(tmp_path, heartbeat_idle_seconds=25) as web:
         conversation = await web.conversation()
         address = f"/api/conversations/{conversation}/events"
@@ -292,8 +296,10 @@ async def _read_to_the_end(web: Web, address: str, text: bytearray) -> None:
             text += data
 
 
-async def test_what_a_removed_participant_has_open_ends(guarded: Web) -> None:
-    """By the login and by a subscription token, the feed told of it; the owner's stream goes on."""
+async def test_streams_of_a_removed_participant_end(guarded: Web) -> None:
+    """With a login and with a subscription token; the feed shows it, and the owner's stream
+    continues.
+    """
     ada, bob = bearer(login("ada")), bearer(login("bob"))
     name = (await guarded.client.post("/api/conversations", headers=ada)).json()["id"]
     address = f"/api/conversations/{name}"

@@ -1,4 +1,6 @@
-"""Clients that never read what they asked for, on real sockets of both servers: cut after a while, and their places are free."""
+"""Clients that never read, on real sockets of both servers: they are cut after a while, and their
+slots are free.
+"""
 
 import asyncio
 import contextlib
@@ -19,14 +21,18 @@ KERNEL_BYTES = 8 * 1024
 
 
 def small_buffers(listening: Iterable[socket.socket]) -> None:
-    """Accepted sockets inherit this: without it the kernel takes megabytes before anybody could know that nobody reads."""
+    """Accepted sockets inherit this; otherwise the kernel takes megabytes before a client counts as
+    stalled.
+    """
     for one in listening:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES)
 
 
 @contextlib.asynccontextmanager
 async def deaf(port: int, *data: bytes) -> AsyncIterator[socket.socket]:
-    """A client that says this, and reads nothing unless the test does; the answer to a handshake it has to wait for."""
+    """A client that sends this and reads nothing unless the test does; it may have to wait for the
+    handshake.
+    """
     loop = asyncio.get_running_loop()
     with socket.socket() as raw:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, KERNEL_BYTES)
@@ -47,7 +53,7 @@ async def eventually(condition: Callable[[], bool]) -> None:
 
 
 async def speak(worker: Worker, done: Callable[[], bool]) -> None:
-    """More than any buffer takes."""
+    """Write more than any buffer takes."""
     async with asyncio.timeout(20):
         while not done():
             await worker.say("x" * 2000)
@@ -76,8 +82,8 @@ async def answering(web: Web) -> tuple[str, Worker]:
 
 
 @pytest.mark.parametrize("kind", OPENED)
-async def test_web_cuts_who_reads_nothing(tmp_path: Path, kind: str) -> None:
-    """Every stream, whatever its dialect: its place, and its user's, can be taken by others."""
+async def test_web_cuts_readers_that_read_nothing(tmp_path: Path, kind: str) -> None:
+    """Streams of every dialect; others can take the slots of the stream and of its user."""
     async with serving(tmp_path, stalled_seconds=SECONDS) as web:
         small_buffers(web.listening)
         chat, worker = await answering(web)
@@ -88,8 +94,8 @@ async def test_web_cuts_who_reads_nothing(tmp_path: Path, kind: str) -> None:
             assert web.unsent() == [0]  # of the test's own client
 
 
-async def test_web_cuts_who_does_not_read_an_answer(tmp_path: Path) -> None:
-    """That is complete, too: what waits for it is memory."""
+async def test_web_cuts_clients_that_do_not_read_an_answer(tmp_path: Path) -> None:
+    """Even a complete one: it holds memory."""
     async with serving(tmp_path, stalled_seconds=SECONDS) as web:
         small_buffers(web.listening)
         chat = await web.conversation()
@@ -101,8 +107,8 @@ async def test_web_cuts_who_does_not_read_an_answer(tmp_path: Path) -> None:
             await eventually(lambda: max(web.unsent()) == 0)
 
 
-async def test_web_keeps_who_reads_slowly(tmp_path: Path) -> None:
-    """A few kilobytes now and then are enough, however much waits."""
+async def test_web_keeps_slow_readers(tmp_path: Path) -> None:
+    """A few kilobytes now and then are enough, however much is waiting."""
     async with serving(tmp_path, stalled_seconds=2 * SECONDS) as web:
         small_buffers(web.listening)
         chat, worker = await answering(web)
@@ -116,8 +122,8 @@ async def test_web_keeps_who_reads_slowly(tmp_path: Path) -> None:
             assert web.streams == 1
 
 
-async def test_the_broadcaster_cuts_who_reads_nothing() -> None:
-    """As web does; who reads slowly misses nothing (test_broadcaster_slow.py)."""
+async def test_the_broadcaster_cuts_readers_that_read_nothing() -> None:
+    """Like web; slow readers miss nothing (test_broadcaster_slow.py)."""
     async with memory_stage(stalled_seconds=SECONDS) as stage:
         assert stage.server._listener is not None
         small_buffers(stage.server._listener.sockets)
@@ -140,7 +146,9 @@ async def test_the_broadcaster_cuts_who_reads_nothing() -> None:
 
 
 async def test_the_broadcaster_forgets_that_a_reader_was_behind() -> None:
-    """Who has read what waited is watched no longer: a conversation in which nothing happens then would look like a stalled reader."""
+    """A reader that has caught up is not watched any more: in a silent conversation it would look
+    stalled.
+    """
     async with memory_stage(stalled_seconds=600) as stage:
         assert stage.server._listener is not None
         small_buffers(stage.server._listener.sockets)

@@ -1,4 +1,6 @@
-"""Each process says at its start why the database or Redis cannot be used, in one line without a secret, and when it can be."""
+"""Each process logs at its start, in one line without secrets, why the database or Redis cannot be
+used, and when it can.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +18,7 @@ ROLE = "app"
 
 
 def reasons(process: Process, service: str) -> list[str]:
-    """The lines that say why this service cannot be used."""
+    """The log lines with a reason for this service."""
     return [
         line
         for line in process.log.splitlines()
@@ -37,7 +39,9 @@ def _asks_for_passwords(server: Postgres) -> None:
 def test_a_database_that_refuses_the_login(
     tmp_path: Path, own_postgres: Postgres, valkey_url: str, program: Sequence[str]
 ) -> None:
-    """The server's own words; once the password is right, that it works, without a restart."""
+    """In the server's own words; after the password is corrected, a line says that it works,
+    without a restart.
+    """
     migrate(own_postgres.url)
     _asks_for_passwords(own_postgres)
     url = own_postgres.url.replace("://tokenwire@", f"://{ROLE}:{WRONG}@")

@@ -24,10 +24,8 @@ from tokenwire.models.store import Store
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT])
-async def test_a_restart_of_the_server_is_survived(
-    own_postgres: Postgres, how: signal.Signals
-) -> None:
-    """While it is away calls are refused as StoreUnavailable; afterwards they work, without a stale connection showing."""
+async def test_a_restart_of_postgresql(own_postgres: Postgres, how: signal.Signals) -> None:
+    """Meanwhile calls raise StoreUnavailable; afterwards they work, without a stale connection."""
     migrate(own_postgres.url)
     store = Store.open(own_postgres.url)
     try:
@@ -55,17 +53,17 @@ async def test_a_restart_of_the_server_is_survived(
 
 
 async def timed(call: Coroutine[Any, Any, object]) -> float:
-    """How long it takes until the call is refused as StoreUnavailable."""
+    """How long a call takes until it raises StoreUnavailable."""
     began = time.monotonic()
     with pytest.raises(StoreUnavailable):
         await call
     return time.monotonic() - began
 
 
-async def test_a_frozen_server_is_given_up_in_time(
+async def test_calls_to_a_frozen_server_time_out(
     own_postgres: Postgres, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Idle connections, queries under way and new connections alike; afterwards everything works."""
+    """Idle connections, running queries and new connections; afterwards everything works."""
     migrate(own_postgres.url)
     store = Store.open(own_postgres.url, timeout_seconds=1.0)
     try:
@@ -77,7 +75,7 @@ async def test_a_frozen_server_is_given_up_in_time(
         took = await asyncio.gather(
             timed(sleeping_ends(sleeping)), timed(store.now_ms()), *(timed(post) for post in posts)
         )
-        assert max(took) < 1.0 + 2 * CANCEL_SECONDS + 1.0  # the last for a machine that is busy
+        assert max(took) < 1.0 + 2 * CANCEL_SECONDS + 1.0  # the last one for a busy machine
         own_postgres.thaw()
         assert await store.now_ms() > 0
         await store.check_write()
@@ -97,15 +95,15 @@ async def sleeping_ends(task: "asyncio.Task[None]") -> None:
     await task
 
 
-async def test_a_migration_gives_up_on_a_frozen_server(own_postgres: Postgres) -> None:
-    """A deploy says what is wrong instead of hanging."""
+async def test_a_migration_on_a_frozen_server_times_out(own_postgres: Postgres) -> None:
+    """A deploy reports the reason instead of hanging."""
     own_postgres.freeze()
     with pytest.raises(OperationalError):
         await asyncio.wait_for(asyncio.to_thread(migrate, own_postgres.url), 4 * CONNECT_SECONDS)
 
 
 async def test_a_cancelled_query_ends_on_the_server(own_postgres: Postgres) -> None:
-    """What nobody waits for any more costs nothing, and holds no lock."""
+    """It costs nothing more, and holds no lock."""
     migrate(own_postgres.url)
     store = Store.open(own_postgres.url, timeout_seconds=20.0)
     try:
@@ -135,7 +133,7 @@ async def _until(question: Callable[[], bool]) -> None:
 
 @pytest.fixture
 def postgres_on_disk(postgres_server: Postgres, disk: Disk) -> Iterator[Postgres]:
-    """A server whose data are on a small disk."""
+    """A server with its data on a small disk."""
     folder = disk.path / "postgres"
     folder.mkdir(mode=0o755)
     server = launch(folder)
@@ -147,7 +145,9 @@ def postgres_on_disk(postgres_server: Postgres, disk: Disk) -> Iterator[Postgres
 async def test_a_full_disk_is_not_ready(
     request: pytest.FixtureRequest, disk: Disk, kind: str
 ) -> None:
-    """Reads are answered, posts are not: a proof of a write finds it. When there is room again, it is ready again."""
+    """Reads are answered, posts are not; the write check notices. It is ready again when there is
+    room.
+    """
     url = (
         f"sqlite:///{disk.path}/store.db"
         if kind == "sqlite"
@@ -157,7 +157,7 @@ async def test_a_full_disk_is_not_ready(
     store = Store.open(url)
     try:
         conversation = await store.create_conversation("me")
-        for _ in range(3):  # whatever room a write frees is there
+        for _ in range(3):  # any room that a write frees is used up
             await store.check_write()
         disk.fill()
         with pytest.raises(StoreUnavailable):
@@ -189,7 +189,7 @@ async def test_a_server_that_only_reads_is_not_ready(own_postgres: Postgres) -> 
 
 
 async def test_a_server_out_of_connections_is_unavailable(own_postgres: Postgres) -> None:
-    """And nothing worse: it works again as soon as there is a free one."""
+    """It works again as soon as one is free."""
     migrate(own_postgres.url)
     own_postgres.execute("CREATE ROLE crowded LOGIN CONNECTION LIMIT 1")
     own_postgres.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO crowded")
@@ -206,10 +206,12 @@ async def test_a_server_out_of_connections_is_unavailable(own_postgres: Postgres
         await second.aclose()
 
 
-async def test_who_finds_no_free_connection_is_told_in_time(
+async def test_waiting_for_a_free_connection_times_out(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As if the database were away: what takes all of this process's connections may take long, and is no bug of who waits."""
+    """As if the database were away: all connections of this process may be busy for long, and that
+    is no bug of the caller.
+    """
     monkeypatch.setattr(database, "CONNECT_SECONDS", 0.2)
     crowded = Database(postgres_url)
     try:

@@ -1,4 +1,6 @@
-"""HTTP parsing by raw sockets: what two servers could read in two ways is refused, by web and by the broadcaster."""
+"""HTTP parsing on raw sockets: web and broadcaster refuse what two servers could read
+differently.
+"""
 
 import asyncio
 import socket
@@ -27,13 +29,13 @@ async def stage() -> AsyncIterator[Stage]:
 
 
 def is_refused(said: bytes) -> bool:
-    """A 4xx and a close, or a close alone."""
+    """A 4xx and a close, or only a close."""
     return said == b"" or said.startswith((b"HTTP/1.1 400", b"HTTP/1.1 414", b"HTTP/1.1 431"))
 
 
 @pytest.mark.parametrize("name", [*REFUSED, *REFUSED_BODIES])
 async def test_web_refuses(web: Web, name: str) -> None:
-    """400, and the connection is closed: what follows on it is not read as a request."""
+    """400, and the connection is closed: nothing after it is read as a request."""
     request = (REFUSED | REFUSED_BODIES)[name]
     said = await asyncio.to_thread(answer, web.port, request + GET + b"\r\n")
     assert is_refused(said), said[:200]
@@ -60,20 +62,20 @@ async def test_the_broadcaster_refuses(stage: Stage, name: str) -> None:
         GET + b"X: " + b"a" * 8000 + b"\r\n\r\n",
     ],
 )
-async def test_what_is_in_order_is_served(web: Web, stage: Stage, request_: bytes) -> None:
-    """Among it: many headers, long ones, HTTP/1.0 without a host."""
+async def test_valid_requests_are_served(web: Web, stage: Stage, request_: bytes) -> None:
+    """Among them many headers, long ones, and HTTP/1.0 without a host."""
     assert b" 200 " in await asyncio.to_thread(first_line, web.port, request_)
     assert b" 200 " in await asyncio.to_thread(first_line, stage.port, request_)
 
 
-async def test_a_whole_address_is_served_where_it_names_the_host(web: Web) -> None:
-    """RFC 9112: a server takes it, as from a proxy."""
+async def test_an_absolute_address_is_served_if_it_names_the_host(web: Web) -> None:
+    """RFC 9112: servers accept it, as from a proxy."""
     assert b" 200 " in await asyncio.to_thread(
         first_line, web.port, b"GET http://localhost/healthz HTTP/1.1\r\nHost: LOCALHOST\r\n\r\n"
     )
 
 
-async def test_how_much_is_taken_is_set(tmp_path: Path) -> None:
+async def test_header_limits_are_settings(tmp_path: Path) -> None:
     """Number and length of headers, by the same settings for both servers."""
     limits = {"max_headers": 30, "max_head_bytes": 8 * 1024}
     requests = {
@@ -98,7 +100,7 @@ async def test_how_much_is_taken_is_set(tmp_path: Path) -> None:
 
 
 async def test_short_chunks_and_trailers_are_read(web: Web) -> None:
-    """A body of one byte a chunk, however long, and a trailer, which is no header."""
+    """A body with one byte per chunk, however long, and a trailer, which is no header."""
     body = b'{"title":"' + b"x" * 100 + b'"}'
     chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body)
     request = (
@@ -110,8 +112,8 @@ async def test_short_chunks_and_trailers_are_read(web: Web) -> None:
     assert b" 201 " in await asyncio.to_thread(first_line, web.port, request)
 
 
-async def test_a_head_that_never_ends_is_cut(web: Web) -> None:
-    """Piece by piece: memory does not grow with what a client sends before its request is read."""
+async def test_an_endless_head_is_cut(web: Web) -> None:
+    """Memory does not grow with it."""
 
     def drip() -> int:
         sent = 0
@@ -129,15 +131,15 @@ async def test_a_head_that_never_ends_is_cut(web: Web) -> None:
 
 
 async def test_pipelined_requests_are_answered_one_by_one(web: Web) -> None:
-    """Each counts for itself: together they are longer than one head may be."""
+    """Each counts by itself: together they exceed the limit of one head."""
     one = GET + b"X: " + b"a" * 8000 + b"\r\n\r\n"
     last = GET + b"Connection: close\r\n\r\n"
     said = await asyncio.to_thread(answer, web.port, one * 12 + last)
     assert said.count(b"HTTP/1.1 200") == 13
 
 
-async def test_a_second_request_that_is_none_does_not_speak_into_an_answer(web: Web) -> None:
-    """The stream is cut; a refusal in the middle of it would be read as a part of it."""
+async def test_an_invalid_second_request_does_not_write_into_an_answer(web: Web) -> None:
+    """The stream is cut; a refusal would be read as a part of it."""
     conversation, writer = await web.writing()
 
     def ask() -> bytes:

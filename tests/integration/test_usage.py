@@ -1,4 +1,4 @@
-"""The usage of an answer is that of all its requests, whatever came between them."""
+"""The usage of an answer is that of all its requests."""
 
 import asyncio
 from typing import Any
@@ -37,7 +37,7 @@ class Rig:
         return await self.reread()
 
     async def begin(self, *steps: Step, **options: Any) -> "tuple[Runner, asyncio.Task[None]]":
-        """An attempt that has taken so much, and waits."""
+        """An attempt that has received this much, and waits."""
         waits = asyncio.Event()
 
         async def wait() -> None:
@@ -52,7 +52,7 @@ class Rig:
         return runner, running
 
     async def kill(self, running: "asyncio.Task[None]") -> None:
-        """The worker does nothing any more, and its lease runs out."""
+        """The worker does nothing any more, and its lease expires."""
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         while await self.log.leased(self.row.conversation_id, self.row.id):
@@ -64,7 +64,7 @@ class Rig:
         return row
 
     async def told(self) -> events.Usage | None:
-        """What readers are told at the end; the row says the same."""
+        """The usage that readers get at the end; the row says the same."""
         row, last = await self.reread(), (await events_of(self.log, self.row))[-1]
         assert isinstance(last, events.Complete | events.Error | events.Cancelled)
         assert (events.Usage(**row.usage) if row.usage else None) == last.usage
@@ -91,14 +91,14 @@ async def test_requests_that_were_retried_count(rig: Rig) -> None:
 
 
 async def test_a_request_that_reported_nothing_adds_nothing(rig: Rig) -> None:
-    """What the others have reported is told all the same."""
+    """The reported usage of the others counts."""
     await rig.run([base.TextDelta("One "), base.UsageDelta(10, 2)], base.Interrupted("cut"))
     await rig.run([base.TextDelta("two.")], [DONE])
     assert await rig.told() == events.Usage(10, 2)
 
 
 async def test_an_answer_that_starts_over_was_paid_twice(rig: Rig) -> None:
-    """What is withdrawn from readers was billed."""
+    """Withdrawn text was billed."""
     await rig.run(
         [base.TextDelta("One "), base.UsageDelta(10, 2)], base.Interrupted("cut"), rung="restart"
     )
@@ -107,7 +107,7 @@ async def test_an_answer_that_starts_over_was_paid_twice(rig: Rig) -> None:
     assert await rig.told() == events.Usage(19, 5)
 
 
-async def test_what_a_killed_worker_had_been_told_counts(rig: Rig) -> None:
+async def test_usage_reported_to_a_killed_worker_counts(rig: Rig) -> None:
     """As far as it was checkpointed."""
     runner, running = await rig.begin([base.UsageDelta(10, 1), base.TextDelta("One ")])
     await rig.services.checkpointer.save(runner.running())
@@ -117,7 +117,7 @@ async def test_what_a_killed_worker_had_been_told_counts(rig: Rig) -> None:
 
 
 async def test_a_deploy_counts_both(rig: Rig) -> None:
-    """The successor knows what the first worker was told."""
+    """The successor knows the usage that the first worker received."""
     runner, running = await rig.begin([base.UsageDelta(10, 1), base.TextDelta("One ")])
     await runner.drain(0)
     await running
@@ -125,8 +125,8 @@ async def test_a_deploy_counts_both(rig: Rig) -> None:
     assert await rig.told() == events.Usage(22, 4)
 
 
-async def test_a_run_that_is_attached_to_was_paid_once(rig: Rig) -> None:
-    """It may say the same numbers to each who attaches."""
+async def test_the_usage_of_an_attached_run_counts_once(rig: Rig) -> None:
+    """It may report the same numbers to each attempt."""
     steps: list[Step] = [
         [base.TextDelta("One "), base.UsageDelta(10, 1)],
         [base.TextDelta("two."), base.UsageDelta(10, 5)],

@@ -1,4 +1,4 @@
-"""web/watching.py: row or log, what follows a log that forked, and tails from every cursor."""
+"""web/watching.py: row or log, forks of the log, and tails from every cursor."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ PATIENCE_SECONDS = 20.0
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Readers of a new epoch do not spread."""
+    """Readers of a new epoch do not spread their reads."""
     monkeypatch.setattr(watching, "RESYNC_SECONDS", 0.0)
 
 
@@ -67,7 +67,7 @@ class Heard:
 
 
 async def next_step(steps: Steps) -> Step:
-    """The next that is not Quiet."""
+    """The next step other than Quiet."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while isinstance(step := await anext(steps), Quiet):
             pass
@@ -75,7 +75,7 @@ async def next_step(steps: Steps) -> Step:
 
 
 async def heard(steps: Steps, count: int) -> list[Heard]:
-    """News of so many events; nothing else comes between them."""
+    """News of that many events with nothing between them."""
     found: list[Heard] = []
     while sum(len(news.events) for news in found) < count:
         step = await next_step(steps)
@@ -89,7 +89,7 @@ def events_in(found: Sequence[Heard]) -> list[AnyEvent]:
 
 
 def texts(found: Sequence[Heard]) -> list[str]:
-    """What chunks say; of a reset, that it was one."""
+    """The texts of chunks, and a mark for each reset."""
     return [
         "(reset)" if isinstance(event, Reset) else event.content
         for event in events_in(found)
@@ -98,15 +98,15 @@ def texts(found: Sequence[Heard]) -> list[str]:
 
 
 async def rest(steps: Steps) -> list[Heard]:
-    """All news there will be."""
+    """All remaining news."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         found = [Heard.of(step) if isinstance(step, News) else step async for step in steps]
     assert not any(isinstance(step, Left) for step in found)
     return [step for step in found if isinstance(step, Heard)]
 
 
-async def test_a_row_becomes_events_and_the_log_goes_on(web: Web) -> None:
-    """What was withdrawn before is not told; the terminal event is the last."""
+async def test_a_row_becomes_events_and_the_log_continues(web: Web) -> None:
+    """Text withdrawn earlier is not sent; the terminal event is the last."""
     pen = await begun(web)
     await pen.save()
     async with contextlib.aclosing(steps_of(web, pen)) as steps:
@@ -120,8 +120,8 @@ async def test_a_row_becomes_events_and_the_log_goes_on(web: Web) -> None:
         assert [type(event) for event in last] == [Complete]
 
 
-async def test_where_a_row_cannot_tell_the_order_the_log_does(web: Web) -> None:
-    """Reasoning may stand before the text or inside it."""
+async def test_the_log_gives_the_order_that_a_row_cannot(web: Web) -> None:
+    """Reasoning may come before the text or within it."""
     pen = await Pen.take(web, await asked(web))
     await pen.say("One")
     await pen.think("Hm")
@@ -133,7 +133,7 @@ async def test_where_a_row_cannot_tell_the_order_the_log_does(web: Web) -> None:
         assert texts(await rest(steps)) == []
 
 
-async def test_an_answer_that_has_ended_is_told_from_its_row(web: Web) -> None:
+async def test_an_ended_answer_comes_from_its_row(web: Web) -> None:
     """Its log is not needed."""
     pen = await begun(web)
     await pen.end()
@@ -143,8 +143,10 @@ async def test_an_answer_that_has_ended_is_told_from_its_row(web: Web) -> None:
     assert found[-1].row is not None
 
 
-async def test_nothing_is_said_twice_behind_a_fork(web: Web) -> None:
-    """The server of the log restarts: the row holds no more than was told, and only news follow."""
+async def test_nothing_is_repeated_after_a_fork(web: Web) -> None:
+    """The log's server restarts: the row holds no more than was sent, and only new events
+    follow.
+    """
     pen = await begun(web)
     await pen.save()
     assert isinstance(web.log, MemoryLog)
@@ -158,8 +160,8 @@ async def test_nothing_is_said_twice_behind_a_fork(web: Web) -> None:
         assert texts(await rest(steps)) == []
 
 
-async def test_a_row_that_lags_takes_nothing_back(web: Web) -> None:
-    """After a fork the row may say less than was told."""
+async def test_a_lagging_row_withdraws_nothing(web: Web) -> None:
+    """After a fork the row may hold less than was sent."""
     pen = await begun(web)
     await pen.save()
     assert isinstance(web.log, MemoryLog)
@@ -174,14 +176,14 @@ async def test_a_row_that_lags_takes_nothing_back(web: Web) -> None:
 
 
 async def told_after(web: Web, pen: Pen, after: Cursor) -> tuple[list[Heard], list[Heard]]:
-    """What a tail's reader holds, and what it is told, until the end."""
+    """A tail reader's answer, and the events that it gets until the end."""
     found = await rest(steps_of(web, pen, after))
     return [news for news in found if news.known], [news for news in found if not news.known]
 
 
 @pytest.mark.parametrize("saved", [False, True], ids=["the row lags", "the row is ahead"])
 async def test_a_tail_folds_forward(web: Web, saved: bool) -> None:
-    """From each cursor: what is known and what is told give the answer, and nothing twice."""
+    """From each cursor, the known part and the events give the answer without repetition."""
     pen = await Pen.take(web, await asked(web))
     await pen.append(Start(pen.message_id, 1, "demo"))
     cursors = []
@@ -204,8 +206,8 @@ async def test_a_tail_folds_forward(web: Web, saved: bool) -> None:
         assert "".join(texts([*known, *told])) == "The answer is 41"
 
 
-async def test_what_a_tail_cannot_be_told_from(tmp_path: Path) -> None:
-    """Of another epoch, beyond the end; trimmed while the row is ahead."""
+async def test_impossible_cursors_of_a_tail(tmp_path: Path) -> None:
+    """Of another epoch, beyond the end, or trimmed while the row is ahead."""
     log = MemoryLog(Limits(max_events=100, max_bytes=10**9, max_seconds=3600))
     async with serving(tmp_path, log, MemoryFeed(log)) as web:
         pen = await Pen.take(web, await asked(web))
@@ -227,8 +229,8 @@ async def test_what_a_tail_cannot_be_told_from(tmp_path: Path) -> None:
             await anext(steps_of(web, pen, middle))
 
 
-async def test_an_answer_that_is_gone(web: Web) -> None:
-    """Deleted before, or while it is watched."""
+async def test_a_deleted_answer(web: Web) -> None:
+    """Before or while it is watched."""
     pen = await begun(web)
     steps = steps_of(web, pen)
     await heard(steps, 1)

@@ -26,7 +26,7 @@ from tokenwire.web.readiness import FRESH_SECONDS
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
-"""Far above the three seconds that are promised: this machine may be busy."""
+"""Far above the promised three seconds, since this machine may be busy."""
 SAYS_ITS_INTERVAL = """
 import asyncio, sys
 import tokenwire.web.app
@@ -70,7 +70,7 @@ class Web:
         return self.client.request(method, path, json=body).status_code, time.monotonic() - began
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
-        """The exit status. The signal comes again and again until it is gone."""
+        """The exit status. The signal is repeated until it is gone."""
         return stopped(self.process, STOP_SECONDS, how)
 
 
@@ -78,7 +78,7 @@ class Web:
 def running(
     tmp_path: Path, program: Sequence[str] = ("-m", "tokenwire.web"), **environment: str
 ) -> Iterator[Web]:
-    """A web process with these settings; ended with the block."""
+    """A web process with these settings; stopped with the block."""
     port = free_port()
     given = {
         "MODE": "development",
@@ -107,7 +107,7 @@ def running(
             process.wait()
 
 
-def test_a_post_goes_through(tmp_path: Path, database_url: str, valkey_url: str) -> None:
+def test_a_post_works(tmp_path: Path, database_url: str, valkey_url: str) -> None:
     """Ready, a conversation, a post with its cursor, the page: with SQLite and with PostgreSQL."""
     migrate(database_url)
     with running(tmp_path, DATABASE_URL=database_url, REDIS_URL=valkey_url) as web:
@@ -129,7 +129,7 @@ def test_a_post_goes_through(tmp_path: Path, database_url: str, valkey_url: str)
 def test_it_is_not_ready_before_the_migration(
     tmp_path: Path, database_url: str, valkey_url: str
 ) -> None:
-    """It starts, says so, and is ready once the tables are there."""
+    """It starts, reports the reason, and is ready once the tables exist."""
     (tmp_path / "new").mkdir()
     with running(tmp_path, DATABASE_URL=database_url, REDIS_URL=valkey_url) as web:
         web.wait_until(web.answers)
@@ -140,8 +140,8 @@ def test_it_is_not_ready_before_the_migration(
         assert web.client.get("/readyz").status_code == 200
 
 
-def test_posts_are_taken_while_redis_is_away(tmp_path: Path, valkey: Valkey) -> None:
-    """202 with a null cursor; readiness says what is wrong; all is well when it is back."""
+def test_posts_are_accepted_without_redis(tmp_path: Path, valkey: Valkey) -> None:
+    """202 with a null cursor; readiness names the reason; everything works when Redis is back."""
     url = f"sqlite:///{tmp_path}/web.db"
     migrate(url)
     with running(tmp_path, DATABASE_URL=url, REDIS_URL=valkey.url) as web:
@@ -156,13 +156,13 @@ def test_posts_are_taken_while_redis_is_away(tmp_path: Path, valkey: Valkey) -> 
         assert web.client.get(address).json()["cursor"] is not None
 
 
-def test_a_frozen_database_is_waited_for_no_longer_than_is_set(
+def test_calls_to_a_frozen_database_time_out(
     tmp_path: Path, own_postgres: Postgres, valkey_url: str
 ) -> None:
-    """SIGSTOP to all of PostgreSQL: `/readyz` answers by its own limit of 2 s, everybody else within
-    DATABASE_TIMEOUT_SECONDS, also when many call at once; afterwards all is well.
+    """SIGSTOP to all of PostgreSQL: `/readyz` answers within its 2 s, other calls within
+    DATABASE_TIMEOUT_SECONDS, even many at once; afterwards everything works.
 
-    There are 3 s more for a machine that is busy.
+    A busy machine gets 3 s more.
     """
     migrate(own_postgres.url)
     environment = {
@@ -177,7 +177,7 @@ def test_a_frozen_database_is_waited_for_no_longer_than_is_set(
         assert web.client.get("/readyz").status_code == 200
         own_postgres.freeze()
         try:
-            time.sleep(FRESH_SECONDS)  # for so long it is known to have been ready
+            time.sleep(FRESH_SECONDS)  # for that long it counts as ready
             calls = [
                 ("GET", address),
                 ("POST", "/api/conversations"),
@@ -197,8 +197,10 @@ def test_a_frozen_database_is_waited_for_no_longer_than_is_set(
         assert web.client.get(address).status_code == 200
 
 
-def test_the_loop_waits_shortly_for_pythons_lock(tmp_path: Path) -> None:
-    """While a thread reads long bodies, it gets it back within 0.5 ms instead of 5: a request needs it back some twenty times."""
+def test_the_loop_gets_pythons_lock_back_quickly(tmp_path: Path) -> None:
+    """While a thread parses long bodies, the loop gets it within 0.5 ms instead of 5 ms; a request
+    needs it about twenty times.
+    """
     url = f"sqlite:///{tmp_path}/web.db"
     migrate(url)
     with running(
@@ -208,8 +210,10 @@ def test_the_loop_waits_shortly_for_pythons_lock(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_it_stops_although_connections_are_open(tmp_path: Path, how: signal.Signals) -> None:
-    """An idle connection and a request whose body never comes do not hold it; the request is told."""
+def test_it_stops_with_open_connections(tmp_path: Path, how: signal.Signals) -> None:
+    """Neither an idle connection nor a request with a missing body delays it; the request is
+    answered.
+    """
     url = f"sqlite:///{tmp_path}/web.db"
     migrate(url)
     with running(tmp_path, DATABASE_URL=url, REDIS_URL="redis://127.0.0.1:1/0") as web:
@@ -250,7 +254,7 @@ def test_a_wrong_setting_stops_the_start(
 
 
 def test_production_needs_the_hosts_key(tmp_path: Path) -> None:
-    """Without it nobody could prove who they are."""
+    """Without it nobody could prove an identity."""
     with running(
         tmp_path,
         MODE="production",

@@ -1,4 +1,6 @@
-"""`python -m tokenwire.worker` as a process that is told to stop: when it hands its answers over, and how soon it is gone then."""
+"""`python -m tokenwire.worker` as a process that is told to stop: when it hands its answers over,
+and how soon it is gone.
+"""
 
 import asyncio
 import signal
@@ -12,7 +14,7 @@ from tokenwire.models.migrate import migrate
 from tokenwire.models.store import Store
 from tokenwire.worker.enqueue import Jobs
 
-# Both wait for longer than the tests do, so that a worker which sits through it fails.
+# Both wait for longer than the tests do, so that a worker that does not wake up fails.
 CONSUMERS_WAIT = """
 import tokenwire.worker.broker
 tokenwire.worker.broker.POLL_SECONDS = tokenwire.worker.broker.DELAY_POLL_SECONDS = 40.0
@@ -44,7 +46,7 @@ async def _is_writing(url: str, redis_url: str) -> None:
 
 @contextmanager
 def writing(folder: Path, patience: str, redis_url: str) -> Iterator[Process]:
-    """A worker that is in the middle of an answer."""
+    """A worker in the middle of an answer."""
     url = f"sqlite:///{folder}/rows.db"
     migrate(url)
     with running(
@@ -55,10 +57,10 @@ def writing(folder: Path, patience: str, redis_url: str) -> Iterator[Process]:
         yield process
 
 
-def test_it_is_gone_soon_after_the_hand_over(tmp_path: Path, valkey_url: str) -> None:
-    """Its consumers sleep between two looks at the queue; they do not sleep through the end.
+def test_it_ends_soon_after_the_hand_over(tmp_path: Path, valkey_url: str) -> None:
+    """Its consumers sleep between two polls of the queue, and the stop wakes them.
 
-    It is told to stop again and again, and hands over all the same.
+    Repeated signals change nothing.
     """
     with writing(tmp_path, CONSUMERS_WAIT, valkey_url) as process:
         assert stopped(process.popen) == 0
@@ -66,7 +68,7 @@ def test_it_is_gone_soon_after_the_hand_over(tmp_path: Path, valkey_url: str) ->
 
 
 def test_the_hand_over_begins_with_the_signal(tmp_path: Path, valkey_url: str) -> None:
-    """Dramatiq looks whether it was told to stop once a second, here far more seldom: no answer waits for that."""
+    """Dramatiq checks for a stop once a second, here far less often: no answer waits for that."""
     with writing(tmp_path, DRAMATIQ_WAITS, valkey_url) as process:
         process.popen.send_signal(signal.SIGTERM)
         process.says("handed over")

@@ -1,4 +1,6 @@
-"""A worker without Redis or Dramatiq: the log in memory, a real SQLite database, jobs that are only remembered, a scripted provider."""
+"""A worker without Redis or Dramatiq: a log in memory, a real SQLite database, recorded jobs, a
+scripted provider.
+"""
 
 import asyncio
 import time
@@ -25,7 +27,7 @@ Step = Sequence[base.Delta] | Exception | Callable[[], Awaitable[None]]
 
 
 class NoJobs:
-    """Remembers what was enqueued; always elects whoever asks."""
+    """Records what was enqueued; every candidate is elected."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, int | None]] = []
@@ -57,7 +59,9 @@ class NoJobs:
 
 @dataclass
 class Script:
-    """A provider that plays its steps: batches of deltas, waits, errors. With a `run_id`, its cursor counts the batches."""
+    """A provider that plays its steps: batches of deltas, waits, errors. With a `run_id`, its
+    cursor counts the batches.
+    """
 
     steps: Sequence[Step]
     stall_seconds: float = 60.0
@@ -101,7 +105,7 @@ class Script:
 
 
 def services_over(store: Store, log: MemoryLog, jobs: NoJobs) -> WorkerServices:
-    """What an attempt works with."""
+    """The services that an attempt needs."""
     endings = Endings(store, lambda _model: Script([]))
     return WorkerServices(
         store, log, jobs, Checkpointer(store, 1.0, 500), LEASE_SECONDS, endings, Packing(log)
@@ -116,7 +120,7 @@ def runner_over(services: WorkerServices, provider: base.Provider, **spec: Any) 
 
 
 async def events_of(log: MemoryLog, row: Row) -> list[events.AnyEvent]:
-    """Everything in the log of the row's conversation."""
+    """All events of the row's conversation."""
     page = await log.read(row.conversation_id, None, 0, 1000)
     return [
         event
@@ -131,5 +135,5 @@ def kinds(log: Sequence[events.AnyEvent]) -> list[str]:
 
 
 def text_of(log: Sequence[events.AnyEvent]) -> str:
-    """All chunks, one after the other."""
+    """All chunks joined."""
     return "".join(event.content for event in log if isinstance(event, events.Chunk))

@@ -1,4 +1,4 @@
-"""The rig of every test of this folder, and a clock that stands."""
+"""The rig of every test in this folder, and a clock that stands still."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""One answer and attempts at it: what the tests of this folder work with."""
+"""One answer and attempts at it, for the tests of this folder."""
 
 import asyncio
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ DONE = [base.UsageDelta(3, 2), base.Finish("stop", "stop")]
 
 @dataclass
 class Rig:
-    """One conversation with one queued answer, and everything an attempt works with."""
+    """A conversation with a queued answer, and everything that an attempt needs."""
 
     store: Store
     log: MemoryLog
@@ -57,7 +57,7 @@ class Rig:
         return row
 
     async def said(self) -> None:
-        """Wait until text is in the log."""
+        """Wait until the log holds text."""
         while "Chunk" not in kinds(await self.events()):
             await asyncio.sleep(0)
 
@@ -67,6 +67,6 @@ class Rig:
 
 @dataclass
 class Clock:
-    """Time as the attempt reads it: it stands until a test moves it, however slow the machine is."""
+    """The attempt's clock: it moves only when a test moves it, however slow the machine is."""
 
     now: float = 1000.0

@@ -1,4 +1,6 @@
-"""worker.attempt.run: whole answers, failures of every kind, and what log, row and jobs hold then."""
+"""worker.attempt.run: complete answers and failures of every kind, with the log, row and jobs that
+they leave.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -25,8 +27,8 @@ from tokenwire.worker.attempt.run import Attempt
 from tokenwire.worker.attempt.work import Work
 
 
-async def test_a_whole_answer(rig: Rig) -> None:
-    """start, chunks, one complete; the row equals what was streamed, with a checksum that proves it."""
+async def test_a_complete_answer(rig: Rig) -> None:
+    """start, chunks, one complete; the row equals the stream, and the checksum proves it."""
     script = await rig.run([base.TextDelta("Hé")], [base.TextDelta("llo 😀")], DONE)
     log, row = await rig.events(), await rig.reread()
     assert kinds(log)[0] == "Start"
@@ -46,7 +48,7 @@ async def test_a_whole_answer(rig: Rig) -> None:
 
 
 async def test_a_stream_without_proof_is_not_complete(rig: Rig) -> None:
-    """An end without a finish is an interruption, whatever text there is."""
+    """An end without a finish is an interruption, whatever text came before."""
     await rig.run([base.TextDelta("half")])
     log, row = await rig.events(), await rig.reread()
     assert (row.status, row.content, row.tries) == ("retrying", "half", 1)
@@ -55,7 +57,7 @@ async def test_a_stream_without_proof_is_not_complete(rig: Rig) -> None:
     assert rig.jobs.sent[0][1] == log[-1].delay_ms  # type: ignore[union-attr]
 
 
-async def test_a_final_error_ends_with_a_sentence_for_people(rig: Rig) -> None:
+async def test_a_final_error_has_a_readable_sentence(rig: Rig) -> None:
     """The provider's own words stay in the operator's log."""
     await rig.run(base.AuthenticationFailed("bad key sk-123", status=401))
     row = await rig.reread()
@@ -67,7 +69,7 @@ async def test_a_final_error_ends_with_a_sentence_for_people(rig: Rig) -> None:
 
 
 async def test_three_tries_without_progress_end_in_an_error(rig: Rig) -> None:
-    """The third failure is the last; each attempt is a new one."""
+    """The third failure is the last; each try is a new attempt."""
     for _ in range(3):
         await rig.run(base.Unavailable("down"))
     log, row = await rig.events(), await rig.reread()
@@ -77,7 +79,7 @@ async def test_three_tries_without_progress_end_in_an_error(rig: Rig) -> None:
 
 
 async def test_a_bug_is_reported_and_ends_the_answer(rig: Rig) -> None:
-    """The job fails (dead letter), the reader is told, nothing hangs."""
+    """The job fails (dead letter), the reader gets the error, and nothing hangs."""
     with pytest.raises(KeyError):
         await rig.run([base.TextDelta("a")], KeyError("bug"))
     row = await rig.reread()
@@ -87,7 +89,7 @@ async def test_a_bug_is_reported_and_ends_the_answer(rig: Rig) -> None:
 
 
 async def test_a_stall_is_an_interruption(rig: Rig, clock: Clock) -> None:
-    """Bytes or not: nothing new for the model's limit ends the attempt."""
+    """Without anything new for the model's limit, the attempt ends, whether bytes arrive or not."""
 
     async def stall() -> None:
         await rig.said()
@@ -102,7 +104,7 @@ async def test_a_stall_is_an_interruption(rig: Rig, clock: Clock) -> None:
 
 
 async def test_half_a_character_of_a_broken_stream_is_not_shown(rig: Rig) -> None:
-    """The next attempt gives it whole; a replacement character in between would stay for good."""
+    """The next attempt sends the whole character; a replacement character would stay for good."""
     await rig.run([base.TextDelta("a\ud83d")], base.Interrupted("cut"))
     assert (await rig.reread()).content == "a"
 
@@ -114,9 +116,10 @@ async def test_the_next_in_line_is_started(rig: Rig) -> None:
     assert rig.jobs.sent == [(second.assistant_message.id, None)]
 
 
-async def test_values_that_only_one_database_takes(database_url: str) -> None:
-    """A run's name without end, numbers that JSON does not know, halves of characters: the answer is whole on both, and its log says the
-    same."""
+async def test_values_that_only_one_database_accepts(database_url: str) -> None:
+    """An endless run name, numbers outside JSON, half characters: the answer is complete on both,
+    and its log says the same.
+    """
     migrate(database_url)
     log = MemoryLog()
     async with aclosing(Store.open(database_url)) as store:
@@ -140,7 +143,7 @@ async def test_values_that_only_one_database_takes(database_url: str) -> None:
         row = await rig.reread()
     [seen] = [event for event in await rig.events() if isinstance(event, events.ToolCall)]
     assert (row.status, row.content, row.run_id) == ("complete", "So.", None)
-    # NaN is no JSON: such a call cannot be executed, and stays the text that the model wrote.
+    # NaN is no JSON: such a call cannot be executed and stays the text that the model wrote.
     assert row.tool_calls == [
         {
             "id": "c\ufffd",
@@ -159,7 +162,9 @@ async def test_values_that_only_one_database_takes(database_url: str) -> None:
 async def test_an_end_that_the_database_refuses(
     rig: Rig, asked_to_stop: bool, error: StoreError
 ) -> None:
-    """The text that people saw is kept, without what cannot be held. A whole answer is then not called complete, and operators are told."""
+    """The visible text is kept, without the refused values. The answer is then not complete, and
+    operators are notified.
+    """
     told: list[BaseException] = []
     rig.services = replace(rig.services, notify_operators=lambda error, _facts: told.append(error))
     finish = rig.store._finish
@@ -192,7 +197,7 @@ async def test_an_end_that_the_database_refuses(
 
 
 async def left_by(way: str, rig: Rig, attempt: Attempt) -> Row:
-    """The row behind an attempt that has said "So far.", and then leaves the answer to another one."""
+    """The row after an attempt that wrote "So far." and then handed the answer over."""
 
     async def leave() -> None:
         await rig.said()
@@ -214,7 +219,7 @@ async def left_by(way: str, rig: Rig, attempt: Attempt) -> Row:
 async def test_a_last_save_that_the_database_refuses(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, way: str, refused: str
 ) -> None:
-    """What can be held is saved, the answer goes on by another attempt all the same, and operators are told."""
+    """What fits is saved, another attempt continues, and operators are notified."""
     told: list[BaseException] = []
     rig.services = replace(rig.services, notify_operators=lambda error, _facts: told.append(error))
     attempt = await rig.attempt()
@@ -237,10 +242,12 @@ async def test_a_last_save_that_the_database_refuses(
 
 
 @pytest.mark.parametrize("way", ["retry", "hand-over"])
-async def test_a_last_save_that_meets_a_limit_of_its_row(
+async def test_a_last_save_that_exceeds_a_limit_of_its_row(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    """A row that is too large for PostgreSQL, say: it is saved without what may go, like a value that cannot be held."""
+    """For example a row too large for PostgreSQL: it is saved without optional values, as if they
+    could not be stored.
+    """
     told: list[BaseException] = []
     rig.services = replace(rig.services, notify_operators=lambda error, _facts: told.append(error))
     attempt = await rig.attempt()

@@ -1,4 +1,4 @@
-"""worker.attempt.run: cancels, deploys and deletions, at whatever moment they come."""
+"""worker.attempt.run: cancels, deploys and deletions at any moment."""
 
 import asyncio
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ from tokenwire.worker.services import AttemptTerms
 
 
 async def test_a_cancel_while_streaming(rig: Rig) -> None:
-    """The partial text that people saw stays, the provider's stream is left, who asked is named."""
+    """The visible text stays, the provider's stream is closed, and the canceller is named."""
 
     async def ask() -> None:
         await rig.said()
@@ -47,7 +47,7 @@ async def test_a_cancel_while_streaming(rig: Rig) -> None:
 
 
 async def test_a_cancel_while_the_provider_is_silent(rig: Rig) -> None:
-    """The lease's renewal brings the news where no append does."""
+    """The renewal of the lease brings the news, since nothing is appended."""
 
     async def ask() -> None:
         await rig.log.request_cancel(rig.row.conversation_id, rig.row.id, "me")
@@ -57,8 +57,10 @@ async def test_a_cancel_while_the_provider_is_silent(rig: Rig) -> None:
     assert (await rig.reread()).status == "cancelled"
 
 
-async def test_a_cancel_while_the_answer_to_an_append_is_lost(rig: Rig) -> None:
-    """The batch was appended and seen: it belongs to the text that stays, and the terminal event does not take its number."""
+async def test_a_cancel_while_the_reply_to_an_append_is_lost(rig: Rig) -> None:
+    """The batch was appended and seen: its text stays, and the terminal event has its own
+    number.
+    """
     append, renew, lost, told = rig.log.append, rig.log.renew, asyncio.Event(), asyncio.Event()
 
     async def renew_and_tell(claim: Claim, lease_seconds: float) -> str | None:
@@ -74,7 +76,7 @@ async def test_a_cancel_while_the_answer_to_an_append_is_lost(rig: Rig) -> None:
         if not lost.is_set() and "Chunk" in kinds(list(batch)):
             lost.set()
             await rig.log.request_cancel(rig.row.conversation_id, rig.row.id, "me")
-            await told.wait()  # the renewal tells of the cancel; then the batch is repeated
+            await told.wait()  # the renewal brings the cancel; then the batch is repeated
             return await append(claim, index, covered, batch)
         return done
 
@@ -87,7 +89,7 @@ async def test_a_cancel_while_the_answer_to_an_append_is_lost(rig: Rig) -> None:
 
 
 async def test_a_cancel_outranks_a_deploy(rig: Rig) -> None:
-    """Asked to hand over, then refused by a cancel: a truncated answer is not complete."""
+    """A hand-over is refused because of a cancel: a truncated answer is not complete."""
     append, attempt = rig.log.append, await rig.attempt()
 
     async def deploy_and_cancel(
@@ -107,8 +109,8 @@ async def test_a_cancel_outranks_a_deploy(rig: Rig) -> None:
     assert (await rig.reread()).status == "cancelled"
 
 
-async def test_deleted_under_way(rig: Rig) -> None:
-    """A deleted conversation stops its job without an error."""
+async def test_a_deletion_while_streaming(rig: Rig) -> None:
+    """The job ends without an error."""
 
     async def delete() -> None:
         await rig.store.delete_conversation(rig.row.conversation_id)
@@ -144,7 +146,9 @@ async def test_handed_over_on_a_deploy(rig: Rig) -> None:
 
 @pytest.mark.parametrize("end", [HandedOver(), Failed(base.Unavailable("down"))])
 async def test_a_released_lease_stays_released(rig: Rig, end: HandedOver | Failed) -> None:
-    """However long the queue takes to accept the job: the successor finds the answer free, not renewed in between."""
+    """However slowly the queue accepts the job: the lease is not renewed meanwhile, so the
+    successor can claim it.
+    """
     attempt = await rig.attempt()
     generate = rig.jobs.generate
 
@@ -162,8 +166,8 @@ async def test_a_released_lease_stays_released(rig: Rig, end: HandedOver | Faile
     assert len(rig.jobs.sent) == 1
 
 
-async def test_an_answer_that_nobody_watches(rig: Rig, clock: Clock) -> None:
-    """With the setting on, it is stopped in the name of `no_readers`; a reader keeps it going."""
+async def test_an_answer_without_readers(rig: Rig, clock: Clock) -> None:
+    """With the setting on, it is cancelled in the name of `no_readers`; a reader keeps it going."""
     rig.log.subscribers[keys.channel(rig.row.conversation_id)] += 1
     row, claim = (
         await rig.reread(),
@@ -207,8 +211,10 @@ async def test_an_answer_that_nobody_watches(rig: Rig, clock: Clock) -> None:
     assert (row.status, row.cancel_by, row.content) == ("cancelled", "no_readers", "a")
 
 
-async def test_a_look_is_taken_once(rig: Rig) -> None:
-    """Whoever was told of a cancel asks the log, and then waits for the next renewal again: it does not ask without a pause."""
+async def test_a_notice_is_checked_once(rig: Rig) -> None:
+    """After a notice of a cancel, the attempt asks the log once and then waits for the next
+    renewal.
+    """
     rig.services = replace(rig.services, lease_seconds=60.0)
     renew, asked = rig.log.renew, 0
     attempt = await rig.attempt()
@@ -237,7 +243,7 @@ async def test_a_look_is_taken_once(rig: Rig) -> None:
     assert (await rig.reread()).status == "complete"
 
 
-async def test_what_takes_us_long_is_no_silence_of_the_provider(rig: Rig, clock: Clock) -> None:
+async def test_our_own_delays_are_no_silence_of_the_provider(rig: Rig, clock: Clock) -> None:
     """A request that waits for the database has not been sent: its silence counts from then on."""
     attempt, silences = await rig.attempt(), list[float]()
     work, reported = attempt.work, list[Verdict]()
@@ -256,7 +262,7 @@ async def test_what_takes_us_long_is_no_silence_of_the_provider(rig: Rig, clock:
 
 
 async def test_a_finished_answer_is_not_handed_over(rig: Rig) -> None:
-    """A deploy in the moment of the end: another attempt would only say it again."""
+    """A deploy at the moment of the end: another attempt would only repeat it."""
     attempt = await rig.attempt()
     append = rig.log.append
 
@@ -277,8 +283,8 @@ async def test_a_finished_answer_is_not_handed_over(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("stops", [False, True])
-async def test_others_have_their_turn_while_much_is_taken(rig: Rig, stops: bool) -> None:
-    """A batch of many deltas is taken in portions; a cancel between two of them is heeded."""
+async def test_a_large_batch_does_not_block_the_loop(rig: Rig, stops: bool) -> None:
+    """A batch of many deltas is taken in portions; a cancel between two of them counts."""
     attempt = await rig.attempt()
     turns: list[int] = []
     take = Draft.take
@@ -312,10 +318,10 @@ async def test_others_have_their_turn_while_much_is_taken(rig: Rig, stops: bool)
 
 
 @pytest.mark.parametrize("end", [HandedOver(), Failed(base.Unavailable("down"))])
-async def test_a_cancel_while_the_answer_is_left_to_another_attempt(
-    rig: Rig, end: HandedOver | Failed
-) -> None:
-    """It ends the answer as soon as the lease is given up, by whoever asked first; no job follows."""
+async def test_a_cancel_during_a_hand_over(rig: Rig, end: HandedOver | Failed) -> None:
+    """It ends the answer as soon as the lease is released, by the first canceller; no job
+    follows.
+    """
     attempt, release = await rig.attempt(), rig.log.release
 
     async def cancelled(claim: Claim) -> None:
@@ -334,7 +340,9 @@ async def test_a_cancel_while_the_answer_is_left_to_another_attempt(
 
 
 async def test_a_disowned_attempt_saves_nothing_more(rig: Rig) -> None:
-    """What it holds is nobody's: the checkpointer finds nothing to save, and no job is brought."""
+    """It no longer owns its text: the checkpointer finds nothing to save, and no job is
+    enqueued.
+    """
     attempt, unsaved = await rig.attempt(), list[int]()
 
     async def lose() -> None:
@@ -355,8 +363,8 @@ async def test_a_disowned_attempt_saves_nothing_more(rig: Rig) -> None:
     assert kinds(await rig.events())[-1] == "Chunk"
 
 
-async def test_who_loses_the_answer_while_the_run_is_noted_ends_nothing(rig: Rig) -> None:
-    """Between the verdict and its being carried out: the end is left to whoever has the answer."""
+async def test_losing_the_answer_while_a_run_is_noted_ends_nothing(rig: Rig) -> None:
+    """Between the verdict and its execution: the new owner ends the answer."""
     attempt = await rig.attempt()
     leave, carried_out = attempt.work.run.leave, list[object]()
 

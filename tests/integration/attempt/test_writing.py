@@ -1,4 +1,4 @@
-"""worker.attempt.writing: the log is lost, refuses, is slow, or belongs to somebody else."""
+"""worker.attempt.writing: the log is lost, refuses, is slow, or belongs to another attempt."""
 
 import asyncio
 from dataclasses import replace
@@ -15,7 +15,7 @@ from tokenwire.worker.resume.continuation import Held
 
 
 async def test_a_newer_attempt_fences_the_older_off(rig: Rig) -> None:
-    """What was thought dead and goes on writes nothing: not to the log, not to the row."""
+    """An attempt that was taken for dead writes nothing, neither to the log nor to the row."""
 
     async def take_over() -> None:
         await rig.log.release(rig.claim)
@@ -27,7 +27,7 @@ async def test_a_newer_attempt_fences_the_older_off(rig: Rig) -> None:
     async def lose() -> None:
         taking_over.append(
             asyncio.create_task(take_over())
-        )  # which goes on when this attempt finds out in the midst of it
+        )  # it is still running when this attempt notices
         await asyncio.shield(taking_over[0])
 
     script = await rig.run(
@@ -40,8 +40,8 @@ async def test_a_newer_attempt_fences_the_older_off(rig: Rig) -> None:
     assert script.closed
 
 
-async def test_redis_restarted_empty_under_way(rig: Rig) -> None:
-    """The new log is given the text again; the answer goes on to its end."""
+async def test_redis_restarted_empty_while_streaming(rig: Rig) -> None:
+    """The new log gets the text again; the answer continues to its end."""
 
     async def lose() -> None:
         await rig.said()
@@ -61,7 +61,9 @@ async def test_redis_restarted_empty_under_way(rig: Rig) -> None:
 
 
 async def test_redis_restarted_empty_while_the_provider_is_silent(rig: Rig) -> None:
-    """Nothing is to be appended: the renewal of the lease finds out, and readers of the new log are given the text."""
+    """Nothing is appended: the renewal of the lease notices, and readers of the new log get the
+    text.
+    """
 
     async def lose() -> None:
         await rig.said()
@@ -75,7 +77,9 @@ async def test_redis_restarted_empty_while_the_provider_is_silent(rig: Rig) -> N
 
 
 async def test_redis_restarted_empty_before_the_terminal_event(rig: Rig) -> None:
-    """Content is committed, the log forgot the claim: the new one is given the text that the terminal event attests, then the event."""
+    """The row is committed, the log forgot the claim: the new log gets the text, then the terminal
+    event that attests it.
+    """
     finish = rig.store.finish
 
     async def finish_then_lose(ending: Any) -> bool:
@@ -91,7 +95,7 @@ async def test_redis_restarted_empty_before_the_terminal_event(rig: Rig) -> None
 
 
 async def test_a_provider_does_not_run_far_ahead_of_the_log(rig: Rig) -> None:
-    """While the log takes nothing, no more is read than may wait; then all of it comes."""
+    """While the log accepts nothing, reading stops at a limit; later all of it arrives."""
     append, open_again, taken = rig.log.append, asyncio.Event(), 0
 
     async def closed(claim: Any, index: int, covered: int, batch: Any) -> Any:
@@ -122,8 +126,10 @@ async def test_a_provider_does_not_run_far_ahead_of_the_log(rig: Rig) -> None:
     assert (await rig.reread()).content == "x" * size * pieces
 
 
-async def test_a_checkpoint_that_is_saved_after_its_epoch_was_lost(rig: Rig) -> None:
-    """Its seq says nothing about the new log: the floor there must not rise, or a reader's snapshot would skip events."""
+async def test_a_late_checkpoint_of_a_lost_epoch(rig: Rig) -> None:
+    """Its seq means nothing in the new log: the floor there must not rise, or a reader's snapshot
+    would skip events.
+    """
     attempt = await rig.attempt(held=Held("ab", "", (), 5))
     before = attempt.checkpoint()
     writer = attempt.work.writer
@@ -134,8 +140,10 @@ async def test_a_checkpoint_that_is_saved_after_its_epoch_was_lost(rig: Rig) -> 
     assert writer._covered == 5
 
 
-async def test_what_sql_covers_of_a_lost_log_says_nothing_of_the_next(rig: Rig) -> None:
-    """The new log begins at 1: trimmed up to the old seq, it would lose events that no row holds."""
+async def test_the_covered_seq_of_a_lost_log_does_not_apply_to_the_next(rig: Rig) -> None:
+    """The new log begins at 1: trimmed up to the old seq, it would lose events that no row
+    holds.
+    """
     append, covered = rig.log.append, list[int]()
     attempt = await rig.attempt()
 
@@ -157,7 +165,7 @@ async def test_what_sql_covers_of_a_lost_log_says_nothing_of_the_next(rig: Rig) 
 
 
 async def test_each_wait_for_room_is_for_new_room(rig: Rig) -> None:
-    """That there was room once lets nobody run ahead the next time."""
+    """Earlier room does not allow the attempt to run ahead later."""
     writer = (await rig.attempt()).work.writer
     writer.give_way()
     waiting = asyncio.create_task(writer.room())
@@ -168,8 +176,8 @@ async def test_each_wait_for_room_is_for_new_room(rig: Rig) -> None:
     await waiting
 
 
-async def test_a_log_that_cannot_be_written_for_a_bug(rig: Rig) -> None:
-    """The answer ends in an error instead of hanging; what was seen stays."""
+async def test_a_log_that_a_bug_makes_unwritable(rig: Rig) -> None:
+    """The answer ends in an error instead of hanging; the visible text stays."""
     append = rig.log.append
 
     async def broken(claim: Any, index: int, covered: int, batch: Any) -> Any:
@@ -184,8 +192,10 @@ async def test_a_log_that_cannot_be_written_for_a_bug(rig: Rig) -> None:
     assert row.status == "error"
 
 
-async def test_a_retry_does_not_wait_for_a_log_that_cannot_be_written(rig: Rig) -> None:
-    """The provider failed in the moment of our own failure: the next attempt is due all the same, only its announcement is missing."""
+async def test_a_retry_does_not_wait_for_an_unwritable_log(rig: Rig) -> None:
+    """The provider fails at the same moment as our log: the next attempt is due, and only its
+    announcement is missing.
+    """
     attempt = await rig.attempt()
 
     async def broken(claim: Any, index: int, covered: int, batch: Any) -> Any:
@@ -204,8 +214,8 @@ async def test_a_retry_does_not_wait_for_a_log_that_cannot_be_written(rig: Rig) 
     assert row.status == "retrying"
 
 
-async def test_a_log_that_breaks_after_the_provider_is_done(rig: Rig) -> None:
-    """The end of the text cannot be appended: the answer is not called complete without it."""
+async def test_a_log_that_breaks_after_the_end_of_the_stream(rig: Rig) -> None:
+    """The end of the text cannot be appended, so the answer is not complete."""
     attempt, append = await rig.attempt(), rig.log.append
 
     async def broken(claim: Any, index: int, covered: int, batch: Any) -> Any:

@@ -1,2 +1,3 @@
-"""Applications that share their database with us. Each runs in a process of its own, because
-names of tables are settled at import."""
+"""Applications that share our database. Each runs in its own process, since table names are fixed
+at import.
+"""

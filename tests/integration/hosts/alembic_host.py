@@ -1,5 +1,7 @@
-"""The project at its command line: `python -m tests.integration.hosts.alembic_host DATABASE_URL
-COMMAND...`, where a COMMAND is upgrade, downgrade, create_all, write, or revision=FOLDER.
+"""The project's command line: `python -m tests.integration.hosts.alembic_host DATABASE_URL
+COMMAND...`.
+
+A COMMAND is upgrade, downgrade, create_all, write, or revision=FOLDER.
 """
 
 import shutil
@@ -18,7 +20,7 @@ FOLDER = Path(__file__).parent / "project"
 
 
 def config(url: str, folder: Path) -> Config:
-    """What alembic.ini says."""
+    """The settings of alembic.ini."""
     found = Config()
     found.set_main_option("script_location", str(folder))
     found.set_main_option("sqlalchemy.url", url)
@@ -26,7 +28,7 @@ def config(url: str, folder: Path) -> Config:
 
 
 def autogenerate(url: str, folder: str) -> str:
-    """What a revision by `--autogenerate` would do; it is written into a copy of the project."""
+    """Write a revision by `--autogenerate` into a copy of the project."""
     copy = Path(shutil.copytree(FOLDER, folder))
     command.revision(config(url, copy), "more", autogenerate=True, rev_id="0002")
     return next((copy / "versions").glob("0002_*.py")).read_text()
@@ -46,7 +48,7 @@ def read(engine: Engine) -> list[tuple[str, str]]:
 
 
 def main(database_url: str, *commands: str) -> None:
-    """Run them in order, and print all notes then."""
+    """Run the commands in order, then print all notes."""
     url = driver_url(database_url, asynchronous=False).render_as_string(hide_password=False)
     engine = create_engine(url)
     for each in commands:

@@ -1,5 +1,6 @@
-"""Prints all names of ours in a database that it migrates:
-`python -m tests.integration.hosts.all_names DATABASE_URL`."""
+"""Migrates a database and prints all our names in it: `python -m tests.integration.hosts.all_names
+DATABASE_URL`.
+"""
 
 import sys
 

@@ -10,7 +10,7 @@ from django.core.management import call_command
 
 
 def databases(url: str) -> dict[str, object]:
-    """Django's words for an address."""
+    """The address as Django's settings."""
     parts = urlsplit(url)
     if parts.scheme == "sqlite":
         return {"ENGINE": "django.db.backends.sqlite3", "NAME": parts.path[1:]}
@@ -24,7 +24,7 @@ def databases(url: str) -> dict[str, object]:
 
 
 def main(url: str, *commands: str) -> None:
-    """Make the tables, write a note; then print all notes."""
+    """Create the tables, write a note, then print all notes."""
     apps = ["django.contrib.contenttypes", "django.contrib.auth", "tests.integration.hosts.board"]
     settings.configure(
         DATABASES={"default": databases(url)},

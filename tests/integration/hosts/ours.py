@@ -23,14 +23,14 @@ async def answer(store: Store) -> None:
 
 
 async def read(store: Store) -> list[tuple[str | None, list[str]]]:
-    """What all conversations hold, by their titles."""
+    """The texts of all conversations, by title."""
     rows, _ = await store.conversations(ME, 10)
     found = [(row.title, (await store.snapshot(row.id, ME, 10)).messages) for row in rows]
     return [(title, [message.content for message in messages]) for title, messages in found]
 
 
 async def main(url: str, *commands: str) -> None:
-    """Bring the tables up to date, write an answer; then print everything."""
+    """Migrate, write an answer, then print everything."""
     if "migrate" in commands:
         migrate.migrate(url)
     store = Store.open(url)

@@ -1,4 +1,4 @@
-"""The launcher with small stand-ins for the Procfile's processes: order, restarts, ends."""
+"""The launcher with small stand-ins for the Procfile's processes: order, restarts and ends."""
 
 import asyncio
 import os
@@ -69,7 +69,7 @@ class Recorder(Console):
 
 
 class Run:
-    """A launch of stand-ins, and what can be seen of it."""
+    """A launch of stand-ins, and its visible effects."""
 
     def __init__(self, worker: str = FORKS, migrate: str = "", redis: str = REDIS) -> None:
         port, broadcaster_port, redis_port = free_port(), free_port(), free_port()
@@ -110,7 +110,7 @@ class Run:
 
 
 def _alive(group: int) -> list[str]:
-    """The processes of a group that run; one that is dead and not yet collected (Z) does not."""
+    """The running processes of a group; a dead one that is not collected yet (Z) does not count."""
     rows = subprocess.run(
         ["ps", "-A", "-o", "pgid=,stat="], capture_output=True, text=True, check=True
     ).stdout.splitlines()
@@ -133,15 +133,17 @@ async def _stopped(running: asyncio.Task[int], number: signal.Signals = signal.S
 
 @pytest.fixture(autouse=True)
 def _signals_are_given_back() -> Iterator[None]:
-    """A launch keeps them to its end, which is that of its process elsewhere."""
+    """A launch keeps them until its own process ends; here the process continues."""
     kept = {number: signal.getsignal(number) for number in (*STOP_SIGNALS, signal.SIGHUP)}
     yield
     for number, handler in kept.items():
         signal.signal(number, handler)
 
 
-async def test_it_says_where_it_runs_and_leaves_nothing_behind() -> None:
-    """Ready is said once web and broadcaster answer; after SIGTERM no process of any group is left, forks included."""
+async def test_it_prints_its_address_and_leaves_nothing_behind() -> None:
+    """It is ready once web and broadcaster answer. After SIGTERM no process of any group is left,
+    forks included.
+    """
     run = Run()
     running = asyncio.create_task(run.launch.run())
     await run.sees(run.ready)
@@ -150,8 +152,10 @@ async def test_it_says_where_it_runs_and_leaves_nothing_behind() -> None:
     assert not _alive(run.workers()[0])
 
 
-async def test_processes_stop_in_the_order_in_which_they_need_each_other() -> None:
-    """Nobody asks any more when the workers hand their answers back, and Redis is there until they have."""
+async def test_processes_stop_in_the_order_of_their_needs() -> None:
+    """No requests arrive when the workers hand their answers over, and Redis is there until they
+    have.
+    """
     run = Run()
     for child in run.launch._children:
         name, _, code, *arguments = child.command.argv
@@ -170,7 +174,7 @@ async def test_processes_stop_in_the_order_in_which_they_need_each_other() -> No
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 async def test_it_stops_with_its_terminal(number: signal.Signals) -> None:
-    """Ctrl-C, or the window was closed."""
+    """Ctrl-C, or a closed window."""
     run = Run()
     running = asyncio.create_task(run.launch.run())
     await run.sees("worker: worker")
@@ -178,7 +182,7 @@ async def test_it_stops_with_its_terminal(number: signal.Signals) -> None:
 
 
 async def test_it_stops_when_make_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`make` that is killed tells nobody: its child finds itself with another parent."""
+    """A killed `make` signals nobody: its child notices another parent."""
     run, parent = Run(), os.getppid()
     monkeypatch.setenv("MAKELEVEL", "1")
     monkeypatch.setattr(
@@ -193,15 +197,15 @@ async def test_it_stops_when_make_is_gone(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 async def test_a_worker_has_its_time_to_drain() -> None:
-    """On top of what every process has."""
+    """On top of the grace of every process."""
     run = Run()
     run.launch._settings = run.launch._settings.model_copy(update={"drain_seconds": 7})
     assert run.launch._grace("worker") == launch._GRACE_SECONDS["worker"] + 7
     assert run.launch._grace("web") == launch._GRACE_SECONDS["web"]
 
 
-async def test_a_line_that_is_too_long_is_not_the_last_one() -> None:
-    """It is said that there was one, and what follows is shown."""
+async def test_a_too_long_line_does_not_end_the_output() -> None:
+    """It is mentioned, and later lines are shown."""
     run = Run(
         worker="import time; print('x' * (2 << 20)); print('after', flush=True); time.sleep(600)"
     )
@@ -212,7 +216,7 @@ async def test_a_line_that_is_too_long_is_not_the_last_one() -> None:
 
 
 async def test_a_killed_process_is_started_again() -> None:
-    """SIGKILL of one process restarts it, with its forks gone, and leaves the others alone."""
+    """SIGKILL of one process restarts it with its forks and leaves the others alone."""
     run = Run()
     running = asyncio.create_task(run.launch.run())
     await run.sees("worker: worker")
@@ -227,7 +231,7 @@ async def test_a_killed_process_is_started_again() -> None:
 
 
 async def test_a_deaf_process_is_killed() -> None:
-    """A process that ignores SIGTERM is killed when its grace is over, and that is said."""
+    """A process that ignores SIGTERM is killed after its grace, which is logged."""
     run = Run(worker=STUBBORN)
     running = asyncio.create_task(run.launch.run())
     await run.sees("worker: deaf")
@@ -235,8 +239,8 @@ async def test_a_deaf_process_is_killed() -> None:
     await run.sees("tokenwire: worker did not stop in 3 s and is killed")
 
 
-async def test_a_command_that_cannot_run_is_said() -> None:
-    """A missing program is a line, not a traceback, and the rest goes on."""
+async def test_a_command_that_cannot_run_is_reported() -> None:
+    """A missing program gives a line without a traceback, and the rest continues."""
     run = Run()
     run.launch._of("worker")[0].command = Command("worker", "worker", ("no-such-program",))
     running = asyncio.create_task(run.launch.run())
@@ -248,7 +252,7 @@ async def test_a_command_that_cannot_run_is_said() -> None:
 
 
 async def test_a_failed_migration_ends_the_start() -> None:
-    """Nothing that needs the database is started on one that could not be migrated."""
+    """Nothing starts on a database that could not be migrated."""
     run = Run(migrate="import sys; sys.exit('no such host')")
     assert await asyncio.wait_for(run.launch.run(), 20) == EXIT_UNAVAILABLE
     assert "migrate: no such host" in run.console.lines
@@ -257,7 +261,7 @@ async def test_a_failed_migration_ends_the_start() -> None:
 
 
 async def test_a_process_with_a_wrong_setting_ends_the_start() -> None:
-    """It has said which; it is not started again and again."""
+    """It names the setting, and is not restarted again and again."""
     run = Run()
     run.launch._of("web")[0].command = _python(
         "web", "import sys; print('wrong setting: X'); sys.exit(78)"
@@ -269,7 +273,7 @@ async def test_a_process_with_a_wrong_setting_ends_the_start() -> None:
 
 
 async def test_an_embedded_redis_that_is_not_installed_ends_the_start() -> None:
-    """At once, and not when Redis might have answered."""
+    """At once, without waiting for Redis."""
     run = Run(redis="import sys; print('neither is installed'); sys.exit(78)")
     assert await asyncio.wait_for(run.launch.run(), 10) == os.EX_CONFIG
     await run.sees("redis: neither is installed")
@@ -287,7 +291,7 @@ async def test_a_redis_that_does_not_answer_ends_the_start(monkeypatch: pytest.M
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
 async def test_everything_dies_with_the_launcher() -> None:
-    """SIGKILL of the launcher, the one end that it cannot clean up after, still ends what it started."""
+    """SIGKILL of the launcher, which it cannot handle, still ends all that it started."""
     launcher = await asyncio.create_subprocess_exec(
         sys.executable, "-c", LAUNCHER, cwd=ROOT, preexec_fn=dying_with_us()
     )

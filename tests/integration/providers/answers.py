@@ -30,7 +30,7 @@ def spec(url: str, **fields: object) -> ModelSpec:
 
 
 async def broken_off(provider: Provider) -> tuple[str, tuple[str | None, int | None]]:
-    """The text of an answer that is interrupted, and what a re-attach needs."""
+    """The text of an interrupted answer, and what attaching needs."""
     text, run = "", (None, None)
     try:
         async with provider.stream(HELLO) as stream:

@@ -10,7 +10,7 @@ from tokenwire.providers.transport import OverAiohttp, OverHttpx, Transport
 
 @pytest.fixture(params=[OverAiohttp, OverHttpx])
 def transport(request: pytest.FixtureRequest) -> Transport:
-    """Either way to open connections: what holds over the server's holds over that of a light install."""
+    """Both HTTP transports: the server's, and that of a light install."""
     made: Transport = request.param()
     return made
 

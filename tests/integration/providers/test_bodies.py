@@ -1,4 +1,4 @@
-"""What a body may hold: errors, encodings, secrets, ends that do not come."""
+"""Bodies: errors, encodings, secrets, ends that do not come."""
 
 import asyncio
 import gzip
@@ -15,8 +15,8 @@ from tokenwire.providers.http import HttpClient, Reply
 from tokenwire.providers.openai_chat import ChatDecoder
 
 
-async def test_the_request_is_as_the_provider_wants_it(client: HttpClient) -> None:
-    """Key, headers and a refusal of compression; the body is the dialect's."""
+async def test_the_request_has_the_providers_form(client: HttpClient) -> None:
+    """Key, headers, no compression, and the body of the dialect."""
 
     async def script(exchange: Exchange) -> None:
         await exchange.whole(chunk("a") + END)
@@ -32,7 +32,7 @@ async def test_the_request_is_as_the_provider_wants_it(client: HttpClient) -> No
 
 
 async def test_an_http_error_is_classified(client: HttpClient) -> None:
-    """Status, body and headers of an error answer make its class and its hint."""
+    """Status, body and headers decide its class and hint."""
 
     async def script(exchange: Exchange) -> None:
         await exchange.whole(
@@ -45,8 +45,8 @@ async def test_an_http_error_is_classified(client: HttpClient) -> None:
     assert (raised.status, raised.retry_after_s, raised.message) == (429, 7.0, "slow down")
 
 
-async def test_an_endless_error_body_is_not_read_to_its_end(client: HttpClient) -> None:
-    """Of an error the beginning is enough."""
+async def test_an_endless_error_body_is_cut(client: HttpClient) -> None:
+    """Its beginning is enough."""
 
     async def script(exchange: Exchange) -> None:
         await exchange.head(500, "text/html")
@@ -59,7 +59,9 @@ async def test_an_endless_error_body_is_not_read_to_its_end(client: HttpClient) 
 
 
 async def test_cookies_of_one_answer_are_not_sent_with_the_next(client: HttpClient) -> None:
-    """Keys of several customers may share a pool. The server is called by a name: of an address no client keeps cookies anyway."""
+    """Keys of several customers may share a pool. The server has a name here, since clients keep no
+    cookies for an IP address.
+    """
 
     async def script(exchange: Exchange) -> None:
         await exchange.whole(chunk("a") + END, set_cookie="who=me; Path=/")
@@ -73,7 +75,7 @@ async def test_cookies_of_one_answer_are_not_sent_with_the_next(client: HttpClie
 
 @pytest.mark.parametrize(("encoding", "wbits"), [("gzip", 31), ("deflate", 15)])
 async def test_a_body_compressed_unasked(client: HttpClient, encoding: str, wbits: int) -> None:
-    """It is read as it comes; what cannot be undone is an error."""
+    """It is decompressed; damage is an error."""
 
     async def script(exchange: Exchange) -> None:
         squeeze = zlib.compressobj(wbits=wbits)
@@ -88,16 +90,18 @@ async def test_a_body_compressed_unasked(client: HttpClient, encoding: str, wbit
 
 
 def bomb(size: int) -> bytes:
-    """Comment lines of `size` bytes together, a three hundredth of that on the wire."""
+    """Comment lines of `size` bytes, compressed to a three hundredth."""
     squeeze = zlib.compressobj(9, wbits=31)
     return squeeze.compress((b":" + b" " * 62 + b"\n") * (size // 64)) + squeeze.flush()
 
 
 @pytest.mark.parametrize("status", [200, 500])
-async def test_a_body_that_swells_is_given_up(
+async def test_a_body_that_swells_is_abandoned(
     client: HttpClient, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A read of 64 KiB may be 64 MB: no step makes more than its share of them, also of the body of an error."""
+    """A read of 64 KiB may be 64 MB: no step decompresses more than its share, in error bodies
+    too.
+    """
     sizes: list[int] = []
     chunks = Reply.chunks
 
@@ -122,7 +126,7 @@ async def test_a_body_that_swells_is_given_up(
 
 
 async def test_a_body_that_repeats_itself_is_read(client: HttpClient) -> None:
-    """An ordinary answer shrinks a lot, too."""
+    """Ordinary answers compress well, too."""
     words = "again and " * 100_000
 
     async def script(exchange: Exchange) -> None:
@@ -140,7 +144,7 @@ async def test_a_body_that_repeats_itself_is_read(client: HttpClient) -> None:
 
 
 async def test_a_compressed_body_goes_on_behind_its_first_part(client: HttpClient) -> None:
-    """Some servers compress each piece by itself: that is one body, as the format says."""
+    """Some servers compress each piece separately: the format treats this as one body."""
 
     async def script(exchange: Exchange) -> None:
         await exchange.head(content_encoding="gzip")
@@ -153,8 +157,8 @@ async def test_a_compressed_body_goes_on_behind_its_first_part(client: HttpClien
     assert (text, raised) == ("ab", None)
 
 
-async def test_the_body_of_an_error_that_comes_in_single_bytes() -> None:
-    """Its length is not counted anew for each of them."""
+async def test_the_body_of_an_error_in_single_bytes() -> None:
+    """Its length is not summed up again for each of them."""
     counted = 0
 
     class Piece(bytes):
@@ -176,8 +180,8 @@ async def test_the_body_of_an_error_that_comes_in_single_bytes() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["br", "gzip"])
-async def test_a_body_that_cannot_be_read(client: HttpClient, encoding: str) -> None:
-    """It is the provider's fault."""
+async def test_an_unreadable_body(client: HttpClient, encoding: str) -> None:
+    """It is the provider's error."""
 
     async def script(exchange: Exchange) -> None:
         await exchange.head(content_encoding=encoding)
@@ -190,8 +194,8 @@ async def test_a_body_that_cannot_be_read(client: HttpClient, encoding: str) -> 
     assert raised.code == "bad_encoding"
 
 
-async def test_an_answer_does_not_wait_for_a_body_without_end(client: HttpClient) -> None:
-    """Proof is enough."""
+async def test_a_finished_answer_does_not_wait_for_the_end_of_its_body(client: HttpClient) -> None:
+    """Its proof is enough."""
 
     async def script(exchange: Exchange) -> None:
         await exchange.head()
@@ -203,8 +207,8 @@ async def test_an_answer_does_not_wait_for_a_body_without_end(client: HttpClient
     assert (text, raised) == ("a", None)
 
 
-async def test_a_key_that_a_provider_echoes_is_not_told(client: HttpClient) -> None:
-    """Neither the key nor another header of the entry, in an HTTP error and in an error inside a success."""
+async def test_a_key_that_a_provider_echoes_is_hidden(client: HttpClient) -> None:
+    """The key and other headers of the entry, in an HTTP error and in an error inside a 200."""
 
     async def script(exchange: Exchange) -> None:
         said = f"you sent {exchange.call.headers['authorization']} and {exchange.call.headers['x-team']}"
@@ -227,10 +231,10 @@ async def test_a_key_that_a_provider_echoes_is_not_told(client: HttpClient) -> N
                 assert secret not in f"{error} {error!r} {error.message} {error.code}"
 
 
-async def test_whatever_is_raised_while_reading_is_a_failure_of_the_answer(
+async def test_any_exception_while_reading_fails_the_answer(
     client: HttpClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also what no decoder foresees: the consumer gets the project's own error."""
+    """Even one that no decoder expects: the consumer gets the project's own error."""
 
     def broken(_self: ChatDecoder, _data: bytes) -> list[Delta]:
         raise OverflowError("a bug")

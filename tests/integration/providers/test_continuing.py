@@ -1,4 +1,4 @@
-"""Answers that go on where they broke off: what a provider repeats is dropped."""
+"""Answers that continue after a break; repetitions of the provider are dropped."""
 
 import asyncio
 import json
@@ -19,8 +19,8 @@ from tokenwire.providers.http import HttpClient
 from tokenwire.providers.registry import open_provider
 
 
-async def test_text_that_is_held_back_is_no_place_to_attach_to(client: HttpClient) -> None:
-    """What the run has said and the consumer was not given would be lost."""
+async def test_withheld_text_is_before_the_cursor(client: HttpClient) -> None:
+    """Attaching behind it would lose text that the consumer has not received."""
 
     async def script(exchange: Exchange) -> None:
         await exchange.head()
@@ -42,10 +42,10 @@ async def test_text_that_is_held_back_is_no_place_to_attach_to(client: HttpClien
     assert not seen[-1][0]
 
 
-async def test_what_was_held_back_when_the_connection_broke_is_given_after_all(
+async def test_withheld_text_is_given_when_the_connection_breaks(
     client: HttpClient,
 ) -> None:
-    """Words that could still have become a repetition: they are part of what has come, and was paid for."""
+    """It might have become a repetition, but it has arrived and was paid for."""
 
     async def script(exchange: Exchange) -> None:
         await exchange.head()
@@ -61,10 +61,10 @@ async def test_what_was_held_back_when_the_connection_broke_is_given_after_all(
 
 
 @pytest.mark.parametrize(("rung", "run"), [("attach", None), ("prefix", None)])
-async def test_what_cannot_be_attached_to_or_prefixed_is_asked_to_go_on(
+async def test_without_attach_and_prefix_an_extra_turn_continues(
     client: HttpClient, rung: str, run: str | None
 ) -> None:
-    """The next rung that there is, and the overlap is still dropped."""
+    """The next available rung; the overlap is still dropped."""
 
     async def script(exchange: Exchange) -> None:
         assert b"Go on exactly after" in exchange.call.body
@@ -98,7 +98,7 @@ async def test_what_cannot_be_attached_to_or_prefixed_is_asked_to_go_on(
 async def test_a_continued_answer_fits_its_beginning(
     client: HttpClient, provider: str, rung: str, answer: str, grown: str
 ) -> None:
-    """What the provider repeats is dropped, however it is cut."""
+    """Repetitions are dropped, however they are cut."""
     held = "The quick brown"
 
     async def script(exchange: Exchange) -> None:
@@ -114,8 +114,8 @@ async def test_a_continued_answer_fits_its_beginning(
     assert (held + text, raised) == (grown, None)
 
 
-async def test_a_model_that_begins_anew_in_other_words(client: HttpClient) -> None:
-    """The consumer is told, once, before the first text that takes the place of what is held."""
+async def test_a_model_that_starts_over_in_other_words(client: HttpClient) -> None:
+    """The consumer gets a Restart once, before the first text that replaces the held one."""
     same = "".join(f"{number} birds. " for number in range(20))
 
     async def script(exchange: Exchange) -> None:
@@ -135,10 +135,10 @@ async def test_a_model_that_begins_anew_in_other_words(client: HttpClient) -> No
 @pytest.mark.parametrize(
     "more", ["", "Each of them is described below, and each of them is ripe in summer. " * 8]
 )
-async def test_a_model_that_begins_anew_with_the_same_few_words(
+async def test_a_model_that_starts_over_with_the_same_few_words(
     client: HttpClient, more: str
 ) -> None:
-    """They are enough, behind a line and behind a page; the rest is not waited for."""
+    """They are enough, behind a line and behind a page; the decision does not wait for more."""
     anew = "Sure! Here are some red fruits: apple, cherry, strawberry."
 
     async def script(exchange: Exchange) -> None:
@@ -162,8 +162,8 @@ async def test_a_model_that_begins_anew_with_the_same_few_words(
     ]
 
 
-async def test_a_rung_that_the_model_does_not_have(client: HttpClient) -> None:
-    """It is refused before the call."""
+async def test_an_unsupported_rung(client: HttpClient) -> None:
+    """It is refused before the request."""
     with pytest.raises(InvalidRequest):
         async with open_provider(spec("http://127.0.0.1:9"), client).stream(
             Request(HELLO.messages, continuation=Continuation("prefix", "x"))

@@ -1,4 +1,6 @@
-"""The same bytes over a socket to the official SDKs of OpenAI and Anthropic and to us: the same text, reasoning, calls, reason, usage."""
+"""The same bytes through the official SDKs of OpenAI and Anthropic and through us: equal text,
+reasoning, calls, reason and usage.
+"""
 
 import json
 from typing import Any
@@ -16,9 +18,9 @@ SEVERAL_ANSWERS = {
     "anthropic-messages__ai__anthropic-tool-search-bm25-1-chunks__0-a69151.sse",
     "openai-responses__ai__azure-reasoning-encrypted-content-1-chunks__0-c2ac1c.sse",
 }
-"""The SDKs stop after the first, or mix them."""
+"""The SDKs stop after the first answer, or mix them."""
 SDK_MISSES_USAGE = {"openai-chat__openllmetry__test-chat-streaming-legacy__0-00b25e.sse"}
-"""Groq's older place for it is `x_groq.usage`."""
+"""Groq's older field for it is `x_groq.usage`."""
 pytestmark = pytest.mark.may_skip("recordings of real providers are no part of the project")
 RECORDINGS = [
     r
@@ -99,7 +101,7 @@ async def test_chat(recording: Recording) -> None:
 
 @of("openai.responses")
 async def test_responses(recording: Recording) -> None:
-    """As the object in the final event says, which the deltas must add up to."""
+    """As the object in the final event, which must equal the sum of the deltas."""
     async with playing(recording) as server, chat_client(server.url) as client:
         final = None
         async for event in await client.responses.create(model="m", input="x", stream=True):
@@ -116,7 +118,7 @@ async def test_responses(recording: Recording) -> None:
 
 
 @of("openai.chat", broken=True)
-async def test_both_see_the_error(recording: Recording) -> None:
+async def test_both_report_the_error(recording: Recording) -> None:
     """Where the SDK raises, we fail."""
     with pytest.raises(openai.APIError):
         await sdk_chat(recording)
@@ -143,7 +145,7 @@ async def test_messages(recording: Recording) -> None:
     assert mine["usage"] == (message.usage.input_tokens, message.usage.output_tokens)
     tools = [block for block in message.content if block.type == "tool_use"]
     assert [name for name, _ in mine["calls"]] == [tool.name for tool in tools]
-    if message.stop_reason == "tool_use":  # the SDK guesses the rest of arguments that were cut off
+    if message.stop_reason == "tool_use":  # the SDK guesses the rest of truncated arguments
         assert [json.loads(arguments) for _, arguments in mine["calls"]] == [
             tool.input for tool in tools
         ]

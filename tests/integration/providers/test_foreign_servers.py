@@ -1,4 +1,6 @@
-"""Servers that others wrote: a real llama.cpp with a real model, and mock servers for every dialect, healthy and broken."""
+"""Other people's servers: a real llama.cpp with a real model, and mock servers for every dialect,
+healthy and broken.
+"""
 
 import asyncio
 import re
@@ -114,7 +116,7 @@ async def test_every_dialect_of_aimock(client: HttpClient) -> None:
 
 @pytest.mark.usefixtures("aimock_installed")
 async def test_aimock_cuts_in_mid_stream(client: HttpClient) -> None:
-    """What came is delivered, and the end is no end."""
+    """The received text is delivered, and the answer is not complete."""
     with aimock.start(FIXTURES, "--latency", "60", "--chunk-size", "5") as url:
         for spec in specs(url):
             text, _, error = await read(client, spec, ask("cut"))
@@ -145,13 +147,13 @@ async def test_aimock_in_chaos(
 
 @pytest.mark.usefixtures("llmock_installed")
 async def test_every_dialect_of_llmock(client: HttpClient) -> None:
-    """Healthy: the echo of the question."""
+    """It echoes the question."""
     with llmock.start("--response-style", "echo") as url:
         for spec in llmock_specs(url):
             text, deltas, error = await read(client, spec, ask("tell me"))
             assert "tell me" in text, (spec.provider, error)
             assert isinstance(deltas[-1], Finish)
-            # Mistral sends usage unasked, llmock's Mistral does not.
+            # Mistral always sends usage, llmock's Mistral does not.
             assert spec.provider == "mistral" or any(
                 isinstance(delta, UsageDelta) and delta.output_tokens for delta in deltas
             )
@@ -172,7 +174,7 @@ async def test_every_dialect_of_llmock(client: HttpClient) -> None:
     ],
 )
 async def test_llmock_with_faults(client: HttpClient, fault: tuple[str, ...], error: str) -> None:
-    """Each provider's own error shapes fall into their class; a broken stream is never complete."""
+    """Each provider's own error forms have their class; a broken stream is never complete."""
     with llmock.start("--response-style", "echo", *fault) as url:
         for spec in llmock_specs(url):
             text, _, raised = await read(client, spec, ask("tell me a long story please"))
@@ -187,7 +189,7 @@ def llama(url: str, **fields: object) -> ModelSpec:
 
 
 async def test_llamacpp_answers(client: HttpClient, llamacpp_url: str) -> None:
-    """A real model: text, usage and a proper end, in OpenAI's two dialects and Anthropic's."""
+    """A real model: text, usage and a proper end in OpenAI's two dialects and Anthropic's."""
     for spec in (
         llama(llamacpp_url),
         llama(llamacpp_url, api="openai.responses"),
@@ -201,16 +203,14 @@ async def test_llamacpp_answers(client: HttpClient, llamacpp_url: str) -> None:
         assert deltas[-1].reason in ("stop", "length")
 
 
-async def test_llamacpp_says_when_the_prompt_is_too_long(
-    client: HttpClient, llamacpp_url: str
-) -> None:
-    """Its own code for it is understood."""
+async def test_llamacpp_reports_a_too_long_prompt(client: HttpClient, llamacpp_url: str) -> None:
+    """Its own code is understood."""
     _, _, error = await read(client, llama(llamacpp_url), ask("sea " * 20_000))
     assert type(error) is ContextLengthExceeded
 
 
-async def test_llamacpp_goes_on_from_a_prefix(client: HttpClient, llamacpp_url: str) -> None:
-    """`continue_final_message`: the prefix is not said again."""
+async def test_llamacpp_continues_from_a_prefix(client: HttpClient, llamacpp_url: str) -> None:
+    """`continue_final_message`: the prefix is not repeated."""
     held = "One, two, three, four,"
     request = Request(
         [HistoryMessage("user", "Count to ten in words.")],
@@ -225,10 +225,8 @@ async def test_llamacpp_goes_on_from_a_prefix(client: HttpClient, llamacpp_url: 
 
 
 @pytest.mark.may_skip("builds differ")
-async def test_a_run_of_llamacpp_is_attached_to_again(
-    client: HttpClient, llamacpp_url: str
-) -> None:
-    """Left in the middle and picked up by its bytes, the answer is what it would have been."""
+async def test_a_run_of_llamacpp_is_attached_to(client: HttpClient, llamacpp_url: str) -> None:
+    """Left in the middle and resumed by bytes, the answer is unchanged."""
     spec = llama(llamacpp_url, continuation="attach", options={"resume": True})
     question = Request(
         [HistoryMessage("user", "Tell a story about a lighthouse.")],

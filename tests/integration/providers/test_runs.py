@@ -1,4 +1,4 @@
-"""Runs that go on at their provider: named, left, ended, attached to again."""
+"""Runs that continue at their provider: named, left, ended, attached to."""
 
 import asyncio
 import contextlib
@@ -14,8 +14,10 @@ from tokenwire.providers.http import HttpClient
 from tokenwire.providers.registry import open_provider
 
 
-async def test_a_background_run_is_attached_to_again(client: HttpClient) -> None:
-    """After a break the run goes on by its id and the last sequence number; nothing is repeated, nothing lost."""
+async def test_a_background_run_is_attached_to(client: HttpClient) -> None:
+    """After a break, the run continues by its id and the last sequence number, without repetition
+    or loss.
+    """
 
     def event(number: int, kind: str, **fields: object) -> bytes:
         return (
@@ -58,7 +60,9 @@ async def test_a_background_run_is_attached_to_again(client: HttpClient) -> None
 
 @pytest.mark.parametrize("kept", [True, False])
 async def test_a_background_run_is_cancelled_by_leaving_it(client: HttpClient, kept: bool) -> None:
-    """Closing the connection does not stop it, so leaving sends the call that does; not where the run is to be kept."""
+    """Closing the connection does not stop it, so leaving sends the cancel request, unless the run
+    is to be kept.
+    """
 
     async def script(exchange: Exchange) -> None:
         if exchange.call.path.endswith("/cancel"):
@@ -112,7 +116,9 @@ async def test_a_run_is_ended_by_its_name(
     body: bytes,
     ended: bool,
 ) -> None:
-    """Whoever began it. One that is over, or not known any more, has ended; any other refusal says that it may still run."""
+    """Whoever began it. A run that is over or unknown has ended; after any other refusal it may
+    still be running.
+    """
 
     async def script(exchange: Exchange) -> None:
         await exchange.whole(body, status, "application/json")
@@ -125,12 +131,12 @@ async def test_a_run_is_ended_by_its_name(
             assert not ended
         else:
             assert ended
-    # In a query both mean the same; aiohttp writes the shorter.
+    # Both mean the same in a query; aiohttp writes the shorter one.
     assert [(made.method, made.path.replace("=r%2F1", "=r/1")) for made in server.calls] == [call]
 
 
-async def test_a_run_without_a_name_needs_no_end(client: HttpClient) -> None:
-    """Leaving its connection is its end."""
+async def test_a_run_without_a_name_ends_with_its_connection(client: HttpClient) -> None:
+    """Nothing else has to be sent."""
 
     async def script(exchange: Exchange) -> None:
         await exchange.whole(b"{}")
@@ -154,10 +160,10 @@ async def test_a_run_without_a_name_needs_no_end(client: HttpClient) -> None:
         (b"", False),
     ],
 )
-async def test_a_run_is_over_when_its_provider_says_so(
+async def test_only_the_provider_proves_the_end_of_a_run(
     client: HttpClient, last: bytes, over: bool
 ) -> None:
-    """A connection that ends says nothing about the run."""
+    """A closed connection says nothing about the run."""
 
     async def script(exchange: Exchange) -> None:
         await exchange.whole(
@@ -173,8 +179,8 @@ async def test_a_run_is_over_when_its_provider_says_so(
             assert stream.run_over is over
 
 
-async def test_llamacpp_runs_have_their_name_before_they_are_asked_for(client: HttpClient) -> None:
-    """So it can be saved before there is anything to pay."""
+async def test_llamacpp_runs_are_named_before_the_request(client: HttpClient) -> None:
+    """So the name can be saved before anything is paid."""
 
     async def script(exchange: Exchange) -> None:
         await exchange.whole(chunk("a") + END)
@@ -192,7 +198,7 @@ async def test_llamacpp_runs_have_their_name_before_they_are_asked_for(client: H
 
 
 async def test_a_run_that_is_gone(client: HttpClient) -> None:
-    """It can be tried otherwise, so it is no fault of the request."""
+    """Another rung may work, so the request is not at fault."""
 
     async def script(exchange: Exchange) -> None:
         await exchange.whole(b'{"error":{"message":"not found"}}', 404, "application/json")
@@ -212,8 +218,10 @@ async def test_a_run_that_is_gone(client: HttpClient) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 404])
-async def test_a_page_of_a_proxy_says_nothing_of_a_run(client: HttpClient, status: int) -> None:
-    """Nobody is at home but a proxy: the run that was paid for may still be there, and is attached to again, or ended, later."""
+async def test_a_page_of_a_proxy_proves_nothing_about_a_run(
+    client: HttpClient, status: int
+) -> None:
+    """The paid run may still exist and is attached to, or ended, later."""
 
     async def script(exchange: Exchange) -> None:
         await exchange.whole(b"<html><body><h1>nginx</h1></body></html>", status, "text/html")
@@ -235,7 +243,7 @@ async def test_a_page_of_a_proxy_says_nothing_of_a_run(client: HttpClient, statu
 
 
 async def test_llamacpp_runs_are_attached_to_by_bytes(client: HttpClient) -> None:
-    """The cursor is the byte after the last whole event, wherever the connection broke."""
+    """The cursor is the byte after the last complete event, wherever the connection breaks."""
     body = chunk("Hel") + chunk("lo") + END
     broken = len(chunk("Hel")) + 20
 

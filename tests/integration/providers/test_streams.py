@@ -1,4 +1,6 @@
-"""Answers over real sockets: batches as they arrive, both clocks, errors of transport, and leaving that stops the provider."""
+"""Answers over real sockets: batches as they arrive, both clocks, transport errors, and leaving,
+which stops the provider.
+"""
 
 import asyncio
 from contextlib import aclosing
@@ -17,7 +19,7 @@ from tokenwire.providers.transport import Transport
 
 
 async def test_each_read_is_a_batch(client: HttpClient) -> None:
-    """Deltas are given as they arrive, not when the answer ends."""
+    """Deltas are passed on as they arrive, not at the end of the answer."""
     given = asyncio.Event()
 
     async def script(exchange: Exchange) -> None:
@@ -44,7 +46,9 @@ async def test_each_read_is_a_batch(client: HttpClient) -> None:
 async def test_a_connection_that_breaks(
     client: HttpClient, sent: bytes, error: type[ProviderError], reset: bool
 ) -> None:
-    """Before any text it is Unavailable, after it Interrupted, with the text delivered; a clean end without proof is no different."""
+    """Unavailable before any text, Interrupted after it, with the text delivered; a clean end
+    without proof counts the same.
+    """
 
     async def script(exchange: Exchange) -> None:
         await exchange.head()
@@ -77,7 +81,7 @@ async def test_a_connection_that_breaks_after_the_proof(client: HttpClient) -> N
 
 
 async def test_keepalives_are_not_progress(client: HttpClient) -> None:
-    """Comments keep the socket busy; the model's stall time runs all the same."""
+    """Comments keep the socket busy; the model's stall time runs on."""
 
     async def script(exchange: Exchange) -> None:
         await exchange.head()
@@ -126,7 +130,7 @@ async def test_silence_on_the_socket(server_client: HttpClient) -> None:
 
 
 async def test_a_consumer_that_is_cancelled(client: HttpClient) -> None:
-    """Cancelling the reader closes the connection, and the cancellation arrives as such."""
+    """The connection is closed, and the cancellation is raised."""
     left = asyncio.get_running_loop().create_future()
 
     async def script(exchange: Exchange) -> None:
@@ -146,7 +150,7 @@ async def test_a_consumer_that_is_cancelled(client: HttpClient) -> None:
 
 
 async def test_leaving_closes_the_connection_at_once(client: HttpClient) -> None:
-    """A provider that is left in mid-answer stops being paid."""
+    """The provider's request is not paid any further."""
     left = asyncio.get_running_loop().create_future()
 
     async def script(exchange: Exchange) -> None:
@@ -162,14 +166,14 @@ async def test_leaving_closes_the_connection_at_once(client: HttpClient) -> None
 
 
 async def test_refused_and_unreachable(client: HttpClient) -> None:
-    """Nobody listens: Unavailable, told apart from a timeout."""
+    """Nobody listens: Unavailable, distinct from a timeout."""
     _, _, raised = await read(client, spec("http://127.0.0.1:9"))
     assert type(raised) is Unavailable
     assert (raised.code, raised.no_run) == ("connect_error", True)
 
 
 async def test_a_server_that_hangs_up_after_each_answer(client: HttpClient) -> None:
-    """As llama.cpp does, without saying so: each request has a connection of its own."""
+    """As llama.cpp does without announcing it: each request has its own connection."""
 
     async def script(exchange: Exchange) -> None:
         await exchange.whole(chunk("a") + END)
@@ -180,8 +184,10 @@ async def test_a_server_that_hangs_up_after_each_answer(client: HttpClient) -> N
     assert [(text, raised) for text, _, raised in answers] == [("a", None)] * 5
 
 
-async def test_a_connection_that_went_stale_in_the_pool(transport: Transport) -> None:
-    """A server that closed it meanwhile is not asked again in silence: the error says what it was, and the next request works."""
+async def test_a_stale_connection_in_the_pool(transport: Transport) -> None:
+    """The request is not repeated silently: the error says what happened, and the next request
+    works.
+    """
     async with aclosing(HttpClient(reuse_plain=True, transport=transport)) as client:
 
         async def script(exchange: Exchange) -> None:
@@ -200,8 +206,10 @@ async def test_a_connection_that_went_stale_in_the_pool(transport: Transport) ->
     assert (first, third, raised, len(server.calls)) == ("a", "a", None, 3)
 
 
-async def test_a_server_that_hangs_up(client: HttpClient) -> None:
-    """It has had the request, and may be at work on it: it is asked once, and nothing proves that nobody heard."""
+async def test_a_server_that_hangs_up_after_the_request(client: HttpClient) -> None:
+    """It may be working on it: the request is sent once, and nothing proves that it was not
+    received.
+    """
 
     async def script(exchange: Exchange) -> None:
         exchange.cut()
@@ -212,8 +220,8 @@ async def test_a_server_that_hangs_up(client: HttpClient) -> None:
     assert (raised.code, raised.no_run, len(server.calls)) == ("connection_lost", False, 1)
 
 
-async def test_a_server_that_takes_its_time(transport: Transport) -> None:
-    """A request that was sent and not answered is no proof either."""
+async def test_a_slow_server(transport: Transport) -> None:
+    """A request that was sent and not answered proves nothing either."""
     async with aclosing(HttpClient(Timeouts(read=0.2), transport=transport)) as client:
 
         async def script(exchange: Exchange) -> None:
@@ -226,8 +234,10 @@ async def test_a_server_that_takes_its_time(transport: Transport) -> None:
 
 
 @pytest.mark.parametrize(("hangs", "code"), [(False, "connect_error"), (True, "timeout")])
-async def test_a_connection_that_never_stood(transport: Transport, hangs: bool, code: str) -> None:
-    """Its TLS failed: nothing of the request was sent, so nobody has heard it."""
+async def test_a_connection_that_was_never_established(
+    transport: Transport, hangs: bool, code: str
+) -> None:
+    """TLS failed: nothing of the request was sent, so nobody received it."""
 
     async def answer(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
@@ -244,8 +254,8 @@ async def test_a_connection_that_never_stood(transport: Transport, hangs: bool, 
 
 
 @pytest.mark.parametrize("cut_by", ["rst", "fin"])
-async def test_a_network_that_slices_and_cuts_anywhere(client: HttpClient, cut_by: str) -> None:
-    """Wherever the connection ends, the text is a prefix, and whole only with its proof."""
+async def test_a_network_that_cuts_anywhere(client: HttpClient, cut_by: str) -> None:
+    """The text is a prefix, and complete only with its proof."""
     text = "Où est la gare ? 🚉 Là-bas."
     body = b"".join(chunk(character) for character in text) + END
 
@@ -264,8 +274,8 @@ async def test_a_network_that_slices_and_cuts_anywhere(client: HttpClient, cut_b
     assert raised is None
 
 
-async def test_an_answer_that_is_over_is_not_watched() -> None:
-    """Its timer ends with it, or each answer would leave one that is set again and again."""
+async def test_a_finished_answer_has_no_timer() -> None:
+    """Otherwise each answer would leave one that is set again and again."""
     watch = StallWatch(60.0)
     watch.progress()
     timer = watch._timer
@@ -275,7 +285,7 @@ async def test_an_answer_that_is_over_is_not_watched() -> None:
 
 
 async def test_a_black_hole(client: HttpClient) -> None:
-    """Nothing arrives, nothing is refused: the stall time ends it."""
+    """Nothing arrives, and nothing is refused: the stall time ends it."""
 
     async def script(exchange: Exchange) -> None:
         await exchange.whole(chunk("a") + END)
@@ -291,7 +301,9 @@ async def test_a_black_hole(client: HttpClient) -> None:
 async def test_a_connection_serves_the_next_answer(
     transport: Transport, reuse: bool, expected: int
 ) -> None:
-    """The end of the body is waited for, a moment, after the last delta. Without TLS only where it is wanted."""
+    """After the last delta, the client waits a moment for the end of the body. Without TLS only on
+    request.
+    """
     async with aclosing(HttpClient(reuse_plain=reuse, transport=transport)) as client:
         connections: set[object] = set()
 

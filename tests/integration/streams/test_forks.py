@@ -1,4 +1,6 @@
-"""Epochs that fork, on real servers: a restart that keeps all, an append-only file that lost its end, a failover and back."""
+"""Forking epochs on real servers: a restart with all data, an append-only file that lost its end, a
+failover and back.
+"""
 
 import asyncio
 import time
@@ -49,10 +51,10 @@ async def text(log: RedisLog) -> str:
     return held
 
 
-async def test_a_restart_that_keeps_all_costs_nobody_anything(
-    log: RedisLog, valkey: Valkey
-) -> None:
-    """A reader's tail keeps its ring, cursors stay good, the worker's next batch is the next event."""
+async def test_a_restart_with_all_data_disturbs_nobody(log: RedisLog, valkey: Valkey) -> None:
+    """A reader's tail keeps its ring, cursors stay valid, and the worker's next batch is the next
+    event.
+    """
     claim = await write(log, 5)
     feed = RedisFeed(valkey.url)
     hub = Hub(log, feed)
@@ -78,7 +80,7 @@ async def test_a_restart_that_keeps_all_costs_nobody_anything(
 
 @pytest.mark.parametrize("lost", [1, 60, 300, 700, 1500, 4000])
 async def test_a_file_that_lost_its_end(log: RedisLog, valkey: Valkey, lost: int) -> None:
-    """Whatever the length: what is left is whole, and what was lost of the answer comes again behind it, once."""
+    """Of any length: the rest is intact, and the lost part of the answer follows it once."""
     claim = await write(log, 20)
     await asyncio.to_thread(valkey.cut_file, lost)
     page = await log.read("c", claim.epoch, 0, 100)
@@ -98,7 +100,7 @@ async def test_a_file_that_lost_its_end(log: RedisLog, valkey: Valkey, lost: int
 
 
 async def test_several_lost_ends_in_a_row(log: RedisLog, valkey: Valkey) -> None:
-    """Each earlier name keeps what all the logs since have in common with it."""
+    """Each earlier name keeps what it shares with all later logs."""
     claim = await write(log, 20)
     names, known = {claim.epoch: 21}, Known(Held(TEXT[:60], seq=21), claim.epoch)
     for lost in (900, 200, 2500):
@@ -137,7 +139,9 @@ def promote(server: Valkey) -> None:
 async def test_a_failover_and_back_to_the_same_process_forks(
     replicas: tuple[Valkey, Valkey],
 ) -> None:
-    """It is the process that it was, with another's data: no event may be given a seq, in an epoch, that another event had."""
+    """The process is the same, but its data are another's: no seq of an epoch may have two
+    events.
+    """
     one, two = replicas
     first, second = RedisLog(one.url), RedisLog(two.url)
     try:
@@ -163,7 +167,7 @@ async def test_a_failover_and_back_to_the_same_process_forks(
         await second.aclose()
 
 
-async def test_a_server_is_new_until_it_was_noted(log: RedisLog, valkey: Valkey) -> None:
+async def test_a_server_is_new_until_it_is_noted(log: RedisLog, valkey: Valkey) -> None:
     """And again after every restart."""
     for _ in range(2):
         identity = await log.new_server()

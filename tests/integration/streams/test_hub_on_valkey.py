@@ -1,4 +1,4 @@
-"""streams.hub.hub and streams.hub.feed on a real Valkey whose connections are killed and which is started again."""
+"""The hub and its feed on a real Valkey that is restarted and whose connections are killed."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ PATIENCE = 20.0
 
 
 class Rig:
-    """A hub, and a writer of one conversation with a log of its own."""
+    """A hub, and a writer of one conversation with its own log."""
 
     def __init__(self, url: str) -> None:
         self.writing = RedisLog(url)
@@ -45,7 +45,7 @@ class Rig:
         self.claim = await self.writing.claim("c", "m", 0, LEASE)
 
     async def go_on(self) -> None:
-        """As a worker does after Lost."""
+        """Continue as a worker does after Lost."""
         try:
             self.claim = await self.writing.rejoin(self.claim, self.index, LEASE)
         except Lost:
@@ -81,7 +81,7 @@ async def rig(valkey: Valkey) -> AsyncIterator[Rig]:
 
 
 class Watcher:
-    """Writes down each seq that a tail brings from where it stood."""
+    """Records each seq that a tail brings."""
 
     def __init__(self, tail: Tail) -> None:
         self.tail = tail
@@ -100,8 +100,8 @@ class Watcher:
         self.cursor = self.tail.top
 
 
-async def test_a_reader_sees_what_another_process_writes(rig: Rig) -> None:
-    """From the moment of opening, each event once; the last release ends the subscription."""
+async def test_a_reader_sees_another_process_write(rig: Rig) -> None:
+    """From the opening on, each event once; the last release ends the subscription."""
     await rig.write(3)
     watcher = Watcher(await rig.hub.open("c"))
     for _ in range(20):
@@ -111,7 +111,7 @@ async def test_a_reader_sees_what_another_process_writes(rig: Rig) -> None:
 
 
 async def test_a_killed_subscription_loses_nothing(rig: Rig, valkey: Valkey) -> None:
-    """The feed comes back, every tail reads on from its top."""
+    """The feed reconnects, and every tail reads on from its top."""
     watcher = Watcher(await rig.hub.open("c"))
     with valkey.client() as client:
         for _ in range(5):
@@ -131,7 +131,7 @@ async def test_a_killed_subscription_loses_nothing(rig: Rig, valkey: Valkey) -> 
 async def test_a_restarted_server_is_a_new_epoch_for_readers(
     rig: Rig, valkey: Valkey, lose_data: bool
 ) -> None:
-    """Tails learn it by themselves and relay what the adopting worker writes."""
+    """Tails notice it themselves and relay what the adopting worker writes."""
     await rig.write(3)
     tail = await rig.hub.open("c")
     old = tail.epoch
@@ -148,8 +148,10 @@ async def test_a_restarted_server_is_a_new_epoch_for_readers(
     assert len(watcher.seen) >= 4
 
 
-async def test_a_silent_server_is_left(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection that answers no PING is dropped and made anew."""
+async def test_a_silent_server_is_disconnected(
+    valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection without a reply to PING is replaced."""
     monkeypatch.setattr(feed, "PING_SECONDS", 0.1)
     monkeypatch.setattr(feed, "CONNECT_SECONDS", 0.2)
     async with running(valkey.url) as rig:
@@ -166,7 +168,7 @@ async def test_a_silent_server_is_left(valkey: Valkey, monkeypatch: pytest.Monke
 async def test_channels_come_and_go_with_readers(
     rig: Rig, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Explicit subscriptions, one per watched conversation, all of them made again after a break."""
+    """Explicit subscriptions, one per followed conversation, all renewed after a break."""
     monkeypatch.setattr(hub, "GRACE_SECONDS", 0)
     tails = await asyncio.gather(*(rig.hub.open(f"c{n}") for n in range(1200)))
     with valkey.client() as client:
@@ -179,7 +181,7 @@ async def test_channels_come_and_go_with_readers(
 
 
 def test_the_same_on_uvloop(valkey: Valkey) -> None:
-    """The loop that servers run on: events, a killed connection, a server that starts again."""
+    """The loop of the servers: events, a killed connection, a restarted server."""
 
     async def scenario() -> None:
         async with running(valkey.url) as rig:
@@ -201,7 +203,7 @@ def test_the_same_on_uvloop(valkey: Valkey) -> None:
 
 
 async def test_deletion_reaches_readers(rig: Rig) -> None:
-    """Whoever watches is told at once."""
+    """At once, whoever follows it."""
     tail = await rig.hub.open("c")
     await rig.writing.delete("c")
     await until(lambda: tail.gone)
@@ -210,7 +212,7 @@ async def test_deletion_reaches_readers(rig: Rig) -> None:
 async def test_opening_fails_while_the_server_is_away_and_works_when_it_is_back(
     rig: Rig, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Unavailable, nothing left behind; later as if nothing had been."""
+    """LogUnavailable without leftovers; afterwards everything works."""
     monkeypatch.setattr(feed, "CONFIRM_SECONDS", 0.3)
     await asyncio.to_thread(valkey.stop)
     with pytest.raises(LogUnavailable):
@@ -226,7 +228,7 @@ async def test_opening_fails_while_the_server_is_away_and_works_when_it_is_back(
 async def test_a_wrong_password_is_no_connection(
     valkey: Valkey, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The feed says so and tries again; with the right one it works, for a named user too."""
+    """The feed logs it and tries again; the right one works, for a named user too."""
     monkeypatch.setattr(feed, "CONFIRM_SECONDS", 0.3)
     with valkey.client() as client:
         client.execute_command("ACL", "SETUSER", "ann", "on", ">pw", "~*", "&*", "+@all")
@@ -247,7 +249,7 @@ async def test_a_wrong_password_is_no_connection(
 
 
 async def test_rediss_urls(valkey: Valkey, tmp_path: Path) -> None:
-    """Log and feed speak TLS, and check the certificate."""
+    """Log and feed use TLS and check the certificate."""
     context = _certificate(tmp_path)
     port = free_port()
     async with _tls_proxy(port, valkey.port, context):

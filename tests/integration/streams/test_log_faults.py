@@ -1,4 +1,4 @@
-"""streams.log.redis and streams.log.wire on a real Valkey that hangs, dies, forgets its scripts or runs full."""
+"""The log's client on a real Valkey that hangs, dies, loses its scripts or runs full."""
 
 import asyncio
 import gc
@@ -28,10 +28,10 @@ async def log(valkey: Valkey) -> AsyncIterator[RedisLog]:
     await made.aclose()
 
 
-async def test_a_frozen_server_is_unavailable_and_a_batch_lands_once(
+async def test_a_batch_to_a_frozen_server_lands_once(
     log: RedisLog, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Copies of a batch that time out are all carried out in the end; one of them counts."""
+    """All copies of a batch that timed out arrive in the end, and one of them counts."""
     monkeypatch.setattr(wire, "REPLY_SECONDS", 0.2)
     claim = await log.claim("c", "m", 0, LEASE)
     valkey.freeze()
@@ -47,7 +47,9 @@ async def test_a_frozen_server_is_unavailable_and_a_batch_lands_once(
 
 
 async def test_an_append_waits_for_a_server_that_is_away(log: RedisLog, valkey: Valkey) -> None:
-    """It learns Lost when the server is back: another life of it, in which it goes on. The other calls say Unavailable."""
+    """It raises Lost when the restarted server is back and continues there. The other calls raise
+    LogUnavailable.
+    """
     claim = await log.claim("c", "m", 0, LEASE)
     valkey.stop()
     appending = asyncio.create_task(log.append(claim, 0, 0, [chunk(0)]))
@@ -70,7 +72,7 @@ async def test_an_append_waits_for_a_server_that_is_away(log: RedisLog, valkey: 
 async def test_cancelling_an_append_is_safe(
     log: RedisLog, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever gave the wait up repeats the same index, whether the batch landed or not."""
+    """The caller may repeat the same index, whether the batch landed or not."""
     monkeypatch.setattr(wire, "REPLY_SECONDS", 0.2)
     claim = await log.claim("c", "m", 0, LEASE)
     valkey.freeze()
@@ -83,7 +85,9 @@ async def test_cancelling_an_append_is_safe(
 
 
 async def test_flushed_scripts_are_sent_again(log: RedisLog, valkey: Valkey) -> None:
-    """NOSCRIPT is nobody's error. The connection has sent them before, so that it calls them by name."""
+    """NOSCRIPT is nobody's error. The connection has sent the scripts before and calls them by
+    hash.
+    """
     claim = await log.claim("c", "m", 0, LEASE)
     await log.append(claim, 0, 0, [chunk(0)])
     await log.read("c", None, 0, 1)
@@ -98,7 +102,7 @@ async def test_flushed_scripts_are_sent_again(log: RedisLog, valkey: Valkey) -> 
 
 
 async def test_a_full_server_makes_a_batch_wait(log: RedisLog, valkey: Valkey) -> None:
-    """Out of memory is a state that passes; nothing is half written."""
+    """Out of memory passes; nothing is half written."""
     claim = await log.claim("c", "m", 0, LEASE)
     with valkey.client() as client:
         client.config_set("maxmemory", 1)
@@ -111,7 +115,7 @@ async def test_a_full_server_makes_a_batch_wait(log: RedisLog, valkey: Valkey) -
 
 
 async def test_many_calls_share_few_round_trips(log: RedisLog, valkey: Valkey) -> None:
-    """What is asked for while a pipeline is out leaves in the next one; every caller gets its own answer."""
+    """Calls during a pipeline leave with the next one; every caller gets its own reply."""
     claims = await asyncio.gather(*(log.claim(f"c{n}", "m", n, LEASE) for n in range(1000)))
     assert [claim.attempt for claim in claims] == list(range(1, 1001))
     appended = await asyncio.gather(
@@ -127,7 +131,7 @@ async def test_many_calls_share_few_round_trips(log: RedisLog, valkey: Valkey) -
 
 
 async def test_a_password_and_a_database_are_taken_from_the_url(valkey: Valkey) -> None:
-    """Without them the server is Unavailable, not a crash."""
+    """Without them the server is LogUnavailable, not a crash."""
     with valkey.client() as client:
         client.config_set("requirepass", "s3cret")
     for url, works in (
@@ -144,7 +148,7 @@ async def test_a_password_and_a_database_are_taken_from_the_url(valkey: Valkey) 
 
 
 async def test_nobody_listens() -> None:
-    """A wrong port is Unavailable at once."""
+    """A wrong port is LogUnavailable at once."""
     async with aclosing(RedisLog(f"redis://127.0.0.1:{free_port()}/0")) as log:
         with pytest.raises(LogUnavailable):
             await log.read("c", None, 0, 1)
@@ -153,7 +157,7 @@ async def test_nobody_listens() -> None:
 
 
 async def test_closing_ends_every_wait(log: RedisLog, valkey: Valkey) -> None:
-    """Also that of an append, which would else go on for ever."""
+    """Even that of an append, which would wait for ever."""
     claim = await log.claim("c", "m", 0, LEASE)
     valkey.freeze()
     waiting = [
@@ -167,7 +171,7 @@ async def test_closing_ends_every_wait(log: RedisLog, valkey: Valkey) -> None:
 
 
 async def test_readiness_checks_the_eviction_policy(log: RedisLog, valkey: Valkey) -> None:
-    """A server that may evict keys is not fit."""
+    """A server that may evict keys is refused."""
     assert await log.check() is None
     with valkey.client() as client:
         client.config_set("maxmemory-policy", "allkeys-lru")
@@ -175,7 +179,7 @@ async def test_readiness_checks_the_eviction_policy(log: RedisLog, valkey: Valke
 
 
 async def test_all_keys_of_a_log_expire_together(log: RedisLog, valkey: Valkey) -> None:
-    """Nothing is left behind that never goes, and nothing goes alone."""
+    """No key lives for ever, and none expires alone."""
     claim = await log.claim("c", "m", 0, LEASE)
     await log.append(claim, 0, 0, [chunk(0)])
     await log.read("only read", None, 0, 1)
@@ -191,7 +195,7 @@ async def test_all_keys_of_a_log_expire_together(log: RedisLog, valkey: Valkey) 
 
 
 async def test_a_script_without_info_still_works(log: RedisLog, valkey: Valkey) -> None:
-    """Where a user may not call INFO, epochs change only when keys are lost."""
+    """If a user may not call INFO, epochs change only when keys are lost."""
     with valkey.client() as client:
         client.execute_command("ACL", "SETUSER", "plain", "on", ">pw", "~*", "&*", "+@all", "-info")
     async with aclosing(RedisLog(f"redis://plain:pw@127.0.0.1:{valkey.port}/0")) as plain:
@@ -200,10 +204,8 @@ async def test_a_script_without_info_still_works(log: RedisLog, valkey: Valkey) 
         assert (await plain.read("c", claim.epoch, 0, 9)).top == 1
 
 
-async def test_coalescing_spaces_pipelines_out(
-    valkey: Valkey, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The first call leaves at once; what comes within the span after it leaves together."""
+async def test_coalescing_delays_pipelines(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first call leaves at once; calls within the next span leave together."""
     sent: list[int] = []
     settle = wire.Wire._settle
 
@@ -222,8 +224,8 @@ async def test_coalescing_spaces_pipelines_out(
     assert sent == [1, 10]
 
 
-async def test_a_wrong_argument_is_its_callers_error_alone(log: RedisLog) -> None:
-    """Others who call at the same time are served."""
+async def test_a_wrong_argument_fails_only_its_caller(log: RedisLog) -> None:
+    """Concurrent callers are served."""
     results = await asyncio.gather(
         log.read("a", None, 0, 1),
         log.read("b", None, object(), 1),
@@ -233,11 +235,12 @@ async def test_a_wrong_argument_is_its_callers_error_alone(log: RedisLog) -> Non
     assert [isinstance(result, Exception) for result in results] == [False, True, False]
 
 
-async def test_a_connection_that_closes_just_before_a_write(
+async def test_a_connection_that_closes_before_a_write(
     valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """uvloop calls that a RuntimeError. It is an outage like others: the caller hears Unavailable, no task dies of it, the next call
-    connects again."""
+    """uvloop raises a RuntimeError. It is an outage: the caller gets LogUnavailable, no task dies,
+    and the next call reconnects.
+    """
     died: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: died.append(context))
     over = wire.Wire(valkey.url)

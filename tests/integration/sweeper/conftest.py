@@ -1,4 +1,4 @@
-"""The rig of every test of this folder."""
+"""The rig of every test in this folder."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""One answer that may be old, dead or due, and a sweeper: what the tests of this folder work with."""
+"""One answer that may be old, dead or due, and a sweeper, for the tests of this folder."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ class Rig:
         self.sweeper = Sweeper(self.services)
 
     async def age(self, **values: object) -> None:
-        """Let the row be a minute old, with other columns as given."""
+        """Make the row a minute old, with other columns as given."""
         columns = "".join(f", {name} = :{name}" for name in values)
         async with self.store.writing() as session:
             await session.execute(
@@ -46,7 +46,7 @@ class Rig:
             await asyncio.sleep(0.02)
 
     async def die(self, content: str, appended: str = "") -> None:
-        """An attempt that appended so much and was killed: its lease has run out."""
+        """An attempt that appended this much and was killed; its lease has expired."""
         row = await self.reread()
         claim = await self.log.claim(row.conversation_id, row.id, row.attempt, 0.0)
         assert await self.store.begin_attempt(row.id, claim.attempt, "m")
@@ -59,7 +59,7 @@ class Rig:
 
 @contextlib.asynccontextmanager
 async def sweeping(rig: Rig) -> AsyncIterator[None]:
-    """The sweeper of a process, while the block runs."""
+    """The sweeper of a process, during the block."""
     running = asyncio.create_task(rig.sweeper.run())
     try:
         async with asyncio.timeout(20):
@@ -70,6 +70,6 @@ async def sweeping(rig: Rig) -> AsyncIterator[None]:
 
 
 async def until(question: Callable[[], bool]) -> None:
-    """Returns when the answer is yes."""
+    """Wait until the condition is true."""
     while not question():
         await asyncio.sleep(0.01)

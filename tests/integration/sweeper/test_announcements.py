@@ -1,4 +1,4 @@
-"""worker.sweeper.sweeper: rows, deletions and removals that the log was not told of, or has lost."""
+"""The sweeper: rows, deletions and removals that the log has not been told, or has lost."""
 
 import asyncio
 
@@ -23,8 +23,10 @@ async def test_rows_that_were_never_announced(rig: Rig) -> None:
     assert kinds(await events_of(rig.log, rig.row)) == ["MessageEvent", "MessageEvent"]
 
 
-async def test_what_is_announced_late_keeps_nobody_waiting(rig: Rig) -> None:
-    """After a failover thousands of rows are announced: an answer whose worker dies meanwhile is taken over, another one is cancelled."""
+async def test_late_announcements_delay_nobody(rig: Rig) -> None:
+    """After a failover thousands of rows are announced. Meanwhile a dead worker's answer is taken
+    over and another is cancelled.
+    """
     announcing = asyncio.Event()
 
     async def never(*_arguments: object) -> Cursor:
@@ -47,10 +49,10 @@ async def test_what_is_announced_late_keeps_nobody_waiting(rig: Rig) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_rows_are_announced_in_order_within_a_conversation_and_side_by_side_beyond(
+async def test_announcements_are_ordered_within_a_conversation_only(
     rig: Rig,
 ) -> None:
-    """A reader gets the question before the answer; a conversation whose log is slow costs its time once."""
+    """A reader gets the question before the answer; a slow conversation delays no other."""
     names = [rig.row.conversation_id]
     for _ in range(3):
         names.append((await rig.store.create_conversation("me")).id)
@@ -74,8 +76,10 @@ async def test_rows_are_announced_in_order_within_a_conversation_and_side_by_sid
     ] * 4
 
 
-async def test_a_deletion_whose_log_was_left_is_made_good(rig: Rig) -> None:
-    """Redis was away when the conversation was deleted: its log goes as soon as it is back, and readers are told."""
+async def test_a_deletion_without_redis_is_completed(rig: Rig) -> None:
+    """Redis was away when the conversation was deleted: its log is deleted when Redis is back, and
+    readers are notified.
+    """
     await rig.log.announce(rig.row.conversation_id, "r", 1, events.Title("t", 1))
     rig.log.go_down()
     await closing.delete_conversation(rig.store, rig.log, rig.row.conversation_id)
@@ -93,8 +97,8 @@ async def test_a_deletion_whose_log_was_left_is_made_good(rig: Rig) -> None:
         await rig.log.read(rig.row.conversation_id, None, 0, 0)
 
 
-async def test_a_removal_that_redis_did_not_hear_of_is_made_good(rig: Rig) -> None:
-    """And once more if another server knows nothing of it: what they have open ends, on every process."""
+async def test_a_removal_without_redis_is_completed(rig: Rig) -> None:
+    """And repeated on a new server: the user's open readers end on every process."""
     name = rig.row.conversation_id
     await rig.store.invite(name, "me", "you", 9, 9)
     await rig.store.accept_invitation(name, "you")
@@ -115,8 +119,8 @@ async def test_a_removal_that_redis_did_not_hear_of_is_made_good(rig: Rig) -> No
     assert await rig.log.revoked(name) == {"you"}
 
 
-async def test_a_deletion_that_a_new_server_has_not_heard_of_is_repeated(rig: Rig) -> None:
-    """What survived of the log would be read by whoever still has a token."""
+async def test_a_deletion_is_repeated_on_a_new_server(rig: Rig) -> None:
+    """Otherwise a remaining log could still be read with a valid token."""
     await rig.log.announce(rig.row.conversation_id, "r", 1, events.Title("t", 1))
     await closing.delete_conversation(rig.store, rig.log, rig.row.conversation_id)
     rig.log.restart(lose_data=True)
@@ -131,7 +135,7 @@ async def test_a_deletion_that_a_new_server_has_not_heard_of_is_repeated(rig: Ri
         await rig.log.read(rig.row.conversation_id, None, 0, 0)
 
 
-async def test_a_deletion_that_went_well_leaves_the_sweeper_nothing(rig: Rig) -> None:
+async def test_a_complete_deletion_leaves_the_sweeper_nothing(rig: Rig) -> None:
     """Rows and log went together."""
     await closing.delete_conversation(rig.store, rig.log, rig.row.conversation_id)
     async with rig.store.writing() as session:

@@ -1,4 +1,4 @@
-"""worker.sweeper.sweeper and worker.closing: ends that nobody announced, cancels that nobody obeys, answers that cannot be recovered."""
+"""The sweeper's ends: not announced ones, ignored cancels, and answers that cannot be recovered."""
 
 import contextlib
 import json
@@ -20,8 +20,10 @@ from tokenwire.worker import closing
 from tokenwire.worker.retries import MAX_TRIES
 
 
-async def test_an_end_that_was_never_announced(rig: Rig) -> None:
-    """Killed between commit and append: the terminal event is supplied, once, and matches the row."""
+async def test_an_unannounced_end(rig: Rig) -> None:
+    """A worker died between commit and append: the terminal event is supplied once and matches the
+    row.
+    """
     await rig.die("", "All")
     row = await rig.reread()
     epoch = (await rig.log.read(row.conversation_id, None, 0, 0)).epoch
@@ -42,8 +44,10 @@ async def test_an_end_that_was_never_announced(rig: Rig) -> None:
     assert "swept: end announced" not in [line["event"] for line in said]
 
 
-async def test_an_end_is_announced_to_a_log_that_never_heard_the_text(rig: Rig) -> None:
-    """Redis began empty between commit and append: the new log is given the text that the terminal event attests."""
+async def test_an_unannounced_end_in_a_new_log(rig: Rig) -> None:
+    """Redis lost its data between commit and append: the new log gets the text, then the terminal
+    event that attests it.
+    """
     await rig.die("", "All")
     row = await rig.reread()
     epoch = (await rig.log.read(row.conversation_id, None, 0, 0)).epoch
@@ -59,8 +63,8 @@ async def test_an_end_is_announced_to_a_log_that_never_heard_the_text(rig: Rig) 
 
 
 @pytest.mark.parametrize("how", ["announced", "cancelled"])
-async def test_what_waited_behind_a_dead_answer_is_started(rig: Rig, how: str) -> None:
-    """Whoever supplies the end wakes the next in line, as the worker would have done."""
+async def test_the_successor_of_a_dead_answer_is_started(rig: Rig, how: str) -> None:
+    """The end enqueues the next in line, as the worker would have done."""
     behind = (
         await rig.store.post(Post(rig.row.conversation_id, "me", "and?", "m"))
     ).assistant_message
@@ -73,7 +77,7 @@ async def test_what_waited_behind_a_dead_answer_is_started(rig: Rig, how: str) -
         )
     else:
         await rig.store.request_cancel(row.id, "me")
-    await rig.store.mark_enqueued(behind.id)  # too fresh for the sweeper to see to it by itself
+    await rig.store.mark_enqueued(behind.id)  # too recent for the sweeper to find
     async with rig.store.writing() as session:
         await session.execute(
             text("UPDATE messages SET updated_at = updated_at - 60000 WHERE id = :id"),
@@ -84,7 +88,7 @@ async def test_what_waited_behind_a_dead_answer_is_started(rig: Rig, how: str) -
 
 
 async def test_a_cancel_of_a_dead_attempt(rig: Rig) -> None:
-    """Nobody runs it: the sweeper ends it, with the text that people saw."""
+    """Nobody runs it: the sweeper ends it with the visible text."""
     await rig.die("", "Seen")
     await rig.store.request_cancel(rig.row.id, "me")
     await rig.sweeper.sweep()
@@ -101,7 +105,7 @@ async def test_a_cancel_of_a_dead_attempt(rig: Rig) -> None:
     ],
 )
 async def test_an_estimate_counts_all_that_was_sent(rig: Rig, sent: dict[str, Any]) -> None:
-    """The schema of the answer, and what earlier rows held beside their text, as it is sent."""
+    """The schema of the answer, and the other fields of earlier rows as they are sent."""
     await rig.die("", "Seen")
     await rig.age(model="m", **{name: json.dumps(value) for name, value in sent.items()})
     await rig.store.request_cancel(rig.row.id, "me")
@@ -115,7 +119,9 @@ async def test_an_estimate_counts_all_that_was_sent(rig: Rig, sent: dict[str, An
 
 
 async def test_a_cancel_while_the_worker_is_frozen(rig: Rig) -> None:
-    """Nobody but the sweeper follows it up: it takes the answer despite the lease, once the worker had the time to obey."""
+    """Only the sweeper follows it up: it takes the answer despite the lease after the worker's time
+    to obey.
+    """
     claim = await rig.log.claim(rig.row.conversation_id, rig.row.id, 0, 60)
     assert await rig.store.begin_attempt(rig.row.id, 1, "m")
     await rig.log.append(claim, 0, 0, [events.Chunk(rig.row.id, 1, 0, "Seen")])
@@ -129,13 +135,13 @@ async def test_a_cancel_while_the_worker_is_frozen(rig: Rig) -> None:
     assert (row.status, row.content, row.cancel_by) == ("cancelled", "Seen", "me")
     end = (await events_of(rig.log, rig.row))[-1]
     assert isinstance(end, events.Cancelled)
-    assert end.usage == events.Usage(1, 1, estimated=True)  # as the worker itself would say
+    assert end.usage == events.Usage(1, 1, estimated=True)  # as the worker itself would report
     assert row.usage is not None
     assert row.usage["estimated"]
 
 
 async def lose_the_middle(rig: Rig) -> None:
-    """SQL is set back behind what the log still holds: its text and the log's have a hole between them."""
+    """SQL is set back behind the log's beginning: between its text and the log's is a hole."""
     rig.log._limits = Limits(max_events=4)
     claim = await rig.log.claim(rig.row.conversation_id, rig.row.id, 0, 0.0)
     assert await rig.store.begin_attempt(rig.row.id, claim.attempt, "m")
@@ -147,7 +153,7 @@ async def lose_the_middle(rig: Rig) -> None:
 
 
 async def newest(rig: Rig) -> list[events.AnyEvent]:
-    """What a log still holds that was trimmed."""
+    """The rest of a trimmed log."""
     page = await rig.log.read(rig.row.conversation_id, None, 0, 0)
     page = await rig.log.read(rig.row.conversation_id, None, page.oldest - 1, 100)
     return [
@@ -158,7 +164,7 @@ async def newest(rig: Rig) -> list[events.AnyEvent]:
 
 
 async def attempt(rig: Rig) -> None:
-    """One delivery of the job, as Dramatiq makes it: what escapes is a dead letter."""
+    """One delivery of the job as Dramatiq does it: an escaping exception is a dead letter."""
     with contextlib.suppress(ValueError):
         await runner_over(
             rig.services, Script([[base.TextDelta("."), *DONE]]), continuation="prefix"
@@ -166,7 +172,9 @@ async def attempt(rig: Rig) -> None:
 
 
 async def test_an_answer_that_cannot_be_recovered_ends(rig: Rig) -> None:
-    """After some tries, as an error of ours, with what the row holds; operators are told once; readers and row agree."""
+    """After some tries, with an internal error and the row's text. Operators are notified once;
+    readers and row agree.
+    """
     told: list[BaseException] = []
     rig.services = replace(rig.services, notify_operators=lambda error, _facts: told.append(error))
     await lose_the_middle(rig)
@@ -183,8 +191,8 @@ async def test_an_answer_that_cannot_be_recovered_ends(rig: Rig) -> None:
     assert (log[-1].length, kinds(log)[-2]) == (len(row.content), "Reset")
 
 
-async def test_an_answer_that_cannot_be_recovered_can_be_cancelled(rig: Rig) -> None:
-    """At once: nothing has to be gone on from."""
+async def test_an_unrecoverable_answer_can_be_cancelled(rig: Rig) -> None:
+    """At once, since no continuation is needed."""
     await lose_the_middle(rig)
     await rig.store.request_cancel(rig.row.id, "me")
     await rig.sweeper.sweep()
@@ -196,8 +204,8 @@ async def test_an_answer_that_cannot_be_recovered_can_be_cancelled(rig: Rig) -> 
     )
 
 
-async def test_attempts_that_got_on_are_not_counted_against_an_answer(rig: Rig) -> None:
-    """Hand-overs, retries and deaths are accounted for elsewhere."""
+async def test_attempts_with_progress_do_not_count(rig: Rig) -> None:
+    """Hand-overs, retries and deaths are counted elsewhere."""
     for _ in range(MAX_TRIES + 3):
         await rig.die("", "")
         await rig.age(tries=0)
@@ -209,8 +217,8 @@ async def test_attempts_that_got_on_are_not_counted_against_an_answer(rig: Rig) 
     assert (await rig.reread()).starts <= 2
 
 
-async def test_a_log_that_cannot_be_asked_ends_the_answer_in_the_rows(rig: Rig) -> None:
-    """A bug in a script, say: tried some times, then the conversation is free again."""
+async def test_an_unreadable_log_ends_the_answer_in_the_rows(rig: Rig) -> None:
+    """For example a bug in a script: after some tries the conversation is free again."""
 
     async def broken(*_arguments: object) -> Claim:
         raise ValueError("a bug")
@@ -223,8 +231,8 @@ async def test_a_log_that_cannot_be_asked_ends_the_answer_in_the_rows(rig: Rig) 
     assert (await rig.reread()).status == "error"
 
 
-async def test_an_answer_that_ends_in_the_rows_alone_is_free(rig: Rig) -> None:
-    """Whoever announces its end need not wait for the lease of who could not read its log."""
+async def test_an_answer_that_ended_in_the_rows_is_free(rig: Rig) -> None:
+    """Its end is announced without waiting for the lease of the failed attempt."""
 
     async def broken(*_arguments: object, **_options: object) -> Any:
         raise ValueError("a bug")

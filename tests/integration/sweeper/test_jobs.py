@@ -1,4 +1,6 @@
-"""worker.sweeper.sweeper and worker.runner: jobs that were lost, come too early or too often, and a process that drains."""
+"""The sweeper and the runner: jobs that are lost, too early or repeated, and a process that
+drains.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -16,19 +18,19 @@ from tokenwire.worker.sweeper.sweeper import PAGE
 from tokenwire.worker.sweeper.sweeps import LOST_JOB_MS
 
 
-async def test_a_row_that_was_never_enqueued(rig: Rig) -> None:
-    """Committed, and then the web process died: the job is sent, once."""
+async def test_a_row_without_a_job(rig: Rig) -> None:
+    """The web process died after the commit: the job is sent once."""
     await rig.age()
     await rig.sweeper.sweep()
     await rig.age(
         enqueued_at=await rig.store.now_ms() + 3_000
-    )  # just now, however long the next look takes
+    )  # just now, however long the next query takes
     await rig.sweeper.sweep()
     assert rig.jobs.sent == [(rig.row.id, None)]
 
 
-async def test_a_row_whose_job_waits_is_left_alone(rig: Rig) -> None:
-    """A busy system is not a lost job."""
+async def test_a_waiting_job_is_left_alone(rig: Rig) -> None:
+    """A busy system has not lost it."""
     await rig.age()
     row = await rig.reread()
     rig.jobs.known[row.id] = row.created_at
@@ -36,8 +38,8 @@ async def test_a_row_whose_job_waits_is_left_alone(rig: Rig) -> None:
     assert rig.jobs.sent == []
 
 
-async def test_two_answers_of_a_conversation_do_not_run_at_once(rig: Rig) -> None:
-    """A job that comes too early is dropped: the end of the answer before it brings another one."""
+async def test_answers_of_a_conversation_run_one_at_a_time(rig: Rig) -> None:
+    """An early job is dropped: the end of the answer before it enqueues another."""
     behind = (
         await rig.store.post(Post(rig.row.conversation_id, "me", "and?", "m"))
     ).assistant_message
@@ -49,7 +51,7 @@ async def test_two_answers_of_a_conversation_do_not_run_at_once(rig: Rig) -> Non
 
 
 async def test_a_retry_does_not_run_before_it_is_due(rig: Rig) -> None:
-    """The job is given back to the queue for the rest of the time."""
+    """The job is enqueued again for the rest of the time."""
     assert await rig.store.begin_attempt(rig.row.id, 1, "m")
     assert await rig.store.schedule_retry(rig.row.id, 1, 60_000, 1, 0)
     script = Script([[base.TextDelta("too early"), *DONE]])
@@ -61,8 +63,8 @@ async def test_a_retry_does_not_run_before_it_is_due(rig: Rig) -> None:
     assert 0 < wait_ms <= 60_000
 
 
-async def test_a_retry_whose_job_was_lost(rig: Rig) -> None:
-    """Due and nobody came: the job is sent again."""
+async def test_a_retry_without_a_job(rig: Rig) -> None:
+    """It was due and nobody came: the job is sent again."""
     assert await rig.store.begin_attempt(rig.row.id, 1, "m")
     assert await rig.store.schedule_retry(rig.row.id, 1, 10, 1, 0)
     await rig.age(due_at=1)
@@ -71,8 +73,9 @@ async def test_a_retry_whose_job_was_lost(rig: Rig) -> None:
 
 
 async def test_five_thousand_rows(rig: Rig) -> None:
-    """2,000 queued answers of one conversation hide nothing; 3,000 lost jobs elsewhere are all sent in one round; the broker is asked
-    once for each page, and for a job that waits for very long by its id."""
+    """2,000 queued answers of one conversation hide nothing; 3,000 lost jobs elsewhere are sent in
+    one round, with one question to the broker per page.
+    """
     now = await rig.store.now_ms() - LONG_AGO
     columns = "id, conversation_id, ordinal, role, content, reasoning, status, seq, attempt, tries, started_with, rev, announced_rev"
     counted = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000) "
@@ -113,8 +116,10 @@ async def test_five_thousand_rows(rig: Rig) -> None:
     assert asked <= 5001 / PAGE + 2
 
 
-async def test_a_drain_sees_jobs_that_are_about_to_begin(rig: Rig) -> None:
-    """One that is being recovered is waited for, and handed over as soon as it is an attempt: it does not die with the process."""
+async def test_a_drain_waits_for_starting_jobs(rig: Rig) -> None:
+    """A job in recovery is handed over as soon as it is an attempt; it does not die with the
+    process.
+    """
     recovering, go_on = asyncio.Event(), asyncio.Event()
     await rig.die("", "Half")
     read = rig.log.read
@@ -140,7 +145,7 @@ async def test_a_drain_sees_jobs_that_are_about_to_begin(rig: Rig) -> None:
     assert rig.jobs.sent == [(rig.row.id, None)]
 
 
-async def test_a_process_that_drains_hands_its_answers_back(rig: Rig) -> None:
+async def test_a_drain_hands_answers_over(rig: Rig) -> None:
     """Nothing is lost, no try is used up, and a job that arrives now is passed on."""
     begun = asyncio.Event()
 
@@ -151,7 +156,7 @@ async def test_a_process_that_drains_hands_its_answers_back(rig: Rig) -> None:
     runner = runner_over(
         rig.services, Script([[base.TextDelta("Half")], wait]), continuation="prefix"
     )
-    await runner.generate("gone")  # that this one has ended says nothing of the next
+    await runner.generate("gone")  # its end says nothing about the next one
     running = asyncio.create_task(runner.generate(rig.row.id))
     await begun.wait()
     await runner.drain(0)
@@ -167,8 +172,10 @@ async def test_a_process_that_drains_hands_its_answers_back(rig: Rig) -> None:
     assert (await rig.reread()).content == "Half and half."
 
 
-async def test_an_attempt_that_ends_late_does_not_hide_the_next_one(rig: Rig) -> None:
-    """A later attempt of the same answer runs in this process already: cancels and the drain must find it."""
+async def test_a_late_end_of_an_attempt_does_not_hide_the_next_one(rig: Rig) -> None:
+    """A later attempt of the same answer already runs in this process: cancels and the drain must
+    find it.
+    """
     later: Any = object()
 
     async def begin_another() -> None:
@@ -180,7 +187,7 @@ async def test_an_attempt_that_ends_late_does_not_hide_the_next_one(rig: Rig) ->
 
 
 async def test_the_name_of_a_run_is_saved_with_the_text(rig: Rig) -> None:
-    """A hand-over keeps the run alive and says how far it was followed."""
+    """A hand-over keeps the run alive and records how far it was followed."""
     begun = asyncio.Event()
 
     async def wait() -> None:

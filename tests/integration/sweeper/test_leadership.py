@@ -1,4 +1,4 @@
-"""worker.sweeper.sweeper: who leads, where several processes could."""
+"""The sweeper: which of several processes leads."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from tokenwire.worker.sweeper.sweeper import LEADERSHIP_SECONDS, STAND_BACK_SECO
 
 
 class Election:
-    """Who leads, and until when: as the broker's script has it."""
+    """Who leads until when, as in the broker's script."""
 
     def __init__(self) -> None:
         self.leader, self.until = "", 0.0
@@ -25,7 +25,7 @@ class Election:
 
 
 class Candidate(NoJobs):
-    """The jobs of one of the processes that elect each other."""
+    """The jobs of a process that takes part in the election."""
 
     def __init__(self, election: Election) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Candidate(NoJobs):
 
 
 class CutOff:
-    """A store whose database this process does not reach."""
+    """A store that cannot reach its database."""
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         async def call(*_arguments: object, **_options: object) -> None:
@@ -45,8 +45,10 @@ class CutOff:
         return call
 
 
-async def test_a_leader_without_a_database_lets_another_process_lead(rig: Rig) -> None:
-    """It reaches Redis, and would be elected for ever, while a dead worker's answer waits for somebody who reads the rows."""
+async def test_a_leader_without_a_database_steps_down(rig: Rig) -> None:
+    """It reaches Redis and would lead for ever, while a dead worker's answer waits for a process
+    that can read rows.
+    """
     await rig.die("", "Held ")
     election = Election()
     cut_off = Sweeper(services_over(CutOff(), rig.log, Candidate(election)))  # type: ignore[arg-type]
@@ -67,8 +69,8 @@ async def test_a_leader_without_a_database_lets_another_process_lead(rig: Rig) -
         await asyncio.gather(*running, return_exceptions=True)
 
 
-async def test_who_stood_back_leads_again_once_the_database_is_back(rig: Rig) -> None:
-    """A process that is alone must not stand back for ever."""
+async def test_a_leader_returns_with_its_database(rig: Rig) -> None:
+    """A single process must not step down for ever."""
     await rig.die("", "Held ")
     outstanding, failures = rig.store.outstanding, [StoreUnavailable("away")]
 

@@ -1,4 +1,4 @@
-"""worker.sweeper.sweeper: a round of it, what it costs, and that nothing in it keeps the rest from being done."""
+"""The sweeper: the cost of a round, and no step of it blocks another."""
 
 import asyncio
 from typing import Any
@@ -33,10 +33,10 @@ from tokenwire.worker.sweeper.sweeper import Deposed
         "_announce_titles",
     ],
 )
-async def test_no_step_of_a_sweep_keeps_another_from_being_made(
+async def test_steps_of_a_sweep_fail_independently(
     rig: Rig, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever it fails with: rows are announced, jobs are sent, logs are deleted, the failure is counted."""
+    """For any failure, rows are announced, jobs sent, logs deleted, and the failure is counted."""
 
     async def broken() -> None:
         raise KeyError("a bug")
@@ -66,7 +66,7 @@ async def test_no_step_of_a_sweep_keeps_another_from_being_made(
 
 
 async def test_an_idle_round_is_one_transaction(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever steps there are: an idle system is asked twice a second."""
+    """With any number of steps: an idle system is queried twice a second."""
     await rig.store.delete_conversation(rig.row.conversation_id)
     transactions, reading = 0, rig.store.reading
 
@@ -81,10 +81,10 @@ async def test_an_idle_round_is_one_transaction(rig: Rig, monkeypatch: pytest.Mo
     assert transactions == 1
 
 
-async def test_where_what_is_outstanding_cannot_be_told_each_step_looks_for_itself(
+async def test_without_the_outstanding_query_each_step_queries_itself(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bug in one query keeps no other one from being asked; it is counted."""
+    """A bug in one query affects no other; it is counted."""
 
     async def broken(*_arguments: object) -> set[str]:
         raise KeyError("a bug")
@@ -98,8 +98,10 @@ async def test_where_what_is_outstanding_cannot_be_told_each_step_looks_for_itse
     assert kinds(await events_of(rig.log, rig.row)) == ["MessageEvent", "MessageEvent"]
 
 
-async def test_one_row_of_a_sweep_does_not_keep_others_from_being_dealt_with(rig: Rig) -> None:
-    """An answer whose log is broken is counted; the answers beside it are announced, by the same step and the next ones."""
+async def test_rows_of_a_sweep_fail_independently(rig: Rig) -> None:
+    """An answer with a broken log is counted; others are announced by the same step and the next
+    ones.
+    """
     conversation = await rig.store.create_conversation("me")
     other = (await rig.store.post(Post(conversation.id, "me", "hi", "m"))).assistant_message
     await rig.age(announced_rev=0)
@@ -117,8 +119,8 @@ async def test_one_row_of_a_sweep_does_not_keep_others_from_being_dealt_with(rig
     assert len(rig.jobs.sent) == 2
 
 
-async def test_an_outage_while_what_changed_lately_is_looked_for_stops_nobody(rig: Rig) -> None:
-    """It is looked for again; takeovers, cancels and deletions go on meanwhile."""
+async def test_an_outage_of_one_query_stops_no_other_step(rig: Rig) -> None:
+    """It is repeated; takeovers, cancels and deletions continue meanwhile."""
     asked = 0
 
     async def too_slow(*_arguments: object) -> list[SweepKey]:
@@ -133,8 +135,8 @@ async def test_an_outage_while_what_changed_lately_is_looked_for_stops_nobody(ri
         assert not rig.sweeper.holds_back
 
 
-async def test_a_row_that_the_database_gave_up_is_left_to_the_next_round(rig: Rig) -> None:
-    """Somebody has locked it: no outage, no bug, and nothing for others to wait for."""
+async def test_an_abandoned_row_is_left_to_the_next_round(rig: Rig) -> None:
+    """Its lock is neither an outage nor a bug, and nothing waits for it."""
     before = TASK_FAILURES.labels("sweep")._value.get()
     conversation = await rig.store.create_conversation("me")
     other = (await rig.store.post(Post(conversation.id, "me", "hi", "m"))).assistant_message
@@ -159,8 +161,10 @@ async def test_a_row_that_the_database_gave_up_is_left_to_the_next_round(rig: Ri
     assert (await rig.reread()).status == "cancelled"
 
 
-async def test_a_row_that_somebody_has_locked_stops_no_other(postgres_url: str) -> None:
-    """An operator's open transaction holds one of three cancelled answers: two end, judgement goes on; then the third ends."""
+async def test_a_locked_row_delays_no_other(postgres_url: str) -> None:
+    """An operator's transaction locks one of three cancelled answers: two end, and takeovers go on;
+    then the third ends.
+    """
     migrate(postgres_url)
     store = Store.open(postgres_url)
     try:
@@ -184,8 +188,8 @@ async def test_a_row_that_somebody_has_locked_stops_no_other(postgres_url: str) 
         await store.aclose()
 
 
-async def test_a_query_that_takes_too_long_stops_no_step(rig: Rig) -> None:
-    """What is outstanding is asked for by one query: where that is given up, each step looks for itself."""
+async def test_a_slow_query_stops_no_step(rig: Rig) -> None:
+    """One query finds all outstanding work: if it is cancelled, each step queries itself."""
 
     async def given_up(*_arguments: object) -> set[str]:
         raise GivenUp("too slow")
@@ -197,7 +201,9 @@ async def test_a_query_that_takes_too_long_stops_no_step(rig: Rig) -> None:
 
 
 async def test_an_outage_makes_the_sweeper_wait_one_lease(rig: Rig) -> None:
-    """After Redis was away, leases of healthy workers have run out too: nobody is robbed before they could renew."""
+    """After Redis was away, leases of healthy workers have expired too: none is taken over before
+    it could renew.
+    """
     await rig.die("", "So far")
     rig.log.go_down()
     running = asyncio.create_task(rig.sweeper.run())
@@ -209,10 +215,10 @@ async def test_an_outage_makes_the_sweeper_wait_one_lease(rig: Rig) -> None:
     await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_an_outage_that_another_step_meets_spares_those_whose_leases_are_asked_for(
+async def test_an_outage_in_another_step_spares_expired_leases(
     rig: Rig,
 ) -> None:
-    """What was asked before it says nothing: a lease may have run out only because Redis was away."""
+    """Earlier results do not count: a lease may have expired only because Redis was away."""
     await rig.die("", "So far")
     leased = rig.log.leased
 
@@ -227,7 +233,7 @@ async def test_an_outage_that_another_step_meets_spares_those_whose_leases_are_a
 
 
 async def test_one_broken_connection_is_no_outage(rig: Rig) -> None:
-    """Judgement does not wait a lease for what a second call answers."""
+    """Takeovers do not wait a lease if a second call succeeds."""
     await rig.die("", "So far")
     lead, failures = rig.jobs.lead, [JobsUnavailable("broken pipe")]
 

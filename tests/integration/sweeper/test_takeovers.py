@@ -1,4 +1,6 @@
-"""The sweeper and the runner: an answer whose worker died is taken over, goes on as its model can, and ends after enough deaths."""
+"""Takeovers: the answer of a dead worker continues as its model can, and ends after enough
+deaths.
+"""
 
 import asyncio
 import contextlib
@@ -21,8 +23,10 @@ from tokenwire.worker.retries import MAX_TRIES, WorkersDied
 from tokenwire.worker.runner import MAX_ATTEMPTS
 
 
-async def test_a_dead_attempt_is_taken_over_and_goes_on(rig: Rig) -> None:
-    """What was appended stays, whether a checkpoint held it or not; the model is asked to go on after it; nothing is repeated."""
+async def test_a_dead_attempt_is_taken_over(rig: Rig) -> None:
+    """Appended text stays, whether it was in a checkpoint or not; the model continues after it, and
+    nothing is repeated.
+    """
     await rig.die("", "So far")
     await rig.sweeper.sweep()
     assert rig.jobs.sent == [(rig.row.id, None)]
@@ -40,8 +44,8 @@ async def test_a_dead_attempt_is_taken_over_and_goes_on(rig: Rig) -> None:
     assert script.asked[0].continuation == base.Continuation("prefix", "So far")
 
 
-async def test_a_model_that_cannot_go_on_starts_over_with_a_reset(rig: Rig) -> None:
-    """Readers are told what is withdrawn before anything is said again."""
+async def test_a_model_that_cannot_continue_starts_over(rig: Rig) -> None:
+    """Readers get the reset before any new text."""
     await rig.die("", "So far")
     await runner_over(
         rig.services, Script([[base.TextDelta("Anew."), *DONE]]), continuation="restart"
@@ -51,8 +55,8 @@ async def test_a_model_that_cannot_go_on_starts_over_with_a_reset(rig: Rig) -> N
     assert row.content == "Anew."
 
 
-async def test_a_model_that_cannot_go_on_keeps_the_partial_text(rig: Rig) -> None:
-    """Neither a second beginning behind the first, nor a reset: the answer ends as interrupted, and nobody is asked."""
+async def test_an_answer_that_must_not_start_over_keeps_its_text(rig: Rig) -> None:
+    """Neither a second beginning nor a reset: the answer ends as interrupted, without a request."""
     await rig.die("", "Half")
     script = Script([[base.TextDelta("Half and half"), *DONE]])
     await runner_over(rig.services, script, continuation="none").generate(rig.row.id)
@@ -62,8 +66,8 @@ async def test_a_model_that_cannot_go_on_keeps_the_partial_text(rig: Rig) -> Non
     assert row.error["code"] == "interrupted"
 
 
-async def test_the_answers_of_a_dead_worker_are_taken_over_side_by_side(rig: Rig) -> None:
-    """A slow queue costs its time once, not once a row; one row that cannot be dealt with keeps no other one waiting."""
+async def test_answers_of_a_dead_worker_are_taken_over_together(rig: Rig) -> None:
+    """A slow queue costs its time once, not once per row; one failing row blocks no other."""
     asked, all_asked = 0, asyncio.Event()
 
     async def together(message_id: str, delay_ms: int | None = None) -> None:
@@ -88,14 +92,14 @@ async def test_the_answers_of_a_dead_worker_are_taken_over_side_by_side(rig: Rig
         async with asyncio.timeout(10):
             await rig.sweeper.sweep()
     assert sorted(rig.jobs.sent) == sorted((other, None) for other in others)
-    for other in others:  # or the next round would send them again, and the one after it
+    for other in others:  # otherwise the next rounds would send them again
         row = await rig.store.message(other)
         assert row is not None
         assert row.enqueued_at is not None
 
 
 async def test_a_live_lease_is_respected(rig: Rig) -> None:
-    """Silent does not mean dead."""
+    """Silence does not mean death."""
     await rig.log.claim(rig.row.conversation_id, rig.row.id, 0, 60)
     assert await rig.store.begin_attempt(rig.row.id, 1, "m")
     await rig.age()
@@ -104,7 +108,7 @@ async def test_a_live_lease_is_respected(rig: Rig) -> None:
 
 
 async def die_asking(rig: Rig, continuation: Rung = "prefix") -> None:
-    """The worker of an attempt is killed after it has asked the provider, and before the first word."""
+    """A worker is killed after its request and before the first word."""
     begun = asyncio.Event()
 
     async def hang() -> None:
@@ -121,7 +125,9 @@ async def die_asking(rig: Rig, continuation: Rung = "prefix") -> None:
 
 
 async def test_a_death_is_no_try(rig: Rig) -> None:
-    """As many of them as an answer has tries, and more: the next attempt answers, and has all its tries still."""
+    """After more deaths than an answer has tries, the next attempt answers and still has all its
+    tries.
+    """
     for _ in range(MAX_TRIES + 1):
         await die_asking(rig)
     await runner_over(rig.services, Script([base.Unavailable("once")])).generate(rig.row.id)
@@ -144,7 +150,9 @@ async def test_a_death_is_no_try(rig: Rig) -> None:
 async def test_too_many_deaths_without_progress_end_in_an_error(
     rig: Rig, continuation: Rung
 ) -> None:
-    """A message that kills its worker does not do so for ever: the last attempt asks nobody, and keeps what readers hold."""
+    """A deadly message does not kill workers for ever: the last attempt makes no request and keeps
+    the visible text.
+    """
     told: list[Mapping[str, object]] = []
     rig.services = replace(rig.services, notify_operators=lambda _error, facts: told.append(facts))
     await rig.die("", "So far.")
@@ -184,8 +192,9 @@ async def deliver_and_die(rig: Rig, began: asyncio.Event) -> bool:
 async def test_deaths_before_an_attempt_begins_end_in_an_error(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, deadly: str
 ) -> None:
-    """What a log holds may kill who reads it: a worker that goes on from it, or even one that ends the answer. The text that can be had is
-    kept."""
+    """The log may kill its readers: a worker that continues, or even one that ends the answer. The
+    available text is kept.
+    """
     told: list[Mapping[str, object]] = []
     rig.services = replace(rig.services, notify_operators=lambda _error, facts: told.append(facts))
     began = asyncio.Event()
@@ -213,7 +222,7 @@ async def test_deaths_before_an_attempt_begins_end_in_an_error(
 
 
 async def test_an_outage_is_no_death(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The process that waits for Redis lives, however often it tries."""
+    """The process that waits for Redis is alive, however often it tries."""
     monkeypatch.setattr("tokenwire.worker.runner.OUTAGE_PAUSE_SECONDS", 0)
     away, read = iter(range(MAX_DEATHS + 2)), rig.log.read
 
@@ -236,7 +245,7 @@ async def test_an_outage_is_no_death(rig: Rig, monkeypatch: pytest.MonkeyPatch) 
 async def test_deaths_after_progress_are_free(
     rig: Rig, added: int, status: str, deaths: int
 ) -> None:
-    """An attempt that got on begins the count anew; a few words are no progress."""
+    """Progress resets the count; a few words are no progress."""
     await rig.age(deaths=MAX_DEATHS - 1)
     await rig.die("", "x" * added)
     with contextlib.suppress(WorkersDied):
@@ -247,8 +256,8 @@ async def test_deaths_after_progress_are_free(
     assert (row.status, row.deaths, row.tries) == (status, deaths, 0)
 
 
-async def test_text_that_is_dropped_is_no_progress(rig: Rig) -> None:
-    """A model that starts over has got nowhere when its worker dies, however much it had said."""
+async def test_dropped_text_is_no_progress(rig: Rig) -> None:
+    """A model that starts over has made none when its worker dies, however much it wrote."""
     await rig.die("", "x" * 1000)
     await runner_over(
         rig.services, Script([[base.TextDelta("."), *DONE]]), continuation="restart"
@@ -257,8 +266,8 @@ async def test_text_that_is_dropped_is_no_progress(rig: Rig) -> None:
     assert (row.status, row.content, row.deaths) == ("complete", ".", 1)
 
 
-async def test_an_answer_of_many_attempts_ends(rig: Rig) -> None:
-    """Whatever progress they made."""
+async def test_the_number_of_attempts_is_bounded(rig: Rig) -> None:
+    """Whatever progress they make."""
     await rig.die("", "x" * 1000)
     await rig.age(attempt=MAX_ATTEMPTS)
     script = Script([[base.TextDelta("never asked"), *DONE]])
@@ -272,8 +281,10 @@ async def test_an_answer_of_many_attempts_ends(rig: Rig) -> None:
     )
 
 
-async def test_a_provider_that_still_runs_is_attached_to(rig: Rig) -> None:
-    """The run goes on after the saved cursor; what the log holds beyond the checkpoint is not said twice; no seam is left."""
+async def test_a_running_provider_is_attached_to(rig: Rig) -> None:
+    """The run continues after the saved cursor; text beyond the checkpoint is not repeated; no seam
+    is left.
+    """
     script = Script(
         [[base.TextDelta("One ")], [base.TextDelta("two ")], [base.TextDelta("three"), *DONE]],
         run_id="run-1",
@@ -297,7 +308,7 @@ async def test_a_provider_that_still_runs_is_attached_to(rig: Rig) -> None:
 
 
 async def test_a_run_that_is_gone_is_not_attached_to_twice(rig: Rig) -> None:
-    """The next attempt asks the model to go on in a turn of its own."""
+    """The next attempt continues by an extra turn."""
     await rig.die("", "One")
     await rig.age(run_id="run-1", run_cursor=0)
     await runner_over(

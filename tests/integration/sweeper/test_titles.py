@@ -1,4 +1,4 @@
-"""worker.titles: a conversation is named after its first answer, whatever fails."""
+"""Titles: a conversation is named after its first answer, whatever fails."""
 
 import asyncio
 from typing import Any
@@ -17,7 +17,7 @@ from tokenwire.worker.titles import name_conversation
 
 
 async def test_a_conversation_is_named_after_its_first_answer(rig: Rig) -> None:
-    """By the title model; readers are told; a title that somebody gave stays."""
+    """The title model names it and readers get the title; a title that a person gave stays."""
     script = Script([[base.TextDelta("Because of scattering."), *DONE]])
     await runner_over(rig.services, script).generate(rig.row.id)
     assert rig.jobs.titles == [rig.row.id]
@@ -31,11 +31,11 @@ async def test_a_conversation_is_named_after_its_first_answer(rig: Rig) -> None:
     assert [title.title for title in titles] == ["Greeting"]
     conversation = await rig.store.conversation_of(rig.row.id)
     assert conversation is not None
-    assert conversation.announced_rev == conversation.rev  # the sweeper has nothing to make good
+    assert conversation.announced_rev == conversation.rev  # the sweeper has nothing to announce
 
 
 async def test_a_title_while_redis_is_away(rig: Rig) -> None:
-    """It is stored, the job does not fail, and the sweeper tells readers."""
+    """It is stored, the job succeeds, and the sweeper announces it."""
     await runner_over(rig.services, Script([[base.TextDelta("Hello."), *DONE]])).generate(
         rig.row.id
     )
@@ -51,10 +51,10 @@ async def test_a_title_while_redis_is_away(rig: Rig) -> None:
 @pytest.mark.parametrize(
     "step", [base.AuthenticationFailed("no"), asyncio.Event().wait], ids=["fails", "hangs"]
 )
-async def test_a_title_model_that_fails_costs_nothing(
+async def test_without_a_model_the_first_words_are_the_title(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, step: Any
 ) -> None:
-    """Nor does one that says nothing. The first words serve."""
+    """If it fails or returns nothing."""
     monkeypatch.setattr(titles, "PATIENCE_SECONDS", 0.05)
     catalogue = Catalogue("m", "m", {"m": ModelSpec(name="m", provider="scripted", model="m")}, {})
     models = Models(catalogue, lambda _spec: Script([step]))

@@ -18,8 +18,8 @@ _RECOUNT = (
 _UNREAD = (
     "tests/unit/web/http/test_sending.py",
     "tests/unit/web/http/test_receiving.py",
-    "tests/integration/test_admission.py::test_answers_that_nobody_reads_share_a_memory",
-    "tests/integration/test_admission.py::test_an_answer_beyond_the_share_can_be_read",
+    "tests/integration/test_admission.py::test_unread_answers_share_memory",
+    "tests/integration/test_admission.py::test_an_answer_above_the_share_can_be_read",
 )
 _PAGES = (
     "tests/contracts/test_pages.py::test_a_page_is_measured_as_json",
@@ -544,7 +544,7 @@ AREA = Area(
             "    sys.setswitchinterval(SWITCH_SECONDS)\n",
             "",
             (
-                "tests/integration/test_web_process.py::test_the_loop_waits_shortly_for_pythons_lock",
+                "tests/integration/test_web_process.py::test_the_loop_gets_pythons_lock_back_quickly",
             ),
         ),
         Mutant(

@@ -92,7 +92,7 @@ AREA = Area(
             "            self.timeout_keep_alive = PROXY_IDLE_SECONDS\n",
             "            pass\n",
             (
-                "tests/integration/test_admission.py::test_a_proxys_connection_waits_as_long_as_proxies_want",
+                "tests/integration/test_admission.py::test_the_connection_of_a_proxy_stays_open_longer",
             ),
         ),
         Mutant(

@@ -427,7 +427,7 @@ AREA = Area(
             "worker/broker.py",
             "                broker.client.hdel(JOBS, message.args[0])\n",
             "",
-            ("tests/integration/test_broker.py::test_nothing_is_noted_of_a_job_that_has_begun",),
+            ("tests/integration/test_broker.py::test_a_started_job_leaves_nothing_in_redis",),
         ),
         Mutant(
             "only_headers_that_begin_like_a_secret_are_hidden",

@@ -25,7 +25,7 @@ AREA = Area(
             "web/aisdk/socket.py",
             "            task.add_done_callback(lambda _: self._tasks.pop(request_id, None))\n",
             "",
-            ("tests/integration/test_chat_socket.py::test_requests_that_are_over_leave_room",),
+            ("tests/integration/test_chat_socket.py::test_finished_requests_make_room",),
         ),
         Mutant(
             "a_key_is_of_any_answer",

@@ -1,4 +1,4 @@
-"""The tables of the app: their names are those of ours."""
+"""The tables of the app, under the same names as ours."""
 
 from typing import ClassVar
 

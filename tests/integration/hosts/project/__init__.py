@@ -1,2 +1,3 @@
-"""A project with SQLModel and alembic. Its classes, its tables and its first revision have the
-names of ours."""
+"""A project with SQLModel and alembic. Its classes, tables and first revision have the names of
+ours.
+"""

@@ -1,4 +1,4 @@
-"""As `alembic init` writes it. KEEP_OURS adds what docs/host-database.md says."""
+"""As `alembic init` writes it. KEEP_OURS adds the lines of docs/host-database.md."""
 
 import os
 

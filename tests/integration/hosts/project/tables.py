@@ -14,7 +14,7 @@ class Conversation(SQLModel, table=True):
 
 
 class Message(SQLModel, table=True):
-    """A note of its own; the relationships look classes up by name."""
+    """A note of its own; its relationships find classes by name."""
 
     __tablename__ = "messages"
 
