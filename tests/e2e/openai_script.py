@@ -1,8 +1,9 @@
-"""What OpenAI's Python client must make of Tokenwire. A program of its own, so that it runs with any version of the package.
+"""What OpenAI's Python client must get from Tokenwire. A program of its own, so that it runs with
+any version of the package.
 
-    python openai_script.py http://127.0.0.1:8000/v1
+python openai_script.py http://127.0.0.1:8000/v1
 
-Fails by an AssertionError; prints the version that it ran with.
+It fails by an AssertionError and prints the client's version.
 """
 
 import sys
@@ -219,7 +220,7 @@ def chats(client: openai.OpenAI) -> None:
 
 
 def chat_that_was_left(client: openai.OpenAI) -> None:
-    """It goes on, and is read as a response."""
+    """It continues, and is read as a response."""
     stream = client.chat.completions.create(
         model="demo", messages=[{"role": "user", "content": "!fast !cut hi"}], stream=True
     )

@@ -1,4 +1,6 @@
-"""A reader written from PROTOCOL.md alone: it shares no code with the project, so that it can disagree with it."""
+"""A reader written from PROTOCOL.md alone, without shared code, so that it can disagree with the
+project.
+"""
 
 import asyncio
 import json
@@ -49,23 +51,25 @@ async def post(base: str, content: str, model: str | None = None) -> dict[str, A
 
 
 def units(text: str) -> int:
-    """UTF-16 code units."""
+    """The number of UTF-16 code units."""
     return len(text.encode("utf-16-le")) // 2
 
 
 def head(text: str, count: int) -> str:
-    """The first so many UTF-16 code units."""
+    """The first UTF-16 code units, that many."""
     return text.encode("utf-16-le")[: count * 2].decode("utf-16-le")
 
 
 def tail(text: str, count: int) -> str:
-    """All but the first so many UTF-16 code units."""
+    """All but the first UTF-16 code units, that many."""
     return text.encode("utf-16-le")[count * 2 :].decode("utf-16-le")
 
 
 @dataclass
 class Reader:
-    """Follows one answer to its end, dropping its socket every `drop_seconds` if given. Breaks of the protocol raise AssertionError."""
+    """Follows one answer to its end, and closes its socket every `drop_seconds` if given. Raises
+    AssertionError if the protocol is broken.
+    """
 
     base: str
     conversation_id: str
@@ -135,7 +139,7 @@ class Reader:
                     self._event(epoch, frame)
 
     def _adopt(self, epoch: str) -> None:
-        """The cursor is good in this epoch, too: else `resync` would have come."""
+        """The cursor is valid in this epoch too; otherwise `resync` would have come."""
         if self.cursor is not None:
             self.cursor = f"{epoch}:{self.cursor.partition(':')[2]}"
 

@@ -1,4 +1,4 @@
-"""A whole Tokenwire, started as `make run` starts it: real processes, a directory of its own, free ports."""
+"""A whole Tokenwire, started like `make run`: real processes, its own directory, free ports."""
 
 import contextlib
 import json
@@ -30,7 +30,9 @@ LAUNCHER = (sys.executable, "-m", "tokenwire.launcher")
 
 
 class Stack:
-    """One run of the launcher in `folder`. Start it, wait until it is ready, stop it; `lines` is all that it printed."""
+    """One run of the launcher in `folder`: start, wait until ready, stop. `lines` is its whole
+    output.
+    """
 
     def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
         self.folder = folder
@@ -49,7 +51,7 @@ class Stack:
             "BROADCASTER_PORT": str(self.broadcaster_port),
             "REDIS_PORT": str(self.redis_port),
             "WORKERS": "1",
-            "POSTS_PER_MINUTE_PER_USER": "0",  # tests are quicker than people
+            "POSTS_PER_MINUTE_PER_USER": "0",  # tests are faster than people
             "READS_PER_MINUTE_PER_USER": "0",
             _MARK: self._mark,
             **environ,
@@ -62,11 +64,11 @@ class Stack:
 
     @property
     def redis_url(self) -> str:
-        """URL of its embedded Redis, once it has been started."""
+        """URL of its embedded Redis, after its start."""
         return f"redis://:{(self.folder / 'var' / 'valkey.key').read_text()}@127.0.0.1:{self.redis_port}/0"
 
     def start(self, argv: Sequence[str] = LAUNCHER) -> None:
-        """Run the launcher, or what starts it, as the leader of a group."""
+        """Run the launcher, or a command that starts it, as the leader of a process group."""
         self.lines.clear()
         self.process = subprocess.Popen(
             argv,
@@ -82,7 +84,9 @@ class Stack:
         self._reader.start()
 
     def wait_until_ready(self, seconds: float = 60) -> None:
-        """Until the launcher has said where it runs. Raises AssertionError with all that it printed."""
+        """Wait for the launcher's line with the address. Raises AssertionError with the whole
+        output.
+        """
         wanted = f"Tokenwire is running: {self.url}"
         assert self.eventually(
             lambda: any(wanted in line for line in self.lines) or self.process.poll() is not None,
@@ -91,13 +95,13 @@ class Stack:
         assert any(wanted in line for line in self.lines), self.shown
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Signal the whole group, as a terminal does on Ctrl-C; the exit code. What is left must be nothing."""
+        """Signal the whole group like Ctrl-C; returns the exit code. No process may be left."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
         return self.ended()
 
     def ended(self, seconds: float = 20) -> int:
-        """The exit code of a run that ends by itself; nothing may be left of it."""
+        """The exit code of a run that ends by itself; no process may be left."""
         code = self.process.wait(seconds)
         assert self.eventually(lambda: not self.processes(), 10), (
             f"left behind: {self.processes()}\n{self.shown}"
@@ -106,7 +110,7 @@ class Stack:
         return code
 
     def processes(self) -> dict[int, str]:
-        """All live processes of this run, however they are related: pid and command line (Linux; nothing elsewhere)."""
+        """All live processes of this run with pid and command line (Linux only)."""
         found = {}
         for entry in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
@@ -117,21 +121,25 @@ class Stack:
         return found
 
     def _is_ours(self, entry: Path) -> bool:
-        """Marked by its environment, or at home in the folder (a server that writes its title over its environment)."""
+        """Marked in its environment, or working in the folder (for a server whose title overwrites
+        its environment).
+        """
         marked = f"{_MARK}={self._mark}".encode() in (entry / "environ").read_bytes()
         return marked or (entry / "cwd").readlink().is_relative_to(self.folder)
 
     def pids(self, kind: str) -> list[int]:
-        """The processes of one kind (web, broadcaster, worker, redis), parents before what they forked."""
+        """The processes of one kind (web, broadcaster, worker, redis), parents before their
+        forks.
+        """
         return sorted(pid for pid, command in self.processes().items() if _KINDS[kind] in command)
 
     def environ_of(self, pid: int) -> dict[str, str]:
-        """What a process found in its environment when it began (Linux)."""
+        """A process's environment at its start (Linux)."""
         found = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
         return dict(line.split("=", 1) for line in found if "=" in line)
 
     def post(self, path: str, body: object) -> Any:
-        """The JSON that the web process answers."""
+        """The JSON answer of the web process."""
         request = urllib.request.Request(
             self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
@@ -147,7 +155,7 @@ class Stack:
             return False
 
     def eventually(self, question: Callable[[], object], seconds: float = 20) -> bool:
-        """Ask every 50 ms until the answer is yes, at most so long."""
+        """Check every 50 ms until the condition is true, at most for that long."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if question():
@@ -157,7 +165,7 @@ class Stack:
 
     @property
     def shown(self) -> str:
-        """All that was printed, for messages of failed assertions."""
+        """The whole output, for failed assertions."""
         return "\n".join(self.lines)
 
     def _read(self, process: subprocess.Popen[str]) -> None:
@@ -173,7 +181,7 @@ def _runs(entry: Path) -> bool:
 
 @contextlib.contextmanager
 def running_stack(folder: Path, **environ: str) -> Iterator[Stack]:
-    """A stack that is ready, and stopped with nothing left when the block ends."""
+    """A stack that is ready; at the end of the block it is stopped without leftovers."""
     stack = Stack(folder, environ)
     stack.start()
     try:

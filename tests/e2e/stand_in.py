@@ -1,7 +1,8 @@
-"""A server that speaks the protocol to the chat page from memory, says what a test wants said, and breaks where a test wants it broken.
+"""A server in memory for the page, which sends what a test wants and breaks on demand.
 
-The page is tested on the real stack in test_page.py; what the real stack will not do on demand (a model that writes markup, events
-in the wrong order, sockets cut every few events, a post whose answer is lost) is done here.
+test_page.py tests the page on the real stack. This one does what the real stack does not do on
+demand: a model that writes markup, events in the wrong order, frequently cut sockets, a post whose
+answer is lost.
 """
 
 import asyncio
@@ -29,7 +30,7 @@ def utf16(text: str) -> int:
 
 @dataclass
 class Faults:
-    """Chances per event, between 0 and 1."""
+    """Probabilities per event, between 0 and 1."""
 
     reorder: float = 0.0
     repeat: float = 0.0
@@ -49,7 +50,9 @@ class Thread:
 
 
 class StandIn:
-    """`answers` maps a post's content to the events or the text of its answer; what is not in it gets `default`."""
+    """`answers` maps a post's content to the events or the text of its answer; others get
+    `default`.
+    """
 
     def __init__(self) -> None:
         self.threads: dict[str, Thread] = {}
@@ -59,11 +62,11 @@ class StandIn:
         self.faults = Faults()
         self.lose_post_answers = 0
         self.posts: dict[str, Json] = {}
-        self.chance = random.Random(1)  # faults, repeatable
+        self.chance = random.Random(1)  # repeatable faults
         self.tasks: set[asyncio.Task[None]] = set()
         self.url = ""
         self.title_after: str | None = None
-        self.made = 0  # rows that were made and then replaced
+        self.made = 0  # rows that were created and then replaced
         self.feeds = True
         self.readers: set[web.StreamResponse] = set()
         self.page = 200
@@ -272,7 +275,7 @@ class StandIn:
         return response
 
     async def tell(self, event: Json) -> None:
-        """Say something in every feed."""
+        """Send an event in every feed."""
         for reader in list(self.readers):
             with contextlib.suppress(ConnectionResetError):  # that page is closed
                 await reader.write(_block(event))
@@ -286,7 +289,7 @@ class StandIn:
         user_id: str | None = None,
         parent_id: str | None = None,
     ) -> Json:
-        """A new row, told of in the log. Without a parent it follows the one before."""
+        """A new row, announced in the log. Without a parent it follows the one before."""
         number = len(thread.messages) + self.made + 1
         follows = thread.messages[-1]["id"] if thread.messages else None
         row: Json = {
@@ -366,7 +369,7 @@ class StandIn:
         row["seq"] = self.append(thread, {"message_id": row["id"], "attempt": 1, **event})
 
     def end(self, thread: Thread, row: Json, status: str, **fields: Any) -> None:
-        """Store the end, then tell of it."""
+        """Store the end, then announce it."""
         row["status"] = status
         if status == "error":
             row["error"] = {name: fields.get(name) for name in ("code", "error", "retryable")}
@@ -392,14 +395,14 @@ class StandIn:
         return web.json_response({}, status=202)
 
     def append(self, thread: Thread, event: Json) -> int:
-        """Put an event into the log; its seq."""
+        """Append an event to the log; its seq."""
         thread.events.append({"seq": len(thread.events) + 1, **event})
         thread.wake.set()
         thread.wake = asyncio.Event()
         return len(thread.events)
 
     async def cut(self, code: int = 1012) -> None:
-        """Cut every socket."""
+        """Close every socket."""
         for thread in self.threads.values():
             for socket in list(thread.sockets):
                 await socket.close(code=code)
@@ -465,7 +468,7 @@ def _block(event: Json) -> bytes:
 
 
 def _pieces(event: Json) -> list[Json]:
-    """Text is streamed in pieces of a few characters, as a model would."""
+    """Text in pieces of a few characters, as a model streams it."""
     if event.get("type", "chunk") not in ("chunk", "reasoning"):
         return [event]
     text = event["content"]

@@ -1,4 +1,6 @@
-"""A cancel does not wait for a worker that is frozen: a real process, stopped in the midst of an answer."""
+"""A cancel does not wait for a frozen worker: a real process, stopped in the middle of an
+answer.
+"""
 
 import os
 import signal
@@ -13,11 +15,13 @@ from tests.e2e.stack import Stack, running_stack
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 END_SECONDS = 1.0
-"""From the cancel to the terminal event at a reader: the goal. A busy machine is given thrice that, which is far from a lease."""
+"""The goal from the cancel to a reader's terminal event. A busy machine gets three times that,
+still far below a lease.
+"""
 
 
 def posted(client: httpx.Client) -> tuple[str, str]:
-    """An answer that runs and has text: the ids of its conversation and of itself."""
+    """A running answer with text: the ids of its conversation and of itself."""
     conversation = client.post("/api/conversations").json()["id"]
     answer = client.post(
         f"/api/conversations/{conversation}/messages", json={"content": "!slow"}
@@ -26,7 +30,7 @@ def posted(client: httpx.Client) -> tuple[str, str]:
 
 
 def row(client: httpx.Client, conversation: str) -> dict[str, object]:
-    """The answer as it is stored."""
+    """The stored answer."""
     found: dict[str, object] = client.get(f"/api/conversations/{conversation}").json()["messages"][
         -1
     ]
@@ -36,7 +40,9 @@ def row(client: httpx.Client, conversation: str) -> dict[str, object]:
 def ended_after(
     client: httpx.Client, conversation: str, message: str, stack: Stack
 ) -> tuple[float, str]:
-    """Follow the answer, freeze its worker after some text, cancel: seconds until the terminal event was seen, and the text seen."""
+    """Follow the answer, freeze its worker after some text, cancel: seconds until the terminal
+    event, and the visible text.
+    """
     text, asked = "", 0.0
     with client.stream("GET", f"/api/conversations/{conversation}/events", timeout=30) as events:
         for line in events.iter_lines():
@@ -54,8 +60,10 @@ def ended_after(
     raise AssertionError("the stream ended without an end of the answer")
 
 
-def test_a_cancel_while_the_worker_is_frozen(tmp_path: Path) -> None:
-    """The reader sees the end within a second; what the worker does when it wakes up changes neither row nor log."""
+def test_a_cancel_with_a_frozen_worker(tmp_path: Path) -> None:
+    """The reader sees the end within a second; the worker changes neither row nor log when it wakes
+    up.
+    """
     with (
         running_stack(tmp_path, LEASE_SECONDS="30") as stack,
         httpx.Client(base_url=stack.url) as client,

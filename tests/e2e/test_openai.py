@@ -1,4 +1,5 @@
-"""OpenAI's own clients, unchanged, against a whole Tokenwire; and responses whose log is trimmed, lost, or begun by a worker that died.
+"""OpenAI's own clients, unchanged, against a whole Tokenwire; also responses whose log is trimmed
+or lost, or whose worker died.
 
 The newest packages are fetched once: from PyPI into `var/`, from npm beside `tests/js/openai`.
 """
@@ -63,7 +64,9 @@ def stack(catalogue: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 class Provider(ThreadingHTTPServer):
-    """A server with OpenAI's chat API that says `{"a": 1}`, whatever it is asked; `bodies` is what it was asked."""
+    """A server with OpenAI's chat API that always answers `{"a": 1}`; `bodies` holds the
+    requests.
+    """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", PROVIDER_PORT), Answering)
@@ -88,7 +91,7 @@ class Answering(BaseHTTPRequestHandler):
         )
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the name that the base gives it
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -108,7 +111,7 @@ async def client_of(stack: Stack) -> AsyncIterator[AsyncOpenAI]:
 
 
 def newest() -> Path:
-    """The newest package of PyPI, in a folder of its own: others here need an older one."""
+    """The newest package from PyPI, in its own folder: other packages here need an older one."""
     folder = ROOT / "var" / "tests" / f"openai-{NEWEST}"
     with exclusive("openai"):
         if not (folder / "openai").is_dir():
@@ -133,7 +136,7 @@ def _fetch(folder: Path) -> None:
 
 
 def script(stack: Stack, path: str) -> str:
-    """What the script printed, run with `path` before all other packages."""
+    """The output of the script with `path` before all other packages."""
     asked = [sys.executable, str(SCRIPT), f"{stack.url}/v1"]
     run = subprocess.run(
         asked,
@@ -153,7 +156,7 @@ def test_the_newest_python_client(stack: Stack) -> None:
 
 
 def test_an_older_python_client(stack: Stack) -> None:
-    """The same with the major version before."""
+    """The same with the previous major version."""
     assert script(stack, "").startswith("2.")
 
 
@@ -173,8 +176,10 @@ def test_the_newest_client_for_node(stack: Stack) -> None:
     assert "\n# pass 0\n" not in run.stdout
 
 
-async def test_what_is_asked_reaches_the_provider(stack: Stack, provider: Provider) -> None:
-    """History, system messages and options; finish reason and text come back. Both dialects ask for the same."""
+async def test_requests_reach_the_provider(stack: Stack, provider: Provider) -> None:
+    """History, system messages and options; finish reason and text come back. Both dialects give
+    the same request.
+    """
     messages: Any = [
         {"role": "system", "content": "Be kind."},
         {"role": "user", "content": "One 👋"},
@@ -211,8 +216,8 @@ async def test_what_is_asked_reaches_the_provider(stack: Stack, provider: Provid
     )
 
 
-async def test_an_answer_in_a_form(stack: Stack, provider: Provider) -> None:
-    """A model of pydantic: its schema reaches the provider, and the client parses what comes back."""
+async def test_a_structured_answer(stack: Stack, provider: Provider) -> None:
+    """A pydantic model: its schema reaches the provider, and the client parses the answer."""
 
     class Form(BaseModel):
         a: int
@@ -235,7 +240,7 @@ async def collect(stream: Any) -> list[Event]:
 
 
 async def resumed(client: AsyncOpenAI, response_id: str, events: list[Event], most: int) -> None:
-    """Read on behind the last event, at most so many; a connection that breaks is a cut like others."""
+    """Read on after the last event, at most that many; a broken connection counts as a cut."""
     with contextlib.suppress(Exception):
         stream = await client.responses.retrieve(
             response_id, stream=True, starting_after=events[-1]["sequence_number"] if events else -1
@@ -250,7 +255,9 @@ async def resumed(client: AsyncOpenAI, response_id: str, events: list[Event], mo
 
 
 async def agree(stack: Stack, content: str, disturb: Callable[[], None]) -> None:
-    """A response is read in cut after cut while something happens: what was read, a fresh replay and the row are the same."""
+    """Read a response with cuts while something happens: these events, a fresh replay and the row
+    agree.
+    """
     async with client_of(stack) as client, asyncio.timeout(80):
         response = await client.responses.create(model="demo", input=content, background=True)
         events: list[Event] = []
@@ -277,26 +284,26 @@ def kill(stack: Stack, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["worker", "web", "redis"])
-async def test_a_process_is_killed_in_mid_stream(stack: Stack, kind: str) -> None:
-    """The numbers go on as if nothing had happened: they come from the text."""
+async def test_a_process_killed_while_streaming(stack: Stack, kind: str) -> None:
+    """The numbers continue: they come from the text."""
     await agree(stack, "Tell me", lambda: kill(stack, kind))
 
 
-async def test_a_log_that_is_trimmed(catalogue: str, tmp_path: Path) -> None:
-    """What the log no longer holds is told from the row, under the same numbers."""
+async def test_a_trimmed_log(catalogue: str, tmp_path: Path) -> None:
+    """What the log no longer holds comes from the row, with the same numbers."""
     with running_stack(tmp_path, MODELS_FILE=catalogue, LOG_MAX_EVENTS="100") as stack:
         await agree(stack, "Tell me", lambda: None)
         with redis.Redis.from_url(stack.redis_url) as log:
             assert [log.xlen(key) < 250 for key in log.scan_iter("tw:*:log")] == [True]
 
 
-async def test_a_break_in_mid_answer(stack: Stack) -> None:
-    """The provider's connection breaks twice; the answer goes on where it ended."""
+async def test_a_break_of_the_provider(stack: Stack) -> None:
+    """Its connection breaks twice; the answer continues where it ended."""
     await agree(stack, "Tell me !cut", lambda: None)
 
 
-async def test_leaving_does_not_stop_an_answer_unless_asked(stack: Stack) -> None:
-    """By a header; and what is not stored does not outlive its request."""
+async def test_leaving_stops_an_answer_only_on_request(stack: Stack) -> None:
+    """By a header. A response that is not stored ends with its request."""
     async with client_of(stack) as client, asyncio.timeout(60):
         names = {}
         for how, more in {
@@ -317,8 +324,10 @@ async def test_leaving_does_not_stop_an_answer_unless_asked(stack: Stack) -> Non
     assert ended == {"continue": "completed", "cancel": "cancelled", "forget": "gone"}
 
 
-async def test_a_client_that_waited_and_left(stack: Stack) -> None:
-    """Without a stream as well: the answer stops if its client wants that; who repeats the request with its key sees how it ended."""
+async def test_a_client_that_leaves_without_a_stream(stack: Stack) -> None:
+    """The answer stops if its client asked for that; a repeated request with its key shows how it
+    ended.
+    """
     async with client_of(stack) as client, asyncio.timeout(60):
         asking = {
             "model": "demo",
@@ -331,8 +340,8 @@ async def test_a_client_that_waited_and_left(stack: Stack) -> None:
     assert (response.status, bool(response.output_text)) == ("cancelled", True)
 
 
-async def test_a_response_that_is_deleted_while_it_is_read(stack: Stack) -> None:
-    """An error ends the stream, under the number that was reached."""
+async def test_a_response_deleted_while_it_is_read(stack: Stack) -> None:
+    """An error with the next number ends the stream."""
     async with client_of(stack) as client, asyncio.timeout(60):
         events: list[Event] = []
         async for event in await client.responses.create(
@@ -346,7 +355,7 @@ async def test_a_response_that_is_deleted_while_it_is_read(stack: Stack) -> None
 
 
 async def status_of(client: AsyncOpenAI, response_id: str) -> str:
-    """Where it ends."""
+    """Its final status."""
     while True:
         try:
             response = await client.responses.retrieve(response_id)
@@ -358,7 +367,7 @@ async def status_of(client: AsyncOpenAI, response_id: str) -> str:
 
 
 async def test_answers_of_conversations_are_responses_too(stack: Stack) -> None:
-    """Any answer that the caller may see can be read; what was asked for here stands in no list."""
+    """Any visible answer can be read; responses created here are in no list."""
     _, conversation = await acall(stack.url, "POST", "/api/conversations", {"title": "mine"})
     _, posted = await acall(
         stack.url,

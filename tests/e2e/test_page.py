@@ -1,5 +1,6 @@
-"""The chat page in Chromium, on a real Tokenwire: post, stream, reload in mid-stream, stop, keyboard, phone, several windows and people,
-answers made again, titles, the live list, processes that are killed."""
+"""The chat page in Chromium on a real Tokenwire: posts, streams, reloads, stop, keyboard, phone,
+several windows and people, regeneration, titles, the live list, killed processes.
+"""
 
 import asyncio
 import os
@@ -23,7 +24,7 @@ _MODELS = "default: demo\nmodels: {demo: {provider: demo, options: {tokens_per_s
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack whose demo model is quick enough for tests and slow enough to be caught in the middle."""
+    """A stack with a demo model fast enough for tests and slow enough to be interrupted."""
     folder = tmp_path_factory.mktemp("stack")
     (folder / "models.yml").write_text(_MODELS)
     with running_stack(folder, MODELS_FILE=str(folder / "models.yml")) as running:
@@ -33,7 +34,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 async def test_a_post_streams_and_ends_with_the_text_of_the_row(
     stack: Stack, browser: Browser
 ) -> None:
-    """The answer is seen growing, and when it is complete it is what a page that was opened afterwards shows."""
+    """The answer grows on the page; a page opened after its end shows the same text."""
     async with open_page(browser, stack.url) as page:
         await say(page, "Tell me.")
         await growing(page)
@@ -48,8 +49,8 @@ async def test_a_post_streams_and_ends_with_the_text_of_the_row(
         assert await page.locator(".answer .prose").inner_html() == html
 
 
-async def test_a_reload_in_mid_stream_goes_on(stack: Stack, browser: Browser) -> None:
-    """After a reload the page returns to the conversation, and to an answer that has not lost a word."""
+async def test_a_reload_while_streaming(stack: Stack, browser: Browser) -> None:
+    """After a reload the page returns to the conversation, and the answer has not lost a word."""
     async with open_page(browser, stack.url) as page:
         await say(page, "Tell me.")
         await growing(page, 200)
@@ -63,8 +64,8 @@ async def test_a_reload_in_mid_stream_goes_on(stack: Stack, browser: Browser) ->
         assert (await answered(page)).endswith(LAST_WORDS)
 
 
-async def test_stop_keeps_what_was_written(stack: Stack, browser: Browser) -> None:
-    """Stopping ends the answer where it is, says so, and the next post is answered."""
+async def test_stop_keeps_the_text(stack: Stack, browser: Browser) -> None:
+    """Stopping ends the answer where it is, the page says so, and the next post is answered."""
     async with open_page(browser, stack.url) as page:
         await say(page, "!slow Tell me.")
         await growing(page, 40)
@@ -78,7 +79,9 @@ async def test_stop_keeps_what_was_written(stack: Stack, browser: Browser) -> No
 
 
 async def test_the_keyboard_is_enough(stack: Stack, browser: Browser) -> None:
-    """From a fresh page, without a mouse: two lines in one message, stop, rename, a new conversation, back to the first."""
+    """Without a mouse: a message of two lines, stop, rename, a new conversation, back to the
+    first.
+    """
     async with open_page(browser, stack.url) as page:
         await expect(page.locator("#prompt")).to_be_focused()
         await page.keyboard.type("!slow first line")
@@ -107,7 +110,7 @@ async def test_the_keyboard_is_enough(stack: Stack, browser: Browser) -> None:
 
 
 async def _tab_to(page: Page, wanted: str) -> None:
-    """Press Tab until the element with that id has the focus, which must be visible."""
+    """Press Tab until the element with that id has a visible focus."""
     for _ in range(40):
         await page.keyboard.press("Tab")
         if await page.evaluate("document.activeElement.id") == wanted:
@@ -118,7 +121,9 @@ async def _tab_to(page: Page, wanted: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_a_phone_never_scrolls_sideways(stack: Stack, browser: Browser, scheme: str) -> None:
-    """At 375 px the welcome, an answer with code and a table, and the drawer fit; letters are large enough not to be zoomed."""
+    """At 375 px the welcome, an answer with code and a table, and the drawer fit; letters are large
+    enough that nothing zooms.
+    """
     async with open_page(
         browser, stack.url, viewport=PHONE, is_mobile=True, has_touch=True, color_scheme=scheme
     ) as page:
@@ -157,7 +162,7 @@ async def _fits(page: Page) -> bool:
 
 
 async def test_two_windows_show_the_same(stack: Stack, browser: Browser) -> None:
-    """A second window joins in mid-stream; what either posts, both see, and a new title reaches both."""
+    """A second window joins while streaming; both see all posts, and a new title reaches both."""
     async with open_page(browser, stack.url) as one:
         await say(one, "Tell me.")
         await growing(one, 200)
@@ -177,8 +182,8 @@ async def test_two_windows_show_the_same(stack: Stack, browser: Browser) -> None
                 await expect(page.locator("#title")).to_have_text("<b>Ours</b> & theirs")
 
 
-async def test_a_deleted_conversation_says_so_everywhere(stack: Stack, browser: Browser) -> None:
-    """Whoever deletes it gets an empty page, whoever watches it is told."""
+async def test_a_deleted_conversation_is_shown_everywhere(stack: Stack, browser: Browser) -> None:
+    """The deleting window gets an empty page, others a message."""
     async with open_page(browser, stack.url) as one:
         await say(one, "!slow Tell me.")
         await growing(one, 10)
@@ -192,10 +197,10 @@ async def test_a_deleted_conversation_says_so_everywhere(stack: Stack, browser: 
 
 
 @pytest.mark.parametrize(("cue", "shown"), [("!auth", "credentials"), ("!context", "too long")])
-async def test_errors_are_shown_in_words(
+async def test_errors_are_shown_as_sentences(
     stack: Stack, browser: Browser, cue: str, shown: str
 ) -> None:
-    """An answer that cannot be had ends with the sentence that the event carries."""
+    """A failed answer shows the sentence of its event."""
     async with open_page(browser, stack.url) as page:
         await say(page, cue)
         await page.wait_for_selector(".answer[data-status=error]")
@@ -203,7 +208,7 @@ async def test_errors_are_shown_in_words(
 
 
 async def test_reasoning_is_folded(stack: Stack, browser: Browser) -> None:
-    """What a model thinks before it answers is there to be opened, and is not in the way."""
+    """A model's reasoning can be unfolded and is not in the way."""
     async with open_page(browser, stack.url) as page:
         await say(page, "!think !short")
         await answered(page)
@@ -212,8 +217,8 @@ async def test_reasoning_is_folded(stack: Stack, browser: Browser) -> None:
         await expect(page.locator(".thought")).to_be_visible()
 
 
-async def test_an_unknown_address_is_answered_in_words(stack: Stack, browser: Browser) -> None:
-    """An address of no conversation says so; the page stays usable."""
+async def test_an_unknown_address_is_explained(stack: Stack, browser: Browser) -> None:
+    """The page stays usable."""
     async with open_page(browser, f"{stack.url}/#/c/00000000-0000-7000-8000-000000000000") as page:
         await expect(page.locator("#notice-text")).to_contain_text("does not exist any more")
         await page.click("#new")
@@ -222,8 +227,8 @@ async def test_an_unknown_address_is_answered_in_words(stack: Stack, browser: Br
         await answered(page)
 
 
-async def test_an_answer_is_made_again_for_everybody(stack: Stack, browser: Browser) -> None:
-    """The new one takes the place of the old one in both windows and after a reload."""
+async def test_a_regenerated_answer_replaces_the_old_one(stack: Stack, browser: Browser) -> None:
+    """In both windows and after a reload."""
     async with open_page(browser, stack.url) as one:
         await say(one, "Tell me.")
         await growing(one, 100)
@@ -239,8 +244,10 @@ async def test_an_answer_is_made_again_for_everybody(stack: Stack, browser: Brow
             assert (await answered(two)).endswith(LAST_WORDS)
 
 
-async def test_titles_and_the_list_come_by_themselves(stack: Stack, browser: Browser) -> None:
-    """Conversations that are made elsewhere appear, are marked while they are answered, and get their name after the first answer."""
+async def test_titles_and_the_list_are_live(stack: Stack, browser: Browser) -> None:
+    """Conversations created elsewhere appear, are marked while they are answered, and get a title
+    after the first answer.
+    """
     async with open_page(browser, stack.url) as page:
         await expect(page.locator("#link")).to_have_attribute("data-state", "none")
         _, made = await acall(stack.url, "POST", "/api/conversations", {})
@@ -263,7 +270,7 @@ async def test_titles_and_the_list_come_by_themselves(stack: Stack, browser: Bro
         )
         await answered(page, number=2)
         title = None
-        while title is None:  # the page shows the first words meanwhile, so that it does not tell
+        while title is None:  # the page shows the first words meanwhile, so it cannot tell
             _, read = await acall(stack.url, "GET", f"/api/conversations/{made['id']}")
             title = read["conversation"]["title"]
             await asyncio.sleep(0.05)
@@ -274,8 +281,10 @@ async def test_titles_and_the_list_come_by_themselves(stack: Stack, browser: Bro
 
 
 @pytest.mark.parametrize("killed", ["worker", "broadcaster"])
-async def test_a_killed_process_costs_a_pause(stack: Stack, browser: Browser, killed: str) -> None:
-    """In mid-stream: what is on screen stays, the loss of the connection is said, and the whole text is there in the end."""
+async def test_a_killed_process_causes_a_pause(stack: Stack, browser: Browser, killed: str) -> None:
+    """The visible text stays, the lost connection is shown, and the whole text is there in the
+    end.
+    """
     async with open_page(browser, stack.url) as page:
         await page.evaluate(
             """() => {
@@ -300,10 +309,8 @@ async def test_a_killed_process_costs_a_pause(stack: Stack, browser: Browser, ki
         assert await page.locator(".answer .prose").inner_html() == html
 
 
-async def test_the_list_is_live_again_after_the_web_process_was_killed(
-    stack: Stack, browser: Browser
-) -> None:
-    """What was made while the page could not hear of it is there, and what is made afterwards comes at once."""
+async def test_the_list_recovers_from_a_killed_web_process(stack: Stack, browser: Browser) -> None:
+    """Conversations created meanwhile are there, and later ones come at once."""
     async with open_page(browser, stack.url) as page:
         await say(page, "Tell me.")
         await growing(page, 100)
@@ -322,7 +329,9 @@ async def test_the_list_is_live_again_after_the_web_process_was_killed(
 async def test_two_people_in_one_conversation(
     tmp_path: Path, valkey_url: str, browser: Browser
 ) -> None:
-    """In production, with logins: who is let in sees it appear, both see who wrote, outsiders see nothing, visitors sign in."""
+    """In production with logins: an invited person sees it appear, both see who wrote, outsiders
+    see nothing, visitors sign in.
+    """
     key = "a-key-of-the-host-application-0123456789"
     (tmp_path / "models.yml").write_text(_MODELS)
     environ = {
@@ -374,7 +383,7 @@ async def test_two_people_in_one_conversation(
 
 
 async def _visitors_are_asked_to_sign_in(browser: Browser, site: str, conversation: str) -> None:
-    """In a visitor's words: nothing of tokens and headers."""
+    """In words for visitors, without tokens and headers."""
     async with open_page(browser, conversation) as page:
         await expect(page.locator("#notice-text")).to_have_text(
             "Please sign in to read this conversation."
@@ -390,10 +399,10 @@ async def _visitors_are_asked_to_sign_in(browser: Browser, site: str, conversati
             assert word not in await page.inner_text("body")
 
 
-async def test_a_message_that_is_too_long_is_explained_and_comes_back(
+async def test_a_too_long_message_is_explained_and_comes_back(
     stack: Stack, browser: Browser
 ) -> None:
-    """A message of 300 kB is refused by the server, in words, and stands in the composer again: nothing that was written is lost."""
+    """The server refuses 300 kB with a sentence, and the text is in the composer again."""
     long = "All work and no play. " * 14_000
     async with open_page(browser, stack.url) as page:
         await page.evaluate(

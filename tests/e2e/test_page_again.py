@@ -1,4 +1,6 @@
-"""The chat page, the second time: what it must have forgotten of the first, and what it must still know. A server from memory."""
+"""The chat page the second time: what it must have forgotten of the first, and what it must still
+know. A server in memory.
+"""
 
 import asyncio
 import re
@@ -39,7 +41,7 @@ async def _away(route: Route) -> None:
 
 
 async def _listen(page: Page) -> None:
-    """Keep what is announced from now on in `said`."""
+    """Record announcements from now on in `said`."""
     await page.evaluate(
         """() => {
             window.said = [];
@@ -49,10 +51,8 @@ async def _listen(page: Page) -> None:
     )
 
 
-async def test_an_answer_is_made_again_as_often_as_it_is_asked_for(
-    server: StandIn, browser: Browser
-) -> None:
-    """Each time in the place of the one before."""
+async def test_an_answer_can_be_regenerated_repeatedly(server: StandIn, browser: Browser) -> None:
+    """Each replaces the one before."""
     server.default = "First."
     async with open_page(browser, server.url) as page:
         await say(page, "go")
@@ -65,10 +65,8 @@ async def test_an_answer_is_made_again_as_often_as_it_is_asked_for(
             await answered(page)
 
 
-async def test_a_stop_that_did_not_arrive_can_be_asked_for_again(
-    server: StandIn, browser: Browser
-) -> None:
-    """The button is itself again, and the next click stops the answer."""
+async def test_a_failed_stop_can_be_repeated(server: StandIn, browser: Browser) -> None:
+    """The button is enabled again, and the next click stops the answer."""
     server.default = STORY
     server.pause_s = 0.05
     async with open_page(browser, server.url) as page:
@@ -93,10 +91,10 @@ async def test_a_stop_that_did_not_arrive_can_be_asked_for_again(
         await answered(page, "cancelled")
 
 
-async def test_a_draft_goes_with_the_conversation_that_is_being_made(
+async def test_a_draft_belongs_to_the_conversation_being_created(
     server: StandIn, browser: Browser
 ) -> None:
-    """What is typed meanwhile belongs to it, and stands in no other new one."""
+    """Text typed meanwhile goes with it, and into no other new one."""
     async with open_page(browser, server.url) as page:
         made = asyncio.Event()
 
@@ -117,10 +115,10 @@ async def test_a_draft_goes_with_the_conversation_that_is_being_made(
         await expect(page.locator("#prompt")).to_have_value("a draft")
 
 
-async def test_each_loss_of_the_connection_is_said_and_each_return(
+async def test_each_loss_and_return_of_the_connection_is_shown(
     server: StandIn, browser: Browser
 ) -> None:
-    """Once it is long enough to be noticed, also where shorter waits came before it."""
+    """Once it is long enough to be noticed, even after shorter ones."""
     async with open_page(browser, server.url) as page:
         await say(page, "go")
         await answered(page)
@@ -128,10 +126,10 @@ async def test_each_loss_of_the_connection_is_said_and_each_return(
         state = page.locator("#link > span")
         for looked_at in (False, True):
             await page.route("**/subscription", _away)
-            await server.cut(4401)  # a new token is asked for soon, and refused for long
+            await server.cut(4401)  # a new token is requested soon, and refused for long
             await expect(state).to_contain_text(
                 re.compile("in (2.|30) s"), timeout=20_000
-            )  # as long as the server wants it
+            )  # as long as the server asks
             await page.unroute("**/subscription")
             if looked_at:
                 await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
@@ -144,10 +142,8 @@ async def test_each_loss_of_the_connection_is_said_and_each_return(
         ]
 
 
-async def test_a_tool_that_was_withdrawn_and_is_used_again_is_shown_again(
-    server: StandIn, browser: Browser
-) -> None:
-    """Under the same id: a model that begins anew may give its calls the same names."""
+async def test_a_withdrawn_tool_can_be_used_again(server: StandIn, browser: Browser) -> None:
+    """Under the same id: a model that starts over may give its calls the same ids."""
     server.answers["go"] = [CALL, RESET, CALL, RESULT, {"content": "High."}]
     async with open_page(browser, server.url) as page:
         await say(page, "go")
@@ -156,16 +152,14 @@ async def test_a_tool_that_was_withdrawn_and_is_used_again_is_shown_again(
         await expect(page.locator(".use")).to_have_attribute("data-status", "ok")
 
 
-async def test_an_answer_that_is_drawn_anew_at_its_end_is_all_there(
-    server: StandIn, browser: Browser
-) -> None:
-    """Where a late definition has made links of earlier words."""
+async def test_an_answer_redrawn_at_its_end_is_complete(server: StandIn, browser: Browser) -> None:
+    """A late link definition turns earlier words into links."""
     drawn = {
         "type": "source",
         "url": "https://s.example/",
         "title": "S",
         "delay_ms": 200,
-    }  # with all text that came before it
+    }  # with all text before it
     server.answers["go"] = [
         {"content": "See [r] first.\n\nThen more.\n\n"},
         drawn,
@@ -181,7 +175,7 @@ async def test_an_answer_that_is_drawn_anew_at_its_end_is_all_there(
 
 
 async def test_older_conversations_are_listed_once(server: StandIn, browser: Browser) -> None:
-    """The feed may have told of some of them before they are paged in."""
+    """The feed may have listed some of them before they are paged in."""
     rows = [server.add(f"Number {number}").row for number in range(5)]
     server.listed = 3
     async with open_page(browser, server.url) as page:
@@ -199,10 +193,12 @@ async def test_older_conversations_are_listed_once(server: StandIn, browser: Bro
         await expect(links).to_have_text([f"Number {number}" for number in reversed(range(5))])
 
 
-async def test_a_dialog_that_was_confirmed_once_can_be_cancelled_the_next_time(
+async def test_a_dialog_can_be_cancelled_after_it_was_confirmed_once(
     server: StandIn, browser: Browser
 ) -> None:
-    """A cancelled dialog changes nothing and deletes nothing; a title begins as what the page shows."""
+    """A cancelled dialog changes and deletes nothing; the title field starts with the shown
+    title.
+    """
     async with open_page(browser, server.url) as page:
         await say(page, "one")
         await answered(page)
@@ -234,10 +230,10 @@ async def test_a_dialog_that_was_confirmed_once_can_be_cancelled_the_next_time(
         assert list(server.threads.values()) == [thread]
 
 
-async def test_enter_sends_once_and_leaves_nothing_behind(
-    server: StandIn, browser: Browser
-) -> None:
-    """The Enter that chooses a word of an input method sends nothing, whichever way the browser says so; an empty message is none."""
+async def test_enter_sends_once(server: StandIn, browser: Browser) -> None:
+    """The Enter of an input method sends nothing, however the browser reports it; an empty message
+    is not sent.
+    """
     async with open_page(browser, server.url) as page:
         await page.fill("#prompt", "日本")
         for composing in ({"isComposing": True}, {"keyCode": 229}):
@@ -258,8 +254,10 @@ async def test_enter_sends_once_and_leaves_nothing_behind(
         assert [row["content"] for row in thread.messages if row["role"] == "user"] == ["日本"]
 
 
-async def test_what_an_answer_offers_is_what_it_holds(server: StandIn, browser: Browser) -> None:
-    """Its words while it thinks, no copy of nothing, the text as it was written, and of a block of code the code alone."""
+async def test_buttons_of_an_answer_match_its_content(server: StandIn, browser: Browser) -> None:
+    """Its reasoning while it thinks, no copy button without text, the text as written, and for a
+    code block only the code.
+    """
     drawn: Json = {
         "type": "source",
         "url": "https://s.example/",
@@ -301,10 +299,8 @@ async def test_what_an_answer_offers_is_what_it_holds(server: StandIn, browser: 
         await expect(empty.get_by_role("button", name="Copy")).to_be_hidden()
 
 
-async def test_a_post_that_is_given_up_comes_back_to_be_changed(
-    server: StandIn, browser: Browser
-) -> None:
-    """Discarded, it leaves the list and stands in the composer, which has the focus; another draft is not written over."""
+async def test_a_discarded_post_comes_back_as_a_draft(server: StandIn, browser: Browser) -> None:
+    """It leaves the list and returns to the focused composer; another draft is not overwritten."""
     async with open_page(browser, server.url) as page:
         await say(page, "one")
         await answered(page)
@@ -319,10 +315,8 @@ async def test_a_post_that_is_given_up_comes_back_to_be_changed(
             await expect(page.locator("#prompt")).to_be_focused()
 
 
-async def test_a_page_that_may_not_follow_any_longer_can_ask_again(
-    server: StandIn, browser: Browser
-) -> None:
-    """It says so; somebody who was let in again need not load the page."""
+async def test_a_removed_reader_can_try_again(server: StandIn, browser: Browser) -> None:
+    """The page says so; a person who was invited again need not reload."""
     async with open_page(browser, server.url) as page:
         await say(page, "one")
         await answered(page)
@@ -336,10 +330,8 @@ async def test_a_page_that_may_not_follow_any_longer_can_ask_again(
         await answered(page)
 
 
-async def test_the_model_that_was_chosen_last_is_the_next_ones_too(
-    server: StandIn, browser: Browser
-) -> None:
-    """Each conversation shows its own; a choice that the server refuses is taken back."""
+async def test_the_last_chosen_model_is_the_default(server: StandIn, browser: Browser) -> None:
+    """Each conversation shows its own; a refused choice is undone."""
     async with open_page(browser, server.url) as page:
         model = page.locator("#model")
         await expect(model).to_have_value("demo")

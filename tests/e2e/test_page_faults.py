@@ -1,4 +1,6 @@
-"""The chat page in Chromium against a server that misbehaves on demand: hostile text, bad networks, lost answers, several people."""
+"""The chat page in Chromium against a misbehaving server: hostile text, bad networks, lost answers,
+several people.
+"""
 
 import asyncio
 
@@ -29,7 +31,9 @@ HOSTILE = """\
 
 
 async def test_hostile_text_stays_text(server: StandIn, browser: Browser) -> None:
-    """Markup in an answer, in a post, in a title and in an error runs nothing, fetches nothing, and makes no element of its own."""
+    """Markup in an answer, a post, a title or an error runs nothing, fetches nothing, and creates
+    no element.
+    """
     attack = '<img src=x onerror="window.pwned=1">'
     server.default = HOSTILE
     server.title_after = attack
@@ -72,7 +76,7 @@ async def test_hostile_text_stays_text(server: StandIn, browser: Browser) -> Non
 async def test_a_bad_network_changes_nothing_in_the_end(
     server: StandIn, browser: Browser, faults: Faults
 ) -> None:
-    """Whatever happens to frames on the way, the answer on screen ends as one that was read in peace."""
+    """Whatever happens to frames, the answer ends with the same text as on a good network."""
     server.default = STORY[:1200]
     server.faults = faults
     async with open_page(browser, server.url) as page:
@@ -85,8 +89,8 @@ async def test_a_bad_network_changes_nothing_in_the_end(
         assert await page.locator(".answer .prose").inner_html() == html
 
 
-async def test_a_cut_is_shown_and_the_text_goes_on(server: StandIn, browser: Browser) -> None:
-    """While there is no connection the page says so and keeps the text; back again, the text grows on."""
+async def test_a_cut_is_shown_and_the_text_continues(server: StandIn, browser: Browser) -> None:
+    """Without a connection the page says so and keeps the text; later the text grows on."""
     server.default = STORY
     async with open_page(browser, server.url) as page:
         await say(page, "go")
@@ -101,9 +105,7 @@ async def test_a_cut_is_shown_and_the_text_goes_on(server: StandIn, browser: Bro
         await answered(page)
 
 
-async def test_a_post_whose_answer_was_lost_is_posted_once(
-    server: StandIn, browser: Browser
-) -> None:
+async def test_a_post_without_a_reply_is_stored_once(server: StandIn, browser: Browser) -> None:
     """Trying again repeats the same post: one message, one answer."""
     server.lose_post_answers = 1
     server.default = "Once."
@@ -119,8 +121,10 @@ async def test_a_post_whose_answer_was_lost_is_posted_once(
         assert len(server.posts) == 1
 
 
-async def test_a_post_while_offline_waits_and_is_sent(server: StandIn, browser: Browser) -> None:
-    """Offline is said; what was written is kept on screen and leaves when the network is back."""
+async def test_an_offline_post_is_sent_later(server: StandIn, browser: Browser) -> None:
+    """The page says that it is offline, shows the message, and sends it when the network is
+    back.
+    """
     async with open_page(browser, server.url) as page:
         await say(page, "first")
         await answered(page)
@@ -134,10 +138,8 @@ async def test_a_post_while_offline_waits_and_is_sent(server: StandIn, browser: 
         await expect(page.locator(".bubble")).to_have_text(["first", "second"])
 
 
-async def test_waiting_for_another_try_is_said_with_its_delay(
-    server: StandIn, browser: Browser
-) -> None:
-    """A retry counts down, and an error after text keeps the text and says what happened."""
+async def test_a_retry_shows_its_countdown(server: StandIn, browser: Browser) -> None:
+    """An error after text keeps the text and says what happened."""
     retry = {"type": "retry", "code": "rate_limited", "delay_ms": 3000, "try": 1, "max_tries": 3}
     error = {
         "type": "error",
@@ -159,7 +161,7 @@ async def test_waiting_for_another_try_is_said_with_its_delay(
 
 
 async def test_a_reader_who_scrolled_up_is_left_alone(server: StandIn, browser: Browser) -> None:
-    """The page follows the end only while the reader is there; a button leads back to it."""
+    """The page follows the end only while the reader is there; a button leads back."""
     server.default = STORY
     async with open_page(browser, server.url, viewport=PHONE) as page:
         await say(page, "go")
@@ -183,8 +185,8 @@ async def _scroll_top(page: Page) -> float:
     return float(await page.evaluate("document.querySelector('#scroll').scrollTop"))
 
 
-async def test_several_people_are_told_apart(server: StandIn, browser: Browser) -> None:
-    """Once a second person writes, posts carry names, and one's own stand on the other side."""
+async def test_several_people_are_distinguished(server: StandIn, browser: Browser) -> None:
+    """When a second person writes, posts carry names, and one's own are on the other side."""
     async with open_page(browser, server.url) as page:
         await say(page, "hello")
         await answered(page)
@@ -197,7 +199,7 @@ async def test_several_people_are_told_apart(server: StandIn, browser: Browser) 
 
 
 async def test_endings_are_announced_and_tokens_are_not(server: StandIn, browser: Browser) -> None:
-    """A screen reader hears that an answer began and ended; no live region holds the text."""
+    """A screen reader announces the start and end of an answer; no live region holds the text."""
     server.default = STORY[:600]
     async with open_page(browser, server.url) as page:
         await page.evaluate(
@@ -215,10 +217,12 @@ async def test_endings_are_announced_and_tokens_are_not(server: StandIn, browser
         )
 
 
-async def test_changing_conversations_in_mid_stream_mixes_nothing(
+async def test_changing_conversations_while_streaming_mixes_nothing(
     server: StandIn, browser: Browser
 ) -> None:
-    """An answer that goes on elsewhere does not appear here, drafts stay where they were written, and back there it is all there."""
+    """An answer elsewhere does not appear here, drafts stay in their conversation, and the text is
+    complete on return.
+    """
     server.answers["one"] = STORY
     server.default = "Two."
     async with open_page(browser, server.url) as page:
@@ -238,7 +242,9 @@ async def test_changing_conversations_in_mid_stream_mixes_nothing(
 
 
 async def test_earlier_messages_are_read_on_demand(server: StandIn, browser: Browser) -> None:
-    """A long conversation opens at its end; earlier pages come above, and what is on screen stays where it is."""
+    """A long conversation opens at its end; earlier pages are added above without moving the
+    view.
+    """
     server.page = 10
     thread = server.add("Long")
     for number in range(1, 26):

@@ -1,4 +1,4 @@
-"""tokenwire.js in Node on a real Tokenwire, with the broadcaster killed in mid-stream."""
+"""tokenwire.js in Node on a real Tokenwire whose broadcaster is killed while streaming."""
 
 import asyncio
 import json
@@ -13,10 +13,10 @@ from tests.js.packages import HERE, need_node, need_packages
 _MODELS = "default: demo\nmodels: {demo: {provider: demo, options: {tokens_per_second: 150}}}\n"
 
 
-async def test_a_program_in_node_follows_an_answer_across_a_killed_broadcaster(
+async def test_node_follows_an_answer_across_a_killed_broadcaster(
     tmp_path: Path,
 ) -> None:
-    """Each event once, and at the end the text of the row, proven by its checksum."""
+    """Each event once, and finally the row's text, verified by its checksum."""
     need_packages()
     (tmp_path / "models.yml").write_text(_MODELS)
     with running_stack(tmp_path, MODELS_FILE=str(tmp_path / "models.yml")) as stack:

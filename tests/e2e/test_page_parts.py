@@ -1,5 +1,6 @@
-"""The parts of the chat page in Chromium against a server from memory: tools, sources, answers made again, the live list, colours,
-waits, long conversations, and whether everybody can use it."""
+"""The parts of the chat page in Chromium, with a server in memory: tools, sources, regeneration,
+the live list, colours, waits, long conversations, accessibility.
+"""
 
 from typing import Any
 
@@ -60,10 +61,10 @@ SOURCES: list[Json] = [
 ]
 
 
-async def test_tools_are_told_of_while_they_run_and_folded(
-    server: StandIn, browser: Browser
-) -> None:
-    """Name and state are there to be seen, what went in and came out unfolds, as text; what is unfolded stays so while more comes."""
+async def test_tools_are_shown_while_they_run(server: StandIn, browser: Browser) -> None:
+    """Name and state are visible; input and output unfold as text and stay unfolded while more
+    comes.
+    """
     server.answers["go"] = TOOLS
     async with open_page(browser, server.url) as page:
         await say(page, "go")
@@ -83,10 +84,8 @@ async def test_tools_are_told_of_while_they_run_and_folded(
         assert await answered(page) == "High water is at 05:12."
 
 
-async def test_sources_are_listed_and_lead_where_links_may_lead(
-    server: StandIn, browser: Browser
-) -> None:
-    """In their order, with where they are; one with another scheme than http is words alone."""
+async def test_sources_are_listed_with_safe_links(server: StandIn, browser: Browser) -> None:
+    """In order, with their host; one with a scheme other than http is text only."""
     server.answers["go"] = SOURCES
     async with open_page(browser, server.url) as page:
         await say(page, "go")
@@ -105,10 +104,8 @@ async def test_sources_are_listed_and_lead_where_links_may_lead(
         assert await page.evaluate("window.pwned") is None
 
 
-async def test_only_the_last_answer_can_be_made_again_and_the_old_one_gives_way(
-    server: StandIn, browser: Browser
-) -> None:
-    """In every window, and for good."""
+async def test_only_the_last_answer_can_be_regenerated(server: StandIn, browser: Browser) -> None:
+    """In every window; the old answer is gone."""
     server.default = "First."
     async with open_page(browser, server.url) as one:
         await say(one, "go")
@@ -129,8 +126,8 @@ async def test_only_the_last_answer_can_be_made_again_and_the_old_one_gives_way(
             assert (await answered(two, number=2)).startswith("Second")
 
 
-async def test_an_answer_that_failed_offers_another_try(server: StandIn, browser: Browser) -> None:
-    """In the place where it says what went wrong."""
+async def test_a_failed_answer_offers_a_retry(server: StandIn, browser: Browser) -> None:
+    """Beside the error."""
     server.answers["go"] = [
         {
             "type": "error",
@@ -150,7 +147,9 @@ async def test_an_answer_that_failed_offers_another_try(server: StandIn, browser
 
 
 async def test_the_list_is_live(server: StandIn, browser: Browser) -> None:
-    """What the feed says shows at once: conversations that begin, get a title, are answered, end, and go; the last changed is on top."""
+    """Events of the feed show at once: conversations begin, get a title, are answered, end, and go;
+    the last changed is on top.
+    """
     first = server.add("First")
     async with open_page(browser, server.url) as page:
         links = page.locator("#conversations a")
@@ -193,8 +192,8 @@ async def test_the_list_is_live(server: StandIn, browser: Browser) -> None:
         await expect(links).to_have_text(["First"])
 
 
-async def test_without_the_feed_the_list_is_read(server: StandIn, browser: Browser) -> None:
-    """A server that refuses the feed costs nothing but the news of elsewhere."""
+async def test_without_the_feed_the_list_is_read_once(server: StandIn, browser: Browser) -> None:
+    """A server that refuses the feed costs only live changes."""
     server.feeds = False
     server.title_after = "Named later"
     server.default = "Short."
@@ -205,8 +204,8 @@ async def test_without_the_feed_the_list_is_read(server: StandIn, browser: Brows
         await expect(page.locator("#title")).to_have_text("Named later")
 
 
-async def test_what_could_not_be_read_is_offered_again(server: StandIn, browser: Browser) -> None:
-    """A list of models that did not come is asked for again by a button beside the words."""
+async def test_a_failed_read_can_be_repeated(server: StandIn, browser: Browser) -> None:
+    """A button beside the error reads the models again."""
     async with open_page(browser, "about:blank") as page:
         await page.route("**/api/models", lambda route: route.abort())
         await page.goto(server.url)
@@ -217,10 +216,10 @@ async def test_what_could_not_be_read_is_offered_again(server: StandIn, browser:
         await expect(page.locator("#model option")).to_have_count(2)
 
 
-async def test_a_long_wait_is_counted_down_and_can_be_cut_short(
+async def test_a_long_wait_shows_a_countdown_and_a_button(
     server: StandIn, browser: Browser
 ) -> None:
-    """While the server is away the page says when it asks again; the button asks now."""
+    """While the server is away the page counts down; the button tries now."""
     server.default = "Hello."
     async with open_page(browser, server.url) as page:
         await say(page, "go")
@@ -237,10 +236,8 @@ async def test_a_long_wait_is_counted_down_and_can_be_cut_short(
         await expect(page.locator("#link button")).to_be_hidden()
 
 
-async def test_colours_follow_the_system_until_they_are_chosen(
-    server: StandIn, browser: Browser
-) -> None:
-    """The choice is kept, and is there before anything is drawn."""
+async def test_colours_follow_the_system_until_chosen(server: StandIn, browser: Browser) -> None:
+    """The choice is stored, and applied before the first paint."""
     async with open_page(browser, server.url, color_scheme="dark") as page:
         dark = await _background(page)
         await page.emulate_media(color_scheme="light")
@@ -276,10 +273,10 @@ WATCH = """() => {
 }"""
 
 
-async def test_a_long_conversation_is_added_to_and_not_drawn_again(
-    server: StandIn, browser: Browser
-) -> None:
-    """In 200 kB of messages an answer touches its own nodes alone, and those by adding: next to nothing is taken away or moves."""
+async def test_a_long_conversation_is_not_redrawn(server: StandIn, browser: Browser) -> None:
+    """In 200 kB of messages an answer changes only its own nodes, by additions: almost nothing is
+    removed or moved.
+    """
     thread = server.add("Long")
     for number in range(38):
         server.message(thread, "user", f"question {number}", "complete", user_id="local")
@@ -301,15 +298,15 @@ async def test_a_long_conversation_is_added_to_and_not_drawn_again(
         seen = await page.evaluate("seen")
         assert seen["elsewhere"] <= 2, (
             seen
-        )  # `tasks`, how long the browser was busy without a break (ms), are not judged but shown
+        )  # `tasks`, the longest blocking times of the browser (ms), are shown but not judged
         assert seen["added"] > 250, seen
         assert seen["removed"] < seen["added"] / 5, seen
         assert seen["shift"] < 0.1, seen
-        assert seen["whole"] < 10, seen  # how often the whole page was looked at
+        assert seen["whole"] < 10, seen  # how often the whole page was walked
 
 
 async def test_a_selection_in_growing_text_stays(server: StandIn, browser: Browser) -> None:
-    """Somebody who marks words in a list that is being written keeps them marked."""
+    """Selected words in a growing list stay selected."""
     server.default = "\n".join(f"- item number {n} with some words" for n in range(80))
     async with open_page(browser, server.url) as page:
         await say(page, "go")
@@ -333,7 +330,9 @@ AXE = """async () => {
 async def test_axe_finds_nothing(
     server: StandIn, browser: Browser, viewport: Any, scheme: Any
 ) -> None:
-    """On the empty page, with every kind of message, with dialogs and the drawer, in both palettes and at both widths."""
+    """On the empty page, with every kind of message, with dialogs and the drawer, in both palettes
+    and widths.
+    """
     source = need_packages() / "axe-core" / "axe.min.js"
     server.answers["go"] = [{"type": "reasoning", "content": "Hm. " * 10}, *TOOLS, *SOURCES]
     server.answers["fail"] = [
@@ -374,10 +373,8 @@ async def test_axe_finds_nothing(
             assert await page.evaluate(AXE) == []
 
 
-async def test_a_half_written_answer_is_not_lost_by_going_away(
-    server: StandIn, browser: Browser
-) -> None:
-    """A page that was hidden gives its feed up and takes it again, and shows the whole text."""
+async def test_a_hidden_page_loses_no_text(server: StandIn, browser: Browser) -> None:
+    """It closes its feed, opens it again when visible, and shows the whole text."""
     server.default = STORY[:1500]
     async with open_page(browser, server.url) as page:
         await say(page, "go")
@@ -393,7 +390,7 @@ async def test_a_half_written_answer_is_not_lost_by_going_away(
 
 
 async def test_drafts_survive_a_reload(server: StandIn, browser: Browser) -> None:
-    """What was written and not sent is there again after a reload, in the conversation where it was written, and gone once it is sent."""
+    """A draft is there again after a reload, in its conversation, and gone once it is sent."""
     async with open_page(browser, server.url) as page:
         await say(page, "one")
         await answered(page)
@@ -415,8 +412,10 @@ async def test_drafts_survive_a_reload(server: StandIn, browser: Browser) -> Non
         assert await page.input_value("#prompt") == ""
 
 
-async def test_each_block_finds_its_own_direction(server: StandIn, browser: Browser) -> None:
-    """Arabic beside English: each paragraph and each item begins on its own side, code stays on the left."""
+async def test_each_block_has_its_own_direction(server: StandIn, browser: Browser) -> None:
+    """Arabic beside English: each paragraph and item begins on its own side; code stays on the
+    left.
+    """
     server.default = "Hello.\n\nمرحبا بالعالم\n\n- one\n- واحد\n\n```\nمرحبا\n```"
     async with open_page(browser, server.url) as page:
         await say(page, "go")
@@ -428,7 +427,7 @@ async def test_each_block_finds_its_own_direction(server: StandIn, browser: Brow
 
 
 async def test_deeply_nested_lists_stay_in_their_column(server: StandIn, browser: Browser) -> None:
-    """A list of 500 levels loses none of its words, and none of them leaves the column, on a phone either."""
+    """A list of 500 levels loses no word and stays within the column, even on a phone."""
     deep = "\n".join(f"{'  ' * level}- item {level}" for level in range(500))
     async with open_page(browser, server.url, viewport=PHONE) as page:
         await say(page, "go")

@@ -1,4 +1,6 @@
-"""The Python client against a whole Tokenwire: cuts, late comers, cancels, a broadcaster that is killed."""
+"""The Python client against a whole Tokenwire: cuts, late readers, cancels, a killed
+broadcaster.
+"""
 
 import asyncio
 import contextlib
@@ -42,7 +44,7 @@ async def client(stack: Stack, proxy: FaultProxy) -> AsyncIterator[Tokenwire]:
 async def watched(
     client: Tokenwire, conversation_id: str, message_id: str, delay_seconds: float = 0
 ) -> tuple[LiveMessage, int]:
-    """The message when it has ended, and how often text that was shown became other text without a reset."""
+    """The message at its end, and how often visible text changed without a reset."""
     await asyncio.sleep(delay_seconds)
     shown, broken = "", 0
     async with client.conversation(conversation_id).follow() as stream:
@@ -70,7 +72,7 @@ async def happening(what: asyncio.Future[None]) -> AsyncIterator[None]:
 async def agree(
     client: Tokenwire, content: str, disturbance: "asyncio.Future[None]"
 ) -> list[LiveMessage]:
-    """Two clients, one of them late, while something happens: both hold what the row holds."""
+    """Two clients, one of them late, while something happens: both hold the row's text."""
     conversation = await client.create()
     posted = await conversation.post(content)
     ids = conversation.id, posted.assistant_message.id
@@ -104,13 +106,13 @@ async def test_a_connection_that_is_cut_every_150_ms(client: Tokenwire, proxy: F
 
 
 async def test_a_broadcaster_that_is_killed(client: Tokenwire, stack: Stack) -> None:
-    """With SIGKILL, twice, in mid-stream."""
+    """With SIGKILL, twice, while streaming."""
     (first, _) = await agree(client, "hello", asyncio.ensure_future(killing(stack)))
     assert first.status == "complete"
 
 
 async def test_ask_and_stream(client: Tokenwire) -> None:
-    """The short ways; pieces are the answer, and what fails is told."""
+    """The short calls; the pieces are the answer, and a failure raises."""
     assert (await client.ask("!short hi")).content.startswith("Hello! 👋")
     pieces = [piece async for piece in client.stream("!fast !cut hi")]
     assert len("".join(pieces)) > 1000
@@ -121,7 +123,7 @@ async def test_ask_and_stream(client: Tokenwire) -> None:
 
 
 async def test_cancel(client: Tokenwire) -> None:
-    """What was written stays; a second cancel finds nothing to do."""
+    """The written text stays; a second cancel finds nothing to do."""
     conversation = await client.create()
     posted = await conversation.post("!slow hello")
     async with conversation.follow() as stream:
@@ -145,8 +147,8 @@ async def test_a_post_is_safe_to_repeat(client: Tokenwire) -> None:
     ]
 
 
-async def test_deleted_while_followed(client: Tokenwire) -> None:
-    """That is an end, and said to be one."""
+async def test_a_deletion_while_following(client: Tokenwire) -> None:
+    """It ends the iteration with its own reason."""
     conversation = await client.create()
     await conversation.post("!slow hello")
     async with conversation.follow() as stream:

@@ -1,4 +1,6 @@
-"""Real input, through all processes to several readers and the row: recorded provider bodies, and a real llama.cpp server."""
+"""Real input through all processes to several readers and the row: recorded provider bodies, and a
+real llama.cpp server.
+"""
 
 import asyncio
 import contextlib
@@ -25,7 +27,7 @@ WHOLE = "This body is cut at arbitrary bytes — even inside 日本語 and 😀.
 
 
 def sample() -> Recording:
-    """A body of our own, for where no recordings are at hand."""
+    """A body of our own, in case no recordings are available."""
     lines = [
         json.dumps({"choices": [{"index": 0, "delta": {"content": word}}]}, ensure_ascii=False)
         for word in re.findall(r"\S+\s*", WHOLE)
@@ -45,7 +47,7 @@ def sample() -> Recording:
 
 
 def first_choice(body: bytes) -> str:
-    """The text of the first choice alone: the manifest joins the choices of a body that holds several."""
+    """The text of the first choice alone: the manifest joins all choices of a body."""
     text = ""
     for line in body.decode().splitlines():
         if line.startswith("data: {"):
@@ -69,7 +71,9 @@ BODIES = [sample(), *RECORDINGS]
 
 
 async def replay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """One answer: the model's name is the number of a recording, sent in pieces cut at arbitrary bytes."""
+    """A provider: the model's name is the number of a recording, which is sent in randomly cut
+    pieces.
+    """
     head = await reader.readuntil(b"\r\n\r\n")
     length = re.search(rb"content-length: (\d+)", head.lower())
     number = int(json.loads(await reader.readexactly(int(length[1]) if length else 0))["model"])
@@ -79,7 +83,7 @@ async def replay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     sent = 0
     with contextlib.suppress(
         ConnectionError
-    ):  # a reader that has its proof of completion may go before the last byte
+    ):  # a reader with its proof of completion may leave before the last byte
         while sent < len(recording.body):
             size = chance.randint(1, max(2, min(LONGEST_PIECE, len(recording.body) // 150)))
             writer.write(recording.body[sent : sent + size])
@@ -90,7 +94,9 @@ async def replay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 @pytest.fixture(scope="module")
 def catalogue(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
-    """A catalogue with one model a recording, and the port of their server. `none`: an unfinished answer keeps exactly what came."""
+    """A catalogue with a model for each recording, and the port of their server. `none`: an
+    unfinished answer keeps exactly its text.
+    """
     port, file = free_port(), tmp_path_factory.mktemp("catalogue") / "models.yml"
     entry = {
         "provider": "openai_compatible",
@@ -134,7 +140,7 @@ async def watch(stack: Stack, model: str, content: str) -> tuple[list[Reader], d
 
 
 async def one_recording(stack: Stack, number: int, gate: asyncio.Semaphore) -> list[str]:
-    """What is wrong with this recording's way through the system."""
+    """The differences of one recording after its way through the system."""
     recording = BODIES[number]
     async with gate:
         readers, row = await watch(stack, f"r{number}", "go")
@@ -150,10 +156,10 @@ async def one_recording(stack: Stack, number: int, gate: asyncio.Semaphore) -> l
     return wrong
 
 
-async def test_recorded_bodies_reach_every_reader_and_the_row_exactly(
+async def test_recorded_bodies_reach_readers_and_row_exactly(
     stack: Stack, catalogue: tuple[Path, int]
 ) -> None:
-    """Cut at arbitrary bytes: three readers and the row hold exactly the expected text of every recording."""
+    """Cut anywhere: three readers and the row hold exactly the expected text."""
     gate = asyncio.Semaphore(12)
     async with listening(replay, catalogue[1]):
         found = await asyncio.gather(
@@ -163,7 +169,7 @@ async def test_recorded_bodies_reach_every_reader_and_the_row_exactly(
 
 
 async def test_a_real_model_of_a_real_server(llamacpp_url: str, tmp_path: Path) -> None:
-    """llama.cpp with SmolLM2: the answer that three readers assembled is the row, and it is complete."""
+    """llama.cpp with SmolLM2: three readers have the row's text, and the answer is complete."""
     file = tmp_path / "models.yml"
     file.write_text(
         yaml.safe_dump(

@@ -23,7 +23,7 @@ NOT_HERE = {
     "reasoning-summary": "thoughts are not summarised",
     "error-handling": "it leaves the model out, which means the default one here",
 }
-"""Cases of what docs/openai.md says is not done."""
+"""Cases that docs/openai.md lists as unsupported."""
 _MODELS = "default: demo\nmodels: {demo: {provider: demo, options: {tokens_per_second: 0}}}\n"
 CASES = {case.id: case for case in get_tests("open-responses") if case.id not in NOT_HERE}
 
@@ -37,7 +37,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_response_has_all_that_the_specification_asks_for(stack: Stack, name: str) -> None:
+def test_a_response_follows_the_specification(stack: Stack, name: str) -> None:
     """Every key, every event, in order."""
     config = ComplianceConfig(base_url=f"{stack.url}/v1", api_key="none", model="demo", timeout=60)
     result = runner.TestRunner(config, [CASES[name]], SpecLoader(SPECIFICATION)).run_one(

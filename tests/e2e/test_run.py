@@ -1,4 +1,6 @@
-"""`make run` while it runs: it is ready, it heals, each process has its own secrets. How it ends: `test_run_ends.py`."""
+"""`make run` while it runs: it becomes ready, restarts processes, and gives each its own secrets.
+`test_run_ends.py` tests its end.
+"""
 
 import os
 import signal
@@ -14,8 +16,8 @@ from tests.servers.service import free_ports
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
-def test_it_is_ready_when_it_says_so(stack: Stack) -> None:
-    """The page, readiness and the API answer at the printed address."""
+def test_it_is_ready_when_it_prints_its_address(stack: Stack) -> None:
+    """The page, readiness and the API answer there."""
     assert [stack.answers(path) for path in ("/", "/healthz", "/readyz", "/api/conversations")] == [
         True
     ] * 4
@@ -24,7 +26,9 @@ def test_it_is_ready_when_it_says_so(stack: Stack) -> None:
 @linux
 @pytest.mark.parametrize("kind", ["web", "broadcaster", "worker", "redis"])
 def test_a_killed_process_comes_back(stack: Stack, kind: str) -> None:
-    """SIGKILL of any process: it runs again, with nothing left of the old one, and the others live on."""
+    """SIGKILL of any process: it is restarted, nothing is left of the old one, and the others live
+    on.
+    """
     others = {
         pid
         for each in ("web", "broadcaster", "worker", "redis")
@@ -41,8 +45,8 @@ def test_a_killed_process_comes_back(stack: Stack, kind: str) -> None:
 
 
 @linux
-def test_a_worker_that_loses_its_fork_comes_back(stack: Stack) -> None:
-    """Dramatiq ends all of itself when the process that it forked dies; the launcher starts it again."""
+def test_a_worker_that_loses_its_fork_is_restarted(stack: Stack) -> None:
+    """Dramatiq ends itself when its forked process dies; the launcher restarts it."""
     assert stack.eventually(lambda: len(stack.pids("worker")) == 2), stack.shown
     killed = set(stack.pids("worker"))
     os.kill(max(killed), signal.SIGKILL)
@@ -60,8 +64,10 @@ SECRETS = {
 
 
 @linux
-def test_each_process_has_its_own_secrets_alone(tmp_path: Path) -> None:
-    """Whether they come from the environment or from `.env`; what they log shows none, nor what people wrote, in all detail."""
+def test_each_process_has_only_its_own_secrets(tmp_path: Path) -> None:
+    """From the environment or from `.env`. Logs show no secret and, even at level debug, no
+    message.
+    """
     (tmp_path / ".env").write_text(
         f"TOKEN_KEY={SECRETS['TOKEN_KEY']}\nDATABASE_URL=sqlite:///{tmp_path}/mine.db\nLOG_LEVEL=debug\n"
     )
@@ -104,14 +110,14 @@ def test_each_process_has_its_own_secrets_alone(tmp_path: Path) -> None:
 
 
 def metrics_of(port: int) -> str:
-    """What a process tells on a port of its own."""
+    """The metrics on a process's own port."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
         return str(answer.read().decode())
 
 
 @linux
 def test_two_of_each_share_their_ports(tmp_path: Path) -> None:
-    """While one of them restarts the other answers: nobody is refused."""
+    """While one restarts the other answers: no connection is refused."""
     with running_stack(tmp_path, WEBS="2", BROADCASTERS="2", WORKERS="2") as stack:
         assert stack.eventually(
             lambda: (

@@ -1,4 +1,6 @@
-"""How `make run` ends, with a signal, a killed parent or a wrong setting: nothing is left behind, and the next run finds the data."""
+"""How `make run` ends, by a signal, a killed parent or a wrong setting: nothing is left, and the
+next run finds the data.
+"""
 
 import os
 import signal
@@ -15,7 +17,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
 def _make_run() -> list[str]:
-    """`make run` in another directory, with this Python's virtual environment taken as installed."""
+    """`make run` in another directory, with this Python's virtual environment as installed."""
     return [
         "make",
         "--file",
@@ -26,8 +28,10 @@ def _make_run() -> list[str]:
     ]
 
 
-def test_it_stops_with_nothing_left_and_starts_again_with_the_same_data(idle_stack: Stack) -> None:
-    """Ctrl-C, SIGTERM and a closed terminal end all processes, also those that were forked. The next run has its data and token key."""
+def test_it_leaves_nothing_and_keeps_its_data(idle_stack: Stack) -> None:
+    """Ctrl-C, SIGTERM and a closed terminal end all processes and their forks. The next run has the
+    data and the token key.
+    """
     conversations: list[str] = []
     keys = set()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -45,7 +49,7 @@ def test_it_stops_with_nothing_left_and_starts_again_with_the_same_data(idle_sta
 @linux
 @pytest.mark.parametrize("who", ["make", "launcher"])
 def test_nothing_outlives_a_killed_parent(idle_stack: Stack, who: str) -> None:
-    """SIGKILL of `make`, or of the launcher, which can then clean up nothing: all processes end."""
+    """SIGKILL of `make`, or of the launcher, which then cannot clean up: all processes end."""
     idle_stack.start(_make_run())
     idle_stack.wait_until_ready()
     launcher = next(
@@ -56,7 +60,7 @@ def test_nothing_outlives_a_killed_parent(idle_stack: Stack, who: str) -> None:
 
 
 def test_it_can_be_stopped_before_it_is_ready(idle_stack: Stack) -> None:
-    """A signal in the middle of the start ends what has been started."""
+    """A signal during the start ends all started processes."""
     idle_stack.start()
     assert idle_stack.eventually(
         lambda: idle_stack.lines or (idle_stack.folder / "var" / "valkey").exists()
@@ -77,7 +81,7 @@ def test_it_can_be_stopped_before_it_is_ready(idle_stack: Stack) -> None:
 def test_a_wrong_setting_stops_the_start(
     tmp_path: Path, environ: dict[str, str], line: str
 ) -> None:
-    """One line that names it, exit code 78, and no value that may be a secret."""
+    """One line that names it, exit code 78, and no possible secret."""
     stack = Stack(tmp_path, environ)
     stack.start()
     assert stack.ended() == 78

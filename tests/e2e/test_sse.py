@@ -1,4 +1,6 @@
-"""Event streams on a real Tokenwire: read with `curl -N`, by a bare EventSource in Chromium, and across a restart of the web process."""
+"""Event streams on a real Tokenwire, read by `curl -N` and a bare EventSource in Chromium, and
+across a restart of the web process.
+"""
 
 import asyncio
 import json
@@ -29,7 +31,7 @@ CURL = shutil.which("curl")
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack whose demo model is quick."""
+    """A stack with a fast demo model."""
     folder = tmp_path_factory.mktemp("stack")
     (folder / "models.yml").write_text(_MODELS)
     with running_stack(folder, MODELS_FILE=str(folder / "models.yml")) as running:
@@ -43,7 +45,9 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 class Answer:
-    """A text built from events, each checked: seqs without a hole, offsets without a gap, length and checksum at the end."""
+    """A text built from checked events: seqs without a hole, offsets without a gap, length and
+    checksum at the end.
+    """
 
     def __init__(self, cursor: str) -> None:
         self.epoch, _, seq = cursor.partition(":")
@@ -63,7 +67,7 @@ class Answer:
 
 
 async def posted(client: httpx.AsyncClient, content: str = "Tell me.") -> dict[str, Any]:
-    """A new conversation with one post: the answer of the post."""
+    """A new conversation with one post; the answer of the post."""
     conversation = (await client.post("/api/conversations")).json()["id"]
     answer: dict[str, Any] = (
         await client.post(f"/api/conversations/{conversation}/messages", json={"content": content})
@@ -72,7 +76,7 @@ async def posted(client: httpx.AsyncClient, content: str = "Tell me.") -> dict[s
 
 
 async def stored(client: httpx.AsyncClient, post: dict[str, Any]) -> str:
-    """The text of the answer in the database."""
+    """The stored text of the answer."""
     row = (
         await client.get(f"/api/conversations/{post['assistant_message']['conversation_id']}")
     ).json()["messages"][-1]
@@ -106,8 +110,8 @@ async def test_curl_reads_it(stack: Stack) -> None:
         assert reads > 10
 
 
-async def test_who_comes_after_the_end_reads_a_packed_log(stack: Stack) -> None:
-    """The worker packs it by itself; event by event it tells what it told before."""
+async def test_a_reader_after_the_end_reads_the_packed_log(stack: Stack) -> None:
+    """The worker packs it by itself; the events are the same as before."""
     async with httpx.AsyncClient(base_url=stack.url) as client, asyncio.timeout(PATIENCE_SECONDS):
         post = await posted(client)
         conversation = post["assistant_message"]["conversation_id"]
@@ -138,10 +142,10 @@ _FOLLOW = """(address) => new Promise((resolve, reject) => {
 })"""
 
 
-async def test_a_bare_eventsource_in_chromium_is_cut_three_times(
+async def test_a_bare_eventsource_in_chromium_survives_three_cuts(
     stack: Stack, browser: Browser
 ) -> None:
-    """It comes back by itself each time, and has every event once and in order, up to the stored text."""
+    """It reconnects by itself, and has every event once and in order, up to the stored text."""
     async with (
         fault_proxy("127.0.0.1", stack.port) as proxy,
         httpx.AsyncClient(base_url=stack.url) as client,
@@ -161,8 +165,8 @@ async def test_a_bare_eventsource_in_chromium_is_cut_three_times(
         assert result["opened"] >= 3
 
 
-async def test_a_restart_of_the_web_process_is_seen_through(stack: Stack) -> None:
-    """It ends its streams and goes at once; a bare EventSource meets the next process, and misses nothing."""
+async def test_a_restart_of_the_web_process_loses_nothing(stack: Stack) -> None:
+    """It ends its streams and exits at once; a bare EventSource reconnects to the next process."""
     async with httpx.AsyncClient(base_url=stack.url) as client, asyncio.timeout(PATIENCE_SECONDS):
         post = await posted(client)
         answer, source = Answer(post["cursor"]), EventSource(client, events_of(post))
@@ -178,7 +182,7 @@ async def test_a_restart_of_the_web_process_is_seen_through(stack: Stack) -> Non
 
 
 async def test_a_sidebar_is_live(stack: Stack, browser: Browser) -> None:
-    """One EventSource tells of a conversation from its creation to its deletion."""
+    """One EventSource shows a conversation from its creation to its deletion."""
     follow = """() => {
         window.told = [];
         new EventSource("/api/feed").onmessage = (message) => window.told.push(JSON.parse(message.data));

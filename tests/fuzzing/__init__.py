@@ -1,1 +1,3 @@
-"""Recorded bodies, damaged at random: `python -m tests.fuzzing --n 200000 --seed 1`; a bounded number of them in the tests."""
+"""Recorded bodies, damaged at random: `python -m tests.fuzzing --n 200000 --seed 1`. The tests run
+a bounded number of them.
+"""

@@ -1,4 +1,4 @@
-"""Damage recorded answers a given number of times, and say what did not hold."""
+"""Damage recorded answers a given number of times, and report violated properties."""
 
 import argparse
 import sys
@@ -16,7 +16,9 @@ STATUSES = (200, 200, 200, 200, 200, 200, 400, 401, 403, 404, 413, 422, 429, 500
 def run(
     recordings: list[Recording], seed: int, count: int, most_reports: int = 20
 ) -> tuple[int, int, list[str]]:
-    """How many mutations were made, how many of them were whole answers, and what did not hold; each can be made again by its number."""
+    """The number of mutations, the number of complete answers among them, and the violations. Each
+    can be repeated by its number.
+    """
     reports: list[str] = []
     whole = 0
     for number in range(count):
@@ -53,7 +55,7 @@ def _made(
 
 
 def main() -> int:
-    """Exit code 1: something did not hold."""
+    """Exit code 1: a property was violated."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzzing", description=__doc__)
     parser.add_argument("--n", type=int, default=10_000, help="mutations")
     parser.add_argument("--seed", type=int, default=1)

@@ -1,8 +1,11 @@
-"""What holds for any body at all. A reader of its own, far simpler than the decoders, says what a body holds.
+"""Properties of any body. A simple reader, independent of the decoders, finds a body's text.
 
-1. Nothing is raised. 2. `done` and `failure` exclude each other, one of them holds at the end. 3. A Finish is the last delta; deltas have
-the types that they say; pieces of a call follow its beginning. 4. A status keeps its class, a wait is sane, a message is short. 5. An
-answer that is called whole holds all the text that the simple reader finds before its end, and no event was unreadable.
+1. Nothing is raised. 2. Exactly one of `done` and `failure` holds at the end. 3. A Finish is the
+   last delta; deltas have
+the right types; pieces of a call follow its start. 4. A status keeps its class, a delay is
+plausible, a message is short. 5. A
+complete answer holds all the text that the simple reader finds before its end, and no event was
+unreadable.
 """
 
 import json
@@ -46,13 +49,13 @@ _PLAIN = re.compile(r"[\ud800-\udfff\ufffd\x00\s]")
 
 
 class Broken(AssertionError):
-    """A body for which one of the five does not hold."""
+    """A body that violates one of the five properties."""
 
 
 def check(
     api: str, status: int, headers: dict[str, str], body: bytes, cuts: Sequence[bytes]
 ) -> bool:
-    """Whether the body is a whole answer. Raises Broken."""
+    """Whether the body is a complete answer. Raises Broken."""
     if status >= 300:
         check_error(status, headers, body)
         return False
@@ -152,7 +155,7 @@ def _said_in(api: str, body: bytes) -> Iterator[str]:
 
 
 def _events(body: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each object with the name of its event."""
+    """Each object with its event's name."""
     text = body.decode("utf-8", "replace").removeprefix("\ufeff")
     event = ""
     for line in text.split("\n"):
@@ -167,17 +170,17 @@ def _events(body: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
             yield from ((event, value) for value in _objects(data[5:].lstrip()))
         elif not data.startswith((":", "id:", "retry:", "error:")):
             before, brace, _ = data.partition("{")
-            if brace and '"' not in before:  # a field whose name is damaged, too
+            if brace and '"' not in before:  # a field whose name is damaged counts, too
                 yield from (("", value) for value in _objects(data[len(before) :]))
 
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:
-    """The objects that stand at the beginning of a line, one after the other."""
+    """The objects at the beginning of a line, one after another."""
     decoder = json.JSONDecoder(strict=False)
     while text.startswith("{"):
         try:
             value, end = decoder.raw_decode(text)
-            json.dumps(value)  # nested no deeper than can be walked
+            json.dumps(value)  # its nesting can be walked
         except (ValueError, RecursionError):
             return
         yield value
@@ -200,7 +203,7 @@ def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, dict):
         for name, inner in value.items():
             if name == "message" and not value.keys().isdisjoint(("delta", "unheard_of")):
-                continue  # Perplexity says all of it again beside each piece
+                continue  # Perplexity repeats all of it beside each piece
             if name in _SAID and isinstance(inner, str):
                 yield inner
             elif name != "error":
@@ -224,7 +227,7 @@ def _strings(value: Any) -> Iterator[str]:
 def _loaded(text: str) -> Any:
     try:
         value = json.loads(text, strict=False)
-        json.dumps(value)  # nested no deeper than can be walked
+        json.dumps(value)  # its nesting can be walked
     except (ValueError, RecursionError):
         return None
     return value

@@ -1,4 +1,6 @@
-"""Pure: ways to damage a recorded body and its headers. Each takes the chance and the body, and gives another body."""
+"""Pure: mutations of a recorded body and its headers. Each takes a random generator and a body, and
+returns another body.
+"""
 
 import json
 import re
@@ -33,7 +35,7 @@ HOSTILE: tuple[bytes, ...] = (
     b"[" * 3000 + b"]" * 3000,
     b'{"a":' * 600 + b"1" + b"}" * 600,
 )
-"""JSON, or nearly so, to stand where something else was."""
+"""JSON, or almost, in place of other values."""
 HEADERS: tuple[tuple[str, str], ...] = (
     ("retry-after", "9" * 400),
     ("retry-after", "-5"),
@@ -65,7 +67,7 @@ def cut(chance: Random, body: bytes) -> bytes:
 
 
 def flip(chance: Random, body: bytes) -> bytes:
-    """Some bytes become others."""
+    """Change some bytes."""
     changed = bytearray(body)
     for _ in range(chance.choice((1, 1, 1, 2, 5))):
         if changed:
@@ -74,13 +76,13 @@ def flip(chance: Random, body: bytes) -> bytes:
 
 
 def lose(chance: Random, body: bytes) -> bytes:
-    """A few bytes in a row are missing."""
+    """Remove a few bytes in a row."""
     start = chance.randrange(len(body) + 1)
     return body[:start] + body[start + chance.choice((1, 1, 2, 30)) :]
 
 
 def put_in(chance: Random, body: bytes) -> bytes:
-    """Something that does not belong there."""
+    """Insert something foreign."""
     at = chance.randrange(len(body) + 1)
     return (
         body[:at]
@@ -92,7 +94,7 @@ def put_in(chance: Random, body: bytes) -> bytes:
 
 
 def _frames(body: bytes) -> list[bytes]:
-    """Events with their blank lines; lines where there are none."""
+    """Events with their blank lines, or lines if there are none."""
     ends = [match.end() for match in _FRAME.finditer(body)]
     if len(ends) < 2:
         return body.splitlines(keepends=True)
@@ -104,7 +106,7 @@ def _frames(body: bytes) -> list[bytes]:
 
 
 def swap(chance: Random, body: bytes) -> bytes:
-    """Two frames change places."""
+    """Exchange two frames."""
     frames = _frames(body)
     if len(frames) > 1:
         at, other = chance.randrange(len(frames)), chance.randrange(len(frames))
@@ -113,7 +115,7 @@ def swap(chance: Random, body: bytes) -> bytes:
 
 
 def double(chance: Random, body: bytes) -> bytes:
-    """A frame comes twice, at once or later."""
+    """Repeat a frame, at once or later."""
     frames = _frames(body)
     if frames:
         frames.insert(chance.randrange(len(frames) + 1), chance.choice(frames))
@@ -121,7 +123,7 @@ def double(chance: Random, body: bytes) -> bytes:
 
 
 def drop(chance: Random, body: bytes) -> bytes:
-    """A frame is missing."""
+    """Remove a frame."""
     frames = _frames(body)
     if frames:
         del frames[chance.randrange(len(frames))]
@@ -129,7 +131,7 @@ def drop(chance: Random, body: bytes) -> bytes:
 
 
 def join(chance: Random, body: bytes) -> bytes:
-    """Frames without the blank line between them, or without any line end."""
+    """Join frames without the blank line, or without any line end."""
     frames = _frames(body)
     if len(frames) > 1:
         at = chance.randrange(len(frames) - 1)
@@ -138,7 +140,7 @@ def join(chance: Random, body: bytes) -> bytes:
 
 
 def replace(chance: Random, body: bytes) -> bytes:
-    """A JSON value becomes one of another type or size."""
+    """Replace a JSON value by one of another type or size."""
     values = list(_VALUE.finditer(body))
     if not values:
         return body
@@ -147,7 +149,7 @@ def replace(chance: Random, body: bytes) -> bytes:
 
 
 def rename(chance: Random, body: bytes) -> bytes:
-    """The name of something that holds the answer becomes one that nobody knows."""
+    """Rename a field of the answer to an unknown name."""
     names = list(re.finditer(rb'"(\w+)"\s*:', body))
     holders = [name for name in names if name.group(1) in _HOLDERS]
     if not holders:
@@ -157,7 +159,7 @@ def rename(chance: Random, body: bytes) -> bytes:
 
 
 def append(chance: Random, body: bytes) -> bytes:
-    """Something follows the end."""
+    """Append something after the end."""
     error = json.dumps({"error": {"code": 503, "message": "gone"}}).encode()
     return body + chance.choice(
         (
@@ -172,12 +174,12 @@ def append(chance: Random, body: bytes) -> bytes:
 
 
 def many(chance: Random, body: bytes) -> bytes:
-    """A frame comes again and again."""
+    """Repeat a frame many times."""
     return repeated(chance, body, chance.choice((50, 200, 1000)))
 
 
 def repeated(chance: Random, body: bytes, times: int) -> bytes:
-    """A frame comes so many times, or as often as there is room."""
+    """Repeat a frame that many times, or as often as there is room."""
     frames = _frames(body)
     if frames:
         at = chance.randrange(len(frames))
@@ -190,7 +192,7 @@ _LONGEST = 200_000
 
 
 def swell(chance: Random, body: bytes) -> bytes:
-    """A text becomes very long."""
+    """Make a text very long."""
     texts = [match for match in _VALUE.finditer(body) if match.group(1).startswith(b'"')]
     if not texts:
         return body
@@ -220,7 +222,7 @@ MUTATIONS: tuple[Mutation, ...] = (
 
 
 def damaged(chance: Random, body: bytes) -> tuple[bytes, list[str]]:
-    """A body damaged in one to three ways, and how."""
+    """A body damaged in one to three ways, and a description."""
     names = []
     for _ in range(chance.choice((1, 1, 1, 2, 3))):
         mutation = chance.choice(MUTATIONS)
@@ -230,7 +232,7 @@ def damaged(chance: Random, body: bytes) -> tuple[bytes, list[str]]:
 
 
 def pieces(chance: Random, body: bytes) -> list[bytes]:
-    """The body as some network reads."""
+    """The body as a network may cut it."""
     if chance.random() < 0.5:
         return [body]
     places = sorted(chance.randrange(len(body) + 1) for _ in range(chance.choice((1, 3, 10))))

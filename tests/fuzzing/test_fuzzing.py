@@ -1,4 +1,4 @@
-"""Damaged recordings: a bounded number of them; `make fuzz` takes as many as wanted."""
+"""A bounded number of damaged recordings; `make fuzz` takes any number."""
 
 from random import Random
 from typing import Any
@@ -18,7 +18,9 @@ RECORDINGS = [recording for recording in own() if len(recording.body) <= MAX_BOD
 
 @pytest.mark.parametrize("seed", range(4))
 def test_damaged_recordings(seed: int) -> None:
-    """Whatever happens to a body: an end that is proved, or a failure of ours that says so; some are whole in spite of it."""
+    """The end is either proved or a failure of ours; some bodies are complete in spite of the
+    damage.
+    """
     made, whole, reports = run(RECORDINGS, seed, 750)
     assert reports == []
     assert made == 750
@@ -26,8 +28,8 @@ def test_damaged_recordings(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_work_grows_as_the_body_does(seed: int) -> None:
-    """Whichever frame comes many times: twice as many are twice the lines of code that run."""
+def test_work_is_proportional_to_the_body(seed: int) -> None:
+    """Twice as many frames of any kind run twice as many lines of code."""
     for recording in Random(seed).sample(RECORDINGS, 25):
         few, many = (
             _lines(recording, repeated(Random(seed), recording.body, times)) for times in (100, 200)
@@ -35,8 +37,8 @@ def test_work_grows_as_the_body_does(seed: int) -> None:
         assert many < 2.3 * few + 500, f"{recording.name}: {few} lines, {many} for twice as many"
 
 
-def test_work_that_grows_faster_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reader that looks at all frames again with each of them."""
+def test_quadratic_work_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that walks all frames again for each of them."""
     seen: list[int] = []
     frame = Decoder._frame
 
@@ -49,7 +51,7 @@ def test_work_that_grows_faster_is_noticed(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(Decoder, "_frame", slow)
     with pytest.raises(AssertionError, match="twice as many"):
-        test_work_grows_as_the_body_does(1)
+        test_work_is_proportional_to_the_body(1)
 
 
 def _lines(recording: Recording, body: bytes) -> int:
@@ -70,10 +72,10 @@ def _lines(recording: Recording, body: bytes) -> int:
         ("_safely", lambda self, work: work() or self._take(), "raised"),
     ],
 )
-def test_the_checks_notice(
+def test_the_checks_notice_broken_decoders(
     monkeypatch: pytest.MonkeyPatch, method: str, broken: object, word: str
 ) -> None:
-    """Decoders that drop what they should keep, or let an exception out, are found out."""
+    """Decoders that drop text or raise exceptions."""
     monkeypatch.setattr(Decoder, method, broken)
     _, _, reports = run(RECORDINGS, 1, 3000, most_reports=1)
     assert reports
@@ -81,7 +83,7 @@ def test_the_checks_notice(
 
 
 def test_a_status_that_loses_its_class_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also a wait beyond all reason."""
+    """And a delay beyond all reason."""
     monkeypatch.setattr(checks, "_LONGEST_WAIT_S", 0.5)
     with pytest.raises(checks.Broken, match="a wait"):
         checks.check_error(429, {"retry-after": "20"}, b"{}")

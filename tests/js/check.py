@@ -1,7 +1,8 @@
-"""`python -m tests.js.check`: format, lint and types of the page, of tokenwire.js and of their tests. A part of `make check`.
+"""`python -m tests.js.check`: format, lint and types of the page, of tokenwire.js and of their
+tests. A part of `make check`.
 
-`--write` writes the format in place of checking it. Without Node or npm this says so and passes, so that a change of Python code needs
-neither; in CI that is a failure.
+`--write` writes the format instead. Without Node or npm it says so and passes, so that a change of
+Python code needs neither; in CI that is a failure.
 """
 
 import os
@@ -34,7 +35,7 @@ TYPES = ("typescript/lib/tsc.js", "--project")
 
 
 def main(arguments: Sequence[str] = ()) -> int:
-    """Run every check, whatever those before it said; 0 where nothing was found."""
+    """Run every check, even after a failure; 0 if nothing was found."""
     try:
         tool("node")
         installed()
@@ -48,7 +49,9 @@ def main(arguments: Sequence[str] = ()) -> int:
 
 
 def run(script: str, *arguments: str, standard_input: str | None = None) -> int:
-    """Run a script of the installed packages in Node; its exit code. Raises ToolMissing, InstallFailed."""
+    """Run a script of the installed packages in Node; its exit code. Raises ToolMissing,
+    InstallFailed.
+    """
     command = [tool("node"), str(installed() / script), *arguments]
     return subprocess.run(
         command, cwd=ROOT, input=standard_input, text=True, check=False

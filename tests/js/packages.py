@@ -1,6 +1,7 @@
-"""npm packages that tests and checks need: what a folder's lock file names, installed beside it when that has changed.
+"""npm packages of tests and checks: a folder's lock file names them, and they are installed beside
+it when it changes.
 
-For tests (`need_node`, `need_packages`), no Node, no npm or no registry is a skip.
+For tests (`need_node`, `need_packages`), a missing Node, npm or registry is a skip.
 """
 
 import shutil
@@ -20,7 +21,7 @@ class ToolMissing(Exception):
 
 
 class InstallFailed(Exception):
-    """npm could not install what the lock file names; it says why."""
+    """npm could not install the packages of the lock file; its message says why."""
 
 
 def need_node() -> str:
@@ -32,7 +33,7 @@ def need_node() -> str:
 
 
 def need_packages(folder: Path = HERE) -> Path:
-    """The folder `node_modules` that holds what `package-lock.json` of `folder` names."""
+    """The folder `node_modules` with the packages in `package-lock.json` of `folder`."""
     try:
         return installed(folder)
     except (ToolMissing, InstallFailed) as error:
@@ -48,7 +49,9 @@ def tool(name: str) -> str:
 
 
 def installed(folder: Path = HERE) -> Path:
-    """The folder `node_modules` that holds what `package-lock.json` of `folder` names. Raises ToolMissing, InstallFailed."""
+    """The folder `node_modules` with the packages in `package-lock.json` of `folder`. Raises
+    ToolMissing, InstallFailed.
+    """
     with exclusive("npm"):
         return _installed(folder)
 

@@ -1,4 +1,4 @@
-"""The check of JavaScript finds mistakes, and is never left out unnoticed."""
+"""The check of JavaScript finds mistakes, and is never skipped silently."""
 
 import shutil
 from pathlib import Path
@@ -79,10 +79,10 @@ def test_another_format_is_found(
         ),
     ],
 )
-def test_types_that_do_not_agree_are_found(
+def test_wrong_types_are_found(
     file: str, old: str, new: str, says: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """In tokenwire.js itself, and between what it exports and what is declared of it."""
+    """In tokenwire.js itself, and between its exports and their declarations."""
     need_node()
     need_packages()
     types = shutil.copytree(HERE / "types", tmp_path / "types")
@@ -95,7 +95,7 @@ def test_types_that_do_not_agree_are_found(
 
 
 @pytest.mark.parametrize(("environment", "code"), [("", 0), ("true", 1)])
-def test_without_node_it_says_so(
+def test_without_node_it_is_reported(
     environment: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """On a laptop it passes; in CI, where everything is installed, it fails."""

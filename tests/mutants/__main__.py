@@ -1,6 +1,8 @@
-"""`python -m tests.mutants [AREA or AREA/MUTANT ...] [--jobs J] [--list]`: plant each bug, run the checks of its area, say who noticed.
+"""`python -m tests.mutants [AREA or AREA/MUTANT ...] [--jobs J] [--list]`: plant each bug, run its
+area's checks, report the result.
 
-Exit code 1 where a mutant survived, where one is stale, or where checks fail without any mutant (then they prove nothing).
+Exit code 1: a mutant survived or is stale, or checks fail without a mutant (then they prove
+nothing).
 """
 
 import argparse
@@ -26,7 +28,7 @@ _FAILED_TEST = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one mutant (or of the checks alone) and who noticed."""
+    """The result of one mutant (or of the checks alone), and the check that noticed it."""
 
     name: str
     verdict: Verdict
@@ -72,7 +74,9 @@ class Bench:
         self._speaking = threading.Lock()
 
     def run(self, chosen: Sequence[tuple[Area, Mutant]]) -> list[Outcome]:
-        """The checks of each area alone first: a mutant counts as caught only by checks that pass without it."""
+        """Run the checks of each area alone first: only checks that pass without a mutant can catch
+        one.
+        """
         for _ in range(self._jobs):
             self._trees.put(Tree())
         pool = ThreadPoolExecutor(self._jobs)

@@ -1,4 +1,6 @@
-"""The package as others get it: built from a copy of the checkout, installed into a virtual environment of its own. No network is used."""
+"""The package as users get it: built from a copy of the checkout and installed into its own virtual
+environment, without network.
+"""
 
 import os
 import shutil
@@ -30,12 +32,14 @@ _THIRD_PARTY = [sysconfig.get_path(name) for name in ("purelib", "platlib")]
 
 @dataclass(frozen=True)
 class Venv:
-    """A virtual environment that finds what others' packages are installed here, and no Tokenwire but its own."""
+    """A virtual environment that sees the installed packages of others, and only its own
+    Tokenwire.
+    """
 
     path: Path
 
     def install(self, *what: str) -> None:
-        """By pip, from files alone."""
+        """With pip, from files alone."""
         pip = [
             sys.executable,
             "-m",
@@ -50,7 +54,7 @@ class Venv:
         _run([*pip, *what], self.path)
 
     def run(self, arguments: Sequence[str], folder: Path) -> "subprocess.CompletedProcess[str]":
-        """Its Python in a folder, without what this checkout sets in the environment."""
+        """Its Python in a folder, without this checkout's environment variables."""
         environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         command = [str(self.python), *arguments]
         return subprocess.run(
@@ -64,7 +68,7 @@ class Venv:
         )
 
     def says(self, arguments: Sequence[str], folder: Path) -> str:
-        """What that prints; it must succeed."""
+        """The output of that; it must succeed."""
         done = self.run(arguments, folder)
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -94,13 +98,13 @@ def made_venv(path: Path) -> Venv:
 
 
 def copy_of_checkout(path: Path) -> Path:
-    """With its links, as git makes them."""
+    """With its links, as git creates them."""
     shutil.copytree(ROOT, path, ignore=_LEFT_OUT, symlinks=True)
     return path
 
 
 def build(kind: str, project: Path, into: Path) -> Path:
-    """`wheel`, `sdist` or `editable` of a project, by the build backend that pyproject.toml names."""
+    """`wheel`, `sdist` or `editable` of a project, by its own build backend."""
     into.mkdir(exist_ok=True)
     code = f"import sys; from setuptools.build_meta import build_{kind}; build_{kind}(sys.argv[1])"
     _run([sys.executable, "-c", code, str(into)], project)
@@ -110,7 +114,7 @@ def build(kind: str, project: Path, into: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the checkout; builds leave their traces in it."""
+    """A copy of the checkout; builds leave files in it."""
     return copy_of_checkout(tmp_path_factory.mktemp("checkout") / "tokenwire")
 
 

@@ -34,7 +34,9 @@ def _written() -> set[str]:
 
 
 def test_the_wheel_holds_one_package_and_all_of_it(wheel: Path) -> None:
-    """`tokenwire` and what is known of it: no folder that another application may have, too, and no file is missing."""
+    """`tokenwire` and its metadata: no folder that another application may have, and no missing
+    file.
+    """
     names = _names(wheel)
     assert {name.partition("/")[0] for name in names} == {"tokenwire", INFO}
     assert {
@@ -44,7 +46,7 @@ def test_the_wheel_holds_one_package_and_all_of_it(wheel: Path) -> None:
 
 
 def test_the_wheel_holds_files_and_no_links(wheel: Path) -> None:
-    """The Procfile as well: its text, wherever it is installed."""
+    """Even the Procfile: its text, wherever it is installed."""
     with zipfile.ZipFile(wheel) as archive:
         kinds = {
             info.filename: stat.S_IFMT(info.external_attr >> 16) for info in archive.infolist()
@@ -88,7 +90,7 @@ def test_its_metadata(wheel: Path) -> None:
 def test_the_source_distribution_builds_the_same_wheel(
     sdist: Path, wheel: Path, tmp_path: Path
 ) -> None:
-    """It holds real files, so that it unpacks where links do not exist."""
+    """It holds real files, so that it unpacks on systems without links."""
     with tarfile.open(sdist) as archive:
         assert {
             member.name for member in archive if not (member.isfile() or member.isdir())
@@ -99,7 +101,7 @@ def test_the_source_distribution_builds_the_same_wheel(
 
 
 def test_an_editable_install_maps_one_name(checkout: Path, tmp_path: Path) -> None:
-    """The folders beside it, such as `models`, are not importable by that."""
+    """The folders beside it, such as `models`, cannot be imported because of it."""
     venv = made_venv(tmp_path / "venv")
     venv.install("--no-build-isolation", "--editable", str(checkout))
     assert _imports(venv, "tokenwire.models.tables", tmp_path) == str(
@@ -109,7 +111,7 @@ def test_an_editable_install_maps_one_name(checkout: Path, tmp_path: Path) -> No
 
 
 def _imports(venv: Venv, name: str, folder: Path) -> str:
-    """Where a module is found; nothing where it is not."""
+    """A module's file; nothing if it is not found."""
     code = (
         "import importlib, sys\n"
         "try: print(importlib.import_module(sys.argv[1]).__file__)\n"

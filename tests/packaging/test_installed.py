@@ -1,4 +1,6 @@
-"""The wheel in use: beside an application that calls its own packages as ours are called, without the server's packages, as a server."""
+"""The wheel in use: beside an application with packages of the same names, without the server's
+packages, and as a server.
+"""
 
 import json
 import urllib.request
@@ -43,7 +45,7 @@ sys.meta_path.insert(0, Refusing())
 
 @pytest.fixture
 def host(tmp_path: Path) -> Path:
-    """An application in whose folder everything is called as ours is."""
+    """An application whose packages have the names of ours."""
     for name in FOLDERS:
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text('NAME = "host"\n')
@@ -53,12 +55,12 @@ def host(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("code", [THEIRS + OURS, OURS + THEIRS], ids=["theirs first", "ours first"])
 def test_beside_a_host_with_the_same_names(venv: Venv, host: Path, code: str) -> None:
-    """Both find their own."""
+    """Both import their own."""
     venv.says(["-c", code], host)
 
 
 def test_commands_in_a_hosts_folder(venv: Venv, host: Path) -> None:
-    """They take nothing from it but `.env`."""
+    """They read nothing from it except `.env`."""
     (host / ".env").write_text("DATABASE_URL=sqlite:///own/tokenwire.db\nMODE=development\n")
     assert "demo" in venv.says(["-m", "tokenwire", "models"], host)
     venv.says(["-m", "tokenwire", "migrate"], host)
@@ -66,7 +68,7 @@ def test_commands_in_a_hosts_folder(venv: Venv, host: Path) -> None:
 
 
 def _light() -> set[str]:
-    """The distributions that a light install brings, one bringing the next."""
+    """The distributions of a light install and their dependencies."""
     found, waiting = set(), {"httpx", "msgspec", "pydantic", "PyYAML", "websockets"}
     while waiting:
         name = _plain(waiting.pop())
@@ -86,7 +88,7 @@ def _plain(name: str) -> str:
 
 
 def _refused() -> list[str]:
-    """Every package that is installed here and that a light install would not bring."""
+    """Every installed package that a light install would not bring."""
     light = _light()
     assert len(light) > 8
     refused = [
@@ -112,14 +114,14 @@ def _refused() -> list[str]:
     ],
     ids=["client", "aisdk", "providers", "http", "list", "stream"],
 )
-def test_a_light_install_is_enough_for(venv: Venv, tmp_path: Path, code: str) -> None:
-    """What it is for: client, encoder, providers."""
+def test_a_light_install_is_enough_for_its_parts(venv: Venv, tmp_path: Path, code: str) -> None:
+    """Client, encoder and providers."""
     venv.says(["-c", LIGHT + code, json.dumps(_refused())], tmp_path)
 
 
 @pytest.mark.parametrize("command", ["run", "web", "worker", "broadcaster", "migrate", "models"])
-def test_a_light_install_says_what_is_missing(venv: Venv, tmp_path: Path, command: str) -> None:
-    """In one line, with an exit code that is no success."""
+def test_a_light_install_names_what_is_missing(venv: Venv, tmp_path: Path, command: str) -> None:
+    """In one line, with a failing exit code."""
     done = venv.run(
         [
             "-c",
@@ -133,7 +135,9 @@ def test_a_light_install_says_what_is_missing(venv: Venv, tmp_path: Path, comman
 
 
 def test_it_runs_in_an_empty_folder(venv: Venv, tmp_path: Path) -> None:
-    """With nothing given: the Procfile, the catalogue, the page and the scripts come with the wheel, everything else is made."""
+    """The Procfile, the catalogue, the page and the scripts come with the wheel; everything else is
+    created.
+    """
     stack = Stack(tmp_path, {"PYTHONPATH": ""})
     stack.start((str(venv.tokenwire), "run"))
     try:

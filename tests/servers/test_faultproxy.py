@@ -1,4 +1,4 @@
-"""The proxy does each fault, and nothing else."""
+"""The proxy causes each fault, and nothing else."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,7 +13,7 @@ BODY = bytes(range(256)) * 40
 
 @pytest.fixture
 async def proxy() -> AsyncIterator[FaultProxy]:
-    """A proxy in front of a server that answers each line with BODY and then ends the connection."""
+    """A proxy in front of a server that answers each line with BODY and then closes."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if await reader.readline():
@@ -42,7 +42,7 @@ async def test_slices_change_nothing_but_the_pieces(proxy: FaultProxy) -> None:
     assert await _ask(proxy) == BODY
 
 
-async def test_a_clean_cut_ends_after_exactly_so_many_bytes(proxy: FaultProxy) -> None:
+async def test_a_clean_cut_comes_after_exactly_that_many_bytes(proxy: FaultProxy) -> None:
     """FIN: the client sees a short answer and no error."""
     proxy.faults.cut_after_bytes, proxy.faults.cut_by = 100, "fin"
     assert await _ask(proxy) == BODY[:100]
@@ -62,8 +62,8 @@ async def test_refused_connections_are_reset(proxy: FaultProxy) -> None:
         await _ask(proxy)
 
 
-async def test_a_blackhole_says_nothing(proxy: FaultProxy) -> None:
-    """The connection stands and no byte comes; cut() ends it."""
+async def test_a_blackhole_sends_nothing(proxy: FaultProxy) -> None:
+    """The connection is open and no byte comes; cut() ends it."""
     proxy.faults.blackhole = True
     asking = asyncio.create_task(_ask(proxy))
     done, _ = await asyncio.wait({asking}, timeout=0.2)

@@ -1,4 +1,4 @@
-"""tests.listening: nothing is left of a server when its context ends, whatever was coming in."""
+"""tests.listening: a server leaves nothing behind when its context ends, whatever connects then."""
 
 import asyncio
 import gc
@@ -15,7 +15,7 @@ ROUNDS = 60
 
 @pytest.fixture
 def leftovers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the garbage collector finds open, warnings being errors."""
+    """What the garbage collector finds open; warnings are errors."""
     found: list[str] = []
     monkeypatch.setattr(
         sys, "unraisablehook", lambda found_open: found.append(repr(found_open.exc_value))
@@ -24,14 +24,14 @@ def leftovers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """A line for a line, more than a socket holds where that is asked for, until the client leaves."""
+    """A line for a line, more than a socket's buffer on request, until the client leaves."""
     while line := await reader.readline():
         writer.write(line if line != b"much\n" else bytes(1 << 22))
         await writer.drain()
 
 
 def calling(port: int, *said: bytes) -> socket.socket:
-    """Connects, and waits for nothing."""
+    """Connects and waits for nothing."""
     client = socket.socket()
     client.setblocking(False)
     client.connect_ex(("127.0.0.1", port))
@@ -45,10 +45,12 @@ def calling(port: int, *said: bytes) -> socket.socket:
 )
 @pytest.mark.parametrize("encrypted", [False, True])
 @pytest.mark.parametrize("steps", range(7))
-async def test_whoever_connects_at_the_very_end_leaves_nothing_behind(
+async def test_a_connection_at_the_very_end_leaves_nothing(
     leftovers: list[str], said: tuple[bytes, ...], encrypted: bool, steps: int
 ) -> None:
-    """Accepted or not yet, in the midst of a handshake, served: after so many steps of the event loop the context ends."""
+    """Accepted or not, during a handshake or served: the context ends after that many steps of the
+    loop.
+    """
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if encrypted else None
     before, complaints = asyncio.all_tasks(), list[str]()
     asyncio.get_running_loop().set_exception_handler(

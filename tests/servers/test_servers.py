@@ -1,4 +1,4 @@
-"""Each foreign server starts and streams: what the tests of the dialects stand on."""
+"""Each foreign server starts and streams: the tests of the dialects rely on it."""
 
 import json
 
@@ -39,12 +39,12 @@ def _ask(base_url: str, content: str) -> str:
 
 
 def test_llamacpp_streams_a_real_answer(llamacpp_url: str) -> None:
-    """A real model says something and ends properly."""
+    """A real model writes text and ends properly."""
     assert _ask(llamacpp_url, "Say hello.")
 
 
 @pytest.mark.usefixtures("aimock_installed")
-def test_aimock_says_what_it_was_told() -> None:
+def test_aimock_answers_with_its_fixture() -> None:
     """The answer is the fixture's."""
     with aimock.start(
         [{"match": {"userMessage": "hello"}, "response": {"content": "Hi there, friend."}}]

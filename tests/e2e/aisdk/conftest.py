@@ -1,4 +1,6 @@
-"""The real packages of the AI SDK (tests/js/aisdk, installed by npm when they are missing), and a stack for them to talk to."""
+"""The real packages of the AI SDK (tests/js/aisdk, installed by npm when missing), and a stack for
+them.
+"""
 
 import os
 import subprocess
@@ -22,7 +24,9 @@ models:
 
 @pytest.fixture(scope="session")
 def node() -> str:
-    """Node with the packages beside it. Missing (no Node, no network): a skip on a laptop, a failure where CI is set."""
+    """Node with the packages beside it. Without Node or network: a skip on a laptop, a failure in
+    CI.
+    """
     need_packages(PACKAGES)
     return need_node()
 
@@ -44,7 +48,9 @@ def run_node(node: str, *names: str, **environ: str) -> str:
 
 @pytest.fixture(scope="package")
 def chat_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack with a quick demo model, one that always begins anew, and one that says JSON. Pages of one other site may use it."""
+    """A stack with a fast demo model, one that always starts over, and one that writes JSON. Pages
+    of one other origin may use it.
+    """
     folder = tmp_path_factory.mktemp("chats")
     (folder / "models.yml").write_text(MODELS)
     with running_stack(folder, MODELS_FILE=str(folder / "models.yml")) as running:

@@ -12,13 +12,17 @@ pytestmark = pytest.mark.timeout(300)
 
 
 def test_everything_that_the_encoder_writes_is_read(node: str, tmp_path: Path) -> None:
-    """Every part, and hundreds of random sequences of calls: each release accepts each chunk and assembles the message."""
+    """Every part, and hundreds of random call sequences: each release accepts each chunk and
+    assembles the message.
+    """
     everything.main(str(tmp_path / "chunks.json"))
     run_node(node, "encoder.test.mjs", CHUNKS=str(tmp_path / "chunks.json"))
 
 
 def test_chats_over_sse(node: str, chat_stack: Stack) -> None:
-    """Complete, second turn, resume after reload and in the page, cuts, nothing to resume, both stops, made again, edited, two tabs."""
+    """Complete answers, a second turn, resuming after reloads and cuts, both stops, regeneration,
+    edits, two tabs.
+    """
     run_node(node, "chat.test.mjs", TOKENWIRE_URL=chat_stack.url)
 
 

@@ -1,4 +1,6 @@
-"""Unchanged `@ai-sdk/react` hooks in Chromium, on a page of another origin: reload in mid-stream, two tabs, stop, again, single answers."""
+"""Unchanged `@ai-sdk/react` hooks in Chromium, on a page of another origin: reloads, two tabs,
+stop, regeneration, single answers.
+"""
 
 import functools
 import http.server
@@ -26,12 +28,12 @@ DOCUMENT = (
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture(scope="module")
 def site(node: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The page, bundled, at an origin of its own."""
+    """The bundled page at its own origin."""
     folder = tmp_path_factory.mktemp("site")
     (folder / "index.html").write_text(DOCUMENT)
     command = [
@@ -56,7 +58,7 @@ def site(node: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def stack_for_site(site: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack that lets the pages of that origin call it."""
+    """A stack that allows pages of that origin."""
     folder = tmp_path_factory.mktemp("stack")
     (folder / "models.yml").write_text(MODELS)
     with running_stack(
@@ -95,7 +97,7 @@ async def growing(page: Page, length: int = 80) -> None:
 
 
 async def settled(page: Page, count: int) -> list[str]:
-    """Wait until so many messages are shown and nothing runs; their texts."""
+    """Wait until that many messages are shown and nothing runs; their texts."""
     await page.wait_for_function(
         "(count) => document.querySelector('#status')?.innerText === 'ready' && document.querySelectorAll('main pre').length === count",
         arg=count,
@@ -111,10 +113,12 @@ def texts(messages: list[dict[str, Any]]) -> list[str]:
 
 
 @pytest.mark.parametrize("wire", [{}, {"socket": "1"}], ids=["sse", "websocket"])
-async def test_a_chat_reloaded_in_mid_stream(
+async def test_a_chat_reloaded_while_streaming(
     site: str, stack_for_site: Stack, browser: Any, wire: dict[str, str]
 ) -> None:
-    """The answer goes on after the reload, in a second tab too, and all show what is stored; then a second turn."""
+    """The answer continues after the reload, in a second tab too, and all show the stored text;
+    then a second turn.
+    """
     chat = f"page/{'socket' if wire else 'sse'}.1"
     async with open_page(browser, address(site, stack_for_site, chat, **wire)) as page:
         await settled(page, 0)
@@ -130,8 +134,12 @@ async def test_a_chat_reloaded_in_mid_stream(
         assert (await settled(page, 4))[3] == texts(stored(stack_for_site, chat))[3]
 
 
-async def test_leaving_stopping_and_again(site: str, stack_for_site: Stack, browser: Any) -> None:
-    """`stop` of the hook leaves, a reload brings the answer back; the server's stop ends it; `regenerate` makes it anew."""
+async def test_leaving_stopping_and_regenerating(
+    site: str, stack_for_site: Stack, browser: Any
+) -> None:
+    """The hook's `stop` leaves, and a reload brings the answer back; the server's stop ends it;
+    `regenerate` replaces it.
+    """
     chat = "page/2"
     async with open_page(browser, address(site, stack_for_site, chat)) as page:
         await settled(page, 0)

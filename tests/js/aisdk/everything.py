@@ -1,4 +1,4 @@
-"""Streams for encoder.test.mjs, as a JSON file: one with every part there is, and many of random calls."""
+"""Streams for encoder.test.mjs, as a JSON file: one with every part, and many of random calls."""
 
 import json
 import random
@@ -14,7 +14,7 @@ Call = Callable[[], list[Chunk]]
 
 
 def everything(profile: Profile) -> list[Chunk]:
-    """Each method of the writer, once at least, with all that it takes."""
+    """Each method of the writer, at least once, with all its arguments."""
     write = Writer(profile)
     pm = {"provider": {"key": ["value", None, 1.5]}}
     chunks = write.start("message", {"model": "m", "nested": {"a": [1]}}) + write.start_step()
@@ -96,7 +96,7 @@ def everything(profile: Profile) -> list[Chunk]:
 
 
 def at_random(profile: Profile, seed: int) -> list[Chunk]:
-    """What comes of 60 calls, many of them not allowed at their moment."""
+    """60 random calls, many of them not allowed at their moment."""
     choose = random.Random(seed)
     write = Writer(profile)
     chunks: list[Chunk] = []

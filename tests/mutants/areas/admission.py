@@ -1,4 +1,6 @@
-"""Who is let in, before anything is read: places, rates, bodies, slow clients; and how much of a body is parsed."""
+"""Admission before anything is read: slots, rates, bodies, slow clients; also the limits of
+parsing.
+"""
 
 from tests.mutants.mutant import Area, Mutant
 

@@ -1,4 +1,6 @@
-"""One attempt of a worker: lifecycle.py, run.py, intake.py, writing.py, keeper.py, outcome.py, draft.py; runner.py."""
+"""One attempt of a worker: lifecycle, run, intake, writing, keeper, outcome, draft; and the
+runner.
+"""
 
 from tests.mutants.mutant import Area, Mutant
 

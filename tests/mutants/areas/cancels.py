@@ -1,4 +1,6 @@
-"""Cancels that do not wait for a frozen worker: patience in the log, closing by fence, web's follow-up."""
+"""Cancels that do not wait for a frozen worker: patience in the log, closing by the fence, web's
+follow-up.
+"""
 
 from tests.mutants.mutant import Area, Mutant
 

@@ -1,4 +1,6 @@
-"""Rows at which a living database fails: what counts as an outage, and how an answer ends that cannot be read."""
+"""Rows that a working database cannot handle: what counts as an outage, and how an unreadable
+answer ends.
+"""
 
 from tests.mutants.mutant import Area, Mutant
 

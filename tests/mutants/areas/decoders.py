@@ -1,4 +1,4 @@
-"""What providers send, as deltas: tool calls above all, proof of completion, failures."""
+"""Deltas of providers: tool calls above all, proof of completion, failures."""
 
 from tests.mutants.mutant import Area, Mutant
 

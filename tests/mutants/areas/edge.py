@@ -1,4 +1,4 @@
-"""Who is answered, how strictly HTTP is read, and tasks that must not die."""
+"""Host names, strict HTTP, and tasks that must not die."""
 
 from tests.mutants.mutant import Area, Mutant
 

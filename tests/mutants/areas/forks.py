@@ -1,4 +1,6 @@
-"""Epochs that fork: what the log shares with earlier ones, attempts and readers that go on, what is announced again."""
+"""Forking epochs: what the log shares with earlier ones, continuing attempts and readers, repeated
+announcements.
+"""
 
 from tests.mutants.mutant import Area, Mutant
 
@@ -109,7 +111,7 @@ AREA = Area(
             "min(seq, self.top)) for",
             "seq) for",
         ),
-        # Positions
+        # Cursors
         Mutant(
             "a_row_reaches_beyond_the_fork",
             "streams/log/ports.py",
@@ -152,7 +154,7 @@ AREA = Area(
             "        self.behind = True\n",
             READERS,
         ),
-        # Going on
+        # Continuing
         Mutant(
             "what_was_appended_behind_a_fork_is_not_believed",
             "worker/resume/takeover.py",
@@ -181,7 +183,7 @@ AREA = Area(
             "survived",
             TAKEOVER,
         ),
-        # What is announced again
+        # Repeated announcements
         Mutant(
             "a_lost_announcement_is_not_made_again",
             "worker/sweeper/repeats.py",

@@ -1,4 +1,4 @@
-"""What goes back to providers: parts in order, kept values with the part that they belong to."""
+"""Histories for providers: parts in order, kept values with their part."""
 
 from tests.mutants.mutant import Area, Mutant
 

@@ -1,4 +1,4 @@
-"""A database that is shared with a host application."""
+"""A database shared with a host application."""
 
 from tests.mutants.mutant import Area, Mutant
 

@@ -1,4 +1,6 @@
-"""The hub: one tail per conversation, what it believes of the feed, who holds it open; a reader's place; rooms."""
+"""The hub: one tail per conversation, its trust in the feed, its holders; cursors of readers;
+rooms.
+"""
 
 from tests.mutants.mutant import Area, Mutant
 
@@ -12,7 +14,7 @@ _ROOM = (
 
 AREA = Area(
     "hub",
-    # Schedules come late: whatever fails there is told only after Hypothesis has made it small.
+    # A failing schedule shows late, only after Hypothesis has reduced it.
     (
         "tests/unit/streams/hub/test_tail.py",
         "tests/unit/streams/hub/test_hub.py",

@@ -1,4 +1,4 @@
-"""`make run`: what is started when, kept running, and stopped with all it started."""
+"""`make run`: the start of processes, their restart, and the stop."""
 
 from tests.mutants.mutant import Area, Mutant
 

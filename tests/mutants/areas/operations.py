@@ -1,4 +1,4 @@
-"""Outages, readiness, what a process is handed, what a log may show."""
+"""Outages, readiness, secrets of processes, contents of logs."""
 
 from tests.mutants.mutant import Area, Mutant
 

@@ -1,4 +1,4 @@
-"""Logs at rest: blocks instead of entries, byte for byte, as small as pages; damage is noticed."""
+"""Logs at rest: packed blocks, byte for byte, small pages; noticed damage."""
 
 from tests.mutants.mutant import Area, Mutant
 

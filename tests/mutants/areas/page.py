@@ -131,9 +131,7 @@ AREA = Area(
             "web/page/static/app.js",
             'event?.type === "chunk" || event?.type === "reasoning"',
             'event?.type === "reasoning"',
-            (
-                "tests/e2e/test_page_parts.py::test_a_long_conversation_is_added_to_and_not_drawn_again",
-            ),
+            ("tests/e2e/test_page_parts.py::test_a_long_conversation_is_not_redrawn",),
         ),
         Mutant(
             "a_post_that_was_given_up_is_lost",
