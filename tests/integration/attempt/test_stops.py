@@ -168,7 +168,7 @@ async def test_a_released_lease_stays_released(rig: Rig, end: HandedOver | Faile
 
 async def test_an_answer_without_readers(rig: Rig, clock: Clock) -> None:
     """With the setting on, it is cancelled in the name of `no_readers`; a reader keeps it going."""
-    rig.log.subscribers[keys.channel(rig.row.conversation_id)] += 1
+    rig.log.listening[keys.channel(rig.row.conversation_id)] += 1
     row, claim = (
         await rig.reread(),
         await rig.log.claim(rig.row.conversation_id, rig.row.id, 0, LEASE_SECONDS),
@@ -198,7 +198,7 @@ async def test_an_answer_without_readers(rig: Rig, clock: Clock) -> None:
             while looks < seen + 2:  # the second one began after the first had ended
                 await asyncio.sleep(0)
         watched_until.set()
-        rig.log.subscribers.clear()
+        rig.log.listening.clear()
         clock.now += 100
         await asyncio.Event().wait()
 
