@@ -183,7 +183,7 @@ class TextEncoder:
         self.begun = False
 
     def apply(self, event: AnyEvent, touched: range, added: str) -> bytes:
-        """The text of an event that was folded: see `Answer.gain`. Raises Withdrawn, AnswerFailed."""
+        """The text of an event that was folded: see `Answer.gain`. Raises Withdrawn, CompletionFailed."""
         if isinstance(event, Chunk):
             self._sent.grow(added)
         elif isinstance(event, Reset) and touched:
@@ -191,7 +191,7 @@ class TextEncoder:
         elif isinstance(event, Complete):
             self._sent.finish()
         elif isinstance(event, Error | Cancelled):
-            raise AnswerFailed(
+            raise CompletionFailed(
                 event.error if isinstance(event, Error) else "The answer was stopped."
             )
         rest = self._sent.take_rest()
@@ -199,7 +199,7 @@ class TextEncoder:
         return rest.encode("utf-8", "replace")
 
 
-class AnswerFailed(Exception):
+class CompletionFailed(Exception):
     """The answer ended without being complete; the message is for its reader."""
 
 
@@ -212,7 +212,7 @@ async def _text(encoder: TextEncoder, steps: Steps) -> AsyncIterator[bytes]:
                     yield piece
     except Withdrawn as error:
         raise Cut from error
-    except AnswerFailed as error:
+    except CompletionFailed as error:
         if encoder.begun:
             raise Cut from error
         raise ApiProblem("answer_failed", str(error)) from error
@@ -225,5 +225,5 @@ def _events(step: Step) -> Iterable[Folded]:
         case Left("stopped"):
             raise Cut
         case Left():
-            raise AnswerFailed("The answer cannot be read any longer.")
+            raise CompletionFailed("The answer cannot be read any longer.")
     return ()

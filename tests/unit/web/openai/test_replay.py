@@ -14,7 +14,7 @@ from tests.unit.web.openai.client import Client, Parsed, blocks
 from tokenwire.protocol.events import AnyEvent
 from tokenwire.protocol.fold import Answer
 from tokenwire.protocol.sent import Withdrawn
-from tokenwire.web.aisdk.completions import AnswerFailed, TextEncoder
+from tokenwire.web.aisdk.completions import CompletionFailed, TextEncoder
 from tokenwire.web.openai import objects
 from tokenwire.web.openai.encoder import ChatEncoder, ResponseEncoder
 from tokenwire.web.openai.objects import Head
@@ -124,7 +124,7 @@ def test_plain_text_is_the_text(history: AnyHistory, place: int) -> None:
             try:
                 for event in told:
                     text += fed(encoder, event)
-            except AnswerFailed:
+            except CompletionFailed:
                 failed = True
             assert failed == (answer.status != "complete")
             if not failed:
