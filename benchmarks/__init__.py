@@ -1,1 +1,1 @@
-"""One script a question; README.md holds dated results."""
+"""One script for each question; README.md holds dated results."""

@@ -1,4 +1,6 @@
-"""`python -m benchmarks [name ...]`: the named benchmarks, or all of them, one after the other, each in a process of its own."""
+"""`python -m benchmarks [name ...]`: the named benchmarks, or all of them, each in its own
+process.
+"""
 
 import subprocess
 import sys

@@ -1,7 +1,9 @@
-"""What an append costs its caller: client CPU per event beside one awaited `redis.publish` per event, in one run on one server.
+"""The cost of an append for its caller: client CPU per event beside an awaited `redis.publish` per
+event, on one server.
 
-20 events a call, as a loaded worker sends them; fence, seq, XADD, floor and PUBLISH included on our side, nothing on the other.
-Goal G4: at most 1/5. Exits non-zero if it is missed by a factor of two (the machine may be noisy) or if an event is missing.
+20 events per call, as a loaded worker sends them; our side includes fence, seq, XADD, floor and
+PUBLISH. Goal G4: at most 1/5. Exits non-zero if the goal is missed by a factor of two (the machine
+may be noisy) or if an event is missing.
 """
 
 import asyncio

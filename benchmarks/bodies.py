@@ -1,9 +1,10 @@
-"""How long everybody else waits for a request of somebody with a login: the event loop's longest standstill for the longest bodies that
-each dialect takes, in the shapes that cost a reader most.
+"""How long one client's request delays all others: the event loop's longest standstill for the
+longest bodies of each dialect, in the shapes that cost a reader most.
 
-One web process on SQLite and a log in memory, one request at a time. By the clock, and as the CPU that the process used between two
-turns of its loop: on a busy machine the clock tells of other processes, too. Goal: 50 ms of CPU. Exits non-zero if it is missed by a
-factor of two in the best of three runs, or if a body ends as a 5xx.
+One web process on SQLite and a log in memory, one request at a time. By the clock, and as CPU time
+between two turns of the loop: on a busy machine the clock includes other processes. Goal: 50 ms of
+CPU. Exits non-zero if the goal is missed by a factor of two in the best of three runs, or if a body
+ends as a 5xx.
 """
 
 import asyncio

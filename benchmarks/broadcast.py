@@ -1,10 +1,11 @@
-"""CPU per delivery of the broadcaster, beside `websockets.broadcast` and a bare asyncio server, in one run.
+"""CPU per delivery of the broadcaster, beside `websockets.broadcast` and a bare asyncio server.
 
-Two shapes: many conversations with one reader each (what a chat service is), and one conversation with many readers. All three servers
-take the same messages from the same Valkey through the same subscription client, so that what differs is the serving: this project's
-(authorised, positioned, bounded), the library's `broadcast`, and a server that does nothing but write a ready-made frame to a socket.
-The messages are published without being logged. Every reader must receive every byte: the run fails where one does not.
-Ratios within a run mean something; microseconds depend on the machine. Readers and publisher share this process.
+Two shapes: many conversations with one reader each (as in a chat service), and one conversation
+with many readers. All three servers take the same messages from one Valkey through the same
+subscription client, so that only the serving differs: this project's (authorised, with cursors,
+bounded), the library's `broadcast`, and a server that only writes a prepared frame to a socket. The
+messages are published without being logged. The run fails if a reader misses a byte. Compare ratios
+within a run; microseconds depend on the machine. Readers and publisher share this process.
 """
 
 import asyncio
@@ -74,7 +75,7 @@ class Channels:
 
 
 async def serve_broadcast(url: str, port: int) -> None:
-    """The library as its documentation has it."""
+    """As in the library's documentation."""
     rooms: dict[str, set[ServerConnection]] = {}
     channels = Channels(
         url, lambda conversation, event: broadcast(rooms.get(conversation, ()), event, text=True)
@@ -96,7 +97,7 @@ async def serve_broadcast(url: str, port: int) -> None:
 
 
 class BareReader(asyncio.Protocol):
-    """Enough of a WebSocket to be sent frames."""
+    """Enough of a WebSocket to receive frames."""
 
     def __init__(self, joined: Callable[[str, asyncio.Transport], Awaitable[None]]) -> None:
         self._joined = joined
@@ -123,7 +124,7 @@ class BareReader(asyncio.Protocol):
 
 
 async def serve_bare(url: str, port: int) -> None:
-    """The least that a Python server can do."""
+    """The minimum of a Python server."""
     rooms: dict[str, list[asyncio.Transport]] = {}
 
     def deliver(conversation: str, event: bytes) -> None:
@@ -149,7 +150,7 @@ async def serve_bare(url: str, port: int) -> None:
 
 
 class Reader(asyncio.Protocol):
-    """Counts what it receives after the replay is over."""
+    """Counts the bytes after the replay."""
 
     def __init__(self, conversation: str) -> None:
         self._conversation = conversation
@@ -222,7 +223,9 @@ SHAPES = (
 
 
 async def publish(url: str, epochs: dict[str, str]) -> int:
-    """Publish the rounds at their pace; gives the bytes that one reader of one conversation receives."""
+    """Publish the rounds at their pace; returns the bytes that one reader of a conversation
+    receives.
+    """
     client, size, began = redis.asyncio.Redis.from_url(url), 0, time.monotonic()
     for number in range(ROUNDS):
         await asyncio.sleep(max(0.0, began + number / ROUNDS_PER_SECOND - time.monotonic()))
@@ -242,7 +245,7 @@ async def publish(url: str, epochs: dict[str, str]) -> int:
 
 
 def cpu_seconds(pid: int) -> float:
-    """What the kernel has charged to a process so far."""
+    """The CPU time of a process so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
@@ -300,7 +303,7 @@ def start_server(server: str, url: str, port: int) -> subprocess.Popen[bytes]:
         "MODE": "production",
         "LOG_LEVEL": "warning",
     }
-    # Heartbeats would compare the tail with a log that nothing was written to.
+    # Heartbeats would compare the tail with a log without entries.
     quiet = {
         "HEARTBEAT_IDLE_SECONDS": "3600",
         "HEARTBEAT_RUNNING_SECONDS": "3600",
@@ -328,7 +331,7 @@ async def compare(url: str) -> None:
         found: dict[str, list[float]] = {server: [] for server in SERVERS}
         for _ in range(
             MEASUREMENTS
-        ):  # in turn, so that a busy moment of the machine falls on all of them
+        ):  # in turn, so that a busy moment of the machine affects all of them
             for server in SERVERS:
                 found[server].append(await measure(server, shape, url))
         medians = {server: statistics.median(values) for server, values in found.items()}

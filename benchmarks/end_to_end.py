@@ -1,8 +1,9 @@
-"""What Tokenwire adds between a provider's byte and a reader's byte, and what a token costs in CPU.
+"""The delay that Tokenwire adds between a provider and a reader, and the CPU cost of a token.
 
-The real processes (web, two workers, broadcaster, embedded Valkey, SQLite with checkpoints) against a paced provider in this process,
-which also holds the readers, so that one clock stamps and reads every token. Each stream is a conversation of its own with one reader.
-CPU is what the kernel charged to the processes between two moments of steady streaming; web is included.
+The real processes (web, two workers, broadcaster, embedded Valkey, SQLite with checkpoints) against
+a paced provider in this process, which also holds the readers, so that one clock stamps and reads
+every token. Each stream is a conversation with one reader. CPU is the processes' time between two
+moments of steady streaming, web included.
 """
 
 import asyncio
@@ -37,7 +38,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 async def serve_tokens(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """One answer: a stamped token every 20 ms, spread over the interval by the time of the request."""
+    """One answer: a stamped token every 20 ms, offset by the time of the request."""
     head = await reader.readuntil(b"\r\n\r\n")
     length = re.search(rb"content-length: (\d+)", head.lower())
     await reader.readexactly(int(length[1]) if length else 0)
@@ -90,7 +91,7 @@ class Stack:
 
 
 def kind_of(command: str) -> str:
-    """Which part of Tokenwire a command line belongs to."""
+    """The process of Tokenwire that a command line starts."""
     for name, word in (
         ("worker", "tokenwire.worker"),
         ("broadcaster", "-m tokenwire.broadcaster"),
@@ -118,7 +119,7 @@ def descendants(root: int) -> list[int]:
 
 
 def write_models(folder: str, provider_port: int) -> Path:
-    """A catalogue with the paced provider alone."""
+    """A catalogue with only the paced provider."""
     models = Path(folder, "models.yml")
     models.write_text(
         "default: paced\nmodels:\n  paced:\n    provider: openai_compatible\n    model: paced\n"
@@ -129,7 +130,7 @@ def write_models(folder: str, provider_port: int) -> Path:
 
 @contextlib.asynccontextmanager
 async def running_stack(provider_port: int) -> AsyncIterator[Stack]:
-    """`python -m tokenwire.launcher` in a directory of its own, until the block ends."""
+    """`python -m tokenwire.launcher` in its own directory until the block ends."""
     with tempfile.TemporaryDirectory() as folder:
         models = write_models(folder, provider_port)
         port = free_port()
@@ -194,7 +195,7 @@ async def call(
 
 @dataclass
 class Seen:
-    """What the readers of one run measured."""
+    """The measurements of one run's readers."""
 
     counting: bool = False
     latencies_ms: list[float] = field(default_factory=list)
@@ -204,7 +205,7 @@ class Seen:
 
 
 async def view(base: str, seen: Seen) -> None:
-    """Post to a conversation of one's own and watch the answer to its end."""
+    """Post to a new conversation and follow the answer to its end."""
     _, conversation = await call(f"{base}/api/conversations", {"model": "paced"})
     posted_at = time.monotonic_ns()
     _, posted = await call(

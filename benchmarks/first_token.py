@@ -1,6 +1,8 @@
-"""What Tokenwire adds to the time to the first token on an idle system: POST sent to first chunk at a reader who was there before.
+"""The time that Tokenwire adds to the first token on an idle system: from the POST to the first
+chunk at a waiting reader.
 
-The provider answers at once, so that all of it is ours: web, SQL, the job's way to a worker, the call, the log, the broadcaster.
+The provider answers at once, so all of it is ours: web, SQL, the job, the call, the log, the
+broadcaster.
 """
 
 import asyncio

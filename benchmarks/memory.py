@@ -1,8 +1,10 @@
-"""What finished answers cost Redis: memory for each of 6,000 characters in 1,500 chunks, before and after its log was packed, in one run.
+"""The memory that finished answers take in Redis: 6,000 characters in 1,500 chunks each, before and
+after packing.
 
-`used_memory` of the server with so many answers, less without them. Each conversation holds what a real one does: the user's message, the
-answer's row, a start, chunks in the batches of a loaded worker, the end. Exits non-zero if a reader gets another byte than before, or if
-packing saves less than four fifths.
+`used_memory` of the server with the answers, minus that without them. Each conversation is
+realistic: the user's message, the answer's row, a start, chunks in the batches of a loaded worker,
+the end. Exits non-zero if a reader gets different bytes afterwards, or if packing saves less than
+four fifths.
 """
 
 import asyncio
@@ -56,7 +58,7 @@ async def measure(url: str) -> tuple[float, float, float]:
     log = RedisLog(url)
     async with redis.asyncio.Redis.from_url(url) as client:
         await answer(log, 0)
-        await log.pack(message(0))  # scripts are loaded, buffers are there
+        await log.pack(message(0))  # loads scripts and allocates buffers
         empty = await used(client)
         for number in range(1, ANSWERS + 1):
             await answer(log, number)

@@ -1,11 +1,13 @@
-"""What a streamed chunk costs, in CPU: our decoder and whole client beside the openai SDK, LiteLLM and a bare reader, all in one run.
+"""The CPU cost of a streamed chunk: our decoder and whole client beside the openai SDK, LiteLLM and
+a bare reader.
 
-    python -m benchmarks.providers [--streams 60] [--seconds 6]
+python -m benchmarks.providers [--streams 60] [--seconds 6]
 
-Decoding: the same recorded-looking events from memory, fed one event at a time. Whole client: a server in a process of its own sends every
-stream 50 tokens a second, as providers do; each client runs in a process of its own and counts its CPU from the first token to the last.
-Clients whose package is not installed (extra `peers`) are left out. Ends with 1 if a bound of the project is missed: decoding at
-least 20 times, the whole client at least 4 times cheaper than the openai SDK.
+Decoding: the same realistic events from memory, one event at a time. Whole client: a server in its
+own process sends every stream 50 tokens a second; each client runs in its own process and counts
+its CPU from the first token to the last. Clients whose package is not installed (extra `peers`) are
+skipped. Exits with 1 if a bound is missed: decoding at least 20 times, the whole client at least 4
+times cheaper than the openai SDK.
 """
 
 import argparse
@@ -56,7 +58,7 @@ def events(count: int) -> list[bytes]:
 
 
 async def decode_bare(pieces: list[bytes]) -> int:
-    """The least that anything must do: cut the line, read the JSON, take the text."""
+    """The minimum: cut the line, parse the JSON, take the text."""
     import msgspec
 
     decode = msgspec.json.Decoder().decode
@@ -68,7 +70,7 @@ async def decode_bare(pieces: list[bytes]) -> int:
 
 
 async def decode_ours(pieces: list[bytes]) -> int:
-    """`ChatDecoder`, a read at a time."""
+    """`ChatDecoder`, one read at a time."""
     from tokenwire.providers.base import TextDelta
     from tokenwire.providers.openai_chat import ChatDecoder
 
@@ -79,7 +81,7 @@ async def decode_ours(pieces: list[bytes]) -> int:
 
 
 async def decode_openai(pieces: list[bytes]) -> int:
-    """The SDK over a transport that has everything in memory."""
+    """The SDK over a transport in memory."""
     client = _sdk_in_memory(pieces)
     stream = await client.chat.completions.create(model="m", messages=[], stream=True)
     return len([1 async for chunk in stream if chunk.choices and chunk.choices[0].delta.content])
@@ -99,7 +101,7 @@ async def decode_litellm(pieces: list[bytes]) -> int:
 def _sdk_in_memory(pieces: list[bytes]) -> Any:
     import openai
 
-    # The SDK has changed from httpx to httpx2, which are alike here.
+    # The SDK changed from httpx to httpx2; they are alike here.
     httpx: Any = next(
         module
         for module in map(_imported, ("httpx2", "httpx"))
@@ -133,7 +135,7 @@ def _imported(name: str) -> Any:
 
 @asynccontextmanager
 async def client_bare(url: str, streams: int) -> AsyncIterator[Read]:  # noqa: ARG001
-    """A socket, a search for line ends: the floor."""
+    """A socket and a search for line ends: the minimum."""
     host, port = url.removeprefix("http://").split("/")[0].split(":")
 
     async def read() -> int:
@@ -175,7 +177,7 @@ async def client_ours(url: str, streams: int) -> AsyncIterator[Read]:  # noqa: A
 
 @asynccontextmanager
 async def client_httpx(url: str, streams: int) -> AsyncIterator[Read]:
-    """Our decoder over httpx's own transport: what aiohttp's saves."""
+    """Our decoder over httpx's own transport, to show what aiohttp's saves."""
     import httpx
 
     from tokenwire.providers.base import TextDelta
@@ -200,7 +202,7 @@ async def client_httpx(url: str, streams: int) -> AsyncIterator[Read]:
 
 @asynccontextmanager
 async def client_openai(url: str, streams: int) -> AsyncIterator[Read]:  # noqa: ARG001
-    """The SDK as its manual says."""
+    """The SDK as in its manual."""
     import openai
 
     client = openai.AsyncOpenAI(api_key="none", base_url=url, max_retries=0)
@@ -218,7 +220,7 @@ async def client_openai(url: str, streams: int) -> AsyncIterator[Read]:  # noqa:
 
 @asynccontextmanager
 async def client_litellm(url: str, streams: int) -> AsyncIterator[Read]:  # noqa: ARG001
-    """`acompletion` as its manual says."""
+    """`acompletion` as in its manual."""
     import litellm
 
     async def read() -> int:
@@ -250,7 +252,7 @@ CLIENTS: dict[str, Client] = {
 
 
 def serve(port: Any, tokens: int) -> None:
-    """Runs in a process of its own; tells its port and serves until it is ended."""
+    """Runs in its own process; reports its port and serves until it is stopped."""
     asyncio.run(_serve(port, tokens))
 
 
@@ -309,7 +311,9 @@ def measure_decoder(name: str, result: Any) -> None:
 
 
 def measure_client(name: str, url: str, streams: int, tokens: int, result: Any) -> None:
-    """CPU of this process while the streams run, in microseconds per chunk. A first stream warms up and is not counted."""
+    """CPU of this process while the streams run, in microseconds per chunk. An uncounted stream
+    warms up first.
+    """
 
     async def run() -> float:
         async with CLIENTS[name](url, streams) as read:
@@ -325,7 +329,7 @@ def measure_client(name: str, url: str, streams: int, tokens: int, result: Any) 
 
 
 def in_own_process(target: Callable[..., None], *arguments: Any) -> float:
-    """What `target` puts into the queue that is its last argument."""
+    """The value that `target` puts into the queue, its last argument."""
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     process = context.Process(target=target, args=(*arguments, queue))
@@ -337,7 +341,7 @@ def in_own_process(target: Callable[..., None], *arguments: Any) -> float:
 
 
 def installed(name: str) -> bool:
-    """Whether the package of a client is there; ours always is."""
+    """Whether the package of a client is installed; ours always is."""
     return name not in ("openai", "litellm") or importlib.util.find_spec(name) is not None
 
 
@@ -347,7 +351,7 @@ def main() -> int:
     parser.add_argument("--streams", type=int, default=60)
     parser.add_argument("--seconds", type=float, default=6.0)
     options = parser.parse_args()
-    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "true"  # or it would fetch a list of prices
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "true"  # otherwise it would fetch a list of prices
     decoding = {name: in_own_process(measure_decoder, name) for name in DECODERS if installed(name)}
     table("decoding: us of CPU per event", decoding)
     clients = run_clients(options.streams, int(options.seconds * TOKENS_PER_SECOND))
@@ -377,7 +381,7 @@ def run_clients(streams: int, tokens: int) -> dict[str, float]:
 
 
 def table(title: str, costs: dict[str, float]) -> None:
-    """Costs, and how many times ours each is, in Markdown."""
+    """Costs, and their ratios to ours, in Markdown."""
     print(f"| {title} | | times ours |\n|---|---:|---:|")
     for name, cost in costs.items():
         print(f"| {name} | {cost:.1f} | {cost / costs['ours']:.1f} |")
@@ -385,7 +389,7 @@ def table(title: str, costs: dict[str, float]) -> None:
 
 
 def missed(decoding: dict[str, float], clients: dict[str, float]) -> bool:
-    """Whether a bound of the project does not hold."""
+    """Whether a bound is missed."""
     bounds = (("decoding", decoding, 20), ("whole client", clients, 4))
     failures = [
         f"{what}: {costs['openai'] / costs['ours']:.1f} x, not {bound} x"

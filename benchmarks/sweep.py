@@ -1,5 +1,7 @@
-"""What a round of the sweeper costs, as a curve: on an idle system with more and more rows that have ended, and with more and more that
-are due. On SQLite, and the idle system on PostgreSQL, too (the CPU time of its server is not counted)."""
+"""The cost of a sweeper's round as a curve: with ever more ended rows, and with ever more due ones.
+
+On SQLite, and the idle system on PostgreSQL too (without the CPU time of its server).
+"""
 
 import asyncio
 import statistics
@@ -29,7 +31,7 @@ HOUR_MS = 3_600_000
 
 
 class Queue:
-    """Takes every job and holds none: the cost of the sweeper alone."""
+    """Accepts every job and holds none: the cost of the sweeper alone."""
 
     async def generate(self, message_id: str, delay_ms: int | None = None) -> None:
         pass
@@ -48,14 +50,14 @@ class Queue:
 
 
 class NoEndings:
-    """Nothing goes on at a provider."""
+    """No run continues at a provider."""
 
     async def carry_out(self) -> None:
         pass
 
 
 async def fill(store: Store, status: str, rows: int, per_conversation: int) -> None:
-    """So many answers of an hour ago, everything announced."""
+    """That many answers of an hour ago, all announced."""
     now = await store.now_ms() - HOUR_MS
     async with store.reading() as session:
         first = (await session.execute(text("SELECT count(*) FROM messages"))).scalar_one() + 1
@@ -93,7 +95,7 @@ def database(kind: str) -> Iterator[str]:
 
 
 async def round_ms(ended: int, due: int, per_conversation: int, kind: str = "SQLite") -> float:
-    """The median of some rounds, in CPU time: whoever else uses the machine does not count."""
+    """The median of some rounds, in CPU time, so that other processes do not count."""
     with database(kind) as url:
         migrate(url)
         store = Store.open(url)

@@ -1,8 +1,8 @@
-"""What an operator may set: `settings` reads the environment and `.env`.
+"""The operator's settings: `settings` reads the environment and `.env`.
 
 Imports nothing of the project.
 """
 
 if not __name__.startswith("tokenwire."):
-    # A second copy of every class would follow, and none of them would fit the first.
+    # A bare import would create a second copy of every class.
     raise ImportError("import tokenwire.config, not config")

@@ -1,7 +1,9 @@
-"""Supervision of long-lived tasks: a task that fails is logged, counted and run again; a task that ends takes its process down.
+"""Supervision of background tasks: a task that fails is logged, counted and run again; a task that
+ends stops its process.
 
-Without it a task that meets an error which nobody thought of dies silently, and the process goes on without it. What a task does about
-errors that it knows (an outage, say) is its own business: only what escapes it is a failure.
+Otherwise a task with an unexpected error would end silently, and the process would continue without
+it. A task handles the errors that it expects (such as an outage) itself; only what escapes it is a
+failure.
 """
 
 import asyncio
@@ -18,21 +20,25 @@ log_line = structlog.get_logger(__name__)
 
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 5.0
-"""Between a failure and the next run: longer with each failure, short again once the task has run for this long."""
+"""The longest pause between a failure and the next run. It grows with each failure, and is short
+again after the task has run for this long.
+"""
 LOG_SECONDS = 10.0
-"""A task that fails again and again is logged this often; failures in between are counted in the next line."""
+"""How often repeated failures of a task are logged; each line counts the failures in between."""
 EXIT_TASK_ENDED = 70
-"""Exit code of a process that has lost a task; whoever supervises it starts another one."""
+"""Exit code of a process that has lost a task; its supervisor restarts it."""
 EXIT_NOT_OPENED = 71
-"""Exit code of a process that could not open what it needs; the same."""
+"""Exit code of a process that could not open what it needs; its supervisor restarts it."""
 
 Work = Callable[[], Awaitable[None]]
 
 
 async def keep(name: str, work: Work, longest_pause_seconds: float = LONGEST_PAUSE_SECONDS) -> None:
-    """Run `work` until it returns, and again after each failure. `name` is the label of the metric: one per kind of task.
+    """Run `work` until it returns, and again after each failure. `name` labels the metric: one per
+    kind of task.
 
-    Cancelling this task cancels `work`. A cancellation that comes from elsewhere, say of a future that `work` waits for, is a failure.
+    Cancelling this task cancels `work`. A cancellation from elsewhere, such as a cancelled future
+    inside `work`, is a failure.
     """
     loop = asyncio.get_running_loop()
     pause = _Pause(longest_pause_seconds)
@@ -52,7 +58,7 @@ async def keep(name: str, work: Work, longest_pause_seconds: float = LONGEST_PAU
 
 
 def keep_thread(name: str, work: Callable[[], None]) -> None:
-    """The same for a thread: run `work` until it returns, and again after each failure."""
+    """As `keep`, for a thread: run `work` until it returns, and again after each failure."""
     pause = _Pause()
     while True:
         began = time.monotonic()
@@ -66,7 +72,7 @@ def keep_thread(name: str, work: Callable[[], None]) -> None:
 
 
 def failed(name: str, error: BaseException) -> None:
-    """Count and log the failure of a task that is not run again, since what it worked for ends with it."""
+    """Count and log the failure of a task that is not run again, since its purpose ends with it."""
     _report.failure(name, error)
 
 
@@ -80,13 +86,13 @@ class Background:
         """Name of the task that ended by itself."""
 
     def start(self, name: str, work: Work) -> None:
-        """Keep `work` running, which never returns, until `aclose`."""
+        """Keep `work` running until `aclose`; `work` never returns."""
         task = asyncio.create_task(keep(name, work), name=name)
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
     def when_ended(self, call: Callable[[], None]) -> None:
-        """Call this once a task has ended by itself: it makes the process stop."""
+        """Call this once a task has ended by itself, to stop the process."""
         self._when_ended.append(call)
 
     async def aclose(self) -> None:
@@ -120,7 +126,7 @@ class _Pause:
         self._next = min(FIRST_PAUSE_SECONDS, longest)
 
     def after(self, ran_seconds: float) -> float:
-        """How long to wait after a run of so many seconds."""
+        """How long to wait after a run of that many seconds."""
         if ran_seconds > self._longest:
             self._next = min(FIRST_PAUSE_SECONDS, self._longest)
         pause, self._next = self._next, min(self._next * 2, self._longest)
@@ -128,7 +134,7 @@ class _Pause:
 
 
 class _FailureReport:
-    """Counts every failure and logs some of them: thousands of tasks of one kind may meet the same error at once."""
+    """Counts every failure and logs some: thousands of tasks may meet the same error at once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -1,7 +1,8 @@
-"""How every process logs: structlog over the standard library, to standard error, one line an event.
+"""Logging of every process: structlog over the standard library, to standard error, one line per
+event.
 
-Libraries that log through `logging` come out the same way, from warnings up. What is logged is decided where it happens; texts of messages
-never are, and secrets that the process knows are cut out of every line.
+Libraries that use `logging` have the same format, from warnings up. Each module decides what to
+log; texts of messages never are, and the process's secrets are cut out of every line.
 """
 
 import json
@@ -18,16 +19,18 @@ from tokenwire.config.settings import Settings
 
 Form = Literal["json", "text"]
 _OURS = ("__main__", "tokenwire")
-"""Who may speak below a warning. Libraries that are asked for every detail give it: queries with what people wrote, frames, requests."""
+"""Loggers that may write below warning. Libraries' details hold queries with people's texts, frames
+and requests.
+"""
 _AT_MOST_INFO = ("dramatiq",)
-"""Says at this level when a worker is there and when it goes."""
+"""Logs at this level when a worker starts and stops."""
 _HIDDEN = "[redacted]"
 _SHORTEST_SECRET = 6
-"""Shorter ones would hide words of every line."""
+"""Shorter secrets would hide words in every line."""
 
 
 def setup_for(settings: Settings, secrets: Iterable[str] = ()) -> None:
-    """As the settings of a process say; neither their secrets nor these are ever shown."""
+    """As the settings of a process say; these secrets and the settings' own are never shown."""
     setup(
         settings.log_level,
         "text" if settings.mode == "development" else "json",
@@ -36,9 +39,11 @@ def setup_for(settings: Settings, secrets: Iterable[str] = ()) -> None:
 
 
 def setup(level: str = "info", form: Form = "json", secrets: Iterable[str] = ()) -> None:
-    """Log from `level` up (`debug`, `info`, `warning`, `error`). `json` for machines; `text`, key=value, to be read in a terminal.
+    """Log from `level` up (`debug`, `info`, `warning`, `error`). `json` is for machines; `text` is
+    key=value for a terminal.
 
-    `secrets` are cut out of every line, whoever wrote it: a provider may echo a key, an exception an address.
+    `secrets` are cut out of every line, whoever wrote it: a provider may echo a key, an exception
+    an address.
     """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -80,11 +85,11 @@ def setup(level: str = "info", form: Form = "json", secrets: Iterable[str] = ())
 
 
 class _Redaction:
-    """The last processor: the line is text by then, whatever it was made of."""
+    """The last processor: by then the line is text."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         known = {secret for secret in secrets if len(secret) >= _SHORTEST_SECRET}
-        # An exception's repr shows it escaped, and so does JSON: also what was escaped before.
+        # An exception's repr and JSON show it escaped, perhaps twice.
         shown = {form for secret in known for form in (secret, repr(secret)[1:-1])}
         forms = shown | {json.dumps(form)[1:-1] for form in shown}
         self._pattern = (
@@ -104,12 +109,14 @@ _redaction = _Redaction(())
 
 
 def redact(text: str) -> str:
-    """The text without the secrets that this process was set up with: for what leaves it by another way than the log."""
+    """The text without this process's secrets, for output that does not pass the log."""
     return _redaction.cut(text)
 
 
 def name(error: BaseException) -> str:
-    """The error for a line of the log. Where a text could not be encoded or decoded, `repr` quotes all of it: then where it broke."""
+    """The error as text for a log line. `repr` of an encoding error quotes the whole text; this
+    gives only its position.
+    """
     return (
         f"{type(error).__name__}({str(error)!r})"
         if isinstance(error, UnicodeError)
@@ -118,7 +125,7 @@ def name(error: BaseException) -> str:
 
 
 def _plain(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Uvicorn gives each of its messages twice, the second time in colours."""
+    """Uvicorn adds each message a second time with colours."""
     event.pop("color_message", None)
     return event
 

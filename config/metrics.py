@@ -1,7 +1,7 @@
-"""The registry of a process, served in Prometheus' text format on a port of its own.
+"""The metrics of a process, served in Prometheus' text format on a port of its own.
 
-What a process counts stands beside it (`worker/metrics.py` and so on); what every process counts
-stands here. A process may add a registry of its own (web does, for its requests).
+Each package counts in its own `metrics` module; counts of every process are here. A process may add
+a registry (web does, for its requests).
 """
 
 import contextlib
@@ -14,7 +14,9 @@ from prometheus_client import CollectorRegistry, Counter, start_http_server
 log_line = structlog.get_logger(__name__)
 
 REGISTRY = CollectorRegistry()
-"""Counts of this process. Not prometheus-client's global one: what libraries register there is not part of our interface."""
+"""Counts of this process. Not prometheus-client's global registry, in which libraries register
+their own.
+"""
 
 TASK_FAILURES = Counter(
     "tokenwire_task_failures",
@@ -27,9 +29,11 @@ SILENCE_SECONDS = 10.0
 
 @contextlib.contextmanager
 def served(host: str, port: int, registry: CollectorRegistry = REGISTRY) -> Iterator[None]:
-    """Tell them at `http://host:port/metrics` while the block runs (port 0: nowhere), from a thread of its own.
+    """Serve them at `http://host:port/metrics` during the block (port 0: nowhere), in a thread of
+    its own.
 
-    A port that is taken is logged and costs the metrics, not the process: a deploy may run the old and the new one side by side.
+    A port that is taken is logged and costs the metrics, not the process: a deploy may run two
+    versions side by side.
     """
     if not port:
         yield
@@ -40,7 +44,7 @@ def served(host: str, port: int, registry: CollectorRegistry = REGISTRY) -> Iter
         log_line.error("metrics cannot be told", host=host, port=port, error=str(error))  # noqa: TRY400 -- the reason says it all
         yield
         return
-    # A connection that asks for nothing would keep its thread.
+    # A silent connection would keep its thread.
     handler: Any = server.RequestHandlerClass
     handler.timeout = SILENCE_SECONDS
     try:

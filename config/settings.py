@@ -1,7 +1,8 @@
 """The only reader of the environment.
 
-Every process builds one `Settings` at its edge (`load()`) and passes it, or single values of it, down. Names carry their unit.
-What is wrong or missing is reported in one line that names the variable; secrets are never printed.
+Every process builds one `Settings` at its edge (`load()`) and passes it, or single values of it,
+down. Names carry their unit. A mistake is reported in one line that names the variable; secrets are
+never printed.
 """
 
 import ipaddress
@@ -27,10 +28,11 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
-"""The checkout, for its tests and benchmarks. The program needs none: its own files stand beside its modules, and what
-belongs to an operator (`.env`, `var/`) stands in the current folder."""
+"""The checkout, for its tests and benchmarks. The program needs none: its files are beside its
+modules, and the operator's (`.env`, `var/`) in the current folder.
+"""
 MODELS_FILE = Path(__file__).with_name("models.yml")
-"""The catalogue that comes with the package."""
+"""The catalogue of the package."""
 
 _SCHEMES = {
     "redis_url": ("redis://", "rediss://", "unix://"),
@@ -40,7 +42,7 @@ _SCHEMES = {
 
 
 class TableNames(BaseSettings):
-    """How the tables are called: what must be known before they are declared."""
+    """The names of tables, which must be known before they are declared."""
 
     model_config = SettingsConfigDict(
         env_file=".env",
@@ -52,14 +54,15 @@ class TableNames(BaseSettings):
     )
 
     table_prefix: str = Field("", max_length=24)
-    """Begins the name of every table and index, such as `chat_`, in a database that Tokenwire
-    shares with another application: lower-case letters, digits, underscores. All processes and the
-    migration need the same prefix. Changing it later renames nothing."""
+    """Prefix of every table and index, such as `chat_`, in a database shared with another
+    application: lower-case letters, digits, underscores. All processes and the migration need the
+    same prefix. A later change renames nothing.
+    """
 
     @field_validator("table_prefix")
     @classmethod
     def _begins_a_name(cls, prefix: str) -> str:
-        # Upper case would need quotes in SQL written by hand. SQLite reserves sqlite_.
+        # Upper case would need quotes in hand-written SQL. SQLite reserves sqlite_.
         if not re.fullmatch(r"([a-z_][a-z0-9_]*)?", prefix) or prefix.startswith(
             ("sqlite_", "pg_")
         ):
@@ -70,10 +73,14 @@ class TableNames(BaseSettings):
 
 
 class Settings(TableNames):
-    """Environment variables (upper case) or lines of `.env`; see `.env.example` for each with its default."""
+    """Environment variables (upper case) or lines of `.env`; `.env.example` lists each with its
+    default.
+    """
 
     mode: Literal["production", "development"] = "production"
-    """`development`: one local user who needs no login (what `make run` sets). `production`: callers prove who they are."""
+    """`development`: one local user without a login (as in `make run`). `production`: callers prove
+    who they are.
+    """
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     # Addresses
@@ -82,63 +89,78 @@ class Settings(TableNames):
     broadcaster_host: str = "127.0.0.1"
     broadcaster_port: int = Field(8001, ge=1, le=65535)
     broadcaster_url: str | None = None
-    """What browsers are told to connect to, such as `wss://stream.example.com`; without it: the request's host, `broadcaster_port`."""
+    """The address for browsers, such as `wss://stream.example.com`; default: the request's host,
+    `broadcaster_port`.
+    """
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(0, ge=0, le=65535)
-    """Where this process tells its metrics (Prometheus), web, broadcaster and worker alike; 0: nowhere."""
+    """The port of this process's metrics (Prometheus), in web, broadcaster and worker; 0: none."""
     redis_port: int = Field(6390, ge=1, le=65535)
     redis_url: str | None = Field(None, repr=False)
-    """Without it, in development: the embedded server on `redis_port`."""
+    """In development, the default is the embedded server on `redis_port`."""
     database_url: str = Field("sqlite:///var/tokenwire.db", repr=False)
     """`sqlite:///path` or `postgresql://user:password@host/name` (`postgres://` is the same)."""
     database_timeout_seconds: float = Field(10.0, ge=1)
-    """Longest life of one transaction; then the database counts as unreachable, whatever it does."""
+    """Longest life of a transaction; after that the database counts as unreachable."""
     models_file: Path = MODELS_FILE
 
     # Secrets
     token_key: SecretStr | None = None
     """Signs subscription tokens (HS256): at least 32 bytes."""
     host_jwt_key: SecretStr | None = None
-    """Verifies the host application's own JWT: an HS256 secret of at least 32 bytes, or a public key in PEM."""
+    """Verifies the host application's JWT: an HS256 secret of at least 32 bytes, or a public key in
+    PEM.
+    """
     host_jwt_issuer: str | None = None
-    """What `iss` of the host application's JWT must be; without it, any."""
+    """The required `iss` of the host application's JWT; default: any."""
     host_jwt_audience: str | None = None
-    """What `aud` of the host application's JWT must be, or hold; without it, any but that of subscription tokens."""
+    """The required `aud` of the host application's JWT; default: any except that of subscription
+    tokens.
+    """
 
     redis_password: SecretStr | None = None
-    """Of the embedded server; not used when `redis_url` is given."""
+    """Of the embedded server; not used with `redis_url`."""
 
     # Processes that `make run` starts
     webs: int = Field(1, ge=1, le=16)
     broadcasters: int = Field(1, ge=1, le=16)
-    """Where there are several on a machine they share the port: the system gives each new connection to one of them."""
+    """Several on a machine share the port: the system assigns each new connection to one of
+    them.
+    """
     workers: int = Field(2, ge=1, le=64)
 
     # Worker
     worker_threads: int = Field(200, ge=1, le=2000)
-    """Answers that one worker process runs at a time."""
+    """Answers that one worker process runs at the same time."""
     checkpoint_seconds: float = Field(1.0, gt=0)
     checkpoint_chars: int = Field(500, ge=1)
     coalesce_ms: int = Field(0, ge=0, le=1000)
     lease_seconds: float = Field(3.0, gt=0, le=60)
     drain_seconds: float = Field(25.0, ge=0)
     cancel_without_readers_seconds: float = Field(0.0, ge=0)
-    """An answer that nobody has watched or read for so long is cancelled (`by` is `no_readers`); 0: never."""
+    """An answer that nobody has followed or read for this long is cancelled (`by` is `no_readers`);
+    0: never.
+    """
     max_retry_after_seconds: float = Field(120.0, gt=0, le=600)
-    """The longest wait that a provider may ask for: one that asks for more is asked again after so long."""
+    """The longest wait that a provider may ask for; a longer one is shortened to this."""
     max_requests_per_answer: int = Field(20, ge=1)
-    """Requests to a provider for one answer, whatever interrupts it; attaching again to a run that goes on there is none."""
+    """Requests to a provider for one answer. Attaching to a running run does not count."""
     max_billed_input_tokens_per_answer: int = Field(1_000_000, ge=1)
-    """Input tokens that the requests for one answer may be billed together. The first request is never refused."""
+    """Input tokens that one answer's requests may be billed together. The first request is never
+    refused.
+    """
     max_answer_bytes: int = Field(4 * 1024 * 1024, ge=1024)
-    """Longest answer: text, reasoning and tool calls together, in bytes of UTF-8. A longer one is cut there and ends as `length`."""
+    """Longest answer: text, reasoning and tool calls together, in bytes of UTF-8. A longer one is
+    cut and ends as `length`.
+    """
     max_kept_bytes: int = Field(1024 * 1024, ge=0)
-    """What is stored of an answer beside its text and tool calls (results of the provider's own tools, images, signatures), as JSON: an
-    answer that holds more keeps none of it. 0: nothing is kept."""
+    """Other stored values of an answer (results of the provider's tools, images, signatures), as
+    JSON: an answer with more keeps none. 0: nothing is kept.
+    """
     max_file_bytes: int = Field(8 * 1024 * 1024, ge=0)
-    """Longest file that may be a part of an answer, such as an image that the model made. 0: none may."""
+    """Longest file that may be a part of an answer, such as an image from the model. 0: none."""
     sentry_dsn: SecretStr | None = None
-    """Also tells Sentry what a person must look at (needs `pip install tokenwire[sentry]`)."""
+    """Also sends Sentry what an operator must handle (needs `pip install tokenwire[sentry]`)."""
 
     # Log
     log_max_events: int = Field(10_000, ge=100)
@@ -148,65 +170,94 @@ class Settings(TableNames):
     # API
     token_ttl_seconds: int = Field(600, ge=10)
     max_content_bytes: int = Field(256 * 1024, ge=1024)
-    """Longest message (also instructions, a schema, metadata) that a client may send, in bytes of UTF-8, in every dialect."""
+    """Longest message (also instructions, a schema, metadata) from a client, in bytes of UTF-8, in
+    every dialect.
+    """
     max_history_bytes: int = Field(4 * 1024 * 1024, ge=64 * 1024)
-    """Longest text that may come before an answer, over all its messages: more is refused (413), or ends as `context_length_exceeded`."""
+    """Longest text before an answer, over all messages: more is refused (413) or ends as
+    `context_length_exceeded`.
+    """
     max_queued_posts: int = Field(20, ge=0)
-    """Posts that may wait in one conversation; 0: any number."""
+    """Posts that may wait in one conversation; 0: unlimited."""
     max_unfinished_per_user: int = Field(50, ge=0)
-    """Answers of one user that may be unfinished at a time, waiting ones included; 0: any number."""
+    """Unfinished answers of one user, waiting ones included; 0: unlimited."""
     max_stored_bytes_per_user: int = Field(256 * 1024 * 1024, ge=0)
-    """What one user may have stored; each message and conversation counts 512 bytes beside its text; 0: any amount."""
+    """Bytes that one user may have stored; each message and conversation counts 512 bytes besides
+    its text; 0: unlimited.
+    """
     max_open_per_user: int = Field(100, ge=0)
-    """Requests, streams and sockets that one user may have open at a time, in each web process and in each broadcaster; 0: any number."""
+    """Open requests, streams and sockets of one user, in each web process and each broadcaster; 0:
+    unlimited.
+    """
     max_open_per_address: int = Field(500, ge=0)
-    """The same for one address (of IPv6: one /64); connections of trusted proxies (`FORWARDED_ALLOW_IPS`) are not counted."""
+    """The same for one address (of IPv6: one /64); connections of trusted proxies
+    (`FORWARDED_ALLOW_IPS`) do not count.
+    """
     posts_per_minute_per_user: int = Field(60, ge=0)
-    """Posts, questions, new conversations and changes of them, in all web processes together; 0: any number."""
+    """Posts, questions, new conversations and changes of them, in all web processes together; 0:
+    unlimited.
+    """
     posts_per_minute_per_address: int = Field(300, ge=0)
     reads_per_minute_per_user: int = Field(600, ge=0)
-    """GET and HEAD of the API, in all web processes together; 0: any number. A stream counts once, when it begins. What is neither a read
-    nor a post (a cancel, a deletion, a subscription) is counted apart, up to the same number."""
+    """GET and HEAD of the API, in all web processes together; 0: unlimited. A stream counts once,
+    at its start. Other requests (a cancel, a deletion, a subscription) are counted apart, with the
+    same limit.
+    """
     reads_per_minute_per_address: int = Field(1200, ge=0)
     forwarded_allow_ips: str = "127.0.0.1,::1"
-    """Addresses and networks of proxies that may say whose request it is (`X-Forwarded-For`, `X-Forwarded-Proto`)."""
+    """Addresses and networks of trusted proxies, whose `X-Forwarded-For` and `X-Forwarded-Proto`
+    count.
+    """
     max_head_bytes: int = Field(32 * 1024, ge=8 * 1024, le=1024 * 1024)
     """Address and headers of a request, together."""
     max_headers: int = Field(100, ge=30, le=128)
-    """Headers of a request. The library under the broadcaster refuses more than 128, and lines above 8 KiB, whatever is set here."""
+    """Headers of a request. The broadcaster's library refuses more than 128, and lines above 8 KiB,
+    in any case.
+    """
     head_seconds: float = Field(10.0, gt=0)
-    """What a client may take for the head of a request; for its login on a chat socket 5 seconds at most."""
+    """Longest time for the head of a request; for the login on a chat socket at most 5 seconds."""
     body_seconds: float = Field(20.0, gt=0)
-    """What a client may take for a body, and a second more for each 8 KiB of it."""
+    """Longest time for a body, plus a second for each 8 KiB."""
     body_gap_seconds: float = Field(10.0, gt=0)
     """The longest pause between two pieces of a body, or of a message on a chat socket."""
     max_body_seconds: float = Field(120.0, gt=0)
-    """What a client may take for a body of any length."""
+    """Longest time for a body of any length."""
     stalled_seconds: float = Field(60.0, gt=0)
-    """A client that takes no byte of what waits for it for so long is cut, on web and on the broadcaster."""
+    """A client that takes no byte of waiting output for this long is cut off, on web and on the
+    broadcaster.
+    """
     max_bodies_bytes: int = Field(256 * 1024 * 1024, ge=1024 * 1024)
-    """Bodies that a web process holds while they come in, and answers above 64 KiB while they wait to be read, all together; one user gets
-    a quarter of it, the unread answers of one address half, and a quarter is only for bodies up to 64 KiB."""
+    """Memory of a web process for incoming bodies and for unread answers above 64 KiB, all
+    together. One user gets a quarter, the unread answers of one address half; one quarter is only
+    for bodies up to 64 KiB.
+    """
     max_body_values: int = Field(100_000, ge=1_000)
-    """Values that the JSON of a body may hold, its lists and objects included: they, not bytes, decide what it costs to read."""
+    """Values in the JSON of a body, lists and objects included: they, not bytes, decide the cost of
+    parsing.
+    """
     max_streams: int = Field(2_000, ge=1)
-    """Streamed answers (SSE) that one web process gives at a time."""
+    """Open streamed answers (SSE) of one web process."""
     max_participants: int = Field(100, ge=1)
-    """People who take part in a conversation or are invited to it, its owner among them."""
+    """Participants and invited people of a conversation, its owner included."""
     max_invitations: int = Field(500, ge=1)
-    """Invitations by a user, and invitations for one, that wait for an answer."""
+    """Open invitations by one user, and for one user."""
     concurrent_posts: Literal["queue", "reject", "cancel_previous"] = "queue"
     allowed_hosts: str = ""
-    """Names that this server answers to, beside localhost: `chat.example.com`, several with commas between. Without any: in development
-    no others, in production all."""
+    """Host names of this server besides localhost: `chat.example.com`, several with commas.
+    Default: in development none, in production all.
+    """
     cors_origins: str = ""
-    """Other sites whose pages may use the API on behalf of their users: `https://app.example.com`, several with commas between."""
+    """Other origins whose pages may use the API for their users: `https://app.example.com`, several
+    with commas.
+    """
 
     # AI SDK
     ai_sdk_profile: Literal["v5", "v6", "v7"] = "v5"
-    """What clients that name no profile are sent."""
+    """The profile for clients that name none."""
     max_chat_body_bytes: int = Field(8 * 1024 * 1024, ge=64 * 1024)
-    """Longest body where clients send their whole history (`POST /api/chat`, OpenAI's API): twice `max_history_bytes`."""
+    """Longest body of clients that send their whole history (`POST /api/chat`, OpenAI's API): twice
+    `max_history_bytes`.
+    """
     object_schemas_file: Path | None = None
     """JSON: names and JSON Schemas for `POST /api/object?schema=name`."""
 
@@ -283,12 +334,12 @@ class Settings(TableNames):
 
     @cached_property
     def hosts(self) -> list[str]:
-        """`allowed_hosts`, one by one."""
+        """`allowed_hosts` as a list."""
         return _split(self.allowed_hosts)
 
     @cached_property
     def origins(self) -> list[str]:
-        """`cors_origins`, one by one."""
+        """`cors_origins` as a list."""
         return _split(self.cors_origins)
 
     @cached_property
@@ -308,7 +359,9 @@ class Settings(TableNames):
 
     @cached_property
     def secrets(self) -> list[str]:
-        """What no log may show: every secret setting, and the passwords inside of addresses, as they stand there and decoded."""
+        """What no log may show: secret settings and passwords in addresses, both as written and
+        decoded.
+        """
         hidden = [value.get_secret_value() for _, value in self if isinstance(value, SecretStr)]
         passwords = [
             password
@@ -319,13 +372,13 @@ class Settings(TableNames):
 
 
 def _has_a_port(url: str) -> bool:
-    """Whether the address names a port that exists, or none. A password may hold any character."""
+    """Whether the address has a valid port, or none. A password may hold any character."""
     found = re.match(r"\w+://(?>.*@)?+(?:\[[^]]*\]|[^:/?#,]*):([^/?#,]*)", url)
     return found is None or not found[1] or (found[1].isdecimal() and 0 < int(found[1]) < 65536)
 
 
 def _password(url: str) -> str | None:
-    # Not by urlsplit, which gives up where the rest of the address is odd.
+    # urlsplit fails if another part of the address is odd.
     found = re.match(r"\w+://[^/@]*?:(.*)@", url)
     return found[1] if found else None
 
@@ -347,7 +400,9 @@ def _schemas(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def explain(error: ValidationError) -> str:
-    """One line for an operator: which variable, what is wrong; never the value (it may be a secret)."""
+    """One line for an operator: the variable and the mistake, never the value (it may be a
+    secret).
+    """
     first = error.errors(include_input=False, include_url=False)[0]
     name = "_".join(str(part) for part in first["loc"]).upper()
     message = first["msg"].removeprefix("Value error, ")
@@ -355,21 +410,24 @@ def explain(error: ValidationError) -> str:
 
 
 def env_file() -> Path:
-    """`.env`, or what ENV_FILE names. The launcher, which hands each process its own variables, names an empty file."""
+    """`.env`, or the file in ENV_FILE. The launcher names an empty one, since it gives each process
+    its own variables.
+    """
     return Path(os.environ.get("ENV_FILE") or ".env")
 
 
 def load(needs: Collection[str] = ("redis_url", "token_key")) -> Settings:
-    """Settings of this process, or an end of it with one clear line on standard error (exit code 78, EX_CONFIG).
+    """The settings of this process; on a mistake, one line on standard error and exit code 78
+    (EX_CONFIG).
 
-    `needs`: what this process cannot do without in production; in development everything has a default.
+    `needs`: what this process requires in production; in development everything has a default.
     """
     try:
         found = Settings(_env_file=env_file())
     except ValidationError as error:
         stop(explain(error))
     for name in needs:
-        # A default is nothing that anybody meant: it fits one machine.
+        # Nobody chose a default: it fits one machine.
         if found.mode == "production" and (
             name not in found.model_fields_set or getattr(found, name) is None
         ):
@@ -378,7 +436,7 @@ def load(needs: Collection[str] = ("redis_url", "token_key")) -> Settings:
 
 
 def table_prefix() -> str:
-    """TABLE_PREFIX alone, whatever is wrong with other settings. Ends the process like `load`."""
+    """TABLE_PREFIX alone, even if another setting is wrong. Ends the process like `load`."""
     try:
         return TableNames(_env_file=env_file()).table_prefix
     except ValidationError as error:
@@ -386,7 +444,9 @@ def table_prefix() -> str:
 
 
 def variables() -> dict[str, str]:
-    """The environment over `.env`, for what has no setting of its own: the variables that the model catalogue names."""
+    """The environment over `.env`, for variables without a setting: those of the model
+    catalogue.
+    """
     read = dotenv_values(env_file()) if env_file().is_file() else {}
     return {name: value for name, value in read.items() if value is not None} | dict(os.environ)
 

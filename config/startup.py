@@ -1,7 +1,8 @@
-"""At its start a process asks what it needs whether it can be used, and goes on asking until it can: the log says why not, and when.
+"""The checks at a process's start: each service is checked until it works, and the log says why it
+does not, and when it does.
 
-Without this a wrong password shows with the first request, or in the middle of what a task was about. Nothing waits for the answer: a
-process serves what it can meanwhile.
+Otherwise a wrong password shows with the first request, or in the middle of a task. Nothing waits
+for the result: a process serves what it can meanwhile.
 """
 
 import asyncio
@@ -16,12 +17,12 @@ PAUSE_SECONDS = 1.0
 _LONGEST_REASON = 300
 
 Check = Callable[[], Awaitable[str | None]]
-"""What is wrong, or None. Raises what keeps it from finding out."""
+"""What is wrong, or None. Raises if that cannot be found out."""
 
 
 @contextlib.asynccontextmanager
 async def asking(services: Mapping[str, Sequence[Check]]) -> AsyncIterator[None]:
-    """Meanwhile, ask each service (by its name) until it can be used."""
+    """During the block, check each service (by its name) until it works."""
     tasks = [asyncio.create_task(_ask(name, checks)) for name, checks in services.items()]
     try:
         yield
@@ -53,7 +54,9 @@ async def _wrong(checks: Sequence[Check]) -> str | None:
 
 
 def reason(error: BaseException) -> str:
-    """What is behind an error, in one line: its innermost cause, as the server or the system put it. (Secrets are cut out by the log.)"""
+    """The cause of an error in one line: its innermost cause in the server's or system's words.
+    (The log removes secrets.)
+    """
     while isinstance(error.__cause__, Exception):
         error = error.__cause__
     return " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__

@@ -1,10 +1,10 @@
-"""How a process is told to stop: the first signal counts, later ones change nothing until it is gone.
+"""How a process is told to stop: the first signal counts; later ones change nothing.
 
-A supervisor may signal twice, and a terminal signals beside it. Python gives a signal its default
-action back when an event loop closes, and again when the interpreter ends: a signal that comes then
-kills a process that has closed everything in order, and its exit status says so. Therefore the
-handlers here do not belong to the loop, and the signals are ignored before the interpreter ends.
-They are not ignored earlier: a process that is started meanwhile would inherit that.
+A supervisor may signal twice, and a terminal may add a signal. Python restores a signal's default
+action when an event loop closes, and again when the interpreter ends: a signal at that moment kills
+a process that has closed everything in order, and its exit status says so. Therefore the handlers
+here do not belong to the loop, and the signals are ignored before the interpreter ends. They are
+not ignored earlier: a process started meanwhile would inherit that.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def on_stop(call: Callable[[], None], numbers: Sequence[signal.Signals] = STOP_SIGNALS) -> None:
-    """Call this once, in the running loop, when the first of these signals comes."""
+    """Call this once, in the running loop, at the first of these signals."""
     loop, stopped = asyncio.get_running_loop(), False
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -34,7 +34,7 @@ def on_stop(call: Callable[[], None], numbers: Sequence[signal.Signals] = STOP_S
 
 
 def ignore_at_exit(numbers: Sequence[signal.Signals] = STOP_SIGNALS) -> None:
-    """Ignore these signals from the moment at which the interpreter begins to end."""
+    """Ignore these signals as soon as the interpreter begins to end."""
     atexit.register(_ignore, numbers)
 
 

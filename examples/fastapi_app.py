@@ -1,8 +1,8 @@
-"""The AI SDK's chat protocol from a FastAPI app, with nothing of Tokenwire but the encoder.
+"""The AI SDK's chat protocol from a FastAPI app, with only Tokenwire's encoder.
 
-In a checkout: pip install fastapi uvicorn; uvicorn examples.fastapi_app:app --port 8010
-In the page, which your own server delivers or CORS lets in:
-`useChat({ transport: new DefaultChatTransport({ api: "http://localhost:8010/api/chat" }) })`.
+In a checkout: pip install fastapi uvicorn; uvicorn examples.fastapi_app:app --port 8010 In the
+page, served by your own server or allowed by CORS: `useChat({ transport: new DefaultChatTransport({
+api: "http://localhost:8010/api/chat" }) })`.
 """
 
 import asyncio
@@ -27,7 +27,9 @@ async def chat(body: dict[str, Any]) -> StreamingResponse:
 
 
 async def answer(question: str) -> AsyncIterator[list[Chunk] | bytes]:
-    """An answer as a model would give it: chunks as the writer makes them, now and then a comment to keep the connection open."""
+    """An answer like a model's: the writer's chunks, and sometimes a comment that keeps the
+    connection open.
+    """
     write = Writer()
     yield write.start("message-1", {"model": "none"})
     yield write.reasoning("Somebody asks about the weather.")

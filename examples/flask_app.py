@@ -1,8 +1,8 @@
-"""The AI SDK's chat protocol from a Flask app, with nothing of Tokenwire but the encoder.
+"""The AI SDK's chat protocol from a Flask app, with only Tokenwire's encoder.
 
-In a checkout: pip install flask; flask --app examples.flask_app run
-In the page, which your own server delivers or CORS lets in:
-`useChat({ transport: new DefaultChatTransport({ api: "http://localhost:5000/api/chat" }) })`.
+In a checkout: pip install flask; flask --app examples.flask_app run In the page, served by your own
+server or allowed by CORS: `useChat({ transport: new DefaultChatTransport({ api:
+"http://localhost:5000/api/chat" }) })`.
 """
 
 import time
@@ -25,7 +25,9 @@ def chat() -> Response:
 
 
 def answer(question: str) -> Iterator[list[Chunk] | bytes]:
-    """An answer as a model would give it: chunks as the writer makes them, now and then a comment to keep the connection open."""
+    """An answer like a model's: the writer's chunks, and sometimes a comment that keeps the
+    connection open.
+    """
     write = Writer()
     yield write.start("message-1", {"model": "none"})
     yield write.reasoning("Somebody asks about the weather.")

@@ -1,4 +1,6 @@
-"""`tokenwire run`, `make run`: check the settings and the ports, then run the Procfile's processes until told to stop."""
+"""`tokenwire run`, `make run`: check the settings and ports, then run the Procfile's processes
+until stopped.
+"""
 
 import asyncio
 import os
@@ -16,10 +18,12 @@ from tokenwire.launcher.procfile import Command, commands
 from tokenwire.providers.catalogue import load_or_exit, variables_of
 
 _PORT_SECONDS = 1.0
-"""What a run that was just killed may need until its ports are free."""
+"""The time in which the ports of a killed run become free."""
 
 _HERE = Path(__file__).parent
-"""Beside this module stand the Procfiles: links to those at the top of a checkout, the files themselves in a wheel."""
+"""The Procfiles are beside this module: links to the top of a checkout, the files themselves in a
+wheel.
+"""
 _MIGRATE = Command("migrate", "migrate", (sys.executable, "-m", "tokenwire.models.migrate"))
 
 

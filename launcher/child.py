@@ -1,7 +1,8 @@
-"""One process, kept running: started again when it ends, stopped with all that it started.
+"""One process, kept running: restarted when it ends, stopped with all that it started.
 
-Each process leads its own session: Ctrl-C reaches the launcher alone, which stops them in its own order, and whatever a process
-forked is found by its group. Linux kills the process when the launcher dies, however it dies.
+Each process leads its own session: Ctrl-C reaches only the launcher, which stops the processes in
+its own order, and forks of a process are found by its group. Linux kills the process when the
+launcher dies in any way.
 """
 
 import asyncio
@@ -15,25 +16,25 @@ from tokenwire.launcher.console import Console
 from tokenwire.launcher.procfile import Command
 
 _STEADY_SECONDS = 3.0
-"""A process that lived this long may be started again at once."""
+"""A process that lived this long may be restarted at once."""
 _LONGEST_PAUSE_SECONDS = 5.0
 _LONGEST_LINE_BYTES = 1 << 20
 
 
 def pause_before_restart(quick_ends: int) -> float:
-    """Seconds to wait after so many short lives in a row: 0, 0.2, 0.4 ... 5."""
+    """Seconds to wait after that many short lives in a row: 0, 0.2, 0.4 ... 5."""
     return min(_LONGEST_PAUSE_SECONDS, 0.1 * 2 ** (quick_ends - 1)) if quick_ends > 1 else 0.0
 
 
 class Child:
-    """A command of the Procfile. `start`, then `stop`; in between it is always running or about to."""
+    """A command of the Procfile. Between `start` and `stop`, it is always running or about to."""
 
     def __init__(self, command: Command, environ: Mapping[str, str], console: Console) -> None:
         self.command = command
         self._environ = environ
         self._console = console
         self.refused = asyncio.Event()
-        """It ended because of a wrong setting, as it said itself."""
+        """It ended because of a wrong setting, by its exit code."""
         self._stopping = asyncio.Event()
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -42,7 +43,7 @@ class Child:
         self._keeper = asyncio.create_task(self._keep())
 
     async def stop(self, grace_seconds: float) -> None:
-        """SIGTERM; SIGKILL for it and all of its group when the grace is over."""
+        """SIGTERM; after the grace, SIGKILL for it and its whole group."""
         self._stopping.set()
         if self._keeper is None:
             return
@@ -56,7 +57,7 @@ class Child:
             await asyncio.wait({self._keeper})
 
     async def once(self) -> int:
-        """Run it to its end; the exit code (negative: the signal that ended it)."""
+        """Run it to its end; returns the exit code (negative: the signal that ended it)."""
         reading, writing = os.pipe()
         relay = asyncio.create_task(self._relay(reading))
         try:
@@ -71,7 +72,7 @@ class Child:
             )
         finally:
             os.close(writing)
-        if self._stopping.is_set():  # asked to stop while it was being forked
+        if self._stopping.is_set():  # a stop came during the fork
             self._signal(signal.SIGTERM)
         try:
             return await self._process.wait()

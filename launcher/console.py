@@ -1,4 +1,4 @@
-"""What a person at the terminal sees: each line with its time and the process that wrote it (honcho's printer)."""
+"""The terminal output: each line with its time and process (honcho's printer)."""
 
 import datetime as dt
 import sys
@@ -8,7 +8,7 @@ from honcho.printer import Message, Printer
 
 
 class Console:
-    """Writes lines; when nobody can read them any more (`closed`), it says so and writes nothing."""
+    """Writes lines. When nobody can read them any more, it sets `closed` and writes nothing."""
 
     def __init__(self) -> None:
         self.closed = False

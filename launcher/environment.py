@@ -1,6 +1,8 @@
-"""What the processes find in their environment: this process's own, the lines of `.env`, and what development adds.
+"""The environment of each process: this process's own, the lines of `.env`, and development's
+defaults.
 
-Each process gets the variables that it needs and no other: a broadcaster that is broken into knows no provider's key and no database.
+Each process gets only the variables that it needs: a compromised broadcaster knows no provider's
+key and no database.
 """
 
 import os
@@ -12,7 +14,9 @@ from pathlib import Path
 from tokenwire.config.settings import Settings
 
 _FOR_DEVELOPMENT = {"MODE": "development", "DRAIN_SECONDS": "1"}
-"""Where nothing else is said: one local user; on a stop, no long wait for running answers (they go on at the next start)."""
+"""Defaults for development: one local user, and no long wait for running answers at a stop (they
+continue at the next start).
+"""
 
 _SERVERS = frozenset({"web", "broadcaster", "worker"})
 _SQL = frozenset({"web", "worker", "migrate"})
@@ -24,14 +28,14 @@ _OWNERS = {
     "host_jwt_key": frozenset({"web"}),
     "sentry_dsn": frozenset({"worker"}),
 }
-"""The kinds of process that a setting with a secret is for. Settings without one are everybody's."""
+"""The kinds of process that need a secret setting. Settings without a secret are for all."""
 
 _SYSTEM = frozenset(
     "PATH HOME USER LOGNAME SHELL PWD LANG LANGUAGE TZ TMPDIR TMP TEMP TERM COLORTERM NO_COLOR VIRTUAL_ENV".split()  # noqa: SIM905 -- it reads better
 )
 _SYSTEM_PREFIXES = ("LC_", "PYTHON", "LD_", "DYLD_", "SSL_CERT_", "XDG_")
 _PREFIXES = {"PG": _SQL, "SENTRY_": frozenset({"worker"}), "dramatiq_": frozenset({"worker"})}
-"""Variables that libraries read: libpq's, Sentry's, Dramatiq's."""
+"""Variables of libraries: libpq's, Sentry's, Dramatiq's."""
 _PROXIES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"})
 """Only the worker calls other machines by HTTP; a proxy's address may hold a password."""
 
@@ -42,7 +46,9 @@ _KEY_IS_THERE = "a key that only the worker knows"
 
 
 def combine(environ: Mapping[str, str], dotenv: Mapping[str, str | None]) -> dict[str, str]:
-    """The environment wins over `.env`, which wins over development's own; an empty value counts as none."""
+    """The environment comes before `.env`, and `.env` before development's defaults. An empty value
+    counts as unset.
+    """
     given = {
         name: value
         for source in (_FOR_DEVELOPMENT, dotenv, environ)
@@ -57,15 +63,16 @@ def combine(environ: Mapping[str, str], dotenv: Mapping[str, str | None]) -> dic
 
 
 def for_kind(kind: str, given: Mapping[str, str], catalogue: Mapping[str, bool]) -> dict[str, str]:
-    """What a process of this kind needs of what is given. `catalogue`: the variables of the model catalogue, and whether each is a key.
+    """The variables that a process of this kind needs. `catalogue`: the variables of the model
+    catalogue, and whether each is a key.
 
-    Web is told that a key is there, since it offers models, and not the key.
+    Web offers models without calling them, so it learns only that a key is set.
     """
     mine = {name: value for name, value in given.items() if _is_for(kind, name)}
     if kind in ("web", "worker"):
         for name in catalogue.keys() & given.keys():
             mine[name] = _KEY_IS_THERE if catalogue[name] and kind == "web" else given[name]
-    # Or the process would read for itself what it is not to know.
+    # Otherwise the process would read secrets of others by itself.
     return mine | {"ENV_FILE": os.devnull}
 
 
@@ -80,7 +87,7 @@ def _is_for(kind: str, name: str) -> bool:
 
 
 def kept_key(path: Path) -> str:
-    """The key in `path`; made and written there, for its owner's eyes only, where there is none yet."""
+    """The key in `path`; created there if missing, readable only by its owner."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

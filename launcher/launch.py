@@ -1,8 +1,8 @@
-"""The order of things: check, start, say where it runs, stop.
+"""The order of a run: check, start, print the address, stop.
 
-Start: Redis (if embedded) and the migration of the database side by side, then everything else; a process that ends for a wrong setting
-ends the start (later it is tried again, like one that ends for another reason). Stop: web and broadcaster, then the
-workers, which hand their answers back, then Redis.
+Start: Redis (if embedded) and the migration at the same time, then everything else. A process that
+ends for a wrong setting ends the start; later it is restarted like any other. Stop: web and
+broadcaster, then the workers, which hand their answers over, then Redis.
 """
 
 import asyncio
@@ -27,12 +27,13 @@ _STOP_ORDER = (("web", "broadcaster"), ("worker",), ("redis",))
 _GRACE_SECONDS = {"web": 2.5, "broadcaster": 2.5, "worker": 3.0, "redis": 1.5}
 """From SIGTERM to SIGKILL, so that a stop takes 8 s at most; a worker has DRAIN_SECONDS on top.
 
-Of a worker's 3 s, Dramatiq takes up to half a second for its idle threads, and one more for its log.
+Of a worker's 3 s, Dramatiq takes up to half a second for its idle threads, and one second for its
+log.
 """
 
 
 class StartFailed(Exception):
-    """The start cannot go on; the text is one line for the person at the terminal."""
+    """The start cannot continue; the text is one line for the terminal."""
 
     def __init__(self, line: str, exit_code: int = EXIT_UNAVAILABLE) -> None:
         super().__init__(line)
@@ -56,7 +57,9 @@ class Launch:
         self._migration = Child(migrate, environment_of(migrate), console)
 
     async def run(self) -> int:
-        """Start, wait for a signal (or the end of `make`, or of the terminal), stop everything; the exit code."""
+        """Start, wait for a signal (or the end of `make` or of the terminal), stop everything;
+        returns the exit code.
+        """
         stop = asyncio.create_task(self._asked_to_stop())
         start = asyncio.create_task(self._start())
         try:
@@ -90,7 +93,7 @@ class Launch:
         await self._report()
 
     async def _report(self) -> None:
-        """Say where it runs as soon as it does; name what is missing while it does not."""
+        """Print the address once everything is ready; until then, what is missing."""
         host = probes.reachable(self._settings.host)
         broadcaster = probes.reachable(self._settings.broadcaster_host)
         parts = {
@@ -110,7 +113,7 @@ class Launch:
     def _unless_refused(
         self, ready: Callable[[], Awaitable[bool]]
     ) -> Callable[[], Awaitable[bool]]:
-        """The same question; StartFailed where a process has a setting that it cannot work with."""
+        """Ask the same question; raises StartFailed if a process has a wrong setting."""
 
         async def question() -> bool:
             if refused := [

@@ -1,4 +1,4 @@
-"""Questions to a port on this machine or another: is it free, does Redis answer there, is a process ready."""
+"""Probes of a port, local or remote: is it free, does Redis answer, is a process ready."""
 
 import asyncio
 import contextlib
@@ -8,12 +8,12 @@ from urllib.parse import urlsplit
 
 
 def reachable(host: str) -> str:
-    """The address to call a server at that listens on `host`."""
+    """The address under which to call a server that listens on `host`."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - read, not bound
 
 
 def free(host: str, port: int) -> Callable[[], Awaitable[bool]]:
-    """The question whether a server could listen there now."""
+    """A probe: whether a server could listen there now."""
 
     async def question() -> bool:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
@@ -31,7 +31,7 @@ def free(host: str, port: int) -> Callable[[], Awaitable[bool]]:
 async def until(
     question: Callable[[], Awaitable[bool]], seconds: float, pause: float = 0.05
 ) -> bool:
-    """Ask again until the answer is yes (True) or `seconds` are over (False)."""
+    """Repeat the probe until it succeeds (True) or `seconds` are over (False)."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             while not await question():
@@ -41,7 +41,9 @@ async def until(
 
 
 async def redis_answers(url: str) -> bool:
-    """Whether a Redis or Valkey at `url` takes commands. Of what does not speak plain TCP (TLS, Sentinel, a socket) nothing is asked."""
+    """Whether a Redis or Valkey at `url` accepts commands. Addresses without plain TCP (TLS,
+    Sentinel, a socket) are not probed.
+    """
     address = urlsplit(url)
     if address.scheme != "redis":
         return True
@@ -50,13 +52,13 @@ async def redis_answers(url: str) -> bool:
 
 
 async def is_ready(host: str, port: int) -> bool:
-    """Whether `/readyz` says 200."""
+    """Whether `/readyz` answers 200."""
     answer = await _ask(host, port, b"GET /readyz HTTP/1.0\r\nHost: localhost\r\n\r\n")
     return b" 200 " in answer.split(b"\r\n", 1)[0]
 
 
 async def _ask(host: str, port: int, question: bytes) -> bytes:
-    """The first line of what a server sends back; nothing where none answers within 2 s."""
+    """The first line of a server's answer; empty if none comes within 2 s."""
     try:
         async with asyncio.timeout(2):
             reader, writer = await asyncio.open_connection(host, port)

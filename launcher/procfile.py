@@ -1,4 +1,6 @@
-"""Pure: what the lines of a Procfile ask for. Their syntax is honcho's; there is no shell, so `$NAME` is expanded here."""
+"""Pure: the lines of a Procfile. The syntax is honcho's; there is no shell, so `$NAME` is expanded
+here.
+"""
 
 import re
 import shlex
@@ -12,7 +14,9 @@ _VARIABLE = re.compile(r"\$(?:(?P<bare>\w+)|\{(?P<name>\w+)(?::-(?P<default>[^}]
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One process to run: `name` is unique (`worker.2` where there are several), `kind` the word before the colon."""
+    """One process to run: `name` is unique (`worker.2` for copies), `kind` is the word before the
+    colon.
+    """
 
     kind: str
     name: str
@@ -20,7 +24,7 @@ class Command:
 
 
 def commands(text: str, environ: Mapping[str, str], copies: Mapping[str, int]) -> list[Command]:
-    """The processes of a Procfile in its order, each as often as `copies` says (once where it says nothing)."""
+    """The processes of a Procfile in order, each as often as `copies` says (default: once)."""
     return [
         Command(kind, f"{kind}.{number}" if kind in copies else kind, _argv(line, environ))
         for kind, line in parse_procfile(text).processes.items()

@@ -1,5 +1,7 @@
-"""SQL: tables, every query, migrations. The truth about conversations and the list of outstanding work."""
+"""SQL: tables, every query, migrations. The source of truth for conversations and outstanding
+work.
+"""
 
 if not __name__.startswith("tokenwire."):
-    # A second copy of every class would follow, and none of them would fit the first.
+    # A bare import would create a second copy of every class.
     raise ImportError("import tokenwire.models, not models")

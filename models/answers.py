@@ -1,7 +1,8 @@
 """Queries of the worker: attempts, checkpoints, endings, what comes next.
 
-Writes to a running answer are compare-and-set: on `attempt` (only the current one may write) and on the status (what has ended
-never changes again). When to write, and what follows from a refusal, is the worker's decision.
+Writes to a running answer are compare-and-set: on `attempt` (only the current one may write) and on
+the status (an ended answer never changes). The worker decides when to write, and what follows from
+a refusal.
 """
 
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ _unfinished = is_unfinished(Message)
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What an answer holds so far: exactly the text whose append was acknowledged, up to `seq` of `epoch`."""
+    """An answer so far: exactly the text whose append was acknowledged, up to `seq` of `epoch`."""
 
     message_id: str
     attempt: int
@@ -42,22 +43,26 @@ class Checkpoint:
     run_reasoning: int | None = None
     run_silent_since: int | None = None
     kept: list[dict[str, Any]] | None = None
-    """What the answer holds beside text and tool calls; None where the row has it already."""
+    """Other values of the answer; None if the row has them already."""
     reported: dict[str, Any] | None = None
     saves: int = 0
-    """Which checkpoint of its attempt this is: two that are under way at once may be committed in any order."""
+    """Number of this checkpoint in its attempt: two running ones may be committed in any order."""
     part_count: int = 0
-    """How many parts the answer has. 0: `content` and `reasoning` are whole, and all there is."""
+    """Number of parts of the answer. 0: `content` and `reasoning` are complete, and there is
+    nothing else.
+    """
     open_text: int | None = None
     open_reasoning: int | None = None
     run_parts: int | None = None
     changes: PartsToSave = NO_PARTS
-    """Parts to be stored beside the row: those that changed since a checkpoint that is known to be stored."""
+    """Parts to store beside the row: those that changed since a checkpoint known to be stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """The final state of an answer. `error`: {code, error, retryable}; `usage` and `seams` as on the wire."""
+    """The final state of an answer. `error`: {code, error, retryable}; `usage` and `seams` as on
+    the wire.
+    """
 
     message_id: str
     attempt: int
@@ -108,10 +113,10 @@ _checkpoint = _own.values(
 
 
 class Answers(Database):
-    """What a worker asks and tells."""
+    """The queries and writes of a worker."""
 
     async def message(self, message_id: str) -> Message | None:
-        """The row, whoever asks."""
+        """The row, without a check of the reader."""
         async with self.reading() as session:
             return await session.get(Message, message_id)
 
@@ -126,9 +131,10 @@ class Answers(Database):
             return (await session.scalars(query)).first()
 
     async def history(self, conversation_id: str, before_ordinal: int) -> list[Message]:
-        """All rows before that ordinal, in order, without those that were superseded; first what the conversation follows.
+        """All rows before that ordinal, in order, without superseded ones, after the conversation
+        that this one follows.
 
-        Raises HistoryTooLong, and NotFound where a part of it was deleted.
+        Raises HistoryTooLong, and NotFound if a part was deleted.
         """
         async with self.reading() as session:
             conversation = await session.get(Conversation, conversation_id)
@@ -144,7 +150,7 @@ class Answers(Database):
             ]
 
     async def blocked_by(self, message_id: str) -> str | None:
-        """The earliest unfinished message of the conversation that stands before this one, if any."""
+        """The earliest unfinished message before this one in the conversation, if any."""
         mine = aliased(Message)
         query = (
             select(col(Message.id))
@@ -159,7 +165,7 @@ class Answers(Database):
             return (await session.scalars(query)).first()
 
     async def next_queued(self, conversation_id: str) -> str | None:
-        """The first unfinished message of the conversation if it is `queued`: what may start now."""
+        """The first unfinished message of the conversation if it is `queued`: it may start now."""
         query = (
             select(col(Message.id), col(Message.status))
             .where(col(Message.conversation_id) == conversation_id, _unfinished)
@@ -183,10 +189,12 @@ class Answers(Database):
     async def begin_attempt(
         self, message_id: str, attempt: int, model: str, *, survived: bool = False
     ) -> Message | None:
-        """Take the answer in SQL: the row as it is from now on, or None if it has ended or a newer attempt has it.
+        """Begin an attempt in SQL: the row from now on, or None if it has ended or a newer attempt
+        has it.
 
-        Who finds it `streaming` counts the death of a worker, before anything is done that may kill another one. `survived`: the attempt
-        before this one was this process's own, and ended with an outage.
+        An attempt that finds the row `streaming` counts the death of a worker, before anything that
+        may kill another one. `survived`: the previous attempt was this process's own and ended with
+        an outage.
         """
         died = 0 if survived else case((col(Message.status) == "streaming", 1), else_=0)
         change = (
@@ -208,14 +216,14 @@ class Answers(Database):
             return (await session.scalars(change)).first()
 
     async def checkpoint(self, items: Sequence[Checkpoint], *, wait: bool = True) -> frozenset[str]:
-        """Save all these answers in one batch of one statement, and parts that have changed in another one.
+        """Save all these answers with one batch of one statement, and changed parts with another.
 
-        Those that have ended, moved to a newer attempt or were saved since are left alone. `wait` false: those of which somebody has
-        locked a row are left out, too. Gives their ids.
+        Answers that have ended, have a newer attempt or a newer save stay as they are. `wait`
+        false: answers with a locked row are skipped, too. Returns the ids of those.
         """
         if not items:
             return frozenset()
-        # One order for everybody: two batches that share rows then wait for each other instead of deadlocking.
+        # All batches use one order: two that share rows wait for each other instead of deadlocking.
         items = sorted(items, key=lambda item: item.message_id)
         async with self.writing() as session:
             locked = (
@@ -236,7 +244,7 @@ class Answers(Database):
                 return locked
             connection = await session.connection()
             await connection.execute(_checkpoint, [_parameters(item) for item in items])
-            if kept:  # few answers hold any, and these rarely anything new
+            if kept:  # few answers hold any, and they rarely change
                 await connection.execute(
                     _checkpoint_kept,
                     [_owner(item) | {"b_kept": item.kept or None} for item in kept],
@@ -248,8 +256,8 @@ class Answers(Database):
     async def finish(self, ending: Ending) -> bool:
         """End the answer. False: it had ended already, or a newer attempt has it.
 
-        A COMMIT of unknown outcome is looked up: a row that ended under my own attempt is mine. StoreUnavailable is raised only
-        when that cannot be found out either; the same call may then be made again.
+        A COMMIT of unknown outcome is looked up: a row that ended under this attempt is its own.
+        StoreUnavailable is raised only if that fails too; the same call may then be repeated.
         """
         try:
             if await self._finish(ending):
@@ -313,13 +321,17 @@ class Answers(Database):
     async def note_attempt(
         self, message_id: str, attempt: int, deaths: int, started_with: int
     ) -> None:
-        """What later attempts must know of this one: the workers that died in a row before it, and how much text it began with."""
+        """Note for later attempts: the number of workers that died in a row before this one, and
+        the length of its initial text.
+        """
         await self._change(
             message_id, col(Message.attempt) == attempt, deaths=deaths, started_with=started_with
         )
 
     async def hand_back(self, checkpoint: Checkpoint, billed_input: int) -> bool:
-        """Save the text and give the answer back to the queue, as a process does that goes away. False: not its own any more."""
+        """Save the text and return the answer to the queue, as a stopping process does. False: it
+        belongs to another attempt.
+        """
         change = (
             update(Message)
             .where(
@@ -345,7 +357,7 @@ class Answers(Database):
     async def note_bill(
         self, message_id: str, attempt: int, billed_input: int, requests: int
     ) -> None:
-        """A further request is about to be sent: so much will be billed then, for so many requests."""
+        """Note before a further request: the tokens billed by then, and the number of requests."""
         await self._change(
             message_id,
             col(Message.attempt) == attempt,
@@ -363,9 +375,10 @@ class Answers(Database):
         *,
         run_is_silent: bool = False,
     ) -> bool:
-        """Let the next attempt be due in `delay_ms` by the database's clock. False: ended, or a newer attempt has it.
+        """Make the next attempt due in `delay_ms` by the database's clock. False: ended, or a newer
+        attempt has it.
 
-        `run_is_silent`: the provider's run goes on, and the attempt has had nothing of it.
+        `run_is_silent`: the provider's run continues, and the attempt received nothing from it.
         """
         change = (
             update(Message)
@@ -389,7 +402,8 @@ class Answers(Database):
             return (await session.scalars(change)).first() is not None
 
     async def count_start(self, message_id: str) -> int:
-        """Count an attempt that failed before it could begin: how many have begun since the last one that came to its end.
+        """Count an attempt that failed before it began; returns the number since the last one that
+        completed.
 
         0: the answer itself has ended.
         """
@@ -399,7 +413,9 @@ class Answers(Database):
             return (await session.scalars(change)).first() or 0
 
     async def end_unread(self, message_id: str, error: dict[str, object]) -> str | None:
-        """End an answer that cannot be read, in its row alone, which keeps what it holds. Its conversation; None: it has ended already."""
+        """End an unreadable answer in its row alone, which keeps its contents. Returns its
+        conversation; None: it has ended already.
+        """
         change = (
             update(Message)
             .where(col(Message.id) == message_id, _unfinished)
@@ -420,7 +436,7 @@ class Answers(Database):
             return conversation_id
 
     async def mark_enqueued(self, *message_ids: str) -> None:
-        """The broker has a job for each of these messages since now. A row that somebody has locked is left out."""
+        """The broker now has a job for each of these messages. Locked rows are skipped."""
         if not message_ids:
             return
         async with self.writing() as session:
@@ -433,7 +449,9 @@ class Answers(Database):
         await self._change(message_id, col(Message.announced_rev) < rev, announced_rev=rev)
 
     async def request_cancel(self, message_id: str, by: str) -> Message | None:
-        """Note who wants an unfinished answer stopped (the first one counts). None: it has ended, or there is none."""
+        """Note the user who cancels an unfinished answer (the first one counts). None: it has
+        ended, or does not exist.
+        """
         change = (
             update(Message)
             .where(col(Message.id) == message_id, _unfinished)

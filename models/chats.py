@@ -1,7 +1,8 @@
-"""Queries of chats: conversations under names that clients have given them, and answers that are made again.
+"""Queries of chats: conversations under their clients' names, and regenerated answers.
 
-A chat id is the client's own, for one user; the id of a conversation in which the user takes part is one too. An answer that is made
-again is a new row after the same user's message; the old one, and what followed it, is superseded: kept, and no longer shown or sent.
+A chat id is the client's own, for one user; the id of a conversation of the user is one too. A
+regenerated answer is a new row after the same user's message; the old one and what followed it are
+superseded: kept, but no longer shown or sent.
 """
 
 from dataclasses import dataclass
@@ -31,7 +32,9 @@ from tokenwire.models.tables import Conversation, Message
 
 @dataclass(frozen=True, slots=True)
 class Regeneration:
-    """An answer to be made again. `message_id`: the answer, or the user's message that it answers. `stop_running`: see `regenerate`."""
+    """A regeneration. `message_id`: the answer, or the user's message that it answers.
+    `stop_running`: see `regenerate`.
+    """
 
     conversation_id: str
     user_id: str
@@ -42,21 +45,23 @@ class Regeneration:
 
 
 class Chats(Database):
-    """What clients of the AI SDK ask beside what everybody does."""
+    """The additional queries of AI SDK clients."""
 
     async def find_chat(self, user_id: str, chat_id: str) -> Conversation | None:
-        """The conversation that the user's clients call `chat_id`, or that has this id and the user in it."""
+        """The user's conversation with the client's name `chat_id`, or with this id and the user in
+        it.
+        """
         async with self.reading() as session:
             return await _find(session, user_id, chat_id)
 
     async def open_chat(self, user_id: str, chat_id: str) -> Conversation:
-        """The same; made if there is none."""
+        """The same; created if there is none."""
         try:
             async with self.writing() as session:
                 return await _find(session, user_id, chat_id) or await self._create(
                     session, user_id, client_id=chat_id
                 )
-        except Conflict:  # somebody else has just made it
+        except Conflict:  # another request has just created it
             async with self.writing() as session:
                 found = await _find(session, user_id, chat_id)
         if found is None:
@@ -64,7 +69,7 @@ class Chats(Database):
         return found
 
     async def create_unlisted(self, user_id: str, instructions: str | None) -> Conversation:
-        """A conversation for a single answer: it stands in no list and is deleted after a day."""
+        """A conversation for a single answer: unlisted, and deleted after a day."""
         async with self.writing() as session:
             return await self._create(session, user_id, listed=False, instructions=instructions)
 
@@ -77,7 +82,7 @@ class Chats(Database):
         listed: bool = True,
         instructions: str | None = None,
     ) -> Conversation:
-        title = None if listed else "Single answer"  # so that nobody makes one
+        title = None if listed else "Single answer"  # so that no title is generated
         row = await add_conversation(
             session,
             str(uuid7()),
@@ -91,7 +96,7 @@ class Chats(Database):
         return row
 
     async def named_message(self, conversation_id: str, name: str) -> Message | None:
-        """The row that a client means by this name (`named_row`), superseded or not."""
+        """The row with this name (`named_row`), superseded or not."""
         async with self.reading() as session:
             return (await session.scalars(named_row(conversation_id, name))).first()
 
@@ -108,10 +113,12 @@ class Chats(Database):
             ).first()
 
     async def regenerate(self, again: Regeneration) -> Posted:
-        """Write the placeholder of a new answer, and supersede what stands after the user's message. For a repeated key: as then.
+        """Write the placeholder of a new answer, and supersede what follows the user's message; for
+        a repeated key, return its rows.
 
-        NotFound (no answer and no user's message), Conflict (it was superseded itself), KeyReused, AnswerRunning (something that
-        would be superseded is unfinished; with `stop_running` it is to be cancelled instead: `superseded`), and what `quotas.admit` raises.
+        Raises NotFound (neither an answer nor a user's message), Conflict (it was superseded
+        itself), KeyReused, AnswerRunning (a row to supersede is unfinished; with `stop_running` it
+        is cancelled instead: `superseded`), and what `quotas.admit` raises.
         """
         made = {"assistant": str(uuid7())}
         async with self.writing() as session:
@@ -152,7 +159,7 @@ async def _find(session: AsyncSession, user_id: str, chat_id: str) -> Conversati
 
 
 async def _question(session: AsyncSession, again: Regeneration) -> Message:
-    """The user's message that is to be answered again."""
+    """The user's message to answer again."""
     row = await session.get(Message, again.message_id)
     if row is not None and row.role == "assistant" and row.parent_id is not None:
         row = await session.get(Message, row.parent_id)
@@ -166,7 +173,7 @@ async def _question(session: AsyncSession, again: Regeneration) -> Message:
 async def _clear(
     session: AsyncSession, again: Regeneration, user: Message, by: str, conversation: Conversation
 ) -> list[str]:
-    """Supersede what stands after the user's message."""
+    """Supersede what follows the user's message."""
     after = select(Message).where(
         col(Message.conversation_id) == user.conversation_id,
         col(Message.ordinal) > user.ordinal,

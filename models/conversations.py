@@ -1,7 +1,8 @@
 """Queries of the web side: conversations, who may see them, posts and their idempotency.
 
-Whoever is not a participant gets NotFound, as if the row did not exist. A post writes the user's row, the placeholder of the
-answer and its idempotency key in one transaction; announcing and enqueueing them afterwards is the caller's work.
+A user who is no participant gets NotFound, as if the row did not exist. A post writes the user's
+row, the placeholder of the answer and its idempotency key in one transaction; the caller announces
+and enqueues them afterwards.
 """
 
 import re
@@ -35,16 +36,18 @@ from tokenwire.models.tables import (
 from tokenwire.protocol.states import UNFINISHED
 
 PAGE_BYTES = 1024 * 1024
-"""Text, as JSON, of one page of messages, or of conversations: a page of the longest would keep a process busy, and fill its memory."""
+"""Maximum text, as JSON, of a page of messages or conversations: longer ones would block a process
+and fill its memory.
+"""
 _CURSOR = re.compile(r"([0-9]{1,16})\.([0-9a-zA-Z-]{1,36})")
 
 Policy = Literal["queue", "reject", "cancel_previous"]
-"""What a post does while an earlier answer of the conversation is being written."""
+"""What a post does while an earlier answer of the conversation is unfinished."""
 
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """A user's message and how it is to be answered. `model`: the catalogue name that the answer is asked from."""
+    """A user's message and how to answer it. `model`: its catalogue name."""
 
     conversation_id: str
     user_id: str
@@ -53,15 +56,15 @@ class Post:
     policy: Policy = "queue"
     idempotency: Idempotency | None = None
     client_id: str | None = None
-    """The id that the client gave the message: a second post with it makes nothing new."""
+    """The client's id of the message: a second post with it creates nothing new."""
     edits: bool = False
-    """The message takes the place of the one with this `client_id`, and of all that came after it."""
+    """The message replaces the one with this `client_id` and all that followed it."""
     response_schema: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Posted:
-    """The two rows of a post. `superseded`: ids of the unfinished answers that this post wants cancelled."""
+    """The two rows of a post. `superseded`: ids of the unfinished answers to cancel."""
 
     user_message: Message
     assistant_message: Message
@@ -70,7 +73,9 @@ class Posted:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A conversation and a page of its rows, in order. `next`: the ordinal to ask before for older rows, None at the beginning."""
+    """A conversation and a page of its rows, in order. `next`: the ordinal of the next older page,
+    None at the beginning.
+    """
 
     conversation: Conversation
     messages: list[Message]
@@ -78,7 +83,7 @@ class Snapshot:
 
 
 class Conversations(Database):
-    """What people do with conversations. `user_id` is always the caller."""
+    """Queries and writes of people. `user_id` is always the caller."""
 
     async def create_conversation(
         self,
@@ -89,9 +94,9 @@ class Conversations(Database):
         instructions: str | None = None,
         idempotency: Idempotency | None = None,
     ) -> Conversation:
-        """A new conversation with its owner as only participant; for a repeated key the one that was made.
+        """A new conversation with its owner as only participant; for a repeated key, the first one.
 
-        KeyReused, NotFound, StorageFull.
+        Raises KeyReused, NotFound, StorageFull.
         """
         made = {"conversation_id": str(uuid7())}
         async with self.writing() as session:
@@ -99,7 +104,7 @@ class Conversations(Database):
                 earlier = await claim_key(session, user_id, idempotency, made)
                 if (
                     earlier is not made
-                ):  # it may be deleted, and its id is not given again: its log has a tombstone
+                ):  # it may be deleted; its id is not used again, since its log has a tombstone
                     return await visible(session, earlier["conversation_id"], user_id)
             row = await add_conversation(
                 session,
@@ -113,16 +118,17 @@ class Conversations(Database):
             return row
 
     async def conversation(self, conversation_id: str, user_id: str) -> Conversation:
-        """The conversation, for a participant. NotFound."""
+        """The conversation, for a participant. Raises NotFound."""
         async with self.reading() as session:
             return await visible(session, conversation_id, user_id)
 
     async def conversations(
         self, user_id: str, limit: int, before: str | None = None
     ) -> tuple[list[Conversation], str | None]:
-        """The user's conversations, last changed first, and the cursor of the next page (None: there is none). BadCursor.
+        """The user's conversations, newest change first, and the cursor of the next page (None: the
+        last page).
 
-        Fewer than `limit` where their instructions are long.
+        Fewer than `limit` if their instructions are long. Raises BadCursor.
         """
         query = (
             select(col(Conversation.id), json_octets(col(Conversation.instructions)))
@@ -151,9 +157,10 @@ class Conversations(Database):
     async def snapshot(
         self, conversation_id: str, user_id: str, limit: int, before: int | None = None
     ) -> Snapshot:
-        """The newest `limit` rows (of those before an ordinal), in order, with the conversation: one SQL snapshot. NotFound.
+        """The newest `limit` rows (before an ordinal), in order, with the conversation, in one SQL
+        snapshot.
 
-        Rows that were superseded are left out. Fewer than `limit` where they are long.
+        Without superseded rows; fewer than `limit` if they are long. Raises NotFound.
         """
         shown = [
             col(Message.conversation_id) == conversation_id,
@@ -170,7 +177,7 @@ class Conversations(Database):
             ordinals = [ordinal for ordinal, _ in found][
                 : fitting([size for _, size in found[:limit]])
             ]
-            # What is kept of an answer is for its provider: it may be long, and nobody is shown it.
+            # Kept values are for the provider: they may be long, and are never shown.
             query = select(Message).where(*shown, col(Message.ordinal).in_(ordinals))
             for kept in (Message.kept, Message.parts_kept):
                 query = query.options(defer(col(kept), raiseload=True))  # type: ignore[arg-type]  # a column, whatever SQLModel calls it
@@ -178,7 +185,7 @@ class Conversations(Database):
         return Snapshot(conversation, page, page[0].ordinal if len(found) > len(page) else None)
 
     async def visible_message(self, message_id: str, user_id: str) -> Message:
-        """The row, for a participant of its conversation. NotFound."""
+        """The row, for a participant of its conversation. Raises NotFound."""
         query = (
             select(Message)
             .join(Participant, col(Participant.conversation_id) == col(Message.conversation_id))
@@ -193,7 +200,9 @@ class Conversations(Database):
     async def change_conversation(
         self, conversation_id: str, user_id: str, changes: dict[str, Any]
     ) -> Conversation:
-        """Set any of title, model, instructions. A changed title raises `rev`: it is to be announced. NotFound, StorageFull."""
+        """Set any of title, model, instructions. A changed title raises `rev` and must be
+        announced. Raises NotFound, StorageFull.
+        """
         values: dict[str, Any] = {
             name: changes[name] for name in ("title", "model", "instructions") if name in changes
         }
@@ -215,7 +224,9 @@ class Conversations(Database):
             return row
 
     async def name_conversation(self, conversation_id: str, title: str) -> Conversation | None:
-        """Give a title to a conversation that has none, raising `rev`. None: it has one, or is gone."""
+        """Give an untitled conversation a title, and raise `rev`. None: it has a title, or is
+        gone.
+        """
         change = (
             update(Conversation)
             .where(col(Conversation.id) == conversation_id, col(Conversation.title).is_(None))
@@ -237,9 +248,11 @@ class Conversations(Database):
             await session.execute(change)
 
     async def post(self, post: Post) -> Posted:
-        """Write a user's message and the placeholder of its answer; for a repeated key or client id: the rows that were written.
+        """Write a user's message and the placeholder of its answer; for a repeated key or client
+        id, return the first rows.
 
-        NotFound, KeyReused (also: a client id with another content), AnswerRunning (policy `reject`), and what `quotas.admit` raises.
+        Raises NotFound, KeyReused (also for a client id with another content), AnswerRunning
+        (policy `reject`), and what `quotas.admit` raises.
         """
         made = {"user": str(uuid7()), "assistant": str(uuid7())}
         async with self.writing() as session:
@@ -272,7 +285,9 @@ class Conversations(Database):
     async def mark_posted(
         self, user_message_id: str, assistant_message_id: str, rev: int, *, enqueued: bool
     ) -> None:
-        """The log holds both rows as of `rev`, and the broker has the job if `enqueued`: what follows a post, in one transaction."""
+        """The log holds both rows as of `rev`, and the broker has the job if `enqueued`; one
+        transaction.
+        """
         async with self.writing() as session:
             await session.execute(
                 update(Message)
@@ -293,7 +308,7 @@ class Conversations(Database):
 
 
 def fitting(sizes: Sequence[int]) -> int:
-    """How many of the first of these make up a page: one at least, if there is any."""
+    """How many of the first of these fit a page: at least one, if there is any."""
     sums = list(accumulate(sizes))
     return max(bisect_right(sums, PAGE_BYTES), min(1, len(sums)))
 
@@ -319,7 +334,7 @@ def _found(row: Conversation | None) -> Conversation:
 
 
 async def visible(session: AsyncSession, conversation_id: str, user_id: str) -> Conversation:
-    """The conversation, for a participant. NotFound."""
+    """The conversation, for a participant. Raises NotFound."""
     query = select(Conversation).where(
         col(Conversation.id) == conversation_id, _takes_part(user_id)
     )
@@ -336,8 +351,11 @@ async def _instructions(session: AsyncSession, conversation_id: str) -> str | No
 
 
 async def lock(session: AsyncSession, conversation_id: str, user_id: str) -> Conversation:
-    """The conversation, for a participant; until the transaction ends nobody else adds rows to it. NotFound."""
-    # An UPDATE rather than SELECT FOR UPDATE: it locks on both databases, and brings the clock along. Who holds it gives out ordinals.
+    """The conversation, for a participant, locked against new rows until the transaction ends.
+    Raises NotFound.
+    """
+    # An UPDATE instead of SELECT FOR UPDATE: it locks on both databases and returns the clock. Its
+    # holder assigns ordinals.
     change = (
         update(Conversation)
         .where(col(Conversation.id) == conversation_id, _takes_part(user_id))
@@ -350,7 +368,7 @@ async def lock(session: AsyncSession, conversation_id: str, user_id: str) -> Con
 async def add_conversation(
     session: AsyncSession, conversation_id: str, user_id: str, **columns: Any
 ) -> Conversation:
-    """A new row with its owner as only participant; `columns`: what else the row holds."""
+    """A new row with its owner as only participant; `columns`: further columns."""
     now = (await session.execute(select(now_ms()))).scalar_one()
     row = Conversation(
         id=conversation_id, user_id=user_id, created_at=now, updated_at=now, **columns
@@ -362,11 +380,11 @@ async def add_conversation(
 
 
 def named_row(conversation_id: str, name: str) -> Select[Message]:
-    """The query of the row with this id, else of the row to which a client has given it.
+    """The query of the row with this id, else of the row with this client id.
 
-    A row of the conversation as it is now goes before one that was superseded: a message that was
-    edited keeps its name, and only the new row is meant. The id goes before the client's name:
-    otherwise a client could hide a row behind a message that it names like it.
+    A present row comes before a superseded one: an edited message keeps its name, and the new row
+    is meant. The id comes before the client's name: otherwise a client could hide a row behind a
+    message with its id as name.
     """
     return (
         select(Message)
@@ -380,7 +398,7 @@ def named_row(conversation_id: str, name: str) -> Select[Message]:
 
 
 async def _posted_under(session: AsyncSession, post: Post) -> Message | None:
-    """The row of the conversation as it is now that the post's client id names."""
+    """The present row of the conversation with the post's client id."""
     if post.client_id is None:
         return None
     query = named_row(post.conversation_id, post.client_id)
@@ -388,7 +406,7 @@ async def _posted_under(session: AsyncSession, post: Post) -> Message | None:
 
 
 async def _answered(session: AsyncSession, post: Post, user: Message) -> Posted:
-    """A post that was made before, and the answer to it that counts. NotFound, KeyReused."""
+    """An earlier post, and its present answer. Raises NotFound, KeyReused."""
     if user.content != post.content:
         raise KeyReused(post.client_id or "")
     answers = select(Message).where(
@@ -404,9 +422,11 @@ async def _answered(session: AsyncSession, post: Post, user: Message) -> Posted:
 async def supersede(
     session: AsyncSession, first: Message, by: str, conversation: Conversation, user_id: str
 ) -> list[str]:
-    """Take `first` and all rows after it out of the conversation: `by` stands in their place. The ids of answers to be cancelled.
+    """Take `first` and all rows after it out of the conversation; `by` replaces them. Returns the
+    ids of answers to cancel.
 
-    A client id that is taken out can be given again. Only the owner takes out what other people said: NotAuthor.
+    A superseded client id can be used again. Only the owner may supersede other people's messages:
+    NotAuthor.
     """
     rows = (
         col(Message.conversation_id) == first.conversation_id,
@@ -441,13 +461,13 @@ async def _flag(session: AsyncSession, ids: list[str]) -> None:
 
 
 async def newest_row(session: AsyncSession, conversation_id: str) -> Message | None:
-    """The row with the highest ordinal, whether it was superseded or not."""
+    """The row with the highest ordinal, superseded or not."""
     rows = select(Message).where(col(Message.conversation_id) == conversation_id)
     return (await session.scalars(rows.order_by(col(Message.ordinal).desc()).limit(1))).first()
 
 
 async def _make_way(session: AsyncSession, post: Post) -> list[str]:
-    """What the policy says about earlier answers that have not ended; the ids of those that are to be cancelled."""
+    """Apply the policy to earlier unfinished answers; returns the ids of those to cancel."""
     if post.policy == "queue":
         return []
     running = (
@@ -483,7 +503,7 @@ async def _write_rows(
         role="user",
         content=post.content,
         status="complete",
-        terminal_announced=True,  # a user's row has no answer whose end could be announced
+        terminal_announced=True,  # a user's row has no end to announce
         user_id=post.user_id,
         charged_to=post.user_id,
         client_id=post.client_id,
@@ -501,7 +521,7 @@ async def _write_rows(
 def placeholder(
     user: Message, message_id: str, by: str, ordinal: int, model: str, now: int
 ) -> Message:
-    """The row of an answer to `user` that is yet to be made, at the expense of the user `by`."""
+    """The row of a future answer to `user`, charged to the user `by`."""
     return Message(
         id=message_id,
         conversation_id=user.conversation_id,

@@ -1,7 +1,7 @@
-"""How this project talks to SQLite and PostgreSQL: engines, transactions, the database's clock, errors.
+"""Access to SQLite and PostgreSQL: engines, transactions, the database's clock, errors.
 
-Decides isolation (reads see one snapshot, writes take SQLite's write lock at once) and timeouts. What a failure means is decided by
-`failures.py`; what is read and written, by `conversations.py` and `answers.py`.
+Decides isolation (reads see one snapshot, writes take SQLite's write lock at once) and timeouts.
+`failures.py` decides what a failure means; `conversations.py` and `answers.py` have the queries.
 """
 
 import asyncio
@@ -40,24 +40,26 @@ from tokenwire.models.whole import make_whole
 log_line = structlog.get_logger(__name__)
 
 TIMEOUT_SECONDS = 10.0
-"""Longest life of one transaction, waiting for a connection included, unless `Store.open` is told another."""
+"""Default for the longest life of a transaction, the wait for a connection included."""
 CONNECT_SECONDS = 5.0
 LOCK_SECONDS = 2.0
-"""How long a transaction waits for a row that somebody else has locked, at most: all of ours hold their locks for moments."""
+"""Longest wait for a locked row: our own transactions hold their locks only for moments."""
 WAL_PAUSE_SECONDS = 0.005
-"""From one try to make a new SQLite file's journal a write-ahead log to the next."""
+"""Pause between tries to switch a new SQLite file to a write-ahead log."""
 CANCEL_SECONDS = 0.5
-"""How long a server may take to hear that a query is of no interest any more."""
+"""Longest time for cancelling a query on the server."""
 
 
 _strict_json = functools.partial(json.dumps, allow_nan=False)
-"""NaN and infinities, which PostgreSQL refuses, are refused on SQLite too: whoever tests there sees it."""
+"""NaN and infinities, which PostgreSQL refuses, are refused on SQLite too, so that tests there
+notice.
+"""
 _SQLITE_WRITE = update(VERSION).values(version_num=VERSION.c.version_num)
 _POSTGRESQL_WRITE = text("CREATE TEMPORARY TABLE readiness ON COMMIT DROP AS SELECT 1 AS written")
 
 
 class now_ms(FunctionElement[int]):  # noqa: N801 - it reads as the SQL function that it is
-    """The database's clock in UTC epoch milliseconds, so that processes on several machines agree."""
+    """The database's clock in UTC epoch milliseconds, which processes on several machines share."""
 
     type = BigInteger()
     inherit_cache = True
@@ -74,7 +76,9 @@ def _postgresql_now(_element: Any, _compiler: Any, **_options: Any) -> str:
 
 
 def driver_url(database_url: str, *, asynchronous: bool) -> URL:
-    """`sqlite:///path` or `postgresql://...` with the driver that is used here. Raises ValueError for another database."""
+    """`sqlite:///path` or `postgresql://...` with this project's driver. Raises ValueError for
+    another database.
+    """
     url = make_url(database_url)
     kind = url.drivername.partition("+")[0]
     if kind == "sqlite":
@@ -89,9 +93,10 @@ def driver_url(database_url: str, *, asynchronous: bool) -> URL:
 
 
 def tune_sqlite(engine: Engine, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
-    """Transactions begin by an explicit BEGIN (the driver's own are off), and every connection gets its settings.
+    """Transactions begin with an explicit BEGIN (the driver's own are off), and every connection
+    gets its settings.
 
-    `timeout_seconds`: how long it waits for a lock that another process holds.
+    `timeout_seconds`: the longest wait for another process's lock.
     """
 
     @event.listens_for(engine, "connect")
@@ -109,14 +114,17 @@ def tune_sqlite(engine: Engine, timeout_seconds: float = TIMEOUT_SECONDS) -> Non
 
     @event.listens_for(engine, "begin")
     def _begun(connection: Any) -> None:
-        # IMMEDIATE waits for the write lock here; a deferred transaction that writes later could fail with "locked" at once.
+        # IMMEDIATE waits for the write lock here; a deferred transaction could fail at its first
+        # write with "locked".
         connection.exec_driver_sql(
             "BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN"
         )
 
 
 def _use_wal(cursor: Any, timeout_seconds: float) -> None:
-    """Once set, the file keeps it. Where several set it at once, in a new file, SQLite refuses some of them without a wait."""
+    """The file keeps this setting. If several processes set it in a new file at once, SQLite
+    refuses some without waiting.
+    """
     deadline = time.monotonic() + timeout_seconds
     while True:
         try:
@@ -130,11 +138,13 @@ def _use_wal(cursor: Any, timeout_seconds: float) -> None:
 
 
 class _DatabaseConnection(psycopg.AsyncConnection[Any]):
-    """psycopg's connection, for servers that may be frozen: the server is told to stop an interrupted query, and not waited for.
+    """psycopg's connection for servers that may be frozen: an interrupted query is cancelled
+    without waiting for the server.
 
-    psycopg itself waits up to ten seconds for the query's end, so that a time-out of one second would take eleven. The connection is closed
-    with whatever was interrupted: SQLAlchemy would not use it again. What needs no answer of the server, such as the choice of an
-    isolation level, is not interrupted: there SQLAlchemy loses the connection without giving its place back.
+    psycopg itself waits up to ten seconds for the query's end, so that a timeout of one second
+    would take eleven. The connection is closed after any interruption: SQLAlchemy would not use it
+    again. Calls that need no answer of the server, such as the choice of an isolation level, are
+    not interrupted: there SQLAlchemy would lose the connection and its place in the pool.
     """
 
     async def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
@@ -162,7 +172,7 @@ class _DatabaseConnection(psycopg.AsyncConnection[Any]):
 
 
 def _resumed(gen: Any, wanted: Any) -> Any:
-    """The rest of one of psycopg's generators, which has said what it waits for first."""
+    """The rest of one of psycopg's generators after its first step."""
     while True:
         ready = yield wanted
         try:
@@ -186,7 +196,7 @@ def _open_engine(database_url: str, timeout_seconds: float) -> AsyncEngine:
         tune_sqlite(engine.sync_engine, timeout_seconds)
         return engine
     milliseconds = _ms(timeout_seconds)
-    # The server gives a statement up a little earlier than we do: then it says why.
+    # The server cancels a statement a little earlier than we do, and then gives the reason.
     limits = {
         "statement_timeout": _ms(timeout_seconds * 0.9),
         "lock_timeout": _ms(min(LOCK_SECONDS, timeout_seconds / 2)),
@@ -200,12 +210,12 @@ def _open_engine(database_url: str, timeout_seconds: float) -> AsyncEngine:
         pool_pre_ping=True,
         json_serializer=_strict_json,
         json_deserializer=loads,
-        hide_parameters=True,  # an error that is logged must not tell what people wrote
+        hide_parameters=True,  # a logged error must not show people's texts
         connect_args={
             "async_creator_fn": _DatabaseConnection.connect,
             "connect_timeout": max(
                 2, round(min(CONNECT_SECONDS, timeout_seconds))
-            ),  # libpq takes whole seconds, two at least
+            ),  # libpq takes whole seconds, at least two
             "tcp_user_timeout": milliseconds,
             "options": " ".join(f"-c {name}={value}" for name, value in limits.items()),
         },
@@ -226,12 +236,15 @@ class Database:
         *,
         timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> None:
-        """Connects lazily; a transaction that takes longer is StoreUnavailable. Raises ValueError for another kind of database."""
+        """Connects lazily; a longer transaction is StoreUnavailable. Raises ValueError for another
+        kind of database.
+        """
         self.quotas = quotas
         self._timeout_seconds = timeout_seconds
         self._engine = _open_engine(database_url, timeout_seconds)
         self.is_sqlite = self._engine.dialect.name == "sqlite"
-        # Between processes SQLite's own lock decides; within one, waiting here is fair and costs no polling.
+        # SQLite's own lock works between processes; within one, waiting here is fair and needs no
+        # polling.
         self._gate: AbstractAsyncContextManager[Any] = (
             asyncio.Lock() if self.is_sqlite else nullcontext()
         )
@@ -247,7 +260,9 @@ class Database:
 
     @asynccontextmanager
     async def reading(self, *, by_index: bool = False) -> AsyncIterator[AsyncSession]:
-        """A transaction whose statements all see one snapshot. `by_index`: no table is read whole, whatever the planner thinks of it."""
+        """A transaction whose statements see one snapshot. `by_index`: no table scans, whatever the
+        planner prefers.
+        """
         async with _translated(self._timeout_seconds), self._readers() as session, session.begin():
             if by_index and not self.is_sqlite:
                 await session.execute(text("SET LOCAL enable_seqscan = off"))
@@ -256,7 +271,7 @@ class Database:
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncSession]:
-        """A transaction that is committed when the block ends, and rolled back when it raises."""
+        """A transaction that is committed at the end of the block, and rolled back if it raises."""
         async with (
             _translated(self._timeout_seconds),
             self._gate,
@@ -272,7 +287,7 @@ class Database:
             return (await session.execute(select(now_ms()))).scalar_one()
 
     async def revision(self) -> str | None:
-        """The migration that the database is at; None for an empty one."""
+        """The revision of the database; None for an empty one."""
         try:
             async with self.reading() as session:
                 return (await session.execute(select(VERSION.c.version_num))).scalar_one_or_none()
@@ -293,10 +308,12 @@ class Database:
         )
 
     async def check_write(self) -> None:
-        """For readiness: returns if a transaction that needs room on the disk can be committed. Raises StoreUnavailable.
+        """For readiness: returns if a transaction that needs disk space can be committed. Raises
+        StoreUnavailable.
 
-        A full disk, or a server that has become read-only, answers every read. PostgreSQL writes into room that it has freed for a while
-        after its disk is full; only a new table always asks for more. Nobody else waits for that table, nor for a lock on it.
+        A full disk or a read-only server still answers reads. PostgreSQL reuses freed space for a
+        while on a full disk; only a new table always needs more. Nobody else waits for that table
+        or its lock.
         """
         async with self.writing() as session:
             await session.execute(_SQLITE_WRITE if self.is_sqlite else _POSTGRESQL_WRITE)
@@ -309,9 +326,10 @@ class Database:
 async def lock_free(
     session: AsyncSession, table: Any, ids: Sequence[str]
 ) -> tuple[list[str], list[str]]:
-    """Lock those of the rows that nobody else has locked, without waiting: their ids, and the ids of the others that there are.
+    """Lock those rows that are free, without waiting: their ids, and the ids of the locked ones.
 
-    For whoever writes to many rows at once: one that is locked for long (by an operator's open transaction, say) holds up no other one.
+    For writes to many rows: a row that is locked for long (by an operator's transaction, for
+    example) delays no other.
     """
     name = col(table.id)
     free = set(
@@ -333,17 +351,17 @@ async def _translated(timeout_seconds: float) -> AsyncIterator[None]:
     except Exception as error:
         if (
             _times_cancelled() > before
-        ):  # what a driver says then is that the cancellation has cost it the connection
+        ):  # the driver reports that the cancellation cost the connection
             raise asyncio.CancelledError from error
         named = ours(error)
         if named is error:
             raise
         raise named from (
             None if isinstance(named, Unstorable | StatementFailed) else error
-        )  # what a driver says of a value may quote it
+        )  # a driver's error may quote the value
 
 
 def _times_cancelled() -> int:
-    """How often somebody outside of its code has asked the task to end."""
+    """How often other code has cancelled the task."""
     task = asyncio.current_task()
     return task.cancelling() if task is not None else 0

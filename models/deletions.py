@@ -1,8 +1,9 @@
-"""Queries that delete: conversations with all that belongs to them, and what has expired.
+"""Queries that delete: conversations with all their rows, and expired rows.
 
-Each transaction deletes a bounded number of rows. A conversation with very many messages is emptied page by page, the newest first, before
-it goes: in one transaction it would take longer than a transaction may, every time anew. What cannot be deleted now (somebody has locked
-it, say) is passed over; everything else goes, and the next round finds it.
+Each transaction deletes a bounded number of rows. A conversation with very many messages is emptied
+page by page, newest first, before it goes: in one transaction it would exceed the time limit, again
+and again. Rows that cannot be deleted now (locked ones, for example) are skipped; the rest goes,
+and the next round finds them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,31 +30,35 @@ from tokenwire.models.tables import (
 
 log_line = structlog.get_logger(__name__)
 UNLISTED_LIFE_MS = 24 * 3600 * 1000
-"""How long a conversation of a single answer is kept."""
+"""Life of a conversation with a single answer."""
 ROWS_AT_A_TIME = 2_000
-"""Rows that one transaction deletes, about: a tenth of a second."""
+"""Approximate number of rows per transaction: a tenth of a second."""
 CONVERSATIONS_AT_A_TIME = 200
 
 
 class Deletions(Database):
-    """What people delete, and what nobody needs any more."""
+    """Deletions by people, and of expired rows."""
 
     async def delete_conversation(self, conversation_id: str) -> bool:
-        """Delete it with all its rows, whoever asks; False if it is gone already. Who may ask is checked before."""
+        """Delete it with all its rows; False if it is gone already. The caller checks the user's
+        right.
+        """
         while True:
             async with self.writing() as session:
                 if not await _shorten(session, conversation_id):
                     return bool(await _remove(session, [conversation_id]))
 
     async def forget_keys(self) -> None:
-        """Delete the idempotency keys that have expired."""
+        """Delete expired idempotency keys."""
         key = (IdempotencyKey.user_id, IdempotencyKey.route, IdempotencyKey.key)
         await self._forget_rows(
             IdempotencyKey, key, col(IdempotencyKey.created_at) < now_ms() - KEY_LIFE_MS
         )
 
     async def forget_deleted(self, after_ms: int) -> None:
-        """Forget deleted conversations and ended parts after so long: nobody has a token any more that they forbid."""
+        """Forget deleted conversations and ended participations after this time, when no token for
+        them is valid any more.
+        """
         before = now_ms() - after_ms
         old = col(DeletedConversation.deleted_at) < before
         await self._forget_rows(
@@ -82,13 +87,17 @@ class Deletions(Database):
                 gone = result.rowcount
 
     async def forget_unlisted(self) -> None:
-        """Delete the conversations of single answers that are old enough and that nothing younger follows. Raises StoreUnavailable."""
+        """Delete old conversations of single answers that nothing younger follows. Raises
+        StoreUnavailable.
+        """
         passed_over = set[str]()
         while await self._forget_ends(passed_over):
             pass
 
     async def _forget_ends(self, passed_over: set[str]) -> bool:
-        """Those that nothing follows: the ends of chains. What they followed is found by the next call. False: none was deleted."""
+        """Delete the ends of chains, which nothing follows; the next call finds what they followed.
+        False: none was deleted.
+        """
         after, gone = (0, ""), 0
         while True:
             async with self.reading(by_index=True) as session:
@@ -102,7 +111,7 @@ class Deletions(Database):
             after = page[-1][:2]
 
     async def _forget(self, ids: Sequence[str], passed_over: set[str]) -> int:
-        """How many of them were deleted. Where all together cannot be, each is by itself."""
+        """The number of deleted ones. If all together fail, each is tried alone."""
         try:
             return await self._forget_together(ids)
         except StoreError as error:
@@ -143,7 +152,7 @@ def _has_expired() -> tuple[Any, ...]:
 
 
 def _expired(after: tuple[Any, ...]) -> Any:
-    """(when it changed last, id, how many rows it has at most)."""
+    """(last change, id, upper bound of its rows)."""
     place = (col(Conversation.updated_at), col(Conversation.id))
     rows = select(func.coalesce(func.max(col(Message.ordinal)), 0)).where(
         col(Message.conversation_id) == col(Conversation.id)
@@ -155,7 +164,7 @@ def _expired(after: tuple[Any, ...]) -> Any:
 
 
 def _groups(conversations: Sequence[tuple[str, int]]) -> Iterator[list[str]]:
-    """Ids of conversations that one transaction can delete."""
+    """Ids of conversations in groups for one transaction."""
     group, total = list[str](), 0
     for name, rows in conversations:
         if group and total + rows > ROWS_AT_A_TIME:
@@ -168,7 +177,9 @@ def _groups(conversations: Sequence[tuple[str, int]]) -> Iterator[list[str]]:
 
 
 async def _shorten(session: AsyncSession, conversation_id: str) -> bool:
-    """Delete the newest messages of a conversation that has more than one transaction can delete. False: it has not."""
+    """Delete the newest messages of a conversation with too many rows for one transaction. False:
+    it has not too many.
+    """
     newest = (
         select(col(Message.id))
         .where(col(Message.conversation_id) == conversation_id)
@@ -185,7 +196,7 @@ async def _shorten(session: AsyncSession, conversation_id: str) -> bool:
 
 
 async def _remove(session: AsyncSession, conversation_ids: Sequence[str]) -> list[str]:
-    """Delete conversations with all their rows. What is to be deleted beside them is noted: their logs."""
+    """Delete conversations with all their rows, and note that their logs are to be deleted."""
     await give_back(session, conversation_ids)
     change = (
         delete(Conversation)

@@ -1,4 +1,4 @@
-"""What SQLAlchemy has for each database apart, under one name."""
+"""What SQLAlchemy has separately for each database, under one name."""
 
 from typing import Any
 
@@ -8,6 +8,6 @@ from sqlmodel import SQLModel
 
 
 def insert(session: AsyncSession, table: type[SQLModel]) -> Any:
-    """An INSERT that can say ON CONFLICT (`on_conflict_do_nothing`, `on_conflict_do_update`)."""
+    """An INSERT with ON CONFLICT (`on_conflict_do_nothing`, `on_conflict_do_update`)."""
     is_sqlite = session.get_bind().dialect.name == "sqlite"
     return sqlite.insert(table) if is_sqlite else postgresql.insert(table)

@@ -1,29 +1,30 @@
-"""What can go wrong with the store, in the words of this project. No exception of the SQL library leaves `models`.
+"""Errors of the store. No exception of the SQL library leaves `models`.
 
 StoreError
-  StoreUnavailable     no answer in time (connection, lock, pool): what a write did is not known
-    GivenUp            the database lives, and gave this one transaction up (a lock, a deadlock, its own time limit)
-  StatementFailed      the database lives, and fails at this statement: a damaged row, a limit of one row; nothing was written
+  StoreUnavailable     no answer in time (connection, lock, pool); a write may have succeeded
+    GivenUp            the database works, and gave up this transaction (lock, deadlock, time limit)
+  StatementFailed      the database works, and this statement fails: a damaged row, a limit of a
+                       row; nothing was written
   Unstorable           a value that a column cannot hold; nothing was written
-    FileTooLong        a file of an answer has more bytes than one may have
+    FileTooLong        a file of an answer exceeds the limit
   NotFound             no such row, or none that this user may see
-  NotAuthor            a message of somebody else would have to be changed or taken out
+  NotAuthor            another user's message would be changed or superseded
   Conflict             the database refused a row that contradicts another
-    AnswerRunning  a post was refused because an answer is still being written (policy `reject`)
-    TooManyParticipants  as many people as may take part or are invited
+    AnswerRunning      an answer is still being written (policy `reject`)
+    TooManyParticipants  the maximum of participants and invitations
     KeyReused          an Idempotency-Key came back with another body
-  QuotaReached         a limit on what one user may have; never raised itself
-    TooManyQueued      as many posts wait in the conversation as may
-    TooManyUnfinished  as many answers of the user are unfinished as may be
-    StorageFull        the user has stored as much as they may
-    HistoryTooLong     there is more text before an answer than any model is sent
-  MigrationRefused     the database is at a revision that this version does not know
-  BadCursor            a page cursor that no page has given out
+  QuotaReached         a limit of one user; never raised itself
+    TooManyQueued      the maximum of waiting posts in the conversation
+    TooManyUnfinished  the maximum of the user's unfinished answers
+    StorageFull        the user has stored the maximum
+    HistoryTooLong     the text before an answer exceeds the limit
+  MigrationRefused     the database has a revision that this version does not know
+  BadCursor            a page cursor that no page has returned
 """
 
 
 class StoreError(Exception):
-    """Base; never raised itself."""
+    """Base class; never raised itself."""
 
 
 class StoreUnavailable(StoreError):
@@ -31,25 +32,30 @@ class StoreUnavailable(StoreError):
 
 
 class GivenUp(StoreUnavailable):
-    """The database lives, and gave this transaction up: it waited too long for a lock, met a deadlock, or took too long itself.
+    """The database works, and gave this transaction up: a lock, a deadlock, or its time limit.
 
-    Whoever deals with many rows goes on with the others; for everybody else it is an outage that may be over at the next try.
+    Code that writes many rows continues with the others; for other code it is an outage that may be
+    over at the next try.
     """
 
 
 class StatementFailed(StoreError):
-    """The database lives, and fails at this statement, now and later: a row is damaged, or meets a limit. Waiting does not help.
+    """The database works, and this statement always fails: a row is damaged or meets a limit.
+    Waiting does not help.
 
-    Whoever deals with many rows goes on with the others. The message holds a code and never what the database says: it may quote a row.
+    Code that writes many rows continues with the others. The message holds a code and never the
+    database's text, which may quote a row.
     """
 
 
 class Unstorable(StoreError):
-    """A value that a column cannot hold. Its message names the kind of failure and never the value."""
+    """A value that a column cannot hold. Its message names the kind of failure and never the
+    value.
+    """
 
 
 class FileTooLong(Unstorable):
-    """A file of an answer has more bytes than one may have."""
+    """A file of an answer exceeds the limit."""
 
 
 class NotFound(StoreError):
@@ -69,7 +75,7 @@ class AnswerRunning(Conflict):
 
 
 class TooManyParticipants(Conflict):
-    """As many people as may take part or are invited."""
+    """The conversation has the maximum of participants and invitations."""
 
 
 class KeyReused(Conflict):
@@ -77,27 +83,27 @@ class KeyReused(Conflict):
 
 
 class QuotaReached(StoreError):
-    """A limit on what one user may have."""
+    """A limit of one user."""
 
 
 class TooManyQueued(QuotaReached):
-    """As many posts wait in the conversation as may."""
+    """The conversation has the maximum of waiting posts."""
 
 
 class TooManyUnfinished(QuotaReached):
-    """As many answers of the user are unfinished as may be."""
+    """The user has the maximum of unfinished answers."""
 
 
 class StorageFull(QuotaReached):
-    """The user has stored as much as they may."""
+    """The user has stored the maximum."""
 
 
 class TooManyInvitations(QuotaReached):
-    """As many invitations by, or for, the user wait for an answer as may."""
+    """Too many open invitations by the user, or for the user."""
 
 
 class HistoryTooLong(QuotaReached):
-    """There is more text before the answer than any model is sent."""
+    """The text before the answer exceeds the limit."""
 
 
 class MigrationRefused(StoreError):

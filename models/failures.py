@@ -1,8 +1,9 @@
-"""What a driver's error means, in the words of this project. Pure.
+"""Pure: the project's error for a driver's error.
 
-Callers wait for an outage, for as long as it lasts. So only what concerns everybody and ends some time counts as one: a broken connection,
-a server that shuts down or has become read-only, a lack of memory, disk or connections. Both databases tell these by a code. Everything
-else that a living database raises belongs to the rows that the statement met (a damaged page, a limit of one row): `StatementFailed`.
+Callers wait for the end of an outage. So only errors that affect everybody and end some time count
+as outages: a broken connection, a server that shuts down or is read-only, a lack of memory, disk or
+connections. Both databases report these with a code. All other errors of a working database belong
+to the rows of the statement (a damaged page, a limit of one row): `StatementFailed`.
 """
 
 import sqlite3
@@ -12,10 +13,13 @@ from sqlalchemy import exc
 from tokenwire.models.errors import Conflict, GivenUp, StatementFailed, StoreUnavailable, Unstorable
 
 _GIVEN_UP = frozenset({"57014", "55P03", "40P01", "40001"})
-"""SQLSTATEs of a server that lives: a statement took too long, a lock was waited for too long, a deadlock, a conflict of transactions."""
+"""SQLSTATEs of a working server: a statement or lock timeout, a deadlock, a conflict of
+transactions.
+"""
 _OUTAGES = ("08", "28", "53", "57", "25006", "25P03", "25P04", "40003", "58030")
-"""How the SQLSTATEs of an outage begin: connection, login, resources (a full disk, too), shutdown, read-only, sessions that were ended,
-a COMMIT of unknown outcome, a disk that fails. A file that is missing (58P01) is some row's: PostgreSQL says so of damaged transaction ids.
+"""Prefixes of outage SQLSTATEs: connection, login, resources (a full disk too), shutdown,
+read-only, ended sessions, a COMMIT of unknown outcome, a failing disk. A missing file (58P01)
+belongs to a row: PostgreSQL reports damaged transaction ids that way.
 """
 _ENDS_SESSION = frozenset({"FATAL", "PANIC"})
 _SQLITE_OUTAGES = frozenset(
@@ -36,13 +40,15 @@ _SQLITE_OUTAGES = frozenset(
         ),
     }
 )
-"""Primary result codes: locks; disk and memory; a file that cannot be used at all. Not SQLITE_CORRUPT: other pages are sound."""
+"""Primary result codes: locks, disk, memory, an unusable file. Not SQLITE_CORRUPT: other pages are
+sound.
+"""
 _NO_SCHEMA = "no such "
-"""How SQLite begins to tell of a table or column that is not there: the database has yet to be migrated."""
+"""Prefix of SQLite's error for a missing table or column: the database has not been migrated."""
 
 
 def ours(error: Exception) -> Exception:
-    """The project's error for one of the driver's, or the same error."""
+    """The project's error for a driver's error; other errors are returned unchanged."""
     match error:
         case exc.IntegrityError():
             return Conflict("the database refused the row")
@@ -56,7 +62,7 @@ def ours(error: Exception) -> Exception:
             return StoreUnavailable("the database does not answer")
         case (
             exc.StatementError() | UnicodeError() | OverflowError()
-        ):  # the driver could not even send it
+        ):  # the driver could not send it
             return Unstorable(
                 f"a value cannot be sent to the database ({type(getattr(error, 'orig', None) or error).__name__})"
             )
@@ -83,7 +89,7 @@ def _severity(error: exc.DBAPIError) -> str | None:
 
 
 def _away(error: exc.DBAPIError) -> bool:
-    """Without an SQLSTATE it was the driver that failed: the server said nothing."""
+    """Without an SQLSTATE the driver failed: the server reported nothing."""
     state: str | None = getattr(error.orig, "sqlstate", None)
     return (
         state.startswith(_OUTAGES)
@@ -93,7 +99,9 @@ def _away(error: exc.DBAPIError) -> bool:
 
 
 def _away_sqlite(error: sqlite3.Error) -> bool:
-    """What has no code (text that is no UTF-8, say) was raised by Python's own module over a value that it had read."""
+    """Python's own module raises errors without a code, for a value that it read (text that is no
+    UTF-8, for example).
+    """
     code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
     return code & 0xFF in _SQLITE_OUTAGES or (
         code == sqlite3.SQLITE_ERROR and str(error).startswith(_NO_SCHEMA)
@@ -101,7 +109,7 @@ def _away_sqlite(error: sqlite3.Error) -> bool:
 
 
 def _name(error: BaseException | None) -> str:
-    """A code, never the driver's sentence: SQLite's quotes the text that it cannot decode."""
+    """A code, never the driver's sentence: SQLite's quotes undecodable text."""
     return str(
         getattr(error, "sqlstate", None)
         or getattr(error, "sqlite_errorname", None)

@@ -1,11 +1,11 @@
-"""What our tables, indexes and constraints are called in the database: `TABLE_PREFIX`, then a name.
+"""The names of our tables, indexes and constraints: `TABLE_PREFIX`, then a name.
 
-One helper names all of them, in `tables.py` and in every migration. So a first migration in a host
-application's database never touches a table `messages` of the host's, and index names, which
-PostgreSQL keeps once per schema, do not collide either.
+One helper builds all of them, in `tables.py` and in every migration. So a first migration in a host
+application's database never touches a host's table `messages`, and index names, which PostgreSQL
+keeps per schema, do not collide either.
 
 `PREFIX` is read when this module is imported. This is the one exception to "settings are read at
-the edge of a process and passed down": a table class has its name from the moment it is declared.
+the edge of a process and passed down": a table class has its name from its declaration on.
 """
 
 from sqlalchemy import String, column, table

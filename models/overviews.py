@@ -1,4 +1,6 @@
-"""Queries of the feed: how a user's conversations look in a list, and whose lists a conversation is in."""
+"""Queries of the feed: a user's conversations as a list, and the users whose lists show a
+conversation.
+"""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -13,7 +15,9 @@ from tokenwire.models.tables import Conversation, Message, Participant, is_unfin
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """A conversation in a list. `answer_id`, `answer_status`: of its newest answer, None without one; `running`: any is unfinished."""
+    """A conversation in a list. `answer_id`, `answer_status`: its newest answer, or None;
+    `running`: any answer is unfinished.
+    """
 
     conversation: Conversation
     answer_id: str | None
@@ -22,10 +26,10 @@ class Overview:
 
 
 class Overviews(Database):
-    """What the feed asks."""
+    """The queries of the feed."""
 
     async def overviews(self, user_id: str, limit: int) -> list[Overview]:
-        """The conversations that the user takes part in, last changed first."""
+        """The user's conversations, newest change first."""
         query = (
             select(
                 Conversation, _newest_answer(Message.id), _newest_answer(Message.status), _running()
@@ -39,7 +43,7 @@ class Overviews(Database):
             return [Overview(*row) for row in await session.execute(query)]
 
     async def visible_among(self, user_id: str, conversation_ids: Collection[str]) -> set[str]:
-        """Those of the conversations that (still) exist for the user."""
+        """Those of the conversations that exist for the user."""
         query = select(col(Participant.conversation_id)).where(
             col(Participant.user_id) == user_id,
             col(Participant.conversation_id).in_(conversation_ids),
@@ -48,7 +52,7 @@ class Overviews(Database):
             return set(await session.scalars(query))
 
     async def participants_among(self, conversation_ids: Collection[str]) -> set[str]:
-        """User ids of all who take part in any of the conversations."""
+        """User ids of all participants of any of the conversations."""
         query = (
             select(col(Participant.user_id))
             .distinct()

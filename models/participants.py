@@ -1,7 +1,7 @@
-"""Queries of who takes part in a conversation, and who is invited to.
+"""Queries of participants and invitations.
 
-Nobody takes part without having accepted: an invitation by the owner waits until the invited person accepts or declines it. The owner
-cannot leave; a conversation without its owner is deleted.
+Participation needs acceptance: an owner's invitation waits until the invited person accepts or
+declines. The owner cannot leave; a conversation without its owner is deleted.
 """
 
 from dataclasses import dataclass
@@ -30,27 +30,29 @@ class Invited:
 
 
 class Participants(Database):
-    """Who takes part."""
+    """Queries and writes of participation."""
 
     async def participants(self, conversation_id: str) -> list[str]:
         """User ids of all participants, in order."""
         return await self._users(Participant, conversation_id)
 
     async def invited(self, conversation_id: str) -> list[str]:
-        """User ids of all who were invited and have not answered, in order."""
+        """User ids of all open invitations, in order."""
         return await self._users(Invitation, conversation_id)
 
     async def invite(
         self, conversation_id: str, by: str, user_id: str, limit: int, open_limit: int
     ) -> None:
-        """Invite a user; no effect if they take part or are invited. At most `limit` take part or are invited, and at most `open_limit`
-        invitations by a user, or for one, wait for an answer in all conversations: they cost their owner no storage.
+        """Invite a user; no effect for participants and invited users.
 
-        Who may invite is checked before. NotFound when the conversation is gone, TooManyParticipants, TooManyInvitations.
+        `limit`: participants and invitations of the conversation. `open_limit`: open invitations by
+        a user, and for one, in all conversations, since they cost no storage. The caller checks the
+        user's right. Raises NotFound if the conversation is gone, TooManyParticipants,
+        TooManyInvitations.
         """
         try:
             async with self.writing() as session:
-                # One after the other, or two would both take the last place.
+                # One after another, or two would take the last place.
                 await session.execute(
                     select(col(Conversation.id))
                     .where(col(Conversation.id) == conversation_id)
@@ -108,7 +110,9 @@ class Participants(Database):
             return [Invited(*row) for row in await session.execute(query)]
 
     async def accept_invitation(self, conversation_id: str, user_id: str) -> Conversation:
-        """Take part; the same again for who does already. NotFound without an invitation."""
+        """Join the conversation; no effect for a participant. Raises NotFound without an
+        invitation.
+        """
         mine = (
             col(Invitation.conversation_id) == conversation_id,
             col(Invitation.user_id) == user_id,
@@ -128,7 +132,7 @@ class Participants(Database):
             return await visible(session, conversation_id, user_id)
 
     async def decline_invitation(self, conversation_id: str, user_id: str) -> bool:
-        """Forget the invitation; whether there was one."""
+        """Delete the invitation; returns whether there was one."""
         mine = (
             col(Invitation.conversation_id) == conversation_id,
             col(Invitation.user_id) == user_id,
@@ -141,9 +145,10 @@ class Participants(Database):
             ).first() is not None
 
     async def remove_participant(self, conversation_id: str, user_id: str) -> None:
-        """End a user's part, or the invitation to it; no effect where there is neither. Who may is checked before.
+        """End a user's participation or invitation; no effect without one. The caller checks the
+        right.
 
-        Whose part has ended, the log is to be told: `unannounced_revocations`.
+        The log must learn of an ended participation: `unannounced_revocations`.
         """
         async with self.writing() as session:
             await session.execute(_gone(Invitation, conversation_id, user_id))
@@ -156,7 +161,9 @@ class Participants(Database):
                 await session.execute(_revocation_upsert(session, conversation_id, user_id))
 
     async def note_revocation(self, conversation_id: str, user_id: str, *, told: bool) -> bool:
-        """Note whether the log says that the user takes part no more. False: they do again, or the conversation is gone."""
+        """Note whether the log has the removal. False: the user is a participant again, or the
+        conversation is gone.
+        """
         mine = (
             col(Revocation.conversation_id) == conversation_id,
             col(Revocation.user_id) == user_id,

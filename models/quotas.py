@@ -1,14 +1,16 @@
-"""What one user may store and have waiting: counted in the transactions that write it, refused before they commit.
+"""Quotas of a user: counted in the transactions that write, refused before they commit.
 
-Every row of a message is charged to the user whose request wrote it (`charged_to`), every conversation to its owner. `storage` holds the
-sum for each user, so that a quota is one row to look at and not a history to add up. A row counts its text, what its request said
-beside it, and a fixed price for itself; the text of an answer counts when it has ended. What is deleted is given back by the same
-formula.
+Every message row is charged to the user whose request wrote it (`charged_to`), every conversation
+to its owner. `storage` holds each user's sum, so that a quota reads one row. A row counts its text,
+other fields of its request, and a fixed price; the text of an answer counts at its end. A deletion
+gives the same amount back.
 
-The user's row in `storage` is locked first: posts of one user are counted one after the other, on PostgreSQL too.
+The user's row in `storage` is locked first, so that posts of one user are counted one after another
+on PostgreSQL too.
 
-What must happen whatever is counted (an answer ends, a conversation is deleted) counts within a savepoint: where the database cannot read
-a value, or somebody keeps the user's row locked, it happens uncounted. `models.recount` puts the sum right.
+Writes that must succeed (the end of an answer, a deletion) count within a savepoint: if the
+database cannot read a value, or the user's row stays locked, they succeed uncounted.
+`models.recount` corrects the sum.
 """
 
 from collections import Counter
@@ -57,16 +59,17 @@ from tokenwire.protocol.states import UNFINISHED
 
 log_line = structlog.get_logger(__name__)
 ROW_BYTES = 512
-"""The price of a row beside its text: about what its other columns and index entries take."""
+"""The price of a row besides its text: about the size of its other columns and index entries."""
 SETTLE_LOCK_SECONDS = 0.25
-"""How long the end of an answer waits for its user's row. It has one of few connections, which the answers of others wait for."""
+"""How long the end of an answer waits for its user's row. It holds one of few connections
+meanwhile.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Quotas:
-    """None: no limit. `history_bytes`: the longest text that an answer may have before it.
-
-    `file_bytes`: the longest file that may be a part of an answer.
+    """None: unlimited. `history_bytes`: longest text before an answer. `file_bytes`: longest file
+    of an answer.
     """
 
     queued_per_conversation: int | None = None
@@ -77,7 +80,7 @@ class Quotas:
 
     @classmethod
     def of(cls, settings: Settings) -> "Quotas":
-        """As they are set; 0 is no limit."""
+        """From the settings; 0 is unlimited."""
         return cls(
             settings.max_queued_posts or None,
             settings.max_unfinished_per_user or None,
@@ -110,7 +113,7 @@ def _postgresql_octets(element: Any, compiler: Any, **options: Any) -> str:
 
 
 class _in_json(FunctionElement[str]):  # noqa: N801 - the same
-    """A text as JSON writes it."""
+    """A text as JSON."""
 
     inherit_cache = True
 
@@ -126,12 +129,12 @@ def _postgresql_in_json(element: Any, compiler: Any, **options: Any) -> str:
 
 
 def json_octets(column: Any) -> ColumnElement[int]:
-    """Bytes of a text as clients are given it, in JSON: up to six times as many. 0 for NULL, or a few."""
+    """Bytes of a text in JSON, as clients get it: up to six times as many. 0 or a few for NULL."""
     return octets(_in_json(column))
 
 
 def _of_parts(size: ColumnElement[int]) -> ColumnElement[int]:
-    """The sum over the parts that stand beside an unfinished row; nothing is asked for others."""
+    """The sum over the parts beside an unfinished row; no query for other rows."""
     total = (
         select(func.coalesce(func.sum(size), 0))
         .where(col(UnfinishedPart.message_id) == col(Message.id))
@@ -153,7 +156,7 @@ answer_bytes: ColumnElement[int] = (
         + octets(col(UnfinishedPart.kept))
     )
 )
-"""What a row holds of a message: its text and all that stands beside it, but for files."""
+"""Bytes of a message's row: its text and other values, without files."""
 shown_bytes: ColumnElement[int] = (
     json_octets(col(Message.content))
     + json_octets(col(Message.reasoning))
@@ -161,7 +164,7 @@ shown_bytes: ColumnElement[int] = (
     + octets(col(Message.parts))
     + _of_parts(json_octets(col(UnfinishedPart.text)) + octets(col(UnfinishedPart.value)))
 )
-"""What clients are given of it."""
+"""Bytes of a message as clients get it."""
 _file_bytes = (
     select(func.coalesce(func.sum(func.length(col(PartFile.data))), 0))
     .where(col(PartFile.message_id) == col(Message.id))
@@ -186,9 +189,9 @@ async def admit(
     conversation_id: str,
     ids: Sequence[str] | None = None,
 ) -> None:
-    """Count rows that were just written for an answer: those with these ids, or all of a new conversation.
+    """Count new rows of an answer: those with these ids, or all of a new conversation.
 
-    Raises StorageFull, TooManyUnfinished, TooManyQueued: the transaction is to be rolled back.
+    Raises StorageFull, TooManyUnfinished, TooManyQueued; the caller rolls back.
     """
     new = col(Message.conversation_id) == conversation_id
     if ids is not None:
@@ -210,7 +213,7 @@ async def admit(
 
 
 async def admit_conversation(session: AsyncSession, quotas: Quotas, row: Conversation) -> None:
-    """Count a conversation that was just written. Raises StorageFull."""
+    """Count a new conversation. Raises StorageFull."""
     await _charge(
         session,
         quotas,
@@ -222,13 +225,17 @@ async def admit_conversation(session: AsyncSession, quotas: Quotas, row: Convers
 async def admit_instructions(
     session: AsyncSession, quotas: Quotas, row: Conversation, before: str | None
 ) -> None:
-    """Count instructions in place of those `before`. Raises StorageFull where they are longer than there is room for."""
+    """Count instructions that replace `before`. Raises StorageFull if they are longer and there is
+    no room.
+    """
     grown = len((row.instructions or "").encode()) - len((before or "").encode())
     await _charge(session, quotas if grown > 0 else NO_QUOTAS, row.user_id, select(literal(grown)))
 
 
 async def settle(session: AsyncSession, message_id: str) -> None:
-    """Count the text of an answer that has just ended. It is never refused for that, and ends uncounted if it must: it is paid for."""
+    """Count the text of an answer that has just ended. It is never refused, and may end uncounted,
+    since it is paid for.
+    """
     payer = select(col(Message.charged_to)).where(col(Message.id) == message_id).scalar_subquery()
     size = select(_stored_bytes).where(col(Message.id) == message_id).scalar_subquery()
     change = (
@@ -244,7 +251,9 @@ async def settle(session: AsyncSession, message_id: str) -> None:
 
 @asynccontextmanager
 async def _uncounted_on(session: AsyncSession, *failures: type[Exception]) -> AsyncIterator[None]:
-    """A savepoint for the counting that is done within it: these failures undo it alone, and the transaction goes on."""
+    """A savepoint for counting: these failures undo only the counting, and the transaction
+    continues.
+    """
     try:
         async with session.begin_nested():
             yield
@@ -262,13 +271,16 @@ async def _uncounted_on(session: AsyncSession, *failures: type[Exception]) -> As
 async def give_back(
     session: AsyncSession, conversation_ids: Sequence[str], message_ids: Sequence[str] | None = None
 ) -> None:
-    """Give back what these conversations, which are about to be deleted, have taken; or these messages of them alone."""
+    """Give back the bytes of these conversations before their deletion, or of these messages
+    alone.
+    """
     rows = (
         col(Message.conversation_id).in_(conversation_ids)
         if message_ids is None
         else col(Message.id).in_(message_ids)
     )
-    # Held until they are deleted: an answer that ends meanwhile would be counted by one side only. In the order in which posts lock them.
+    # Locked until the deletion: an answer that ends meanwhile would be counted on one side only. In
+    # the order of posts.
     mine = (
         select(col(Conversation.id))
         .where(col(Conversation.id).in_(conversation_ids))
@@ -297,7 +309,7 @@ async def _give_back(
             )
         )
     taken = await _by_user(session, queries)
-    for user_id, size in sorted(taken.items()):  # one order for everybody, against deadlocks
+    for user_id, size in sorted(taken.items()):  # one order for all, against deadlocks
         left = case((col(Storage.bytes) > size, col(Storage.bytes) - size), else_=0)
         change = update(Storage).where(col(Storage.user_id) == user_id).values(bytes=left)
         await session.execute(change.execution_options(synchronize_session=False))
@@ -306,7 +318,7 @@ async def _give_back(
 async def _by_user(
     session: AsyncSession, queries: Iterable[Select[*tuple[Any, ...]]]
 ) -> Counter[Any]:
-    """The sums that queries of a user and a sum find, all together."""
+    """The added results of queries of (user, sum)."""
     found: Counter[Any] = Counter()
     for query in queries:
         for user_id, size in await session.execute(query.group_by(query.selected_columns[0])):
@@ -316,7 +328,7 @@ async def _by_user(
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """A user whose sum is not what their rows are."""
+    """A user whose sum differs from the rows."""
 
     user_id: str
     counted: int
@@ -324,7 +336,9 @@ class Drift:
 
 
 async def drifts(session: AsyncSession) -> list[Drift]:
-    """Every user whose sum is wrong, by user id. `session` reads one snapshot, or posts that come meanwhile would pass for mistakes."""
+    """Every user with a wrong sum, by user id. `session` must see one snapshot, or concurrent posts
+    would look like mistakes.
+    """
     counted = {row.user_id: row.bytes for row in await session.scalars(select(Storage))}
     messages = select(col(Message.charged_to), func.sum(_row_bytes)).where(
         col(Message.charged_to).is_not(None)
@@ -341,7 +355,7 @@ async def drifts(session: AsyncSession) -> list[Drift]:
 
 
 async def amend(session: AsyncSession, drift: Drift) -> None:
-    """Put a sum right by the difference that was found: what was counted since then stays counted."""
+    """Correct a sum by the difference: later counts stay counted."""
     await _charge(session, NO_QUOTAS, drift.user_id, select(literal(drift.stored - drift.counted)))
 
 

@@ -1,8 +1,10 @@
-"""`python -m tokenwire.models.recount [--look]`: what each user has stored, counted anew from the rows, against the sum that quotas go by.
+"""`python -m tokenwire.models.recount [--look]`: recount each user's storage from the rows, and
+correct the quotas' sums.
 
-The sum is kept in the transactions that write rows, so it should never be wrong. Should it be (a database that was restored in part, rows
-that somebody changed by hand, an answer that ended while its row could not be counted), it stays wrong by as much for ever: this puts it
-right, while everything runs. It reads all messages once, so a row that cannot be read must be mended or deleted before.
+The transactions that write rows keep the sum, so it should never be wrong. A partial restore, rows
+changed by hand, or an answer that ended uncounted can make it wrong for ever; this corrects it
+during operation. It reads all messages once, so an unreadable row must be repaired or deleted
+before.
 """
 
 import argparse
@@ -20,7 +22,9 @@ PATIENCE_SECONDS = 3600.0
 
 
 async def recount(database: Database, *, amend: bool = True) -> list[Drift]:
-    """The users whose sum was wrong. Raises StoreUnavailable. What is posted or deleted meanwhile is counted as always."""
+    """The users with a wrong sum. Raises StoreUnavailable. Concurrent posts and deletions are
+    counted as always.
+    """
     async with database.reading() as session:
         found = await quotas.drifts(session)
     for drift in found if amend else ():
@@ -38,7 +42,9 @@ async def _run(url: str, *, amend: bool) -> list[Drift]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: a line for each user whose sum was wrong; exit code 0, or 1 where the database is away, or cannot read a row."""
+    """The command: one line for each wrong sum. Exit code 0, or 1 if the database is away or cannot
+    read a row.
+    """
     from tokenwire.config.settings import load
 
     parser = argparse.ArgumentParser(

@@ -1,8 +1,10 @@
-"""Queries of answers that clients of OpenAI's API ask for: each has a conversation of its own, with the rows of what was said before.
+"""Queries of responses, for clients of OpenAI's API: each has its own conversation with the rows of
+its input.
 
-Such a conversation is unlisted: it stands in no list and is forgotten after a while (`deletions.UNLISTED_LIFE_MS`). What was said before is
-given by the client, or stands in the conversation of an earlier answer, which is referred to (`threads.py`): a short question after a
-long one stores what is short. An answer can be followed by several others.
+Such a conversation is unlisted and expires (`deletions.UNLISTED_LIFE_MS`). Earlier messages come
+with the request, or are in the conversation of an earlier answer, which is only referred to
+(`threads.py`): a short question after a long one stores only the short text. Several answers may
+follow one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,12 +26,12 @@ from tokenwire.models.threads import ids_before, measure, thread_ids
 
 TITLE_CHARS = 80
 SLICE = 100
-"""Rows that are written by one statement."""
+"""Rows per statement."""
 
 
 @dataclass(frozen=True, slots=True)
 class PastTurn:
-    """One message of what was said before."""
+    """One earlier message of a request."""
 
     role: Literal["system", "user", "assistant"]
     content: str
@@ -37,9 +39,11 @@ class PastTurn:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked, by whom, and how. `said`: at least one message, the newest last. `follows`: an answer whose conversation comes before.
+    """A request for a response. `said`: at least one message, the newest last. `follows`: an answer
+    whose conversation comes before.
 
-    `options` go to the provider (see `tables.Message`), `asked` is only kept: what the answer's client wants to read again.
+    `options` go to the provider (see `tables.Message`); `asked` is stored for clients that read the
+    response again.
     """
 
     user_id: str
@@ -53,12 +57,13 @@ class Question:
 
 
 class Responses(Database):
-    """What clients of OpenAI's API ask beside what everybody does."""
+    """The additional queries of OpenAI clients."""
 
     async def ask(self, question: Question, idempotency: Idempotency | None = None) -> Posted:
-        """Write a conversation of its own for one answer; for a repeated key: the rows that were written.
+        """Write a new conversation for one answer; for a repeated key, return the first rows.
 
-        KeyReused, NotFound (also: a part of what is followed is gone or closed to the user), HistoryTooLong, what `quotas.admit` raises.
+        Raises KeyReused, NotFound (also if a followed part is gone or not visible), HistoryTooLong,
+        and what `quotas.admit` raises.
         """
         made = {"conversation": str(uuid7()), "user": str(uuid7()), "assistant": str(uuid7())}
         async with self.writing() as session:
@@ -76,9 +81,10 @@ class Responses(Database):
             return posted
 
     async def input_ids(self, answer: Message, reader: str) -> list[str]:
-        """Ids of the rows with what the answer was given to answer, in order; of what was followed, what is left and open to the reader.
+        """Ids of the answer's input rows, in order; of a followed conversation, those that exist
+        and are visible to the reader.
 
-        HistoryTooLong.
+        Raises HistoryTooLong.
         """
         limit = self.quotas.history_bytes
         async with self.reading() as session:
@@ -92,7 +98,9 @@ class Responses(Database):
             ]
 
     async def rows(self, ids: Sequence[str]) -> list[Message]:
-        """These rows, in this order, from the first on as many as make a page; those that are gone are left out."""
+        """These rows in this order, as many from the first on as fit a page; missing ones are left
+        out.
+        """
         async with self.reading() as session:
             measured = await session.execute(
                 select(col(Message.id), shown_bytes).where(col(Message.id).in_(ids))
@@ -147,9 +155,7 @@ async def _write(
 ) -> Posted:
     said = question.said
     ids = [*(str(uuid7()) for _ in said[:-1]), made["user"]]
-    for start in range(
-        0, len(said), SLICE
-    ):  # thousands of rows at once would keep the event loop from everybody else
+    for start in range(0, len(said), SLICE):  # thousands of rows at once would block the event loop
         rows = [
             _row(question, made["conversation"], ids, place, said[place], now)
             for place in range(start, min(start + SLICE, len(said)))
@@ -158,9 +164,7 @@ async def _write(
     assistant = placeholder(
         rows[-1], made["assistant"], question.user_id, len(said) + 1, question.model, now
     )
-    assistant.announced_rev = (
-        assistant.rev
-    )  # nobody can be following a conversation that did not exist
+    assistant.announced_rev = assistant.rev  # nothing can follow a conversation that did not exist
     assistant.options, assistant.asked = dict(question.options) or None, dict(question.asked)
     assistant.response_schema = question.response_schema
     session.add(assistant)

@@ -1,4 +1,4 @@
-"""Pure: what a row says of itself."""
+"""Pure: states of a row."""
 
 from tokenwire.models.tables import Message
 from tokenwire.protocol.states import UNFINISHED

@@ -1,8 +1,8 @@
-"""Queries of provider runs: answers that go on at their provider, under a name of its own, until somebody has proved that they ended.
+"""Queries of provider runs: they continue at their provider until it has proved their end.
 
-A run is wanted while its answer is unfinished and goes on from it (`Message.run_id`), or while the attempt that reads it streams. Every
-other run is to be ended. That follows from the rows alone: no way in which an answer can end, be taken over or be deleted has to mark it,
-so none can forget to.
+A run is needed while its unfinished answer continues from it (`Message.run_id`), or while its
+attempt streams. Every other run is to be ended. That follows from the rows alone: no end, takeover
+or deletion has to mark it, so none can forget to.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from tokenwire.models.tables import Message, ProviderRun, is_unfinished
 
 @dataclass(frozen=True, slots=True)
 class RunToEnd:
-    """A run that nobody wants. `model`: the catalogue name that it was asked from; `tries`: calls that were begun to end it."""
+    """A run that nobody needs. `model`: its catalogue name; `tries`: calls so far to end it."""
 
     message_id: str
     run_id: str
@@ -30,20 +30,21 @@ class RunToEnd:
 
 
 class Runs(Database):
-    """What a worker tells of runs at providers, and what it has to do about them."""
+    """A worker's queries and writes of runs at providers."""
 
     async def begin_run(self, run_id: str, model: str, checkpoint: Checkpoint) -> bool:
-        """Save the name of a run, begun or attached to, with the text that it goes on from. False: the answer is somebody else's, or over.
+        """Save the name of a new or attached run with its text. False: the answer belongs to
+        another attempt, or has ended.
 
-        The run is noted all the same: who began it too late has begun it, and it is to be ended. `checkpoint` names it too, if there is a
-        place yet to attach to.
+        The run is noted in any case, since it must be ended. `checkpoint` also names it, once there
+        is a cursor to attach to.
         """
         mine = (
             col(Message.id) == checkpoint.message_id,
             col(Message.attempt) == checkpoint.attempt,
             is_unfinished(Message),
         )
-        # A checkpoint that was taken after this one names the run, too: the row keeps the newer text.
+        # A later checkpoint also names the run: the row keeps the newer text.
         change = (
             update(Message)
             .where(*mine, col(Message.saves) <= checkpoint.saves)
@@ -59,12 +60,14 @@ class Runs(Database):
             return (await session.scalars(select(col(Message.id)).where(*mine))).first() is not None
 
     async def note_run(self, run_id: str, model: str, message_id: str, attempt: int) -> None:
-        """Note a run that an attempt leaves behind. Its row may be gone: whoever ended it came before the request that began it."""
+        """Note a run that an attempt leaves behind. Its row may be gone: it was ended before the
+        request that began the run.
+        """
         async with self.writing() as session:
             await session.execute(_run_upsert(session, run_id, model, message_id, attempt))
 
     async def run_ended(self, message_id: str, run_id: str) -> None:
-        """The run has ended: its provider said so."""
+        """The provider has reported the run's end."""
         async with self.writing() as session:
             await session.execute(
                 delete(ProviderRun).where(
@@ -73,9 +76,10 @@ class Runs(Database):
             )
 
     async def runs_to_end(self, limit: int, longest_wait_ms: int) -> list[RunToEnd]:
-        """Runs that nobody wants and that may be tried now, at most `limit`.
+        """Due runs that nobody needs, at most `limit`.
 
-        None is given a later time than `longest_wait_ms` ahead: where a row says so, the clock was set back since.
+        No due time is set further ahead than `longest_wait_ms`: a later one was noted before the
+        clock was set back.
         """
         async with self.reading() as session:
             return [
@@ -83,7 +87,9 @@ class Runs(Database):
             ]
 
     async def try_to_end(self, run: RunToEnd, again_ms: int | None) -> bool:
-        """Count a try before it is made; the next one is due in `again_ms` (None: never). False: somebody else has begun one."""
+        """Count a try before it is made; the next one is due in `again_ms` (None: never). False:
+        another process has begun one.
+        """
         change = (
             update(ProviderRun)
             .where(

@@ -1,8 +1,8 @@
-"""What the JSON columns of a row hold, proved when a row is read: a value of another shape harms itself alone.
+"""Types of the JSON columns, checked when a row is read: a misshapen value affects only itself.
 
-A row may have been damaged, mended by hand, or written by another version. Whoever reads it (an attempt, a cancel, a sweep) must be able to
-end its answer, and would raise over a field that is missing. So what has another shape is left out here, at the one place where all rows
-come from, and the log says so.
+A row may be damaged, repaired by hand, or written by another version. Its reader (an attempt, a
+cancel, a sweep) must be able to end the answer, and would raise for a missing field. So misshapen
+values are dropped here, at the one place that all rows pass, and logged.
 """
 
 import json
@@ -16,7 +16,7 @@ from sqlalchemy.types import TypeDecorator
 
 log_line = structlog.get_logger(__name__)
 Shape = Callable[[Any], Any]
-"""Gives of a value what has the shape; None where nothing has."""
+"""Returns the valid part of a value, or None."""
 
 
 class Shaped(TypeDecorator[Any]):
@@ -30,7 +30,7 @@ class Shaped(TypeDecorator[Any]):
         self.shape = shape
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002
-        """The value, or what is left of it."""
+        """The value, or its valid part."""
         if value is None:
             return None
         found = self.shape(value)
@@ -42,7 +42,7 @@ class Shaped(TypeDecorator[Any]):
 
 
 def loads(text: str | bytes) -> Any:
-    """JSON from the database; None where it is none (SQLite takes any text)."""
+    """JSON from the database; None if it is invalid (SQLite accepts any text)."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -61,7 +61,7 @@ def json_list(value: Any) -> list[Any] | None:
 
 
 def tool_calls(value: Any) -> list[dict[str, Any]] | None:
-    """Calls as `continuation.stored_call` makes them."""
+    """Calls as `continuation.stored_call` creates them."""
     return _those(
         value,
         lambda call: (
@@ -71,7 +71,7 @@ def tool_calls(value: Any) -> list[dict[str, Any]] | None:
 
 
 def kept(value: Any) -> list[dict[str, Any]] | None:
-    """Entries of `worker.resume.kept`. They are all there or none is."""
+    """Entries of `worker.resume.kept`: all of them, or none."""
     found = _those(
         value,
         lambda entry: (
@@ -84,12 +84,12 @@ def kept(value: Any) -> list[dict[str, Any]] | None:
 
 
 def part_kept(value: Any) -> dict[str, Any] | None:
-    """What is kept of one part: `{dialect, kind?, value}`."""
+    """The kept value of one part: `{dialect, kind?, value}`."""
     return value if isinstance(value, dict) and _texts(value, "dialect") else None
 
 
 def parts_kept(value: Any) -> list[dict[str, Any]] | None:
-    """The same with the number of each part. They are all there or none is."""
+    """Kept values with their parts' numbers: all of them, or none."""
     found = _those(value, lambda entry: _texts(entry, "dialect") and _count(entry.get("part")))
     return found if found == value else None
 
@@ -119,7 +119,7 @@ def reported(value: Any) -> dict[str, Any] | None:
 
 
 def error(value: Any) -> dict[str, Any] | None:
-    """Why an answer failed."""
+    """The reason why an answer failed."""
     return (
         value
         if isinstance(value, dict)

@@ -1,8 +1,9 @@
 """The store: every query of the project, as one object per process.
 
-`conversations.py` holds what people do (web), `participants.py` who they are, `answers.py` what a worker does, `overviews.py`
-what lists show, `deletions.py` what goes, `runs.py` what goes on at providers, `database.py` the transactions under all of them.
-Each method is one transaction and raises `models.errors.StoreUnavailable` when the database does not answer.
+`conversations.py` is for people (web), `participants.py` for participation, `answers.py` for
+workers, `overviews.py` for lists, `deletions.py` for deletions, `runs.py` for provider runs;
+`database.py` has the transactions. Each method is one transaction and raises
+`models.errors.StoreUnavailable` if the database does not answer.
 """
 
 from tokenwire.models.answers import Answers
@@ -41,8 +42,10 @@ class Store(
         *,
         timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> "Store":
-        """A store for `sqlite:///path` or `postgresql://...`; connects when first used. Raises ValueError for another address.
+        """A store for `sqlite:///path` or `postgresql://...`; connects at its first use. Raises
+        ValueError for another address.
 
-        `timeout_seconds`: after this a transaction counts as unanswered, whatever the database does.
+        `timeout_seconds`: a transaction counts as unanswered after this, whatever the database
+        does.
         """
         return cls(database_url, quotas, timeout_seconds=timeout_seconds)

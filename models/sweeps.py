@@ -1,9 +1,10 @@
-"""Queries of the sweeper: everything that SQL knows to be outstanding. What is done about it is the worker's decision.
+"""Queries of the sweeper: all outstanding work that SQL knows. The worker decides what to do.
 
-Each query filters by what makes a row due and goes in pages by key, along a partial index that holds candidates alone: a round costs what
-is outstanding, however many rows have ended. One more query asks for all of them whether there is anything at all: an idle system is asked
-twice a second. A time is recent only if it lies in the last so many milliseconds: one that lies ahead was
-noted before the clock was set back, and is old.
+Each query filters due rows and is paged by key along a partial index of candidates only: a round
+costs as much as is outstanding, however many rows have ended. One more query asks for all of them
+whether anything is outstanding, since an idle system is queried twice a second. A time counts as
+recent only if it lies in the last milliseconds given: a time in the future was noted before the
+clock was set back, and is old.
 """
 
 import functools
@@ -35,12 +36,14 @@ from tokenwire.models.tables import (
 )
 
 AHEAD_MS = 5_000
-"""How far ahead of the database's clock a time may lie that another machine has noted."""
+"""How far another machine's clock may be ahead of the database's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """When a row is due, in milliseconds since what its name says. `longest_wait`: no retry is due later than that."""
+    """When a row is due, in milliseconds since the event that each field names. `longest_wait`: no
+    retry is due later than that.
+    """
 
     claimed: int
     waiting: int
@@ -52,7 +55,7 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Outstanding:
-    """An answer that something is to be done about. `key` continues the query after it."""
+    """An answer that needs work. `key` continues the query after it."""
 
     key: str
     message_id: str
@@ -63,7 +66,9 @@ class Outstanding:
 
 
 class Unannounced(NamedTuple):
-    """A row that the log is not known to hold. Its text is not read: a page must not fail for a row that cannot be."""
+    """A row that the log may lack. Its text is not read: an unreadable one must not fail the
+    page.
+    """
 
     id: str
     conversation_id: str
@@ -71,19 +76,21 @@ class Unannounced(NamedTuple):
 
 
 class SweepKey(NamedTuple):
-    """A row of what changed lately, and when it did."""
+    """A recently changed row, and the time of the change."""
 
     at: int
     id: str
 
 
 Kind = Literal["ends", "rows", "titles", "deletions", "revocations"]
-"""What is announced, and may be lost with the end of a log."""
+"""Kinds of announcements that a log may lose at its end."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Lately:
-    """Where it is told when a row changed (None: in its id), under which literal condition of an index, and what "not announced" is."""
+    """The column with a row's last change (None: its id has the time), the literal condition of its
+    index, and the values of "not announced".
+    """
 
     table: type[SQLModel]
     when: str | None
@@ -102,37 +109,44 @@ KINDS: tuple[Kind, ...] = ("revocations", "deletions", "ends", "titles", "rows")
 
 
 class Sweeps(Database):
-    """What the sweeper asks. `after`: the key of the last row of the page before, empty for the first page."""
+    """The sweeper's queries. `after`: the key of the previous page's last row, empty for the first
+    page.
+    """
 
     async def outstanding(self, due: Due, longest_pause: int) -> set[str]:
-        """The names of those methods below, and of `Runs`, that may find a row. `longest_pause`: as for `Runs.runs_to_end`."""
+        """The names of those methods below, and of `Runs`, that may find a row. `longest_pause`: as
+        for `Runs.runs_to_end`.
+        """
         async with self._sweeping() as session:
             found = (await session.execute(outstanding(due, longest_pause))).one()
         return {name for name, is_due in found._asdict().items() if is_due}
 
     async def to_cancel(self, after: str, limit: int) -> list[Outstanding]:
-        """Unfinished answers that somebody wants to be stopped."""
+        """Unfinished answers with a cancel."""
         return await self._answers(to_cancel(after, limit))
 
     async def begun(self, due: Due, after: str, limit: int) -> list[Outstanding]:
-        """Answers that an attempt has begun, of which nothing was heard for a while, or whose retry is overdue."""
+        """Answers whose attempt has been silent for a while, or whose retry is overdue."""
         return await self._answers(begun(due, after, limit))
 
     async def heads(self, due: Due, after: str, limit: int) -> list[Outstanding]:
-        """The first unfinished answer of each conversation that has one; `due`: it is queued, and was not enqueued just now.
+        """The first unfinished answer of each conversation; `due`: it is queued, and was not
+        enqueued just now.
 
-        One step along the index for each conversation: what waits behind the first is not read.
+        One index step per conversation: answers behind the first are not read.
         """
         return await self._answers(heads(due, after, limit))
 
     async def ended(self, due: Due, after: str, limit: int) -> list[Outstanding]:
-        """Ended answers whose terminal event is not known to be in the log."""
+        """Ended answers whose terminal event the log may lack."""
         return await self._answers(ended(due, after, limit))
 
     async def changed_lately(
         self, kind: Kind, since_ms: int, after: SweepKey | None, limit: int
     ) -> list[SweepKey]:
-        """What changed since then, by the database's clock, a page at a time. `after`: the last one of the page before."""
+        """Changes since then by the database's clock, paged. `after`: the previous page's last
+        row.
+        """
         async with self._sweeping() as session:
             return [
                 SweepKey(*row)
@@ -140,9 +154,10 @@ class Sweeps(Database):
             ]
 
     async def announce_again(self, kind: Kind, ids: Sequence[str]) -> list[str]:
-        """Take nothing of this for announced, and no log for deleted: the end of the log may be lost. Gives those that somebody has locked.
+        """Mark these as not announced, and logs as not deleted, since the end of the log may be
+        lost. Returns the locked ones.
 
-        Nobody waits for a lock here: a row that is locked for long would keep all the others from being announced.
+        It waits for no lock: one locked row would delay all others.
         """
         table: Any = _LATELY[kind].table
         async with self.writing() as session:
@@ -154,7 +169,7 @@ class Sweeps(Database):
             return locked
 
     async def unannounced_rows(self, due: Due, after: str, limit: int) -> list[Unannounced]:
-        """Rows whose newest revision the log is not known to hold."""
+        """Rows whose newest revision the log may lack."""
         async with self._sweeping() as session:
             return [
                 Unannounced(*row)
@@ -162,17 +177,17 @@ class Sweeps(Database):
             ]
 
     async def unannounced_titles(self, due: Due, after: str, limit: int) -> list[Conversation]:
-        """Conversations whose newest title the log is not known to hold."""
+        """Conversations whose newest title the log may lack."""
         async with self._sweeping() as session:
             return list(await session.scalars(unannounced_titles(due, after, limit)))
 
     async def undeleted_logs(self, due: Due, after: str, limit: int) -> list[str]:
-        """Ids of conversations that were deleted, and whose log is not known to be."""
+        """Ids of deleted conversations whose logs may still exist."""
         async with self._sweeping() as session:
             return list(await session.scalars(undeleted_logs(due, after, limit)))
 
     async def unannounced_revocations(self, due: Due, after: str, limit: int) -> list[Revocation]:
-        """Who takes part no more, without the log's being known to say so."""
+        """Removed participants whose removal the log may lack."""
         async with self._sweeping() as session:
             return list(await session.scalars(unannounced_revocations(due, after, limit)))
 
@@ -187,8 +202,9 @@ class Sweeps(Database):
             await session.execute(change.execution_options(synchronize_session=False))
 
     def _sweeping(self) -> Any:
-        """A reading transaction that goes along indexes: PostgreSQL would guess that a third of all rows are not announced, and read
-        the whole table to find them at once."""
+        """A reading transaction that uses indexes: PostgreSQL would assume that a third of all rows
+        are unannounced, and scan the table.
+        """
         return self.reading(by_index=True)
 
     async def _answers(self, query: Any) -> list[Outstanding]:
@@ -214,14 +230,14 @@ def changed_lately(kind: Kind, since_ms: int, after: SweepKey | None, limit: int
 
 
 def _first_id(since_ms: int) -> str:
-    """What every UUID of version 7 that was made since then is above: they begin with the time."""
+    """A lower bound for UUIDs of version 7 created since then: they begin with the time."""
     digits = f"{since_ms:012x}"
     return f"{digits[:8]}-{digits[8:]}"
 
 
-@functools.cache  # to put it together costs as much as to ask it
+@functools.cache  # building it costs as much as running it
 def outstanding(due: Due, longest_pause: int) -> Any:
-    """The query of `Sweeps.outstanding`. For `heads`, whether an answer that waits is the first of its conversation is not asked."""
+    """The query of `Sweeps.outstanding`. For `heads`, any waiting answer counts, first or not."""
     waiting = (
         select(col(Message.id)).where(text(UNFINISHED_SQL), _waits_long(Message, due)).limit(1)
     )
@@ -297,7 +313,9 @@ def unannounced_revocations(due: Due, after: str, limit: int) -> Any:
 
 
 def heads(due: Due, after: str, limit: int) -> Any:
-    """The query of `Sweeps.heads`: a walk from conversation to conversation (PostgreSQL's wiki calls it a loose index scan)."""
+    """The query of `Sweeps.heads`: a walk from conversation to conversation (a loose index scan in
+    PostgreSQL's wiki).
+    """
     walk = select(_next_conversation(literal(after)).label("id"), literal(1).label("n")).cte(
         "walk", recursive=True
     )

@@ -26,7 +26,7 @@ UNFINISHED_SQL = "status IN (" + ", ".join(f"'{state}'" for state in UNFINISHED)
 """An unfinished row, as a literal condition: with bound values a planner does not recognise the
 partial index `ix_messages_unfinished`."""
 UNANNOUNCED_END_SQL = "role = 'assistant' AND NOT terminal_announced AND NOT " + UNFINISHED_SQL
-"""Ended, and the log is not known to hold the terminal event."""
+"""Ended, and the log may lack the terminal event."""
 UNANNOUNCED_REV_SQL = "announced_rev < rev"
 TO_CANCEL_SQL = "cancel_by IS NOT NULL AND " + UNFINISHED_SQL
 BEGUN_SQL = "status IN ('streaming', 'retrying')"
@@ -34,21 +34,21 @@ UNDELETED_LOG_SQL = "NOT log_deleted"
 UNANNOUNCED_REVOCATION_SQL = "NOT told"
 ENDED_SQL = "ended_at IS NOT NULL"
 RENAMED_SQL = "rev > 1"
-"""A title was given after the conversation was made: only such titles are announced."""
+"""A title was given after the creation: only such titles are announced."""
 FOLLOWS_SQL = "follows IS NOT NULL"
 UNLISTED_SQL = "NOT listed"
 
 
 def is_unfinished(row: Any) -> ColumnElement[bool]:
-    """`UNFINISHED_SQL` of a class, an alias or a table's columns, with its name before the column."""
+    """`UNFINISHED_SQL` for a class, an alias or a table, with its name before the column."""
     return col(row.status).in_([literal_column(f"'{state}'") for state in UNFINISHED])
 
 
 class Table(SQLModel, registry=registry()):
-    """The base of all tables, with a registry and a `metadata` of our own.
+    """The base of all tables, with our own registry and `metadata`.
 
-    SQLModel has one of each for everybody. A host application may define `Message`, `Conversation`
-    and a table `messages` on it, and its `SQLModel.metadata.create_all()` must not create ours.
+    SQLModel's own are shared. A host application may define `Message`, `Conversation` and a table
+    `messages` on them, and its `SQLModel.metadata.create_all()` must not create ours.
     """
 
 
@@ -62,11 +62,12 @@ def _of_message() -> Any:
 
 
 class Conversation(Table, table=True):
-    """A thread of messages; `rev` counts its changes (title), `announced_rev` the last one that the log holds.
+    """A thread of messages; `rev` counts its changes (title), `announced_rev` is the last one in
+    the log.
 
-    `client_id`: the name that a client of the AI SDK has given it. `listed` false: made for a single answer, shown in no list and
-    forgotten after a while. `follows`: an answer of another conversation, which this one goes on from; it and all before it come before
-    the first row here.
+    `client_id`: its name from a client of the AI SDK. `listed` false: created for a single answer,
+    in no list, and expiring. `follows`: an answer of another conversation; it and all before it
+    come before the first row here.
     """
 
     __tablename__ = named("conversations")
@@ -114,7 +115,7 @@ class Conversation(Table, table=True):
 
 
 class Participant(Table, table=True):
-    """Who may read and write a conversation; its owner is one of them."""
+    """A person who may read and write a conversation; its owner is one."""
 
     __tablename__ = named("participants")
     __table_args__ = (Index(named("ix_participants_user_id"), "user_id"),)
@@ -126,7 +127,7 @@ class Participant(Table, table=True):
 
 
 class Invitation(Table, table=True):
-    """Who may take part in a conversation as soon as they accept. The row goes when they answer."""
+    """A person who may join a conversation. The row is deleted when they answer."""
 
     __tablename__ = named("invitations")
     __table_args__ = (
@@ -143,34 +144,47 @@ class Invitation(Table, table=True):
 
 
 class Message(Table, table=True):
-    """A row of a conversation. For an assistant message the answer that fills it has the same id.
+    """A row of a conversation. An assistant message is also the answer that fills it.
 
-    `seq` and `epoch`: the cursor that `content` reaches (the checkpoint). `attempt` is the fencing token. `rev` counts changes that
-    readers are told of, `announced_rev` the last one that the log holds; `terminal_announced`: the log holds the terminal event.
-    `client_id`: the id that a client of the AI SDK has given a user's message. `superseded_by`: the row that took the place of this one
-    and of all after it (an answer made again, a message edited): such rows are kept, and no longer part of the conversation.
-    `response_schema`: what the answer must be, as JSON Schema ({}: any JSON). `options`: what else the provider is asked for
-    (`temperature`, `max_tokens`, `reasoning_effort`, `stop`). `asked`: what a client of OpenAI's API wants to read again.
-    `started_with`: characters of text and reasoning that the current attempt began with; more of them are progress.
-    `deaths`: attempts in a row whose worker died without having got on (`worker/retries.py`).
-    `starts`: attempts begun since the last one that came to its own end: to a retry or a hand-over.
-    `saves`: number of the newest checkpoint of the current attempt: an earlier one that comes late changes nothing.
-    `charged_to`: the user whose request wrote the row, against whose quotas it counts (`quotas.py`).
-    `kept`: what an answer held beside text and tool calls, as its provider wrote it and only for that provider (`worker/resume/kept.py`).
-    `run_id`, `run_cursor`: the provider's own run and a place in it, where it can be attached to again; `run_text`, `run_reasoning`: how
-    many characters of `content` and `reasoning` lie before that place. `run_silent_since`: when an attempt first had nothing of it, if none
-    has had anything since.
-    `ended_at`: when an answer ended.
-    `billed_input`: input tokens that the requests so far were billed, as far as is known, else estimated; None: only one was begun.
-    `requests`: requests that were sent to providers for the answer; a first one is not counted before there is a second.
-    `reported`: the usage that these requests have reported (`worker/attempt/usage.py`); the sum becomes `usage` when the answer ends.
-
-    `parts`: the layout of an answer that has ended; NULL: reasoning, then text (`models/parts.py`).
-    `parts_kept`: what only the provider understands of each part, `{part, dialect, kind?, value}`.
-    `part_count`: above 0 the parts are rows of `unfinished_parts`, and `content` and `reasoning`
-    hold the texts of the parts `open_text` and `open_reasoning` alone. In SQL, `content` of an
-    **unfinished** row is therefore not its text; rows that the store gives are whole
-    (`models/whole.py`). `run_parts`: parts before the place in the provider's run.
+    - `seq`, `epoch`: the cursor that `content` reaches (the checkpoint).
+    - `attempt`: the fencing token.
+    - `rev`: counts changes that readers learn of; `announced_rev`: the last one in the log.
+    - `terminal_announced`: the log holds the terminal event.
+    - `client_id`: the id that a client of the AI SDK gave a user's message.
+    - `superseded_by`: the row that replaced this one and all after it (a regenerated answer, an
+      edited message). Superseded rows are kept, but are no part of the conversation any more.
+    - `response_schema`: JSON Schema of the answer ({}: any JSON).
+    - `options`: further options for the provider (`temperature`, `max_tokens`,
+      `reasoning_effort`, `stop`).
+    - `asked`: what a client of OpenAI's API wants to read again.
+    - `started_with`: characters of text and reasoning at the start of the current attempt; more
+      of them are progress.
+    - `deaths`: attempts in a row whose worker died without progress (`worker/retries.py`).
+    - `starts`: attempts since the last one that completed, by a retry or a hand-over.
+    - `saves`: number of the newest checkpoint of the current attempt; a late earlier one changes
+      nothing.
+    - `charged_to`: the user whose request wrote the row, and whose quotas it counts for
+      (`quotas.py`).
+    - `kept`: other values of an answer as its provider wrote them, only for that provider
+      (`worker/resume/kept.py`).
+    - `run_id`, `run_cursor`: the provider's run and a cursor in it, for attaching.
+    - `run_text`, `run_reasoning`: characters of `content` and `reasoning` before that cursor.
+    - `run_parts`: parts before that cursor.
+    - `run_silent_since`: when an attempt first received nothing from the run; None after any
+      output.
+    - `ended_at`: when an answer ended.
+    - `billed_input`: input tokens that the requests so far were billed, estimated if not
+      reported; None: there was only one request.
+    - `requests`: requests to providers for the answer, counted from the second one on.
+    - `reported`: the usage that these requests reported (`worker/attempt/usage.py`); the sum
+      becomes `usage` at the end.
+    - `parts`: the layout of an ended answer; NULL: reasoning, then text (`models/parts.py`).
+    - `parts_kept`: what only the provider understands of each part: `{part, dialect, kind?,
+      value}`.
+    - `part_count`: above 0 the parts are rows of `unfinished_parts`, and `content` and
+      `reasoning` hold only the texts of the parts `open_text` and `open_reasoning`. In SQL,
+      `content` of an **unfinished** row is therefore not its text; rows that the store returns
+      are whole (`models/whole.py`).
     """
 
     __tablename__ = named("messages")
@@ -214,7 +228,8 @@ class Message(Table, table=True):
             sqlite_where=text(UNANNOUNCED_REV_SQL),
             postgresql_where=text(UNANNOUNCED_REV_SQL),
         ),
-        # Not on `updated_at`: an index on a column that every checkpoint changes would make each of them write every index of the row.
+        # Not on `updated_at`: every checkpoint changes it, and an index on it would rewrite every
+        # index entry of the row.
         Index(
             named("ix_messages_ended"),
             "ended_at",
@@ -302,10 +317,10 @@ class UnfinishedPart(Table, table=True):
 
 
 class PartFile(Table, table=True):
-    """The bytes of a `file` part, written once, before the part is told of: they never change.
+    """The bytes of a `file` part, written once before the part is announced, and never changed.
 
-    `digest`: SHA-256 in hexadecimal, which is in the file's address. `number`: the part that it was
-    made for; after a `reset` another part may have that number, and another file.
+    `digest`: SHA-256 in hexadecimal, as in the file's address. `number`: its part; after a `reset`
+    another part may have that number, and another file.
     """
 
     __tablename__ = named("part_files")
@@ -318,10 +333,12 @@ class PartFile(Table, table=True):
 
 
 class ProviderRun(Table, table=True):
-    """A run that goes on at its provider without us, until somebody has proved that it ended: then the row is deleted.
+    """A run that continues at its provider without us. The row is deleted when the provider has
+    proved its end.
 
-    It outlives its message, which therefore is no foreign key. `model`: the catalogue name that it was asked from. `attempt`: the latest
-    one that began it or attached to it. `due_at`: when ending it may be tried (next), None: it was tried often enough.
+    It outlives its message, so `message_id` is no foreign key. `model`: its catalogue name.
+    `attempt`: the latest one that began it or attached to it. `due_at`: when to try (next) to end
+    it; None: it was tried often enough.
     """
 
     __tablename__ = named("provider_runs")
@@ -337,7 +354,9 @@ class ProviderRun(Table, table=True):
 
 
 class DeletedConversation(Table, table=True):
-    """A conversation that was deleted. `log_deleted`: its log is, too. Remembered for as long as anybody may hold a token for it."""
+    """A deleted conversation. `log_deleted`: its log is, too. Kept while a token for it may be
+    valid.
+    """
 
     __tablename__ = named("deleted_conversations")
     __table_args__ = (
@@ -356,7 +375,9 @@ class DeletedConversation(Table, table=True):
 
 
 class Revocation(Table, table=True):
-    """Who takes part in a conversation no more. `told`: the log says so. Remembered for as long as a token of theirs may be good."""
+    """A former participant. `told`: the log has the removal. Kept while a token of theirs may be
+    valid.
+    """
 
     __tablename__ = named("revocations")
     __table_args__ = (
@@ -380,7 +401,9 @@ class Revocation(Table, table=True):
 
 
 class IdempotencyKey(Table, table=True):
-    """What a post with this key has made (`made`: the ids by name), for 24 h. Expired rows are deleted by whoever meets them."""
+    """The rows that a post with this key created (`made`: ids by name), kept for 24 h. Any request
+    may delete expired ones.
+    """
 
     __tablename__ = named("idempotency_keys")
     __table_args__ = (Index(named("ix_idempotency_keys_created_at"), "created_at"),)
@@ -394,7 +417,7 @@ class IdempotencyKey(Table, table=True):
 
 
 class Storage(Table, table=True):
-    """How much a user has stored: the sum that `quotas.py` keeps."""
+    """A user's stored bytes: the sum that `quotas.py` keeps."""
 
     __tablename__ = named("storage")
 

@@ -1,8 +1,10 @@
-"""What was said before a row, across conversations: each row knows its parent, each conversation the answer that it follows.
+"""The history of a row across conversations: each row knows its parent, each conversation the
+answer that it follows.
 
-A thread is walked from its end by ids and sizes, and no further than a limit of bytes; texts are read once it is known that they fit.
-The walk goes by parents, so nothing that is said or edited beside it later changes it. A row that is gone ends it: what is left is never
-passed off as the whole. So does a row of a conversation in which the reader takes part no more.
+A thread is walked from its end by ids and sizes, within a limit of bytes; texts are read only after
+they are known to fit. The walk uses parents, so later posts and edits do not change it. A deleted
+row ends it, and the rest is never passed off as the whole; so does a row of a conversation that the
+reader has left.
 """
 
 import asyncio
@@ -26,9 +28,10 @@ _BEFORE: Any = func.coalesce(col(Message.parent_id), col(Conversation.follows))
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Of a thread. A row counts its text and a fixed price: very many very short rows end somewhere, too.
+    """Of a thread. A row counts its text and a fixed price, so that very many short rows are
+    limited, too.
 
-    `whole`: nothing was deleted, nor closed to the reader.
+    `whole`: nothing was deleted or is invisible to the reader.
     """
 
     bytes: int
@@ -38,9 +41,9 @@ class Size:
 async def measure(
     session: AsyncSession, last: str | None, limit: int | None, reader: str | None = None
 ) -> Size:
-    """The size of all that was said up to the row `last`, that one included. Raises HistoryTooLong above `limit` bytes.
+    """The size up to and including the row `last`. Raises HistoryTooLong above `limit` bytes.
 
-    `reader`: the user who reads it; None where the system itself does.
+    `reader`: the user who reads it; None for the system itself.
     """
     if last is None:
         return Size(0, whole=True)
@@ -58,7 +61,9 @@ async def measure(
 
 
 async def thread(session: AsyncSession, last: str | None, limit: int | None) -> list[Message]:
-    """All rows up to `last`, that one included, in order; what was deleted, and all before it, is missing. Raises HistoryTooLong."""
+    """All rows up to and including `last`, in order; a deleted row and all before it are missing.
+    Raises HistoryTooLong.
+    """
     if last is None:
         return []
     await measure(session, last, limit)
@@ -72,7 +77,9 @@ async def thread(session: AsyncSession, last: str | None, limit: int | None) -> 
 async def thread_ids(
     session: AsyncSession, last: str | None, limit: int | None, reader: str
 ) -> list[str]:
-    """Ids of the same rows, but of those that hold nothing, and of what the reader may see. Raises HistoryTooLong."""
+    """Ids of the same rows that are visible to the reader, without empty ones. Raises
+    HistoryTooLong.
+    """
     if last is None:
         return []
     await measure(session, last, limit, reader)
@@ -87,7 +94,7 @@ async def thread_ids(
 
 
 def _steps(last: str, limit: int | None, reader: str | None = None) -> Any:
-    """(id, size of the rows from `last` back to it, id of the row before it)."""
+    """(id, size from this row to `last`, id of the row before)."""
     price = ROW_BYTES + answer_bytes
     takes_part = exists().where(
         col(Participant.conversation_id) == col(Conversation.id), col(Participant.user_id) == reader
@@ -110,7 +117,9 @@ def _steps(last: str, limit: int | None, reader: str | None = None) -> Any:
 async def rows_before(
     session: AsyncSession, conversation_id: str, ordinal: int, limit: int | None
 ) -> list[Message]:
-    """The rows of one conversation before that ordinal, in order, without those that were superseded. Raises HistoryTooLong."""
+    """The rows of one conversation before that ordinal, in order, without superseded ones. Raises
+    HistoryTooLong.
+    """
     before = await _fitting(session, conversation_id, ordinal, limit)
     return await _in_turns(session, select(Message).where(*before).order_by(col(Message.ordinal)))
 
@@ -118,7 +127,7 @@ async def rows_before(
 async def ids_before(
     session: AsyncSession, conversation_id: str, ordinal: int, limit: int | None
 ) -> list[str]:
-    """Ids of the same rows, but of those that hold nothing. Raises HistoryTooLong."""
+    """Ids of the same rows, without empty ones. Raises HistoryTooLong."""
     before = await _fitting(session, conversation_id, ordinal, limit)
     return list(
         await session.scalars(
@@ -130,7 +139,7 @@ async def ids_before(
 async def _fitting(
     session: AsyncSession, conversation_id: str, ordinal: int, limit: int | None
 ) -> tuple[ColumnElement[bool], ...]:
-    """The condition, once it is known that the rows are not too long together."""
+    """The condition, after a check that the rows together are not too long."""
     before = (
         col(Message.conversation_id) == conversation_id,
         col(Message.ordinal) < ordinal,
@@ -147,8 +156,9 @@ async def _fitting(
 
 
 async def _in_turns(session: AsyncSession, query: Any) -> list[Message]:
-    """The rows, some at a time: to make thousands of them at once would keep the event loop from everybody else's answers."""
-    # A cursor on the server would be left open by whoever is cancelled. The driver has read all rows when this returns.
+    """The rows in slices: thousands at once would block the event loop."""
+    # A cancelled caller would leave a server-side cursor open. The driver has read all rows when
+    # this returns.
     rows = await session.run_sync(lambda sync: sync.scalars(query).yield_per(ROWS_A_TURN))
     found: list[Message] = []
     for some in rows.partitions():

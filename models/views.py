@@ -1,4 +1,4 @@
-"""Pure: rows as they travel (PROTOCOL.md, section 1). Times are ISO 8601 in UTC with milliseconds."""
+"""Pure: rows in wire form (PROTOCOL.md, section 1). Times are ISO 8601 in UTC with milliseconds."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -18,7 +18,9 @@ def timestamp(milliseconds: int) -> str:
 
 
 def message_view(row: Message, seq: int = 0) -> dict[str, Any]:
-    """The wire form of a message. `seq`: how far its text reaches in the log as it is now (`streams.log.ports.Page.reached`)."""
+    """The wire form of a message. `seq`: how far its text reaches in the present log
+    (`streams.log.ports.Page.reached`).
+    """
     return {
         "id": row.id,
         "conversation_id": row.conversation_id,
@@ -45,14 +47,14 @@ def message_view(row: Message, seq: int = 0) -> dict[str, Any]:
 
 
 def _call_view(call: Mapping[str, Any]) -> dict[str, Any]:
-    """As events name it, so that a call of a row and one of the log are the same call."""
+    """With the names of events, so that a call of a row equals that of the log."""
     return {"tool_call_id": call["id"]} | {
         name: value for name, value in call.items() if name != "id"
     }
 
 
 def conversation_view(row: Conversation) -> dict[str, Any]:
-    """The wire form of a conversation. `model` null: the default model answers."""
+    """The wire form of a conversation. `model` null: the default model."""
     return {
         "id": row.id,
         "user_id": row.user_id,

@@ -1,4 +1,6 @@
-"""Names that clients give to conversations and messages; answers made again; conversations of a single answer."""
+"""Clients' names of conversations and messages, regenerated answers, conversations of a single
+answer.
+"""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""What an answer's request says beside the messages."""
+"""Further fields of an answer's request."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Runs that go on at a provider, and what the requests of an answer were billed."""
+"""Runs that continue at a provider, and the billed tokens of an answer's requests."""
 
 import sqlalchemy as sa
 from alembic import op

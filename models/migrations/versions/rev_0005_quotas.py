@@ -1,6 +1,6 @@
-"""What a user stores is counted; a response that follows another refers to it.
+"""A user's storage is counted; a response that follows another refers to it.
 
-Messages that are there already are charged to nobody: reading all of them would hold a large database up.
+Existing messages are charged to nobody: reading all of them would block a large database.
 """
 
 import sqlalchemy as sa
@@ -13,7 +13,9 @@ down_revision = "0004"
 
 
 def upgrade() -> None:
-    """Add the columns, their indexes and the table of sums; conversations are counted, since their owners are known."""
+    """Add the columns, their indexes and the table of sums. Conversations are counted, since their
+    owners are known.
+    """
     op.add_column(named("conversations"), sa.Column("follows", sa.String(36), nullable=True))
     op.add_column(named("messages"), sa.Column("charged_to", sa.String(255), nullable=True))
     _partial_index("ix_conversations_follows", "conversations", "follows", "follows IS NOT NULL")

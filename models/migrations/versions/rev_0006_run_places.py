@@ -1,4 +1,4 @@
-"""How much of an answer lies before the place in a provider's run where it can be attached to."""
+"""How much of an answer lies before the cursor in its provider's run."""
 
 import sqlalchemy as sa
 from alembic import op

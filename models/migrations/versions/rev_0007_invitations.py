@@ -1,4 +1,4 @@
-"""Who is invited to a conversation and has not answered."""
+"""Open invitations to conversations."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""What an answer held beside its text, for the provider that made it."""
+"""Other values of an answer, for its own provider."""
 
 import sqlalchemy as sa
 from alembic import op

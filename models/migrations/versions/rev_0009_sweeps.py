@@ -1,4 +1,6 @@
-"""What the sweeper asks has an index of its own; deleted conversations are remembered until their log is deleted too."""
+"""Indexes for the sweeper's queries; deleted conversations are remembered until their log is
+deleted too.
+"""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Who takes part no more is remembered until no token of theirs is good any longer."""
+"""Removed participants are remembered while a token of theirs may be valid."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""What all requests of an answer have reported of their tokens, and how many there were."""
+"""The reported tokens of all requests of an answer, and their number."""
 
 import sqlalchemy as sa
 from alembic import op

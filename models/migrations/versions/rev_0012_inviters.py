@@ -1,4 +1,4 @@
-"""What somebody has invited to is counted along an index."""
+"""An index to count a user's invitations."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""What changed lately is found along an index, and a late checkpoint is told from a new one."""
+"""Recent changes are found by an index, and late checkpoints are recognised."""
 
 import sqlalchemy as sa
 from alembic import op

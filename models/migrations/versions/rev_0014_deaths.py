@@ -1,4 +1,4 @@
-"""Deaths of workers are counted apart from the tries of an answer."""
+"""Deaths of workers are counted apart from tries."""
 
 import sqlalchemy as sa
 from alembic import op

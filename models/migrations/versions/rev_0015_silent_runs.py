@@ -1,4 +1,4 @@
-"""A run that goes on at its provider is attached to again for as long as it may be silent: since when it has been."""
+"""How long a run has been silent: a run is attached to for as long as it may be."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""An answer is an ordered list of parts. Nothing is taken away: the version before still works."""
+"""An answer is an ordered list of parts. Nothing is removed: the previous version still works."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -169,7 +169,7 @@ AREA = Area(
         Mutant(
             "a_stop_while_forking_is_lost",
             "launcher/child.py",
-            "        if self._stopping.is_set():  # asked to stop while it was being forked\n            self._signal(signal.SIGTERM)\n",
+            "        if self._stopping.is_set():  # a stop came during the fork\n            self._signal(signal.SIGTERM)\n",
             "",
         ),
         Mutant(
