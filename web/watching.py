@@ -9,16 +9,18 @@ event is folded once, into an answer that watcher and encoder share: the encoder
 with what the fold made of it. When the log forks, is trimmed or does not fit, the watcher reads the
 row and gives what turns the one into the other. While Redis is away the row is read now and then.
 
-For a tail it folds forward: from the row where that reaches no further than the cursor, else from
-the answer's first event in the log. Rejected: guessing from the last event before the cursor (it
-does not tell which sources were sent, or how far two mixed inputs were).
+What the reader of a tail holds follows from the row: folded forward to the cursor, or rewound
+(`protocol.rewind`) where the row is ahead; else from the answer's first event in the log. So it costs
+as much as happened since, and no more in a long log. Rejected: guessing from the last event before
+the cursor (it does not tell which sources were sent, or how far two mixed inputs were).
 """
 
 import asyncio
 import contextlib
+import itertools
 import random
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,10 +32,11 @@ from tokenwire.models.tables import Message
 from tokenwire.models.views import message_view
 from tokenwire.protocol import events, upgrade
 from tokenwire.protocol.cursors import Cursor
-from tokenwire.protocol.events import AnyEvent
+from tokenwire.protocol.events import AnyEvent, Entry
 from tokenwire.protocol.fold import Answer, Hole, Unproven
 from tokenwire.protocol.frames import Sendable, merge
 from tokenwire.protocol.replay import begins, catch_up
+from tokenwire.protocol.rewind import before_end, rewound
 from tokenwire.protocol.upgrade import upgraded
 from tokenwire.streams.log.ports import Gone, LogUnavailable, Page
 from tokenwire.web import delivery
@@ -47,6 +50,8 @@ OUTAGE_PAUSE_SECONDS = 1.0
 PATIENCE_SECONDS = 5.0
 RESYNC_SECONDS = 0.5
 """A new epoch reaches every reader at once: they read their rows at some moment within this time."""
+LOOKS_BACK = (64, 1024)
+"""How many events before a cursor are read at first: most often they tell what its reader holds."""
 WINDOW_BYTES = 16 * 1024 * 1024
 """A window of a log is read whole: it is far smaller."""
 
@@ -211,21 +216,15 @@ class _Watcher:
         if shared is None or after.seq > shared:
             raise unservable()
         row = await self._row()
-        from_row = 0 < row.seq <= after.seq and page.reached(row.epoch, row.seq) == row.seq
         try:
-            if from_row and _knows_order(row):
-                there = await self._forward(page, after.seq, row)
-            else:
-                there = await self._forward(page, after.seq, None)
-                if there is None and from_row:
-                    there = await self._forward(page, after.seq, row)
+            there = await self._answer_at(page, after.seq, row)
         except (Hole, Unproven) as error:
             raise unservable() from error
         if there is None:
             raise unservable()
         begun = [events.Start(there.id, there.attempt, there.model or "")] if there.attempt else []
         news = self._news([*begun, *catch_up(self._held, there, there.attempt)], row)
-        news.known = True
+        news.known, news.ends = True, there.ended
         return _Begun(news, Cursor(page.epoch, after.seq))
 
     async def follow(self, begun: _Begun) -> Steps:
@@ -302,7 +301,7 @@ class _Watcher:
             log_line.warning("an answer is read again", message_id=self._id, reason=str(error))
             self._fits, news.cursor = False, None
 
-    def _mine(self, entries: Iterable[Sendable], skip: int) -> tuple[list[AnyEvent], int]:
+    def _mine(self, entries: Iterable[Sendable], skip: int = 0) -> tuple[list[AnyEvent], int]:
         """The events that concern the answer, and the seq of the last one."""
         mine: list[AnyEvent] = []
         last = 0
@@ -313,24 +312,58 @@ class _Watcher:
                 last = entry.seq
         return mine, last
 
-    async def _forward(self, page: Page, last: int, row: Message | None) -> Answer | None:
-        """Fold up to a seq: from the row, or (None) from the answer's first event in the log.
+    async def _answer_at(self, page: Page, last: int, row: Message) -> Answer | None:
+        """The answer after the event with this seq; None: nobody can know it any more.
 
-        None where the log does not reach back so far. Raises Hole, Unproven.
+        Raises Hole, Unproven.
         """
-        there = Answer(self._id) if row is None else answer_in(row)
-        first = page.oldest - 1 if row is None else row.seq
-        found: Page | None = None
-        if last > first:
-            found = await _read(self._services, self._conversation, page.epoch, first, last - first)
-            if found.epoch != page.epoch or not found.entries or found.entries[-1].seq != last:
-                return None
-        begun = row is not None or page.oldest == 1
-        for event in self._mine(found.entries if found else (), 0)[0]:
-            begun = begun or _is_first(event)
-            for each in upgraded(there, event) if begun else ():
-                there.apply(each)
-        return there if begun else None
+        there = await self._from_row(page, row, last) if _knows_order(row) else None
+        for count in (*LOOKS_BACK, last):
+            there = there or await self._from_first(page, last - count, last)
+        if there is None and row.seq <= last:
+            there = await self._from_row(page, row, last)
+        return there
+
+    async def _from_row(self, page: Page, row: Message, last: int) -> Answer | None:
+        """From the row, which is behind or ahead. Its end has an event of its own, behind its seq."""
+        if row.seq == 0 or page.reached(row.epoch, row.seq) != row.seq:
+            return None
+        held = answer_in(row)
+        there = before_end(held) if held.ended else held
+        ahead = row.seq > last
+        first = max(page.oldest - 1, last - LOOKS_BACK[0]) if ahead else row.seq
+        found = await self._between(page, first, max(last, row.seq))
+        if there is None or found is None:
+            return None
+        if not ahead:
+            return _folded(there, self._mine(found)[0])
+        before, since = found[: last - first], found[last - first :]
+        return rewound(there, self._mine(before)[0], self._mine(since)[0])
+
+    async def _from_first(self, page: Page, after: int, last: int) -> Answer | None:
+        """From the answer's first event in the log, if it lies behind a seq."""
+        after = max(page.oldest - 1, after)
+        if (found := await self._between(page, after, last)) is None:
+            return None
+        mine, _ = self._mine(found)
+        if after > 0:
+            mine = [*itertools.dropwhile(lambda event: not _is_first(event), mine)]
+        return _folded(Answer(self._id), mine) if mine else None
+
+    async def _between(self, page: Page, after: int, last: int) -> Sequence[Entry] | None:
+        """What the log has; None where it does not reach back so far."""
+        if last <= after:
+            return []
+        found = await _read(self._services, self._conversation, page.epoch, after, last - after)
+        whole = found.epoch == page.epoch and found.entries and found.entries[-1].seq == last
+        return found.entries if whole else None
+
+
+def _folded(answer: Answer, found: Iterable[AnyEvent]) -> Answer:
+    for event in found:
+        for each in upgraded(answer, event):
+            answer.apply(each)
+    return answer
 
 
 def _is_first(event: AnyEvent) -> bool:

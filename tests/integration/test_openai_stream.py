@@ -47,7 +47,7 @@ class Pen:
 
     def __init__(self, web: Web, claim: Claim) -> None:
         self._web, self._claim, self._index, self.text = web, claim, 0, ""
-        self.reasoning, self._covered = "", 0
+        self.reasoning, self._covered, self._seq = "", 0, 0
 
     @classmethod
     async def take(cls, web: Web, response_id: str) -> "Pen":
@@ -116,7 +116,7 @@ class Pen:
             self.reasoning,
             None,
             self._claim.epoch,
-            0,
+            self._seq,
             "stop",
         )
         await self._web.store.finish(ending)

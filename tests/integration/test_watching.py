@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from tokenwire.protocol.cursors import Cursor
 from tokenwire.protocol.events import AnyEvent, Chunk, Complete, Reset, Start, is_terminal
 from tokenwire.protocol.fold import Answer
 from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
-from tokenwire.streams.log.ports import Limits
+from tokenwire.streams.log.ports import Limits, Log
 from tokenwire.web import watching
 from tokenwire.web.problems import ApiProblem
 from tokenwire.web.readers import ANYTIME
@@ -227,6 +228,48 @@ async def test_impossible_cursors_of_a_tail(tmp_path: Path) -> None:
         await pen.save()
         with pytest.raises(ApiProblem, match="cursor"):
             await anext(steps_of(web, pen, middle))
+
+
+@pytest.mark.parametrize("ended", [False, True])
+async def test_a_tail_reads_what_is_new(
+    web: Web, monkeypatch: pytest.MonkeyPatch, ended: bool
+) -> None:
+    """However long the answer is: where only its text grew, the row is rewound."""
+    pen = await Pen.take(web, await asked(web))
+    log: Log = web.app.state.services.log
+    cursors = []
+    for number in range(300):
+        await pen.append(Chunk(pen.message_id, 1, 2 * number, "a ", 0))
+        pen.text += "a "
+        cursors.append(pen.cursor)
+    await (pen.end() if ended else pen.save())
+    limits, read = [], log.read
+
+    def counted(name: str, epoch: str | None, after: int, limit: int, most: int = 0) -> Any:
+        limits.append(limit)
+        return read(name, epoch, after, limit, most)
+
+    monkeypatch.setattr(log, "read", counted)
+    async with contextlib.aclosing(steps_of(web, pen, cursors[-10])) as steps:
+        known = await anext(steps)
+        assert isinstance(known, News)
+        assert texts([Heard.of(known)]) == ["a " * 291]
+        assert max(limits) < 100
+        told = await heard(steps, 9 + ended)
+        assert "".join(texts(told)) == "a " * 9
+    assert isinstance(events_in(told)[-1], Complete) == ended
+
+
+async def test_who_has_all_but_the_end_is_told_of_it(web: Web) -> None:
+    """A row that has ended has the seq of the last event before its end."""
+    pen = await Pen.take(web, await asked(web))
+    await pen.say("The answer")
+    cursor = pen.cursor
+    await pen.end()
+    _, told = await told_after(web, pen, cursor)
+    assert [type(event) for event in events_in(told)] == [Complete]
+    _, told = await told_after(web, pen, Cursor(cursor.epoch, cursor.seq + 1))
+    assert told == []
 
 
 async def test_a_deleted_answer(web: Web) -> None:

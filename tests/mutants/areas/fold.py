@@ -3,6 +3,7 @@
 from tests.mutants.mutant import Area, Mutant
 
 FOLD, REPLAY, KEPT = "protocol/fold.py", "protocol/replay.py", "protocol/kept.py"
+REWIND = "protocol/rewind.py"
 
 AREA = Area(
     "fold",
@@ -109,6 +110,36 @@ AREA = Area(
             FOLD,
             "            if event.message_id != self.id or self.status in _ENDED:",
             "            if event.message_id != self.id:",
+        ),
+        Mutant(
+            "a_hole_is_passed_over_on_the_way_back",
+            REWIND,
+            "            if event.part not in cuts and ends.get(event.part) != event.offset:\n",
+            "            if event.part not in cuts and ends.get(event.part, 0) < event.offset - 99:\n",
+        ),
+        Mutant(
+            "each_piece_cuts_on_the_way_back",
+            REWIND,
+            "            cuts.setdefault(event.part, event.offset)\n",
+            "            cuts[event.part] = event.offset\n",
+        ),
+        Mutant(
+            "an_answer_before_its_end_has_ended",
+            REWIND,
+            '    earlier.status, earlier.finish_reason = "streaming", None\n',
+            "",
+        ),
+        Mutant(
+            "calls_that_were_cut_off_were_always_invalid",
+            REWIND,
+            '    if any(part.fields.get("state") == "invalid" for part in answer.parts):\n',
+            "    if False:\n",
+        ),
+        Mutant(
+            "a_reset_says_where_texts_ended",
+            REWIND,
+            "            ends.clear()\n",
+            "            pass\n",
         ),
         Mutant(
             "the_text_of_an_ended_answer_grows",

@@ -24,15 +24,15 @@ AREA = Area(
         Mutant(
             "a_tail_is_told_from_a_row_that_is_ahead",
             "web/watching.py",
-            "from_row = 0 < row.seq <= after.seq and",
-            "from_row = 0 < row.seq and",
+            "        ahead = row.seq > last\n",
+            "        ahead = False\n",
             _WATCHING,
         ),
         Mutant(
             "a_tail_is_told_from_the_middle_of_its_answer",
             "web/watching.py",
-            "        begun = row is not None or page.oldest == 1\n",
-            "        begun = True\n",
+            "        if after > 0:\n            mine =",
+            "        if False:\n            mine =",
             _WATCHING,
         ),
         Mutant(
@@ -54,6 +54,20 @@ AREA = Area(
             "web/watching.py",
             "            self._fits, news.cursor = False, None\n",
             "            self._fits = False\n",
+            _WATCHING,
+        ),
+        Mutant(
+            "who_comes_back_is_told_from_the_beginning_of_the_log",
+            "web/watching.py",
+            "there = await self._from_row(page, row, last) if _knows_order(row) else None",
+            "there: Answer | None = None",
+            _WATCHING,
+        ),
+        Mutant(
+            "who_comes_back_before_the_end_is_not_told_of_it",
+            "web/watching.py",
+            "        there = before_end(held) if held.ended else held\n",
+            "        there = held\n",
             _WATCHING,
         ),
         Mutant(
