@@ -1,7 +1,7 @@
-"""A Python client of Tokenwire, for servers and tests: it behaves as `web/page/static/tokenwire.js` does. docs/python-client.md shows it.
+"""A Python client of Tokenwire, for servers and tests (docs/python-client.md).
 
-It speaks HTTP (`httpx`) and WebSocket (`websockets`), and needs nothing of the server's packages but pure modules of `protocol` (cursors,
-text, what is sent).
+It behaves as `web/page/static/tokenwire.js` does. It speaks HTTP (`httpx`) and WebSocket
+(`websockets`), and needs nothing of the server's packages but pure modules of `protocol`.
 """
 
 if not __name__.startswith("tokenwire."):
@@ -18,6 +18,7 @@ from tokenwire.client.errors import (
 )
 from tokenwire.client.following import Change, ConnectionState, Following
 from tokenwire.client.transcript import LiveMessage, Transcript
+from tokenwire.protocol.fold import Part
 
 __all__ = [
     "AnswerFailed",
@@ -27,6 +28,7 @@ __all__ = [
     "Following",
     "FollowingStopped",
     "LiveMessage",
+    "Part",
     "PostResult",
     "RemoteConversation",
     "RequestFailed",

@@ -21,7 +21,7 @@ import httpx
 
 from tokenwire.client.errors import AnswerFailed, AnswerRestarted, RequestFailed
 from tokenwire.client.following import Following
-from tokenwire.client.transcript import LiveMessage, fresh
+from tokenwire.client.transcript import LiveMessage
 from tokenwire.protocol.sent import Sent, Withdrawn
 
 Headers = Mapping[str, str]
@@ -207,7 +207,9 @@ class RemoteConversation:
             "POST", f"{self._path}/messages", {"content": content}, key=key
         )
         return PostResult(
-            fresh(made["user_message"]), fresh(made["assistant_message"]), made["cursor"]
+            LiveMessage(made["user_message"]),
+            LiveMessage(made["assistant_message"]),
+            made["cursor"],
         )
 
     async def change(self, **changes: str | None) -> Mapping[str, Any]:

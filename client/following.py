@@ -186,7 +186,7 @@ class Following:
             self._grant = _Grant(given["url"], given["token"], now + given["expires_in"] - 30)
         return self._grant
 
-    def _told_by_a_link(self, order: Order) -> _To:
+    def _link_context(self, order: Order) -> _To:
         def reached(seq: int) -> None:
             self._applied, self._failures = seq, 0
 
@@ -216,7 +216,7 @@ class Following:
                 close_timeout=1,
                 max_size=MAX_FRAME_BYTES,
             ) as socket:
-                link = _Link(socket, grant, self._told_by_a_link(order))
+                link = _Link(socket, grant, self._link_context(order))
                 async with contextlib.aclosing(link.changes()) as changes:
                     async for change in changes:
                         yield change

@@ -1,18 +1,25 @@
-"""Pure: events in order, messages kept up to date, and what to do after a close. The rules are those of PROTOCOL.md.
+"""Pure: events in order, messages kept up to date, and what to do after a close (PROTOCOL.md).
 
-`Order` puts events into the order of `seq`; `Transcript` applies them to the rows that were read; `after_close` decides how to go on.
+`Order` puts events into the order of `seq`. `Transcript` applies them to the rows that were read:
+an event changes an answer by the fold (`protocol/fold.py`), and the rules of a conversation are
+here, such as which rows replace others. `after_close` decides how to go on.
 Nothing here waits or knows of a socket. Offsets and lengths are UTF-16 code units, as on the wire.
 """
 
 import bisect
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
+import msgspec
+
+from tokenwire.protocol import events
 from tokenwire.protocol.cursors import Cursor
+from tokenwire.protocol.fold import Answer, Part, Unproven
+from tokenwire.protocol.replay import begins
 from tokenwire.protocol.states import ENDED
-from tokenwire.protocol.text import checksum, cut, utf16_length
+from tokenwire.protocol.upgrade import answer_of, upgraded
 
 PENDING_MAX = 512
 """Events held back for a missing one."""
@@ -22,11 +29,14 @@ Event = Mapping[str, Any]
 Row = Mapping[str, Any]
 
 
-# --- order ------------------------------------------------------------------------------------------------------------
+# --- order --------------------------------------------------------------------------------------
 
 
 class Order:
-    """Puts events into the order of `seq`: repeats vanish, early ones wait. A merged chunk stands for `from_seq` to `seq`."""
+    """Puts events into the order of `seq`: repeats vanish, early ones wait.
+
+    A merged chunk stands for `from_seq` to `seq`.
+    """
 
     def __init__(self, cursor: Cursor) -> None:
         self.epoch, self.seq = cursor
@@ -81,103 +91,148 @@ def _first(event: Event) -> int:
     return int(event.get("from_seq", event["seq"]))
 
 
-# --- messages ---------------------------------------------------------------------------------------------------------
+# --- messages -----------------------------------------------------------------------------------
+
+_BEGINNINGS = frozenset({"start", "chunk", "reasoning", "part"})
+"""Types of events that may be the first of an answer."""
 
 
-@dataclass(eq=False, slots=True)
 class LiveMessage:
-    """A row, kept up to date. `content` is the text to show, `applied` the text according to the log.
+    """A message, kept up to date.
 
-    `retry`: {code, delay_ms, try, max_tries} while another attempt is awaited. `proven`: whether the terminal event's length and checksum
-    are those of the text; None when no such event was seen. `by`: who stopped it. `seams`: where a broken answer was carried on.
-    `row`: the row as it was read last, with the fields that have no attribute here.
+    `parts`: what it consists of, in order; `content` and `reasoning`: the texts of all its `text`
+    and `reasoning` parts. `retry`: {code, delay_ms, try, max_tries} while another attempt is
+    awaited. `by`: who stopped it. `seams`: offsets at which another request continued a broken
+    answer. `proven`: whether the terminal event attests what is held; None if no such event was
+    seen. `row`: the row as it was read last, with the fields that have no attribute here.
     """
 
-    id: str
-    role: str = "assistant"
-    status: str = "queued"
-    content: str = ""
-    applied: str = ""
-    reasoning: str = ""
-    ordinal: float = math.inf
-    rev: int = 0
-    seq: int = 0
-    attempt: int = 0
-    model: str | None = None
-    finish_reason: str | None = None
-    error: Mapping[str, Any] | None = None
-    usage: Mapping[str, Any] | None = None
-    parent_id: str | None = None
-    tool_calls: list[dict[str, Any]] = field(default_factory=list)
-    sources: list[Event] = field(default_factory=list)
-    retry: Mapping[str, Any] | None = None
-    proven: bool | None = None
-    by: str | None = None
-    seams: list[int] = field(default_factory=list)
-    row: Row = field(default_factory=dict, repr=False)
-    _longer: str | None = None
+    def __init__(self, row: Row, before: "LiveMessage | None" = None) -> None:
+        """`before`: shown for this message until now. It stays while the row begins it."""
+        self.id: str = row["id"]
+        self.seq: int = row.get("seq") or 0
+        self.proven: bool | None = None
+        self._logged = answer_of(row)  # by the row and the log
+        self._longer: Answer | None = None
+        self._take(row)
+        if before is not None:
+            self._keep(before.shown)
+
+    def _take(self, row: Row) -> None:
+        self.row = row
+        self.role: str = row["role"]
+        self.ordinal: float = row["ordinal"]
+        self.rev: int = row.get("rev") or 0
+        self.parent_id: str | None = row.get("parent_id")
+
+    @property
+    def shown(self) -> Answer:
+        """What is to be shown: by the log, or what was shown before and is longer."""
+        return self._longer or self._logged
+
+    @property
+    def parts(self) -> Sequence[Part]:
+        """Its parts, in order: `type`, `text` (of text, reasoning and input) and `fields`."""
+        return self.shown.parts
+
+    @property
+    def content(self) -> str:
+        """The texts of all text parts together."""
+        return self.shown.content
+
+    @property
+    def reasoning(self) -> str:
+        """The texts of all reasoning parts together."""
+        return self.shown.reasoning
+
+    @property
+    def status(self) -> str:
+        """`queued`, `streaming`, `retrying`, `waiting`, `complete`, `error` or `cancelled`."""
+        return self._logged.status
+
+    @property
+    def attempt(self) -> int:
+        """How often a worker has begun it."""
+        return self._logged.attempt
+
+    @property
+    def model(self) -> str | None:
+        """The model that answers."""
+        return self._logged.model
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the model stopped, if it is complete."""
+        return self._logged.finish_reason
+
+    @property
+    def error(self) -> Mapping[str, Any] | None:
+        """{code, error, retryable}, if it failed."""
+        return self._logged.error
+
+    @property
+    def usage(self) -> Mapping[str, Any] | None:
+        """{input_tokens, output_tokens, ...} when it has ended, if they are known."""
+        usage: Mapping[str, Any] | None = msgspec.to_builtins(self._logged.usage)
+        return usage
+
+    @property
+    def by(self) -> str | None:
+        """Who stopped it."""
+        return self._logged.by
+
+    @property
+    def seams(self) -> Sequence[int]:
+        """Offsets at which another request continued a broken answer."""
+        return self._logged.seams
+
+    @property
+    def retry(self) -> Mapping[str, Any] | None:
+        """{code, delay_ms, try, max_tries} while another attempt is awaited."""
+        return self._logged.retry
 
     @property
     def ended(self) -> bool:
         """Whether it is final."""
-        return self.status in ENDED
+        return self._logged.ended
 
     @property
     def running(self) -> bool:
-        """An answer that is yet to end."""
+        """Whether it is an answer that is yet to end."""
         return self.role == "assistant" and not self.ended
 
-    def show(self, longer: str | None) -> None:
-        """Let `content` be what the log says, or `longer`, if that is its beginning."""
-        keep = (
-            longer is not None
-            and len(longer) > len(self.applied)
-            and longer.startswith(self.applied)
-        )
+    def apply(self, event: Event, *, believe: bool = False) -> None:
+        """Fold the next event. `believe` an end that attests something else.
+
+        Raises Unproven, ValueError (a hole, or not the shape of its type); nothing has changed.
+        """
+        decoded = events.convert(event)
+        if decoded is None:
+            return
+        for upgraded_event in upgraded(self._logged, decoded):
+            self._logged.apply(upgraded_event, believe=believe)
+        if self.ended:
+            self.proven = not believe
+        self._keep(None if isinstance(decoded, events.Reset) else self._longer)
+
+    def revise(self, row: Row) -> None:
+        """Take a newer row. Only events change the parts of an answer, and end it."""
+        self._take(row)
+        if self.role != "assistant":
+            self._logged = answer_of(row)
+            return
+        self._logged.attempt, self._logged.model = row.get("attempt") or 0, row.get("model")
+        if not self.ended and row["status"] not in ENDED:
+            self._logged.status = row["status"]
+
+    def release(self) -> None:
+        """Everything is here: show what is held, also where more was shown before."""
+        self._longer = None
+
+    def _keep(self, longer: Answer | None) -> None:
+        """What was shown stays until the log has caught up, or tells something else."""
+        keep = longer is not None and not self.ended and begins(self._logged, longer)
         self._longer = longer if keep else None
-        self.content = self.applied if self._longer is None else self._longer
-
-    def grown(self) -> None:
-        """`applied` has become longer."""
-        self.show(self._longer)
-
-
-_PLAIN = (
-    "role",
-    "status",
-    "ordinal",
-    "rev",
-    "attempt",
-    "model",
-    "finish_reason",
-    "error",
-    "usage",
-    "parent_id",
-)
-_LOGGED = frozenset({"status", "finish_reason", "error", "usage"})
-"""What only the log may change in an answer that is held."""
-
-
-def fresh(row: Row, before: LiveMessage | None = None) -> LiveMessage:
-    """A message from a row. Text that was shown stays while the row's is a beginning of it and no end is known."""
-    message = LiveMessage(
-        id=row["id"],
-        row=row,
-        seq=row.get("seq") or 0,
-        applied=row.get("content") or "",
-        reasoning=row.get("reasoning") or "",
-    )
-    _take_over(message, row, _PLAIN)
-    message.tool_calls = [dict(call) for call in row.get("tool_calls") or ()]
-    message.sources = before.sources if before else []
-    message.show(before.content if before and not message.ended else None)
-    return message
-
-
-def _take_over(message: LiveMessage, row: Row, names: Iterable[str]) -> None:
-    for name in names:
-        if name in row:
-            setattr(message, name, row[name])
 
 
 class Transcript:
@@ -189,7 +244,7 @@ class Transcript:
         self.next: int | None = None
         """What to ask before for older messages; None: there are none."""
         self._by_id: dict[str, LiveMessage] = {}
-        self._doubted: set[str] = set()  # checksums that failed once: read again, then believed
+        self._doubted: set[str] = set()  # not proven once: read again, then believed
         self._replaced: set[str] = set()  # no longer part of the conversation
 
     def get(self, message_id: str) -> LiveMessage | None:
@@ -202,7 +257,10 @@ class Transcript:
         return any(message.running for message in self.messages)
 
     def load(self, snapshot: Mapping[str, Any]) -> None:
-        """Begin (again) with what `GET /api/conversations/{id}` gave. Older pages that were read before stay."""
+        """Begin (again) with what `GET /api/conversations/{id}` gave.
+
+        Older pages that were read before stay.
+        """
         rows, before = snapshot["messages"], self._by_id
         first = before.get(rows[0]["id"]) if rows else None
         earlier = self.messages[: self.messages.index(first)] if first else []
@@ -210,7 +268,7 @@ class Transcript:
         self.messages, self._by_id = [], {}
         if not earlier:
             self.next = snapshot.get("next")
-        for message in [*earlier, *(fresh(row, before.get(row["id"])) for row in rows)]:
+        for message in [*earlier, *(LiveMessage(row, before.get(row["id"])) for row in rows)]:
             self._place(message)
 
     def prepend(self, page: Mapping[str, Any]) -> None:
@@ -218,83 +276,80 @@ class Transcript:
         self.next = page.get("next")
         for row in page["messages"]:
             if row["id"] not in self._by_id:
-                self._place(fresh(row))
+                self._place(LiveMessage(row))
 
     def admit(self, row: Row, seq: int = 0) -> LiveMessage | None:
-        """A new or changed row, of which the log tells at `seq` (the row's own `seq` may be another epoch's)."""
-        held = self._by_id.get(row["id"])
+        """Take a new or changed row, which the log names at `seq`.
+
+        The `seq` of the row itself may be of another epoch. An answer's row that comes without
+        its parts does not end it: the events that follow do.
+        """
         if row["id"] in self._replaced:
             return None
+        held = self._by_id.get(row["id"])
         if held is None:
-            held = fresh({**row, "seq": min(row.get("seq") or 0, seq)})
+            bare = row["role"] == "assistant" and not row.get("content") and not row.get("parts")
+            status = "queued" if bare and row["status"] in ENDED else row["status"]
+            reached = min(row.get("seq") or 0, seq)
+            held = LiveMessage({**row, "seq": reached, "status": status})
             self._place(held)
         elif row["rev"] > held.rev:
-            self._revise(held, row)
-        self._replace(
-            held
-        )  # of one that was held, too: older events may have brought back what it replaced
+            held.revise(row)
+            self.messages.remove(held)
+            self._place(held)
+        self._replace(held)  # also if held: older events may have brought back what it replaced
         return held
 
     def release(self) -> None:
-        """Everything is here: longer text that was kept until the log had caught up is not kept any more."""
+        """Everything is here: what was kept until the log had caught up is not kept any more."""
         for message in self.messages:
-            message.show(None)
+            message.release()
 
     def forked(self, seq: int) -> None:
-        """The log is another one behind `seq`: what a row says of later events does not hold there."""
+        """The log is another one behind `seq`: what a row says of later events does not hold."""
         for message in self.messages:
             message.seq = min(message.seq, seq)
 
     def apply(self, event: Event) -> bool:
-        """Apply the next event. False: what is held cannot be right, the conversation must be read again."""
-        kind, message_id = event["type"], event.get("message_id")
-        if kind == "message":
-            self.admit(event["message"], event["seq"])
-        elif kind == "title":
-            self._rename(event)
-        elif kind in _CHANGES and isinstance(message_id, str) and message_id not in self._replaced:
-            message = self._by_id.get(message_id) or self._stub(event)
-            if (
-                message is not None and event["seq"] > message.seq
-            ):  # else the row that was read holds it already
-                return self._change(message, event)
+        """Apply the next event.
+
+        False: what is held cannot be right, the conversation must be read again.
+        """
+        match event["type"]:
+            case "message":
+                self.admit(event["message"], event["seq"])
+            case "title":
+                self._rename(event)
+            case _:
+                message = self._addressed(event)
+                return message is None or self._change(message, event)
         return True
 
-    def _change(self, message: LiveMessage, event: Event) -> bool:
-        if event["type"] in ENDED:
-            return self._end(message, event)
-        return message.ended or _CHANGES[event["type"]](message, event)
+    def _addressed(self, event: Event) -> LiveMessage | None:
+        """The answer that an event changes. None: its row holds the event, or it is an old one."""
+        message_id = event.get("message_id")
+        if not isinstance(message_id, str) or message_id in self._replaced:
+            return None
+        message = self._by_id.get(message_id) or self._stub(event)
+        if message is None or event["seq"] <= message.seq or message.ended:
+            return None
+        return message
 
-    def _end(self, message: LiveMessage, event: Event) -> bool:
-        proven = (utf16_length(message.applied), checksum(message.applied)) == (
-            event["length"],
-            event["crc32"],
-        )
-        if not proven and message.id not in self._doubted:
-            self._doubted.add(message.id)
+    def _change(self, message: LiveMessage, event: Event) -> bool:
+        try:
+            message.apply(event)
+        except Unproven:
+            if message.id not in self._doubted:
+                self._doubted.add(message.id)
+                return False
+            message.apply(event, believe=True)
+        except ValueError:
             return False
-        message.proven = proven
-        if not message.ended:
-            _CHANGES[event["type"]](message, event)
         return True
 
     def _place(self, message: LiveMessage) -> None:
         bisect.insort_right(self.messages, message, key=lambda held: held.ordinal)
         self._by_id[message.id] = message
-
-    def _revise(self, held: LiveMessage, row: Row) -> None:
-        """The text of an answer comes from its chunks alone, and only a terminal event ends it."""
-        held.row = row
-        if held.role == "assistant":
-            _take_over(held, row, (name for name in _PLAIN if name not in _LOGGED))
-            if not held.ended and row["status"] not in ENDED:
-                held.status = row["status"]
-        else:
-            _take_over(held, row, _PLAIN)
-            held.applied = row.get("content") or ""
-            held.show(None)
-        self.messages.remove(held)
-        self._place(held)
 
     def _replace(self, message: LiveMessage) -> None:
         """A row stands right after its parent: what is between the two has given way to it."""
@@ -313,143 +368,47 @@ class Transcript:
             self.conversation |= {"title": event["title"], "rev": event["rev"]}
 
     def _stub(self, event: Event) -> LiveMessage | None:
-        """Events of a message that nobody has told of yet; None where it may be an old one."""
-        if event.get("offset") != 0 and event["type"] != "start":
+        """A message whose row has not come yet. None: the event does not begin it.
+
+        Later events of a message that is not here are about one that was replaced.
+        """
+        kind, offset = event["type"], event.get("offset", 0)
+        begins_it = offset == 0 and event.get("part", 0) == 0
+        if kind not in _BEGINNINGS or not (kind == "start" or begins_it):
             return None
-        message = LiveMessage(id=event["message_id"])
+        row = {"id": event["message_id"], "role": "assistant", "ordinal": math.inf}
+        message = LiveMessage(row)
         self._place(message)
         return message
 
 
-# --- what an event does to its message; False where a hole shows --------------------------------------------------------
-
-
-def _start(message: LiveMessage, event: Event) -> bool:
-    _active(message)
-    message.attempt, message.model = event["attempt"], event.get("model")
-    return True
-
-
-def _active(message: LiveMessage) -> None:
-    message.status, message.retry = "streaming", None
-
-
-def _chunk(message: LiveMessage, event: Event) -> bool:
-    _active(message)
-    text = _joined(message.applied, event)
-    if text is not None:
-        message.applied = text
-        message.grown()
-    return text is not None
-
-
-def _reasoning(message: LiveMessage, event: Event) -> bool:
-    _active(message)
-    text = _joined(message.reasoning, event)
-    if text is not None:
-        message.reasoning = text
-    return text is not None
-
-
-def _joined(held: str, event: Event) -> str | None:
-    """The text with the event's piece, of which an overlap is dropped; None: the piece does not fit."""
-    offset, content, units = event.get("offset"), event.get("content"), utf16_length(held)
-    if not isinstance(offset, int) or not isinstance(content, str) or not 0 <= offset <= units:
-        return None
-    try:
-        known = cut(content, min(units - offset, utf16_length(content)))
-    except ValueError:  # inside a character: what is held says something else
-        return None
-    return held + content[len(known) :]
-
-
-def _call(message: LiveMessage, event: Event) -> bool:
-    _active(message)
-    held = next(
-        (call for call in message.tool_calls if call.get("tool_call_id") == event["tool_call_id"]),
-        None,
-    )
-    if held is None:
-        held = {"tool_call_id": event["tool_call_id"], "name": event["name"]}
-        message.tool_calls.append(held)
-    held |= {name: event[name] for name in ("status", "arguments", "result") if name in event}
-    return True
-
-
-def _source(message: LiveMessage, event: Event) -> bool:
-    _active(message)
-    if all(
-        held["url"] != event["url"] for held in message.sources
-    ):  # after a resync the log may tell of one again
-        message.sources.append(event)
-    return True
-
-
-def _retry(message: LiveMessage, event: Event) -> bool:
-    message.status, message.attempt = "retrying", event["attempt"]
-    message.retry = {name: event[name] for name in ("code", "delay_ms", "try", "max_tries")}
-    return True
-
-
-def _reset(message: LiveMessage, event: Event) -> bool:
-    try:
-        message.applied, message.reasoning = (
-            cut(message.applied, event["keep"]),
-            cut(message.reasoning, event["keep_reasoning"]),
-        )
-    except ValueError:
-        return False
-    message.tool_calls = [call for call in message.tool_calls if "result" in call]
-    message.show(None)
-    return True
-
-
-def _ended(message: LiveMessage, event: Event) -> bool:
-    message.status, message.retry, message.usage = event["type"], None, event.get("usage")
-    message.finish_reason, message.by = event.get("finish_reason"), event.get("by")
-    message.seams = list(event.get("seams") or ())
-    if message.status == "error":
-        message.error = {name: event[name] for name in ("code", "error", "retryable")}
-    message.show(None)
-    return True
-
-
-_CHANGES: Mapping[str, Callable[[LiveMessage, Event], bool]] = {
-    "start": _start,
-    "chunk": _chunk,
-    "reasoning": _reasoning,
-    "tool_call": _call,
-    "tool_result": _call,
-    "source": _source,
-    "file": _source,
-    "retry": _retry,
-    "reset": _reset,
-    "complete": _ended,
-    "error": _ended,
-    "cancelled": _ended,
-}
-
-
-# --- after a close ----------------------------------------------------------------------------------------------------
+# --- after a close ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Next:
-    """What follows a close: dial again, ask for a token first, read the conversation first, or stop."""
+class AfterClose:
+    """What follows a close.
+
+    Connect again (`reconnect`), ask for a token first (`token`), read the conversation first
+    (`resync`), or `stop`.
+    """
 
     then: Literal["reconnect", "token", "resync", "stop"]
     delay_seconds: float = 0.0
 
 
-def after_close(code: int, failures: int, random: Callable[[], float]) -> Next:
-    """`code`: a close code, the status of a failed request, or 0. `failures`: attempts in a row that came to nothing."""
+def after_close(code: int, failures: int, random: Callable[[], float]) -> AfterClose:
+    """`code`: a close code, the status of a failed request, or 0.
+
+    `failures`: attempts in a row that came to nothing.
+    """
     back_off = random() * min(30.0, 0.5 * 2 ** min(failures, 10))
     if code in _FOR_GOOD:
-        return Next("stop")
+        return AfterClose("stop")
     if code == 4401:
-        return Next("token", back_off if failures else 0.0)
+        return AfterClose("token", back_off if failures else 0.0)
     if code == 4410:
-        return Next("resync", max(random() * 2.0, back_off if failures > 1 else 0.0))
+        return AfterClose("resync", max(random() * 2.0, back_off if failures > 1 else 0.0))
     if code in (1001, 1012):
-        return Next("reconnect", max(random() * 3.0, back_off if failures > 1 else 0.0))
-    return Next("reconnect", back_off)
+        return AfterClose("reconnect", max(random() * 3.0, back_off if failures > 1 else 0.0))
+    return AfterClose("reconnect", back_off)

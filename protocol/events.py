@@ -5,7 +5,7 @@ An event has no `seq` of its own: the log gives it out when it appends. `encode`
 Offsets and lengths count UTF-16 code units (`text.py`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 import msgspec
@@ -261,6 +261,14 @@ def event_in(data: bytes) -> AnyEvent | None:
     except msgspec.ValidationError:  # nearly always of a type that is not known
         return decode(data)[1]
     return event
+
+
+def convert(event: Mapping[str, Any]) -> AnyEvent | None:
+    """The event of a JSON object that is parsed already; None where the type is not known.
+
+    Raises ValueError (msgspec.ValidationError) where it has not the shape of its type.
+    """
+    return msgspec.convert(event, AnyEvent) if event.get("type") in _TYPES else None
 
 
 def is_terminal(event: AnyEvent) -> bool:

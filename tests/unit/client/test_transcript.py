@@ -1,4 +1,4 @@
-"""client/transcript.py: order, messages, what follows a close. The claims are those that tokenwire.js makes in tests/js."""
+"""client/transcript.py: order, messages, what follows a close. tests/js makes the same claims of tokenwire.js."""
 
 from itertools import pairwise
 from typing import Any
@@ -52,24 +52,30 @@ def m1(held: Transcript) -> LiveMessage:
     return found
 
 
+def event(seq: int, kind: str, **fields: Any) -> dict[str, Any]:
+    return {"seq": seq, "type": kind, "message_id": "m1", "attempt": 1, **fields}
+
+
 def chunk(seq: int, offset: Any, content: Any) -> dict[str, Any]:
-    return {
-        "seq": seq,
-        "type": "chunk",
-        "message_id": "m1",
-        "attempt": 1,
-        "offset": offset,
-        "content": content,
-    }
+    return event(seq, "chunk", part=0, offset=offset, content=content)
+
+
+def reset(seq: int, keep: int, keep_parts: int) -> dict[str, Any]:
+    return event(seq, "reset", keep=keep, keep_reasoning=0, keep_parts=keep_parts)
+
+
+def layout(held: Transcript) -> list[dict[str, Any]]:
+    return [part.entry() for part in m1(held).parts]
 
 
 def ending(seq: int, content: str, kind: str = "complete") -> dict[str, Any]:
     said = {
+        "complete": {"finish_reason": "stop", "seams": []},
         "error": {"code": "internal_error", "error": "No.", "retryable": False},
         "cancelled": {"by": "ada"},
-    }.get(kind, {})
+    }[kind]
     length = {"length": utf16_length(content), "crc32": checksum(content)}
-    return {"seq": seq, "type": kind, "message_id": "m1", "attempt": 1, **length, **said}
+    return event(seq, kind, usage=None, **length, **said)
 
 
 # --- order ------------------------------------------------------------------------------------------------------------
@@ -145,9 +151,7 @@ def test_rows_and_events_give_the_text(text: str, cuts: list[int], checkpointed:
 def test_events_that_the_row_holds_change_nothing() -> None:
     """Its `seq` says how far it reaches."""
     held = transcript({"content": "Hello", "status": "streaming", "seq": 5})
-    assert held.apply(
-        {"seq": 5, "type": "reset", "message_id": "m1", "keep": 0, "keep_reasoning": 0}
-    )
+    assert held.apply(reset(5, 0, 0))
     assert held.apply(chunk(6, 5, " you"))
     assert m1(held).content == "Hello you"
 
@@ -169,38 +173,54 @@ def test_an_overlap_that_ends_inside_a_character_is_a_hole() -> None:
     assert m1(held).content == "a"
 
 
-def test_a_reset_withdraws() -> None:
-    """Text, and calls without a result; one that keeps more than there is shows a hole."""
+def test_parts_are_what_events_say() -> None:
+    """Text, a call whose input comes in pieces, a source; each with its fields and its text."""
     held = transcript()
-    call = {
-        "type": "tool_call",
-        "message_id": "m1",
-        "name": "f",
-        "arguments": {},
-        "status": "running",
-    }
-    held.apply(chunk(1, 0, "Hello"))
-    held.apply({**call, "seq": 2, "tool_call_id": "t1"})
-    held.apply({**call, "seq": 3, "tool_call_id": "t2"})
-    held.apply(
-        {
-            "seq": 4,
-            "type": "tool_result",
-            "message_id": "m1",
-            "tool_call_id": "t1",
-            "name": "f",
-            "result": None,
-            "status": "ok",
-        }
-    )
-    assert held.apply(
-        {"seq": 5, "type": "reset", "message_id": "m1", "keep": 2, "keep_reasoning": 0}
-    )
-    assert m1(held).content == "He"
-    assert [known["tool_call_id"] for known in m1(held).tool_calls] == ["t1"]
-    assert not held.apply(
-        {"seq": 6, "type": "reset", "message_id": "m1", "keep": 9, "keep_reasoning": 0}
-    )
+    call = {"type": "tool_call", "id": "c1", "name": "add", "state": "streaming"}
+    source = {"type": "source", "url": "https://a.example/", "at": 2}
+    assert held.apply(event(1, "part", part=0, value=call))
+    assert held.apply(event(2, "tool_input", part=0, offset=0, content='{"a"'))
+    assert held.apply(event(3, "tool_input", part=0, offset=4, content=":1}"))
+    assert held.apply(event(4, "chunk", part=1, offset=0, content="It"))
+    assert held.apply(event(5, "part", part=2, value=source))
+    assert held.apply(event(6, "part", part=0, value={"type": "tool_call", "state": "proposed"}))
+    assert [(part.type, part.text) for part in m1(held).parts] == [
+        ("tool_call", '{"a":1}'),
+        ("text", "It"),
+        ("source", ""),
+    ]
+    assert m1(held).parts[0].fields == {"id": "c1", "name": "add", "state": "proposed"}
+    assert m1(held).parts[2].fields["url"] == "https://a.example/"
+    assert held.apply(reset(7, 0, 1))
+    assert not held.apply(reset(8, 9, 1))
+    assert [part.type for part in m1(held).parts] == ["tool_call"]
+
+
+def test_events_of_before_parts_become_parts() -> None:
+    """A log may hold them for as long as it is kept. A source that comes twice is one source."""
+    held = transcript()
+    call = {"tool_call_id": "t1", "name": "f"}
+    source = {"url": "https://a.example/", "title": "A", "media_type": None}
+    old_chunk = chunk(2, 0, "Yes")
+    del old_chunk["part"]
+    assert held.apply(event(1, "tool_call", arguments={"a": 1}, status="running", **call))
+    assert held.apply(old_chunk)
+    assert held.apply(event(3, "source", **source))
+    assert held.apply(event(4, "source", **source))
+    assert held.apply(event(5, "tool_result", result=None, status="ok", **call))
+    assert [part["type"] for part in layout(held)] == ["tool_call", "text", "source"]
+    assert layout(held)[0]["state"] == "done"
+    assert held.apply(ending(6, "Yes"))
+    assert m1(held).proven
+
+
+def test_what_has_another_shape_is_a_hole() -> None:
+    """It may be of a newer server: the rows say what it means. Unknown types change nothing."""
+    held = transcript()
+    assert not held.apply(event(1, "part", part=0))
+    assert not held.apply(event(2, "part", part="0", value={"type": "step"}))
+    assert held.apply(event(3, "telepathy", part=0))
+    assert m1(held).parts == []
 
 
 def test_states_follow_one_another() -> None:
@@ -223,7 +243,7 @@ def test_states_follow_one_another() -> None:
         "retrying",
         {"code": "rate_limited", "delay_ms": 9, "try": 1, "max_tries": 3},
     )
-    held.apply({"seq": 2, "type": "start", "message_id": "m1", "attempt": 2, "model": "demo"})
+    held.apply(event(2, "start", model="demo") | {"attempt": 2})
     assert (m1(held).status, m1(held).retry, m1(held).attempt) == ("streaming", None, 2)
     for kind in ("complete", "error", "cancelled"):
         other = transcript()
@@ -239,27 +259,6 @@ def test_an_end_that_comes_while_another_try_is_awaited_ends_the_wait() -> None:
     assert m1(held).retry == wait
     held.apply(ending(2, "", "cancelled"))
     assert (m1(held).status, m1(held).retry, m1(held).by) == ("cancelled", None, "ada")
-
-
-def test_a_source_that_is_told_of_again_after_a_resync_is_one_source() -> None:
-    """Rows do not hold sources: those that were told of stay when the rows are read again, and the log may tell of them once more."""
-    held = transcript({"status": "streaming"})
-    source = {
-        "type": "source",
-        "message_id": "m1",
-        "attempt": 1,
-        "url": "https://a.example/",
-        "title": "A",
-    }
-    held.apply({**source, "seq": 1})
-    held.load({"conversation": {}, "messages": [ROW | {"status": "streaming"}]})
-    assert [found["url"] for found in m1(held).sources] == ["https://a.example/"]
-    held.apply({**source, "seq": 2})
-    held.apply({**source, "seq": 3, "type": "file", "url": "https://b.example/"})
-    assert [found["url"] for found in m1(held).sources] == [
-        "https://a.example/",
-        "https://b.example/",
-    ]
 
 
 def test_a_wrong_checksum_is_doubted_once() -> None:
