@@ -35,13 +35,15 @@ export function answer(id, random, pieces = 60) {
       });
       const keep = random() < 0.5 ? content.length : 0;
       content = content.slice(0, keep);
-      events.push({ type: "reset", message_id: id, attempt: 2, keep, keep_reasoning: 0 });
+      const kept = { keep, keep_reasoning: 0, keep_parts: keep ? 1 : 0 };
+      events.push({ type: "reset", message_id: id, attempt: 2, ...kept });
     }
     const piece = WORDS[Math.floor(random() * WORDS.length)];
     events.push({
       type: "chunk",
       message_id: id,
       attempt: 1,
+      part: 0,
       offset: content.length,
       content: piece,
     });
@@ -55,6 +57,8 @@ export function answer(id, random, pieces = 60) {
     usage: null,
     length: content.length,
     crc32: crc32(content),
+    parts: 1,
+    parts_crc32: crc32(`text\0${content.length}\0`),
     seams: [],
   });
   return { events, content };

@@ -7,6 +7,7 @@ import { ApiError, api, ask, newKey } from "../../web/page/static/api.js";
 import { keep, make, recall } from "../../web/page/static/dom.js";
 import { Link } from "../../web/page/static/link.js";
 import { describe } from "../../web/page/static/message_views.js";
+import { seenOf } from "../../web/page/static/part_views.js";
 
 /** As much of an element as the helpers use. */
 class Element {
@@ -272,13 +273,15 @@ test("no two posts have one key", () => {
   for (const key of keys) assert.match(key, /^[0-9a-f]{32}$/);
 });
 
+const TEXT = [{ type: "text", text: "x" }];
+
 test("every state of an answer has its words", () => {
   const retry = { code: "rate_limited", delay_ms: 2500, try: 1, max_tries: 3 };
   const states = [
     [{ status: "queued" }, "busy", "Waiting for its turn"],
     [{ status: "waiting" }, "wait", "Waiting for a tool"],
-    [{ status: "streaming", content: "" }, "busy", "Thinking"],
-    [{ status: "streaming", content: "x" }, "busy", ""],
+    [{ status: "streaming" }, "busy", "Thinking"],
+    [{ status: "streaming", parts: TEXT }, "busy", ""],
     [{ status: "error", error: { error: "No such model." } }, "bad", "No such model."],
     [{ status: "error", error: null }, "bad", "The answer failed."],
     [{ status: "cancelled" }, "stopped", "Stopped."],
@@ -286,22 +289,18 @@ test("every state of an answer has its words", () => {
     [{ status: "cancelled", by: "superseded" }, "stopped", "Stopped by a newer message."],
     [{ status: "cancelled", by: "user" }, "stopped", "Stopped."],
     [
-      { status: "complete", content: "x", finish_reason: "length" },
+      { status: "complete", parts: TEXT, finish_reason: "length" },
       "note",
       "Cut off at the length limit.",
     ],
     [
-      { status: "complete", content: "x", finish_reason: "content_filter" },
+      { status: "complete", parts: TEXT, finish_reason: "content_filter" },
       "note",
       "Ended by the provider's content filter.",
     ],
-    [
-      { status: "complete", content: "", finish_reason: "refusal" },
-      "note",
-      "The model declined to answer.",
-    ],
-    [{ status: "complete", content: "x", finish_reason: "stop" }, "note", ""],
-    [{ status: "complete", content: "", finish_reason: "stop" }, "note", "The answer is empty."],
+    [{ status: "complete", finish_reason: "refusal" }, "note", "The model declined to answer."],
+    [{ status: "complete", parts: TEXT, finish_reason: "stop" }, "note", ""],
+    [{ status: "complete", finish_reason: "stop" }, "note", "The answer is empty."],
     [{ status: "retrying", retry: null }, "wait", "Trying again soon"],
     [
       { status: "retrying", retry: { ...retry } },
@@ -325,12 +324,55 @@ test("every state of an answer has its words", () => {
     ],
   ];
   for (const [message, kind, text] of states)
-    assert.deepEqual(describe(message, 1000), { kind, text });
+    assert.deepEqual(describe({ parts: [], ...message }, 1000), { kind, text });
+});
+
+test("a call or a picture is an answer, thinking alone is none", () => {
+  const ended = (...parts) => describe({ status: "complete", finish_reason: "stop", parts }).text;
+  const call = { type: "tool_call", id: "1", name: "f", state: "proposed", input: "{}" };
+  assert.equal(ended(call), "");
+  assert.equal(ended({ type: "file", url: "/x", media_type: "image/png" }), "");
+  assert.equal(ended({ type: "reasoning", text: "Hm" }), "The answer is empty.");
+});
+
+test("parts are seen in their order; lists are made of calls, sources and files alone", () => {
+  const part = (type, more) => ({ type, ...more });
+  const [text, source] = [part("text", { text: "x" }), part("source", { url: "u" })];
+  const parts = [
+    part("reasoning", { text: "Hm" }),
+    part("reasoning", { text: "" }),
+    part("step"),
+    text,
+    source,
+    part("provider"),
+    source,
+    part("data", { name: "n" }),
+    text,
+    text,
+    part("tool_call", { input: "" }),
+    part("tool_call", { input: "" }),
+    part("constructor"),
+    part("file", { url: "/x" }),
+    part("text", { text: "" }),
+  ];
+  assert.deepEqual(
+    seenOf(parts).map(({ kind, parts: own }) => [kind, own.length]),
+    [
+      ["reasoning", 1],
+      ["text", 1],
+      ["sources", 2],
+      ["text", 1],
+      ["text", 1],
+      ["calls", 2],
+      ["files", 1],
+    ],
+  );
 });
 
 test("a retry is counted down from when it was heard of", () => {
   const message = {
     status: "retrying",
+    parts: [],
     retry: { code: "rate_limited", delay_ms: 2500, try: 1, max_tries: 3 },
   };
   const at = (now) => describe(message, now).text.replace(/^.*?\. /, "");

@@ -144,15 +144,17 @@ test("what a merged chunk has brought is not brought again by what waited", () =
   assert.deepEqual([order.seq, order.waiting], [5, false]);
 });
 
-test("what a snapshot says is held: the conversation as a copy, reasoning and tool calls of its rows, whether an answer runs", () => {
+test("what a snapshot says is held: the conversation as a copy, parts of its rows, whether an answer runs", () => {
   const conversation = { id: "c1", title: "Tides", model: "demo", rev: 3 };
-  const tool_calls = [
-    { tool_call_id: "t1", name: "f", arguments: { port: "Brest" }, status: "ok" },
+  const call = { type: "tool_call", id: "t1", name: "f", input: "{}", state: "proposed" };
+  const parts = [
+    { type: "reasoning", length: 3 },
+    { ...call, length: 2 },
   ];
-  const held = transcript({ reasoning: "Hm.", tool_calls }, { conversation });
+  const held = transcript({ reasoning: "Hm.", parts }, { conversation });
   assert.deepEqual(held.conversation, conversation);
   assert.equal(held.get("m1").reasoning, "Hm.");
-  assert.deepEqual(held.get("m1").tool_calls, tool_calls);
+  assert.deepEqual(held.get("m1").parts, [{ type: "reasoning", text: "Hm." }, call]);
   assert.equal(held.running, true);
   held.apply({ seq: 1, type: "title", title: "Storms", rev: 4 });
   held.apply({ seq: 2, type: "title", title: "Tides again", rev: 3 });
@@ -170,40 +172,17 @@ test("reasoning grows beside the text, each by its own offsets", () => {
   assert.deepEqual([held.get("m1").reasoning, held.get("m1").content], ["Hm.", "Yes"]);
 });
 
-test("a tool call holds what went in and what came out", () => {
+test("a call holds what went in, in pieces, and what came out", () => {
   const held = transcript();
-  held.apply({
-    seq: 1,
-    type: "tool_call",
-    message_id: "m1",
-    tool_call_id: "t1",
-    name: "f",
-    status: "pending",
-  });
-  assert.deepEqual(held.get("m1").tool_calls, [
-    { tool_call_id: "t1", name: "f", status: "pending" },
-  ]);
-  held.apply({
-    seq: 2,
-    type: "tool_call",
-    message_id: "m1",
-    tool_call_id: "t1",
-    name: "f",
-    arguments: { port: "Brest" },
-    status: "running",
-  });
-  held.apply({
-    seq: 3,
-    type: "tool_result",
-    message_id: "m1",
-    tool_call_id: "t1",
-    name: "f",
-    result: null,
-    status: "ok",
-  });
-  assert.deepEqual(held.get("m1").tool_calls, [
-    { tool_call_id: "t1", name: "f", status: "ok", arguments: { port: "Brest" }, result: null },
-  ]);
+  const about = (seq, type, fields) =>
+    held.apply({ seq, type, message_id: "m1", attempt: 1, part: 0, ...fields });
+  about(1, "part", { value: { type: "tool_call", id: "t1", name: "f", state: "streaming" } });
+  about(2, "tool_input", { offset: 0, content: '{"port":' });
+  about(3, "tool_input", { offset: 8, content: '"Brest"}' });
+  const call = { type: "tool_call", id: "t1", name: "f", input: '{"port":"Brest"}' };
+  assert.deepEqual(held.get("m1").parts, [{ ...call, state: "streaming" }]);
+  about(4, "part", { value: { type: "tool_call", state: "done", result: { high: "05:12" } } });
+  assert.deepEqual(held.get("m1").parts, [{ ...call, state: "done", result: { high: "05:12" } }]);
 });
 
 test("events at or below the row's seq are already in the row", () => {
@@ -249,49 +228,18 @@ test("what is no chunk is a hole, not text", () => {
   }
 });
 
-test("a reset withdraws text beyond keep and tool calls without a result", () => {
+test("a reset says what remains; more than there is is a hole", () => {
   const held = transcript();
+  const reset = { type: "reset", message_id: "m1", attempt: 2, keep_reasoning: 0 };
+  const value = { type: "source", url: "https://a.example/", at: 5 };
   held.apply(chunk(1, 0, "Hello"));
-  held.apply({
-    seq: 2,
-    type: "tool_call",
-    message_id: "m1",
-    tool_call_id: "t1",
-    name: "f",
-    arguments: {},
-    status: "running",
-  });
-  held.apply({
-    seq: 3,
-    type: "tool_call",
-    message_id: "m1",
-    tool_call_id: "t2",
-    name: "f",
-    arguments: {},
-    status: "running",
-  });
-  held.apply({
-    seq: 4,
-    type: "tool_result",
-    message_id: "m1",
-    tool_call_id: "t1",
-    name: "f",
-    result: null,
-    status: "ok",
-  });
-  assert.equal(
-    held.apply({ seq: 5, type: "reset", message_id: "m1", keep: 2, keep_reasoning: 0 }),
-    true,
-  );
+  held.apply({ seq: 2, type: "part", message_id: "m1", attempt: 1, part: 1, value });
+  assert.equal(held.get("m1").parts.length, 2);
+  assert.equal(held.apply({ ...reset, seq: 3, keep: 2, keep_parts: 1 }), true);
+  assert.deepEqual(held.get("m1").parts, [{ type: "text", text: "He" }]);
   assert.equal(held.get("m1").content, "He");
-  assert.deepEqual(
-    held.get("m1").tool_calls.map((call) => call.tool_call_id),
-    ["t1"],
-  );
-  assert.equal(
-    held.apply({ seq: 6, type: "reset", message_id: "m1", keep: 9, keep_reasoning: 0 }),
-    false,
-  );
+  assert.equal(held.apply({ ...reset, seq: 4, keep: 9, keep_parts: 1 }), false);
+  assert.equal(held.apply({ ...reset, seq: 5, keep: 2, keep_parts: 2 }), false);
 });
 
 test("a retry says when, and the next event of the attempt ends it", () => {
@@ -468,29 +416,30 @@ test("what was replaced before the rows were read does not come back with the ev
   );
 });
 
-test("a source that is told of again after a resync is one source", () => {
+test("a source that comes twice, and with its row, is one source", () => {
   const held = transcript();
-  const source = {
-    seq: 1,
-    type: "source",
-    message_id: "m1",
-    attempt: 1,
-    url: "https://a.example/",
-    title: "A",
-  };
-  held.apply(source);
-  held.load({ conversation: {}, messages: [{ ...ROW, status: "streaming" }], next: null });
-  assert.deepEqual(
-    held.get("m1").sources.map(({ url }) => url),
-    ["https://a.example/"],
-    "rows do not hold sources",
-  );
+  const value = { type: "source", url: "https://a.example/", title: "A" };
+  const source = { type: "part", message_id: "m1", attempt: 1, part: 0, value };
+  held.apply({ ...source, seq: 1 });
   held.apply({ ...source, seq: 2 });
-  held.apply({ ...source, seq: 3, url: "https://b.example/", type: "file" });
-  assert.deepEqual(
-    held.get("m1").sources.map(({ url }) => url),
-    ["https://a.example/", "https://b.example/"],
-  );
+  assert.deepEqual(held.get("m1").parts, [value]);
+  held.load({ conversation: {}, messages: [{ ...ROW, status: "streaming", parts: [value] }] });
+  held.apply({ ...source, seq: 3 });
+  assert.deepEqual(held.get("m1").parts, [value]);
+});
+
+test("names of fields and types that mean something to JavaScript mean nothing here", () => {
+  const held = transcript();
+  const value = JSON.parse('{"type":"constructor","__proto__":{"at":1},"toString":null}');
+  const event = { type: "part", message_id: "m1", attempt: 1, value };
+  assert.equal(held.apply({ ...event, seq: 1, part: 0 }), true);
+  assert.equal(held.apply({ ...event, seq: 2, part: "length" }), false);
+  assert.equal(held.apply({ ...event, seq: 3, part: "__proto__" }), false);
+  const [part] = held.get("m1").parts;
+  assert.deepEqual(Object.getOwnPropertyNames(part), ["type", "__proto__"]);
+  assert.equal(Object.getPrototypeOf(part), Object.prototype);
+  held.load({ conversation: {}, messages: [{ ...ROW, parts: [value], content: "x" }] });
+  assert.equal(held.get("m1").content, "x");
 });
 
 test("an edited first message takes the place of everything", () => {

@@ -14,6 +14,7 @@ AREA = Area(
     (
         "tests/js/test_javascript.py::test_in_node[link.test.mjs]",
         "tests/js/test_javascript.py::test_in_node[tokenwire.test.mjs]",
+        "tests/js/test_javascript.py::test_in_node[vectors.test.mjs]",
     ),
     [
         Mutant(
@@ -126,7 +127,7 @@ AREA = Area(
         Mutant(
             "what_was_shown_shrinks_when_rows_are_read_again",
             _FILE,
-            "show(message, hasEnded(message) ? null : before?.content);",
+            "show(message, before?.parts);",
             "show(message, null);",
         ),
         Mutant(
@@ -136,19 +137,22 @@ AREA = Area(
             "",
         ),
         Mutant(
-            "a_checksum_is_not_looked_at", _FILE, "&& crc32(message.applied) === event.crc32;", ";"
+            "a_checksum_is_not_looked_at",
+            _FILE,
+            "    event.crc32 === crc32(content) &&\n",
+            "",
         ),
         Mutant(
             "a_wrong_checksum_reads_without_end",
             _FILE,
-            "if (!proven && !this.#doubted.has(message.id)) return",
+            "if (!proven && !this.#doubted.has(id)) return",
             "if (!proven) return",
         ),
         Mutant(
             "events_that_the_row_holds_are_applied_again",
             _FILE,
-            "if (!message || event.seq <= message.seq) return true;",
-            "if (!message) return true;",
+            "if (!message || seq <= message.seq || hasEnded(message)) return true;",
+            "if (!message || hasEnded(message)) return true;",
         ),
         Mutant(
             "a_lower_rev_revises",
@@ -159,8 +163,8 @@ AREA = Area(
         Mutant(
             "a_row_takes_away_text_of_an_answer",
             _FILE,
-            "const { content, reasoning, tool_calls, seq, status,",
-            "const { reasoning, tool_calls, seq, status,",
+            "const { content, reasoning, parts, seq, status,",
+            "const { reasoning, parts, seq, status,",
         ),
         Mutant(
             "what_was_replaced_comes_back",
@@ -213,10 +217,10 @@ AREA = Area(
             _STREAMS,
         ),
         Mutant(
-            "sources_go_with_a_resync",
-            "web/page/static/tokenwire.js",
-            "message.sources = before?.sources ?? [];",
-            "message.sources = [];",
+            "a_part_that_comes_again_is_another_part",
+            _FILE,
+            "applied[number] = merged(applied[number], value);",
+            "applied.push(merged(applied[number], value));",
         ),
         Mutant(
             "a_loop_that_was_left_hears_on",
@@ -231,7 +235,10 @@ AREA = Area(
             "    this.#hangUp(0);\n",
         ),
         Mutant(
-            "what_waits_twice_waits_twice", _FILE, "> first(event)) at--;", ">= first(event)) at--;"
+            "what_waits_twice_waits_twice",
+            _FILE,
+            "event.seq > this.seq && this.#pending.every(({ seq }) => seq !== event.seq)",
+            "event.seq > this.seq",
         ),
         Mutant(
             "the_conversation_is_not_held",
@@ -248,14 +255,14 @@ AREA = Area(
         Mutant(
             "reasoning_of_rows_is_dropped",
             _FILE,
-            'reasoning: row.reasoning ?? "",',
+            'reasoning: reasoning ?? "",',
             'reasoning: "",',
         ),
         Mutant(
-            "what_went_into_a_tool_is_dropped",
+            "an_input_that_is_given_whole_is_dropped",
             _FILE,
-            '  if ("arguments" in rest) held.arguments = rest.arguments;\n',
-            "",
+            '(name === "input" ? part : held)?.[name]',
+            "held?.[name]",
         ),
         Mutant(
             "what_was_read_is_shown_after_the_close",
@@ -431,6 +438,68 @@ AREA = Area(
             "web/page/static/message_views.js",
             "retry.due ??= now",
             "retry.due = now",
+            _PAGE,
+        ),
+        Mutant(
+            "other_parts_are_proven",
+            _FILE,
+            '[crc32(texts.join("")), undefined].includes(event.parts_crc32)',
+            "true",
+        ),
+        Mutant(
+            "a_call_that_was_cut_off_streams_on",
+            _FILE,
+            'streams(part) ? { ...part, state: "invalid" } : part',
+            "part",
+        ),
+        Mutant(
+            "a_row_without_text_ends_its_answer",
+            _FILE,
+            'bare && hasEnded(row) ? "queued" : row.status',
+            "row.status",
+        ),
+        Mutant(
+            "a_text_grows_behind_a_call",
+            _FILE,
+            'part.type === type || !("at" in part)',
+            "part.type === type",
+        ),
+        Mutant(
+            "a_text_that_has_ended_grows",
+            _FILE,
+            "applied[number] && number !== last",
+            "false",
+        ),
+        Mutant(
+            "what_was_shown_longer_outlives_a_reset",
+            _FILE,
+            "{ applied: parts, longer: null }",
+            "{ applied: parts }",
+        ),
+        Mutant(
+            "what_was_shown_longer_outlives_the_end",
+            _FILE,
+            "longer && !hasEnded(message) && begins",
+            "longer && begins",
+        ),
+        Mutant(
+            "later_parts_begin_an_answer",
+            _FILE,
+            "((part ?? offset) !== 0 || offset)",
+            "offset",
+        ),
+        Mutant(
+            "a_picture_is_no_answer",
+            "web/page/static/message_views.js",
+            'seenOf(message.parts).some(({ kind }) => kind !== "reasoning")',
+            'seenOf(message.parts).some(({ kind }) => kind === "text")',
+            _PAGE,
+        ),
+        Mutant(
+            "texts_that_follow_one_another_are_one",
+            "web/page/static/part_views.js",
+            " && !ALONE.has(kind)) seen.at(-1)",
+            ") seen.at(-1)",
             _PAGE,
         ),
     ],

@@ -23,10 +23,12 @@ export interface Row {
   conversation_id?: string;
   ordinal: number;
   role: "user" | "assistant" | "system" | "tool";
-  content: string;
+  content?: string;
   reasoning?: string;
+  /** The parts in order; texts of `text` and `reasoning` are slices of content and reasoning. */
+  parts?: { type: string; length?: number; [field: string]: unknown }[];
   status: Status;
-  seq: number;
+  seq?: number;
   attempt?: number;
   rev: number;
   model?: string | null;
@@ -35,33 +37,107 @@ export interface Row {
   usage?: Record<string, unknown> | null;
   user_id?: string | null;
   parent_id?: string | null;
-  /** The parts in order; the texts of `text` and `reasoning` are slices of content and reasoning. */
-  parts?: { type: string; length?: number; [field: string]: unknown }[];
-  tool_calls?: ToolCall[] | null;
 }
 
-export interface ToolCall {
-  tool_call_id: string;
-  name: string;
-  arguments?: Record<string, unknown>;
-  result?: unknown;
-  status: "pending" | "waiting" | "running" | "ok" | "error" | "denied";
-}
-
-/** A row, kept up to date. `content` is the text to show. */
-export interface Message extends Row {
+/**
+ * A row, kept up to date. `parts`: what it consists of, in order; `content` and `reasoning`: the texts
+ * of all its `text` and `reasoning` parts.
+ */
+export interface Message extends Omit<Row, "parts"> {
+  content: string;
   reasoning: string;
-  tool_calls: ToolCall[];
-  /** What the model cited or made: `source` and `file` events. */
-  sources: Event[];
+  parts: Part[];
+  seq: number;
   /** While another attempt is awaited. */
   retry: { code: string; delay_ms: number; try: number; max_tries: number } | null;
-  /** Whether the terminal event's length and checksum are those of the text; absent when no such event was seen. */
+  /** Whether the terminal event attests what is held; absent if no such event was seen. */
   proven?: boolean;
   /** Who stopped it (`cancelled`). */
   by?: string;
-  /** Where a broken answer was carried on (`complete`): offsets. */
+  /** Offsets at which another request continued a broken answer (`complete`). */
   seams?: number[];
+}
+
+/**
+ * A part of a message; `type` says which. Show a type that you do not know, and a call in a state that
+ * you do not know, as nothing. A part with `at`, an offset in `content`, stands inside a text.
+ */
+export type Part =
+  | TextPart
+  | ReasoningPart
+  | ToolCallPart
+  | SourcePart
+  | FilePart
+  | DataPart
+  | ProviderPart
+  | StepPart;
+
+export interface TextPart {
+  type: "text";
+  text: string;
+}
+
+export interface ReasoningPart {
+  type: "reasoning";
+  text: string;
+  at?: number;
+}
+
+export interface ToolCallPart {
+  type: "tool_call";
+  id: string;
+  name: string;
+  /** `streaming`: `input` grows; `proposed`: it is complete; `invalid`: it is no JSON object. */
+  state: "streaming" | "proposed" | "invalid" | (string & {});
+  /** The JSON as the model wrote it. */
+  input: string;
+  result?: unknown;
+  error?: unknown;
+}
+
+/** What an answer cites. */
+export interface SourcePart {
+  type: "source";
+  url?: string;
+  file_id?: string;
+  title?: string;
+  media_type?: string;
+  /** `[start, end]` in `content`. */
+  cites?: [number, number];
+  quote?: string;
+  at?: number;
+}
+
+/** A file that the model made. */
+export interface FilePart {
+  type: "file";
+  media_type: string;
+  url: string;
+  name?: string;
+  size?: number;
+}
+
+/** The application's own. */
+export interface DataPart {
+  type: "data";
+  name: string;
+  data: unknown;
+  id?: string;
+}
+
+/** What only the provider understands; its value is not sent. */
+export interface ProviderPart {
+  type: "provider";
+  dialect: string;
+  kind: string;
+  at?: number;
+  dropped?: boolean;
+}
+
+/** The model was asked again with more input. */
+export interface StepPart {
+  type: "step";
+  model?: string;
 }
 
 /** An entry of the log. */

@@ -1,16 +1,15 @@
 /**
- * Tokenwire's client. What it offers is said in tokenwire.d.ts, the rules are those of PROTOCOL.md.
- * `Order`, `Transcript` and `afterClose` are pure and decide; `Subscription` and `Link` move frames.
+ * Tokenwire's client: tokenwire.d.ts documents it, PROTOCOL.md has the rules.
  *
  * @import * as declared from "./tokenwire.js"
  */
 
 const ENDED = new Set(["complete", "error", "cancelled"]);
-const PENDING_MAX = 512; // events held back for a missing one
-const PATIENCE_MS = 1000; // how long a missing event may be under way before it counts as lost
-const HELLO_MS = 15_000; // from dialling to `subscribed`
-const STEADY_MS = 5_000; // a connection that was live this long is no failure
-const BEHIND_MAX = 4096; // changes kept for an iterator that does not come for them
+const PENDING_MAX = 512;
+const PATIENCE_MS = 1000; // for a missing event
+const HELLO_MS = 15_000;
+const STEADY_MS = 5_000;
+const BEHIND_MAX = 4096;
 
 export const hasEnded = (message) => ENDED.has(message.status);
 
@@ -24,7 +23,7 @@ export function crc32(text) {
 }
 
 export function parseCursor(text) {
-  const match = /^([0-9A-Za-z]{1,32}):(0|[1-9][0-9]{0,15})$/.exec(text);
+  const match = /^([0-9A-Za-z]{1,32}):(0|[1-9]\d{0,15})$/.exec(text);
   return match && { epoch: match[1], seq: Number(match[2]) };
 }
 
@@ -49,8 +48,10 @@ export class Order {
   }
 
   push(event) {
-    if (event.seq > this.seq) this.#hold(event);
     const ready = [];
+    if (event.seq > this.seq && this.#pending.every(({ seq }) => seq !== event.seq))
+      this.#pending.push(event);
+    this.#pending.sort((one, other) => first(one) - first(other));
     while (this.#pending.length && first(this.#pending[0]) <= this.seq + 1) {
       const next = this.#pending.shift();
       if (next.seq <= this.seq) continue;
@@ -60,30 +61,23 @@ export class Order {
     return ready;
   }
 
-  /** The log goes on under another name; what waits may not be part of it. */
   fork(epoch) {
     this.epoch = epoch;
     this.#pending = [];
-  }
-
-  #hold(event) {
-    let at = this.#pending.length;
-    while (at > 0 && first(this.#pending[at - 1]) > first(event)) at--;
-    if (this.#pending[at - 1]?.seq !== event.seq) this.#pending.splice(at, 0, event);
   }
 }
 
 const first = (event) => event.from_seq ?? event.seq;
 
-/** Of a message `applied` is the text by the log, `content` the text to show. */
+/** Of a message `applied` are the parts by the log, `parts` those to show. */
 export class Transcript {
-  /** @type {Record<string, any> | null} */
+  /** @type {any} */
   conversation = null;
   messages = [];
   next = null;
   #byId = new Map();
-  #doubted = new Set(); // ids whose checksum failed once: read again, then believed
-  #replaced = new Set(); // ids that are no longer part of the conversation
+  #doubted = new Set(); // read again once, then believed
+  #replaced = new Set();
 
   get(id) {
     return this.#byId.get(id);
@@ -115,61 +109,68 @@ export class Transcript {
   admit(row, seq = 0) {
     const held = this.#byId.get(row.id);
     if (this.#replaced.has(row.id)) return;
-    if (!held)
-      this.#place(fresh({ ...row, seq: Math.min(row.seq ?? 0, seq) })); // its own may be another epoch's
+    // Without parts a row says nothing of the end.
+    const bare = row.role === "assistant" && !row.content && !row.parts?.length;
+    const status = bare && hasEnded(row) ? "queued" : row.status;
+    if (!held) this.#place(fresh({ ...row, status, seq: Math.min(row.seq ?? 0, seq) }));
     else if (row.rev > held.rev) this.#revise(held, row);
-    this.#replace(row); // of a held one too: older events may have brought back what it replaced
+    this.#replace(row); // old events may bring it back
   }
 
   release() {
     for (const message of this.messages) show(message, null);
   }
 
-  /** The log is another one behind `seq`: what a row says of later events does not hold there. */
   forked(seq) {
     for (const message of this.messages) message.seq = Math.min(message.seq, seq);
   }
 
   apply(event) {
-    if (event.type === "message") return (this.admit(event.message, event.seq), true);
-    if (event.type === "title") return (this.#rename(event), true);
-    const change = CHANGES[event.type];
-    if (!change || typeof event.message_id !== "string" || this.#replaced.has(event.message_id))
-      return true;
-    const message = this.#byId.get(event.message_id) ?? this.#stub(event);
-    if (!message || event.seq <= message.seq) return true; // the row that was read already holds it
-    if (ENDED.has(event.type)) return this.#end(message, event);
-    return hasEnded(message) || change(message, event);
+    const { type, message_id: id, seq } = event;
+    if (type === "message") return (this.admit(event.message, seq), true);
+    if (type === "title") return (this.#rename(event), true);
+    if (!(type in CHANGES) || !id || this.#replaced.has(id)) return true;
+    const message = this.#byId.get(id) ?? this.#stub(event);
+    if (!message || seq <= message.seq || hasEnded(message)) return true;
+    if (ENDED.has(type)) {
+      const proven = proves(event, message.applied);
+      if (!proven && !this.#doubted.has(id)) return (this.#doubted.add(id), false);
+      message.proven = proven;
+    }
+    if (!CHANGES[type](message, event)) return false;
+    show(message);
+    return true;
   }
 
   #place(message) {
-    let at = this.messages.length;
-    while (at > 0 && this.messages[at - 1].ordinal > message.ordinal) at--;
-    this.messages.splice(at, 0, message);
     this.#byId.set(message.id, message);
+    this.messages.push(message);
+    this.#sort();
     return message;
   }
 
-  /** A row stands right after its parent: what is between the two has given way to it. */
+  /** What stood between a row and its parent has given way to it. */
   #replace({ ordinal, role, parent_id }) {
     const parent = this.#byId.get(parent_id);
-    if (!parent && (role !== "user" || parent_id !== null)) return; // it is on a page that is not here
+    if (!parent && (role !== "user" || parent_id !== null)) return; // not on this page
     this.messages = this.messages.filter((other) => {
       const stays = other.ordinal >= ordinal || other.ordinal <= (parent?.ordinal ?? 0);
       return stays || (this.#byId.delete(other.id), this.#replaced.add(other.id), false);
     });
   }
 
-  /** The text of an answer comes from its chunks alone, and only a terminal event ends it. */
+  /** Only events change the parts of an answer, and end it. */
   #revise(held, row) {
-    const { content, reasoning, tool_calls, seq, status, error, finish_reason, usage, ...rest } =
-      row;
+    const { content, reasoning, parts, seq, status, error, finish_reason, usage, ...rest } = row;
     Object.assign(held, rest);
     if (held.role !== "assistant")
-      (Object.assign(held, { status, applied: content }), show(held, null));
+      (Object.assign(held, { status, applied: read(row) }), show(held, null));
     else if (!hasEnded(held) && !ENDED.has(status)) held.status = status;
-    this.messages.splice(this.messages.indexOf(held), 1);
-    this.#place(held);
+    this.#sort();
+  }
+
+  #sort() {
+    this.messages.sort((one, other) => one.ordinal - other.ordinal);
   }
 
   #rename({ title, rev }) {
@@ -177,114 +178,161 @@ export class Transcript {
     if (held && rev > (held.rev ?? 0)) Object.assign(held, { title, rev });
   }
 
-  /** Events of a message that nobody has told of yet; null where it may be an old one. */
-  #stub(event) {
-    if (event.offset !== 0 && event.type !== "start") return null;
-    return this.#place(
-      fresh({ id: event.message_id, role: "assistant", status: "queued", ordinal: Infinity }),
-    );
-  }
-
-  #end(message, event) {
-    const proven =
-      message.applied.length === event.length && crc32(message.applied) === event.crc32;
-    if (!proven && !this.#doubted.has(message.id)) return (this.#doubted.add(message.id), false);
-    message.proven = proven;
-    if (!hasEnded(message)) CHANGES[event.type](message, event);
-    return true;
+  /** Later events may be of a replaced message. */
+  #stub({ message_id: id, type, part, offset }) {
+    if (type !== "start" && ((part ?? offset) !== 0 || offset)) return null;
+    return this.#place(fresh({ id, role: "assistant", status: "queued", ordinal: Infinity }));
   }
 }
 
-/** A message from a row. Text shown before stays while the row's is a beginning of it and no end is known. */
+/** What was shown stays while the row begins it. */
 function fresh(row, before) {
-  const message = {
-    seq: 0,
-    rev: 0,
-    ...row,
-    applied: row.content ?? "",
-    reasoning: row.reasoning ?? "",
-    retry: null,
-  };
-  message.tool_calls = (row.tool_calls ?? []).map((held) => ({ ...held }));
-  message.sources = before?.sources ?? [];
-  show(message, hasEnded(message) ? null : before?.content);
+  const message = { seq: 0, rev: 0, ...row, retry: null, applied: read(row) };
+  show(message, before?.parts);
   return message;
 }
 
 function show(message, longer = message.longer) {
-  const keep =
-    longer && longer.length > message.applied.length && longer.startsWith(message.applied);
-  message.longer = keep ? longer : null;
-  message.content = message.longer ?? message.applied;
+  message.longer = longer && !hasEnded(message) && begins(message.applied, longer) ? longer : null;
+  message.parts = message.longer ?? message.applied;
+  message.content = join(message.parts, "text");
+  message.reasoning = join(message.parts, "reasoning");
 }
 
-/** False: a hole. */
+const begins = (parts, longer) =>
+  parts.every(
+    (part, n) => part.type === longer[n]?.type && textOf(longer[n]).startsWith(textOf(part)),
+  );
+
+// The fold. False: a hole, and nothing has changed.
+
+const TEXTS = { __proto__: null, text: "text", reasoning: "text", tool_call: "input" };
+
+const textOf = (part) => part[TEXTS[part.type]] ?? "";
+
+const join = (parts, type) =>
+  parts.reduce((text, part) => (part.type === type ? text + part.text : text), "");
+
+/** Inside a surrogate pair? */
+const splits = (text, units) => text.codePointAt(units - 1) > 0xffff;
+
+/** Text that no length names is a part more. */
+function read({ content, reasoning, parts }) {
+  const left = { __proto__: null, reasoning: reasoning ?? "", text: content ?? "" };
+  const held = (parts ?? []).map((entry) => {
+    const value = typeof entry?.type === "string" ? entry : { type: "unknown", dropped: true };
+    const { type, length } = value;
+    if (!(type in left)) return merged(null, value);
+    const units = length > 0 ? length - Number(splits(left[type], length)) : 0;
+    const text = left[type].slice(0, units);
+    left[type] = left[type].slice(units);
+    return merged({ text }, value);
+  });
+  for (const type in left) if (left[type]) held.push({ type, text: left[type] });
+  return held;
+}
+
+function merged(held, value) {
+  const part = { ...held, ...value };
+  const name = TEXTS[part.type];
+  if (name) {
+    const text = (name === "input" ? part : held)?.[name];
+    part[name] = typeof text === "string" ? text : "";
+    delete part.length;
+  }
+  for (const field in part) if (part[field] === null) delete part[field];
+  return part;
+}
+
+const active = (message, fields) =>
+  Object.assign(message, { status: "streaming", retry: null }, fields);
+
 const CHANGES = {
   __proto__: null,
   start: (message, { attempt, model }) => active(message, { attempt, model }),
-  chunk: (message, event) => write(message, "applied", event),
+  chunk: (message, event) => write(message, "text", event),
   reasoning: (message, event) => write(message, "reasoning", event),
-  tool_call: call,
-  tool_result: call,
-  source: cite,
-  file: cite,
-  retry: (message, { attempt, code, delay_ms, try: nth, max_tries }) =>
-    Object.assign(message, {
-      attempt,
-      status: "retrying",
-      retry: { code, delay_ms, try: nth, max_tries },
-    }),
-  reset(message, { keep, keep_reasoning }) {
-    if (!(keep <= message.applied.length && keep_reasoning <= message.reasoning.length))
-      return false;
-    message.applied = message.applied.slice(0, keep);
-    message.reasoning = message.reasoning.slice(0, keep_reasoning);
-    message.tool_calls = message.tool_calls.filter((held) => "result" in held);
-    show(message, null);
-    return true;
+  tool_input: (message, event) => write(message, "tool_call", event),
+  part(message, { part: number, value }) {
+    const { applied } = message;
+    const held = applied[number] ?? (number === applied.length && value);
+    if (typeof value?.type !== "string" || value.type !== held.type) return false;
+    applied[number] = merged(applied[number], value);
+    return active(message);
   },
-  complete: (message, { finish_reason, usage, seams }) =>
-    finish(message, "complete", { finish_reason, usage, seams }),
-  error: (message, { code, error, retryable, usage }) =>
-    finish(message, "error", { error: { code, error, retryable }, usage }),
-  cancelled: (message, { by, usage }) => finish(message, "cancelled", { by, usage }),
+  reset(message, { keep, keep_reasoning, keep_parts }) {
+    keep_parts ??= keep || keep_reasoning ? message.applied.length : 0; // before parts
+    const parts = message.applied.slice(0, keep_parts).map((part) => ({ ...part }));
+    const fits = cut(parts, "text", keep) && cut(parts, "reasoning", keep_reasoning);
+    if (!fits || parts.length !== keep_parts) return false;
+    return Object.assign(message, { applied: parts, longer: null });
+  },
+  retry: (message, { seq, type, message_id, attempt, ...retry }) =>
+    active(message, { attempt, status: "retrying", retry }),
+  complete: end,
+  error: end,
+  cancelled: end,
 };
 
-function active(message, fields) {
-  return Object.assign(message, { status: "streaming", retry: null }, fields);
+const streams = ({ type, state }) => type === "tool_call" && state === "streaming";
+
+function end(message, { type: status, finish_reason, usage, seams, by, code, error, retryable }) {
+  error &&= { code, error, retryable };
+  message.applied = message.applied.map((part) =>
+    streams(part) ? { ...part, state: "invalid" } : part,
+  );
+  return active(message, { status, finish_reason, usage, seams, by, error });
 }
 
-function finish(message, status, fields) {
-  Object.assign(message, { status, retry: null }, fields);
-  show(message, null);
+function write(message, type, { part: number, offset, content }) {
+  const { applied } = message;
+  const call = type === "tool_call";
+  const last = open(applied, type);
+  number ??= last < 0 ? applied.length : last; // before parts
+  const held = applied[number] ?? (number === applied.length && { type, text: "" });
+  if (held.type !== type || typeof content !== "string") return false;
+  const text = call ? held.input : join(applied.slice(0, number + 1), type);
+  const known = text?.length - offset;
+  if (!(offset >= 0 && known >= 0) || splits(content, known)) return false;
+  if (known >= content.length) return true;
+  if (call ? !streams(held) : applied[number] && number !== last) return false;
+  held[TEXTS[type]] += content.slice(known);
+  applied[number] = held;
+  return active(message);
+}
+
+function cut(parts, type, keep) {
+  const surplus = join(parts, type).length - keep;
+  if (!surplus) return surplus === 0;
+  const part = parts[open(parts, type)];
+  const units = part?.text.length - surplus;
+  if (!(surplus > 0 && units >= 0) || splits(part.text, units)) return false;
+  part.text = part.text.slice(0, units);
   return true;
 }
 
-function write(message, field, { offset, content }) {
-  const held = active(message)[field];
-  if (!(offset >= 0 && offset <= held.length) || typeof content !== "string") return false;
-  message[field] = held + content.slice(held.length - offset);
-  if (field === "applied") show(message);
-  return true;
+/** The last of its type may grow if all behind have `at`. */
+function open(parts, type) {
+  const number = parts.findLastIndex((part) => part.type === type || !("at" in part));
+  return parts[number]?.type === type ? number : -1;
 }
 
-function cite(message, event) {
-  const { sources } = active(message);
-  return sources.some(({ url }) => url === event.url) || sources.push(event) > 0;
+function proves(event, parts) {
+  const content = join(parts, "text");
+  const texts = parts.map(
+    (part) => `${part.type}\0${part.type === "text" ? part.text.length : textOf(part)}\0`,
+  );
+  return (
+    event.length === content.length &&
+    event.crc32 === crc32(content) &&
+    [parts.length, undefined].includes(event.parts) &&
+    [crc32(texts.join("")), undefined].includes(event.parts_crc32)
+  );
 }
 
-function call(message, { tool_call_id, name, status, ...rest }) {
-  let held = active(message).tool_calls.find((other) => other.tool_call_id === tool_call_id);
-  if (!held) message.tool_calls.push((held = { tool_call_id, name }));
-  held.status = status;
-  if ("arguments" in rest) held.arguments = rest.arguments;
-  if ("result" in rest) held.result = rest.result;
-  return true;
-}
-
-/** @returns {ReturnType<typeof declared.afterClose>} */
+/** @type {typeof declared.afterClose} */
 export function afterClose(code, failures, random = Math.random) {
-  const backOff = random() * Math.min(30_000, 500 * 2 ** Math.min(failures, 10));
+  const backOff = random() * Math.min(30_000, 500 * 2 ** failures);
   const within = (ms) => Math.max(random() * ms, failures > 1 ? backOff : 0);
   if ([4400, 4403, 4404, 400, 401, 403, 404].includes(code)) return { then: "stop", delay_ms: 0 };
   if (code === 4401) return { then: "token", delay_ms: failures > 0 ? backOff : 0 };
@@ -299,26 +347,19 @@ export class Subscription {
   transcript = new Transcript();
   #options;
   /** @type {Order | null} */
-  #order = null; // null: the conversation must be read (again)
+  #order = null; // null: to be read
   /** @type {any} */
   #grant = null;
   #failures = 0;
   #closed = false;
   #hearers = new Set();
-  /** @type {(code: number) => void} */
+  /** @type {any} */
   #hangUp = () => {};
   #hurry = () => {};
 
   constructor(options) {
-    this.#options = {
-      onchange() {},
-      onstate() {},
-      WebSocket: globalThis.WebSocket,
-      random: Math.random,
-      ...options,
-    };
-    if (!this.#options.WebSocket)
-      throw new TypeError("there is no WebSocket here: give one in the options");
+    this.#options = { WebSocket: globalThis.WebSocket, ...options };
+    if (!this.#options.WebSocket) throw new TypeError("there is no WebSocket");
     this.#run();
   }
 
@@ -362,7 +403,7 @@ export class Subscription {
   }
 
   async #run() {
-    await null; // the caller gets its object before the first callback
+    await null; // the caller gets its object first
     while (!this.#closed) {
       const { code, after = 0 } = await this.#once();
       if (this.#closed) return;
@@ -376,7 +417,6 @@ export class Subscription {
     }
   }
 
-  /** One connection, from reading what is missing to its end. */
   async #once() {
     try {
       if (!this.#order) await this.#read();
@@ -393,7 +433,7 @@ export class Subscription {
     this.transcript.load(snapshot);
     this.#tell();
     const cursor = parseCursor(snapshot.cursor);
-    if (!cursor) throw new Error("the log cannot be read now");
+    if (!cursor) throw new Error("no cursor");
     this.#order = new Order(cursor);
   }
 
@@ -448,10 +488,9 @@ export class Subscription {
     this.#wake();
   }
 
-  /** What a callback throws is its owner's affair. */
   #call(name, ...values) {
     try {
-      this.#options[name](...values);
+      this.#options[name]?.(...values);
     } catch (error) {
       queueMicrotask(() => {
         throw error;
@@ -471,7 +510,7 @@ export class Subscription {
   }
 }
 
-/** One socket, watched for silence and holes. Ends once, with a code for `afterClose`. */
+/** Ends once, with a code for `afterClose`. */
 class Link {
   liveSince = 0;
   silence = HELLO_MS;
@@ -485,7 +524,7 @@ class Link {
       this.#send({ type: "subscribe", token: grant.token, after: order.cursor });
     socket.onmessage = ({ data }) => this.#receive(data);
     socket.onclose = ({ code }) => this.end(code);
-    socket.onerror = () => {}; // a close follows
+    socket.onerror = () => {};
     this.#renewIn((grant.until - Date.now()) * 0.8);
     this.#heard();
   }
@@ -518,7 +557,7 @@ class Link {
       this.silence = (heartbeat_seconds > 0 ? heartbeat_seconds : 30) * 1000;
       this.#heard();
       if (epoch !== this.order.epoch) {
-        this.order.fork(epoch); // the cursor is good: it has another name from now on
+        this.order.fork(epoch);
         this.to.forked(this.order.seq);
       }
       this.to.replaying();
