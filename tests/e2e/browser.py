@@ -109,7 +109,8 @@ async def answered(page: Page, status: str = "complete", number: int = 1) -> str
 
 async def text_of(page: Page) -> str:
     """The visible text of the last answer."""
-    return await page.locator(".answer .prose").last.inner_text()
+    texts = page.locator(".answer").last.locator(".prose")
+    return "\n".join(await texts.all_inner_texts())
 
 
 async def growing(page: Page, length: int = 60) -> None:
@@ -117,7 +118,7 @@ async def growing(page: Page, length: int = 60) -> None:
     await page.wait_for_function(
         """(length) => {
             const last = [...document.querySelectorAll(".answer")].at(-1);
-            return last?.dataset.status === "streaming" && last.querySelector(".prose").innerText.length > length;
+            return last?.dataset.status === "streaming" && last.querySelector(".prose")?.innerText.length > length;
         }""",
         arg=length,
     )

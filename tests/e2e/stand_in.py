@@ -10,7 +10,6 @@ import contextlib
 import json
 import random
 import time
-import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,13 +18,12 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
+from tokenwire.protocol import events
+from tokenwire.protocol.fold import Answer
+
 STATIC = Path(__file__).parents[2] / "web" / "page" / "static"
 CSP = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self' ws: wss:; form-action 'none'"
 Json = dict[str, Any]
-
-
-def utf16(text: str) -> int:
-    return len(text.encode("utf-16-le")) // 2
 
 
 @dataclass
@@ -45,6 +43,7 @@ class Thread:
     row: Json
     messages: list[Json] = field(default_factory=list)
     events: list[Json] = field(default_factory=list)
+    answers: dict[str, Answer] = field(default_factory=dict)  # by the ids of their rows
     sockets: set[web.WebSocketResponse] = field(default_factory=set)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -310,7 +309,6 @@ class StandIn:
             "rev": 1,
             "model": thread.row["model"],
             "user_id": user_id,
-            "tool_calls": None,
             "error": None,
             "usage": None,
         }
@@ -348,44 +346,26 @@ class StandIn:
 
     def _advance(self, thread: Thread, row: Json, event: Json) -> None:
         kind = event.get("type", "chunk")
-        if kind in ("chunk", "reasoning"):
-            target = "content" if kind == "chunk" else "reasoning"
-            event = {"type": kind, "offset": utf16(row[target]), "content": event["content"]}
-            row.update({target: row[target] + event["content"], "status": "streaming"})
         if kind in ("error", "complete"):
-            self.end(
-                thread,
-                row,
-                kind,
-                **{name: value for name, value in event.items() if name != "type"},
-            )
+            said = {name: value for name, value in event.items() if name != "type"}
+            self.end(thread, row, kind, **said)
             return
-        if kind == "reset":
-            row.update(
-                content=row["content"][: event["keep"]],
-                reasoning=row["reasoning"][: event["keep_reasoning"]],
-            )
-        row["status"] = "retrying" if kind == "retry" else "streaming"
-        row["seq"] = self.append(thread, {"message_id": row["id"], "attempt": 1, **event})
+        answer = thread.answers.setdefault(row["id"], Answer(row["id"]))
+        event = {"message_id": row["id"], "attempt": 1, **_placed(answer, event)}
+        seq = self.append(thread, event)
+        answer.apply(events.convert(event))  # type: ignore[arg-type]  # its type is known
+        row.update(_held(answer), seq=seq)
 
     def end(self, thread: Thread, row: Json, status: str, **fields: Any) -> None:
         """Store the end, then announce it."""
-        row["status"] = status
+        answer = thread.answers.setdefault(row["id"], Answer(row["id"]))
+        proof = answer.proof()._asdict()
+        answer.close_calls()
+        row.update(_held(answer), status=status)
         if status == "error":
             row["error"] = {name: fields.get(name) for name in ("code", "error", "retryable")}
-        text = row["content"]
-        proof = {"length": utf16(text), "crc32": zlib.crc32(text.encode())}
-        self.append(
-            thread,
-            {
-                "type": status,
-                "message_id": row["id"],
-                "attempt": 1,
-                "usage": None,
-                **fields,
-                **proof,
-            },
-        )
+        event = {"type": status, "message_id": row["id"], "attempt": 1, "usage": None}
+        self.append(thread, {**event, **fields, **proof})
 
     async def _cancel(self, request: web.Request) -> web.Response:
         thread = self._thread(request)
@@ -467,9 +447,35 @@ def _block(event: Json) -> bytes:
     return f"data: {json.dumps(event)}\n\n".encode()
 
 
+_PIECES = ("chunk", "reasoning", "tool_input")
+
+
+def _placed(answer: Answer, event: Json) -> Json:
+    """An event of a script, with the part that it is about and its offset."""
+    kind, parts = event.get("type", "chunk"), answer.parts
+    if kind in ("chunk", "reasoning"):
+        number = answer.open_text if kind == "chunk" else answer.open_reasoning
+        offset = answer.content_units if kind == "chunk" else answer.reasoning_units
+        place = {"part": len(parts) if number is None else number, "offset": offset}
+        return {"type": kind, **place, "content": event["content"]}
+    if kind == "tool_input":
+        number = event.get("part", len(parts) - 1)
+        return {**event, "part": number, "offset": parts[number].units}
+    if kind == "part":
+        number = event.get("part", len(parts))
+        return {**event, "part": number if number >= 0 else len(parts) + number}
+    return event
+
+
+def _held(answer: Answer) -> Json:
+    """The fields of a row that follow from its parts."""
+    texts = {"content": answer.content, "reasoning": answer.reasoning}
+    return {**texts, "parts": answer.layout(), "status": answer.status}
+
+
 def _pieces(event: Json) -> list[Json]:
     """Text in pieces of a few characters, as a model streams it."""
-    if event.get("type", "chunk") not in ("chunk", "reasoning"):
+    if event.get("type", "chunk") not in _PIECES:
         return [event]
     text = event["content"]
     return [{**event, "content": text[at : at + 6]} for at in range(0, len(text), 6)]

@@ -15,20 +15,15 @@ from tokenwire.providers.demo import STORY
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CALL: Json = {
-    "type": "tool_call",
-    "tool_call_id": "t1",
-    "name": "tides",
-    "arguments": {},
-    "status": "running",
+    "type": "part",
+    "value": {"type": "tool_call", "id": "t1", "name": "tides", "state": "streaming"},
     "delay_ms": 100,
 }
-RESET: Json = {"type": "reset", "keep": 0, "keep_reasoning": 0, "delay_ms": 100}
+RESET: Json = {"type": "reset", "keep": 0, "keep_reasoning": 0, "keep_parts": 0, "delay_ms": 100}
 RESULT: Json = {
-    "type": "tool_result",
-    "tool_call_id": "t1",
-    "name": "tides",
-    "result": "high",
-    "status": "ok",
+    "type": "part",
+    "part": 0,
+    "value": {"type": "tool_call", "state": "done", "result": "high"},
 }
 
 
@@ -149,17 +144,18 @@ async def test_a_withdrawn_tool_can_be_used_again(server: StandIn, browser: Brow
         await say(page, "go")
         assert await answered(page) == "High."
         await expect(page.locator(".use")).to_have_count(1)
-        await expect(page.locator(".use")).to_have_attribute("data-status", "ok")
+        await expect(page.locator(".use")).to_have_attribute("data-state", "done")
 
 
-async def test_an_answer_redrawn_at_its_end_is_complete(server: StandIn, browser: Browser) -> None:
+async def test_an_answer_that_is_drawn_anew_at_its_end_is_all_there(
+    server: StandIn, browser: Browser
+) -> None:
     """A late link definition turns earlier words into links."""
-    drawn = {
-        "type": "source",
-        "url": "https://s.example/",
-        "title": "S",
+    drawn: Json = {
+        "type": "part",
+        "value": {"type": "source", "url": "https://s.example/", "title": "S", "at": 28},
         "delay_ms": 200,
-    }  # with all text before it
+    }  # with what came before it
     server.answers["go"] = [
         {"content": "See [r] first.\n\nThen more.\n\n"},
         drawn,
@@ -259,9 +255,8 @@ async def test_buttons_of_an_answer_match_its_content(server: StandIn, browser: 
     code block only the code.
     """
     drawn: Json = {
-        "type": "source",
-        "url": "https://s.example/",
-        "title": "S",
+        "type": "part",
+        "value": {"type": "source", "url": "https://s.example/", "title": "S", "at": 0},
         "delay_ms": 600,
     }  # with what came before it
     server.answers["think"] = [

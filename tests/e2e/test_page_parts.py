@@ -14,50 +14,36 @@ from tokenwire.providers.demo import STORY
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-ARGUMENTS = {"port": "Brest", "day": "<b>today</b>"}
+INPUT = '{"port":"Brest","day":"<b>today</b>"}'
+
+
+def part(kind: str, number: int | None = None, /, **fields: Any) -> Json:
+    """The event that opens a part, or changes the one of this number (-1: the last)."""
+    place = {} if number is None else {"part": number}
+    return {"type": "part", **place, "value": {"type": kind, **fields}}
+
+
 TOOLS: list[Json] = [
-    {
-        "type": "tool_call",
-        "tool_call_id": "t1",
-        "name": "tides",
-        "arguments": ARGUMENTS,
-        "status": "running",
-    },
+    part("tool_call", id="t1", name="tides", state="streaming"),
+    {"type": "tool_input", "content": INPUT},
     {"type": "retry", "code": "unavailable", "delay_ms": 1500, "try": 1, "max_tries": 3},
-    {
-        "type": "tool_result",
-        "tool_call_id": "t1",
-        "name": "tides",
-        "result": {"high": ["05:12"]},
-        "status": "ok",
-    },
-    {
-        "type": "tool_call",
-        "tool_call_id": "t2",
-        "name": "storms",
-        "arguments": {},
-        "status": "running",
-    },
-    {
-        "type": "tool_result",
-        "tool_call_id": "t2",
-        "name": "storms",
-        "result": "no such <i>port</i>",
-        "status": "error",
-    },
+    part("tool_call", -1, state="done", result={"high": ["05:12"]}),
+    part("tool_call", id="t2", name="storms", state="streaming"),
+    part("tool_call", -1, state="failed", error="no such <i>port</i>"),
     {"content": "High water is at 05:12."},
 ]
 SOURCES: list[Json] = [
     {"content": "As it is said."},
-    {"type": "source", "url": "https://tides.example/brest?a=1", "title": "Tides <b>of</b> Brest"},
-    {"type": "source", "url": "javascript:window.pwned=1", "title": "a trap"},
-    {"type": "source", "url": "https://coast.example/x", "title": None},
-    {
-        "type": "file",
-        "url": "https://files.example/map.pdf",
-        "title": "A map",
-        "media_type": "application/pdf",
-    },
+    part("source", at=14, url="https://tides.example/brest?a=1", title="Tides <b>of</b> Brest"),
+    part("source", at=14, url="javascript:window.pwned=1", title="a trap"),
+    part("source", at=14, url="https://coast.example/x"),
+    part(
+        "source",
+        at=14,
+        url="https://files.example/map.pdf",
+        title="A map",
+        media_type="application/pdf",
+    ),
 ]
 
 
@@ -70,11 +56,12 @@ async def test_tools_are_shown_while_they_run(server: StandIn, browser: Browser)
         await say(page, "go")
         use = page.locator(".use").first
         await expect(use.locator("summary")).to_contain_text("tides")
-        await expect(use).to_have_attribute("data-status", "running")
+        await expect(use).to_have_attribute("data-state", "streaming")
         await expect(use.locator("pre").first).to_be_hidden()
         await use.locator("summary").click()
+        await expect(use.locator("pre").first).to_have_text(INPUT)
+        await expect(use).to_have_attribute("data-state", "done")
         await expect(use.locator("pre").first).to_contain_text('"day": "<b>today</b>"')
-        await expect(use).to_have_attribute("data-status", "ok")
         await expect(use.locator("pre").last).to_contain_text("05:12")
         await expect(use.locator("pre").last).to_be_visible()
         failed = page.locator(".use").nth(1)
@@ -102,6 +89,80 @@ async def test_sources_are_listed_with_safe_links(server: StandIn, browser: Brow
         assert await rows.nth(1).locator("a").count() == 0
         assert await rows.first.locator("a").get_attribute("rel") == "noopener noreferrer"
         assert await page.evaluate("window.pwned") is None
+
+
+MIXED: list[Json] = [
+    {"type": "reasoning", "content": "First think."},
+    {"content": "Let me look."},
+    part("tool_call", id="t1", name="tides", state="streaming"),
+    {"type": "tool_input", "content": INPUT},
+    part("tool_call", 2, state="proposed"),
+    part("step", model="demo"),
+    {"type": "reasoning", "content": "Then think again."},
+    {"content": "High water"},
+    part("source", at=22, url="https://tides.example/", title="Tides"),
+    part("provider", at=22, dialect="x", kind="y"),
+    {"content": " is at **05:12**."},
+    part("file", url="/static/icon.svg", media_type="image/svg+xml", name="A map"),
+    part("file", url="https://far.example/x.png", media_type="image/png", name="Far"),
+    part("data", name="weather", data={"wind": 3}),
+    part("telepathy", text="?"),
+    part("tool_call", id="t2", name="dream", state="dreaming"),
+    {"content": "Anything else?"},
+]
+SHOWN = [
+    "fold thoughts | Reasoning First think.",
+    "prose | Let me look.",
+    'uses | tides Requested Input { "port": "Brest", "day": "<b>today</b>" }',
+    "fold thoughts | Reasoning Then think again.",
+    "prose | High water is at 05:12.",
+    "sources | Tides tides.example",
+    "files | Far far.example · image/png | A map",
+    "uses | dream",
+    "prose | Anything else?",
+]
+UNFOLDED = """() => [...document.querySelectorAll(".answer .body > *")].map((element) => {
+    for (const fold of [element, ...element.querySelectorAll("details")]) fold.open = true;
+    const text = element.innerText.replaceAll(/\\s+/g, " ").trim();
+    const pictures = [...element.querySelectorAll("img")].map((image) => image.alt);
+    return [element.className, text, ...pictures].join(" | ");
+})"""
+
+
+async def test_parts_are_shown_in_their_order_and_the_same_after_a_reload(
+    server: StandIn, browser: Browser
+) -> None:
+    """Live from events, then from the row. What the page does not know is shown as nothing; a file
+    of another server is a link, and nobody asks for it.
+    """
+    server.answers["go"] = MIXED
+    async with open_page(browser, server.url) as page:
+        await say(page, "go")
+        await answered(page)
+        assert await page.evaluate(UNFOLDED) == SHOWN
+        picture = page.locator(".files img")
+        await expect(picture).to_have_js_property("complete", True)
+        assert await picture.evaluate("(image) => image.naturalWidth > 0")
+        await page.reload()
+        await answered(page)
+        assert await page.evaluate(UNFOLDED) == SHOWN
+
+
+async def test_a_call_that_is_cut_off_is_not_valid(server: StandIn, browser: Browser) -> None:
+    """Its input is shown as it came, live and after a reload."""
+    call = part("tool_call", id="t1", name="tides", state="streaming")
+    error = {"code": "unavailable", "error": "Gone.", "retryable": True}
+    server.answers["go"] = [
+        call,
+        {"type": "tool_input", "content": '{"po'},
+        {"type": "error", **error},
+    ]
+    async with open_page(browser, server.url) as page:
+        await say(page, "go")
+        for _ in range(2):
+            await answered(page, "error")
+            assert await page.evaluate(UNFOLDED) == ['uses | tides Not valid Input {"po']
+            await page.reload()
 
 
 async def test_only_the_last_answer_can_be_regenerated(server: StandIn, browser: Browser) -> None:
@@ -288,7 +349,7 @@ async def test_a_long_conversation_is_not_redrawn(server: StandIn, browser: Brow
     async with open_page(browser, f"{server.url}/#/c/{thread.row['id']}") as page:
         await answered(page, number=38)
         await page.wait_for_function(
-            "() => document.querySelector('.answer .prose').textContent.length > 1000"
+            "() => document.querySelector('.answer').textContent.length > 1000"
         )
         await say(page, "go")
         await growing(page, 30)

@@ -14,9 +14,9 @@ AREA = Area(
         ),
         Mutant(
             "a_tool_that_comes_again_is_not_shown",
-            "web/page/static/message_views.js",
-            "(use.element.remove(), this.#uses.delete(id));",
-            "use.element.remove();",
+            "web/page/static/part_views.js",
+            "this.#views.splice(alike < 0 ? seen.length : alike)",
+            "this.#views.slice(alike < 0 ? seen.length : alike)",
         ),
         Mutant(
             "what_the_feed_told_of_is_paged_in_again",
@@ -104,8 +104,8 @@ AREA = Area(
         ),
         Mutant(
             "a_model_that_thinks_does_not_say_so",
-            "web/page/static/message_views.js",
-            'status === "streaming" && !content ? "Reasoning …" : "Reasoning"',
+            "web/page/static/part_views.js",
+            'growing ? "Reasoning …" : "Reasoning"',
             '"Reasoning"',
         ),
         Mutant(
@@ -129,8 +129,8 @@ AREA = Area(
         Mutant(
             "each_chunk_draws_everything",
             "web/page/static/app.js",
-            'event?.type === "chunk" || event?.type === "reasoning"',
-            'event?.type === "reasoning"',
+            'new Set(["chunk", "reasoning",',
+            'new Set(["reasoning",',
             ("tests/e2e/test_page_parts.py::test_a_long_conversation_is_not_redrawn",),
         ),
         Mutant(
@@ -201,6 +201,24 @@ AREA = Area(
             'toggle("open", drawer && wanted)',
             'toggle("open", drawer)',
             ("tests/e2e/test_page.py::test_a_phone_never_scrolls_sideways",),
+        ),
+        Mutant(
+            "a_state_that_is_not_known_is_shown",
+            "web/page/static/part_views.js",
+            'STATES[state] ?? ""',
+            "STATES[state] ?? state",
+            (
+                "tests/e2e/test_page_parts.py::test_parts_are_shown_in_their_order_and_the_same_after_a_reload",
+            ),
+        ),
+        Mutant(
+            "files_of_other_servers_are_asked_for",
+            "web/page/static/part_views.js",
+            "    if (!/^\\/(?!\\/)/.test(url)) return reference(url, name, type); // only our own are fetched\n",
+            "",
+            (
+                "tests/e2e/test_page_parts.py::test_parts_are_shown_in_their_order_and_the_same_after_a_reload",
+            ),
         ),
     ],
 )

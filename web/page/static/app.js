@@ -19,6 +19,7 @@ const DEMO_IDEAS = [
   ["A model that reasons", "!think Think first, then answer."],
 ];
 const NEW = "New conversation";
+const OF_PARTS = new Set(["chunk", "reasoning", "tool_input", "part"]); // what changes an answer alone
 
 /** A conversation on screen: `watch` follows it, `posts` are on their way to it. A new one has no id until its first post. */
 let here = { id: null, watch: null, posts: [], stopping: false, sending: Promise.resolve() };
@@ -73,8 +74,7 @@ function follow(place) {
 }
 
 function changed(message, event) {
-  const text = event?.type === "chunk" || event?.type === "reasoning";
-  if (text && list.holds(message)) return list.touch(message);
+  if (OF_PARTS.has(event?.type) && list.holds(message)) return list.touch(message);
   show();
   if (message && hasEnded(message) && message.role === "assistant") refresh();
   if (event?.type === "start" && event.attempt === 1) announce("Answering");

@@ -1,7 +1,7 @@
-/** What one message looks like: a post, an answer with all that belongs to it, and the words for their states. */
+/** What one message looks like: a post, an answer with its parts, and the words for their states. */
 
 import { announce, copied, copyText, icon, make } from "./dom.js";
-import { MarkdownView, writeOn } from "./markdown.js";
+import { PartViews, seenOf } from "./part_views.js";
 import { hasEnded } from "./tokenwire.js";
 
 const WAITS = {
@@ -17,15 +17,6 @@ const FINISHES = {
   length: "Cut off at the length limit.",
   content_filter: "Ended by the provider's content filter.",
   refusal: "The model declined to answer.",
-};
-
-const TOOLS = {
-  pending: "Being prepared",
-  waiting: "Waiting for you",
-  running: "Running",
-  ok: "Done",
-  error: "Failed",
-  denied: "Not allowed",
 };
 const HUES = 6;
 
@@ -88,27 +79,15 @@ function hueOf(name) {
   return String([...name].reduce((sum, sign) => (sum * 31 + sign.codePointAt(0)) % 9973, 7) % HUES);
 }
 
-/** What a model writes, with what it thought, used and cited. `last`: nothing follows it, so that it can be made again. */
+/** What a model answers. `last`: nothing follows it, so that it can be made again. */
 export class Answer {
-  #drawn = {};
+  #done;
   #look = "";
-  #uses = new Map(); // tool_call_id -> Use
 
   constructor(onagain) {
     this.onagain = onagain;
-    this.prose = make("div", { class: "prose" });
-    this.text = new MarkdownView(this.prose);
-    this.thought = make("div", { class: "thought" });
-    this.thought.append("");
-    this.thinking = make("span", {}, "Reasoning");
-    this.thoughts = make(
-      "details",
-      { class: "fold thoughts", hidden: true },
-      make("summary", {}, icon("fold"), this.thinking),
-      this.thought,
-    );
-    this.uses = make("ul", { class: "uses", hidden: true, "aria-label": "Tools used" });
-    this.sources = make("ol", { class: "sources", hidden: true, "aria-label": "Sources" });
+    const body = make("div", { class: "body" });
+    this.parts = new PartViews(body);
     this.state = make("p", { class: "state" });
     this.copy = make(
       "button",
@@ -125,61 +104,18 @@ export class Answer {
     this.meta = make("span", { class: "meta" });
     this.foot = make("div", { class: "foot" }, this.copy, this.again, this.meta);
     const label = make("h2", { class: "unseen" }, "Answer");
-    this.element = make(
-      "li",
-      { class: "message answer" },
-      label,
-      this.thoughts,
-      this.uses,
-      this.prose,
-      this.sources,
-      this.state,
-      this.foot,
-    );
+    this.element = make("li", { class: "message answer" }, label, body, this.state, this.foot);
   }
 
   draw() {
     const { message } = this;
     const done = hasEnded(message);
     this.element.dataset.status = message.status;
-    if (message.content !== this.#drawn.content || done !== this.#drawn.done)
-      this.text.set(message.content, done);
-    this.prose.hidden = !message.content;
-    this.#drawThoughts(message);
-    this.#drawUses(message.tool_calls);
-    this.#drawSources(message.sources);
+    this.parts.draw(message.parts, done);
     this.#drawState(describe(message), done);
     this.#drawFoot(message, done);
-    if (done && this.#drawn.done === false) announce(describe(message).text || "Answer complete");
-    this.#drawn = { content: message.content, sources: message.sources.length, done };
-  }
-
-  #drawThoughts({ reasoning, content, status }) {
-    this.thoughts.hidden = !reasoning;
-    writeOn(this.thought.firstChild, reasoning);
-    writeOn(
-      this.thinking.firstChild,
-      status === "streaming" && !content ? "Reasoning …" : "Reasoning",
-    );
-  }
-
-  #drawUses(calls) {
-    this.uses.hidden = !calls.length;
-    const ids = new Set(calls.map((call) => call.tool_call_id));
-    for (const [id, use] of this.#uses)
-      if (!ids.has(id)) (use.element.remove(), this.#uses.delete(id));
-    for (const call of calls) {
-      let use = this.#uses.get(call.tool_call_id);
-      if (!use)
-        (this.#uses.set(call.tool_call_id, (use = new Use())), this.uses.append(use.element));
-      use.draw(call);
-    }
-  }
-
-  #drawSources(sources) {
-    if (sources.length === (this.#drawn.sources ?? 0)) return;
-    this.sources.hidden = !sources.length;
-    this.sources.replaceChildren(...sources.map((source) => make("li", {}, cited(source))));
+    if (done && this.#done === false) announce(describe(message).text || "Answer complete");
+    this.#done = done;
   }
 
   #drawState({ kind, text }, done) {
@@ -218,63 +154,22 @@ export class Answer {
   }
 }
 
-/** A tool that the model has used: folded, with what went in and what came out. */
-class Use {
-  #drawn = "";
-
-  constructor() {
-    this.name = make("code");
-    this.status = make("span", { class: "use-status" });
-    this.facts = make("div", { class: "facts" });
-    const head = make("summary", {}, icon("fold"), this.name, this.status);
-    this.element = make("li", {}, make("details", { class: "fold use" }, head, this.facts));
-  }
-
-  draw({ name, status, arguments: given, result }) {
-    const look = JSON.stringify([name, status, given, result]);
-    if (look === this.#drawn) return;
-    this.#drawn = look;
-    this.element.firstChild.dataset.status = status;
-    this.name.textContent = name;
-    this.status.textContent = TOOLS[status] ?? status;
-    this.facts.replaceChildren(
-      ...fact("Arguments", given),
-      ...fact(status === "error" ? "Error" : "Result", result),
-    );
-  }
-}
-
-function fact(title, value) {
-  if (value === undefined) return [];
-  const text = typeof value === "string" ? value : JSON.stringify(value, null, 2);
-  return [make("p", {}, title), make("pre", { tabindex: "0", "aria-label": title }, text)];
-}
-
-/** A source or a file: its title and where it is; a link only to where links may lead. */
-function cited({ url, title, media_type: kind }) {
-  const place = URL.canParse(url) ? new URL(url) : null;
-  const words = title || place?.hostname || String(url);
-  if (place?.protocol !== "https:" && place?.protocol !== "http:") return words;
-  const link = make("a", { href: place.href, rel: "noopener noreferrer", target: "_blank" }, words);
-  const more = make("span", {}, [title && place.hostname, kind].filter(Boolean).join(" · "));
-  const both = document.createDocumentFragment();
-  both.append(link, " ", more);
-  return both;
-}
-
-/** The state of an answer in words: {kind: busy | wait | bad | stopped | note, text}; no text where the text of the answer says it all. */
+/**
+ * The state of an answer in words: {kind: busy | wait | bad | stopped | note, text}; no text where what
+ * the answer shows says it all.
+ */
 export function describe(message, now = Date.now()) {
-  const { status, content, error } = message;
+  const { status, error } = message;
+  const answers = seenOf(message.parts).some(({ kind }) => kind !== "reasoning");
   if (status === "queued") return { kind: "busy", text: "Waiting for its turn" };
   if (status === "waiting") return { kind: "wait", text: "Waiting for a tool" };
   if (status === "retrying") return { kind: "wait", text: retrying(message, now) };
-  if (status === "streaming")
-    return content ? { kind: "busy", text: "" } : { kind: "busy", text: "Thinking" };
+  if (status === "streaming") return { kind: "busy", text: answers ? "" : "Thinking" };
   if (status === "error") return { kind: "bad", text: error?.error || "The answer failed." };
   if (status === "cancelled") return { kind: "stopped", text: STOPS[message.by] ?? "Stopped." };
   if (FINISHES[message.finish_reason])
     return { kind: "note", text: FINISHES[message.finish_reason] };
-  return content ? { kind: "note", text: "" } : { kind: "note", text: "The answer is empty." };
+  return { kind: "note", text: answers ? "" : "The answer is empty." };
 }
 
 function retrying({ retry }, now) {

@@ -1,0 +1,202 @@
+/**
+ * What the parts of an answer look like, in their order: text, reasoning, calls of tools, sources, files.
+ * Types and states that are not known here are shown as nothing.
+ */
+
+import { icon, make } from "./dom.js";
+import { MarkdownView, writeOn } from "./markdown.js";
+
+const KINDS = {
+  __proto__: null,
+  text: "text",
+  reasoning: "reasoning",
+  tool_call: "calls",
+  source: "sources",
+  file: "files",
+};
+const ALONE = new Set(["text", "reasoning"]);
+const STATES = {
+  __proto__: null,
+  streaming: "Being written",
+  proposed: "Requested",
+  invalid: "Not valid",
+  awaiting_approval: "Waiting for you",
+  awaiting_client: "Waiting",
+  running: "Running",
+  done: "Done",
+  failed: "Failed",
+  denied: "Not allowed",
+};
+
+/** What is to be seen: `{kind, parts}` in order. Calls, sources and files that follow one another are one. */
+export function seenOf(parts) {
+  const seen = [];
+  for (const part of parts) {
+    const kind = KINDS[part.type];
+    if (!kind || (ALONE.has(kind) && !part.text)) continue;
+    if (seen.at(-1)?.kind === kind && !ALONE.has(kind)) seen.at(-1).parts.push(part);
+    else seen.push({ kind, parts: [part] });
+  }
+  return seen;
+}
+
+/** The parts of one answer, inside `element`. */
+export class PartViews {
+  #views = [];
+
+  constructor(element) {
+    this.element = element;
+  }
+
+  /** Show these parts. `done`: they change no more. */
+  draw(parts, done) {
+    const seen = seenOf(parts);
+    const alike = seen.findIndex(({ kind }, n) => kind !== this.#views[n]?.kind);
+    for (const { view } of this.#views.splice(alike < 0 ? seen.length : alike))
+      view.element.remove();
+    const last = seen.findLastIndex(({ kind }) => kind !== "sources"); // they may stand inside it
+    seen.forEach((item, n) => {
+      this.#views[n] ??= this.#add(item.kind);
+      this.#views[n].view.draw(item.parts, { done, growing: n === last && !done });
+    });
+  }
+
+  #add(kind) {
+    const view = new VIEWS[kind]();
+    this.element.append(view.element);
+    return { kind, view };
+  }
+}
+
+class Text {
+  element = make("div", { class: "prose" });
+  #text = new MarkdownView(this.element);
+  #drawn = {};
+
+  draw([{ text }], { done, growing }) {
+    this.element.classList.toggle("growing", growing);
+    if (text === this.#drawn.text && done === this.#drawn.done) return;
+    this.#text.set(text, done);
+    this.#drawn = { text, done };
+  }
+}
+
+/** What a model thinks, folded. */
+class Reasoning {
+  #words = make("span", {}, "Reasoning");
+  #thought = make("div", { class: "thought" }, "");
+  element = make(
+    "details",
+    { class: "fold thoughts" },
+    make("summary", {}, icon("fold"), this.#words),
+    this.#thought,
+  );
+
+  draw([{ text }], { growing }) {
+    writeOn(this.#thought.firstChild, text);
+    writeOn(this.#words.firstChild, growing ? "Reasoning …" : "Reasoning");
+  }
+}
+
+class Calls {
+  element = make("ul", { class: "uses", "aria-label": "Tools used" });
+  #calls = [];
+
+  draw(parts) {
+    for (const call of this.#calls.splice(parts.length)) call.element.remove();
+    parts.forEach((part, n) => {
+      this.#calls[n] ??= new Call(this.element);
+      this.#calls[n].draw(part);
+    });
+  }
+}
+
+/** A tool that the model uses: folded, with what goes in and what came out. */
+class Call {
+  #drawn = {};
+  #name = make("code");
+  #state = make("span", { class: "use-state" });
+  #facts = make("div", { class: "facts" });
+  #input = make("pre", { tabindex: "0", "aria-label": "Input" }, "");
+  element = make("li");
+
+  constructor(list) {
+    const head = make("summary", {}, icon("fold"), this.#name, this.#state);
+    this.element.append(make("details", { class: "fold use" }, head, this.#facts));
+    list.append(this.element);
+  }
+
+  draw(part) {
+    const { name, state, input, result, error } = part;
+    if (part === this.#drawn.part && input === this.#drawn.input) return;
+    this.#drawn = { part, input };
+    this.element.firstChild.dataset.state = state in STATES ? state : "";
+    this.#name.textContent = name;
+    this.#state.textContent = STATES[state] ?? "";
+    writeOn(this.#input.firstChild, state === "streaming" ? input : pretty(input));
+    const given = input ? [make("p", {}, "Input"), this.#input] : [];
+    this.#facts.replaceChildren(...given, ...fact("Result", result), ...fact("Error", error));
+  }
+}
+
+/** JSON laid out for reading; what is no JSON as it is. */
+function pretty(text) {
+  try {
+    return JSON.stringify(JSON.parse(text), null, 2);
+  } catch {
+    return text;
+  }
+}
+
+function fact(title, value) {
+  if (value === undefined) return [];
+  const text = typeof value === "string" ? value : JSON.stringify(value, null, 2);
+  return [make("p", {}, title), make("pre", { tabindex: "0", "aria-label": title }, text)];
+}
+
+/** A list that is drawn again when it changes. */
+class List {
+  #drawn = [];
+
+  draw(parts) {
+    if (parts.length === this.#drawn.length && parts.every((part, n) => part === this.#drawn[n]))
+      return;
+    this.#drawn = parts;
+    this.element.replaceChildren(...parts.map((part) => make("li", {}, this.item(part))));
+  }
+}
+
+class Sources extends List {
+  element = make("ol", { class: "sources", "aria-label": "Sources" });
+
+  item({ url, file_id, title, media_type }) {
+    return reference(url, title, media_type, file_id);
+  }
+}
+
+class Files extends List {
+  element = make("ul", { class: "files", "aria-label": "Files" });
+
+  item({ url, name, media_type: type }) {
+    if (!/^\/(?!\/)/.test(url)) return reference(url, name, type); // only our own are fetched
+    if (/^image\//.test(type)) {
+      const image = make("img", { src: url, alt: name ?? "Image", loading: "lazy" });
+      return make("a", { href: url, target: "_blank", rel: "noopener" }, image);
+    }
+    return make("a", { href: url, download: name ?? "" }, name ?? type ?? "File");
+  }
+}
+
+const VIEWS = { text: Text, reasoning: Reasoning, calls: Calls, sources: Sources, files: Files };
+
+/** A title and where it is; a link only to where links may lead. */
+function reference(url, title, type, fallback = "") {
+  const place = URL.canParse(url) ? new URL(url) : null;
+  const words = title || place?.hostname || String(url ?? fallback);
+  if (place?.protocol !== "https:" && place?.protocol !== "http:") return words;
+  const link = make("a", { href: place.href, rel: "noopener noreferrer", target: "_blank" }, words);
+  const more = make("span", {}, [title && place.hostname, type].filter(Boolean).join(" · "));
+  const both = document.createDocumentFragment();
+  both.append(link, " ", more);
+  return both;
+}
