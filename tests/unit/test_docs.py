@@ -56,9 +56,12 @@ def test_there_are_pages() -> None:
     assert len(PAGES) >= 18
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
+CONFIGURATION = [ROOT / ".env.example", ROOT / "config" / "models.yml"]
+
+
+@pytest.mark.parametrize("page", [*PAGES, *CONFIGURATION], ids=name)
 def test_lines_are_short(page: Path) -> None:
-    """Tables cannot be wrapped; headings are exempt where they hold a route."""
+    """Tables cannot be wrapped."""
     long = [
         (number, len(line))
         for number, line in enumerate(page.read_text("utf-8").splitlines(), 1)
@@ -67,7 +70,7 @@ def test_lines_are_short(page: Path) -> None:
     assert long == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
+@pytest.mark.parametrize("page", [*PAGES, *CONFIGURATION], ids=name)
 def test_words(page: Path) -> None:
     """Plain words, in the order subject, verb, object."""
     assert [found[0] for found in AVOIDED.finditer(prose(page))] == []
