@@ -1,7 +1,7 @@
 """The CPU cost of a streamed chunk: our decoder and whole client beside the openai SDK, LiteLLM and
 a bare reader.
 
-python -m benchmarks.providers [--streams 60] [--seconds 6]
+    python -m benchmarks.providers [--streams 60] [--seconds 6]
 
 Decoding: the same realistic events from memory, one event at a time. Whole client: a server in its
 own process sends every stream 50 tokens a second; each client runs in its own process and counts
@@ -54,7 +54,7 @@ def events(count: int) -> list[bytes]:
     return [*(event(f" token{i}") for i in range(count)), event("", "stop"), b"data: [DONE]\n\n"]
 
 
-# --- decoding -------------------------------------------------------------------------------------------------------
+# --- decoding -------------------------------------------------------------------------------------
 
 
 async def decode_bare(pieces: list[bytes]) -> int:
@@ -248,7 +248,7 @@ CLIENTS: dict[str, Client] = {
 }
 
 
-# --- the paced server -----------------------------------------------------------------------------------------------
+# --- the paced server -----------------------------------------------------------------------------
 
 
 def serve(port: Any, tokens: int) -> None:
@@ -293,7 +293,7 @@ async def _paced(writer: asyncio.StreamWriter, chunks: list[bytes]) -> None:
     await writer.drain()
 
 
-# --- measuring ------------------------------------------------------------------------------------------------------
+# --- measuring ------------------------------------------------------------------------------------
 
 
 def measure_decoder(name: str, result: Any) -> None:

@@ -1,8 +1,12 @@
 """The AI SDK's chat protocol from a Django app in one file, with only Tokenwire's encoder.
 
-In a checkout: pip install django; python -m examples.django_app runserver 8010 In the page, served
-by your own server or allowed by CORS: `useChat({ transport: new DefaultChatTransport({ api:
-"http://localhost:8010/api/chat" }) })`.
+In a checkout:
+
+    pip install django; python -m examples.django_app runserver 8010
+
+In the page, served by your own server or allowed by CORS:
+
+    useChat({ transport: new DefaultChatTransport({ api: "http://localhost:8010/api/chat" }) })
 """
 
 import json

@@ -1,8 +1,12 @@
 """The AI SDK's chat protocol from a Flask app, with only Tokenwire's encoder.
 
-In a checkout: pip install flask; flask --app examples.flask_app run In the page, served by your own
-server or allowed by CORS: `useChat({ transport: new DefaultChatTransport({ api:
-"http://localhost:5000/api/chat" }) })`.
+In a checkout:
+
+    pip install flask; flask --app examples.flask_app run
+
+In the page, served by your own server or allowed by CORS:
+
+    useChat({ transport: new DefaultChatTransport({ api: "http://localhost:5000/api/chat" }) })
 """
 
 import time

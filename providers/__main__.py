@@ -1,4 +1,4 @@
-"""From the shell: `python -m tokenwire.providers list | stream | decode`.
+"""The command line: `python -m tokenwire.providers list | stream | decode`.
 
 Decoding needs no HTTP client: only the other two import one.
 """
@@ -88,7 +88,7 @@ def _stream(options: argparse.Namespace) -> int:
 
 
 def _catalogue(models_file: Path | None) -> "Catalogue | None":
-    """The catalogue; None where no file is named and none came with the installation.
+    """The catalogue; None if no file is given and none was installed.
 
     A mistake in it ends the program with one line.
     """

@@ -1,11 +1,11 @@
 """Pure: the dialect `anthropic.messages` (POST /messages).
 
-Whole is an answer with `message_stop`, or with a `stop_reason` before the end of the body. Errors
-come as `event: error` in a 200, often as its first event. Content and `stop_reason` may stand in
-`message_start` already; llama.cpp sometimes leaves `message_start` out. Only `tool_use` blocks are
-tool calls for us. Blocks of tools that the provider runs, of compaction and of any other kind are
-kept and sent back as they came, in their place; thinking goes back with its signature, a text with
-its citations. Quirks: `max_tokens` (default 8192; the API wants one), `thinking` (`budget`, or
+An answer is complete with `message_stop`, or with a `stop_reason` before the end of the body.
+Errors come as `event: error` in a 200, often as its first event. Content and `stop_reason` may be
+in `message_start` already; llama.cpp sometimes omits `message_start`. Only `tool_use` blocks are
+our tool calls. Blocks of the provider's tools, of compaction and of any other kind are kept and
+sent back unchanged at their place; thinking goes back with its signature, a text with its
+citations. Quirks: `max_tokens` (default 8192; the API requires one), `thinking` (`budget`, or
 `adaptive`: the model chooses).
 """
 
@@ -63,15 +63,15 @@ _MESSAGE = frozenset({
     *("id", "type", "role", "model", "content", "stop_reason", "stop_sequence", "stop_details", "usage", "context_management"),
     *("diagnostics", "container", "input_tokens", "output_tokens", "error"),
 })  # fmt: skip
-"""Fields of a message that are read or say nothing of the answer; any other one is kept."""
+"""Fields of a message that are read or carry no answer; all others are kept."""
 
 
 _CALL = frozenset({"type", "id", "name", "input", "cache_control"})
-"""Fields of a call that are read; others (who calls: `caller`) go back with it."""
+"""Fields of a call that are read; others (`caller`, for example) go back with it."""
 
 
 class AnthropicDecoder(Decoder):
-    """Events of a message stream, and a whole message where a stream was asked for."""
+    """Events of a message stream, or a whole message in place of a stream."""
 
     dialect = API
     finish_reasons = FINISH
@@ -132,7 +132,7 @@ class AnthropicDecoder(Decoder):
             self._finish(reason)
 
     def _block(self, index: Any, value: Mapping[str, Any]) -> None:
-        self._block_end(index)  # one that was never closed
+        self._block_end(index)  # a block that was never closed
         self._count_held()
         block = self._blocks[index] = _Block(dict(value))
         if block.kind == "text":
@@ -179,7 +179,7 @@ class AnthropicDecoder(Decoder):
             block.grow(kind, delta)
 
     def _citations(self, block: "_Block") -> None:
-        """Only now is it known how much of the text they support."""
+        """Only now the length of the supported text is known."""
         for citation in block.citations:
             title = word(citation.get("title")) or citation.get("document_title")
             self._source(
@@ -218,7 +218,7 @@ class AnthropicDecoder(Decoder):
             self._keep(block.kind, value)
 
     def _seal(self) -> None:
-        for block in self._blocks.values():  # of an answer that was cut off
+        for block in self._blocks.values():  # of a truncated answer
             self._citations(block)
         super()._seal()
 
@@ -244,18 +244,18 @@ _BLOCK_OF = {
     "signature_delta": "thinking",
     "input_json_delta": "tool_use",
 }
-"""What a block without a beginning must be."""
+"""The kind of a block whose start is missing."""
 
 
 class _Block:
-    """A content block while it streams: what its deltas add is put where the whole block would have it."""
+    """A content block while it streams: each delta goes where the whole block would have it."""
 
     def __init__(self, value: dict[str, Any]) -> None:
         self.kind = words(value.get("type")) or "unknown"
         self._value = Accumulator(value)
         self._json: list[str] = []
         self.units = 0
-        """Of its text so far."""
+        """UTF-16 units of its text so far."""
         self.citations: list[Mapping[str, Any]] = []
 
     def add_text(self, text: Any) -> None:
@@ -263,12 +263,12 @@ class _Block:
         self.units += utf16_length(words(text))
 
     def cite(self, citation: Mapping[str, Any]) -> None:
-        """A citation of its text."""
+        """Add a citation of its text."""
         if citation:
             self.citations.append(citation)
 
     def grow(self, kind: str, delta: Mapping[str, Any]) -> None:
-        """A delta of any kind: JSON text is the input's, other fields are the block's own."""
+        """Apply a delta: JSON text extends the input, other fields extend the block's own."""
         if kind == "input_json_delta":
             self._json.append(words(delta["partial_json"]))
             return
@@ -282,11 +282,11 @@ class _Block:
         return value
 
 
-# --- requests -------------------------------------------------------------------------------------------------------
+# --- requests -------------------------------------------------------------------------------------
 
 
 def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
-    """The call for a request. Raises InvalidRequest for what this dialect cannot carry."""
+    """The call for a request. Raises InvalidRequest for what this dialect cannot express."""
     quirks = {**preset.quirks, **spec.options}
     messages = turns(request, API, spec.model, _whole)
     body: dict[str, Any] = {
@@ -295,7 +295,7 @@ def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
         "messages": alternating(_messages(messages), "content"),
         "stream": True,
     }
-    if request.schema == {}:  # the API wants a schema or nothing
+    if request.schema == {}:  # the API requires a schema or none
         messages.append(HistoryMessage("system", ANY_JSON))
     if system := system_text(messages):
         body["system"] = system
@@ -306,7 +306,7 @@ def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
     _add_tools(body, request)
     _add_options(body, request, quirks)
     if request.continuation and request.continuation.rung == "prefix":
-        # Trailing white space is refused; what the model sends of it again is dropped at the seam.
+        # Trailing white space is refused; if the model repeats it, the seam drops it.
         body["messages"].append(
             {"role": "assistant", "content": request.continuation.text.rstrip()}
         )
@@ -325,7 +325,9 @@ def _messages(messages: Sequence[HistoryMessage]) -> list[dict[str, Any]]:
 
 
 def _message(message: HistoryMessage, *, paused: bool = False) -> dict[str, Any]:
-    """`paused`: the last one is the answer that is to be resumed; only there a tool of the provider's may wait for its result."""
+    """`paused`: the last message is the answer to resume; only there may a provider's tool lack its
+    result.
+    """
     content = [
         block
         for part in message.parts
@@ -336,7 +338,7 @@ def _message(message: HistoryMessage, *, paused: bool = False) -> dict[str, Any]
 
 
 def _blocks(part: Part, role: str) -> list[dict[str, Any]]:
-    """A part as its provider wrote it, or else in our words. Blank text is refused by the API."""
+    """A part as its provider wrote it, else in our own form. The API refuses blank text."""
     match part:
         case TextPart(text, kept) if text.strip():
             citations = {"citations": [item.value for item in kept]} if kept else {}
@@ -370,7 +372,7 @@ def _whole(kept: Kept) -> bool:
 
 
 def _waits(part: Part, message: HistoryMessage) -> bool:
-    """A tool of the provider's whose result is not there."""
+    """A tool of the provider without a result."""
     if not isinstance(part, KeptPart) or not part.kind.endswith("_tool_use"):
         return False
     return not any(
@@ -426,7 +428,7 @@ def _add_options(body: dict[str, Any], request: Request, quirks: Mapping[str, An
     prefilled = request.continuation is not None and request.continuation.rung == "prefix"
     if (
         request.reasoning_effort and not prefilled
-    ):  # an answer that goes on from text cannot think first
+    ):  # an answer that continues a text cannot think first
         _add_thinking(body, request.reasoning_effort, quirks)
     if request.temperature is not None:
         if "thinking" in body:

@@ -1,8 +1,9 @@
-"""Pure: the one vocabulary of deltas, the request, and the tree of errors that every dialect maps to.
+"""Pure: deltas, the request, and the error tree that every dialect uses.
 
-ProviderError                 base; carries message, code, status, retry_after_s
+ProviderError                 base; has message, code, status, retry_after_s
   RateLimited                 429, 529, Gemini RetryInfo          retryable
-  Unavailable                 connect error, timeout, 5xx, cut before any text, an answer that cannot be read    retryable
+  Unavailable                 connect error, timeout, 5xx, cut    retryable
+                              before text, unreadable answer
   Interrupted                 cut or stalled after text           retryable (by continuation)
   QuotaExhausted              402, insufficient_quota
   AuthenticationFailed        401, API_KEY_INVALID
@@ -28,12 +29,14 @@ FinishReason = Literal[
 ]
 
 
-# --- deltas ---------------------------------------------------------------------------------------------------------
+# --- deltas ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """The provider has begun. `id` is its own name for this run (what a re-attach needs), `model` what really answers."""
+    """The provider has begun. `id`: its own name for this run, for attaching; `model`: the
+    answering model.
+    """
 
     id: str | None = None
     model: str | None = None
@@ -55,7 +58,9 @@ class ReasoningDelta:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallStart:
-    """Tool call number `index` of this answer begins. `id` is never empty (made up where the provider gives none)."""
+    """Tool call number `index` of this answer begins. `id` is never empty (ours if the provider
+    gives none).
+    """
 
     index: int
     id: str
@@ -76,7 +81,7 @@ class ToolCallArguments:
 class ToolCallEnd:
     """All arguments have arrived.
 
-    `kept`: what the provider's call holds beside its id, name and arguments.
+    `kept`: other fields of the provider's call besides id, name and arguments.
     """
 
     index: int
@@ -85,10 +90,10 @@ class ToolCallEnd:
 
 @dataclass(frozen=True, slots=True)
 class ReasoningEnd:
-    """The reasoning so far is one whole; what follows belongs to another part.
+    """The reasoning so far is complete; what follows belongs to another part.
 
-    `kept`: the provider's own form of it, with its signature. Without it, the reasoning does not
-    go back. Where no reasoning came before, the kept value is all that there is of this part.
+    `kept`: the provider's own form with its signature. Without it, the reasoning does not go back.
+    Without earlier reasoning, the kept value is the whole part.
     """
 
     kept: Kept | None = None
@@ -103,12 +108,11 @@ class RefusalDelta:
 
 @dataclass(frozen=True, slots=True)
 class SourceDelta:
-    """Something that the answer cites: an address, or a place in a document that was sent along.
+    """A citation of the answer: an address, or a passage in an attached document.
 
-    `cites`: where the cited passage begins and ends, in UTF-16 units *back from the end* of the
-    text so far: (6, 0) are the last six units. Counted so, it holds whatever came before this
-    decoder's text. `quote`: the words of the source. `kept`: the citation as it came, where it
-    must go back.
+    `cites`: start and end of the supported text, in UTF-16 units *back from the end* of the text so
+    far: (6, 0) are the last six units. This holds whatever text came before this decoder's.
+    `quote`: the words of the source. `kept`: the citation in its original form, if it must go back.
     """
 
     url: str | None = None
@@ -121,7 +125,7 @@ class SourceDelta:
 
 @dataclass(frozen=True, slots=True)
 class FileDelta:
-    """A file that the model made: its bytes or its address. `kept`: the provider's whole item."""
+    """A file from the model: its bytes or its address. `kept`: the provider's whole item."""
 
     media_type: str
     data: bytes | None = None
@@ -131,28 +135,29 @@ class FileDelta:
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """Asked to go on, the model began the answer anew: what follows takes the place of all that was held of it."""
+    """The model started over instead of continuing: what follows replaces all held text."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeptDelta(Kept):
-    """A part of its own that no other delta says: a block or item of a kind that the decoder does
-    not know, the result of a tool that the provider ran, the signature of a text.
+    """A part without a delta of its own: a block or item of an unknown kind, the result of a
+    provider's tool, the signature of a text.
 
-    It goes back to the same dialect, in its place: a paused turn cannot be resumed without it.
+    It goes back to the same dialect at its place: a paused turn cannot be resumed without it.
     """
 
 
 REASONING = "reasoning"
-"""The kind of what only carries the model's thoughts."""
+"""The kind of values that only carry reasoning."""
 
 
 @dataclass(frozen=True, slots=True)
 class UsageDelta:
-    """Tokens so far; each one replaces what was said before, field by field where it is not None.
+    """Tokens so far; each field that is not None replaces the earlier number.
 
-    The numbers are the provider's own. `input_tokens` of Anthropic excludes `cached_tokens` and `cache_write_tokens`, others include
-    them; `output_tokens` of Gemini and xAI excludes `reasoning_tokens`, others include them (`cost.py` knows which is which).
+    The numbers are the provider's own. `input_tokens` of Anthropic excludes `cached_tokens` and
+    `cache_write_tokens`, others include them; `output_tokens` of Gemini and xAI excludes
+    `reasoning_tokens`, others include them (`cost.py` handles both).
     """
 
     input_tokens: int | None = None
@@ -163,7 +168,7 @@ class UsageDelta:
 
 
 def merge_usage(old: UsageDelta, new: UsageDelta) -> UsageDelta:
-    """`new` over `old`, field by field where it is not None."""
+    """`new` over `old`, for each field that is not None."""
     return UsageDelta(
         *(
             getattr(old, name) if value is None else value
@@ -175,7 +180,9 @@ def merge_usage(old: UsageDelta, new: UsageDelta) -> UsageDelta:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """Proof that the answer is whole. `raw` is the provider's own word; an unknown one is `unknown`, never `stop`."""
+    """Proof that the answer is complete. `raw`: the provider's word; an unknown one is `unknown`,
+    never `stop`.
+    """
 
     reason: FinishReason
     raw: str | None = None
@@ -199,11 +206,13 @@ Delta = (
 )
 
 
-# --- errors ---------------------------------------------------------------------------------------------------------
+# --- errors ---------------------------------------------------------------------------------------
 
 
 class ProviderError(Exception):
-    """Base; never raised itself. `message` may hold the provider's own words, without credentials: for operators, not for readers."""
+    """Base class; never raised itself. `message` may hold the provider's words, without
+    credentials: for operators only.
+    """
 
     retryable: ClassVar[bool] = False
 
@@ -222,7 +231,9 @@ class ProviderError(Exception):
         self.status = status
         self.retry_after_s = retry_after_s
         self.no_run = no_run
-        """It proves that what was asked for does not go on at the provider: nobody heard it, it was refused, or it failed there."""
+        """Proof that no run continues at the provider: it was not received, was refused, or failed
+        there.
+        """
 
 
 class RateLimited(ProviderError):
@@ -266,7 +277,7 @@ class ContentFiltered(InvalidRequest):
 
 
 def as_interrupted(error: ProviderError) -> ProviderError:
-    """What cuts an answer after something of it was seen is an interruption; other errors stay what they are."""
+    """An error after the first visible piece becomes an interruption; other errors stay."""
     if not isinstance(error, Unavailable):
         return error
     return Interrupted(
@@ -275,11 +286,11 @@ def as_interrupted(error: ProviderError) -> ProviderError:
 
 
 RUN_GONE = "run_gone"
-"""Code of the error of who attaches to a run that its provider does not know, or not any more."""
+"""Error code: the run to attach to is unknown to its provider, or is gone."""
 CONNECT_ERROR = "connect_error"
-"""Code of the error of who could not reach a provider at all."""
+"""Error code: the provider could not be reached."""
 STALE_CONNECTION = "stale_connection"
-"""Code of the error of who used a connection of the pool again just when the provider closed it."""
+"""Error code: the provider closed a pooled connection just when it was reused."""
 NOT_HEARD = frozenset(
     {
         CONNECT_ERROR,
@@ -292,10 +303,10 @@ NOT_HEARD = frozenset(
         "truncated",
     }
 )
-"""Codes of errors that speak of a connection, or of a silence, and not of what was asked for over it."""
+"""Error codes about a connection or a silence, not about the request."""
 
 
-# --- requests -------------------------------------------------------------------------------------------------------
+# --- requests -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,7 +320,7 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Continuation:
-    """How to go on after a break: `rung` of the ladder, the text that readers hold, what a re-attach needs."""
+    """How to continue after a break: the `rung`, the readers' text, and what attaching needs."""
 
     rung: Literal["attach", "prefix", "turn"]
     text: str
@@ -319,58 +330,70 @@ class Continuation:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked of a provider. Messages with nothing in them are left out by every dialect."""
+    """A request to a provider. Every dialect leaves empty messages out."""
 
     messages: Sequence[HistoryMessage]
     tools: Sequence[Tool] = ()
     tool_choice: str | None = None
     """`auto`, `none`, `required`, or the name of one tool."""
     schema: Mapping[str, Any] | None = None
-    """What the answer must be, as JSON Schema; an empty one: any JSON object."""
+    """JSON Schema of the answer; an empty one: any JSON object."""
     reasoning_effort: Literal["minimal", "low", "medium", "high"] | None = None
     temperature: float | None = None
     max_tokens: int | None = None
     stop: Sequence[str] = ()
     continuation: Continuation | None = None
     tries: int | None = None
-    """How many tries of this very answer have failed before, if the caller counts them. Only the demo provider asks."""
+    """How many tries of this answer have failed, if the caller counts them. Only the demo provider
+    reads it.
+    """
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 class DeltaStream(Protocol):
-    """An answer in progress. Iterate over batches: all deltas of one network read come together, in order.
+    """An answer in progress. Iterate over batches: all deltas of one network read, in order.
 
-    Iteration ends after a `Finish`; whatever else ends it is a ProviderError (cut after text: Interrupted; before: Unavailable).
-    Deltas that came before an error are delivered before it is raised.
+    Iteration ends after a `Finish`; any other end is a ProviderError (cut after text: Interrupted;
+    before: Unavailable). Deltas before an error are delivered before it is raised.
     """
 
     @property
     def run_id(self) -> str | None:
-        """The name of this run at the provider, if it can be attached to again: known before the first batch where we choose it."""
+        """The run's name for attaching; known before the first batch if we choose it."""
         ...
 
     @property
     def cursor(self) -> int | None:
-        """How far the batches given so far reach in the provider's own counting; with `run_id`, what a re-attach needs."""
+        """How far the delivered batches reach, in the provider's counting; with `run_id`, this is
+        what attaching needs.
+        """
         ...
 
     @property
     def stitching(self) -> bool:
-        """Whether text is held back until it is known whether it repeats what readers hold: a re-attach would say it again."""
+        """Whether text is held back as a possible repetition: a run that is attached to would send
+        it again.
+        """
         ...
 
     @property
     def naming(self) -> bool:
-        """Whether a run was asked for that goes on without us, and that has yet to tell its name: who leaves now leaves it for good."""
+        """Whether a requested run continues without us but has no name yet: leaving now would lose
+        it.
+        """
         ...
 
     @property
     def run_over(self) -> bool:
-        """Whether the provider has said that the run has ended, well or not: nothing is left to attach to, or to end."""
+        """Whether the provider has reported the end of the run: nothing is left to attach to, or to
+        end.
+        """
         ...
 
     def keep(self) -> None:
-        """Let the provider's run go on when this stream is left, to be attached to again or ended later; else leaving stops it."""
+        """Let the run continue when this stream is left, to attach to or end it later; otherwise
+        leaving stops it.
+        """
         ...
 
     def __aiter__(self) -> AsyncIterator[Sequence[Delta]]: ...
@@ -386,15 +409,17 @@ class Provider(Protocol):
 
     @property
     def stall_seconds(self) -> float:
-        """The longest wait for a delta: the entry's, else the preset's (local servers and silent reasoners get more)."""
+        """The longest wait for a delta: the entry's, else the preset's (more for local servers and
+        silent reasoners).
+        """
         ...
 
     def stream(self, request: Request) -> AbstractAsyncContextManager[DeltaStream]:
-        """Begin an answer. Leaving the context closes the provider's connection at once, finished or not."""
+        """Begin an answer. Leaving the context closes the provider's connection at once."""
         ...
 
     async def end(self, run_id: str) -> None:
-        """Stop a run that goes on at the provider, whoever began it. Returns once it is over, or not known there any more.
+        """Stop a run at the provider, whoever began it. Returns once it is over or unknown there.
 
         Raises ProviderError: it may still be running.
         """

@@ -1,7 +1,7 @@
-"""Whole calls for programs that want no stream of their own: `complete`, the callback form `run`, and `embed`.
+"""Whole calls for programs that do not stream: `complete`, the callback form `run`, and `embed`.
 
-They retry what can be retried while nothing has been delivered; a stream that broke after its first piece is the caller's to continue, with
-what came so far in `Broken.response`.
+They retry retryable errors until something was delivered. After that, the caller may continue with
+the partial answer in `Broken.response`.
 """
 
 import asyncio
@@ -40,13 +40,13 @@ from tokenwire.providers.spec import ModelSpec
 
 _LONGEST_PAUSE_S = 60.0
 _LONGEST_ASKED_S = 120.0
-"""A provider that asks for more is asked again sooner."""
+"""A longer wait that a provider asks for is shortened to this."""
 _EMBEDDINGS_BYTES = 256 * 1024 * 1024
 
 
 @dataclass(slots=True)
 class Response:
-    """A whole answer, or what there is of a broken one (`finish` is None)."""
+    """A whole answer, or the part of a broken one (`finish` is None)."""
 
     sources: list[SourceDelta] = field(default_factory=list)
     usage: UsageDelta | None = None
@@ -79,16 +79,16 @@ class Response:
 
     @property
     def parts(self) -> Sequence[Part]:
-        """All of it in order, to be sent back as `HistoryMessage("assistant", parts)`."""
+        """All of it in order, to send back as `HistoryMessage("assistant", parts)`."""
         return self._collected.parts
 
     @property
     def tool_calls(self) -> Sequence[CallPart]:
-        """The tools that the model wants called."""
+        """The calls of the model."""
         return [part for part in self.parts if isinstance(part, CallPart)]
 
     def add(self, delta: Delta) -> None:
-        """Put a delta in its place."""
+        """Add a delta at its place."""
         self._collected.add(delta)
         match delta:
             case TextDelta(text):
@@ -117,7 +117,9 @@ class Response:
 
 
 class Broken(Interrupted):
-    """An answer that was delivered in part before it failed; `response` holds that part, `__cause__` the failure."""
+    """An answer that failed after partial delivery; `response` holds the part, `__cause__` the
+    error.
+    """
 
     def __init__(self, error: ProviderError, response: Response) -> None:
         super().__init__(
@@ -147,7 +149,8 @@ async def run(
     tries: int = 3,
     max_chars: int | None = None,
 ) -> Response:
-    """The whole answer, each delta handed to `on_delta` as it comes. One longer than `max_chars` is left, and ends as `length`.
+    """The whole answer, with each delta passed to `on_delta`. One longer than `max_chars` is cut,
+    and ends as `length`.
 
     Raises ProviderError: Broken after the first visible piece.
     """
@@ -189,7 +192,9 @@ async def _once(
 
 
 def pause(error: ProviderError, failed: int) -> float:
-    """Seconds before the next try: what the provider asks for, or polynomially longer with each failure."""
+    """Seconds before the next try: the provider's hint, or polynomially longer with each
+    failure.
+    """
     if error.code == STALE_CONNECTION and failed == 1:
         return 0.0
     own = min(_LONGEST_PAUSE_S, (failed**4 + 2) * 0.1) * random.uniform(1.0, 1.15)  # noqa: S311 - spreads clients, guards nothing
@@ -199,7 +204,9 @@ def pause(error: ProviderError, failed: int) -> float:
 async def embed(
     spec: ModelSpec, client: HttpClient, texts: Sequence[str]
 ) -> tuple[Sequence[Sequence[float]], UsageDelta]:
-    """A vector for each text, and what it took. Raises ProviderError; InvalidRequest for dialects without embeddings."""
+    """A vector for each text, and the usage. Raises ProviderError; InvalidRequest for dialects
+    without embeddings.
+    """
     provider = http_provider(spec, client)
     dialect = provider.dialect
     if dialect.embed is None or dialect.vectors is None:

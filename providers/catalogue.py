@@ -33,9 +33,9 @@ _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _SECRET_HEADER = re.compile("auth|key|token|secret|cookie|password", re.IGNORECASE)
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 _ENTRY_KEYS = tuple(field.name for field in fields(ModelSpec) if field.name != "name")
-"""An entry has its name from its place in the file."""
+"""The place of an entry in the file gives its name."""
 _EXPANDED = frozenset(_ENTRY_KEYS) - {"provider"}
-"""The provider is taken as written, since it decides which key is needed."""
+"""The provider is not expanded, since it decides which key is needed."""
 _TOO_DEEP = "nests too deeply"
 
 
@@ -52,7 +52,7 @@ class _VariableMissing(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LocalServer:
-    """A server on this machine or near it, and its kind (the provider).
+    """A local server and its kind (the provider).
 
     `usual`: the address is the preset's, and the catalogue names no other.
     """
@@ -66,7 +66,7 @@ class LocalServer:
 class Catalogue:
     """All usable models in the file's order.
 
-    `missing`: entries left out, each with the variable that would bring it in.
+    `missing`: entries left out, each with the variable that would enable it.
     """
 
     default: str
@@ -76,7 +76,7 @@ class Catalogue:
 
     @property
     def secrets(self) -> list[str]:
-        """What no log may show: keys, and what headers carry in their place."""
+        """What no log may show: keys, and headers that replace them."""
         keys = [spec.api_key for spec in self.models.values() if spec.api_key]
         return keys + [
             value
@@ -93,7 +93,7 @@ class Catalogue:
         }
 
     def offered(self, there: Collection[LocalServer]) -> list[str]:
-        """The models that can be offered now, the default first.
+        """The models on offer now, the default first.
 
         `there`: the local servers that answered.
         """
@@ -137,7 +137,7 @@ def parse(document: Any, environ: Mapping[str, str], path: str = "models.yml") -
 def variables_of(path: Path) -> dict[str, bool]:
     """The variables that a file reads, each with whether it is a key. Raises CatalogueError.
 
-    A process that only offers models (web) must know that a key is there, and need not know it.
+    A process that only offers models (web) must know that a key is set, but not the key.
     """
     found: dict[str, bool] = {}
     for entry in _file(_document(path), str(path)).models.values():
@@ -151,7 +151,7 @@ def variables_of(path: Path) -> dict[str, bool]:
 
 
 class _File(BaseModel):
-    """The top of the file. Entries are read one by one, so that a mistake names its model."""
+    """The top level of the file. Entries are read one by one, so that a mistake names its model."""
 
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
@@ -175,12 +175,12 @@ def _document(path: Path) -> Any:
     except yaml.MarkedYAMLError as error:
         raise CatalogueError(str(path), "not valid YAML", *_place(error)) from None
     except (yaml.YAMLError, ValueError, RecursionError):
-        # No UTF-8, a date or a number that is none, or lists within lists without end.
+        # No UTF-8, an invalid date or number, or endlessly nested lists.
         raise CatalogueError(str(path), "not valid YAML") from None
 
 
 def _place(error: yaml.MarkedYAMLError) -> list[str]:
-    """Where the text is wrong, and why, without a word of the text."""
+    """The place and reason of a mistake, without any text of the file."""
     mark = error.problem_mark or error.context_mark
     where = [f"line {mark.line + 1}, column {mark.column + 1}"] if mark else []
     return where + ([_QUOTED.sub("...", error.problem)] if error.problem else [])
@@ -213,7 +213,9 @@ def _no_model(missing: Mapping[str, str], path: str) -> CatalogueError:
 def _read_entry(
     name: str, entry: Mapping[str, Any], environ: Mapping[str, str], path: str
 ) -> tuple[ModelSpec, str | None]:
-    """The entry, and the first variable that it lacks: such an entry is checked, but not usable."""
+    """The entry, and its first missing variable: without it the entry is checked, but not
+    usable.
+    """
     given: dict[str, Any] = {"model": name}
     lacking: dict[str, str] = {}
     for key, value in entry.items():
@@ -244,7 +246,7 @@ def _checked(name: str, given: Mapping[str, Any], path: str) -> ModelSpec:
 
 
 def _preset(spec: ModelSpec, path: str) -> Preset | None:
-    """None: a package brings this provider. Raises CatalogueError for a name that nobody knows."""
+    """None: a plugin brings this provider. Raises CatalogueError for an unknown name."""
     preset = PRESETS.get(spec.provider)
     if preset is None and spec.api is None:
         known = f"(known: {', '.join(PRESETS)}; others need `api`)"
@@ -307,7 +309,7 @@ def _names_in(value: Any, path: str) -> list[str]:
 
 
 def _replaced(value: Any, found: Callable[[str], str]) -> Any:
-    """`${NAME}` in texts becomes `found(name)`, also inside of lists and mappings."""
+    """`${NAME}` in texts becomes `found(name)`, also inside lists and mappings."""
     if isinstance(value, str):
         return _VARIABLE.sub(lambda match: found(match[1]), value)
     if isinstance(value, dict):

@@ -1,10 +1,12 @@
-"""Pure: an error in any provider's clothes -> one class of the tree in `base.py`, with what it says about waiting.
+"""Pure: any provider's error -> one class of the tree in `base.py`, with its hint about waiting.
 
-The HTTP status decides (or the number in the body where HTTP said 200); a body may only refine it, as `_MAY_BECOME` says. A 429 is retried
-whatever stands in it, with one exception: a code says that the quota is used up, and nothing says when to come back. OpenAI's
-`insufficient_quota` is such a 429, which never succeeds; the quota of a minute or a day comes with a wait. Codes come before words. Words
-decide where nothing else does (a bare message inside a 200), and refine a status only as whole sentences of known providers: a request that
-is refused may quote anything. Bodies may be anything, too: nothing that they hold makes these functions raise.
+The HTTP status decides (or the number in the body of a 200); a body may only refine it, as in
+`_MAY_BECOME`. A 429 is retried with one exception: a code says that the quota is used up, and
+nothing says when to come back. OpenAI's `insufficient_quota` is such a 429, which never succeeds;
+the quota of a minute or a day comes with a wait. Codes come before words. Words decide only if
+nothing else does (a bare message inside a 200), and refine a status only as whole sentences of
+known providers: a refused request may be quoted. Bodies may hold anything; none makes these
+functions raise.
 """
 
 import json
@@ -34,7 +36,8 @@ def _table(rows: Mapping[Class, str]) -> dict[str, Class]:
     return {word: cls for cls, words in rows.items() for word in words.split()}
 
 
-# Codes are compared in lower case without separators: `RateLimitReached`, `rate_limit_reached` and `rate-limit-reached` are one.
+# Codes are compared in lower case without separators: `RateLimitReached`, `rate_limit_reached` and
+# `rate-limit-reached` are equal.
 _PRECISE = _table(
     {
         QuotaExhausted: "insufficientquota billinghardlimitreached billingnotactive insufficientbalance insufficientfunds "
@@ -86,11 +89,12 @@ _ANY = frozenset(
     }
 )
 _MAY_BECOME: dict[Class, frozenset[Class]] = {
-    InvalidRequest: _ANY,  # 400 says little: Google sends it for a wrong key, Anthropic for an empty account
+    # 400 is vague: Google sends it for a wrong key, Anthropic for an empty account
+    InvalidRequest: _ANY,
     RateLimited: frozenset({QuotaExhausted}),
     Unavailable: frozenset(
         {ContextLengthExceeded, RateLimited}
-    ),  # llama.cpp calls a full context a server error
+    ),  # llama.cpp reports a full context as a server error
     PermissionDenied: frozenset({AuthenticationFailed, QuotaExhausted, ContentFiltered}),
     AuthenticationFailed: frozenset({PermissionDenied, QuotaExhausted}),
     ModelNotFound: frozenset({InvalidRequest, AuthenticationFailed, PermissionDenied}),
@@ -99,7 +103,7 @@ _MAY_BECOME: dict[Class, frozenset[Class]] = {
         {RateLimited, QuotaExhausted}
     ),  # a 413 of Groq is a limit of tokens per minute
 }
-"""What a body may make of the class that the status has."""
+"""The classes into which a body may refine the class of a status."""
 _CONTEXT = (
     r"(?:exceed\w*|too long|too large|larger than|longer than)\W.{0,120}(?:context|max(?:imum)? (?:input |number of )?(?:length|tokens))"
     r"|(?:context|input token count)\b.{0,120}\b(?:exceed\w*|too long|too large)"
@@ -121,7 +125,9 @@ _SENTENCES = _patterns(
         ModelNotFound,
     ),
 )
-"""What refines a status: whole sentences, at the beginning of the message where a request could be quoted."""
+"""Refinements of a status: whole sentences, at the start of the message if it might quote a
+request.
+"""
 _WORDS = _patterns(
     (r"rate.?limit|too many requests|temporarily rate|overloaded|at capacity", RateLimited),
     (r"credit balance is too low|insufficient (?:quota|balance|credits|funds)|quota (?:is )?exceeded|exceeded your .{0,80}quota",
@@ -131,7 +137,7 @@ _WORDS = _patterns(
     (r"content (?:filter|policy|management policy)|prohibited content", ContentFiltered),
     (r"model .{0,200}(?:not found|does not exist|not exist)", ModelNotFound),
 )  # fmt: skip
-"""What an error may be that has neither status nor code."""
+"""Classes of errors without status and code."""
 NO_WORDS = "an error without words"
 _MAX_DEPTH = 6
 _MESSAGE_CHARS = 1000
@@ -141,11 +147,13 @@ _MAX_CODES = 32
 
 
 def classify(status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
-    """The error that an HTTP answer of 300 and above is. `headers` have lower-case names; `body` may be anything."""
+    """The error of an HTTP answer of 300 and above. `headers` have lower-case names; `body` may be
+    anything.
+    """
     item = _parse(body)
     detail = _Detail(item)
     message = detail.message or excerpt(body) or f"HTTP {status}"
-    proxy = status == 404 and is_page(body)  # nobody at home but a proxy
+    proxy = status == 404 and is_page(body)  # only a proxy answers
     cls = Unavailable if proxy else _class_of(status, detail, message, asked_to_wait(headers, item))
     refused = _is_refusal(status, item, detail)
     return cls(
@@ -158,8 +166,9 @@ def classify(status: int, headers: Mapping[str, str], body: bytes) -> ProviderEr
 
 
 def _is_refusal(status: int, item: Any, detail: "_Detail") -> bool:
-    """Whether the provider itself says that it has not begun. A page, bare words and statuses of 500 and above may be a proxy's, which has
-    passed the request on; so may a 408."""
+    """Whether the provider itself refused to begin. Pages, bare words, 408 and statuses from 500 on
+    may come from a proxy that has passed the request on.
+    """
     refuses = 400 <= status < 500 and status != HTTPStatus.REQUEST_TIMEOUT
     return refuses and isinstance(item, dict | list) and bool(detail.message or detail.codes)
 
@@ -167,7 +176,9 @@ def _is_refusal(status: int, item: Any, detail: "_Detail") -> bool:
 def classify_stream_error(
     item: Mapping[str, Any], *, certain: bool = False
 ) -> ProviderError | None:
-    """The error that a JSON object in the body of a success is, or None if it is none. `certain`: its surroundings say that it is one."""
+    """The error in a JSON object of a 200's body, or None. `certain`: its surroundings mark it as
+    an error.
+    """
     if not certain and not _is_error(item):
         return None
     detail = _Detail(item)
@@ -183,7 +194,7 @@ def classify_stream_error(
 
 
 def is_page(body: bytes) -> bool:
-    """Whether this is a web page: no API says its errors so, but proxies do."""
+    """Whether this is a web page: proxies report errors so, but no API does."""
     return (
         body[:200].lstrip().lower().startswith((b"<html", b"<!doctype html", b"<head", b"<center"))
     )
@@ -194,7 +205,7 @@ def _is_error(item: Mapping[str, Any]) -> bool:
 
 
 class _Detail:
-    """What can be found in an error body: its words, all its codes, and a status in numbers."""
+    """The details of an error body: its words, all its codes, and a numeric status."""
 
     def __init__(self, item: Any) -> None:
         self.message = ""
@@ -204,7 +215,7 @@ class _Detail:
 
     @property
     def code(self) -> str | None:
-        """The most telling code: a precise one if there is one, else the first."""
+        """The most specific code: a precise one if there is one, else the first."""
         named = [code for code in self.codes if _plain(code) in _PRECISE] or [
             code for code in self.codes if not code.isdigit()
         ]
@@ -250,7 +261,7 @@ class _Detail:
     def _code(self, value: Any) -> None:
         if (
             isinstance(value, int | float) and 100 <= value < 1000
-        ):  # others, and NaN, are no HTTP status
+        ):  # other values, and NaN, are no HTTP status
             value = str(int(value))
         if (
             not isinstance(value, str)
@@ -278,7 +289,8 @@ def _class_of(status: int | None, detail: _Detail, message: str, wait_s: float |
         and not re.search(r"model|deployment", message, re.IGNORECASE)
     ):
         return InvalidRequest
-    # "You have used all your quota" and "wait a minute" are both 429; Google calls the second quota, too: only a code tells them apart.
+    # "You have used all your quota" and "wait a minute" are both 429, and Google calls both quota:
+    # only a code distinguishes them.
     further = by_code or _first(_SENTENCES, message)
     return (
         by_status
@@ -324,7 +336,7 @@ def _parse(body: bytes) -> Any:
 
 
 def excerpt(body: bytes) -> str:
-    """The beginning of something unreadable, in one line; of an HTML page its title."""
+    """The beginning of an unreadable text in one line; of an HTML page its title."""
     text = body[:_MAX_READ].decode("utf-8", "replace")
     title = re.search(r"<title>([^<]*)", text, re.IGNORECASE)
     return " ".join((title.group(1) if title else text).split())[:300]

@@ -1,8 +1,8 @@
-"""Cohere's own chat API, version 2 (POST /v2/chat): an example of a dialect in one file.
+"""Pure: Cohere's own chat API, version 2 (POST /v2/chat), as an example of a dialect in one file.
 
-Named events; whole is an answer with `message-end`. Its plan before tool calls counts as reasoning. Messages and tools are written as
-OpenAI's are, but for some names. `registry.register` takes such a dialect, and a preset that names
-it.
+Named events; `message-end` completes an answer. Its plan before tool calls counts as reasoning.
+Messages and tools are like OpenAI's except for some names. `registry.register` adds such a dialect,
+with a preset that names it.
 """
 
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ _READ: Mapping[str, tuple[str, ...]] = {
     "tool-call-delta": ("role", "tool_calls"),
     "citation-start": ("role", "citations"),
 }
-"""Fields of the message that each kind of event is read for; any other one is kept."""
+"""Fields of the message that each kind of event reads; all others are kept."""
 
 
 class CohereDecoder(Decoder):
@@ -70,7 +70,7 @@ class CohereDecoder(Decoder):
             self._keep_rest(kind or "event", item, ("type", "index"))
 
     def _begin(self, message: Mapping[str, Any]) -> None:
-        """What the message holds from the start, which is nothing as a rule."""
+        """The initial content of the message, usually nothing."""
         self._emit_reasoning(message.get("tool_plan"))
         for part in self._parts(message.get("content") or None):
             self._content(part)
@@ -116,7 +116,7 @@ class CohereDecoder(Decoder):
 
 
 def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
-    """The call for a request. Raises InvalidRequest for what this dialect cannot carry."""
+    """The call for a request. Raises InvalidRequest for what this dialect cannot express."""
     if request.continuation and request.continuation.rung in ("prefix", "attach"):
         raise InvalidRequest(
             f"cohere.chat knows no continuation by {request.continuation.rung}",

@@ -1,12 +1,10 @@
 """Pure: the deltas of an answer as the parts of its message, in order.
 
-Guarantees: text, reasoning and inputs are those of the deltas; a kept value stands at the part
-that it came with. What is collected goes back to its provider as `HistoryMessage("assistant",
-parts)`.
+Guarantees: text, reasoning and inputs are those of the deltas; a kept value stays at its part. The
+result goes back to its provider as `HistoryMessage("assistant", parts)`.
 
-Why it works this way: a citation is told at the end of the words that it supports, so the text is
-cut from its end. Rejected: places counted from the beginning (nobody knows them once an answer was
-resumed by another request).
+Why it works this way: a citation comes after the words that it supports, so the text is cut from
+its end. Rejected: offsets from the beginning (unknown once another request resumed the answer).
 """
 
 from collections.abc import Sequence
@@ -45,7 +43,7 @@ class Collected:
     def __init__(self) -> None:
         self._parts: list[Part] = []
         self._calls: dict[int, tuple[int, list[str]]] = {}
-        """Of each call its place among the parts, and the pieces of its input."""
+        """The index of each call among the parts, and the pieces of its input."""
         self._open: type[TextPart | ReasoningPart] | None = None
         self._pieces: list[str] = []
 
@@ -58,7 +56,7 @@ class Collected:
         return tuple(self._parts)
 
     def add(self, delta: Delta) -> None:
-        """Put a delta in its place. Those that are no part of an answer change nothing."""
+        """Add a delta at its place. Deltas that belong to no part change nothing."""
         match delta:
             case TextDelta(text) | RefusalDelta(text) if text:
                 self._grow(TextPart, text)
@@ -84,7 +82,7 @@ class Collected:
                 self._calls.clear()
 
     def append(self, part: Part) -> None:
-        """A part that comes whole."""
+        """Add a whole part."""
         self._close()
         self._parts.append(part)
 
@@ -110,7 +108,7 @@ class Collected:
             self.append(ReasoningPart("", kept))
 
     def _cite(self, kept: Kept, cites: tuple[int, int] | None) -> None:
-        """Cut the text where the cited words begin. A citation without such words stands alone."""
+        """Cut the text at the start of the cited words. A citation without them stands alone."""
         self._close()
         last = self._parts[-1] if self._parts else None
         if not isinstance(last, TextPart) or cites is None or cites[1] != 0:

@@ -1,4 +1,6 @@
-"""Pure: what the request builders of all dialects share: which messages are sent, and how bytes travel in JSON."""
+"""Pure: shared by the request builders of all dialects: which messages are sent, and bytes in
+JSON.
+"""
 
 import base64
 import json
@@ -27,30 +29,30 @@ CONTINUE = (
 )
 _QUOTED = 100
 ANY_JSON = "Answer with one JSON object and nothing else: no text around it, no code fence."
-"""For dialects that know no answer in JSON without a schema."""
+"""For dialects without a JSON mode that needs no schema."""
 NO_RESULT = "This call has no result: the answer that made it ended before it was carried out."
 Whole = Callable[[Kept], bool]
-"""Whether a kept part goes back to its dialect by itself: it did not merely stand beside."""
+"""Whether a kept part is sent to its dialect by itself: it was not only an accompaniment."""
 
 
 def nothing(kept: Kept) -> bool:  # noqa: ARG001 - it says so of all of them
-    """No part goes back by itself: for dialects whose messages hold text and calls alone."""
+    """No part is sent by itself: for dialects whose messages hold only text and calls."""
     return False
 
 
 def named(kept: Kept) -> bool:
-    """An item that names its own kind is a whole one."""
+    """An item that names its own kind is sent by itself."""
     return kept.value.get("type") == kept.kind
 
 
 def turns(
     request: Request, dialect: str, model: str, whole: Whole = nothing
 ) -> list[HistoryMessage]:
-    """The messages to send to this dialect and model, in order.
+    """The messages for this dialect and model, in order.
 
     Answers are split into their turns at each step, a call without a result gets one that says so,
-    kept values of others are left out, and so are messages that are then empty. For the rung
-    `turn` the partial answer follows, and the request to go on. Raises InvalidRequest when
+    other dialects' kept values are left out, and so are messages that become empty. For the rung
+    `turn` the partial answer follows, with the request to continue. Raises InvalidRequest if
     nothing is left to answer.
     """
     own = (_own(message, dialect, model, whole) for message in request.messages)
@@ -64,7 +66,7 @@ def turns(
 
 
 def _own(message: HistoryMessage, dialect: str, model: str, whole: Whole) -> HistoryMessage:
-    """Without what is kept for others."""
+    """Without kept values of other dialects or models."""
     mine = message.model in (None, model)
     parts: list[Part] = []
     for part in message.parts:
@@ -84,7 +86,7 @@ def _own(message: HistoryMessage, dialect: str, model: str, whole: Whole) -> His
 
 
 def _joined(parts: Iterable[Part]) -> Iterator[Part]:
-    """Neighbouring texts that nothing keeps apart are one."""
+    """Adjacent texts are joined unless a kept value separates them."""
     open_: list[str] = []
     for part in parts:
         if isinstance(part, TextPart) and not part.kept:
@@ -99,7 +101,7 @@ def _joined(parts: Iterable[Part]) -> Iterator[Part]:
 
 
 def _turns_of(message: HistoryMessage) -> Iterator[HistoryMessage]:
-    """An answer that holds results or steps as assistant turn, results, assistant turn, ..."""
+    """An answer with results or steps as assistant turn, results, assistant turn, ..."""
     if message.role != "assistant":
         yield message
         return
@@ -117,7 +119,7 @@ def _turns_of(message: HistoryMessage) -> Iterator[HistoryMessage]:
 
 
 def _answered(messages: Iterable[HistoryMessage]) -> Iterator[HistoryMessage]:
-    """With a result for each call: providers refuse a history in which one has none."""
+    """With a result for each call: providers refuse a history with an open call."""
     waiting: dict[str, CallPart] = {}
     for message in messages:
         if message.role == "tool":
@@ -138,7 +140,9 @@ def _without_result(calls: Mapping[str, CallPart]) -> Iterator[HistoryMessage]:
 
 
 def alternating(messages: Iterable[dict[str, Any]], key: str) -> list[dict[str, Any]]:
-    """Wire messages, neighbours of one role joined (results of several tools and what a user adds to them); `key` holds their parts."""
+    """Wire messages, with neighbours of one role joined (several results, and the user's text after
+    them); `key` holds their parts.
+    """
     joined: list[dict[str, Any]] = []
     for turn in messages:
         if joined and joined[-1]["role"] == turn["role"]:
@@ -149,8 +153,9 @@ def alternating(messages: Iterable[dict[str, Any]], key: str) -> list[dict[str, 
 
 
 def check_abilities(request: Request, cannot: Iterable[str]) -> None:
-    """Refuses what a model is known not to take, before the call: `image`, `audio`, `pdf`, `tools`,
-    `schema`. Raises InvalidRequest."""
+    """Refuses unsupported abilities before the call: `image`, `audio`, `pdf`, `tools`, `schema`.
+    Raises InvalidRequest.
+    """
     lacking = frozenset(cannot)
     asked = {
         _ability(part)
@@ -171,7 +176,9 @@ def _ability(part: Attachment) -> str:
 
 
 def is_empty(message: HistoryMessage) -> bool:
-    """Nothing in it that a provider could read. A result may be empty text: its id is content."""
+    """Whether a provider could read nothing in it. A result may be empty text: its id is
+    content.
+    """
     return not any(_has_content(part) for part in message.parts)
 
 
@@ -188,7 +195,7 @@ def _resumption(continuation: Continuation) -> Iterable[HistoryMessage]:
 
 
 def system_text(messages: Iterable[HistoryMessage]) -> str:
-    """All system messages as one text, for dialects where instructions stand apart."""
+    """All system messages as one text, for dialects with separate instructions."""
     return "\n\n".join(message.text for message in messages if message.role == "system")
 
 
@@ -203,7 +210,7 @@ def encoded(part: Attachment) -> str:
 
 
 def check_bytes(part: Attachment, api: str) -> None:
-    """Raises InvalidRequest for a part that has no bytes where the dialect takes no addresses."""
+    """Raises InvalidRequest for a part without bytes, for dialects without addresses."""
     if part.data is None:
         raise InvalidRequest(
             f"{api} takes {part.media_type} as bytes, not by URL", code="unsupported_part"
@@ -211,7 +218,7 @@ def check_bytes(part: Attachment, api: str) -> None:
 
 
 def unsupported(part: Attachment, api: str) -> InvalidRequest:
-    """The error for a media type that the dialect cannot carry."""
+    """The error for a media type that the dialect cannot express."""
     return InvalidRequest(f"{api} cannot take {part.media_type}", code="unsupported_part")
 
 
@@ -228,17 +235,17 @@ def tool_choice(request: Request) -> str | None:
 
 
 def spoken(part: Attachment) -> str:
-    """What can be said of a file that a model made to who takes none in an answer."""
+    """A generated file in words, for dialects without files in answers."""
     return f"[file: {part.name or part.media_type}]"
 
 
 def extra_of(call: CallPart) -> Mapping[str, Any]:
-    """What the provider's call holds beside its id, name and arguments."""
+    """The other fields of the provider's call besides id, name and arguments."""
     return call.kept.value if call.kept else {}
 
 
 def input_of(call: CallPart) -> dict[str, Any]:
-    """The arguments as an object, for dialects that take nothing else."""
+    """The arguments as an object, for dialects that accept only objects."""
     arguments = parsed_arguments(call.input)
     return dict(arguments) if isinstance(arguments, Mapping) else {"unreadable": call.input}
 

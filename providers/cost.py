@@ -1,8 +1,8 @@
-"""Pure: what an answer cost, from the catalogue's prices; None where a price or a count is missing, never a guess.
+"""Pure: the cost of an answer from the catalogue's prices; None if a price or a count is missing.
 
-Providers count differently: Anthropic's input leaves cached tokens out, Gemini's and xAI's output leaves reasoning out. Prices are per
-million tokens; `options` of an entry may hold `cached_price` and `cache_write_price`. Cached tokens without a price of their own cost
-what others cost.
+Providers count differently: Anthropic's input excludes cached tokens, Gemini's and xAI's output
+excludes reasoning. Prices are per million tokens; `options` of an entry may hold `cached_price` and
+`cache_write_price`. Cached tokens without their own price cost the same as others.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,9 @@
-"""Pure: what the decoders of all dialects share: frames to JSON, proof of completion, errors inside a success.
+"""Pure: the base of all decoders: frames to JSON, proof of completion, errors inside a 200.
 
-A decoder is fed bytes and gives deltas. It never raises: what went wrong is its `failure`, with the deltas that came before it given first.
-It decides when an answer is whole (`done`), and that an end without proof is none. An answer has one outcome, a Finish or a failure; the
-first one counts. How the bytes travel is left to `stream.py`.
+A decoder gets bytes and returns deltas. It never raises: an error becomes its `failure`, after the
+deltas before it. It decides when an answer is complete (`done`); an end without proof is not. An
+answer has one outcome, a Finish or a failure, and the first one counts. `stream.py` moves the
+bytes.
 """
 
 from collections.abc import Callable, Container, Mapping, Sequence
@@ -58,36 +59,38 @@ _loads = msgspec.json.Decoder().decode
 _OUTPUT = (TextDelta, ReasoningDelta, RefusalDelta, ToolCallStart)
 _MOST_TOKENS = 2**53
 MAX_HELD_BYTES = 16 * 1024 * 1024
-"""Of an answer's events, those together of which something stays in the decoder until the end (what no delta says, who is called what)."""
+"""Bytes of an answer's events that the decoder may hold until the end (parts without a delta, names
+of calls).
+"""
 MAX_PARTS = 5_000
-"""Of one event: choices, parts of their content, calls, sources, however they are nested."""
+"""Of one event: choices, content parts, calls and sources, however they are nested."""
 MAX_REASON_CHARS = 200
-"""Of the provider's word for the end."""
+"""Of the provider's finish reason."""
 MAX_ADDRESS_CHARS = 8 * 1024
 """Of a source's address or title."""
 CITATION = "citation"
 """The kind of citations."""
 _JSON_MARKS = (b"{", b"}", b'"')
-"""Without one of these nothing can have been a piece of an answer."""
+"""Without one of these characters a text cannot be a piece of an answer."""
 
 
 class HeldTooMuch(Exception):
-    """What must wait for the end of the answer is more than MAX_HELD_BYTES."""
+    """The decoder would hold more than MAX_HELD_BYTES."""
 
 
 class Decoder:
     """Base of the dialects.
 
     They implement `_object` (one JSON object arrived) and may refine `_not_an_object`, `_ended` and
-    `_raw`. Whatever they raise means that a piece of the answer could not be read, and ends it as a failure.
+    `_raw`. Any exception in them means an unreadable piece, and ends the answer as a failure.
     """
 
     dialect: ClassVar[str] = ""
-    """Its name, for what only this dialect understands."""
+    """Its name, for kept values that only this dialect understands."""
     finish_reasons: ClassVar[Mapping[str, FinishReason]] = {}
-    """The provider's words for the end, as ours. What is not listed is `unknown`."""
+    """The provider's finish reasons, as ours. Others are `unknown`."""
     error_is_an_end: ClassVar[bool] = True
-    """A reason that means `error` still says that nothing more will come."""
+    """A reason that means `error` still proves the end."""
 
     def __init__(self) -> None:
         self._outcome: Finish | ProviderError | None = None
@@ -95,24 +98,26 @@ class Decoder:
         self.run_id: str | None = None
         self.cursor: int | None = None
         self.run_over = False
-        """The provider has said that the run has ended without a whole answer."""
+        """The provider has reported the end of the run without a whole answer."""
         self.finish_raw: str | None = None
         self.finish_reason: FinishReason | None = None
         self.ended_in_error = False
-        """The one fault is the reason that the provider gave for the end."""
+        """The only fault is the provider's own finish reason."""
         self.emitted = False
-        """Something that a reader may see has been given out."""
+        """A visible piece has been returned."""
         self._has_output = False
-        """The same without reasoning: something that answers."""
+        """The same without reasoning."""
         self._framer = Framer()
         self._fed = 0
-        """Bytes of the body so far: an error says where it was met, and never quotes what may be the answer."""
+        """Bytes of the body so far: an error gives its offset, and never quotes the answer."""
         self._out: list[Delta] = []
         self._tools = ToolCalls(lambda delta: self._out.append(delta), self.dialect)
         self._started = False
         self._closing = False
         self._cut_off = False
-        """What is read now is the last line of the body: if it is broken, the body was cut, which is no new fault."""
+        """The last line of the body is being read: if it is broken, the body was cut, which is no
+        new fault.
+        """
         self._usage: UsageDelta | None = None
         self._sources: set[str] = set()
         self._text_so_far = Passages()
@@ -124,29 +129,31 @@ class Decoder:
         self._unreadable = b""
         self._stray = b""
         self._broken_end = b""
-        """The last line of the body, if it was cut in the midst of an object."""
+        """The last line of the body, if it ended within an object."""
         self.unread: list[Frame] = []
-        """Frames that came in one read with the end, after it."""
+        """Frames after the end in the same read."""
 
     @property
     def done(self) -> bool:
-        """The answer is proved whole and nothing more will be read."""
+        """The answer is complete, and nothing more will be read."""
         return isinstance(self._outcome, Finish)
 
     @property
     def failure(self) -> ProviderError | None:
-        """Why there is no whole answer."""
+        """Why there is no complete answer."""
         return self._outcome if isinstance(self._outcome, ProviderError) else None
 
     def feed(self, data: bytes) -> list[Delta]:
-        """The deltas that `data` completes. After `done` or a `failure` nothing more comes."""
+        """The deltas that `data` completes. After `done` or a `failure` there are no more."""
         if self._outcome is not None:
             return []
         self._fed += len(data)
         return self._safely(lambda: self._decode(self._framer.feed(data)))
 
     def close(self) -> list[Delta]:
-        """The body has ended: the last deltas, with a Finish if it ended well; else `failure` says how it did not."""
+        """The body has ended: the last deltas, with a Finish if it ended well; otherwise `failure`
+        has the reason.
+        """
         return self._safely(self._close)
 
     def _close(self) -> None:
@@ -156,7 +163,9 @@ class Decoder:
             self._ended()
 
     def cut(self, error: ProviderError) -> list[Delta]:
-        """The body was broken off by `error`: what can still be said. The error stands unless the answer is already proved whole."""
+        """`error` broke the body off: the last deltas. The error counts unless the answer is
+        already proved complete.
+        """
         return self._safely(lambda: self._complete() if self._proved() else self._fail(error))
 
     def resume(self, frames: Sequence[Frame]) -> list[Delta]:
@@ -164,7 +173,9 @@ class Decoder:
         return self._safely(lambda: self._decode(frames))
 
     def _safely(self, work: Callable[[], None]) -> list[Delta]:
-        """The deltas that `work` adds. The one place where what is raised while an answer is read becomes a failure."""
+        """The deltas that `work` adds. The only place where an exception during decoding becomes a
+        failure.
+        """
         try:
             work()
         except (FrameTooLarge, HeldTooMuch) as error:
@@ -180,11 +191,13 @@ class Decoder:
     # --- for the dialects -------------------------------------------------------------------------------------------
 
     def _object(self, name: bytes, item: dict[str, Any]) -> None:
-        """One JSON object arrived in an event called `name`. What it raises means that a piece of the answer is lost."""
+        """One JSON object arrived in an event called `name`. An exception here means a lost
+        piece.
+        """
         raise NotImplementedError
 
     def _raw(self, item: dict[str, Any]) -> None:
-        """A JSON object outside of the framing: an error, or a whole body where a stream was asked for."""
+        """A JSON object outside of the framing: an error, or a whole body in place of a stream."""
         if error := self._error_of(item):
             self._fail(error)
         else:
@@ -207,7 +220,7 @@ class Decoder:
         """`[DONE]` has come."""
 
     def _proved(self) -> bool:
-        """Whether what has come so far proves that the answer is whole."""
+        """Whether the input so far proves that the answer is complete."""
         return self.finish_reason is not None
 
     def _ended(self) -> None:
@@ -220,12 +233,14 @@ class Decoder:
         return classify_stream_error(item)
 
     def _lose(self, data: bytes) -> None:
-        """A piece of the answer cannot be read: to go on would pass off what is left as the whole."""
+        """A piece is unreadable: continuing would pass off the rest as the whole."""
         where = f"{len(data)} bytes among the first {self._fed} of the body"
         self._fail(Unavailable(f"an event is not readable: {where}", code="unreadable"))
 
     def _parts(self, value: Any, *, loosely: bool = False) -> Sequence[Mapping[str, Any]]:
-        """The objects of a list (see `fields`). Raises FrameTooLarge for more than one event may hold, each being worth work of its own."""
+        """The objects of a list (see `fields`). Raises FrameTooLarge above the limit of one event,
+        since each costs work.
+        """
         parts = loose_list(value) if loosely else mappings(value)
         self._count_parts(len(parts))
         return parts
@@ -235,7 +250,7 @@ class Decoder:
         if self._frame_parts > MAX_PARTS:
             raise FrameTooLarge(f"an event has more than {MAX_PARTS} parts")
 
-    # What leaves is checked here: a field may hold anything in a body that a stranger wrote.
+    # Deltas are checked here: a stranger's body may hold anything.
 
     def _start(self, run: Any, model: Any) -> None:
         if not self._started:
@@ -257,7 +272,7 @@ class Decoder:
             self._out.append(RefusalDelta(text))
 
     def _cite(self, url: Any, title: Any = None) -> None:
-        """An address; each of them once."""
+        """An address, each once."""
         url = word(url)
         if url and url not in self._sources:
             self._count_held()
@@ -274,7 +289,7 @@ class Decoder:
         quote: Any = None,
         keep: bool = False,
     ) -> None:
-        """A citation as it came, and what it says in our words. `keep`: it must go back."""
+        """A citation in its original form and in ours. `keep`: it must go back."""
         texts = [word(field) for field in (url, title, quote)]
         if max(len(text or "") for text in texts) > MAX_ADDRESS_CHARS:
             self._keep(CITATION, citation)
@@ -284,12 +299,12 @@ class Decoder:
         self._out.append(SourceDelta(url, title, cites=cites, quote=quote, kept=kept))
 
     def _end_thought(self, value: Mapping[str, Any] | None) -> None:
-        """The reasoning so far is one whole; the value must go back with it."""
+        """The reasoning so far is complete; the value must go back with it."""
         kept = None if value is None else Kept(self.dialect, REASONING, value)
         self._out.append(ReasoningEnd(kept))
 
     def _file(self, kind: str, item: Mapping[str, Any], media_type: str, encoded: Any) -> None:
-        """A file in base64 that the model made; an item whose file cannot be read is kept alone."""
+        """A base64 file from the model; an item with an unreadable file is only kept."""
         data = file_bytes(encoded)
         if data is None:
             self._keep(kind, item)
@@ -298,33 +313,35 @@ class Decoder:
         self._out.append(FileDelta(media_type, data, kept=Kept(self.dialect, kind, item)))
 
     def _keep(self, kind: str, value: Mapping[str, Any]) -> None:
-        """Something that no other delta says: given on as it came."""
+        """A part without a delta of its own, kept as it came."""
         self._kept_kinds = True
         self._out.append(KeptDelta(self.dialect, kind, value))
 
     def _keep_grown(self, kind: str, value: Any) -> None:
-        """Something that came in pieces is whole."""
+        """A value in pieces is complete."""
         self._keep(kind, value if isinstance(value, dict) else {kind: value})
 
     def _keep_rest(self, kind: str, value: Mapping[str, Any], known: Container[str]) -> None:
-        """Fields that this decoder knows nothing of: they may be the answer."""
+        """Unknown fields: they may belong to the answer."""
         if rest := {
             name: field
             for name, field in value.items()
             if name not in known and field not in (None, "", [], {})
         }:
             pieces = self._rest.setdefault(kind, [])
-            if not pieces or pieces[-1] != rest:  # some servers say the same beside every piece
+            if not pieces or pieces[-1] != rest:  # some servers repeat them with every piece
                 self._count_held()
                 pieces.append(rest)
 
     def _grow(self, kind: str, piece: Any, number: Any = None) -> None:
-        """A piece of something that no other delta says (of number so-and-so of its kind); the whole is kept when the answer ends."""
+        """A piece of the numbered value of its kind without a delta; the whole is kept when the
+        answer ends.
+        """
         self._count_held()
         self._growing.setdefault((kind, number), Accumulator()).add(piece)
 
     def _count_held(self) -> None:
-        """Something of the event that is read stays here until the end. Raises HeldTooMuch."""
+        """This event leaves something here until the end. Raises HeldTooMuch."""
         self._held_bytes += self._frame_bytes
         self._frame_bytes = 0  # each event counts once
         if self._held_bytes > MAX_HELD_BYTES:
@@ -333,23 +350,23 @@ class Decoder:
             )
 
     def _finish(self, raw: Any) -> None:
-        """The provider has named its reason; the Finish itself waits for `_complete`."""
+        """The provider has given its reason; the Finish waits for `_complete`."""
         raw = words(raw)[:MAX_REASON_CHARS]
         if self.finish_reason in (
             None,
             "stop",
             "unknown",
-        ):  # a later, plainer one does not replace `length`
+        ):  # a later, less specific one does not replace `length`
             self.finish_raw = raw
             self.finish_reason = self.finish_reasons.get(raw, "unknown")
 
     def _calls_are_the_reason(self) -> None:
-        """For providers that say `stop` when they mean: call these tools."""
+        """For providers that say `stop` for tool calls."""
         if self._tools and self.finish_reason == "stop":
             self.finish_reason = "tool_calls"
 
     def _count(self, *numbers: Any) -> None:
-        """The fields of `Usage` in their order. Field by field, a number replaces what was said before."""
+        """The fields of `Usage` in order. Each number that is present replaces the earlier one."""
         usage = UsageDelta(
             *(
                 number if type(number) is int and 0 <= number <= _MOST_TOKENS else None
@@ -359,7 +376,7 @@ class Decoder:
         self._usage = usage if self._usage is None else merge_usage(self._usage, usage)
 
     def _complete(self) -> None:
-        """Proof is there; nothing after it counts."""
+        """The answer is proved complete; later input does not count."""
         if self._outcome is not None:
             return
         if self._stray:
@@ -379,7 +396,7 @@ class Decoder:
             self._outcome = error
 
     def _truncated(self) -> ProviderError:
-        """The body ended without proof: the error that hides in its tail, or plain truncation."""
+        """The body ended without proof: the error in its tail, or a truncation."""
         tail = self._framer.tail.strip() or self._unreadable.strip()
         if not tail:
             what = (
@@ -404,7 +421,7 @@ class Decoder:
             self._seal()
         out = self._out
         if not out:
-            return []  # never the list itself: it will be added to
+            return []  # a new list: deltas will be added
         self._out = []
         if not self._has_output:
             self._note_output(out)
@@ -416,7 +433,7 @@ class Decoder:
         self._has_output = not kinds.isdisjoint((TextDelta, RefusalDelta, ToolCallStart))
 
     def _seal(self) -> None:
-        """The last deltas, whatever the outcome; a Finish is the very last, and only now is it known whether anything came before."""
+        """The last deltas in any case. A Finish comes last, since only now all output is known."""
         self._sealed = True
         outcome = self._outcome
         if isinstance(outcome, Finish):
@@ -435,7 +452,7 @@ class Decoder:
             self._outcome = as_interrupted(outcome)
 
     def _finished(self, finish: Finish) -> Finish:
-        """An answer of nothing but kept items has not just stopped: what it is cannot be told in our words."""
+        """An answer of only kept items has not stopped normally: our terms cannot express it."""
         if finish.reason == "stop" and self._kept_kinds and not self._has_output:
             self.finish_reason = "unknown"
             self._outcome = finish = Finish("unknown", finish.raw)
@@ -482,7 +499,9 @@ class Decoder:
             self._object(name, item)
 
     def _irregular(self, name: bytes, data: bytes, *, last: bool) -> None:
-        """Not JSON: several objects without blank lines between them, JSON with raw control characters or bad UTF-8, or a mere word."""
+        """Not JSON: objects without blank lines between them, raw control characters, bad UTF-8, or
+        a bare word.
+        """
         lines = data.split(b"\n")
         for at, line in enumerate(lines):
             self._cut_off = last and at == len(lines) - 1

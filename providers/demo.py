@@ -1,6 +1,7 @@
-"""A provider without a network: a scripted answer, paced, that fails on cue. The default model, and the one that tests lean on.
+"""A provider without a network: a paced script that fails on request. The default model, also of
+the tests.
 
-Words in the last user message steer it (they may stand anywhere in it, and be combined):
+Words in the last user message control it (anywhere in it, and combined):
 
   !short          a few words instead of the long answer
   !slow           10 tokens per second instead of 50
@@ -15,9 +16,9 @@ Words in the last user message steer it (they may stand anywhere in it, and be c
   !refuse         a refusal
   !empty          the stream ends without an answer, always
 
-"Twice" is counted by `Request.tries` where the caller sets it, else by the user's messages, in this process. Options of the catalogue
-entry: `tokens_per_second` (default 50; 0: no pause), `fail_times` (default 2), `text` (another answer). Prefix continuation is exact: it
-goes on after what readers hold.
+"Twice" counts `Request.tries` if the caller sets it, else the user's messages in this process.
+Options of the catalogue entry: `tokens_per_second` (default 50; 0: no pause), `fail_times` (default
+2), `text` (another answer). Prefix continuation is exact: it continues after the readers' text.
 """
 
 import asyncio
@@ -114,12 +115,12 @@ the end 🌇, and have a pleasant day!
 
 
 def open_demo(spec: ModelSpec, preset: Preset) -> "DemoProvider":
-    """The demo model of a catalogue entry. Raises InvalidRequest for options of the wrong kind."""
+    """The demo model of a catalogue entry. Raises InvalidRequest for wrong option types."""
     return DemoProvider(spec, preset)
 
 
 class DemoProvider:
-    """Implements `base.Provider` with no I/O but `asyncio.sleep`."""
+    """Implements `base.Provider`; its only I/O is `asyncio.sleep`."""
 
     def __init__(self, spec: ModelSpec, preset: Preset) -> None:
         options = spec.options
@@ -132,7 +133,7 @@ class DemoProvider:
 
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncIterator["DemoStream"]:
-        """The script that the question asks for. Leaving the context ends it."""
+        """The script for the question. Leaving the context ends it."""
         script = self._script(request)
         stream = DemoStream(script)
         try:
@@ -189,7 +190,7 @@ class DemoProvider:
             raise Interrupted("the connection broke (demo)", code="connection_lost")
 
     def _fails(self, cues: set[str], request: Request) -> bool:
-        """Whether a cue that fails for a while still does; counts this try."""
+        """Whether a temporary failure still occurs; counts this try."""
         if request.tries is not None:
             return request.tries < self._fail_times
         for cue in sorted(cues & {"rate_limit", "unavailable", "cut", "stall"}):
@@ -223,7 +224,7 @@ class DemoStream:
 
 
 def _refused(cues: set[str], failing: bool) -> ProviderError | None:
-    """The error that comes before any text."""
+    """The error before any text."""
     if "auth" in cues:
         return AuthenticationFailed("the key is wrong (demo)", code="invalid_api_key", status=401)
     if "context" in cues:
@@ -244,7 +245,9 @@ def _reason(cues: set[str]) -> Literal["stop", "refusal"]:
 
 
 async def _paced(deltas: Sequence[Delta], rate: float) -> AsyncIterator[Sequence[Delta]]:
-    """One at a time, `rate` a second; 0: as fast as they are taken. Holds the average pace, however long the consumer takes."""
+    """One at a time, `rate` a second; 0: without pauses. Keeps the average pace, however slow the
+    consumer is.
+    """
     loop = asyncio.get_running_loop()
     due = loop.time()
     for delta in deltas:
@@ -254,7 +257,7 @@ async def _paced(deltas: Sequence[Delta], rate: float) -> AsyncIterator[Sequence
 
 
 def _fingerprint(request: Request) -> int:
-    # What stays the same over the tries of one answer: the messages before it.
+    # The tries of one answer share the messages before it.
     return zlib.crc32(
         "\0".join(message.text for message in request.messages if message.role == "user").encode(
             "utf-8", "replace"

@@ -22,9 +22,9 @@ RELATED: dict[str, Callable[[], Decoder]] = {
     "openai.completions": openai_chat.ChatDecoder,
     "ollama.generate": ollama.OllamaDecoder,
 }
-"""Older formats near enough to be read by the decoders of the newer ones, though nothing asks for them."""
+"""Older formats that newer decoders can read; no request uses them."""
 
 
 def decoder_of(api: str) -> Callable[[], Decoder]:
-    """Raises KeyError for an API that is not known."""
+    """Raises KeyError for an unknown API."""
     return DIALECTS[api].decoder if api in DIALECTS else RELATED[api]

@@ -1,4 +1,6 @@
-"""Pure: texts -> vectors, for the dialects that have a call for it: OpenAI and its imitators, Ollama, Gemini."""
+"""Pure: texts -> vectors, for dialects with such a call: OpenAI and compatible APIs, Ollama,
+Gemini.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,7 +20,7 @@ def openai_call(texts: Sequence[str], spec: ModelSpec) -> Call:
 
 
 def openai_vectors(answer: Mapping[str, Any]) -> Vectors:
-    """In the order of the texts, whatever the order of the answer."""
+    """In the order of the texts."""
     entries = sorted(answer["data"], key=lambda entry: entry.get("index", 0))
     usage = answer.get("usage") or {}
     return [entry["embedding"] for entry in entries], UsageDelta(

@@ -1,9 +1,9 @@
-"""Pure: reading the fields of JSON that a stranger wrote.
+"""Pure: reading the fields of JSON from strangers.
 
 A field that carries a piece of the answer, or its place, is read strictly (`mapping`, `mappings`,
-`words`, `counter`): an absent field is nothing, and another type is `Unreadable`, because a piece
-that cannot be read is lost. What only accompanies the answer (usage, titles, metadata) is read
-loosely (`loose`, `loose_list`, `word`): another type counts as absent.
+`words`, `counter`): an absent field is empty, and another type is `Unreadable`, because an
+unreadable piece is a lost piece. Accompanying fields (usage, titles, metadata) are read loosely
+(`loose`, `loose_list`, `word`): another type counts as absent.
 """
 
 import base64
@@ -13,7 +13,7 @@ from typing import Any
 
 
 class Unreadable(ValueError):
-    """A field that carries a piece of the answer holds something that the format does not allow."""
+    """A field with a piece of the answer holds something that the format does not allow."""
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
@@ -68,14 +68,14 @@ def word(value: Any) -> str | None:
 
 
 def place(value: Any) -> int | str | None:
-    """The number or name under which pieces of one thing come. Raises Unreadable."""
+    """The number or name that pieces of one thing share. Raises Unreadable."""
     if not isinstance(value, int | str | None):
         raise Unreadable("neither a number nor a name")
     return value
 
 
 def file_bytes(value: Any) -> bytes | None:
-    """The bytes of a file in base64; None for anything else, also for another spelling of it."""
+    """The bytes of a base64 file; None for anything else, even another spelling of base64."""
     if not isinstance(value, str) or not value.isascii():
         return None
     try:
@@ -98,10 +98,11 @@ _BLANK = b" \t\r\n"
 
 
 def json_object(data: bytes) -> dict[str, Any] | None:
-    """The object in these bytes, written less strictly than msgspec reads it; None for others."""
-    # The standard library's decoder forgives what msgspec does not: raw control characters, lone surrogates, NaN.
+    """The object in these bytes, read less strictly than by msgspec; None for anything else."""
+    # The standard library's decoder accepts what msgspec refuses: raw control characters, lone
+    # surrogates, NaN.
     if not data.lstrip(_BLANK).startswith(b"{"):
-        return None  # found out by an exception, a word would cost twenty times as much
+        return None  # an exception would make a word twenty times as expensive
     try:
         item = json.loads(data.decode("utf-8", "replace"), strict=False)
     except (ValueError, RecursionError):
@@ -116,14 +117,15 @@ _NAMES = frozenset(
 
 
 _MAX_DEPTH = 64
-"""Objects inside of objects whose fields come in pieces."""
+"""Nested objects whose fields come in pieces."""
 
 
 class Accumulator:
-    """A value that comes in pieces: texts and lists are extended, objects merged field by field, names and numbers replaced.
+    """A value in pieces: texts and lists are extended, objects merged field by field, names and
+    numbers replaced.
 
-    What is empty adds nothing, whatever its type. Pieces of texts are put together once, in `whole`: joining each of them to what came
-    before would copy a long value again with every piece.
+    Empty values of any type add nothing. Pieces of texts are joined once, in `whole`: joining each
+    piece would copy a long value again and again.
     """
 
     __slots__ = ("_depth", "_held", "_kind")
@@ -132,11 +134,11 @@ class Accumulator:
         self._depth = depth
         self._kind: type = type(None)
         self._held: Any = None
-        """The pieces of a text; the fields of an object, of which those that grew are Accumulators."""
+        """The pieces of a text; the fields of an object, with Accumulators for those that grew."""
         self.add(value)
 
     def add(self, piece: Any) -> None:
-        """Raises Unreadable for a piece of another type than what it extends."""
+        """Raises Unreadable for a piece of another type than the value that it extends."""
         kind = type(piece)
         if kind is self._kind and kind in _GROWS:
             self._extend(piece)
@@ -171,7 +173,7 @@ class Accumulator:
         old.add(value)
 
     def whole(self) -> Any:
-        """The value as it would have come in one piece."""
+        """The complete value."""
         if self._kind is str:
             self._held = ["".join(self._held)]
             return self._held[0]
@@ -184,4 +186,4 @@ class Accumulator:
 
 
 _GROWS: Mapping[type, type] = {str: list, list: list, dict: dict}
-"""What grows, and what its pieces are held in."""
+"""Types that grow, and the containers of their pieces."""

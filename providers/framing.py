@@ -1,10 +1,12 @@
-"""Pure: bytes -> frames. One bounded parser for server-sent events, JSON lines and streamed JSON arrays.
+"""Pure: bytes -> frames. One bounded parser for server-sent events, JSON lines and streamed JSON
+arrays.
 
-Lines end at "\\n" only (one "\\r" before it is dropped): U+0085, U+2028 and form feeds are text inside JSON. A frame is a pair of bytes
-(kind, data): the name of the SSE event (empty where there is none), `RAW` for a JSON object that stood outside of any SSE field, which
-is what JSON lines, Gemini's arrays, bare errors and whole bodies are made of, or `STRAY` for anything else outside of them. Servers that
-end without the last blank line, repeat ids, send comments, or use the unknown field `error:` are understood. What a frame means is left to
-the dialects.
+Lines end only at "\\n" (one "\\r" before it is dropped): U+0085, U+2028 and form feeds are text
+inside JSON. A frame is a pair of bytes (kind, data). The kind is the name of the SSE event (may be
+empty), `RAW` for a JSON object outside of SSE fields (JSON lines, Gemini's arrays, bare errors,
+whole bodies), or `STRAY` for anything else outside of them. Servers that omit the last blank line,
+repeat ids, send comments, or use the unknown field `error:` are understood. The dialects interpret
+the frames.
 """
 
 import re
@@ -13,26 +15,28 @@ from tokenwire.providers.amount import MAX_VALUES
 
 Frame = tuple[bytes, bytes]
 RAW = b"\n"
-"""The kind of a frame that no SSE field carried; cannot be an event's name."""
+"""The kind of a JSON object outside of SSE fields; cannot be an event's name."""
 STRAY = b"\n\n"
-"""The kind of what is neither an SSE field nor a JSON object: a page, or a piece whose beginning is lost."""
+"""The kind of other text outside of SSE fields: a page, or a piece whose beginning is lost."""
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 MAX_LINES = 10_000
-"""`data:` lines of one event, and objects in one line. Some servers put no blank lines between their events."""
+"""Limit of `data:` lines in an event and of objects in a line. Some servers omit blank lines
+between events.
+"""
 TAIL_BYTES = 4096
 
 _IN_STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 _BETWEEN_BRACES = re.compile(rb'[^{}"]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"[^{}"]*+)*+', re.DOTALL)
-"""Whole strings, and what stands around them."""
+"""Whole strings, and the text around them."""
 _BOM = b"\xef\xbb\xbf"
 
 
 class FrameTooLarge(Exception):
-    """One event, line or object is longer than the limit, or holds more than may be."""
+    """An event, line or object is longer than the limit, or holds too much."""
 
 
 class Framer:
-    """Incremental parser: `feed` what arrives, however it is cut; `close` when the body has ended."""
+    """Incremental parser: `feed` the input in any pieces; `close` at the end of the body."""
 
     def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
         self._limit = max_frame_bytes
@@ -45,12 +49,14 @@ class Framer:
 
     @property
     def tail(self) -> bytes:
-        """The beginning of what was neither an SSE field nor JSON, for error messages (an HTML page, an object without an end)."""
+        """The beginning of text outside of SSE and JSON, for error messages (an HTML page, an
+        unfinished object).
+        """
         return (self._json.rubbish + self.unfinished)[:TAIL_BYTES]
 
     @property
     def unfinished(self) -> bytes:
-        """The object outside of any SSE field that has begun and not ended."""
+        """The object outside of SSE fields that has begun and not ended."""
         return self._json.unfinished
 
     def feed(self, data: bytes) -> list[Frame]:
@@ -70,7 +76,9 @@ class Framer:
         return self._lines(head)
 
     def close(self) -> list[Frame]:
-        """The frames that the end of the body completes: a last line without "\\n", a last event without its blank line."""
+        """The frames that the end of the body completes: a last line without "\\n", a last event
+        without its blank line.
+        """
         last = bytes(self._held)
         self._held.clear()
         frames = self._lines(last) if last else []
@@ -78,7 +86,7 @@ class Framer:
         return frames
 
     def _is_one_event(self, data: bytes) -> bool:
-        # A paced stream brings one event with each read; this is what reading it costs.
+        # A paced stream brings one event per read; this decides its cost.
         size = len(data) - 2
         return (
             data.find(b"\n") == size
@@ -100,7 +108,7 @@ class Framer:
         frames: list[Frame] = []
         for line in head.split(b"\n"):
             if line.startswith(b"data: "):
-                # The one hot path: nearly every line of every provider.
+                # The hot path: nearly every line of every provider.
                 self._add(line[6:-1] if line.endswith(b"\r") else line[6:])
             else:
                 self._other(line.removesuffix(b"\r"), frames)
@@ -128,11 +136,11 @@ class Framer:
                 return
         found = self._json.feed(line + b"\n")
         if found and self._data:
-            self._dispatch(frames)  # it stood before these objects
+            self._dispatch(frames)  # it came before these objects
         frames += found
 
     def _add(self, value: bytes) -> None:
-        self._size += len(value) + 1  # an empty line takes its place, too
+        self._size += len(value) + 1  # an empty line counts, too
         if self._size > self._limit:
             raise FrameTooLarge(f"an event is longer than {self._limit} bytes")
         if len(self._data) >= MAX_LINES:
@@ -140,7 +148,7 @@ class Framer:
         self._data.append(value)
 
     def _dispatch(self, frames: list[Frame]) -> None:
-        # An event without data is none (a comment between blank lines, an `id:` alone).
+        # An event without data is ignored (a comment between blank lines, only an `id:`).
         if self._data:
             data = self._data
             frames.append((self._name, data[0] if len(data) == 1 else b"\n".join(data)))
@@ -150,7 +158,7 @@ class Framer:
 
 
 class JsonSplitter:
-    """Cuts JSON objects out of bytes that arrive in pieces; whatever stands between the objects is kept apart, bounded."""
+    """Cuts JSON objects out of bytes in pieces; text between the objects is kept apart, bounded."""
 
     def __init__(self, max_bytes: int = MAX_FRAME_BYTES) -> None:
         self._limit = max_bytes
@@ -166,7 +174,9 @@ class JsonSplitter:
         return bytes(self._held)
 
     def feed(self, data: bytes) -> list[Frame]:
-        """The objects that `data` completes (`RAW`), and what stood between them (`STRAY`). Raises FrameTooLarge."""
+        """The objects that `data` completes (`RAW`), and the text between them (`STRAY`). Raises
+        FrameTooLarge.
+        """
         found: list[Frame] = []
         start = at = braces = 0
         while True:
@@ -194,7 +204,7 @@ class JsonSplitter:
         return found
 
     def _next(self, data: bytes, at: int) -> int:
-        """Where the next brace outside of strings stands, or -1; follows strings and their escapes."""
+        """The index of the next brace outside of strings, or -1; follows strings and escapes."""
         if not self._depth:
             return data.find(
                 b"{", at
@@ -211,7 +221,9 @@ class JsonSplitter:
         return -1 if self._string or at == len(data) else at
 
     def _string_end(self, data: bytes, at: int) -> int:
-        """The place behind the string that `at` lies in; it may not have come yet, nor the other half of an escape."""
+        """The index behind the string around `at`; its end, or half of an escape, may not have
+        arrived.
+        """
         if self._escape and at < len(data):
             self._escape = False
             at += 1

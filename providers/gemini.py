@@ -1,8 +1,10 @@
-"""Pure: the dialect `gemini.generateContent` (POST /models/{model}:streamGenerateContent), of Gemini and of Vertex.
+"""Pure: the dialect `gemini.generateContent` (POST /models/{model}:streamGenerateContent) of Gemini
+and Vertex.
 
-With `alt=sse` events with CRLF, without it one JSON array. Whole is an answer whose body ends after a `finishReason` (older models send one
-with every chunk, and an error can follow the last) or after a block of the prompt. Function calls come whole, or in `partialArgs`; thought
-signatures are echoed back. Quirks: `thinking` (`level` for Gemini 3 and later, `budget` for 2.5).
+With `alt=sse` events with CRLF, without it one JSON array. An answer is complete if its body ends
+after a `finishReason` (older models send one with every chunk, and an error can follow the last) or
+after a block of the prompt. Function calls come whole, or in `partialArgs`; thought signatures go
+back. Quirks: `thinking` (`level` for Gemini 3 and later, `budget` for 2.5).
 """
 
 import json
@@ -43,7 +45,7 @@ from tokenwire.providers.json_path import PathValues
 from tokenwire.providers.spec import ModelSpec, Preset
 
 SIGNATURE = "thoughtSignature"
-"""The kind of signatures of a text, and the field that they stand in."""
+"""The kind of a text's signatures, and their field."""
 _FILTERED = (
     "SAFETY RECITATION LANGUAGE BLOCKLIST PROHIBITED_CONTENT SPII MODEL_ARMOR "
     "IMAGE_SAFETY IMAGE_PROHIBITED_CONTENT IMAGE_RECITATION"
@@ -65,7 +67,7 @@ _CANDIDATE = frozenset({
     *("content", "index", "finishReason", "finishMessage", "safetyRatings", "groundingMetadata", "tokenCount", "avgLogprobs"),
     *("logprobsResult", "urlContextMetadata"),
 })  # fmt: skip
-"""Fields of a chunk without candidates, and of a candidate, that are read or say nothing of the answer."""
+"""Fields of a candidate, and of a chunk without any, that are read or carry no answer."""
 API = "gemini.generateContent"
 FINISH: Mapping[str, FinishReason] = {
     "STOP": "stop",
@@ -80,11 +82,11 @@ _VALUES: Mapping[str, tuple[type, ...]] = {
     "numberValue": (int, float),
     "boolValue": (bool,),
 }
-"""The fields of an entry of `partialArgs` that carry its value, and what each may hold."""
+"""The value fields of a `partialArgs` entry, and their types."""
 _COMMON = frozenset(
     {"text", "thought", "thoughtSignature", "videoMetadata", "partMetadata", "mediaResolution"}
 )
-"""Fields of a part that are text or say something about it; any other one makes it a part of its own kind."""
+"""Fields of a part that are text or describe it; any other one makes it a part of its own kind."""
 
 
 class GeminiDecoder(Decoder):
@@ -121,9 +123,7 @@ class GeminiDecoder(Decoder):
         index = candidate.get("index") or 0
         self._choice = index if self._choice is None else self._choice
         if index != self._choice:
-            self._grow(
-                "choice", [candidate]
-            )  # one that nobody asked for, and no part of this answer
+            self._grow("choice", [candidate])  # not requested, and no part of this answer
             return
         content = mapping(candidate.get("content"))
         for part in self._parts(content.get("parts")):
@@ -182,7 +182,7 @@ class GeminiDecoder(Decoder):
             self._end_call()
 
     def _same(self, call: Mapping[str, Any]) -> bool:
-        """Whether a part goes on with the call that is open: some repeat its name or id, others neither."""
+        """Whether a part continues the open call: some repeat its name or id, others neither."""
         return all(call.get(word) in (None, "", self._open.get(word)) for word in ("name", "id"))
 
     def _end_call(self) -> None:
@@ -202,9 +202,7 @@ class GeminiDecoder(Decoder):
 
     def _ended(self) -> None:
         if self._proved() and (broken := self._broken_end or self._framer.unfinished):
-            self._lose(
-                broken
-            )  # where every chunk has a reason, a chunk that was cut off may hold text
+            self._lose(broken)  # where every chunk has a reason, a truncated one may hold text
         else:
             super()._ended()
 
@@ -216,7 +214,7 @@ class GeminiDecoder(Decoder):
 
 
 def _named(call: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The call's name at the provider, if it has any: its result must have it, too."""
+    """The provider's name of the call, if any: its result needs it, too."""
     return {"id": call["id"]} if word(call.get("id")) else {}
 
 
@@ -227,15 +225,15 @@ def _extend(target: PathValues, entry: Mapping[str, Any]) -> None:
         raise Unreadable("a value of an unknown kind")
     if key and type(entry[key]) not in _VALUES[key]:
         raise Unreadable("a value of another type")
-    if key or "nullValue" in entry:  # without either it only says that a text has ended
+    if key or "nullValue" in entry:  # without either it only marks the end of a text
         target.put(words(entry.get("jsonPath")) or "$", entry[key] if key else None)
 
 
-# --- requests -------------------------------------------------------------------------------------------------------
+# --- requests -------------------------------------------------------------------------------------
 
 
 def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
-    """The call for a request. Raises InvalidRequest for what this dialect cannot carry."""
+    """The call for a request. Raises InvalidRequest for what this dialect cannot express."""
     if request.continuation and request.continuation.rung in ("prefix", "attach"):
         raise InvalidRequest(
             f"gemini.generateContent knows no continuation by {request.continuation.rung}",
@@ -256,12 +254,12 @@ def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
 
 
 def _whole(kept: Kept) -> bool:
-    """A part of its own kind holds an object under that name; what stood beside is in lists."""
+    """A part of its own kind has an object under that name; other fields are lists."""
     return kept.kind == SIGNATURE or isinstance(kept.value.get(kept.kind), Mapping)
 
 
 def _names(messages: Iterable[HistoryMessage]) -> frozenset[str]:
-    """The ids of calls that the provider itself has named."""
+    """The ids of calls that the provider named itself."""
     return frozenset(
         part.id
         for message in messages

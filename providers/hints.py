@@ -1,8 +1,10 @@
-"""Pure: how long a provider asks to wait, in seconds, from headers and from the body of an error.
+"""Pure: how long a provider asks to wait, in seconds, from headers and the body of an error.
 
-Understood: `retry-after` in seconds or as an HTTP date, `retry-after-ms`, `x-ratelimit-reset-*` as `6m0s`, `76ms`, a number or an
-RFC 3339 time, `anthropic-ratelimit-*-reset`, Google's `RetryInfo.retryDelay`, and "try again in 1.5s" in a message. Zero counts as absent
-(Azure sends `retry-after: 1` and `retry-after-ms: 0` together), and of several hints the longest of the strongest kind holds.
+Understood: `retry-after` in seconds or as an HTTP date, `retry-after-ms`, `x-ratelimit-reset-*` as
+`6m0s`, `76ms`, a number or an RFC 3339 time, `anthropic-ratelimit-*-reset`, Google's
+`RetryInfo.retryDelay`, and "try again in 1.5s" in a message. Zero counts as absent (Azure sends
+`retry-after: 1` and `retry-after-ms: 0` together). Of several hints, the longest of the strongest
+kind counts.
 """
 
 import re
@@ -18,7 +20,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _LONGEST_TEXT = 64
 """No duration or date is longer."""
 _MAX_READ = 2000
-"""Characters of a message in which a wait is looked for."""
+"""Characters of a message that are searched for a wait."""
 _MAX_DEPTH = 4
 _MOST_DETAILS = 32
 _IN_WORDS = re.compile(
@@ -29,7 +31,9 @@ _IN_WORDS = re.compile(
 def retry_after(
     headers: Mapping[str, str], body: Any = None, now: float | None = None
 ) -> float | None:
-    """Seconds to wait, or None if nothing was said. `headers` have lower-case names; `now` is a Unix time (default: the clock)."""
+    """Seconds to wait, or None. `headers` have lower-case names; `now` is a Unix time (default: the
+    clock).
+    """
     now = time.time() if now is None else now
     return asked_to_wait(headers, body, now) or _longest(_resets(headers, now))
 
@@ -37,13 +41,15 @@ def retry_after(
 def asked_to_wait(
     headers: Mapping[str, str], body: Any = None, now: float | None = None
 ) -> float | None:
-    """As `retry_after`, by what was said of this very request: when a budget begins anew, some providers name on every answer."""
+    """As `retry_after`, from hints about this request only: some providers send resets of budgets
+    with every answer.
+    """
     now = time.time() if now is None else now
     return _longest(_explicit(headers, now)) or _longest(_in_body(body))
 
 
 def duration(text: str) -> float | None:
-    """`6m0s`, `76ms`, `48.9s`, `1h2m` or a plain number of seconds, as seconds; None for anything else."""
+    """`6m0s`, `76ms`, `48.9s`, `1h2m` or a number, as seconds; None for anything else."""
     text = text.strip()
     if len(text) > _LONGEST_TEXT:
         return None
@@ -72,7 +78,8 @@ def _explicit(headers: Mapping[str, str], now: float) -> Iterable[float | None]:
 
 
 def _resets(headers: Mapping[str, str], now: float) -> Iterable[float | None]:
-    # A reset matters only for a budget that is used up; some providers name every budget's reset on every answer.
+    # A reset counts only for an exhausted budget; some providers send every budget's reset with
+    # every answer.
     for name, value in headers.items():
         if "ratelimit" not in name or "reset" not in name:
             continue
@@ -93,7 +100,7 @@ def _until(moment: str, now: float) -> float | None:
             when = read(moment)
             return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - now
         except (ValueError, OverflowError, TypeError, OSError):
-            continue  # not a date of this kind, or none that the calendar has
+            continue  # not a date of this kind, or an impossible one
     return None
 
 

@@ -1,7 +1,7 @@
-"""Pure: the conversation as providers are sent it: messages of ordered parts.
+"""Pure: the conversation as it is sent to providers: messages of ordered parts.
 
-Each dialect walks the parts in order. A kept value replaces what the dialect would write of its
-part; it goes to the dialect and model that wrote it, others get what can be said in text.
+Each dialect walks the parts in order. A kept value replaces the dialect's own form of its part; it
+goes only to the dialect and model that wrote it, others get what text can express.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What only the provider that wrote a part understands: it goes back with the part, verbatim.
+    """What only the provider that wrote a part understands: it goes back with the part, unchanged.
 
-    `dialect`: who understands it. `kind`: the provider's word for what it is. `value`: JSON.
+    `dialect`: who understands it. `kind`: the provider's word for its kind. `value`: JSON.
     """
 
     dialect: str
@@ -31,7 +31,7 @@ class TextPart:
 
 @dataclass(frozen=True, slots=True)
 class ReasoningPart:
-    """The model's reasoning. Only a kept value goes back, and to who wrote it alone."""
+    """The model's reasoning. It goes back only with its kept value, and only to its writer."""
 
     text: str
     kept: Kept | None = None
@@ -59,7 +59,7 @@ class ResultPart:
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """What is no text: `data` (bytes) or `url`, and its media type (`image/png`, ...)."""
+    """A non-text part: `data` (bytes) or `url`, and its media type (`image/png`, ...)."""
 
     media_type: str
     data: bytes | None = None
@@ -75,7 +75,7 @@ class KeptPart(Kept):
 
 @dataclass(frozen=True, slots=True)
 class StepPart:
-    """Here the model was asked again: what follows is another turn."""
+    """The model received a new request here: what follows is another turn."""
 
 
 Part = TextPart | ReasoningPart | CallPart | ResultPart | Attachment | KeptPart | StepPart
@@ -86,8 +86,8 @@ class HistoryMessage:
     """One message of the conversation: its parts in order. A plain text is one text part.
 
     `tool` holds results. An answer may hold steps and results too: it is sent as its turns.
-    `model`: the model's name at its provider, which alone is sent kept values; None: the model
-    that is asked.
+    `model`: the model's name at its provider, which alone gets kept values; None: the requested
+    model.
     """
 
     role: Literal["system", "user", "assistant", "tool"]

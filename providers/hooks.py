@@ -1,7 +1,8 @@
-"""Lifecycle hooks: watch answers without being able to break them.
+"""Lifecycle hooks: they watch answers and cannot break them.
 
-A hook is a subclass of `Hook` that overrides what it wants to hear of. Several may watch one provider (`watched`); an exception in one is
-logged and changes nothing for the stream or for the other hooks. Hooks are called in the order given, on the event loop: be quick.
+A hook is a subclass of `Hook` that overrides some methods. Several may watch one provider
+(`watched`); an exception in one is logged and affects neither the stream nor other hooks. Hooks are
+called in the given order on the event loop: be quick.
 """
 
 import logging
@@ -34,23 +35,25 @@ class Hook:
         """A request is about to be sent."""
 
     def first_token(self, seconds: float) -> None:
-        """The first piece that a reader may see has come, so long after the request."""
+        """The first visible piece has come, this long after the request."""
 
     def delta(self, delta: Delta) -> None:
-        """A delta has come, before the consumer has it."""
+        """A delta has come; the consumer gets it next."""
 
     def finish(self, finish: Finish, seconds: float) -> None:
-        """The answer is whole."""
+        """The answer is complete."""
 
     def error(self, error: ProviderError) -> None:
         """The answer failed; the consumer gets the error next."""
 
     def retry(self, error: ProviderError, delay_seconds: float, tries: int) -> None:
-        """After `tries` failures another try begins in `delay_seconds` (told by `calls.run`, which retries)."""
+        """After `tries` failures another try begins in `delay_seconds` (from `calls.run`, which
+        retries).
+        """
 
 
 def call_hooks(hooks: Sequence[Hook], event: str, *arguments: object) -> None:
-    """Call the method named `event` of every hook; what they raise is logged."""
+    """Call the method named `event` of every hook; exceptions are logged."""
     for hook in hooks:
         try:
             getattr(hook, event)(*arguments)
@@ -82,7 +85,7 @@ class Watched:
 
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncIterator["WatchedStream"]:
-        """The provider's answer; the hooks hear of each delta before the consumer has it."""
+        """The provider's answer; hooks get each delta before the consumer."""
         call_hooks(self._hooks, "before_request", request)
         began = time.monotonic()
         async with self._provider.stream(request) as inner:

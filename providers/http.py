@@ -1,7 +1,8 @@
-"""The HTTP client: httpx, over the connections that `transport` opens.
+"""The HTTP client: httpx, over connections of `transport`.
 
-One `HttpClient` serves a process. It knows bytes, headers, timeouts; not what they mean. Failures of transport leave as `Unavailable`.
-Leaving a reply's context closes its connection at once unless the body was read to its end, so that an abandoned answer stops costing.
+One `HttpClient` serves a process. It handles bytes, headers and timeouts, not their meaning.
+Transport errors become `Unavailable`. Leaving a reply's context closes its connection at once
+unless the body was read to its end, so that an abandoned answer costs nothing more.
 """
 
 import asyncio
@@ -19,16 +20,18 @@ from tokenwire.providers.transport import Sending, Transport, best
 
 ERROR_BODY_BYTES = 64 * 1024
 STEP_BYTES = 256 * 1024
-"""A compressed body is given in pieces of at most so many bytes; between two of them, others have their turn."""
+"""Maximum size of a decompressed piece; other tasks run between two pieces."""
 FREE_GROWTH_BYTES = 8 * 1024 * 1024
 MAX_GROWTH = 100
-"""A compressed body that is longer than `FREE_GROWTH_BYTES` may be so many times as long as what came over the wire. Zlib allows 1032."""
+"""Maximum growth of a compressed body longer than `FREE_GROWTH_BYTES`. Zlib allows 1032."""
 _BROKEN = (httpx.HTTPError, httpx.StreamError, OSError, EOFError)
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds. `read` is silence on the socket; a busy llama.cpp sends no header before its first token, so it covers that wait, too."""
+    """Seconds. `read` is silence on the socket, including the wait for headers: a busy llama.cpp
+    sends none before its first token.
+    """
 
     connect: float = 10.0
     read: float = 300.0
@@ -36,7 +39,7 @@ class Timeouts:
 
 
 class Reply:
-    """An HTTP answer whose body has not been read. Header names are lower-case."""
+    """An HTTP answer with an unread body. Header names are lower-case."""
 
     def __init__(self, response: httpx.Response, transport: Transport) -> None:
         self._response = response
@@ -47,7 +50,9 @@ class Reply:
         }
 
     async def chunks(self) -> AsyncGenerator[bytes]:
-        """The body, a network read at a time. Raises Unavailable when the connection breaks or falls silent."""
+        """The body, one network read at a time. Raises Unavailable when the connection breaks or
+        stalls.
+        """
         inflater = _inflater(self.headers.get("content-encoding", ""))
         try:
             stream = self._response.stream
@@ -72,7 +77,7 @@ class Reply:
             ) from error
 
     async def beginning(self) -> bytes:
-        """What can be had of the body of an error; a break in it is no news."""
+        """The available beginning of an error's body; a break in it does not matter."""
         body = bytearray()
         with suppress(Unavailable):
             async with aclosing(self.chunks()) as chunks:
@@ -83,7 +88,7 @@ class Reply:
         return bytes(body[:ERROR_BODY_BYTES])
 
     async def whole(self, limit: int) -> bytes:
-        """All of the body. Raises Unavailable, also for one of more than `limit` bytes."""
+        """The whole body. Raises Unavailable, also for one of more than `limit` bytes."""
         body = bytearray()
         async with aclosing(self.chunks()) as chunks:
             async for piece in chunks:
@@ -94,7 +99,7 @@ class Reply:
 
 
 def _inflater(encoding: str) -> "_Inflater | None":
-    """Some compress though they were asked not to."""
+    """Some servers compress although the request refused it."""
     if encoding in ("", "identity"):
         return None
     if encoding in ("gzip", "x-gzip", "deflate"):
@@ -103,14 +108,16 @@ def _inflater(encoding: str) -> "_Inflater | None":
 
 
 class _Inflater:
-    """Undoes gzip or zlib, whichever it proves to be, a bounded piece at a time."""
+    """Decompresses gzip or zlib, whichever it is, in bounded pieces."""
 
     def __init__(self) -> None:
         self._stream = zlib.decompressobj(wbits=47)
         self._received = self._grown = 0
 
     def inflated(self, data: bytes) -> Iterator[bytes]:
-        """What `data` completes. Raises zlib.error, and Unavailable for a body that swells beyond all use."""
+        """The output that `data` completes. Raises zlib.error, and Unavailable for extreme
+        growth.
+        """
         self._received += len(data)
         while data or not self._stream.eof:
             if self._stream.eof:  # gzip: one part may follow another
@@ -131,8 +138,9 @@ class _Inflater:
 class HttpClient:
     """A pool of connections. `SSL_CERT_FILE` of the environment is honoured, proxies are not.
 
-    A request without TLS has a connection of its own, unless `reuse_plain`. Such servers are near, so that it costs little, and some of
-    them (llama.cpp) hang up after each answer without a word: the next request would meet a closed connection.
+    A request without TLS has its own connection, unless `reuse_plain`. Such servers are near, so it
+    costs little, and some of them (llama.cpp) close it silently after each answer: the next request
+    would fail on it.
     """
 
     def __init__(
@@ -153,16 +161,16 @@ class HttpClient:
             "cookies": cookies,
             "timeout": None,
             "trust_env": False,
-        }  # a time-out stands in each call
+        }  # each call has its own timeout
         self._client = httpx.AsyncClient(transport=pooled, mounts={"http://": plain}, **options)
 
     @asynccontextmanager
     async def send(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
     ) -> AsyncIterator[Reply]:
-        """Send once, and give the answer as soon as its headers are there. Raises Unavailable where no answer comes.
+        """Send once; returns the answer with its headers. Raises Unavailable if none comes.
 
-        A request that broke off is never sent again here: who took it may be at work on it, and be paid.
+        A failed request is never repeated here: its receiver may be working on it, for money.
         """
         sending = Sending()
         try:
@@ -199,7 +207,9 @@ class HttpClient:
             return await self._client.send(request, stream=True)
 
     def _unanswered(self, error: BaseException, sending: Sending) -> Unavailable:
-        """What it means that no headers came. Only what failed before a byte was sent proves that nobody heard the request."""
+        """The error if no headers came. Only a failure before the first sent byte proves that
+        nobody received the request.
+        """
         unsent = self._transport.unsent(error)
         if self._transport.timed_out(error):
             return Unavailable("the provider did not answer in time", code="timeout", no_run=unsent)
@@ -207,7 +217,7 @@ class HttpClient:
             return Unavailable(
                 f"cannot reach the provider: {_words(error)}", code=CONNECT_ERROR, no_run=True
             )
-        # A server may close a connection that waits in the pool just when it is used again.
+        # A server may close a pooled connection just when it is reused.
         code = (
             STALE_CONNECTION
             if sending.reused and self._transport.closed(error)
@@ -224,7 +234,7 @@ async def _close(response: httpx.Response) -> None:
     try:
         await response.aclose()
     except _BROKEN:
-        return  # it is closed either way, and nobody waits for what it had to say
+        return  # it is closed in any case, and nobody waits for its error
 
 
 def _words(error: BaseException) -> str:

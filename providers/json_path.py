@@ -1,4 +1,6 @@
-"""Pure: the few JSON paths that Gemini streams arguments by: `$.city`, `$.stops[0].name`, `$['odd key']`, also without the `$.`."""
+"""Pure: the JSON paths of Gemini's streamed arguments: `$.city`, `$.stops[0].name`, `$['odd key']`,
+also without `$.`.
+"""
 
 import re
 from collections.abc import Mapping
@@ -8,25 +10,28 @@ from typing import Any
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|\['([^']*)'\]")
 _LONGEST_LIST = 10_000
 _WIDEST_HOLE = 16
-"""Entries of a list that may be missing before one that has come: they are made, and a short path must not make many."""
+"""How many entries of a list may be missing before a given one: they are created, and a short path
+must not create many.
+"""
 _DEEPEST = 32
 _LONGEST_PATH = 2000
 
 
 class PathValues:
-    """An object that comes as values at paths. Pieces of a text are put together once, at the end."""
+    """An object from values at paths. Pieces of a text are joined once, at the end."""
 
     def __init__(self) -> None:
         self._value: dict[str, Any] = {}
 
     def update(self, values: Mapping[str, Any]) -> None:
-        """Fields that came whole."""
+        """Add whole fields."""
         self._value.update(values)
 
     def put(self, path: str, value: Any) -> None:
-        """Put `value` at `path`, making objects and lists on the way; a text that meets a text is appended.
+        """Put `value` at `path`, creating objects and lists on the way; a text extends a text.
 
-        Raises ValueError for a path that leads nowhere, and for a value that would take the place of a text, an object or a list.
+        Raises ValueError for an impossible path, and for a value that would replace a text, an
+        object or a list.
         """
         if len(path) > _LONGEST_PATH:
             raise ValueError(f"a path of {len(path)} characters")

@@ -1,8 +1,10 @@
-"""Pure: what llama.cpp's server adds to `openai.chat`: an answer that can be attached to again.
+"""Pure: llama.cpp's addition to `openai.chat`: an answer that can be attached to.
 
-With the header `X-Conversation-Id` (builds since May 2026; older ones ignore it) the server goes on without its client and keeps the last
-4 MiB of the stream for 300 s; `GET /v1/stream?conv_id=...&from=<byte offset>` replays and follows it, `DELETE` ends it. The cursor is the
-byte after the last whole event. One run has one such id: a second POST with it would cancel the first.
+With the header `X-Conversation-Id` (builds since May 2026; older ones ignore it) the server
+continues without its client and keeps the last 4 MiB of the stream for 300 s; `GET
+/v1/stream?conv_id=...&from=<byte offset>` replays and follows it, `DELETE` ends it. The cursor is
+the byte after the last complete event. One run has one such id: a second POST with it would cancel
+the first.
 """
 
 import uuid
@@ -17,7 +19,7 @@ _EVENT_END = b"\n\n"
 
 
 class ResumableDecoder(ChatDecoder):
-    """Counts bytes as it reads."""
+    """Counts the bytes that it reads."""
 
     def __init__(self, run_id: str, offset: int = 0) -> None:
         super().__init__()
@@ -28,7 +30,7 @@ class ResumableDecoder(ChatDecoder):
 
     def feed(self, data: bytes) -> list[Delta]:
         """The deltas that `data` completes. The cursor moves to the end of its last whole event."""
-        seen = self._last + data  # an end of two bytes may come in two reads
+        seen = self._last + data  # a line end of two bytes may come in two reads
         end = seen.rfind(_EVENT_END)
         if end >= 0:
             self.cursor = self._read - len(self._last) + end + len(_EVENT_END)
@@ -38,13 +40,13 @@ class ResumableDecoder(ChatDecoder):
 
 
 def resumable() -> tuple[dict[str, str], Callable[[], ResumableDecoder]]:
-    """The headers that make a new run resumable, and its reader."""
+    """The headers that make a new run resumable, and its decoder."""
     run_id = uuid.uuid4().hex
     return {"x-conversation-id": run_id}, lambda: ResumableDecoder(run_id)
 
 
 def attach(continuation: Continuation) -> Call:
-    """Go on with a run. Raises InvalidRequest without its id."""
+    """Attach to a run. Raises InvalidRequest without its id."""
     run_id, cursor = continuation.run_id, continuation.cursor or 0
     if not run_id:
         raise InvalidRequest("there is no run to attach to", code="no_run_id")

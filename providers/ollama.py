@@ -1,8 +1,9 @@
 """Pure: the dialect `ollama.chat` (POST /api/chat), JSON lines.
 
-Whole is an answer with `done: true`, unless LocalAI's clone gives `done_reason: "error"` with it. An error in mid-stream is a line
-`{"error": "..."}` with nothing after it. Tool calls come whole, mostly without an id. Quirks: `num_ctx`, `keep_alive`, `think_levels`
-(the model takes `low`, `medium`, `high`, not just yes).
+An answer is complete with `done: true`, except for `done_reason: "error"` of LocalAI's clone. An
+error in the stream is a line `{"error": "..."}`, the last one. Tool calls come whole, usually
+without an id. Quirks: `num_ctx`, `keep_alive`, `think_levels` (the model accepts `low`, `medium`,
+`high`, not only yes).
 """
 
 from collections.abc import Mapping
@@ -29,7 +30,7 @@ FINISH: Mapping[str, FinishReason] = {"stop": "stop", "length": "length", "error
 
 
 class OllamaDecoder(Decoder):
-    """Lines of a chat, or its one object where a stream was asked for."""
+    """Lines of a chat, or one object in place of a stream."""
 
     dialect = API
     finish_reasons = FINISH
@@ -48,7 +49,7 @@ class OllamaDecoder(Decoder):
         self._keep_rest("line", item, _LINE)
         if item.get("done"):
             self._count(item.get("prompt_eval_count"), item.get("eval_count"))
-            # Old servers give no reason with the end.
+            # Old servers give no reason at the end.
             self._finish(item.get("done_reason") or "stop")
             self._calls_are_the_reason()
             self._complete()
@@ -78,14 +79,14 @@ _LINE = frozenset({
     *("total_duration", "load_duration", "prompt_eval_count", "prompt_eval_duration", "eval_count", "eval_duration"),
     *("remote_model", "remote_host", "tool_name", "logprobs", "error", "code", "status"),
 })  # fmt: skip
-"""Fields of a message and of a line that are read, or say nothing of the answer; any other one is kept."""
+"""Fields of a message and of a line that are read or carry no answer; all others are kept."""
 
 
-# --- requests -------------------------------------------------------------------------------------------------------
+# --- requests -------------------------------------------------------------------------------------
 
 
 def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
-    """The call for a request. Raises InvalidRequest for what this dialect cannot carry."""
+    """The call for a request. Raises InvalidRequest for what this dialect cannot express."""
     quirks = {**preset.quirks, **spec.options}
     messages = [item for message in turns(request, API, spec.model) for item in _messages(message)]
     if request.continuation and request.continuation.rung == "prefix":

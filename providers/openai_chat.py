@@ -1,8 +1,9 @@
-"""Pure: the dialect `openai.chat` (POST /chat/completions), as OpenAI and its many imitators speak it.
+"""Pure: the dialect `openai.chat` (POST /chat/completions) of OpenAI and many compatible APIs.
 
-Whole is an answer with a `finish_reason`, or with `[DONE]` after some output; llama-box sends no `[DONE]`, Snowflake no reason, and vLLM
-sends a lone `[DONE]` when it failed before the first token. One answer is asked for: should several choices come, the first one is read and
-the others are kept apart. Usage comes in the last chunk, in one after it, or in every one.
+An answer is complete with a `finish_reason`, or with `[DONE]` after some output; llama-box sends no
+`[DONE]`, Snowflake no reason, and vLLM a lone `[DONE]` when it failed before the first token. One
+choice is requested; of several, the first is read and the others are kept. Usage comes in the last
+chunk, in one after it, or in every one.
 """
 
 import io
@@ -65,7 +66,7 @@ _BESIDE = frozenset({
     *("p", "padding", "obfuscation", "logprobs", "token_ids", "prompt_token_ids", "audio_tokens", "parsed", "reasoning_signature"),
     *("content_filter_results", "content_filter_offsets"),
 })  # fmt: skip
-"""Fields of a delta that say nothing of the answer itself; any other one is kept."""
+"""Fields of a delta that carry no answer; all others are kept."""
 _CHOICE = frozenset({
     *("index", "delta", "message", "text", "finish_reason", "error", "logprobs", "native_finish_reason", "stop_reason", "matched_stop"),
     *("content_filter_results", "content_filter_offsets", "token_ids", "seed", "moderation_hit"),
@@ -75,11 +76,11 @@ _CHUNK = frozenset({
     *("provider", "obfuscation", "timings", "prompt_filter_results", "search_results", "prompt_token_ids", "metadata", "type", "code"),
     *("message", "detail", "status", "request_id", "sla_metrics", "nvext", "x_request_id"),
 })  # fmt: skip
-"""Fields of a choice, and of a chunk without choices, that are read or say nothing of the answer."""
+"""Fields of a choice, and of a chunk without choices, that are read or carry no answer."""
 
 
 class ChatDecoder(Decoder):
-    """Chunks of `chat.completion.chunk`, and a whole `chat.completion` where a stream was asked for."""
+    """Chunks of `chat.completion.chunk`, or a whole `chat.completion` in place of a stream."""
 
     dialect = API
     finish_reasons = FINISH
@@ -91,14 +92,14 @@ class ChatDecoder(Decoder):
         self._thoughts: list[str] = []
         self._details: list[Accumulator] = []
         self._detail: tuple[Any, Any] | None = None
-        """What of the reasoning so far must go back with it; kind and number of the last detail."""
+        """The part of the reasoning that must go back; kind and number of the last detail."""
         self._index: Any = None
         self._message: Mapping[str, Any] | None = None
         """The message of an answer that came whole."""
         self._text = io.StringIO()
         """All text so far."""
         self._counted = Passages()
-        """The same as far as a citation has asked for its place: every token would pay for more."""
+        """The text up to the last citation: counting each token would cost more."""
 
     def _object(self, name: bytes, item: dict[str, Any]) -> None:  # noqa: ARG002 - the events have no names here
         if not self._started and (item.get("id") or item.get("model")):
@@ -139,7 +140,7 @@ class ChatDecoder(Decoder):
             self._fail(failure)
 
     def _whole(self, message: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """What a whole message adds: all of it, or nothing where it repeats the text so far.
+        """The additional text of a whole message: all of it, or none if it repeats the text so far.
 
         Perplexity repeats it. Raises Unreadable.
         """
@@ -151,9 +152,10 @@ class ChatDecoder(Decoder):
         return message
 
     def _compare(self, message: Mapping[str, Any], before: int) -> None:
-        """A message beside a delta repeats all text so far (Perplexity); if not, a piece was lost.
+        """A message beside a delta repeats all text so far (Perplexity); otherwise a piece was
+        lost.
 
-        The text of this delta is then withdrawn, since it does not follow what readers have. Raises
+        Then this delta's text is dropped, since it does not follow the readers' text. Raises
         Unreadable.
         """
         if type(content := message.get("content")) is not str or not content:
@@ -202,7 +204,7 @@ class ChatDecoder(Decoder):
                 self._detail_of(entry)
 
     def _detail_of(self, entry: Mapping[str, Any]) -> None:
-        """Texts come in pieces; whatever else comes in one."""
+        """Texts come in pieces; other values come whole."""
         self._count_held()
         kind = (entry.get("type"), entry.get("index"))
         if kind == self._detail and kind[0] in _IN_PIECES:
@@ -212,7 +214,7 @@ class ChatDecoder(Decoder):
         self._detail = kind
 
     def _end_details(self, *, called: bool = False) -> None:
-        """The reasoning is over. `called`: it led to a call, so DeepSeek wants its text back."""
+        """The reasoning is over. `called`: a call followed, so DeepSeek requires its text back."""
         value: dict[str, Any] = {}
         if self._details:
             value["reasoning_details"] = [detail.whole() for detail in self._details]
@@ -334,6 +336,6 @@ class ChatDecoder(Decoder):
 
 
 def _signature(call: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    # Gemini through its OpenAI endpoint wants its thought signature back.
+    # Gemini's OpenAI endpoint requires its thought signature back.
     extra = loose(call.get("extra_content"))
     return {"extra_content": extra} if extra else None

@@ -1,9 +1,11 @@
-"""Pure: requests of the dialect `openai.chat`, with its imitators' deviations as quirks.
+"""Pure: requests of the dialect `openai.chat`, with the deviations of compatible APIs as quirks.
 
-Quirks, in a preset or in an entry's `options`: `stream_options` (false: refused there), `max_tokens_field`, `system_role`, `path`,
-`api_version` (Azure), `prefix` (`trailing`, `flag`, `continue_final_message`: how an unfinished last message is marked), `prefix_base_url`,
-`echoes` (the prefix comes back with the answer), `echo_reasoning` (thoughts go back as `reasoning_content`), `resume` (llama.cpp's runs
-that can be attached to again), `effort` (`field`, `object`: where the reasoning effort goes; `none`: nowhere).
+Quirks, in a preset or in an entry's `options`: `stream_options` (false: refused there),
+`max_tokens_field`, `system_role`, `path`, `api_version` (Azure), `prefix` (`trailing`, `flag`,
+`continue_final_message`: how an unfinished last message is marked), `prefix_base_url`, `echoes`
+(the prefix comes back with the answer), `echo_reasoning` (thoughts go back as `reasoning_content`),
+`resume` (llama.cpp's resumable runs), `effort` (`field`, `object`: the place of the reasoning
+effort; `none`: nowhere).
 """
 
 from collections.abc import Mapping
@@ -36,7 +38,7 @@ from tokenwire.providers.spec import ModelSpec, Preset
 
 
 def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
-    """The call for a request. Raises InvalidRequest for what this dialect cannot carry."""
+    """The call for a request. Raises InvalidRequest for what this dialect cannot express."""
     quirks = {**preset.quirks, **spec.options}
     if request.continuation and request.continuation.rung == "attach":
         if not quirks.get("resume"):
@@ -91,7 +93,7 @@ def _messages(message: HistoryMessage, quirks: Mapping[str, Any]) -> list[dict[s
 
 
 def _answer(message: HistoryMessage, quirks: Mapping[str, Any]) -> dict[str, Any]:
-    """An assistant turn: one text, then its calls, whatever their order was."""
+    """An assistant turn: one text, then its calls, in whatever order they came."""
     texts = [_text_of(part) for part in message.parts]
     item: dict[str, Any] = {"role": "assistant", "content": "".join(texts)}
     if calls := [_tool_call(part) for part in message.parts if isinstance(part, CallPart)]:

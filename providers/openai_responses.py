@@ -1,12 +1,11 @@
 """Pure: answers of the dialect `openai.responses`, in the foreground and in the background.
 
-Whole is an answer with `response.completed` or `response.incomplete`; `response.failed`,
+An answer is complete with `response.completed` or `response.incomplete`; `response.failed`,
 `response.cancelled` and `error` events (nested or flat) are failures. Local servers send some
-things only in `output_item.done`, others in deltas, so each item counts what it has given and the
-rest is taken from its end; an item that holds more text at its end than its deltas gave has lost a
-piece. Items of other kinds (tools of the provider's or of the client's own kind, images,
-approvals) are kept as they came; so is a message that holds more than one text, and each one behind
-reasoning that goes back.
+things only in `output_item.done`, others in deltas, so each item counts its output and takes the
+rest from its end; an item whose end holds more text than its deltas has lost a piece. Items of
+other kinds (the provider's or the client's tools, images, approvals) are kept unchanged; so is a
+message with more than one text, and each one behind reasoning that goes back.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -40,7 +39,7 @@ _KNOWN = ("message", "function_call", "reasoning")
 _CALL = frozenset({"type", "call_id", "name", "arguments"})
 _MESSAGE = frozenset({"type", "id", "role", "status", "content"})
 _TEXT = frozenset({"type", "text", "logprobs"})
-"""Fields of a call, a message and its text that are read, or say nothing by themselves."""
+"""Fields of a call, a message and its text that are read or carry no answer."""
 ASKING = frozenset(
     {
         "apply_patch_call",
@@ -52,11 +51,11 @@ ASKING = frozenset(
         "tool_search_call",
     }
 )
-"""Kinds of items that wait for the client, unless their output stands in the same answer."""
+"""Kinds of items that wait for the client, unless the answer holds their output."""
 
 
 class ResponsesDecoder(Decoder):
-    """Events of a response, and a whole response where a stream was asked for."""
+    """Events of a response, or a whole response in place of a stream."""
 
     dialect = API
     finish_reasons = FINISH
@@ -66,12 +65,14 @@ class ResponsesDecoder(Decoder):
         self.cursor = resumed_after
         self._after = resumed_after
         self._emitted_chars: dict[Any, int] = {}
-        """Characters that each output item has given so far."""
+        """Characters of each output item so far."""
         self._begins: dict[Any, int] = {}
-        """Where the text of an item's content part begins in the text so far."""
+        """The offset of each content part in the text so far."""
         self._annotated: set[Any] = set()
         self._thought = resumed_after is not None
-        """Reasoning goes back, or may have come before this stream: it names the items behind it."""
+        """Reasoning goes back, or may have come before this stream: it refers to the items behind
+        it.
+        """
         self._open: dict[Any, Mapping[str, Any]] = {}
         """Items that have begun and not ended."""
         self._ended_items: set[Any] = set()
@@ -82,7 +83,7 @@ class ResponsesDecoder(Decoder):
         number = counter(item.get("sequence_number"))
         if number is not None:
             if self._after is not None and number <= self._after and kind not in _FINAL:
-                return  # a resumed stream may repeat what was had
+                return  # a resumed stream may repeat what was read
             self.cursor = number
         if kind == "response.output_text.delta":
             self._emit_piece(_key(item), item["delta"], self._emit_text, item.get("content_index"))
@@ -151,7 +152,7 @@ class ResponsesDecoder(Decoder):
 
     def _item_done(self, key: Any, item: Mapping[str, Any]) -> None:
         if key in self._ended_items:
-            return  # the final event says all of them again
+            return  # the final event repeats them all
         self._count_held()
         self._ended_items.add(key)
         begun_here = self._open.pop(key, None) is not None or self._after is None
@@ -175,7 +176,7 @@ class ResponsesDecoder(Decoder):
         given = self._emitted_chars.get(key, 0)
         length = sum(len(text) + len(refusal) for text, refusal in texts)
         if not begun_here:
-            pass  # what is missing was given by the stream that this one resumes
+            pass  # the missing part was in the stream that this one resumes
         elif not given:
             for index, (text, refusal) in enumerate(texts):
                 self._emit_piece(key, text, self._emit_text, index)
@@ -233,7 +234,9 @@ class ResponsesDecoder(Decoder):
         self._complete()
 
     def _rest_of(self, output: Sequence[Mapping[str, Any]]) -> None:
-        """What the final event holds beyond what was streamed: some servers say things only there. A resumed stream lacks the beginning."""
+        """What the final event holds beyond the streamed output: some servers send things only
+        there. A resumed stream lacks the beginning.
+        """
         keys = {*self._emitted_chars, *self._open, *self._ended_items}
         numbered = not keys or any(isinstance(key, int) for key in keys)
         if self._after is None:
@@ -249,7 +252,7 @@ class ResponsesDecoder(Decoder):
             self.finish_reason = "tool_calls"
 
     def _proved(self) -> bool:
-        return False  # nothing but the final event proves it, and that completes at once
+        return False  # only the final event proves it, and completes at once
 
     def _usage_of(self, usage: Any) -> None:
         if not (usage := loose(usage)):
@@ -268,14 +271,14 @@ class ResponsesDecoder(Decoder):
 
 
 def _needs_keeping(item: Mapping[str, Any], content: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a message holds anything besides one text, its name and its status."""
+    """Whether a message holds more than one text, its name and its status."""
     fields = any(value for name, value in item.items() if name not in _MESSAGE)
     parts = any(value for part in content for name, value in part.items() if name not in _TEXT)
     return fields or parts or len(content) != 1 or content[0].get("type") != "output_text"
 
 
 def _key(item: Mapping[str, Any]) -> Any:
-    # Some gateways change an item's id in the middle of a stream, so its place in the output comes first.
+    # Some gateways change an item's id during a stream, so its index in the output comes first.
     index = item.get("output_index")
     return place(
         item.get("item_id") or loose(item.get("item")).get("id") if index is None else index

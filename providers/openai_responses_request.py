@@ -1,8 +1,8 @@
 """Pure: requests of the dialect `openai.responses`.
 
-Quirks: `background: true` runs the answer on the provider's side; it can be attached to again by
-its id after any sequence number (`Continuation.run_id`, `.cursor`), and goes on until it is
-cancelled. `encrypted_reasoning: false`: some servers refuse to be asked for it.
+Quirks: `background: true` runs the answer on the provider's side; it can be attached to by its id
+after any sequence number (`Continuation.run_id`, `.cursor`), and continues until it is cancelled.
+`encrypted_reasoning: false`: some servers refuse this request.
 """
 
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ from tokenwire.providers.spec import ModelSpec, Preset
 
 
 def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
-    """The call for a request. Raises InvalidRequest for what this dialect cannot carry."""
+    """The call for a request. Raises InvalidRequest for what this dialect cannot express."""
     quirks = {**preset.quirks, **spec.options}
     going_on = request.continuation
     if going_on and going_on.rung == "attach":
@@ -102,7 +102,7 @@ class _Answer:
     """The items of one assistant turn, in order.
 
     Reasoning that its provider cannot read again (not encrypted, not stored) does not go back; the
-    names of items that it speaks of would then be refused. Neither does reasoning that nothing
+    names of items that it refers to would then be refused. Neither does reasoning that nothing
     follows.
     """
 
@@ -144,7 +144,7 @@ class _Answer:
         return []
 
     def _message(self, item: Mapping[str, Any]) -> None:
-        """A message as it came takes the place of its text, the last that was said."""
+        """A kept message replaces its text, the last one so far."""
         text = "".join(
             words(part.get("text")) + words(part.get("refusal"))
             for part in mappings(item.get("content"))
@@ -165,7 +165,7 @@ class _Answer:
         self._text = ""
 
     def _has_its_answer(self, item: KeptPart) -> bool:
-        """An item that still waits for the client is refused by the API."""
+        """The API refuses an item that still waits for the client."""
         if item.kind not in ASKING or item.value.get("execution") == "server":
             return True
         return any(

@@ -1,34 +1,39 @@
-"""Pure: whether a model that was asked to go on has begun its answer anew, in other words.
+"""Pure: whether a model that should continue has started its answer over, in other words.
 
-"Sure! Here is a list of red fruits: apple, straw" goes on as "Sure! Here are some red fruits: ...". Both begin with the same whole words,
-the *opening*, and then differ. Only the opening can be judged: readers see nothing while we wait, so the verdict falls with the first
-character that differs.
+"Sure! Here is a list of red fruits: apple, straw" continues as "Sure! Here are some red fruits:
+...". Both begin with the same whole words, the *opening*, and then differ. Only the opening can be
+judged: readers see nothing during the wait, so the verdict comes with the first different
+character.
 
-Two errors are possible, and they do not cost the same.
+Two errors are possible, at different costs.
 
-| error | costs |
+| error | cost |
 |---|---|
 | a start over is taken for a continuation | the reader reads the text twice; nothing is lost |
-| a continuation is taken for a start over | what was said is lost, without a sign of it: a line early on, pages later |
+| a continuation is taken for a start over | the old text is lost silently: a line or pages |
 
-So the second one has to be rare. How often a continuation begins like the answer depends little on how much has been said, but a lot on
-where it broke off. That decides how much opening is enough (`_needed`), for a line as for a page:
+So the second one has to be rare. How often a continuation begins like the answer depends little on
+its length, but a lot on where it broke off. That decides how much opening is enough (`_needed`),
+for a line as for a page:
 
 | the held text ends | what else may begin so | enough |
 |---|---|---|
-| in the midst of a sentence | a name ("New York City", "The Lord of the Rings") | a weight of 3 |
-| with a sentence, in a line | a sentence that begins like the first one | a weight of 6, if it stands in the text only once |
-| with a line, or the new text begins with an item of a list or table | the next item, a refrain, an equal line of code | 100 characters |
-| anywhere, but the opening is an exclamation and what follows it ("Sure! Here") | hardly anything | a weight of 3 |
+| within a sentence | a name ("New York City") | a weight of 3 |
+| with a sentence, within a line | a similar sentence | a weight of 6, if it occurs only once |
+| with a line, or a list or table item follows | a refrain, an equal line | 100 characters |
+| anywhere, with an exclamation as opening ("Sure! Here") | hardly anything | a weight of 3 |
 
-Whatever begins a later line of the held text, too, is a refrain or an item of a list, and no opening.
+An opening that also begins a later line of the held text is a refrain or a list item, and does not
+count.
 
-The weight (`_weight`) counts whole words. A name counts as one word, however long. Chinese signs count a third, signs of other scripts
-without spaces a fifth: they need that many for a word. Each sentence counts at least 1, and the end of one counts 1 more. So "Sure!" and
-"The French Revolution was" are too little; "Sure! Here", "The French Revolution was a" and a heading of two words are enough.
+The weight (`_weight`) counts whole words. A name counts as one word, however long. Chinese signs
+count a third, signs of other scripts without spaces a fifth: a word takes that many. Each sentence
+counts at least 1, and its end counts 1 more. So "Sure!" and "The French Revolution was" are too
+little; "Sure! Here", "The French Revolution was a" and a heading of two words are enough.
 
-What this misses is doubled: openings that share a word or two ("Sure, here is", "Sure, here are"), or differ in case, space or markup; and
-most of those behind a whole line. What it gets wrong: a refrain of more than 100 characters at its second appearance.
+Missed start-overs double the text: openings that share a word or two ("Sure, here is", "Sure, here
+are"), or differ in case, space or markup; and most of those behind a whole line. One kind is wrong:
+a refrain of more than 100 characters at its second appearance.
 """
 
 import re
@@ -37,12 +42,14 @@ from unicodedata import category
 _MAX_READ = 1000
 """No opening is longer."""
 _CERTAIN = 100
-"""Characters that no two lines share by chance."""
+"""Characters that two lines do not share by chance."""
 _ENOUGH = 3.0
 _ENOUGH_BEHIND_A_SENTENCE = 6.0
 _ITEM = re.compile(r"[-*+•>]\s|\|")
 _SENTENCE = re.compile(r"[!?…。！？]+|(?<=\w{5})\.\s|\n")
-"""What ends a sentence, or a heading. Behind a short word, a full stop may belong to it: Prof. Smith."""
+"""The end of a sentence or heading. After a short word, a full stop may belong to it: Prof.
+Smith.
+"""
 _EXCLAMATION = re.compile(r"[^\n.?…。？!！]{1,20}[!！]+\s*\S*\w")
 _NAME = re.compile("C(?:s*C)+")
 _GOES_ON = frozenset(",、，")
@@ -50,11 +57,15 @@ _SIGNS = (
     (re.compile("[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"), 3),
     (re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff]"), 5),
 )
-"""Scripts without spaces, and how many of their signs are taken for a word: Chinese; Thai, Lao, Burmese, Khmer, and Japanese syllables."""
+"""Scripts without spaces, and how many signs count as a word: Chinese; Thai, Lao, Burmese, Khmer,
+and Japanese syllables.
+"""
 
 
 def begins_anew(held: str, text: str) -> bool:
-    """Whether `text` begins as `held` does. It is asked about text that differs from `held` further on, and does not overlap its end."""
+    """Whether `text` begins as `held` does. Precondition: it differs from `held` further on, and
+    does not overlap its end.
+    """
     bare = held.strip()
     opening = _opening(bare, text.lstrip())
     if not opening.strip() or "\n" + opening.rstrip() in bare:
@@ -87,7 +98,9 @@ def _is_of_word(character: str) -> bool:
 
 
 def _is_mark(character: str) -> bool:
-    """Accents and vowels, joiners, the selectors and skin tones of emoji: they belong to what stands before them."""
+    """Accents, vowels, joiners, and the selectors and skin tones of emoji: they belong to the
+    character before them.
+    """
     return category(character) in ("Mn", "Mc", "Me", "Cf", "Sk")
 
 
@@ -109,7 +122,7 @@ def _needed(held: str, text: str, opening: str) -> float:
 
 
 def _is_open(last: str) -> bool:
-    """Whether a text that ends with this character ends in the midst of a sentence."""
+    """Whether a text that ends with this character ends within a sentence."""
     return last in _GOES_ON or category(last)[0] in "LMN" or category(last) in ("Ps", "Pi", "Pd")
 
 
@@ -130,7 +143,7 @@ def _words(part: str) -> float:
 
 
 def _shape(word: str) -> str:
-    """C: has a capital. s: short, may stand within a name ("Lord of the Rings")."""
+    """C: has a capital. s: short, may occur within a name ("Lord of the Rings")."""
     if word[0].isupper():
         return "C"
     return "s" if len(word) <= 3 else "w"

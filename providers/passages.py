@@ -1,12 +1,12 @@
-"""Pure: how much text an answer has given, for citations that say where they stand."""
+"""Pure: the text of an answer so far as a number of units, to locate citations."""
 
 from bisect import bisect_left
 
 
 class Passages:
-    """Counts the text so far. Providers count characters, we count UTF-16 units back from the end.
+    """Counts the text so far. Providers count characters; we count UTF-16 units back from the end.
 
-    Only where the characters of two units stand is held, not the text.
+    Only the positions of characters with two units are held, not the text.
     """
 
     def __init__(self) -> None:
@@ -14,17 +14,17 @@ class Passages:
         self._wide: list[int] = []
 
     def add(self, text: str) -> None:
-        """A further piece."""
+        """Add a further piece."""
         if not text.isascii():
             start = self.chars
             self._wide += [start + at for at, char in enumerate(text) if char > "\uffff"]
         self.chars += len(text)
 
     def back(self, start: object, end: object, base: int = 0) -> tuple[int, int] | None:
-        """Where a passage begins and ends, in units back from the end of the text so far.
+        """Start and end of a passage, in units back from the end of the text so far.
 
-        `start`, `end`: characters behind `base`, as a provider says; None where that is no passage
-        of the text so far.
+        `start`, `end`: a provider's character offsets after `base`. None if that is no passage of
+        the text so far.
         """
         if type(start) is not int or type(end) is not int:
             return None

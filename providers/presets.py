@@ -1,7 +1,6 @@
-"""Pure: the providers that are known by name, as data: the one table.
+"""Pure: the table of providers that are known by name, as data.
 
-The module of each dialect documents the quirks that it reads. A package adds a provider with
-`registry.register`.
+Each dialect's module documents its quirks. A package adds a provider with `registry.register`.
 """
 
 from collections.abc import Mapping
@@ -9,16 +8,16 @@ from collections.abc import Mapping
 from tokenwire.providers.spec import ModelSpec, Preset, Rung
 
 IN_PROCESS = frozenset({"demo"})
-"""APIs of providers that run in this process: without HTTP, without an address."""
+"""APIs of providers in this process: without HTTP and without an address."""
 
 _LOCAL_STALL = 300.0
-"""Seconds; a local server may have to load the model first, and has no limit to its queue."""
+"""Seconds; a local server may have to load the model first, and its queue has no limit."""
 _REASONING_STALL = 180.0
-"""Seconds; OpenAI's chat API is silent while a model reasons (79 s have been seen)."""
+"""Seconds; OpenAI's chat API is silent while a model reasons (79 s have been observed)."""
 _COMPLETION_TOKENS = {"max_tokens_field": "max_completion_tokens"}
 
 _ALL = (
-    # The hosted makers of models.
+    # Makers of models.
     Preset(
         "openai",
         "openai.chat",
@@ -37,7 +36,7 @@ _ALL = (
     Preset(
         "azure_openai",
         "openai.chat",
-        None,  # https://<resource>.openai.azure.com/openai/v1, or .../openai/deployments/<name> with the quirk api_version
+        None,  # https://<resource>.openai.azure.com/openai/v1; /deployments/<name> with api_version
         "AZURE_OPENAI_API_KEY",
         auth="api-key",
         stall_seconds=_REASONING_STALL,
@@ -62,7 +61,9 @@ _ALL = (
     Preset(
         "vertex",
         "gemini.generateContent",
-        None,  # https://<region>-aiplatform.googleapis.com/v1/projects/<project>/locations/<region>/publishers/google
+        # https://<region>-aiplatform.googleapis.com/v1/projects/<project>/locations/<region>/
+        # publishers/google
+        None,
         "GOOGLE_ACCESS_TOKEN",
         stall_seconds=_REASONING_STALL,
     ),
@@ -107,7 +108,7 @@ _ALL = (
         "COHERE_API_KEY",
         quirks={"effort": "none"},
     ),
-    # Hosts of others' models.
+    # Hosts of other makers' models.
     Preset(
         "openrouter",
         "openai.chat",
@@ -124,7 +125,7 @@ _ALL = (
     ),
     Preset("together", "openai.chat", "https://api.together.xyz/v1", "TOGETHER_API_KEY"),
     Preset("huggingface", "openai.chat", "https://router.huggingface.co/v1", "HF_TOKEN"),
-    # Servers that a person runs.
+    # Servers run by their users.
     Preset(
         "ollama",
         "ollama.chat",
@@ -167,7 +168,7 @@ _ALL = (
         continuation="prefix",
         quirks={"prefix": "continue_final_message"},
     ),
-    # Everything else that speaks OpenAI's chat format, and the one that needs nothing.
+    # Other servers with OpenAI's chat format, and the demo, which needs nothing.
     Preset("openai_compatible", "openai.chat", None),
     Preset("demo", "demo", None, auth="none", continuation="prefix"),
 )
@@ -176,6 +177,6 @@ PRESETS: Mapping[str, Preset] = {preset.name: preset for preset in _ALL}
 
 
 def rung_of(spec: ModelSpec) -> Rung:
-    """The best rung of an entry: its own, else its preset's, else (a package brings it) `turn`."""
+    """The best rung of an entry: its own, else its preset's, else `turn` (a plugin's provider)."""
     preset = PRESETS.get(spec.provider)
     return spec.continuation or (preset.continuation if preset else "turn")

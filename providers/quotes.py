@@ -1,16 +1,18 @@
-"""Pure: a text without what it quotes. Some providers repeat in an error what they were asked, and errors are logged.
+"""Pure: removes quotations from a text. Some providers repeat the request in an error, and errors
+are logged.
 
-A quotation is found whatever its case, its white space and its JSON escapes have become. Work grows with the length of text and sources; of
-more than `MAX_SOURCE_CHARS` nothing is compared, and nothing of the text is left.
+A quotation is found in any case, with any white space and JSON escapes. Work is proportional to the
+length of text and sources; with more than `MAX_SOURCE_CHARS` nothing is compared, and nothing of
+the text is kept.
 """
 
 import re
 from collections.abc import Collection, Iterator
 
 SHORTEST = 12
-"""A quotation of fewer characters gives nothing away."""
+"""Shorter quotations reveal nothing."""
 MAX_SOURCE_CHARS = 250_000
-"""As many are looked through in a few hundredths of a second."""
+"""This many are searched in some hundredths of a second."""
 ELLIPSIS = "…"
 _ESCAPED = re.compile(
     r"""(?xi)
@@ -20,13 +22,15 @@ _ESCAPED = re.compile(
     | \\+
     """
 )
-"""However often it was escaped. A text with backslashes of its own loses them on both sides alike."""
+"""Any number of escapes. A text with its own backslashes loses them on both sides."""
 
 
 def without_quotes(
     text: str, sources: Collection[str], *, shortest: int = SHORTEST, mark: str = ELLIPSIS
 ) -> str:
-    """`mark` stands for each run of `shortest` characters or more that also stands in one of `sources`."""
+    """`mark` replaces each run of at least `shortest` characters that also occurs in one of
+    `sources`.
+    """
     if sum(map(len, sources)) > MAX_SOURCE_CHARS:
         return mark
     signs = list(_signs(text))
@@ -48,7 +52,7 @@ def without_quotes(
 
 
 def _signs(text: str) -> Iterator[tuple[str, int, int]]:
-    """Characters as they are compared, with the place of each in the text."""
+    """Characters in their compared form, with the index of each in the text."""
     reached = 0
     for match in (*_ESCAPED.finditer(text), None):
         for at in range(reached, match.start() if match else len(text)):
@@ -77,7 +81,7 @@ def _runs(text: str, length: int) -> Iterator[str]:
 
 
 def _joined(starts: list[int], length: int) -> list[tuple[int, int]]:
-    """First and last place of each stretch that runs of this length cover."""
+    """First and last index of each stretch that runs of this length cover."""
     stretches: list[tuple[int, int]] = []
     for start in starts:
         first = start

@@ -1,4 +1,6 @@
-"""Pure: a recorded body -> one JSON object that says all that was in it (`python -m tokenwire.providers decode`)."""
+"""Pure: a recorded body -> one JSON object with everything in it (`python -m tokenwire.providers
+decode`).
+"""
 
 import json
 from collections.abc import Callable, Mapping
@@ -26,7 +28,9 @@ from tokenwire.providers.decoding import Decoder
 def decode(
     make: Callable[[], Decoder], status: int, headers: Mapping[str, str], body: bytes
 ) -> dict[str, Any]:
-    """The answer or the error in a body. `headers` have lower-case names. Never raises for what the body holds."""
+    """The answer or the error in a body. `headers` have lower-case names. Never raises for any
+    body.
+    """
     if status >= 300:
         return _RecordedReport().result(False, classify(status, headers, body))
     report = _RecordedReport()
@@ -39,7 +43,7 @@ def decode(
     if decoder.ended_in_error:
         return report.result(
             True, None
-        )  # the recording is whole; its `finish_reason` says what became of it
+        )  # the recording is whole; its `finish_reason` tells the outcome
     return report.result(decoder.done, decoder.failure)
 
 
@@ -53,7 +57,9 @@ def _read(decoder: Decoder, report: "_RecordedReport", body: bytes) -> None:
 def _following(
     make: Callable[[], Decoder], decoder: Decoder, report: "_RecordedReport"
 ) -> Decoder | None:
-    """Recordings may hold the answers of several turns; what comes after the end of one, if it is another."""
+    """The rest of a body after one answer, if it is another one: recordings may hold several
+    turns.
+    """
     following = make()
     deltas = following.resume(decoder.unread)
     if decoder.failure:

@@ -1,4 +1,6 @@
-"""Pure: what providers say, without secrets. Some echo the key that they refuse, and what they say is logged."""
+"""Pure: providers' texts without secrets. Some repeat the key that they refuse, and the text is
+logged.
+"""
 
 import re
 from collections.abc import Iterable
@@ -7,9 +9,9 @@ from tokenwire.providers.quotes import without_quotes
 
 HIDDEN = "[redacted]"
 _SHORTEST = 6
-"""A beginning of a secret of fewer characters gives nothing away."""
+"""A shorter beginning of a secret reveals nothing."""
 _SHORTEST_PART = 8
-"""The same of any other part of it: a key may be echoed without its prefix."""
+"""The same for other parts of it: a key may be repeated without its prefix."""
 _NAMED = re.compile(
     r"""(?ix)
     (?P<name> \b(?:(?:proxy-)?authorization|x-api-key|x-goog-api-key|api[-_ ]?key(?:[ ]provided)?|access[-_]?token|client[-_]?secret
@@ -20,7 +22,7 @@ _NAMED = re.compile(
     (?P<secret> (?=\S*[0-9]|\S{12}) [A-Za-z0-9._~+/*=\-]{6,} )
     """
 )
-"""What follows the name of a credential; short words without a digit are words."""
+"""The word after the name of a credential; short words without a digit are plain words."""
 _SHAPED = re.compile(
     r"""(?x)
       \b(?:sk|pk|rk|gsk|hf|xai|pplx|fw|r8|nvapi|csk|tgp|ghp|gho|ghs|github_pat|glpat|xoxb|xoxp)[-_][A-Za-z0-9_\-]{8,}
@@ -31,11 +33,13 @@ _SHAPED = re.compile(
     | (?<=://)[^\s/@:]+:[^\s/@]+(?=@)
     """
 )
-"""The looks of keys that are known: they are hidden wherever they stand."""
+"""The forms of known keys: they are hidden anywhere."""
 
 
 def redacted(text: str, secrets: Iterable[str] = ()) -> str:
-    """The text without `secrets` and long parts of them (also where it was cut in one), and without what looks or is named like one."""
+    """The text without `secrets`, long parts of them (also at a cut), and anything in the form or
+    under the name of one.
+    """
     known = [secret for secret in secrets if len(secret) >= _SHORTEST]
     for secret in known:
         text = _without_beginning(text.replace(secret, HIDDEN), secret)

@@ -1,7 +1,7 @@
-"""Finds what a catalogue entry means: its preset, its dialect, an open provider.
+"""Resolves a catalogue entry: its preset, its dialect, an open provider.
 
-To add a provider: one file that builds a `Preset` (and, for a new wire format, a `Dialect`) and calls `register`; name its module in the
-entry-point group `tokenwire.providers`, or import it.
+To add a provider, write one file that builds a `Preset` (and a `Dialect` for a new wire format) and
+calls `register`; name its module in the entry-point group `tokenwire.providers`, or import it.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,7 +27,7 @@ _GROUP = "tokenwire.providers"
 
 
 def register(item: Preset | Dialect) -> None:
-    """Make a preset or a dialect known; one of the same name is replaced."""
+    """Register a preset or a dialect; it replaces one of the same name."""
     if isinstance(item, Preset):
         _presets[item.name] = item
     else:
@@ -35,7 +35,9 @@ def register(item: Preset | Dialect) -> None:
 
 
 def load_plugins() -> None:
-    """Import the modules that installed packages name in the group `tokenwire.providers`; each registers what it brings."""
+    """Import the modules that installed packages list in the group `tokenwire.providers`; each
+    registers its providers.
+    """
     for entry in entry_points(group=_GROUP):
         entry.load()
 
@@ -58,7 +60,7 @@ def open_provider(spec: ModelSpec, client: HttpClient) -> Provider:
 
 
 def http_provider(spec: ModelSpec, client: HttpClient) -> HttpProvider:
-    """The provider of an entry that is spoken to over HTTP. Raises InvalidRequest."""
+    """The HTTP provider of an entry. Raises InvalidRequest."""
     preset = preset_of(spec)
     dialect = DIALECTS.get(preset.api)
     if dialect is None:
@@ -71,7 +73,7 @@ def http_provider(spec: ModelSpec, client: HttpClient) -> HttpProvider:
 
 
 def preset_of(spec: ModelSpec) -> Preset:
-    """The preset of an entry, in the dialect that the entry wants. Raises InvalidRequest."""
+    """The preset of an entry, with the entry's dialect. Raises InvalidRequest."""
     preset = _presets.get(spec.provider)
     if preset is None:
         raise InvalidRequest(

@@ -1,15 +1,16 @@
-"""Pure: where a continued answer meets the text that readers hold.
+"""Pure: where a continued answer meets the readers' text.
 
-After `prefix` some servers repeat the whole prefix (Mistral does, LM Studio did), and a server that was given its text without trailing
-white space sends that again. After `turn` a model likes to repeat the last words that it was shown, or begins the answer anew. A `Seam`
-holds pieces back only as long as they could still be such a repetition, and drops what proves to be one. Wording that merely resembles is
-left alone; what is enough to call it a start over is decided in `openings.py`.
+After `prefix` some servers repeat the whole prefix (Mistral does, LM Studio did), and a server that
+was given its text without trailing white space sends that again. After `turn` a model often repeats
+the last words of its prompt, or starts over. A `Seam` holds pieces back only while they could be
+such a repetition, and drops real ones. Text that is merely similar stays; `openings.py` decides
+what counts as a start over.
 
 | the new text | after `prefix` | after `turn` |
 |---|---|---|
-| begins with the whole held text | dropped, from 16 characters on | dropped, whatever its length |
-| begins with the end of the held text | kept: the model goes on from there | dropped: whole tokens, or 8 characters |
-| begins as the held text does, for some words, and then differs | kept | the answer began anew: `over` |
+| begins with the whole held text | dropped, from 16 characters on | dropped |
+| begins with the end of the held text | kept | dropped: whole tokens, or 8 characters |
+| begins like the held text, then differs | kept | a start over: `over` |
 """
 
 from typing import Literal
@@ -18,19 +19,21 @@ from unicodedata import category
 from tokenwire.providers.openings import begins_anew
 
 _REACH = 2000
-"""Characters of the held text in which a repetition of its end is looked for."""
+"""Characters of the held text that are searched for a repetition of its end."""
 _SURE = 8
 """An overlap of this many characters is no coincidence."""
 _ECHO = 16
-"""What equals the beginning of the held text is an echo from this length on, if the server is not known to echo."""
+"""An equal beginning of this length is an echo, even if the server is not known to echo."""
 _UNSPACED, _UNSPACED_SURE = "\u2e80", 3
-"""From here on scripts write words without spaces between them; so many signs of theirs are no coincidence."""
+"""From this character on, scripts have no spaces between words; this many of their signs are no
+coincidence.
+"""
 _INSIDE = "\u200d\ufe0e\ufe0f"
-"""Joiner and variation selectors: what stands around them is part of one emoji."""
+"""Joiner and variation selectors: the characters around them form one emoji."""
 
 
 class Seam:
-    """Feed it the pieces of the new text; it gives what is to be appended to the held one."""
+    """Takes the pieces of the new text and returns what to append to the held one."""
 
     def __init__(
         self,
@@ -40,7 +43,9 @@ class Seam:
         stripped: bool = False,
         echoes: bool = False,
     ) -> None:
-        """`stripped`: the held text was sent without its trailing white space. `echoes`: the server repeats every prefix."""
+        """`stripped`: the held text was sent without its trailing white space. `echoes`: the server
+        repeats every prefix.
+        """
         self._rung = rung
         self._least = 1 if echoes else _ECHO
         self._held = held
@@ -48,19 +53,19 @@ class Seam:
         self._space = held[len(self._bare) :]
         self._stripped = stripped or rung == "turn"
         self._pieces: list[str] = []
-        """What waits."""
+        """The held-back pieces."""
         self._start = held.lstrip() if rung == "turn" else held
         self._start_chars = len(self._start.rstrip())
-        """Without the white space at its end, which belongs to the decision."""
+        """Without trailing white space, on which the decision depends."""
         self._echoing = rung == "turn" or len(self._bare) >= self._least
-        """All that has come repeats the held text from its beginning."""
+        """All input so far repeats the held text from its beginning."""
         self._echoed = 0
         self.settled = not held
         self.over = False
-        """The model began anew, with other words: what is given takes the place of the held text."""
+        """The model started over in other words: the output replaces the held text."""
 
     def push(self, piece: str) -> str:
-        """What may be appended now."""
+        """The text that may be appended now."""
         if self.settled:
             return piece
         self._pieces.append(piece)
@@ -70,7 +75,7 @@ class Seam:
         return self._settle()
 
     def end(self, *, finished: bool = True) -> str:
-        """What was held back, at the end of the answer. `finished`: it ended well, not by being cut."""
+        """The held-back text at the end of the answer. `finished`: it ended normally."""
         if self.settled:
             return ""
         if self._echoing and self._is_echo(finished=finished):
@@ -99,7 +104,9 @@ class Seam:
         )
 
     def _repeats(self, piece: str) -> bool:
-        """Whether this piece goes on with the echo. Only the piece is looked at: the whole would be compared again with each of them."""
+        """Whether this piece continues the echo. Only the piece is compared, since comparing
+        everything would be quadratic.
+        """
         if self._rung == "turn" and not self._echoed:
             piece = piece.lstrip()
         at, self._echoed = self._echoed, self._echoed + len(piece)
@@ -113,7 +120,7 @@ class Seam:
         )
 
     def _is_echo(self, *, finished: bool) -> bool:
-        """Whether what ends in the midst of the held text was a repetition of it."""
+        """Whether a text that ends within the held text repeated it."""
         text = self._waiting()
         length = len(text.strip())
         if self._rung == "turn":
@@ -129,7 +136,7 @@ class Seam:
 
 
 def after_prefix(held: str, text: str, *, stripped: bool, least: int) -> str:
-    """The part of `text` that is new where the model was given `held` as the beginning of its answer."""
+    """The new part of `text` after the model was given `held` as the beginning of its answer."""
     bare = held.rstrip()
     space = held[len(bare) :]
     if len(bare) >= least and text.startswith(bare):
@@ -138,19 +145,19 @@ def after_prefix(held: str, text: str, *, stripped: bool, least: int) -> str:
 
 
 def after_turn(held: str, text: str) -> str:
-    """The part of `text` that is new where the model was asked to go on after `held`."""
+    """The new part of `text` after the model was asked to continue after `held`."""
     lead = len(text) - len(text.lstrip())
     overlap = _overlap(held.strip(), text[lead:])
     return _after_space(held[len(held.rstrip()) :], text[lead + overlap :] if overlap else text)
 
 
 def began_anew(held: str, text: str) -> bool:
-    """Whether `text` begins as `held` does and then goes another way, without being a repetition of its end."""
+    """Whether `text` begins like `held` and then differs, without repeating its end."""
     return not _overlap(held.strip(), text.lstrip()) and begins_anew(held, text)
 
 
 def _after_space(space: str, text: str) -> str:
-    """`text` without the white space at its beginning that already stands at the end of the held text."""
+    """`text` without leading white space that already ends the held text."""
     lead = text[: len(text) - len(text.lstrip())]
     if lead.startswith(space):
         return text[len(space) :]
@@ -158,7 +165,9 @@ def _after_space(space: str, text: str) -> str:
 
 
 def _overlap(held: str, text: str) -> int:
-    """Length of the longest beginning of `text` that `held` ends with and that is a repetition: all of it, long, or whole tokens."""
+    """Length of the longest start of `text` that ends `held` and repeats it: all of it, long, or
+    whole tokens.
+    """
     if text.startswith(held):
         return len(held)
     for length in range(min(len(held), len(text), _REACH), 0, -1):
@@ -170,7 +179,9 @@ def _overlap(held: str, text: str) -> int:
 
 
 def _is_of_tokens(before: str, overlap: str) -> bool:
-    """Whether `overlap` begins a token behind the character `before`, and says something: a lone dash, star or dot is no repetition."""
+    """Whether `overlap` begins a token after the character `before`, and is more than a lone dash,
+    star or dot.
+    """
     if not any(character.isalnum() or category(character) == "So" for character in overlap):
         return False
     if overlap[0] in _INSIDE or (before and before in _INSIDE):

@@ -26,7 +26,7 @@ from tokenwire.providers.spec import ModelSpec, mistake
 
 
 def list_models(catalogue: Catalogue | None) -> int:
-    """Print what can be used."""
+    """Print the usable models."""
     load_plugins()
     if catalogue is not None:
         default, models = catalogue.default, catalogue.models
@@ -51,7 +51,7 @@ def list_models(catalogue: Catalogue | None) -> int:
 
 
 async def stream(options: argparse.Namespace, catalogue: Catalogue | None) -> int:
-    """Print an answer as it comes: text to standard output, everything else to standard error."""
+    """Print an answer as it streams: text to standard output, everything else to standard error."""
     load_plugins()
     spec = _spec_of(options) if options.provider else _chosen(options.model, catalogue)
     if spec is None:

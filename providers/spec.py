@@ -1,11 +1,11 @@
-"""Pure: what a catalogue entry and a preset are, and the rungs of the ladder that both name.
+"""Pure: catalogue entries, presets, and the rungs that both name.
 
 Light: it imports pydantic and nothing else of the package, so a process that only offers models
 (web) reads a catalogue without loading a decoder or an HTTP client.
 
-Every value is checked when it is made, with strict types: a number in quotes is not a number. A
-`pydantic.ValidationError` never shows the value it refuses, which may be a key; `mistake` makes one
-line of it.
+Values are checked on creation, with strict types: a number in quotes is not a number. A
+`pydantic.ValidationError` never shows the refused value, which may be a key; `mistake` turns it
+into one line.
 """
 
 from collections.abc import Iterable, Mapping
@@ -35,7 +35,7 @@ _WORDS = {
     "int_type": "must be a whole number",
     "float_type": "must be a number",
 }
-"""Types of pydantic's errors whose own message speaks of Python."""
+"""Types of pydantic errors whose own message mentions Python."""
 
 
 def mistake(error: ValidationError, known: Iterable[str] = ()) -> str:
@@ -71,7 +71,7 @@ def _address(text: str) -> str:
 
 
 def _split(text: str) -> SplitResult | None:
-    """The parts of an address; None where its host or its port is none."""
+    """The parts of an address; None if its host or port is invalid."""
     try:
         parts = urlsplit(text)
         return None if parts.port == 0 else parts
@@ -80,7 +80,7 @@ def _split(text: str) -> SplitResult | None:
 
 
 def empty_for_null(value: Any) -> Any:
-    """YAML has null where a key stands without a value."""
+    """YAML gives null for a key without a value."""
     return {} if value is None else value
 
 
@@ -100,7 +100,7 @@ Options = Annotated[Mapping[str, Any], BeforeValidator(empty_for_null)]
 
 @dataclass(frozen=True, slots=True, config=_HIDE)
 class ModelSpec:
-    """One entry of a model catalogue, resolved. None means: what the preset of `provider` says.
+    """One entry of a model catalogue, resolved. None: the preset's value.
 
     Raises pydantic.ValidationError for a value of another type or out of range.
     """
@@ -112,7 +112,7 @@ class ModelSpec:
     model: Text
     """The provider's own name of the model."""
     api: Text | None = None
-    """Another dialect than the preset's."""
+    """A dialect in place of the preset's."""
     base_url: Address | None = None
     api_key: Text | None = field(default=None, repr=False)
     headers: Headers = field(default_factory=dict, repr=False)
@@ -124,29 +124,30 @@ class ModelSpec:
     input_price: Price | None = None
     output_price: Price | None = None
     options: Options = field(default_factory=dict, repr=False)
-    """Switches of one provider: `background: true` of OpenAI Responses, `tokens_per_second` of
-    the demo model, ... The module of the dialect lists them."""
+    """Options of one provider: `background: true` of OpenAI Responses, `tokens_per_second` of the
+    demo model, ... The dialect's module lists them.
+    """
 
 
 @dataclass(frozen=True, slots=True, config=_HIDE)
 class Preset:
-    """A provider: everything that differs from others that speak the same dialect.
+    """A provider: its differences to others with the same dialect.
 
-    `{model}` may stand in `base_url`.
+    `base_url` may contain `{model}`.
     """
 
     name: Text
     api: Text
     """The dialect."""
     base_url: Address | None
-    """None: every user of this provider has an address of their own."""
+    """None: every user of this provider has an own address."""
     key_variable: Text | None = None
-    """The environment variable that usually holds the key; None: the server wants none."""
+    """The usual environment variable of the key; None: the server needs no key."""
     auth: Auth = "bearer"
     headers: Headers = field(default_factory=dict)
     continuation: Rung = "turn"
     local: bool = False
-    """A server that a person runs: offered only where it answers."""
+    """A server run by its users: offered only while it answers."""
     stall_seconds: Seconds = 90.0
     quirks: Options = field(default_factory=dict)
-    """Deviations, by the names that the dialect's module documents."""
+    """Deviations, under the names in the dialect's module."""

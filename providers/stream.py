@@ -1,7 +1,8 @@
-"""An answer over HTTP: opens the call, feeds the decoder, watches the clock.
+"""An answer over HTTP: opens the call, feeds the decoder, watches the time.
 
-Two clocks run: the socket's (`http.Timeouts`) and the time since the last delta, per model, since comments and pings are not progress.
-Time that the consumer takes for itself does not count. What the bytes mean is decided in `decoding.py` and the dialects.
+Two clocks run: the socket's (`http.Timeouts`) and, per model, the time since the last delta, since
+comments and pings are no progress. The consumer's own time does not count. `decoding.py` and the
+dialects interpret the bytes.
 """
 
 import asyncio
@@ -36,19 +37,21 @@ from tokenwire.providers.spec import LADDER, ModelSpec, Preset, Rung
 _log = logging.getLogger(__name__)
 
 _END_SECONDS = 10.0
-"""How long the call that ends a run is waited for."""
+"""Longest wait for the call that ends a run."""
 _LEAVE_SECONDS = 2.0
-"""The same for who leaves a stream."""
+"""The same when a stream is left."""
 _OVER = (400, 404, 409, 410)
-"""What providers say to the end of a run that has ended already."""
+"""Providers' codes for ending a run that has ended already."""
 _PAGE = "page"
 """Code of a refusal that no API wrote."""
 _STEP_BYTES = 32 * 1024
-"""What is decoded at once; between two of these, others have their turn."""
+"""Bytes decoded at once; other tasks run between two steps."""
 _DRAIN_SECONDS = 0.05
-"""How long a whole answer waits for the end of its body, so that its connection can serve the next one."""
+"""How long a complete answer waits for the end of its body, so that its connection can be
+reused.
+"""
 Presentable = Callable[[ProviderError], ProviderError]
-"""Makes an error fit to be logged."""
+"""Prepares an error for the log."""
 
 
 class HttpProvider:
@@ -66,7 +69,9 @@ class HttpProvider:
 
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncIterator["HttpStream"]:
-        """Begin an answer; see `base.Provider`. Raises InvalidRequest for what cannot be asked; other errors come with the iteration."""
+        """Begin an answer; see `base.Provider`. Raises InvalidRequest for an impossible request;
+        other errors come with the iteration.
+        """
         request = _possible(request, self.dialect)
         self._check(request)
         call = self.dialect.build(request, self.spec, self._preset)
@@ -88,7 +93,7 @@ class HttpProvider:
 
     @asynccontextmanager
     async def open(self, call: Call) -> AsyncIterator[Reply]:
-        """Send a call of the dialect. Raises what an answer of 400 and above means."""
+        """Send a call of the dialect. Raises the error of an answer from 400 on."""
         url = (self.spec.base_url or call.base_url or self._preset.base_url or "").rstrip(
             "/"
         ) + call.path
@@ -104,7 +109,7 @@ class HttpProvider:
             yield reply
 
     def _without_secrets(self, error: ProviderError) -> ProviderError:
-        """The error without what this entry sends to prove itself, whatever that looks like: some providers echo it."""
+        """The error without this entry's credentials in any form: some providers repeat them."""
         secrets = [secret for secret in (self.spec.api_key, *self.spec.headers.values()) if secret]
         error.message = redacted(error.message, secrets)
         error.code = error.code and redacted(error.code, secrets)
@@ -147,7 +152,7 @@ class HttpProvider:
     async def end(self, run_id: str) -> None:
         """Stop a run at its provider by the dialect's call; a dialect without one has no runs.
 
-        Returns once the run is over or not known there. Raises ProviderError: it may go on.
+        Returns once the run is over or unknown there. Raises ProviderError: it may continue.
         """
         if self.dialect.cancel is None:
             return
@@ -169,7 +174,9 @@ class HttpProvider:
 
 
 def _possible(request: Request, dialect: Dialect) -> Request:
-    """Without the name of a run there is nothing to attach to, and not every dialect takes a prefix: then the model is asked to go on."""
+    """The possible rung: attaching needs the run's name, and not every dialect takes a prefix;
+    otherwise an extra turn.
+    """
     going_on = request.continuation
     if going_on is None or (
         bool(going_on.run_id)
@@ -188,7 +195,9 @@ def auth_headers(preset: Preset, key: str | None) -> Mapping[str, str]:
 
 
 def _refusal(call: Call, reply: Reply, body: bytes) -> ProviderError:
-    """What an answer of 300 and above means. Of a run only its provider can say that it is gone, not the page of a proxy before it."""
+    """The error of an answer from 300 on. Only the provider can say that a run is gone, not a
+    proxy's page.
+    """
     error = classify(reply.status, reply.headers, body)
     if (call.attaches or call.ends_run) and is_page(body) and not isinstance(error, RateLimited):
         return Unavailable(error.message, code=_PAGE, status=error.status)
@@ -224,12 +233,12 @@ class HttpStream:
 
     @property
     def run_id(self) -> str | None:
-        """The name of the run, as the decoder has read or chosen it."""
+        """The run's name, as the decoder has read or chosen it."""
         return self._decoder.run_id
 
     @property
     def cursor(self) -> int | None:
-        """How far the decoder has come, in the counting of the provider."""
+        """How far the decoder is, in the provider's counting."""
         return self._decoder.cursor
 
     @property
@@ -239,30 +248,30 @@ class HttpStream:
 
     @property
     def naming(self) -> bool:
-        """Whether a run was asked for that outlives us, and its name has not come yet."""
+        """Whether a run was requested that outlives us, and its name has not come yet."""
         return (
             self._begins_run and self._asked and self._decoder.run_id is None and not self.run_over
         )
 
     @property
     def run_over(self) -> bool:
-        """Whether the answer is whole, or the provider has said that its run has ended."""
+        """Whether the answer is complete, or the provider has reported the end of its run."""
         return self._decoder.done or self._decoder.run_over
 
     @property
     def abandoned(self) -> bool:
-        """Left before its end, for no fault of the provider, and not to be attached to again."""
+        """Left before its end, without a fault of the provider, and not to be attached to again."""
         return not (self._decoder.done or self._decoder.failure or self._kept)
 
     def keep(self) -> None:
-        """Leave the run alone when this stream is left."""
+        """Let the run continue when this stream is left."""
         self._kept = True
 
     def __aiter__(self) -> AsyncIterator[Sequence[Delta]]:
         return self._batches
 
     async def aclose(self) -> None:
-        """Leave the answer: its connection is closed."""
+        """Leave the answer and close its connection."""
         await self._batches.aclose()
 
     async def _read(self) -> AsyncGenerator[Sequence[Delta]]:
@@ -276,7 +285,7 @@ class HttpStream:
                         yield deltas
                         self._watch.progress()
         except asyncio.CancelledError:
-            # The watch stops a wait by cancelling it; any other cancellation goes on its way.
+            # The watch cancels a wait to stop it; any other cancellation is passed on.
             if not self._watch.claim():
                 raise
             error = Unavailable(f"nothing came for {self._watch.seconds:g} s", code="stalled")
@@ -285,7 +294,7 @@ class HttpStream:
         except ProviderError as error:
             self._decoder.cut(error)
         except Exception as error:  # noqa: BLE001 - logged, and told in the project's own terms
-            # Whatever a stranger's bytes make our code raise is the end of this answer, in the project's own terms.
+            # Any exception that foreign bytes cause ends this answer, with the project's own error.
             _log.exception("an answer could not be read")
             self._decoder.cut(
                 Unavailable(
@@ -313,7 +322,7 @@ class HttpStream:
         yield self._joined(decoder.close())
 
     def _joined(self, deltas: list[Delta]) -> list[Delta]:
-        """The deltas, with the text fitted to what readers hold."""
+        """The deltas, with the text fitted to the readers' text."""
         seam = self._seam
         if seam is None:
             return deltas
@@ -339,7 +348,9 @@ class HttpStream:
 
 
 async def _in_steps(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
-    """The same bytes in pieces; after so many, others have their turn, also where the next ones have come already."""
+    """The same bytes in pieces; other tasks run between some of them, even if more input is
+    ready.
+    """
     given = 0
     async for data in chunks:
         for start in range(0, len(data), _STEP_BYTES):
@@ -359,7 +370,7 @@ async def _drain(chunks: AsyncIterator[bytes]) -> None:
 
 
 class StallWatch:
-    """Cancels the task that waits for a delta once it has waited too long. One timer a stream, moved lazily."""
+    """Cancels a task that has waited too long for a delta. One timer per stream, moved lazily."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -369,7 +380,7 @@ class StallWatch:
         self._fired = False
 
     def progress(self) -> None:
-        """The consumer waits for the next delta from now on."""
+        """The consumer now waits for the next delta."""
         loop = asyncio.get_running_loop()
         self._since = loop.time()
         self._task = asyncio.current_task()
@@ -388,7 +399,7 @@ class StallWatch:
             self._timer = None
 
     def claim(self) -> bool:
-        """Whether the cancellation that just arrived is the watch's own and nobody else's; takes it back if so."""
+        """Whether the current cancellation is only the watch's own; takes it back if so."""
         if not self._fired or self._task is None:
             return False
         self._fired = False

@@ -1,7 +1,7 @@
-"""Pure: the tool calls of one answer while they stream, and what their arguments are once they are whole.
+"""Pure: the tool calls of one answer while they stream, and their arguments at the end.
 
-Arguments have two forms and no third: a JSON object, or, where a model wrote anything else, the text that it wrote. Text cannot be handed
-to a tool by mistake.
+Arguments have only two forms: a JSON object, or the model's text if it is anything else. Text
+cannot be passed to a tool by mistake.
 """
 
 import json
@@ -15,17 +15,17 @@ from tokenwire.providers.base import Delta, Kept, ToolCallArguments, ToolCallEnd
 from tokenwire.providers.fields import Unreadable, place, word
 
 TOOL_CALL = "tool_call"
-"""The kind of what a call holds beside its id, name and arguments."""
+"""The kind of a call's other fields besides id, name and arguments."""
 MAX_CALLS = 1000
 """In one answer."""
 MAX_NAME_CHARS = 1000
-"""Of an id or a name; the longest that any provider takes is a tenth of that."""
+"""Of an id or a name, ten times the longest that any provider accepts."""
 MAX_WAITING_CHARS = 1024 * 1024
-"""Of arguments that came before the name of their call."""
+"""Of arguments before the name of their call."""
 
 
 def parsed_arguments(text: str) -> Mapping[str, Any] | str:
-    """The object that `text` is, or `text` itself. A call without arguments has none: `{}`."""
+    """`text` as an object, or `text` itself. A call without arguments has `{}`."""
     if not text.strip():
         return {}
     if len(text) > LARGE_BYTES and is_too_much(text.encode("utf-8", "replace")):
@@ -55,7 +55,7 @@ class ToolCalls:
         self._calls: list[_ToolCall] = []
         self._by_id: dict[str, _ToolCall] = {}
         self._by_key: dict[Any, _ToolCall] = {}
-        """The latest call of each key. It is the only one that may have no id."""
+        """The latest call of each key. Only this one may have no id."""
         self._begun = 0
         self._waiting = 0
 
@@ -70,9 +70,9 @@ class ToolCalls:
         arguments: Any,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
-        """A piece of a call as it came: any of its fields may be missing or empty.
+        """A piece of a call as it came: any field may be missing or empty.
 
-        `extra`: what else belongs to the call and must go back with it. Raises Unreadable.
+        `extra`: other fields of the call that must go back with it. Raises Unreadable.
         """
         text, name = _arguments(arguments), _name(name)
         key, id = place(key), _name(id)  # noqa: A001
@@ -105,7 +105,9 @@ class ToolCalls:
         call.pieces.append(text)
 
     def _emit_waiting(self, call: "_ToolCall", name: str) -> None:
-        """Emit what waits. A call begins with its name: some servers send arguments before it."""
+        """Emit what waits. A call begins with its name, although some servers send arguments before
+        it.
+        """
         if not call.started:
             call.started = True
             call.index, self._begun = self._begun, self._begun + 1
@@ -127,7 +129,7 @@ class ToolCalls:
         return call is not None and call.started
 
     def whole(self, key: Any, arguments: Any) -> None:
-        """All arguments of a call at once, where no pieces of it had come. Raises Unreadable."""
+        """All arguments of a call at once, after no pieces. Raises Unreadable."""
         call = self._find(key, None, None)
         if call and not (call.pieces or call.argued):
             self.piece(key, None, None, arguments)
@@ -149,9 +151,7 @@ class ToolCalls:
         call.ended = True
         self._emit_waiting(call, "")
         if not call.argued:
-            self._emit(
-                ToolCallArguments(call.index, "{}")
-            )  # a call without arguments is a call with none
+            self._emit(ToolCallArguments(call.index, "{}"))  # a call without arguments has none
         kept = Kept(self._dialect, TOOL_CALL, call.extra) if call.extra else None
         self._emit(ToolCallEnd(call.index, kept))
 

@@ -1,7 +1,8 @@
-"""What httpx sends its requests over: aiohttp, where it is installed, or httpx's own connections.
+"""The connections under httpx: aiohttp's if it is installed, else httpx's own.
 
-aiohttp costs about a third of httpx's own per streamed chunk, so the server installs it; a light install does without. Both say the same
-of a request that failed: whether anything of it was sent, and over what kind of connection. Nothing else in the project knows which it is.
+aiohttp costs about a third of httpx's own per streamed chunk, so the server installs it; a light
+install does without. Both report the same about a failed request: whether any of it was sent, and
+over what kind of connection. Only this module knows which one it is.
 """
 
 import ssl
@@ -21,37 +22,41 @@ _HEADER_BYTES = 64 * 1024
 
 @dataclass(slots=True)
 class Sending:
-    """A request on its way. `reused`: it goes over a connection that served another before."""
+    """A request that is being sent. `reused`: over a connection that has served another one."""
 
     reused: bool = False
 
 
 class Transport(ABC):
-    """A way to open connections, and what its errors mean."""
+    """A kind of connections, and the meaning of its errors."""
 
     @abstractmethod
     def open(self, tls: ssl.SSLContext, limit: int, *, once: bool) -> httpx.AsyncBaseTransport:
-        """A pool of up to `limit` connections; `once`: each of them serves one request."""
+        """A pool of up to `limit` connections; `once`: each serves one request."""
 
     @abstractmethod
     def noting(self, sending: Sending) -> AbstractContextManager[dict[str, Any]]:
-        """While a request is sent in this context, with the extensions that it gives, `sending` is told of its connection."""
+        """While a request is sent in this context with the returned extensions, `sending` records
+        its connection.
+        """
 
     @abstractmethod
     def unsent(self, error: BaseException) -> bool:
-        """It failed before a connection stood: no address, refused, TLS, no place in the pool. Otherwise a byte may have been sent."""
+        """It failed before a connection existed: no address, refused, TLS, no place in the pool.
+        Otherwise a byte may have been sent.
+        """
 
     @abstractmethod
     def closed(self, error: BaseException) -> bool:
-        """The connection was there, and closed."""
+        """The connection existed, and was closed."""
 
     @abstractmethod
     def timed_out(self, error: BaseException) -> bool:
-        """It waited too long."""
+        """It timed out."""
 
 
 def best() -> Transport:
-    """aiohttp's where it is installed."""
+    """aiohttp's if it is installed."""
     try:
         return OverAiohttp()
     except ModuleNotFoundError:
@@ -90,7 +95,7 @@ class OverHttpx(Transport):
 
 
 class OverAiohttp(Transport):
-    """aiohttp's connections. Raises ModuleNotFoundError where it is not installed."""
+    """aiohttp's connections. Raises ModuleNotFoundError if it is not installed."""
 
     def __init__(self) -> None:
         import aiohttp
@@ -98,7 +103,9 @@ class OverAiohttp(Transport):
 
         self._aiohttp, self._transport = aiohttp, AiohttpTransport
         self._sending: ContextVar[Sending | None] = ContextVar("sending", default=None)
-        """Of the request that this task is sending: httpx hands nothing through to aiohttp's traces."""
+        """The request that this task is sending: httpx passes nothing through to aiohttp's
+        traces.
+        """
 
     def open(self, tls: ssl.SSLContext, limit: int, *, once: bool) -> httpx.AsyncBaseTransport:
         return self._transport(client=partial(self._session, tls, limit, once=once))
@@ -107,7 +114,7 @@ class OverAiohttp(Transport):
         keep: dict[str, Any] = (
             {"force_close": True} if once else {"keepalive_timeout": KEEPALIVE_SECONDS}
         )
-        # Cookies of one answer have no business in the next; some gateways send long headers.
+        # Cookies of one answer must not go with the next; some gateways send long headers.
         return self._aiohttp.ClientSession(
             connector=self._aiohttp.TCPConnector(limit=limit, ssl=tls, **keep),
             cookie_jar=self._aiohttp.DummyCookieJar(),
@@ -117,7 +124,7 @@ class OverAiohttp(Transport):
         )
 
     def _tracing(self) -> Any:
-        """Notes whether a connection comes from the pool."""
+        """Records whether a connection comes from the pool."""
 
         async def reused(*_: object) -> None:
             self._note(reused=True)
@@ -157,7 +164,8 @@ class OverAiohttp(Transport):
         return isinstance(error.__cause__, errors)
 
     def timed_out(self, error: BaseException) -> bool:
-        # The transport calls a refused connection a timeout, too; what aiohttp raised tells them apart.
+        # The transport reports a refused connection as a timeout, too; aiohttp's own error
+        # distinguishes them.
         cause = error.__cause__
         return isinstance(error, httpx.TimeoutException) and (
             cause is None or isinstance(cause, TimeoutError)

@@ -56,7 +56,7 @@ async def started(store: Store, posted: Posted, attempt: int = 1) -> str:
     return posted.assistant_message.id
 
 
-# --- conversations ---------------------------------------------------------------------------------------------------
+# --- conversations --------------------------------------------------------------------------------
 
 
 async def test_a_new_conversation_is_visible_only_to_its_owner(store: Store) -> None:
@@ -132,7 +132,7 @@ async def test_a_participant_sees_what_the_owner_sees(
     assert (await store.visible_message(posted.user_message.id, YOU)).content == "hi"
 
 
-# --- posts -----------------------------------------------------------------------------------------------------------
+# --- posts ----------------------------------------------------------------------------------------
 
 
 async def test_a_post_writes_both_rows(store: Store, conversation: Conversation) -> None:
@@ -289,7 +289,7 @@ async def test_any_unicode_text_is_kept(store: Store, conversation: Conversation
     assert (await store.snapshot(conversation.id, ME, 10)).messages[0].content == content
 
 
-# --- answers -----------------------------------------------------------------------------------------------------
+# --- answers --------------------------------------------------------------------------------------
 
 
 async def test_attempts_only_increase(store: Store, conversation: Conversation) -> None:

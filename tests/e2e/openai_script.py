@@ -1,7 +1,7 @@
 """What OpenAI's Python client must get from Tokenwire. A program of its own, so that it runs with
 any version of the package.
 
-python openai_script.py http://127.0.0.1:8000/v1
+    python openai_script.py http://127.0.0.1:8000/v1
 
 It fails by an AssertionError and prints the client's version.
 """

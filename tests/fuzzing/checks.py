@@ -118,7 +118,7 @@ def _check_types(delta: Delta) -> None:
         return
 
 
-# --- the simple reader ----------------------------------------------------------------------------------------------
+# --- the simple reader ----------------------------------------------------------------------------
 
 
 def _check_nothing_lost(api: str, body: bytes, answer: Answer, decoder: Decoder) -> None:

@@ -32,7 +32,7 @@ ModelName = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 UserId = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_usable)]
 
 
-# --- requests --------------------------------------------------------------------------------------------------------
+# --- requests -------------------------------------------------------------------------------------
 
 
 class _Request(BaseModel):
@@ -92,7 +92,7 @@ class CompletionBody(BaseModel):
     model: ModelName | None = None
 
 
-# --- answers ---------------------------------------------------------------------------------------------------------
+# --- answers --------------------------------------------------------------------------------------
 
 
 class ConversationView(BaseModel):

@@ -85,7 +85,7 @@ class Head:
         return bool(self.asked.get("background"))
 
 
-# --- errors -----------------------------------------------------------------------------------------------------------
+# --- errors ---------------------------------------------------------------------------------------
 
 
 def error_body(
@@ -115,7 +115,7 @@ def failure(answer: Answer) -> tuple[str, str]:
     return str(held.get("code", "internal_error")), str(held.get("error", "The answer failed."))
 
 
-# --- Responses --------------------------------------------------------------------------------------------------------
+# --- Responses ------------------------------------------------------------------------------------
 
 
 def response_status(head: Head, answer: Answer) -> str:
@@ -353,7 +353,7 @@ def response_usage(usage: Usage | None) -> dict[str, Any] | None:
     }
 
 
-# --- chat completions -------------------------------------------------------------------------------------------------
+# --- chat completions -----------------------------------------------------------------------------
 
 
 def completion(head: Head, answer: Answer) -> dict[str, Any]:

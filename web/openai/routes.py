@@ -85,7 +85,7 @@ class Encoder(Protocol):
     def failure(self, reason: str) -> bytes: ...
 
 
-# --- responses --------------------------------------------------------------------------------------------------------
+# --- responses ------------------------------------------------------------------------------------
 
 
 @router.post(
@@ -199,7 +199,7 @@ async def delete_response(services: With, user: Caller, response_id: str) -> Res
     return JSONResponse({"id": response_id, "object": "response", "deleted": True})
 
 
-# --- chat completions -------------------------------------------------------------------------------------------------
+# --- chat completions -----------------------------------------------------------------------------
 
 
 @router.post(
@@ -231,7 +231,7 @@ async def create_completion(
     return JSONResponse(objects.completion(head_of(last), ended))
 
 
-# --- models -----------------------------------------------------------------------------------------------------------
+# --- models ---------------------------------------------------------------------------------------
 
 
 @router.get("/models", responses=OBJECT, summary="The models that can be used now")
@@ -270,7 +270,7 @@ def _model(name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 0, "owned_by": "tokenwire"}
 
 
-# --- asking and watching ----------------------------------------------------------------------------------------------
+# --- asking and watching --------------------------------------------------------------------------
 
 
 def head_of(row: Message) -> Head:

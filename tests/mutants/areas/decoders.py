@@ -51,9 +51,7 @@ AREA = Area(
         Mutant(
             "a_call_without_arguments_has_none",
             "providers/tool_calls.py",
-            """self._emit(
-                ToolCallArguments(call.index, "{}")
-            )""",
+            'self._emit(ToolCallArguments(call.index, "{}"))',
             "pass",
         ),
         Mutant(

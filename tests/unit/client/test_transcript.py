@@ -78,7 +78,7 @@ def ending(seq: int, content: str, kind: str = "complete") -> dict[str, Any]:
     return event(seq, kind, usage=None, **length, **said)
 
 
-# --- order ------------------------------------------------------------------------------------------------------------
+# --- order ----------------------------------------------------------------------------------------
 
 
 @given(st.permutations(range(1, 30)), st.lists(st.integers(0, 28)))
@@ -128,7 +128,7 @@ def test_what_waits_when_the_log_forks_is_dropped() -> None:
     assert order.push({"seq": 6, "content": "new"}) == [{"seq": 6, "content": "new"}]
 
 
-# --- messages ---------------------------------------------------------------------------------------------------------
+# --- messages -------------------------------------------------------------------------------------
 
 
 @given(
@@ -340,7 +340,7 @@ def test_earlier_pages_stay() -> None:
     assert ([message.id for message in held.messages], held.next) == (["u0", "u1", "m1"], None)
 
 
-# --- after a close ----------------------------------------------------------------------------------------------------
+# --- after a close --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

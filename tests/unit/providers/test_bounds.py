@@ -237,7 +237,7 @@ def test_a_long_event_in_small_reads_of_a_resumable_run() -> None:
         assert decoder.cursor == (7 if at < 9 else 17)
 
 
-# --- one event ------------------------------------------------------------------------------------------------------
+# --- one event ------------------------------------------------------------------------------------
 
 
 def event(text: bytes) -> bytes:

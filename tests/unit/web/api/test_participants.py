@@ -216,7 +216,7 @@ async def test_a_return_during_the_announcement_of_a_removal_counts(
     assert await log.revoked(address.rpartition("/")[2]) == set()
 
 
-# --- what a participant may not do -------------------------------------------------------------------------------------
+# --- what a participant may not do ----------------------------------------------------------------
 
 
 def chat(address: str, text: str, message_id: str, edits: bool = False) -> dict[str, Any]:

@@ -360,7 +360,7 @@ def test_a_long_answer_is_encoded_in_portions() -> None:
     assert len([portion for portion in rest if portion]) < 4
 
 
-# --- chat completions -------------------------------------------------------------------------------------------------
+# --- chat completions -----------------------------------------------------------------------------
 
 
 def test_chunks_make_the_completion() -> None:
