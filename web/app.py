@@ -1,4 +1,6 @@
-"""The web app, put together: services in, an ASGI app out. Nothing here reads the environment or opens a connection."""
+"""Builds the web app: services in, an ASGI app out. Nothing here reads the environment or
+connects.
+"""
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
@@ -57,10 +59,10 @@ def create_app(
     catalogue: Catalogue,
     counting: Counting | None = None,
 ) -> FastAPI:
-    """The app over these services. All but `news` (the log's pub/sub side) stay the caller's to close.
+    """The app over these services. The caller closes all of them except `news` (the log's feed).
 
-    `counting`: what counts posts for all web processes; without it each counts its own.
-    Raises ValueError for a setting that is missing.
+    `counting`: the counter shared by all web processes; without it each counts alone. Raises
+    ValueError for a missing setting.
     """
     public = settings.mode == "production"
     hub, background, packing = Hub(log, news), Background(), Packing(log)
@@ -71,7 +73,8 @@ def create_app(
         description=_DESCRIPTION,
         openapi_url=None if public else "/openapi.json",
         lifespan=_lifespan(background, services, hub, packing),
-        docs_url=None,  # Swagger's page loads scripts of another site, which the page's security policy forbids
+        # Swagger's page loads foreign scripts, which the page's security policy forbids
+        docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
     )
@@ -125,7 +128,7 @@ def _add_routes(app: FastAPI, *, public: bool) -> None:
 
 
 def _add_layers(app: FastAPI, services: WebServices, gate: Gate) -> None:
-    """The last one that is added is the outermost."""
+    """The last added layer is the outermost."""
     app.add_middleware(Admission, gate=gate)
     app.add_middleware(KnownHosts, hosts=services.hosts)
     app.add_middleware(Surroundings, metrics=services.metrics, hosts=services.hosts)
@@ -142,7 +145,7 @@ def _add_layers(app: FastAPI, services: WebServices, gate: Gate) -> None:
 
 
 def end_streams(app: FastAPI) -> None:
-    """End all streamed answers of the app: the process goes away."""
+    """End all streamed answers, when the process stops."""
     app.state.services.readers.stop()
     app.state.services.feeds.stop()
 
@@ -168,7 +171,9 @@ def _lifespan(
 
 
 def _documented(app: FastAPI) -> Callable[[], dict[str, Any]]:
-    """OpenAPI as it is: refusals are problem documents, FastAPI's own error shape does not occur."""
+    """OpenAPI with the real refusals: problem documents instead of FastAPI's error shape, which
+    never occurs.
+    """
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -183,7 +188,8 @@ def _documented(app: FastAPI) -> Callable[[], dict[str, Any]]:
         for operation in (
             operation for path in document["paths"].values() for operation in path.values()
         ):
-            # Where a route's own list has no 422, FastAPI supposes one: those routes answer 404 instead.
+            # FastAPI assumes a 422 for routes without one in their list: those routes answer 404
+            # instead.
             if operation["responses"].get("422", {}).get("description") == "Validation Error":
                 del operation["responses"]["422"]
         return document

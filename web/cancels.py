@@ -1,7 +1,8 @@
-"""Cancels: asked for at once, and followed up while a worker has the answer, so that nobody waits for a worker that is frozen.
+"""Cancels: requested at once, and followed up while a worker has the answer, so that a frozen
+worker delays nobody.
 
-How a cancel is carried out is decided in `worker.closing`; here it is asked again. What this process does not see through, since it ends
-before, is found by the sweeper.
+`worker.closing` carries a cancel out; here it is repeated. If this process stops before the end,
+the sweeper takes over.
 """
 
 import asyncio
@@ -18,14 +19,14 @@ from tokenwire.worker.enqueue import Jobs
 log_line = structlog.get_logger(__name__)
 
 MARGIN_SECONDS = 0.05
-"""Asked again too early, a worker would still be waited for."""
+"""Repeated too early, the cancel would still wait for the worker."""
 PAUSES_SECONDS = (
     ports.UNHEARD_SECONDS + MARGIN_SECONDS,
     ports.HEARD_SECONDS - ports.UNHEARD_SECONDS,
 )
 _sleep = asyncio.sleep
 MAX_FOLLOWED = 1000
-"""Cancels that are followed up at a time; the sweeper follows up all."""
+"""Maximum of cancels that are followed up at a time; the sweeper follows up all."""
 
 
 class Cancels:
@@ -36,7 +37,9 @@ class Cancels:
         self._followed: dict[str, asyncio.Task[None]] = {}
 
     async def cancel(self, message_id: str, by: str) -> None:
-        """Stop an answer, whatever its worker does. Raises StoreUnavailable; without Redis the cancel is recorded all the same."""
+        """Stop an answer, whatever its worker does. Raises StoreUnavailable; without Redis the
+        cancel is stored.
+        """
         left = await closing.cancel(self._store, self._log, self._jobs, message_id, by)
         if left and message_id not in self._followed and len(self._followed) < MAX_FOLLOWED:
             following = self._followed[message_id] = asyncio.create_task(
@@ -45,7 +48,7 @@ class Cancels:
             following.add_done_callback(lambda _task: self._followed.pop(message_id, None))
 
     async def aclose(self) -> None:
-        """Follow nothing any more."""
+        """Stop all follow-ups."""
         tasks = list(self._followed.values())
         for task in tasks:
             task.cancel()

@@ -1,4 +1,6 @@
-"""How long what a client sends may be: one limit (`MAX_CONTENT_BYTES`) for every dialect, and for all that is stored of a request."""
+"""The length of texts from clients: one limit (`MAX_CONTENT_BYTES`) for every dialect and all
+stored fields.
+"""
 
 import json
 from collections.abc import Mapping
@@ -17,7 +19,7 @@ def require_fit(settings: Settings, text: str, name: str = "content") -> None:
 
 
 def require_question_fits(settings: Settings, question: Question) -> None:
-    """The same for each message of a question, and for what stands beside them. Raises ApiProblem (413)."""
+    """Each message of a question and its other fields. Raises ApiProblem (413)."""
     for number, turn in enumerate(question.said):
         require_fit(settings, turn.content, f"message {number}")
     require_fit(settings, question.instructions or "", "instructions")

@@ -1,7 +1,8 @@
-"""Between SQL and Redis: the cursor of an answer, and what follows a committed change (announcement, job).
+"""Between SQL and Redis: the cursor of an answer, and the effects of a committed change
+(announcement, job).
 
-Redis being away costs none of it: rows stand in SQL, where the sweeper finds what was not announced or enqueued. So every step here
-gives up after a short time and reports instead of failing the request.
+Nothing is lost without Redis: rows are in SQL, where the sweeper finds what is not announced or
+enqueued. So each step here gives up after a short time and reports instead of failing the request.
 """
 
 import asyncio
@@ -21,13 +22,13 @@ from tokenwire.worker.enqueue import JobsUnavailable
 log_line = structlog.get_logger(__name__)
 
 PATIENCE_SECONDS = 1.0
-"""Longest wait for Redis in one step of a request."""
+"""Longest wait for Redis per step."""
 WANTED_SECONDS = 15.0
-"""How long an answer counts as watched after it was read: longer than the time between two looks of its worker."""
+"""How long an answer counts as watched after it was read: longer than its worker's interval."""
 
 
 async def log_state(services: WebServices, conversation_id: str) -> ports.Page | None:
-    """The state of the log, to be read before SQL; None while it cannot be read. Raises ports.Gone."""
+    """The log's state, to be read before SQL; None if it cannot be read. Raises ports.Gone."""
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             return await services.log.read(conversation_id, None, 0, 0)
@@ -37,7 +38,9 @@ async def log_state(services: WebServices, conversation_id: str) -> ports.Page |
 
 
 async def note_interest(services: WebServices, rows: Iterable[Message]) -> None:
-    """Rows are read by somebody who does not follow them: an answer among them that is being made is not cancelled for want of readers."""
+    """Rows are read without following: unfinished answers among them are not cancelled for lack of
+    readers.
+    """
     if not services.settings.cancel_without_readers_seconds:
         return
     for conversation_id in {row.conversation_id for row in rows if unfinished(row)}:
@@ -51,14 +54,15 @@ async def note_interest(services: WebServices, rows: Iterable[Message]) -> None:
 
 
 def reached(page: ports.Page | None, row: Message) -> int:
-    """How far the row's text reaches in a log that stands like this (None: not known)."""
+    """How far the row's text reaches in a log of this state (None: unknown)."""
     return page.reached(row.epoch, row.seq) if page else 0
 
 
 async def announce_post(services: WebServices, posted: Posted) -> None:
-    """Announce both rows of a post, cancel what it supersedes, enqueue the job. Raises ports.Gone (deleted meanwhile).
+    """Announce both rows of a post, cancel superseded answers, enqueue the job. Raises ports.Gone
+    (deleted meanwhile).
 
-    Rows that a repeated post finds announced and enqueued are left alone.
+    Rows of a repeated post that are announced and enqueued already are skipped.
     """
     user, assistant = posted.user_message, posted.assistant_message
     announced = [await _announce_row(services, row) for row in (user, assistant)]
@@ -83,7 +87,9 @@ async def announce_title(services: WebServices, conversation: Conversation) -> N
 
 
 async def touch_lists(services: WebServices, conversation_id: str) -> None:
-    """Tell feeds of a conversation that is new, or new to somebody. What is not told is found by their next look."""
+    """Notify feeds of a conversation that is new, or new to a user. Their next regular read finds
+    missed ones.
+    """
     await _try(services, "touch", conversation_id, services.log.touch(conversation_id))
 
 
@@ -109,7 +115,7 @@ async def _try(services: WebServices, step: str, row_id: str, call: Awaitable[ob
 
 
 async def _note(write: Awaitable[object], row_id: str) -> None:
-    """Bookkeeping after the commit that counts: a database that leaves just now does not turn the answer into a failure."""
+    """Bookkeeping after the important commit: a database outage now does not fail the request."""
     try:
         await write
     except StoreUnavailable as error:

@@ -1,4 +1,6 @@
-"""`/healthz` (the process answers), `/readyz` (what it needs can serve), `/metrics`. None of them asks who is calling."""
+"""`/healthz` (the process answers), `/readyz` (its services work), `/metrics`. None needs a
+login.
+"""
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -9,20 +11,22 @@ from tokenwire.web.services import With
 
 router = APIRouter()
 internals = APIRouter()
-"""What tells of the inside. In production not on the port that browsers reach: METRICS_PORT is for that."""
+"""Internal information. In production it is not on the public port: use METRICS_PORT."""
 
 
 @router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", summary="Liveness")
 async def healthz() -> shapes.Alive:
-    """200 as long as the process answers at all."""
+    """200 whenever the process answers."""
     return shapes.Alive(status="ok")
 
 
 @router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses=documented("not_ready"), summary="Readiness")
 async def readyz(services: With) -> shapes.Alive:
-    """200 when the database (at this revision or a newer one) and Redis (which evicts nothing) take writes; else 503 with what is wrong."""
+    """200 if the database (this revision or a newer one) and Redis (without eviction) take writes;
+    else 503 with the reason.
+    """
     checks = await services.readiness.checks()
     if any(found != "ok" for found in checks.values()):
         raise ApiProblem("not_ready", "Something that is needed is not there yet.", checks=checks)
@@ -36,5 +40,5 @@ async def readyz(services: With) -> shapes.Alive:
     summary="Prometheus metrics",
 )
 async def metrics(services: With) -> Response:
-    """Counts of this process since it started."""
+    """Counters of this process since its start."""
     return Response(services.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})

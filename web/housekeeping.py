@@ -1,7 +1,7 @@
-"""Housekeeping of a web process: every hour what has expired is deleted, one kind after the other, whatever becomes of the others.
+"""Housekeeping of a web process: every hour expired rows are deleted, each kind independently.
 
-The first time comes within a minute of the start, at a moment of chance: processes that a deploy replaces each hour would otherwise never
-clean, and those that start together do not all clean at once.
+The first time comes at a random moment within a minute of the start: otherwise processes that a
+deploy replaces each hour would never clean, and processes that start together would clean together.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ _sleep = asyncio.sleep
 
 
 async def keep_house(store: Store, log: Log) -> None:
-    """Until cancelled."""
+    """Runs until cancelled."""
     await _sleep(random.uniform(0, FIRST_SECONDS))  # noqa: S311 -- spreads load, guards nothing
     while True:
         await clean(store, log)
@@ -29,7 +29,7 @@ async def keep_house(store: Store, log: Log) -> None:
 
 
 async def clean(store: Store, log: Log) -> None:
-    """Delete what has expired. A kind that fails is logged, and tried again the next time."""
+    """Delete what has expired. A kind that fails is logged and tried again next time."""
     for forget in (
         store.forget_keys,
         store.forget_unlisted,

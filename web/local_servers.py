@@ -1,7 +1,9 @@
-"""Who answers at the address of a local model server: asked over HTTP, since several of them share their usual port.
+"""Which server is at the address of a local model server: checked over HTTP, since several share
+their usual port.
 
-llama.cpp and LocalAI both listen on 8080, vLLM on 8000, where Tokenwire itself may be. A server is known by the list of models that it
-gives out (`owned_by`). At an address that the catalogue names itself, whatever answers is meant, save Tokenwire.
+llama.cpp and LocalAI both listen on 8080, vLLM on 8000, like Tokenwire itself. A server is
+identified by its list of models (`owned_by`). At an address that the catalogue names itself, any
+server counts except Tokenwire.
 """
 
 import asyncio
@@ -13,19 +15,19 @@ from urllib.parse import SplitResult, urlsplit
 from tokenwire.providers.catalogue import LocalServer
 
 CONNECT_SECONDS = 0.3
-"""A local server that takes longer to accept a connection is not there."""
+"""A local server that accepts connections more slowly counts as absent."""
 ANSWER_SECONDS = 1.0
-"""One that takes longer to answer is busy."""
+"""One that answers more slowly counts as busy."""
 MAX_BYTES = 256 * 1024
 
 _OWNER = re.compile(rb'"owned_by"\s*:\s*"([^"]*)"')
 _OWNERS = {"llamacpp": b"llamacpp", "vllm": b"vllm"}
-"""What these call themselves."""
+"""The names that servers give themselves."""
 _OURSELVES = b"tokenwire"
 
 
 def is_meant(server: LocalServer, answer: bytes) -> bool:
-    """Pure: whether the HTTP answer to a request for the models comes from a server of that kind."""
+    """Pure: whether the HTTP answer to a request for the models is from a server of that kind."""
     head, _, body = answer.partition(b"\r\n\r\n")
     owners = set(_OWNER.findall(body))
     if _OURSELVES in owners or not head.startswith(b"HTTP/"):
@@ -40,7 +42,7 @@ def is_meant(server: LocalServer, answer: bytes) -> bool:
 
 
 class ProbeResult(Enum):
-    """What is at the address of a local server."""
+    """The result of probing a local server's address."""
 
     MEANT = auto()
     BUSY = auto()
@@ -50,7 +52,7 @@ class ProbeResult(Enum):
 
 
 async def probe(server: LocalServer) -> ProbeResult:
-    """Ask it once."""
+    """Probe it once."""
     parts = urlsplit(server.url)
     tls = parts.scheme == "https"
     try:
@@ -82,7 +84,7 @@ def _question(address: SplitResult) -> bytes:
     path = address.path.rstrip("/")
     path = (
         path if path.endswith("/v1") else f"{path}/v1"
-    )  # where Ollama has it, too, whose own API is elsewhere
+    )  # Ollama has this path too, but its own API is elsewhere
     host = address.netloc.rpartition("@")[2]
     return (
         f"GET {path}/models HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\n\r\n".encode()

@@ -1,4 +1,6 @@
-"""What this process counts, in Prometheus' text format at `/metrics`. Names and labels are part of the interface of operators."""
+"""Counters of this process, in Prometheus' text format at `/metrics`. Names and labels are part of
+the interface of operators.
+"""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -8,7 +10,7 @@ _SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0
 
 
 class Metrics:
-    """A registry of its own, so that several apps in one process (tests) do not share counts."""
+    """An own registry, so that several apps in one process (tests) do not share counts."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -49,5 +51,5 @@ class Metrics:
         )
 
     def text(self) -> bytes:
-        """All of it, and what every process counts, as Prometheus reads it."""
+        """All of it, with the counters of every process, in Prometheus' format."""
         return generate_latest(self.registry)

@@ -1,8 +1,8 @@
-"""Which models can be offered right now: those of the catalogue whose key is set, and of local
-servers those that answer.
+"""The models on offer: those of the catalogue whose key is set and, for local servers, those that
+answer.
 
-Local servers are tried in the background, so that no request waits for one. `providers.catalogue`
-reads the catalogue, `local_servers.py` asks the servers.
+Local servers are probed in the background, so that no request waits for one. `providers.catalogue`
+reads the catalogue, `local_servers.py` probes.
 """
 
 import asyncio
@@ -16,9 +16,11 @@ from tokenwire.web.problems import ApiProblem
 
 INTERVAL_SECONDS = 5.0
 FIRST_PROBES = 3
-"""Looks at most before the process answers anybody: on a busy machine the first may come too late for a server that is there."""
+"""Maximum of probes before the process serves: on a busy machine the first may time out although
+the server is there.
+"""
 PATIENCE = 2
-"""Looks at a server that was there and finds nobody, before its models are no longer offered. Workers try again for longer."""
+"""Failed probes of a known server before its models are withdrawn. Workers retry for longer."""
 
 
 class Offers:
@@ -32,7 +34,7 @@ class Offers:
 
     @property
     def default(self) -> str:
-        """The model of conversations that name none."""
+        """The model of conversations without one."""
         return self._catalogue.default
 
     def names(self) -> list[str]:
@@ -40,8 +42,10 @@ class Offers:
         return self._catalogue.offered(self._there)
 
     def require(self, name: str | None) -> str:
-        """The model to use for a name (None: the default). Raises ApiProblem listing those on offer: 503 `model_unavailable` if the model's
-        local server was not seen, so that asking again helps; else 422 `unknown_model`."""
+        """The model for a name (None: the default). Raises ApiProblem with the models on offer: 503
+        `model_unavailable` if its local server does not answer, so that a retry may help; else 422
+        `unknown_model`.
+        """
         wanted = self.default if name is None else name
         offered = self.names()
         if wanted in offered:
@@ -64,20 +68,22 @@ class Offers:
         raise ApiProblem("unknown_model", f"{reason}. Offered: {listed}.", offered=offered)
 
     async def probe_until_found(self) -> None:
-        """Before the first request: try the local servers until all of them are there, some times at most."""
+        """Before the first request: probe the local servers until all answer, a limited number of
+        times.
+        """
         for _ in range(FIRST_PROBES):
             await self.probe()
             if len(self._there) == len(self._local):
                 return
 
     async def watch(self) -> None:
-        """Try the local servers now and then, for ever."""
+        """Probe the local servers regularly, for ever."""
         while True:
             await asyncio.sleep(INTERVAL_SECONDS)
             await self.probe()
 
     async def probe(self) -> None:
-        """Try the local servers once."""
+        """Probe the local servers once."""
         found = await asyncio.gather(*(local_servers.probe(server) for server in self._local))
         self._there = {
             server
@@ -86,7 +92,9 @@ class Offers:
         }
 
     def _counts(self, server: LocalServer, found: ProbeResult) -> bool:
-        """Whether it is there. Somebody who was there is missed a few times before: the server starts anew, or this process stood still."""
+        """Whether it counts as present. A known server may miss a few probes: it restarts, or this
+        process was paused.
+        """
         self._missed[server] = self._missed[server] + 1 if found is ProbeResult.NOBODY else 0
         if found is ProbeResult.NOBODY and self._missed[server] > PATIENCE:
             return False

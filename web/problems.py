@@ -1,10 +1,9 @@
-"""Every refusal of the API as a problem document (RFC 9457, `application/problem+json`) with a stable `code`.
+"""Every refusal of the API as a problem document (RFC 9457, `application/problem+json`) with a
+stable `code`.
 
-`CODES` is the closed registry: clients decide by `code`, never by text. What a failure inside of this program was is logged and not
-told: no exception text reaches a client.
-
-ApiProblem
-  raised by routes; everything else (unknown routes, validation, the store's and the log's errors) is mapped here.
+`CODES` is the closed registry: clients decide by `code`, never by text. Internal failures are
+logged and not shown: no exception text reaches a client. Routes raise `ApiProblem`; this module
+maps everything else (unknown routes, validation, errors of the store and the log).
 """
 
 from collections.abc import Mapping, Sequence
@@ -69,13 +68,15 @@ CODES: Mapping[str, int] = {
 """Code -> HTTP status."""
 
 BODY = ("malformed_json", "body_too_large", "invalid", "foreign_origin")
-"""What a call with a body can be refused with, whatever it does."""
+"""Possible refusals of any call with a body."""
 
 MODEL = ("unknown_model", "model_unavailable", "unavailable")
-"""What a call that needs a model can be refused with. `unavailable` has the same status, and is said of every call."""
+"""Possible refusals of a call that needs a model. `unavailable` has the same status, and applies to
+every call.
+"""
 
 MAX_LISTED = 20
-"""Invalid values that are told of."""
+"""Maximum of listed invalid values."""
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 _FILES = ("GET", "HEAD")
 _GENERIC = {
@@ -88,14 +89,16 @@ _GENERIC = {
 
 
 class FieldProblem(BaseModel):
-    """One invalid value: where it stands (`body.title`, `query.limit`) and what is wrong with it."""
+    """One invalid value: its place (`body.title`, `query.limit`) and the mistake."""
 
     field: str
     message: str
 
 
 class Problem(BaseModel):
-    """An RFC 9457 problem document. `type` is about:blank; `code` is the stable name of what went wrong."""
+    """An RFC 9457 problem document. `type` is about:blank; `code` is the stable name of the
+    problem.
+    """
 
     model_config = ConfigDict(extra="allow")
 
@@ -146,7 +149,7 @@ def response(
 
 
 def install(app: FastAPI) -> None:
-    """Let this module answer whatever routes raise."""
+    """Install handlers for everything that routes raise."""
     handlers: dict[type[Exception], Any] = {
         HTTPException: _http,
         RequestValidationError: _invalid,
@@ -182,11 +185,13 @@ async def _http(request: Request, error: HTTPException) -> JSONResponse:
 
 
 def methods(scope: Scope, routes: Sequence[BaseRoute]) -> list[str]:
-    """What the address takes: each route knows its own methods alone, and the first that matches would answer for all."""
+    """The methods of the address: each route knows only its own, and the first match would answer
+    for all.
+    """
     whole = {
         **scope,
         "root_path": scope.get("app_root_path", ""),
-    }  # a mounted app has taken its part of the path away
+    }  # a mounted app has removed its part of the path
     return [
         method
         for method in _METHODS
@@ -203,7 +208,7 @@ async def _invalid(_request: Request, error: RequestValidationError) -> JSONResp
     found = error.errors()
     if any(item["type"] == "json_invalid" for item in found):
         return response("malformed_json", "The body is not JSON.")
-    # The offending input is not repeated: it can be long, secret, or text that no JSON can hold.
+    # The invalid input is not repeated: it can be long, secret, or text outside of JSON.
     listed = [
         {"field": ".".join(str(part) for part in item["loc"]), "message": str(item["msg"])}
         for item in found[:MAX_LISTED]
@@ -244,7 +249,7 @@ async def _bad_cursor(_request: Request, _error: Exception) -> JSONResponse:
 
 
 async def _unstorable(request: Request, error: Exception) -> JSONResponse:
-    # The net under everything that should have refused or mended it before.
+    # A fallback behind everything that should have refused or repaired it before.
     log_line.error(
         "the database refused a value that nobody had refused",
         method=request.method,
@@ -280,12 +285,12 @@ QUOTAS: Mapping[type[errors.QuotaReached], tuple[str, str]] = {
         "More was said before than an answer may have before it: begin anew.",
     ),
 }
-"""What to say of each: code, sentence."""
+"""Code and sentence for each quota."""
 UNFINISHED_RETRY_SECONDS = 5
 
 
 def quota_problem(error: errors.QuotaReached) -> ApiProblem:
-    """The refusal that says which limit was reached."""
+    """The refusal that names the reached limit."""
     code, detail = QUOTAS[type(error)]
     headers = (
         {"Retry-After": str(UNFINISHED_RETRY_SECONDS)}
@@ -330,7 +335,7 @@ async def _log_unavailable(request: Request, error: Exception) -> JSONResponse:
 
 
 def documented(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """For a route's `responses`: the problems that it can answer with."""
+    """For a route's `responses`: its possible problems."""
     by_status: dict[int | str, list[str]] = {}
     for code in codes:
         by_status.setdefault(CODES[code], []).append(code)

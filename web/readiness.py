@@ -1,7 +1,8 @@
-"""Whether what this process needs can serve, asked by `/readyz`.
+"""Whether this process's services work, for `/readyz`.
 
-It proves a write to both services: a full disk, a Redis that has reached `maxmemory` or cannot save, a demoted replica answer every read
-while every post is refused. It answers in time whatever hangs, and costs one write at a time, however often it is asked.
+It proves a write to both services: a full disk, a Redis at `maxmemory` or unable to save, and a
+demoted replica answer every read while every post is refused. It answers in time whatever hangs,
+and costs one write at a time, however often it is called.
 """
 
 import asyncio
@@ -18,19 +19,19 @@ from tokenwire.worker.needs import Need, needs
 log_line = structlog.get_logger(__name__)
 
 PATIENCE_SECONDS = 1.5
-"""A service that answers later than this is not ready: probes of load balancers give up after 2 s or more."""
+"""A slower service is not ready: load balancers' probes give up after 2 s or more."""
 FRESH_SECONDS = 1.0
-"""A service that was ready so short a time ago is not asked again: anybody may ask for readiness."""
+"""A service that was ready this recently is not checked again: anybody may call this."""
 
 
 class Readiness:
-    """What this process needs, and whether it can serve. Belongs to one event loop."""
+    """The services of this process. Belongs to one event loop."""
 
     def __init__(self, store: Store, log: ports.Log) -> None:
         self._parts = {name: _Part(partial(_need, store, log, name)) for name in needs(store, log)}
 
     async def checks(self) -> dict[str, str]:
-        """`ok`, or what is wrong, for each service."""
+        """`ok`, or the reason, for each service."""
         found = await asyncio.gather(*(part.judged() for part in self._parts.values()))
         return dict(zip(self._parts, found, strict=True))
 
@@ -40,7 +41,9 @@ def _need(store: Store, log: ports.Log, name: str) -> Need:
 
 
 class _Part:
-    """One service. A check that hangs goes on alone: whoever asks meanwhile waits for the same one, so that no heap of them grows."""
+    """One service. A hanging check continues alone, and later callers share it, so that they do not
+    pile up.
+    """
 
     def __init__(self, need: Callable[[], Need]) -> None:
         self._need = need
@@ -53,7 +56,7 @@ class _Part:
             return "ok"
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._judge())
-        # Not cancelled when it takes too long: what hangs may hang in its cancellation, too.
+        # Not cancelled after the time limit: its cancellation may hang, too.
         done, _ = await asyncio.wait({self._running}, timeout=PATIENCE_SECONDS)
         return self._running.result() if done else "does not answer"
 
@@ -62,9 +65,7 @@ class _Part:
             found = await _wrong(self._need())
         except (StoreError, ports.LogError):
             return "does not answer"
-        except (
-            Exception
-        ):  # such as a right that is missing: whatever it is, this process cannot serve
+        except Exception:  # a missing right, for example: this process cannot serve
             log_line.exception("readiness cannot be found out")
             return "cannot be checked"
         if found is None:

@@ -1,4 +1,4 @@
-"""What routes work with, built once by `app.create_app` and handed to them by dependencies."""
+"""The services of routes, built once by `app.create_app` and passed by dependencies."""
 
 import re
 from collections.abc import Callable, Coroutine
@@ -55,7 +55,7 @@ def _services(request: Request) -> WebServices:
 
 
 def _caller(request: Request, services: "With") -> str:
-    # Admission has asked already; a token is not verified twice.
+    # Admission has identified the caller; a token is not verified twice.
     found = request.scope.get("state", {}).get("user")
     return found if isinstance(found, str) else services.identify(request)
 
@@ -66,7 +66,7 @@ async def read_body(request: Request) -> bytes:
 
 
 def is_row_id(value: str) -> bool:
-    """Whether this can be the id of a row: what cannot is not looked for, it is simply not there."""
+    """Whether this is a possible row id: others are not looked up, and count as missing."""
     return _ID.fullmatch(value) is not None
 
 
@@ -77,7 +77,9 @@ def _known_shape(value: str) -> str:
 
 
 MAX_MEMBERS = 100
-"""Of an object that is a whole body: more than any has that is known here. Each that is not known would be listed as an error."""
+"""Members of a whole body's object: more than any known body has. Each unknown one would be listed
+as an error.
+"""
 
 
 def decoded(body: bytes, most: int) -> Any:
@@ -89,14 +91,16 @@ def decoded(body: bytes, most: int) -> Any:
 
 
 def json_body(model: type[BaseModel]) -> dict[str, Any]:
-    """For `openapi_extra` of a route that reads its body itself: what a route declares is kept until its answer has ended."""
+    """For `openapi_extra` of a route that reads its body itself: a declared body would be kept
+    until the answer has ended.
+    """
     schema = model.model_json_schema(ref_template="{model}")
     content = {"application/json": {"schema": _inlined(schema, schema.pop("$defs", {}))}}
     return {"requestBody": {"required": True, "content": content}}
 
 
 def _inlined(part: Any, definitions: dict[str, Any]) -> Any:
-    """A schema with what it refers to in its place; an inner `$ref` would be looked for in the whole document."""
+    """A schema with its references replaced; an inner `$ref` would refer to the whole document."""
     if isinstance(part, list):
         return [_inlined(item, definitions) for item in part]
     if not isinstance(part, dict):
@@ -107,7 +111,7 @@ def _inlined(part: Any, definitions: dict[str, Any]) -> Any:
 
 
 class _JsonRequest(Request):
-    """A request whose body is decoded as everywhere here."""
+    """A request whose body is decoded by this project's rules."""
 
     async def json(self) -> Any:
         """Raises ApiProblem (400, 413, 422)."""
@@ -116,7 +120,7 @@ class _JsonRequest(Request):
 
 
 class JsonRoute(APIRoute):
-    """A route whose body is JSON, whatever the caller says it is (curl says it is a form)."""
+    """A route with a JSON body, whatever its content type (curl sends a form's)."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()

@@ -1,1 +1,1 @@
-"""Limits: rates for all processes, places and minutes for one, and readers that do not read."""
+"""Limits: rates across processes, slots and rates of one process, and clients that do not read."""

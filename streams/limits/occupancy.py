@@ -1,4 +1,4 @@
-"""Pure: how many places of something each name has taken, with one limit for every name."""
+"""Pure: how many places each name has taken, with one limit for every name."""
 
 from collections import Counter
 from collections.abc import Hashable, Iterator
@@ -6,18 +6,18 @@ from contextlib import contextmanager
 
 
 class Full(Exception):
-    """The name has as many as it may."""
+    """The name has reached its limit."""
 
 
 class Occupancy:
-    """`limit` places for each name; None: any number. A name that is None is not counted."""
+    """`limit` places for each name; None: unlimited. The name None is not counted."""
 
     def __init__(self, limit: int | None) -> None:
         self._limit = limit
         self._taken: Counter[Hashable] = Counter()
 
     def take(self, name: Hashable | None, amount: int = 1) -> None:
-        """Take places for as long as `release` is not called. Raises Full, and takes none."""
+        """Take places until `release`. Raises Full, and takes none."""
         if name is None:
             return
         if self._limit is not None and self._taken[name] + amount > self._limit:
@@ -34,7 +34,7 @@ class Occupancy:
 
     @contextmanager
     def held(self, name: Hashable | None) -> Iterator[None]:
-        """Hold one place. Raises Full."""
+        """Hold one place during the block. Raises Full."""
         self.take(name)
         try:
             yield
@@ -42,5 +42,5 @@ class Occupancy:
             self.release(name)
 
     def taken(self, name: Hashable) -> int:
-        """How many it has now."""
+        """How many places the name has now."""
         return self._taken[name]

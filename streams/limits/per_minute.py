@@ -1,10 +1,10 @@
-"""Pure: so many of something in a minute. For one connection; what all processes count together is in `rates`."""
+"""Pure: a number per minute, for one connection. `rates` counts across processes."""
 
 MINUTE_SECONDS = 60
 
 
 class PerMinute:
-    """A budget for each minute; the first begins at `now`, each later one with the first use after the one before."""
+    """A budget for each minute; the first begins at `now`, each later one with its first use."""
 
     __slots__ = ("_began", "_count", "_limit")
 
@@ -12,7 +12,7 @@ class PerMinute:
         self._limit, self._began, self._count = limit, now, 0
 
     def spend(self, now: float) -> bool:
-        """Whether there may be this one more."""
+        """Whether one more is allowed."""
         if now - self._began >= MINUTE_SECONDS:
             self._began, self._count = now, 0
         self._count += 1

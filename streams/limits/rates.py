@@ -1,12 +1,13 @@
-"""How often something happens, counted for all processes together: exactly, within a window that moves, or in bulk, minute by minute.
+"""Rates across all processes: exact in a sliding window, or in bulk per minute.
 
-`RedisRates` counts on Redis, by the library `limits`. `MemoryRates` counts in this process alone: the same contract, for tests and for
-`Rates`, which everybody uses: it asks Redis, and goes on by itself while Redis is away. A limit must never be the reason why nothing is
-answered.
+`RedisRates` counts on Redis with the library `limits`. `MemoryRates` counts in this process, with
+the same contract, for tests and for `Rates`. All callers use `Rates`, which asks Redis and counts
+alone while Redis is away: a limit must never be the reason for an outage.
 
-`InBulk` is for what happens often and costs little: it takes a share of a name's limit at a time and hands it out without asking, so
-that most hits cost no round trip and none costs more than one. The price: a minute is one of the clock, so that twice the limit may pass
-around its turn; and with several processes, what one of them has taken and does not use is lost to the others until then.
+`InBulk` is for frequent, cheap events: it takes a share of a name's limit at a time and spends it
+locally, so that most hits cost no round trip and none costs more than one. The price: minutes are
+those of the clock, so twice the limit may pass around their turn; and shares that one process does
+not use are lost to others until then.
 """
 
 import asyncio
@@ -30,20 +31,20 @@ log_line = structlog.get_logger(__name__)
 
 WINDOW_SECONDS = 60
 PATIENCE_SECONDS = 0.1
-"""How long a request waits for Redis."""
+"""Longest wait of a request for Redis."""
 PAUSE_SECONDS = 2.0
-"""After a failure Redis is not asked for so long."""
+"""Pause without Redis after a failure."""
 PREFIX = "tw:rates"
 MAX_NAMES = 10_000
-"""Names that a process remembers; beyond it those that are over are forgotten."""
+"""Names that a process remembers; above it, expired ones are forgotten."""
 SHARES = 30
-"""In how many parts processes take a limit that is counted in bulk."""
+"""The number of shares into which a bulk limit is split."""
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether it may happen now, how often more, and when the next place becomes free."""
+    """Whether it is allowed, how many more are, and when the next place becomes free."""
 
     allowed: bool
     remaining: int
@@ -54,17 +55,19 @@ class Counting(Protocol):
     """Counts."""
 
     async def hit(self, name: str, limit: int) -> Verdict:
-        """Count once more under this name, unless that would be more than `limit` in a window."""
+        """Count one more under this name, unless that exceeds `limit` within a window."""
 
     async def add(self, name: str, amount: int) -> int:
-        """How often under this name, with `amount` more. The name is forgotten a window after the first."""
+        """The number under this name after adding `amount`. The name expires a window after its
+        first hit.
+        """
 
 
 class RedisRates:
-    """On Redis. Raises redis.RedisError, OSError or TimeoutError while that is away."""
+    """Counts on Redis. Raises redis.RedisError, OSError or TimeoutError without it."""
 
     def __init__(self, url: str, patience: float = PATIENCE_SECONDS) -> None:
-        """`url`: redis://, rediss:// or unix://. Connects when first used. `patience`: seconds."""
+        """`url`: redis://, rediss:// or unix://. Connects at its first use. `patience`: seconds."""
         self._patience = patience
         self._storage = RedisStorage(
             _storage_url(url),
@@ -89,7 +92,9 @@ class RedisRates:
 
     @contextlib.asynccontextmanager
     async def _asking(self) -> AsyncIterator[None]:
-        """In time. A server that cannot serve is left, with all connections: after a failover they lead to the demoted one."""
+        """With a timeout. If the server cannot serve, all connections are closed: after a failover
+        they lead to the demoted one.
+        """
         try:
             async with asyncio.timeout(self._patience):
                 yield
@@ -104,7 +109,7 @@ class RedisRates:
 
 
 class MemoryRates:
-    """In this process."""
+    """Counts in this process."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -150,11 +155,15 @@ class Rates:
         self._asked_again_at = -math.inf
 
     async def hit(self, name: str, limit: int) -> Verdict:
-        """See Counting. Never raises for Redis, and never waits long for it."""
+        """Count one more, in this process if Redis is away. Never raises for Redis, and waits only
+        briefly.
+        """
         return await self._ask(lambda counting: counting.hit(name, limit))
 
     async def add(self, name: str, amount: int) -> int:
-        """See Counting. The same."""
+        """Add to a sum, in this process if Redis is away. Never raises for Redis, and waits only
+        briefly.
+        """
         return await self._ask(lambda counting: counting.add(name, amount))
 
     async def _ask(self, question: Callable[[Counting], Awaitable[T]]) -> T:
@@ -172,7 +181,9 @@ class Rates:
 
 @dataclass(slots=True)
 class _Share:
-    """What this process may still hand out of a name's minute. `others`: how much was left of the limit when it was last asked for."""
+    """What this process may still spend of a name's minute. `others`: the rest of the limit at the
+    last call.
+    """
 
     minute: int
     left: int = 0
@@ -181,14 +192,16 @@ class _Share:
 
 
 class InBulk:
-    """Counts by shares of a minute. `clock`: seconds since 1970, alike in all processes."""
+    """Counts by shares of a minute. `clock`: seconds since 1970, the same in all processes."""
 
     def __init__(self, counting: Counting, clock: Callable[[], float] = time.time) -> None:
         self._counting, self._clock = counting, clock
         self._shares: dict[str, _Share] = {}
 
     async def hit(self, limits: Mapping[str, int]) -> list[Verdict]:
-        """Count once more under each of these names, one after the other, until one refuses: that verdict is the last."""
+        """Count one more under each of these names in order, until one refuses: its verdict is the
+        last.
+        """
         minute, seconds = divmod(self._clock(), WINDOW_SECONDS)
         shares = [self._share(name, int(minute)) for name in limits]
         asked = [
@@ -212,7 +225,7 @@ class InBulk:
         if share is None or share.minute != minute:
             if (
                 share is None and len(self._shares) >= MAX_NAMES
-            ):  # whoever is forgotten takes another share
+            ):  # a forgotten name takes another share
                 self._shares.clear()
             share = self._shares[name] = _Share(minute)
         return share

@@ -1,8 +1,9 @@
-"""Clients that do not read: cut once they have taken nothing of what waits for them for a while.
+"""Clients that do not read: they are cut off when they have taken nothing for a while.
 
-A connection that is paused holds more than its transport wants to buffer, and nobody writes to it until the client has taken some of it.
-So what is left only shrinks; where it has not, the client is gone or does not read, and would keep its place for ever. What the systems
-of both sides have room for (megabytes) counts as taken: nobody can tell whether it was read.
+A paused connection holds more than its transport wants to buffer, and nobody writes to it until the
+client has taken some. So its buffer can only shrink; if it does not, the client is gone or does not
+read, and would keep its slot for ever. Bytes in the kernels' buffers (megabytes) count as taken:
+nobody can tell whether they were read.
 """
 
 import asyncio
@@ -10,7 +11,8 @@ from collections.abc import Callable
 
 
 class StalledWrites(asyncio.BaseProtocol):
-    """A protocol that is watched while it is paused. It is named before the class that does the rest.
+    """A mixin for protocols that are watched while they are paused. It comes before the main base
+    class.
 
     `connection_made` sets `_stalled`.
     """
@@ -18,7 +20,7 @@ class StalledWrites(asyncio.BaseProtocol):
     _stalled: "Stalled"
 
     def pause_writing(self) -> None:
-        """More waits than is to be buffered."""
+        """The buffer is too full."""
         super().pause_writing()
         self._stalled.paused()
 
@@ -34,7 +36,9 @@ class StalledWrites(asyncio.BaseProtocol):
 
 
 class Stalled:
-    """Watches one connection while it is paused; `cut` is called once, when nothing was taken for `seconds`."""
+    """Watches one connection while it is paused; calls `cut` once if nothing was taken for
+    `seconds`.
+    """
 
     __slots__ = ("_cut", "_left", "_loop", "_seconds", "_timer", "_transport")
 
@@ -47,7 +51,7 @@ class Stalled:
         self._timer: asyncio.TimerHandle | None = None
 
     def paused(self) -> None:
-        """More waits than is to be buffered."""
+        """The buffer is too full."""
         self.over()
         self._check_later()
 

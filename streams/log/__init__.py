@@ -1,1 +1,1 @@
-"""The log: what it promises (`ports`), on Redis (`redis`, Lua scripts in `lua/`) and in memory."""
+"""The log: its contract (`ports`), on Redis (`redis`, Lua scripts in `lua/`) and in memory."""

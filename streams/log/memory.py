@@ -1,7 +1,8 @@
-"""The log and its feed in this process: the same answers as `redis.py` on Redis (one test file proves it), on any clock.
+"""The log and its feed in this process, with the behaviour of `redis.py` (one set of tests), on any
+clock.
 
-For tests and simulations. `MemoryLog` holds the rules of the Lua scripts in Python; `MemoryFeed` relays what it publishes and can be
-cut, so that whatever is published meanwhile is missed.
+For tests and simulations. `MemoryLog` has the rules of the Lua scripts in Python; `MemoryFeed`
+relays what it publishes and can be cut, so that messages are lost.
 """
 
 import asyncio
@@ -63,7 +64,9 @@ class MemoryLog:
     # --- what only tests do ---
 
     def restart(self, *, lose_data: bool = False) -> None:
-        """As a server that starts again: logs go on in a new epoch; `lose_data`: nothing at all is remembered."""
+        """Behave like a restarted server: logs continue in a new epoch; `lose_data`: nothing is
+        remembered.
+        """
         self._run += 1
         if lose_data:
             self._states.clear()
@@ -72,7 +75,7 @@ class MemoryLog:
             self._noted = self._time = None
 
     def go_down(self) -> None:
-        """From now on nothing answers: `append` waits, the other calls raise Unavailable."""
+        """From now on nothing answers: `append` waits, other calls raise LogUnavailable."""
         self._up.clear()
 
     def come_back(self) -> None:
@@ -80,7 +83,9 @@ class MemoryLog:
         self._up.set()
 
     def listen(self, listener: Callable[[str, bytes], None]) -> Callable[[], None]:
-        """Call `listener` with (channel, payload) of everything published; gives what ends it."""
+        """Call `listener` with (channel, payload) of every message; returns a function that ends
+        this.
+        """
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
@@ -308,7 +313,7 @@ class MemoryLog:
         )
 
     async def pack(self, conversation_id: str) -> int:
-        """See streams.log.ports.Log. Nothing is packed, but it counts as if it were."""
+        """Count events as packed, without packing them."""
         state = self._settle(conversation_id)
         self._touch(state)
         return state.pack()
@@ -393,7 +398,9 @@ def _owned(state: LogState, claim: Claim) -> LoggedAnswer:
 
 
 class MemoryFeed:
-    """`streams.log.ports.Feed` on a MemoryLog. What is published is delivered at the next turn of the event loop."""
+    """`streams.log.ports.Feed` on a MemoryLog. Messages are delivered at the next turn of the event
+    loop.
+    """
 
     def __init__(self, log: MemoryLog) -> None:
         self._log = log
@@ -424,12 +431,12 @@ class MemoryFeed:
             self._log.listening[channel] -= 1
 
     def cut(self) -> None:
-        """Lose the connection: what is on its way and what is published until `mend` is missed."""
+        """Lose the connection: messages on their way and until `mend` are lost."""
         self._connected = False
         self._arrived.clear()
 
     def mend(self) -> None:
-        """Be connected and subscribed again."""
+        """Connect and subscribe again."""
         self._connected = True
         for channel in tuple(self._channels):
             self._subscribed(channel)

@@ -1,4 +1,6 @@
-"""What a `MemoryLog` holds of one conversation, and the rules that need nothing else: forks, window, packing, forgetting."""
+"""A `MemoryLog`'s state of one conversation, and the rules that need only that: forks, window,
+packing, forgetting.
+"""
 
 import secrets
 from collections import deque
@@ -19,11 +21,13 @@ from tokenwire.streams.log.ports import (
 SLACK = 17 / 16
 MAX_FORKS = 16
 MAX_REMEMBERED = 512
-"""Answers and announced rows beyond which the older half of those that ended is forgotten."""
+"""Maximum of remembered answers and announced rows; above it, the older half of the ended ones is
+forgotten.
+"""
 
 
 def epoch_name() -> str:
-    """As random as those of Redis."""
+    """As random as on Redis."""
     return secrets.token_hex(4)
 
 
@@ -43,7 +47,7 @@ class LoggedAnswer:
         return now < self.lease_until <= now + LONGEST_LEASE_SECONDS
 
     def mark_heard(self) -> None:
-        """The holder is told that it is to stop; it is waited for a little longer, once."""
+        """The holder has the notice of a cancel; it gets a little more time, once."""
         if not self.heard:
             self.waited_until, self.heard = (
                 self.waited_until + HEARD_SECONDS - UNHEARD_SECONDS,
@@ -51,14 +55,16 @@ class LoggedAnswer:
             )
 
     def hold(self, now: float, *, to_end: bool) -> None:
-        """Somebody has taken it who is to stop: whoever does so to end it, or when nobody has in time, has time of its own."""
+        """Another caller has taken the answer under a cancel: to end it, or after the holder's
+        time. It gets its own time.
+        """
         if to_end or self.disobeys(now):
             self.waited_until, self.heard = now + ENDING_SECONDS, True
         else:
             self.mark_heard()
 
     def disobeys(self, now: float) -> bool:
-        """Whether the holder had the time to stop, and has not."""
+        """Whether the holder had time to stop and did not."""
         return self.cancel_by is not None and not now < self.waited_until <= now + ENDING_SECONDS
 
 
@@ -70,7 +76,7 @@ class PackedBlock:
 
 @dataclass(slots=True)
 class Block:
-    """Events that Redis would hold packed: here only what they count for."""
+    """Events that Redis would hold packed; here only their counts."""
 
     events: int
     size: int
@@ -104,7 +110,7 @@ class LogState:
 
     @property
     def unpacked(self) -> int:
-        """The seq of the oldest event that is not packed."""
+        """The seq of the oldest unpacked event."""
         return self.oldest + sum(block.events for block in self.blocks)
 
     def fork(self, run: int) -> None:
@@ -129,7 +135,7 @@ class LogState:
             del known[name]
 
     def pack(self) -> int:
-        """Count what no running answer needs as if it were packed; gives how many events that are."""
+        """Count events as packed that no running answer needs; returns their number."""
         highest, first = min([self.top, *self.floors.values()]), self.unpacked
         while self.unpacked <= highest:
             start, stop = self.unpacked - self.oldest, highest - self.oldest + 1
@@ -141,7 +147,9 @@ class LogState:
         return self.unpacked - first
 
     def trim(self, limits: Limits, now: float) -> None:
-        """Cut it to its window in steps, packed blocks first and whole, never above the lowest floor."""
+        """Trim to the window in steps, packed blocks first and whole, never above the lowest
+        floor.
+        """
         if not self._over(limits, now, SLACK):
             return
         while self.blocks and (

@@ -1,4 +1,4 @@
-"""What whoever reads logs counts. Names are part of the interface of operators."""
+"""Counters of the log's readers. Names are part of the interface of operators."""
 
 from prometheus_client import Counter
 

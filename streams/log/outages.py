@@ -1,7 +1,8 @@
-"""Which errors of Redis mean "not now": one list for every client of it, those of the log and that of Dramatiq's broker.
+"""Redis errors that mean "not now": one list for the log's client and Dramatiq's broker.
 
-A server can be there and yet not serve: it loads its data, has reached `maxmemory`, cannot save, or was demoted to a replica. It says so
-in the first word of its error and has written nothing. Whoever meets such an error treats it like a lost connection: wait, then try again.
+A reachable server may be unable to serve: it loads its data, has reached `maxmemory`, cannot save,
+or was demoted to a replica. The first word of its error says so, and nothing was written. Such an
+error counts as a lost connection: wait, then try again.
 """
 
 from redis.exceptions import ConnectionError as Disconnected
@@ -19,16 +20,18 @@ PASSING = (
     "CLUSTERDOWN",
     "UNKILLABLE",
 )
-"""Error words of a server that is there but cannot serve for the moment; nothing was written."""
+"""Error words of a reachable server that cannot serve now; nothing was written."""
 
 
 def error_word(error: BaseException) -> str:
-    """The first word of a server's error, by which errors are told apart."""
+    """The first word of a server's error, which identifies it."""
     word = getattr(error, "status_code", None)
     return word if isinstance(word, str) else str(error).partition(" ")[0]
 
 
 def cannot_serve(error: BaseException) -> bool:
-    """Whether the server answered that it cannot serve now. The connection is better given up: after a failover the address may lead
-    to another server, and who stays connected stays with the demoted one."""
+    """Whether the server answered that it cannot serve now. Then close the connection: after a
+    failover the address may lead to another server, while the old connection stays with the demoted
+    one.
+    """
     return isinstance(error, ResponseError | Disconnected) and error_word(error) in PASSING

@@ -1,9 +1,12 @@
-"""Pure: how consecutive events of a log are kept at rest: many in one block, compressed, and given back byte for byte.
+"""Pure: blocks of consecutive events at rest: many in one block, compressed, restored byte for
+byte.
 
-Events of an answer resemble each other, and an entry of a stream costs Redis memory of its own. A block is what zlib makes of the
-length of each event (four bytes) and the events themselves. Nothing in it depends on what an event means.
+Events of an answer resemble each other, and each stream entry costs Redis memory. A block is the
+zlib-compressed sequence of each event's length (four bytes) and text. It does not depend on the
+meaning of events.
 
-A block that was damaged is noticed: by zlib's checksum, by its count and lengths, and by the seq that each event bears.
+A damaged block is noticed by zlib's checksum, by its count and lengths, and by the seq in each
+event.
 """
 
 import struct
@@ -14,12 +17,13 @@ from tokenwire.protocol.events import Entry, has_stamp
 
 BLOCK_EVENTS = 256
 BLOCK_BYTES = 64 * 1024
-"""A block holds no more than this, but for one event that is larger by itself. Whoever wants a part of it reads all of it, so it is no
-larger than the page that a slow reader takes at a time."""
+"""Maximum size of a block, except for a single larger event. A reader of any part reads the whole
+block, so it is no larger than a slow reader's page.
+"""
 
 
 class DamagedBlock(Exception):
-    """A block is not what `pack` made of the events that it stands for; the last of them is `last`."""
+    """A block differs from what `pack` created for its events; the last of them is `last`."""
 
     def __init__(self, last: int, reason: object) -> None:
         super().__init__(f"the block up to seq {last} is damaged: {reason}")
@@ -33,7 +37,7 @@ def pack(events: Sequence[bytes]) -> bytes:
 
 
 def unpack(first: int, last: int, block: bytes) -> list[Entry]:
-    """The events `first` to `last`, which the block stands for. Raises Damaged."""
+    """The events `first` to `last` of the block. Raises DamagedBlock."""
     try:
         data = zlib.decompress(block)
         (count,) = struct.unpack_from(">I", data)

@@ -1,14 +1,16 @@
-"""Pure: what a log is, whoever keeps it (Redis in `redis.py`, this process in `memory.py`), and every way it can refuse.
+"""Pure: the contract of a log (on Redis in `redis.py`, in this process in `memory.py`), and its
+errors.
 
 LogError
   Refused            the log answered and wrote nothing
     Gone             the conversation was deleted
-    Lost             another epoch, or no claim on record: what Redis knew of this attempt may be gone (then: `rejoin` or `adopt`)
+    Lost             another epoch, or no claim on record: Redis may have lost this attempt
+                     (then: `rejoin` or `adopt`)
     Fenced           a newer attempt owns the answer
     Sealed           the answer has its terminal event
-    CancelRequested  somebody asked to stop; only a terminal event is taken (`by` says who)
+    CancelPending    only a terminal event is accepted (`by` names who cancelled)
     Busy             a live lease stands (claim only)
-  Unavailable        no answer (connection, timeout): nothing is known about what was written
+  LogUnavailable     no answer (connection, timeout): a write may have succeeded
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,15 +21,15 @@ from tokenwire.protocol.cursors import Cursor
 from tokenwire.protocol.events import AnyEvent, Entry
 
 PAGE_BYTES = 1024 * 1024
-"""A page of the log carries no more than this, unless its reader asks for less."""
+"""Maximum size of a page, unless its reader asks for less."""
 
 
 class LogError(Exception):
-    """Base; never raised itself."""
+    """Base class; never raised itself."""
 
 
 class Refused(LogError):
-    """Base of the log's own refusals; nothing was written."""
+    """Base class of the log's own refusals; nothing was written."""
 
 
 class Gone(Refused):
@@ -47,7 +49,7 @@ class Sealed(Refused):
 
 
 class CancelPending(Refused):
-    """A cancel was requested; `by` names who."""
+    """A cancel was requested; `by` names the user."""
 
     def __init__(self, by: str) -> None:
         super().__init__(f"cancel requested by {by}")
@@ -65,24 +67,27 @@ class LogUnavailable(LogError):
 UNHEARD_SECONDS = 0.4
 HEARD_SECONDS = 0.7
 ENDING_SECONDS = 2.0
-"""How long the holder of an answer is waited for that is to be cancelled: see `Log.claim`.
+"""Time for the holder of a cancelled answer: see `Log.claim`.
 
-Readers are promised the end within a second of the cancel, whatever the worker does: what is left of it is for whoever ends the answer in
-its place. A healthy worker hears within milliseconds and needs as many; on a busy machine it may be robbed of its end. Nothing that people
-saw is lost then: the answer ends as readers hold it, with estimated usage, and without what the worker had not appended yet.
+Readers are promised the end within a second of the cancel, whatever the worker does; the rest of
+the second is for the caller that ends the answer instead. A healthy worker learns of it within
+milliseconds and needs as many; on a busy machine another process may end its answer. No visible
+text is lost then: the answer ends as readers hold it, with estimated usage, and without what the
+worker had not appended yet.
 """
 LONGEST_LEASE_SECONDS = 60.0
-"""No lease is longer. One that seems to be was given before the clock was set back, and has expired."""
+"""Maximum of a lease. A longer one was given before the clock was set back, and has expired."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The window of a log: it holds at least the newest `max_events`, unless `max_bytes` or `max_seconds` is reached before.
+    """The window of a log: at least the newest `max_events`, unless `max_bytes` or `max_seconds` is
+    reached before.
 
-    It is trimmed in steps of a sixteenth (what is packed: of whole blocks), and never above the lowest floor. Bytes count as they are kept.
-    A log that is not written for `max_seconds` is dropped. Deletions and removals are remembered for
-    `tombstone_seconds`: as long as anybody may hold a token that they forbid
-    (`protocol.tokens.tombstone_seconds`).
+    It is trimmed in steps of a sixteenth (packed events: whole blocks), and never above the lowest
+    floor. Packed bytes count packed. A log without a write for `max_seconds` is dropped. Deletions
+    and removals are remembered for `tombstone_seconds`: as long as a token against them may be
+    valid (`protocol.tokens.tombstone_seconds`).
     """
 
     max_events: int = 10_000
@@ -93,7 +98,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A claimed attempt: what an append must carry."""
+    """A claimed attempt; every append carries it."""
 
     conversation_id: str
     message_id: str
@@ -103,7 +108,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """What an append wrote: the seq of its first and its last event."""
+    """The seqs of an append's first and last event."""
 
     epoch: str
     first_seq: int
@@ -112,12 +117,13 @@ class Appended:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One consistent look at a log.
+    """A consistent read of a log.
 
-    `oldest` is the seq of the oldest event held (top + 1 when none is), `top` the last seq given out, `floor` the lowest floor of a
-    running answer or None. `forks` names earlier epochs, and up to which seq their log is this one's. `entries` follow the asked seq
-    without a hole as far as the page reaches; they are empty when the asked cursor is none of this log (`reached`) or lies outside
-    oldest - 1 .. top.
+    `oldest`: the seq of the oldest event (top + 1 if there is none); `top`: the last assigned seq;
+    `floor`: the lowest floor of a running answer, or None. `forks`: earlier epochs, and up to which
+    seq their logs are shared. `entries` follow the requested seq without a hole as far as the page
+    reaches; they are empty if the requested cursor is unknown here (`reached`) or outside oldest -
+    1 .. top.
     """
 
     epoch: str
@@ -128,11 +134,13 @@ class Page:
     forks: Mapping[str, int] = field(default_factory=dict)
 
     def shared(self, epoch: str | None) -> int | None:
-        """Up to which seq the log of `epoch` is this one's; None: nothing is known of it."""
+        """Up to which seq this log shares that of `epoch`; None: unknown."""
         return self.top if epoch == self.epoch else self.forks.get(epoch or "")
 
     def reached(self, epoch: str | None, seq: int) -> int:
-        """How far in this log somebody is who has seen everything up to `seq` of `epoch`; 0 where nothing of that is left here."""
+        """How far in this log a reader of everything up to `seq` of `epoch` is; 0 if nothing is
+        shared.
+        """
         return seq if epoch == self.epoch else min(seq, self.forks.get(epoch or "", 0))
 
     @property
@@ -142,15 +150,17 @@ class Page:
 
     @property
     def cursor(self) -> Cursor:
-        """Where a reader of the SQL rows must start: SQL holds all before it."""
+        """The cursor for readers of the SQL rows: SQL holds all before it."""
         return Cursor(self.epoch, self.top if self.floor is None else min(self.top, self.floor))
 
 
 class Log(Protocol):
-    """One ordered log per conversation. Every method is atomic, and refuses without writing. All raise LogUnavailable."""
+    """One ordered log per conversation. Every method is atomic, and a refusal writes nothing. All
+    raise LogUnavailable.
+    """
 
     tombstone_seconds: float
-    """How long a deletion or a removal is remembered (`Limits`)."""
+    """How long deletions and removals are remembered (`Limits`)."""
 
     async def claim(
         self,
@@ -160,97 +170,114 @@ class Log(Protocol):
         lease_seconds: float,
         disobeyed: bool = False,
     ) -> Claim:
-        """Take the answer: attempt = max(known here, sql_attempt) + 1, batch index 0, lease and floor set. Gone, Sealed, Busy.
+        """Claim the answer: attempt = max(known here, sql_attempt) + 1, batch index 0, with a lease
+        and a floor.
 
-        `disobeyed`: take it to end it, although a lease stands, if its holder has not obeyed a cancel in time: UNHEARD_SECONDS after the
-        request, or HEARD_SECONDS after the request if the holder was told of it (`append`, `renew`) or took the answer over since. Who
-        takes it to end it, or when that time is over, has ENDING_SECONDS of its own. The fence ends the holder.
+        `disobeyed`: claim it to end it despite a lease, if its holder has ignored a cancel:
+        UNHEARD_SECONDS after the request, or HEARD_SECONDS if the holder has the notice (`append`,
+        `renew`) or claimed the answer since. A claim that ends it, or that comes after this time,
+        gets ENDING_SECONDS of its own. The fence stops the holder. Raises Gone, Sealed, Busy.
         """
         ...
 
     async def append(
         self, claim: Claim, index: int, covered: int, events: Sequence[AnyEvent]
     ) -> Appended:
-        """Append a batch. `index` counts this attempt's batches from 0; the batch before must have been acknowledged.
+        """Append a batch. `index` counts this attempt's batches from 0; the previous one must be
+        acknowledged.
 
-        A repeat of the last index returns its result (older results are not kept: Lost). `covered`: the seq that SQL's committed
-        checkpoint includes (0: none yet). A terminal event travels alone and seals the answer. A batch whose outcome is unknown
-        is repeated here until it is answered, so this can wait for as long as Redis is away; cancelling the wait is safe, the caller
-        repeats the same index. ValueError for an empty batch or a terminal event in company.
-        Gone, Lost, Fenced, Sealed, CancelRequested.
+        A repeat of the last index returns its result (older results: Lost). `covered`: the seq in
+        SQL's committed checkpoint (0: none yet). A terminal event is alone in its batch and seals
+        the answer. A batch of unknown outcome is repeated here until it is answered, so this may
+        wait while Redis is away; cancelling is safe, and the caller repeats the same index. Raises
+        ValueError for an empty batch or a terminal event with others; Gone, Lost, Fenced, Sealed,
+        CancelPending.
         """
         ...
 
     async def rejoin(self, claim: Claim, index: int, lease_seconds: float) -> Claim:
-        """After Lost, if SQL confirms the attempt: go on in an epoch that forked from the claim's and lost nothing that was acknowledged.
+        """After Lost, if SQL confirms the attempt: continue in a forked epoch that lost nothing
+        acknowledged.
 
-        Nothing is written. Batches count on: `index` is the next one, which is sent again if its outcome is unknown.
-        Gone, Fenced, Sealed; Lost: some of it is missing (`adopt`).
+        Nothing is written. Batch numbers continue: `index` is the next one, and is sent again if
+        its outcome is unknown. Raises Gone, Fenced, Sealed; Lost if something is missing (`adopt`).
         """
         ...
 
     async def adopt(
         self, claim: Claim, seen: Cursor, events: Sequence[AnyEvent], lease_seconds: float
     ) -> tuple[Claim, Appended]:
-        """After Lost, if SQL confirms the attempt: record it in the current epoch and append `events`, in one step.
+        """After Lost, if SQL confirms the attempt: record it in the present epoch and append
+        `events`, in one step.
 
-        `seen` is the end of the log as it was read: the events bring its readers to what the attempt holds (there may be none). The next
-        batch index is 0. Gone, Fenced, Sealed; Lost: the answer was written to since, or the epoch is another one: read again.
+        `seen`: the end of the log when it was read. The events, perhaps none, bring its readers to
+        the attempt's state. The next batch index is 0. Raises Gone, Fenced, Sealed; Lost if the
+        answer was written to since, or the epoch changed: read again.
         """
         ...
 
     async def announce(
         self, conversation_id: str, row_id: str, rev: int, event: AnyEvent
     ) -> Cursor:
-        """Append `message` or `title`, once per row and rev; a repeat returns the current top. Gone."""
+        """Append `message` or `title`, once per row and rev; a repeat returns the present top.
+        Raises Gone.
+        """
         ...
 
     async def renew(self, claim: Claim, lease_seconds: float) -> str | None:
-        """Prolong the lease; gives who asked for a cancel, or None. Gone, Lost, Fenced, Sealed."""
+        """Prolong the lease; returns who cancelled, or None. Raises Gone, Lost, Fenced, Sealed."""
         ...
 
     async def release(self, claim: Claim) -> None:
-        """Give the lease up at once, so that a successor need not wait for it. No effect if it is not ours."""
+        """Release the lease at once for a successor. No effect if it is not ours."""
         ...
 
     async def leased(self, conversation_id: str, message_id: str) -> bool:
-        """Whether an attempt of the answer holds a live lease. Gone."""
+        """Whether an attempt of the answer holds a live lease. Raises Gone."""
         ...
 
     async def watched(self, conversation_id: str) -> bool:
-        """Whether any process that relays logs has a reader of this conversation (a hub keeps its interest for 2 s after the last), or
-        somebody wants it all the same (`note_interest`)."""
+        """Whether any process has a reader of this conversation (a hub stays subscribed for 2 s
+        after the last), or `note_interest` counts.
+        """
         ...
 
     async def note_interest(self, conversation_id: str, seconds: float) -> None:
-        """Somebody has read an answer that is being made without following it: it counts as watched for so long."""
+        """An unfinished answer was read without following it: it counts as watched for this
+        long.
+        """
         ...
 
     async def request_cancel(self, conversation_id: str, message_id: str, by: str) -> bool:
-        """Ask the running attempt to stop; False if the answer is sealed. Gone."""
+        """Ask the running attempt to stop; False if the answer is sealed. Raises Gone."""
         ...
 
     async def delete(self, conversation_id: str) -> None:
-        """Drop the log and leave a tombstone; whoever reads or writes gets Gone. Readers notice at once."""
+        """Delete the log and leave a tombstone: reads and writes raise Gone. Readers notice at
+        once.
+        """
         ...
 
     async def touch(self, conversation_id: str) -> None:
-        """Tell whoever shows lists of conversations that this one has changed in a way that no event tells (it is new, say)."""
+        """Publish a change of a conversation list that no event shows (a new conversation, for
+        example).
+        """
         ...
 
     async def revoke(self, conversation_id: str, user_id: str) -> None:
-        """Make known that the user may not follow the conversation any more, for `tombstone_seconds`.
+        """Refuse a user as a reader of the conversation, for `tombstone_seconds`.
 
-        Whoever relays the log hears of it at once, and reads it when it begins or has missed something. Safe to repeat.
+        Processes with readers learn of it at once, and read it at their start or after a break.
+        Safe to repeat.
         """
         ...
 
     async def restore(self, conversation_id: str, user_id: str) -> None:
-        """Take `revoke` back: the user takes part again."""
+        """Undo `revoke`: the user is a participant again."""
         ...
 
     async def revoked(self, conversation_id: str) -> frozenset[str]:
-        """Those who may not follow the conversation, whatever token they hold."""
+        """Users who may not read the conversation, whatever token they hold."""
         ...
 
     async def read(
@@ -261,38 +288,44 @@ class Log(Protocol):
         limit: int,
         max_bytes: int = PAGE_BYTES,
     ) -> Page:
-        """At most `limit` events after seq `after` of `epoch` (None: the current one), with the state of the log. Gone.
+        """At most `limit` events after seq `after` of `epoch` (None: the present one), with the
+        log's state.
 
-        No more than fit into `max_bytes`, but for one that is larger by itself.
-        A cursor of an earlier epoch is served as long as this log shares it.
+        Within `max_bytes`, except for a single larger event. A cursor of an earlier epoch works as
+        long as this log shares it. Raises Gone.
         """
         ...
 
     def on_end(self, hook: Callable[[str], None]) -> None:
-        """Call `hook` with the conversation of each answer that is given its terminal event here, in this process, from now on."""
+        """From now on, call `hook` with the conversation of each answer that this process ends."""
         ...
 
     async def pack(self, conversation_id: str) -> int:
-        """Keep what no running answer needs in less memory, and give how many events that were. Whoever reads does not notice.
+        """Pack what no running answer needs; returns the number of events. Readers do not notice.
 
-        It ends early where somebody else packs, trims or deletes meanwhile: Gone, Lost. What was packed until then stays so.
+        It stops early if another process packs, trims or deletes: Gone, Lost. Blocks packed until
+        then stay.
         """
         ...
 
     async def new_server(self) -> str | None:
-        """The identity of the server, if it is not the one that was noted last: of what that was told, some may be lost. None: no news."""
+        """The server's identity if it is not the last noted one, so that recent writes may be lost.
+        None: no change.
+        """
         ...
 
     async def note_server(self, identity: str) -> None:
-        """What may have been lost with the server before this one was seen to."""
+        """Recovery after the change of the server is complete."""
         ...
 
     async def note_time(self, milliseconds: int) -> None:
-        """Let the server keep a time. What it is told before is older, so a server that knows the time knows all of that."""
+        """Store a time on the server. Earlier writes are older, so a server with this time has all
+        of them.
+        """
         ...
 
     async def noted_time(self) -> int | None:
-        """The latest time that this server knows of."""
+        """The latest time stored on this server."""
         ...
 
     async def aclose(self) -> None:
@@ -301,9 +334,9 @@ class Log(Protocol):
 
 
 class Feed(Protocol):
-    """The pub/sub side of a log: what was just published, without any promise that nothing was missed.
+    """The pub/sub side of a log: new messages, without a promise that none is lost.
 
-    After a lost connection it comes back by itself and subscribes to everything again.
+    After a lost connection it reconnects and subscribes to everything again.
     """
 
     async def start(
@@ -311,18 +344,22 @@ class Feed(Protocol):
         deliver: Callable[[list[tuple[bytes, bytes]]], None],
         subscribed: Callable[[bytes], None],
     ) -> None:
-        """Begin. `deliver` is called with (channel, payload) pairs in order of arrival, all that one read brought at a time.
+        """Begin. `deliver` is called with (channel, payload) pairs in order, all of one read at a
+        time.
 
-        `subscribed` is called whenever a channel was confirmed again after a break: what was published in between was missed.
+        `subscribed` is called when a channel is confirmed again after a break: messages in between
+        were lost.
         """
         ...
 
     async def subscribe(self, channel: str) -> None:
-        """Returns when the server has confirmed. Raises Unavailable if it does not in time; the channel is then not subscribed."""
+        """Returns when the server has confirmed. Raises LogUnavailable after a timeout; the channel
+        is then not subscribed.
+        """
         ...
 
     def unsubscribe(self, channel: str) -> None:
-        """Stop. What is on its way may still be delivered."""
+        """Stop. Messages on their way may still be delivered."""
         ...
 
     async def aclose(self) -> None:

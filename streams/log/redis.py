@@ -1,7 +1,8 @@
-"""The log on Redis or Valkey: `streams.log.ports.Log` in terms of the Lua scripts beside this file.
+"""The log on Redis or Valkey: `streams.log.ports.Log` on the Lua scripts beside this file.
 
-Every rule (fence, order of refusals, epoch, floors, trim) lives in the scripts; this module builds their arguments, reads their replies
-and decides what is repeated: a batch of unknown outcome is sent again until it is answered, everything else raises Unavailable.
+Every rule (fence, order of refusals, epoch, floors, trim) is in the scripts. This module builds
+their arguments, reads their replies and decides what is repeated: a batch of unknown outcome is
+sent again until it is answered, everything else raises LogUnavailable.
 """
 
 import asyncio
@@ -47,7 +48,7 @@ logger = logging.getLogger(__name__)
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 1.0
 READY_MS = 60_000
-"""What readiness wrote is gone after this."""
+"""The life of readiness' test key."""
 
 _REFUSALS: dict[bytes, type[Refused]] = {
     b"GONE": Gone,
@@ -75,7 +76,8 @@ _PACKABLE, _PACK, _DROP_PACKED = _script("packable"), _script("pack"), _script("
 class RedisLog:
     """`streams.log.ports.Log` on the server at `url` (redis:// or rediss://).
 
-    Concurrent calls share one pipeline (`wire.py`). `coalesce_ms`: pipelines leave no closer together than this. Belongs to one event loop.
+    Concurrent calls share one pipeline (`wire.py`). `coalesce_ms`: the minimum time between
+    pipelines. Belongs to one event loop.
     """
 
     _end_hooks: tuple[Callable[[str], None], ...] = ()
@@ -102,7 +104,9 @@ class RedisLog:
     async def append(
         self, claim: Claim, index: int, covered: int, events: Sequence[AnyEvent]
     ) -> Appended:
-        """See streams.log.ports.Log. Raises ValueError for an empty batch and for a terminal event that has company."""
+        """Append a batch, and repeat it until it is answered. Raises ValueError for an empty batch
+        and for a terminal event with others.
+        """
         terminal = check_batch(events)
         batch = [encode(event) for event in events]
         pause = FIRST_PAUSE_SECONDS
@@ -200,7 +204,7 @@ class RedisLog:
 
     async def revoke(self, conversation_id: str, user_id: str) -> None:
         key = keys.revoked(conversation_id)
-        # One after the other: who hears of it must find it. A failure on the way is repeated as a whole.
+        # One after another: readers of the message must find it. A failure in between repeats both.
         await self._wire.execute("HSET", key, user_id, _ms(time.time() + self.tombstone_seconds))
         await self._wire.execute("PEXPIRE", key, _ms(self.tombstone_seconds))
         await self._wire.execute("PUBLISH", keys.channel(conversation_id), keys.ACCESS)
@@ -240,7 +244,9 @@ class RedisLog:
             )
 
     async def _drop_packed(self, conversation_id: str, epoch: bytes, damage: DamagedBlock) -> None:
-        """Whoever needs what was packed reads the rows, which hold all of it. Somebody else may have seen to it already."""
+        """Readers of packed events read the rows instead, which hold everything. Another process
+        may have done it already.
+        """
         with contextlib.suppress(Lost):
             await self._run(_DROP_PACKED, conversation_id, epoch, damage.last)
             BLOCKS_DAMAGED.inc()
@@ -263,7 +269,7 @@ class RedisLog:
             count += len(events)
 
     async def new_server(self) -> str | None:
-        """See streams.log.ports.Log. The same words by which the scripts know a server (`prelude.lua`)."""
+        """The scripts identify a server by the same words (`prelude.lua`)."""
         try:
             replies = [
                 await self._wire.execute("INFO", section) for section in ("server", "replication")
@@ -289,7 +295,7 @@ class RedisLog:
         return None if noted is None else int(noted)
 
     async def check(self) -> str | None:
-        """For readiness: what is wrong with the server, or None. Raises Unavailable."""
+        """For readiness: what is wrong with the server, or None. Raises LogUnavailable."""
         try:
             memory = await self._wire.execute("INFO", "memory")
         except ResponseError:  # a stand-in that does not tell
@@ -300,9 +306,10 @@ class RedisLog:
         )
 
     async def check_write(self) -> str | None:
-        """For readiness: what keeps the server from taking a write, or None. It may answer every question and refuse all writes.
+        """For readiness: why the server refuses writes, or None. It may answer every read and
+        refuse all writes.
 
-        Raises Unavailable where it does not answer.
+        Raises LogUnavailable if it does not answer.
         """
         try:
             await self._wire.execute("SET", keys.READY, 1, "PX", READY_MS)
@@ -313,7 +320,7 @@ class RedisLog:
         return None
 
     async def aclose(self) -> None:
-        """Close the connection; whoever waits for an answer gets Unavailable."""
+        """Close the connection; waiting callers get LogUnavailable."""
         await self._wire.aclose()
 
     async def _run(self, script: Script, conversation_id: str, *arguments: Argument) -> list[Any]:
@@ -333,7 +340,7 @@ def _refuse(reply: list[Any]) -> NoReturn:
 
 
 def _entries(found: list[Any], after: int) -> list[Entry]:
-    """What follows seq `after`, from the blocks and events of a reply. Raises Damaged."""
+    """Events after seq `after`, from the blocks and entries of a reply. Raises DamagedBlock."""
     entries: list[Entry] = []
     for item in found:
         following = after + len(entries) + 1

@@ -1,7 +1,8 @@
-"""One command connection to Redis or Valkey, shared by everything that calls scripts at the same time.
+"""One command connection to Redis or Valkey, shared by all concurrent calls of scripts.
 
-Decides how concurrent calls share round trips: one pipeline is in flight; calls that arrive meanwhile leave together when its replies
-are back, so that load makes batches and an idle first call never waits. What the replies mean is the caller's business (`redis.py`).
+One pipeline is in flight; calls that arrive meanwhile leave together when its replies are back, so
+that load creates batches and an idle first call never waits. The caller interprets the replies
+(`redis.py`).
 """
 
 import asyncio
@@ -25,11 +26,11 @@ KEY_COUNT = 5
 MAX_CALLS = 256
 """Calls in one pipeline."""
 MAX_BYTES = 1024 * 1024
-"""A pipeline takes no further call once it is this long."""
+"""No further call joins a pipeline of this length."""
 
 
 class Script:
-    """A Lua script: its text for EVAL and its name for EVALSHA."""
+    """A Lua script: its text for EVAL and its hash for EVALSHA."""
 
     def __init__(self, text: str) -> None:
         self.text = text.encode()
@@ -40,7 +41,9 @@ Argument = bytes | str | int
 
 
 class _Command:
-    """One command on its way. It is packed here, in its caller's turn, so that a wrong argument is the caller's error alone."""
+    """A command on its way. It is packed in its caller's turn, so that a wrong argument fails only
+    its caller.
+    """
 
     __slots__ = ("_arguments", "_packed", "_script", "future")
 
@@ -69,10 +72,13 @@ def _pack(command: Sequence[Argument]) -> bytes:
 
 
 class Wire:
-    """Runs scripts of five keys. `interval_seconds`: pipelines leave no closer together than this (0: as soon as they can)."""
+    """Runs scripts with five keys. `interval_seconds`: the minimum time between pipelines (0:
+    none).
+    """
 
     def __init__(self, url: str, interval_seconds: float = 0.0) -> None:
-        # One connection by construction; the pool only knows how to make it from the URL (TLS, user, password, database).
+        # One connection by design; the pool only creates it from the URL (TLS, user, password,
+        # database).
         pool = ConnectionPool.from_url(
             url,
             protocol=2,
@@ -88,11 +94,13 @@ class Wire:
         self.closed = False
 
     async def run(self, script: Script, arguments: Sequence[Argument]) -> Any:
-        """The script's reply; `arguments` are its five keys, then ARGV. Raises Unavailable, or ResponseError for a faulty script."""
+        """The script's reply; `arguments` are its five keys, then ARGV. Raises LogUnavailable, or
+        ResponseError for a faulty script.
+        """
         return await self._call(script, arguments)
 
     async def execute(self, *command: Argument) -> Any:
-        """The reply of one ordinary command. Raises like `run`."""
+        """The reply of an ordinary command. Raises like `run`."""
         return await self._call(None, command)
 
     async def _call(self, script: Script | None, arguments: Sequence[Argument]) -> Any:
@@ -105,7 +113,7 @@ class Wire:
         return await call.future
 
     async def aclose(self) -> None:
-        """Whoever still waits gets Unavailable."""
+        """Waiting callers get LogUnavailable."""
         self.closed = True
         if self._sender is not None:
             self._sender.cancel()
@@ -124,7 +132,7 @@ class Wire:
             self._sender = None
 
     async def _send(self) -> None:
-        """One pipeline: connect if need be, take what waits, settle it."""
+        """One pipeline: connect if needed, send the waiting calls, settle them."""
         calls: list[_Command] = []
         try:
             async with asyncio.timeout(REPLY_SECONDS):
@@ -133,30 +141,29 @@ class Wire:
                 await self._write(data)
                 await self._settle(calls)
         except (OSError, RedisError, TimeoutError) as error:
-            # Without a connection nobody is served: all who wait are told, rather than one pipeline's worth of them at a time.
+            # Without a connection all waiting callers get the error, not only one pipeline's worth.
             await self._broken(calls or self._all(), error)
-        except BaseException:  # closed, or a bug: nobody is left waiting
+        except BaseException:  # closed, or a bug: no caller is left waiting
             await self._broken([*calls, *self._all()], ConnectionAbortedError("closed"))
             raise
 
     async def _write(self, data: bytes) -> None:
         try:
             await self._connection.send_packed_command(data, check_health=False)
-        except (
-            RuntimeError
-        ) as error:  # uvloop's word for a connection that was closed since it was looked at
+        except RuntimeError as error:  # uvloop's error for a connection that was closed meanwhile
             raise ConnectionAbortedError(str(error)) from error
 
     async def _connect(self) -> None:
         connection = self._connection
         if (
             connection.is_connected and await connection.can_read()
-        ):  # nothing is due between pipelines: the server has hung up
+        ):  # no reply is due between pipelines: the server has closed
             await connection.disconnect(nowait=True)
         if not connection.is_connected:
             self._known.clear()
             await connection.connect()
-            # A server that is loading, or wants a password, says so here rather than in the midst of a pipeline.
+            # A server that is loading, or requires a password, says so here rather than within a
+            # pipeline.
             await connection.send_packed_command(_pack(("PING",)), check_health=False)
             await connection.read_response()
 
@@ -191,7 +198,7 @@ class Wire:
             else:
                 if not call.future.done():
                     call.future.set_result(reply)
-        if reconnect:  # after a failover this may be a replica now: ask anew who the master is
+        if reconnect:  # after a failover this may be a replica: connect again
             await self._connection.disconnect(nowait=True)
 
     async def _broken(self, calls: Iterable[_Command], error: Exception) -> None:

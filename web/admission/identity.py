@@ -1,9 +1,10 @@
-"""Who is calling. Development: one local user. Production: the host application's own JWT, as a bearer token or in its session cookie.
+"""Identity of the caller. Development: one local user. Production: the host application's JWT, as a
+bearer token or in its session cookie.
 
-The key decides the algorithm, never the token: a PEM public key means its own kind (RS256, ES256, ES384, ES512, EdDSA), anything else
-HS256. A JWT needs `sub` and `exp`; issuer and audience count where settings name them.
-A request that changes something and that a browser sends on behalf of another site is refused, unless it carries a bearer token,
-which no other site can make a browser send.
+The key decides the algorithm, never the token: a PEM public key accepts only its own kind (RS256,
+ES256, ES384, ES512, EdDSA), anything else HS256. A JWT needs `sub` and `exp`; issuer and audience
+are checked if settings name them. A changing request that a browser sends for another site is
+refused, unless it carries a bearer token, which no other site can make a browser send.
 """
 
 from collections.abc import Callable, Collection
@@ -27,11 +28,13 @@ _CURVES = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 Identify = Callable[[Request], str]
-"""Gives the user's id, or raises ApiProblem (401, 403)."""
+"""Returns the user's id, or raises ApiProblem (401, 403)."""
 
 
 def open_identity(settings: Settings) -> Identify:
-    """What this mode asks of callers. Raises ValueError when production has no usable HOST_JWT_KEY."""
+    """The identity check of this mode. Raises ValueError if production has no usable
+    HOST_JWT_KEY.
+    """
     if settings.mode == "development":
         return _Local(settings.origins)
     if settings.host_jwt_key is None:
@@ -45,14 +48,14 @@ def open_identity(settings: Settings) -> Identify:
 
 
 class Expected(NamedTuple):
-    """Claims that a JWT must have; None: any."""
+    """Required claims of a JWT; None: any."""
 
     issuer: str | None
     audience: str | None
 
 
 class _Local:
-    """Everybody is the one local user."""
+    """Everybody is the local user."""
 
     def __init__(self, origins: Collection[str]) -> None:
         self._origins = origins
@@ -88,7 +91,7 @@ class _Host:
             ValueError,
             OverflowError,
             RecursionError,
-        ) as error:  # its JSON can be anything, before the signature is looked at
+        ) as error:  # its JSON can be anything before the signature is verified
             raise _unauthenticated("Your sign-in has expired or is not valid.") from error
         user = claims["sub"]
         # A subscription token, which only opens one conversation's stream, is no login.
@@ -150,8 +153,9 @@ def _refuse_foreign(request: Request, allowed: Collection[str]) -> None:
 
 
 def _comes_from_another_site(request: Request) -> bool:
-    # Browsers set both headers themselves and no page can change them; other clients send neither. The first one stays true behind
-    # a proxy that gives this server another name; browsers leave it out where the page itself came over plain http.
+    # Browsers set both headers themselves, and no page can change them; other clients send neither.
+    # The first stays true behind a proxy that renames this server; browsers omit it for pages over
+    # plain http.
     site = request.headers.get("sec-fetch-site")
     if site is not None:
         return site in ("cross-site", "same-site")

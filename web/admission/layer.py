@@ -1,13 +1,15 @@
-"""The layer in front of every dialect, HTTP and WebSocket: who is calling, and whether there is room. Nothing is read before that.
+"""The gate before every dialect, HTTP and WebSocket: who is calling, and whether there is room.
+Nothing is read before that.
 
-    address -> identity, from headers alone -> places (of the user, of the address) -> rates -> the body, with its limits
-                                                                                    -> the answer, until it is read
+    address -> identity, from headers alone -> slots (user, address) -> rates
+      -> the body, with its limits -> the answer, until it is read
 
-A refusal here is a problem document, under /v1 one of OpenAI's. What a user may have stored and waiting is counted where it is written
-(`models.quotas`): there the count and the write are one.
+A refusal here is a problem document, under /v1 one of OpenAI's. Storage and waiting posts of a user
+are counted where they are written (`models.quotas`): there the count and the write are one.
 
-A WebSocket may log in by a frame, since browsers cannot send `Authorization` with a handshake. Until then it is anonymous: so many of
-those (`newcomers`), one short frame, a short time (`sockets`). `Seat` is what a socket's route does about that.
+A WebSocket may log in by a frame, since browsers cannot send `Authorization` with a handshake.
+Until then it is anonymous: a limited number (`newcomers`), one short frame, a short time
+(`sockets`). A socket's route holds its `Seat`.
 """
 
 import contextlib
@@ -39,28 +41,31 @@ from tokenwire.web.problems import ApiProblem
 ANONYMOUS_SOCKETS = 1000
 ANONYMOUS_SOCKETS_PER_ADDRESS = 10
 EXPOSED_HEADERS = ("RateLimit", "RateLimit-Policy", "Retry-After")
-"""What pages of other sites may read (CORS)."""
+"""Headers that pages of other origins may read (CORS)."""
 _GUARDED = ("/api/", "/v1/")
 _POSTS = re.compile(
     r"POST /api/(conversations(/[^/]+/(messages|participants))?|messages/[^/]+/regenerate|chat|completion|object)"
     r"|POST /v1/(responses|chat/completions)|PATCH /api/conversations/[^/]+"
 )
-"""What counts as a post: it makes something, mostly an answer, or writes a text."""
+"""Requests that count as posts: they create something, usually an answer, or store a text."""
 _DID = {"reads": "read", "changes": "changed things"}
-"""What else counts: GET and HEAD; and whatever is neither, such as a cancel, a deletion, a subscription."""
+"""Other counted requests: GET and HEAD; and the rest, such as a cancel, a deletion, a
+subscription.
+"""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _EVENTS = re.compile(r"/api/.+/(events|stream)")
-"""What a subscription token opens."""
+"""Paths that a subscription token opens."""
 _LARGE = frozenset({"/api/chat", "/v1/responses", "/v1/chat/completions"})
-"""Clients send their whole history there."""
+"""Paths on which clients send their whole history."""
 TRY_AGAIN_LATER = 1013
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls and from where. `user` None: nobody has logged in; `address` None: it cannot be told (`streams.addresses`).
+    """Who calls and from where. `user` None: not logged in; `address` None: unknown
+    (`streams.addresses`).
 
-    `login` false: a subscription token says who it is, which is no login.
+    `login` false: identified by a subscription token, which is no login.
     """
 
     user: str | None
@@ -69,7 +74,7 @@ class Caller:
 
 
 class Gate:
-    """What is counted in this process, and who is let in."""
+    """Counts in this process, and admits callers."""
 
     def __init__(
         self, settings: Settings, identify: Identify, rates: Rates, metrics: Metrics
@@ -89,8 +94,10 @@ class Gate:
         self.newcomers = Newcomers(ANONYMOUS_SOCKETS, ANONYMOUS_SOCKETS_PER_ADDRESS)
 
     def caller(self, scope: Scope) -> Caller:
-        """Who sent this request, by its headers. Raises ApiProblem (401, 403; 404 for a path with a control character)."""
-        if _CONTROL.search(scope["path"]):  # a route may be matched by less than all of it
+        """The sender of this request, by its headers. Raises ApiProblem (401, 403; 404 for a path
+        with a control character).
+        """
+        if _CONTROL.search(scope["path"]):  # a route may match only a part of it
             raise ApiProblem("not_found", "There is nothing at this address.")
         address = self._address(scope)
         if not scope["path"].startswith(_GUARDED):
@@ -104,8 +111,10 @@ class Gate:
         )
 
     def caller_of_socket(self, scope: Scope) -> Caller:
-        """Who opens this socket: nobody, if the handshake carries no login. Raises ApiProblem (403: another site's page)."""
-        # Frames change things: the handshake is judged like a request that does.
+        """Who opens this socket: nobody, if the handshake carries no login. Raises ApiProblem (403:
+        another origin's page).
+        """
+        # Frames change things, so the handshake is checked like a changing request.
         request = Request({**scope, "type": "http", "method": "POST"})
         try:
             return Caller(self._identify(request), self._address(scope))
@@ -115,7 +124,7 @@ class Gate:
         return Caller(None, self._address(scope))
 
     def body(self, scope: Scope, receive: Receive, user: str | None) -> LimitedBody:
-        """What the request brings, with its limits."""
+        """The body of the request, with its limits."""
         return LimitedBody(
             receive,
             scope,
@@ -126,7 +135,7 @@ class Gate:
 
     @contextlib.contextmanager
     def place(self, caller: Caller) -> Iterator[None]:
-        """Hold one place of the user and of the address. Raises ApiProblem (429)."""
+        """Hold a slot of the user and of the address. Raises ApiProblem (429)."""
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(self._users.held(caller.user))
@@ -136,7 +145,7 @@ class Gate:
             yield
 
     async def count(self, scope: Scope, caller: Caller) -> dict[str, str]:
-        """Count a request; the headers that say how many more may come. Raises ApiProblem (429)."""
+        """Count a request; returns the rate headers. Raises ApiProblem (429)."""
         if is_post(scope):
             return await self.count_post(caller)
         if not scope["path"].startswith(_GUARDED):
@@ -157,12 +166,13 @@ class Gate:
             verdicts[kind] = await self._rates.hit(f"{kind}:{name}", limit)
             if not verdicts[
                 kind
-            ].allowed:  # what is refused of one user takes nothing from their neighbours at the same address
+            ].allowed:  # requests that are refused for a user do not count for the address
                 break
         return _judged("too_many_posts", "posted", limits, verdicts)
 
     async def _count_in_bulk(self, caller: Caller, what: str) -> dict[str, str]:
-        # There are many of them, so mostly without asking Redis. Who has read too much can still cancel: changes are counted apart.
+        # They are frequent, so mostly counted without Redis. A user above the read limit can still
+        # cancel: changes are counted apart.
         limits = _limits(
             caller,
             self._settings.reads_per_minute_per_user,
@@ -177,7 +187,7 @@ class Gate:
         )
 
     def _granted(self, request: Request) -> str | None:
-        """The user of a subscription token, where such a token lets somebody in."""
+        """The user of a subscription token, on paths where such a token is accepted."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         reads_events = request.method in ("GET", "HEAD") and _EVENTS.fullmatch(request.url.path)
         if not (reads_events and scheme.lower() == "bearer" and tokens.is_ours(token.strip())):
@@ -198,7 +208,8 @@ class Gate:
     def _longest_body(self, path: str) -> int:
         if path in _LARGE:
             return self._settings.max_chat_body_bytes
-        # JSON may escape every character: three times the bytes at most for what people write, and the other members beside it.
+        # JSON may escape every character: three times the bytes at most for a text, plus the other
+        # members.
         return 3 * self._settings.max_content_bytes + 64 * 1024
 
 
@@ -264,19 +275,21 @@ class Socket(Protocol):
     """The connection of a WebSocket."""
 
     def logged_in(self, user: str) -> None:
-        """It is known whose it is."""
+        """The owner is known."""
 
     def refuse(self, code: int, reason: str) -> None:
         """Close it at once."""
 
 
 class Seat:
-    """One WebSocket: its place, and who has logged in on it. `user` None: nobody has."""
+    """One WebSocket: its slot and its user. `user` None: not logged in."""
 
     def __init__(
         self, gate: Gate, caller: Caller, places: contextlib.ExitStack, socket: Socket | None = None
     ) -> None:
-        """`places` are left when the socket closes. `socket` None: without a connection of ours, in tests. Raises ApiProblem (429)."""
+        """`places` are released when the socket closes. `socket` None: without a connection, in
+        tests. Raises ApiProblem (429).
+        """
         self._gate, self._address, self._places, self._socket = gate, caller.address, places, socket
         self.user: str | None = None
         self._waiting = contextlib.ExitStack()
@@ -287,7 +300,7 @@ class Seat:
             places.push(self._waiting)
 
     def login(self, user: str) -> None:
-        """It is known whose socket this is. Raises ApiProblem (429)."""
+        """Set the socket's user. Raises ApiProblem (429)."""
         self._places.enter_context(self._gate.place(Caller(user, self._address)))
         self.user = user
         self._waiting.close()
@@ -296,12 +309,12 @@ class Seat:
 
     @contextlib.contextmanager
     def following(self, user: str) -> Iterator[None]:
-        """Hold a place while an answer is followed on this socket. Raises ApiProblem (429)."""
+        """Hold a slot while this socket follows an answer. Raises ApiProblem (429)."""
         with self._gate.place(Caller(user, None)):
             yield
 
     async def count_post(self, user: str) -> None:
-        """A frame posts. Raises ApiProblem (429)."""
+        """Count a post by a frame. Raises ApiProblem (429)."""
         await self._gate.count_post(Caller(user, self._address))
 
     def _make_room(self) -> None:
@@ -310,14 +323,14 @@ class Seat:
 
 
 def is_post(scope: Scope) -> bool:
-    """Whether a request makes something. Whatever does not may be sent again without harm."""
+    """Whether a request creates something. Others may be repeated without harm."""
     return _POSTS.fullmatch(f"{scope['method']} {scope['path']}") is not None
 
 
 def _limits(
     caller: Caller, of_user: int, of_address: int, what: str = ""
 ) -> dict[str, tuple[str, int]]:
-    """Kind -> whose limit counts, and how high it is. Some are off (0), and who calls from where may not be known."""
+    """Kind -> name and limit. Some are off (0), and user or address may be unknown."""
     given = {f"user{what}": (caller.user, of_user), f"address{what}": (caller.address, of_address)}
     return {
         kind: (name, limit) for kind, (name, limit) in given.items() if name is not None and limit
@@ -327,7 +340,7 @@ def _limits(
 def _judged(
     code: str, did: str, limits: Mapping[str, tuple[str, int]], verdicts: Mapping[str, Verdict]
 ) -> dict[str, str]:
-    """The headers of a request that was counted. Raises ApiProblem (429) with them, if it is one too many."""
+    """The rate headers of a counted request. Raises ApiProblem (429) with them above the limit."""
     headers = _rate_headers({kind: limits[kind][1] for kind in verdicts}, verdicts)
     for verdict in verdicts.values():
         if not verdict.allowed:

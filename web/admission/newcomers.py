@@ -1,6 +1,8 @@
-"""Pure: sockets of which nobody knows yet whose they are. So many in all, so many of an address; the oldest makes room for a new one.
+"""Pure: sockets without a login, limited in total and per address; the oldest makes room for a new
+one.
 
-Were the new one refused instead, a few silent sockets would shut out everybody who logs in by a frame.
+If new ones were refused instead, a few silent sockets would lock out everybody who logs in by a
+frame.
 """
 
 from collections import defaultdict
@@ -11,14 +13,14 @@ Leave = Callable[[], None]
 
 
 class _Newcomer:
-    """One of them, by its identity."""
+    """One of them, compared by identity."""
 
     def __init__(self, address: str | None, leave: Leave) -> None:
         self.address, self.leave = address, leave
 
 
 class Newcomers:
-    """`most` in all, `most_of_address` of one address (None: not counted)."""
+    """`most` in total, `most_of_address` for one address (None: not counted)."""
 
     def __init__(self, most: int, most_of_address: int) -> None:
         self._most, self._most_of_address = most, most_of_address
@@ -27,7 +29,7 @@ class Newcomers:
 
     @contextmanager
     def held(self, address: str | None, leave: Leave) -> Iterator[None]:
-        """Be one of them. `leave` is called when there is no room any more."""
+        """Count as one of them. `leave` is called when there is no room any more."""
         if address is not None and len(self._addresses.get(address, ())) >= self._most_of_address:
             self._dismiss(next(iter(self._addresses[address])))
         if len(self._all) >= self._most:

@@ -1,7 +1,7 @@
-"""The route of files that are parts of answers (PROTOCOL.md, section 6).
+"""The route for files that are parts of answers (PROTOCOL.md, section 6).
 
-A model, or whoever has talked it into that, chose these bytes and their type. So only types that a
-browser shows without running anything are shown; all others are saved.
+A model, or somebody who has steered it, chose these bytes and their type. So only types that a
+browser shows without running anything are shown; all others are downloads.
 """
 
 from typing import Annotated
@@ -28,7 +28,7 @@ SHOWN = {
     "video/mp4": "mp4",
     "video/webm": "webm",
 }
-"""Types that a browser may show, and how such files are called. No SVG: it can hold scripts."""
+"""Types that a browser may show, and their file names. No SVG: it can hold scripts."""
 Digest = Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
 
 

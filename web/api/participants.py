@@ -1,6 +1,7 @@
-"""The routes of who takes part: invite, accept or decline, leave, remove (PROTOCOL.md, section 6).
+"""The routes for participants: invite, accept or decline, leave, remove (PROTOCOL.md, section 6).
 
-Who takes part no more loses what is open, on every process: their tokens are revoked in the log, which tells all who relay it.
+A removed participant loses all open readers on every process: the log revokes their tokens and
+notifies the processes.
 """
 
 from typing import Annotated
@@ -37,7 +38,7 @@ async def require_owner(services: WebServices, conversation_id: str, user: str) 
 async def list_participants(
     services: With, user: Caller, conversation_id: ConversationId
 ) -> shapes.ParticipantsView:
-    """Everybody who takes part sees it."""
+    """All participants may see the list."""
     await services.store.conversation(conversation_id, user)
     return await _listed(services, conversation_id)
 
@@ -57,7 +58,7 @@ async def list_participants(
 async def invite(
     services: With, user: Caller, conversation_id: ConversationId, body: shapes.NewParticipant
 ) -> shapes.ParticipantsView:
-    """They take part once they have accepted. Only the owner invites; repeating it changes nothing."""
+    """The user takes part after accepting. Only the owner invites; repeating it changes nothing."""
     await require_owner(services, conversation_id, user)
     settings = services.settings
     await services.store.invite(
@@ -76,8 +77,8 @@ async def invite(
 async def remove(
     services: With, user: Caller, conversation_id: ConversationId, user_id: Annotated[str, Path()]
 ) -> None:
-    """Everybody may leave but the owner, who may remove everybody else; an invitation is withdrawn. What they have open ends at once,
-    or as soon as Redis answers again.
+    """Participants may leave; the owner removes others and withdraws invitations, but cannot leave.
+    Open streams of the user end at once, or as soon as Redis is available.
     """
     conversation = await services.store.conversation(conversation_id, user)
     if user not in (user_id, conversation.user_id):
@@ -94,7 +95,7 @@ async def remove(
 
 @router.get("/invitations", summary="The caller's invitations")
 async def invitations(services: With, user: Caller) -> shapes.Invitations:
-    """Conversations that the caller may take part in, the newest first."""
+    """Open invitations of the caller, newest first."""
     found = await services.store.invitations(user, shapes.MAX_PAGE)
     return shapes.Invitations(
         invitations=[
@@ -117,7 +118,9 @@ async def invitations(services: With, user: Caller) -> shapes.Invitations:
 async def accept(
     services: With, user: Caller, conversation_id: ConversationId
 ) -> shapes.ConversationView:
-    """Repeating it changes nothing. Without Redis it is refused: tokens of a part that ended before would stay revoked."""
+    """Repeating it changes nothing. Refused without Redis: tokens of an earlier participation would
+    stay revoked.
+    """
     await services.log.read(conversation_id, None, 0, 0)
     row = await services.store.accept_invitation(conversation_id, user)
     await revocations.take_back(services.store, services.log, conversation_id, user)
@@ -133,7 +136,7 @@ async def accept(
     summary="Decline",
 )
 async def decline(services: With, user: Caller, conversation_id: ConversationId) -> None:
-    """The invitation is gone; who takes part already goes on to."""
+    """Deletes the invitation; participants stay participants."""
     if not await services.store.decline_invitation(conversation_id, user):
         raise ApiProblem("not_found", "There is no such invitation.")
 

@@ -1,7 +1,8 @@
-"""The routes of PROTOCOL.md, section 6: conversations, messages, subscriptions, cancel, models, the caller.
+"""The routes of PROTOCOL.md, section 6: conversations, messages, subscriptions, cancel, models, the
+caller.
 
-Routes read the request, ask the store, and shape the answer; how rows reach Redis is `delivery.py`'s, who calls is `identity.py`'s.
-Whoever is not a participant gets 404.
+Routes read the request, ask the store, and shape the answer; `delivery.py` brings rows to Redis,
+and `identity.py` identifies the caller. A user who is no participant gets 404.
 """
 
 import asyncio
@@ -46,13 +47,13 @@ _QUOTAS = ("too_many_queued", "too_many_unfinished", "storage_full")
 
 @router.get("/me", summary="Who is calling")
 async def me(user: Caller) -> shapes.Me:
-    """The user id under which messages of the caller stand."""
+    """The user id under which the caller's messages are stored."""
     return shapes.Me(user_id=user)
 
 
 @router.get("/models", summary="The models that can be used now")
 async def models(services: With, _user: Caller) -> shapes.OfferedModels:
-    """A model is offered when its key is set and, if its server is a local one, when that answers."""
+    """A model is offered if its key is set and, for a local server, if that answers."""
     offered = [shapes.OfferedModel(name=name) for name in services.offers.names()]
     return shapes.OfferedModels(default=services.offers.default, models=offered)
 
@@ -93,7 +94,7 @@ async def list_conversations(
     limit: Limit = 50,
     before: Annotated[str | None, Query(max_length=64)] = None,
 ) -> shapes.ConversationPage:
-    """Last changed first; `before` is the `next` of the page before."""
+    """Newest change first; `before` is the `next` of the previous page."""
     rows, following = await services.store.conversations(user, limit, before)
     return shapes.ConversationPage.model_validate(
         {"conversations": [conversation_view(row) for row in rows], "next": following}
@@ -112,11 +113,13 @@ async def get_conversation(
     limit: Limit = shapes.MAX_PAGE,
     before: Annotated[int | None, Query(ge=1, le=shapes.MAX_ORDINAL)] = None,
 ) -> shapes.ConversationSnapshot:
-    """The newest messages in order, and the cursor from which a subscription misses nothing (null while the log is away)."""
+    """The newest messages in order, and the cursor to subscribe after (null while the log is
+    away).
+    """
     await services.store.conversation(
         conversation_id, user
-    )  # a look at a log begins one: not for ids that callers make up
-    # The log first: rows that are read later hold at least what lies before its cursor.
+    )  # a read would create a log: not for invented ids
+    # The log first: rows that are read later hold at least what is before its cursor.
     page = await delivery.log_state(services, conversation_id)
     found = await services.store.snapshot(conversation_id, user, limit, before)
     await delivery.note_interest(services, found.messages)
@@ -138,7 +141,9 @@ async def get_conversation(
 async def change_conversation(
     services: With, user: Caller, conversation_id: ConversationId, body: shapes.ConversationChange
 ) -> shapes.ConversationView:
-    """What the body does not name stays as it is. A new title is announced to readers. Only the owner may change instructions."""
+    """Missing fields stay. A new title is announced to readers. Only the owner may change
+    instructions.
+    """
     changes = body.model_dump(exclude_unset=True)
     if "instructions" in changes:
         await require_owner(services, conversation_id, user)
@@ -164,7 +169,9 @@ async def change_conversation(
 async def delete_conversation(
     services: With, user: Caller, conversation_id: ConversationId
 ) -> None:
-    """Rows and log are gone for good, a running answer stops, readers are told. Only its owner may."""
+    """Deletes rows and log; a running answer stops, and readers are notified. Only for its
+    owner.
+    """
     await require_owner(services, conversation_id, user)
     await closing.delete_conversation(services.store, services.log, conversation_id)
 
@@ -191,13 +198,15 @@ async def post_message(
     body: shapes.NewMessage,
     idempotency_key: IdempotencyKey = None,
 ) -> shapes.PostedMessage:
-    """Accepted once both rows are stored: the answer is written in the background, follow it by the subscription."""
+    """Accepted once both rows are stored: the answer is written in the background, and the
+    subscription follows it.
+    """
     require_fit(services.settings, body.content)
     conversation = await services.store.conversation(conversation_id, user)
     page = await delivery.log_state(services, conversation_id)
     subscription = _subscription(
         services, request, conversation_id, user
-    )  # first: it may refuse the request, which stores nothing then
+    )  # first, since it may refuse the request, which then stores nothing
     post = Post(
         conversation_id,
         user,
@@ -238,7 +247,9 @@ async def regenerate(
     message_id: MessageId,
     idempotency_key: IdempotencyKey = None,
 ) -> shapes.PostedMessage:
-    """A new answer to the same message (`message_id`: the answer, or the user's message); the old one and all after it are left out."""
+    """A new answer to the same message (`message_id`: the answer, or the user's message) replaces
+    the old one and all after it.
+    """
     row = await services.store.visible_message(message_id, user)
     page, conversation = await asyncio.gather(
         delivery.log_state(services, row.conversation_id),
@@ -280,7 +291,7 @@ def _posted(
 async def subscribe(
     request: Request, services: With, user: Caller, conversation_id: ConversationId
 ) -> shapes.Subscription:
-    """Good for one conversation and a short time; ask again for a new one."""
+    """Valid for one conversation and a short time; request a new one later."""
     await services.store.conversation(conversation_id, user)
     return _subscription(services, request, conversation_id, user)
 
@@ -294,7 +305,7 @@ async def subscribe(
 async def cancel_conversation(
     services: With, user: Caller, conversation_id: ConversationId
 ) -> shapes.CancelResult:
-    """Durable; what has ended stays as it is. Text that was written is kept."""
+    """Durable; ended answers stay. The written text is kept."""
     await services.store.conversation(conversation_id, user)
     return shapes.CancelResult(cancelled=await chat_posts.stop(services, user, conversation_id))
 
@@ -308,7 +319,9 @@ async def cancel_conversation(
 async def cancel_message(
     services: With, user: Caller, message_id: MessageId
 ) -> shapes.CancelResult:
-    """Durable, also before the job has started; no effect once the answer has ended. Text that was written is kept."""
+    """Durable, even before the job has started; no effect after the end. The written text is
+    kept.
+    """
     row = await services.store.visible_message(message_id, user)
     if not unfinished(row):
         return shapes.CancelResult(cancelled=[])

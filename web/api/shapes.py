@@ -1,6 +1,7 @@
-"""The JSON of requests and answers, as OpenAPI shows it. What fields mean is said in PROTOCOL.md, section 1 and 6.
+"""The JSON of requests and answers, as in OpenAPI. PROTOCOL.md, sections 1 and 6, explains the
+fields.
 
-Texts are fit for storage already (`bodies`).
+Texts are already storable (`bodies`).
 """
 
 from typing import Annotated, Any, Literal
@@ -36,13 +37,13 @@ UserId = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterVa
 
 
 class _Request(BaseModel):
-    """A field that nobody knows is refused: it is a slip of the pen, or asks for what is not done."""
+    """Unknown fields are refused: they are misspelt, or ask for something unsupported."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class NewConversation(_Request):
-    """What a conversation begins with. Without `model` the default one answers."""
+    """The fields of a new conversation. Without `model`, the default model answers."""
 
     title: Title | None = None
     model: ModelName | None = None
@@ -50,17 +51,15 @@ class NewConversation(_Request):
 
 
 class ConversationChange(_Request):
-    """What is absent stays. `model` null: the default one; `instructions` null: none."""
+    """Missing fields stay. `model` null: the default one; `instructions` null: none."""
 
-    title: Title = Field(
-        default_factory=str
-    )  # never used: a default that OpenAPI showed would be one that is not valid
+    title: Title = Field(default_factory=str)  # never used: OpenAPI would show an invalid default
     model: ModelName | None = None
     instructions: Instructions | None = None
 
 
 class NewMessage(_Request):
-    """A user's message. Attachments, tools and schema are reserved: nothing else than their absence is taken yet."""
+    """A user's message. Attachments, tools and schema are reserved and must be absent."""
 
     content: Annotated[str, StringConstraints(min_length=1), AfterValidator(_not_blank)]
     attachments: list[Any] | None = Field(default=None, max_length=0)
@@ -69,13 +68,15 @@ class NewMessage(_Request):
 
 
 class NewParticipant(_Request):
-    """Whom to invite."""
+    """The user to invite."""
 
     user_id: UserId
 
 
 class ChatPost(BaseModel):
-    """What `useChat` sends: the whole history, or the last message alone; only the last message is read."""
+    """The body of `useChat`: the whole history or the last message alone; only the last message is
+    read.
+    """
 
     id: Annotated[str, StringConstraints(min_length=1, max_length=255)]
     trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
@@ -86,7 +87,7 @@ class ChatPost(BaseModel):
 
 
 class CompletionBody(BaseModel):
-    """What `useCompletion` sends."""
+    """The body of `useCompletion`."""
 
     prompt: str
     model: ModelName | None = None
@@ -109,7 +110,7 @@ class ConversationView(BaseModel):
 
 
 class AnswerError(BaseModel):
-    """Why an answer ended in `error`; `error` may be shown to anyone."""
+    """Why an answer ended in `error`; anyone may see `error`."""
 
     code: str
     error: str
@@ -143,7 +144,9 @@ class MessageView(BaseModel):
 
 
 class Subscription(BaseModel):
-    """Where to follow a conversation: connect to `url` and send `token` in the first frame, within `expires_in` seconds."""
+    """How to follow a conversation: connect to `url` and send `token` in the first frame, within
+    `expires_in` seconds.
+    """
 
     url: str
     token: str
@@ -151,14 +154,18 @@ class Subscription(BaseModel):
 
 
 class ConversationPage(BaseModel):
-    """Conversations, last changed first. `next`: the `before` of the next page, null at the end."""
+    """Conversations, newest change first. `next`: the `before` of the next page, null at the
+    end.
+    """
 
     conversations: list[ConversationView]
     next: str | None
 
 
 class ConversationSnapshot(BaseModel):
-    """A conversation and its newest messages in order. `next`: the `before` of older ones. `cursor`: where to subscribe after."""
+    """A conversation and its newest messages in order. `next`: the `before` of older ones.
+    `cursor`: where to subscribe.
+    """
 
     conversation: ConversationView
     messages: list[MessageView]
@@ -167,7 +174,7 @@ class ConversationSnapshot(BaseModel):
 
 
 class PostedMessage(BaseModel):
-    """The rows of a post, the cursor before them, and what it takes to follow."""
+    """The rows of a post, the cursor before them, and the subscription."""
 
     user_message: MessageView
     assistant_message: MessageView
@@ -176,20 +183,22 @@ class PostedMessage(BaseModel):
 
 
 class CancelResult(BaseModel):
-    """Ids of the answers that were unfinished: they end as `cancelled`, unless they ended otherwise at this moment."""
+    """Ids of the unfinished answers: they end as `cancelled`, unless they are ending otherwise
+    right now.
+    """
 
     cancelled: list[str]
 
 
 class ParticipantsView(BaseModel):
-    """User ids of all who take part, and of those who were invited and have not answered."""
+    """User ids of participants and of open invitations."""
 
     participants: list[str]
     invited: list[str]
 
 
 class InvitationView(BaseModel):
-    """A conversation that the caller may take part in."""
+    """A conversation to which the caller is invited."""
 
     conversation_id: str
     title: str | None
@@ -210,20 +219,22 @@ class Me(BaseModel):
 
 
 class OfferedModel(BaseModel):
-    """A model that conversations may name."""
+    """A model for conversations."""
 
     name: str
 
 
 class OfferedModels(BaseModel):
-    """The models that can be used now, the default first."""
+    """The models on offer, the default first."""
 
     default: str
     models: list[OfferedModel]
 
 
 class ChatMessages(BaseModel):
-    """UI messages of the AI SDK in order, without an answer that is being written. `next`: the `before` of older ones."""
+    """UI messages of the AI SDK in order, without an unfinished answer. `next`: the `before` of
+    older ones.
+    """
 
     messages: list[dict[str, Any]]
     next: int | None

@@ -1,7 +1,8 @@
-"""Pure: what a feed says. The difference between what a reader was told and how things are, as the events of PROTOCOL.md, section 7.
+"""Pure: the events of a feed, as the difference between a reader's list and the present one
+(PROTOCOL.md, section 7).
 
-A feed has no log: SQL is asked how things are, and whoever was told something older is told the difference. So a reader that lags is
-told the latest state, never a list of everything in between.
+A feed has no log: SQL gives the present list, and a reader with an older one gets the difference.
+So a late reader gets the latest state, never a list of everything in between.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -11,7 +12,9 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A conversation in a list, as it travels. `message_id` and `status` are those of its newest answer (null without one)."""
+    """A conversation in a list, in wire form. `message_id` and `status`: its newest answer's (null
+    without one).
+    """
 
     id: str
     user_id: str
@@ -26,20 +29,21 @@ class Summary:
 
 
 ShownList = dict[str, Summary]
-"""What a reader knows, by conversation."""
+"""A reader's list, by conversation."""
 
 
 def snapshot(now: Iterable[Summary]) -> dict[str, Any]:
-    """All there is, last changed first: what a feed begins with."""
+    """The whole list, newest change first: a feed begins with it."""
     return {"type": "snapshot", "conversations": [asdict(summary) for summary in now]}
 
 
 def changes(
     shown: Mapping[str, Summary], now: Iterable[Summary], gone: Collection[str]
 ) -> list[dict[str, Any]]:
-    """What has happened since, in an order in which a list can apply it: first what is gone, then the oldest change.
+    """The changes since, in an applicable order: deletions first, then the oldest change.
 
-    Conversations of `shown` that are in neither of the two are too old for the list; nothing is said of them.
+    Conversations of `shown` that are in neither argument are too old for the list, and give no
+    event.
     """
     events: list[dict[str, Any]] = [
         {"type": "deleted", "conversation_id": name} for name in shown if name in gone
@@ -54,7 +58,7 @@ def changes(
 
 
 def after(shown: Mapping[str, Summary], now: Iterable[Summary], gone: Collection[str]) -> ShownList:
-    """What a reader knows who was told the changes."""
+    """A reader's list after the changes."""
     return {name: summary for name, summary in shown.items() if name not in gone} | {
         summary.id: summary for summary in now
     }

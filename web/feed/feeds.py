@@ -1,7 +1,8 @@
-"""Feeds: each user's conversations as SQL has them, looked at again when something has changed, for all of the user's readers at once.
+"""Feeds: each user's conversations from SQL, read again after a change, once for all of the user's
+readers.
 
-The hub tells which conversations have changed (a hint, nothing more); SQL tells whose lists they are in and how they look. What no
-hint came for is found by a look every now and then. What is said to a reader is `changes.py`'s.
+The hub names changed conversations (only a hint); SQL has their users and contents. Regular reads
+find changes without a hint. `changes.py` makes the events.
 """
 
 import asyncio
@@ -25,11 +26,11 @@ from tokenwire.web.feed.changes import ShownList, Summary, after, changes, snaps
 log_line = structlog.get_logger(__name__)
 
 LISTED = 50
-"""The newest conversations of a user: the others are not told of."""
+"""The newest conversations of a user; others are not listed."""
 REMEMBERED = 500
-"""Conversations that a feed has shown and that are too old for it now: their deletion is still told."""
+"""Shown conversations that are too old for the list by now: their deletion is still sent."""
 GATHER_SECONDS = 0.05
-"""Changes of so long a time share one look for all users."""
+"""Changes within this time share one read for all users."""
 READS_AT_A_TIME = 4
 RETRY_SECONDS = 2.0
 
@@ -48,11 +49,11 @@ class Feeds:
         self._stopping = False
 
     def start(self) -> None:
-        """Listen for changes, from when Redis can be reached on."""
+        """Listen for changes, as soon as Redis is available."""
         self._watching = asyncio.create_task(keep("changes", self._watch))
 
     def stop(self) -> None:
-        """End every reader, now and from now on: the process goes away."""
+        """End all readers, present and future: the process stops."""
         self._stopping = True
         for room in self._rooms.values():
             for reader in room.readers:
@@ -117,7 +118,7 @@ class Feeds:
             try:
                 async with self._reads:
                     users = await self._store.participants_among(ids)
-            except StoreUnavailable as error:  # the next look every now and then finds it
+            except StoreUnavailable as error:  # the next regular read finds it
                 log_line.warning("whose conversations have changed is not known", error=repr(error))
                 continue
             concerned = self._shown.rooms(ids) | {
@@ -130,18 +131,22 @@ class Feeds:
 
 
 class _Shown:
-    """Which rooms have shown a conversation, so that a change of it costs those rooms alone. `looking`: those that read rows just now."""
+    """Which rooms have shown a conversation, so that its change costs only them. `reading`: rooms
+    that are reading rows now.
+    """
 
     def __init__(self) -> None:
         self._rooms: dict[str, set[FeedRoom]] = {}
         self.reading: set[FeedRoom] = set()
 
     def rooms(self, conversation_ids: Iterable[str]) -> "set[FeedRoom]":
-        """Those that have shown any of these. Who took part in a deleted conversation is known here alone."""
+        """Rooms that have shown any of these. Only this knows the participants of a deleted
+        conversation.
+        """
         return set().union(*(self._rooms.get(name, ()) for name in conversation_ids))
 
     def change(self, room: "FeedRoom", before: AbstractSet[str], now: AbstractSet[str]) -> None:
-        """The room shows other conversations than before."""
+        """The room now shows these conversations."""
         for name in now - before:
             self._rooms.setdefault(name, set()).add(room)
         for name in before - now:
@@ -152,7 +157,9 @@ class _Shown:
 
 
 class FeedRoom:
-    """One user's feed. `now`: the newest conversations; `gone`: those shown once that exist no more for this user."""
+    """One user's feed. `now`: the newest conversations; `gone`: shown ones that no longer exist for
+    this user.
+    """
 
     def __init__(
         self,
@@ -177,7 +184,7 @@ class FeedRoom:
         self._reading = asyncio.create_task(keep("feed", self._keep_reading))
 
     async def first_read(self) -> None:
-        """Returns when `now` holds. Raises StoreUnavailable when the database did not answer the first look."""
+        """Returns when `now` is set. Raises StoreUnavailable if the first read failed."""
         await asyncio.shield(self._first)
 
     def refresh(self) -> None:
@@ -185,11 +192,13 @@ class FeedRoom:
         self._asked.set()
 
     def doubt(self, conversation_ids: Collection[str]) -> None:
-        """These changed during a look, which may have read rows that are older than the change, and show one of them only now."""
+        """These changed during a read, which may have missed the change, or shows one of them for
+        the first time.
+        """
         self._doubtful.update(conversation_ids)
 
     def close(self) -> None:
-        """Stop looking."""
+        """Stop reading."""
         self._reading.cancel()
         self._shown.reading.discard(self)
         self._show(frozenset())
@@ -206,7 +215,7 @@ class FeedRoom:
                 error = unavailable
                 log_line.warning("a feed stands still", user_id=self.user_id, error=repr(error))
             except Exception as unexpected:
-                self._answer(unexpected)  # whoever waits for the first look is not left waiting
+                self._answer(unexpected)  # callers that wait for the first read get the error
                 raise
             self._answer(error)
             self._shown.reading.discard(self)
@@ -253,7 +262,9 @@ class FeedRoom:
 
 
 class FeedReader:
-    """One reading of a feed: an asynchronous iterator of lists of events; an empty list says that nothing happened for a while."""
+    """A reader of a feed: an asynchronous iterator of lists of events; an empty list means a while
+    without any.
+    """
 
     def __init__(self, room: FeedRoom, idle_seconds: float) -> None:
         self._room = room
@@ -267,7 +278,7 @@ class FeedReader:
         self._news.set()
 
     def end(self) -> None:
-        """End the reading."""
+        """End the iteration."""
         self._over = True
         self._news.set()
 

@@ -1,4 +1,4 @@
-"""`GET /api/feed`: a user's own conversations, live, as server-sent events (PROTOCOL.md, section 7)."""
+"""`GET /api/feed`: a user's conversations, live, as server-sent events (PROTOCOL.md, section 7)."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,9 @@ _RESPONSES = RESPONSES | documented(
     summary="The caller's conversations, live",
 )
 async def feed(request: Request, services: With, user: Caller) -> Response:
-    """How the newest conversations are now, then what is created, titled, running, ended or deleted."""
+    """The present list of the newest conversations, then changes: created, titled, running, ended,
+    deleted.
+    """
     if request.method == "HEAD":
         return Response(headers=event_headers())
 

@@ -1,7 +1,7 @@
-"""Work that would keep the event loop from everybody else: done in one thread, one piece after the other.
+"""Work that would block the event loop: done in one thread, one piece after another.
 
-It competes with the loop for Python's lock, so what is done there must be many short steps: a call into a library of C's keeps the lock to
-its end. Small pieces are done at once, which costs less than handing them over.
+It competes with the loop for Python's lock, so it must consist of many short steps: a call into a C
+library keeps the lock to its end. Small pieces are done at once, which is cheaper.
 """
 
 import asyncio
@@ -16,10 +16,10 @@ _thread = ThreadPoolExecutor(1, "aside")
 
 
 async def aside(size: int, work: Callable[[], T]) -> T:
-    """What `work` gives, or raises. `size`: bytes of what it works on."""
+    """The result or exception of `work`. `size`: bytes of its input."""
     return work() if size <= SMALL_BYTES else await in_thread(work)
 
 
 async def in_thread(work: Callable[[], T]) -> T:
-    """The same, of work that is not small whatever it works on."""
+    """The same for work that is expensive at any size."""
     return await asyncio.get_running_loop().run_in_executor(_thread, work)

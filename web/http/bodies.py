@@ -1,10 +1,11 @@
-"""Pure: the one way from the bytes of a request to a JSON value that every store takes.
+"""Pure: the only way from a request's bytes to a JSON value that every store accepts.
 
-What is not JSON is refused (400), and so is what Python's parser would let pass: NaN, infinities (`1e999` too), endless nesting, integers
-that no text could be shorter than. Texts and names are made `storable`. Shapes are the business of who asked.
+Invalid JSON is refused (400), and so is what Python's parser would accept: NaN, infinities (`1e999`
+too), endless nesting, overlong integers. Texts and names are made `storable`. Callers check the
+shape.
 
-Nearly every body is plain, and a parser in C does it all. Only what may hold something to mend is walked through. How much a body holds is
-looked at first (`census`); what is large belongs into a thread (`aside`).
+A C parser handles nearly every body alone. Only a body that may need repairs is walked. Its size is
+measured before (`census`); large ones are parsed in a thread (`aside`).
 """
 
 import contextlib
@@ -21,7 +22,9 @@ from tokenwire.web.problems import ApiProblem
 
 MAX_ID = 255
 MAX_REPLACED = 1000
-"""Of one body: JavaScript cuts a text in the middle of a character now and then; a million halves would take long to replace."""
+"""Per body: JavaScript sometimes cuts a text within a character; replacing a million halves would
+take long.
+"""
 
 
 def decode(body: bytes, most: int | None = None) -> Any:
@@ -31,7 +34,7 @@ def decode(body: bytes, most: int | None = None) -> Any:
         if found.plain:
             with contextlib.suppress(
                 msgspec.DecodeError
-            ):  # half a character, perhaps: the other way can mend it
+            ):  # perhaps half a character: the slow path can repair it
                 return msgspec.json.decode(body)
         return storable_json(
             json.loads(body.decode(), parse_constant=_refuse, parse_float=_finite), MAX_REPLACED
@@ -44,7 +47,9 @@ def decode(body: bytes, most: int | None = None) -> Any:
 
 
 def surveyed(body: bytes, most: int | None = None) -> Census:
-    """What is in a body that may be parsed. Raises ApiProblem (400 for endless nesting, 413 for more than `most` values)."""
+    """The census of a body that may be parsed. Raises ApiProblem (400 for endless nesting, 413 for
+    more than `most` values).
+    """
     try:
         found = census.take(body, most)
     except TooMany as error:
@@ -59,7 +64,9 @@ def _no_json() -> ApiProblem:
 
 
 def is_id(value: str) -> bool:
-    """Whether a text can be somebody's id: 1 to 255 characters that were not mended (another text would become the same id)."""
+    """Whether a text is a possible id: 1 to 255 characters without repairs (another text would give
+    the same id).
+    """
     return bool(value) and fits(value, MAX_ID) and "\ufffd" not in value
 
 

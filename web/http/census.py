@@ -1,8 +1,8 @@
-"""Pure: how much there is in the text of a JSON value, found before it is parsed, at a fraction of what parsing costs.
+"""Pure: the number of values in a JSON text, found before parsing at a fraction of its cost.
 
-What parsing costs is decided by the number of values, not by the number of bytes: 16 MiB of `[],[],...` are five million lists. A census
-goes through the text in slices, so that other threads have their turn, and counts what stands outside of strings. Of what is no JSON it
-says anything: that is found by who parses it.
+Parsing costs as much as there are values, not bytes: 16 MiB of `[],[],...` are five million lists.
+A census goes through the text in slices, so that other threads can run, and counts what is outside
+of strings. For invalid JSON its result is undefined; the parser finds that.
 """
 
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ _NO_STRUCTURE = bytes(set(range(256)) - set(b",[]{}"))
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _DIGITS_ALIKE = bytes.maketrans(b"123456789", b"0" * 9)
 _LONG_NUMBER = b"0" * 19
-"""So many digits may be an integer beyond 64 bits."""
+"""An integer with this many digits may exceed 64 bits."""
 _ZERO = b"\\u0000"
 
 
 class TooMany(Exception):
-    """More values than may be."""
+    """More values than allowed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """`values`: items, members, and what holds them. `depth`: of lists and objects in each other.
+    """`values`: items, members, and their containers. `depth`: of nested lists and objects.
 
-    `plain`: it holds neither U+0000 nor a number that may be beyond 64 bits.
+    `plain`: neither U+0000 nor a number that may exceed 64 bits.
     """
 
     values: int
@@ -34,7 +34,7 @@ class Census:
 
 
 def take(text: bytes, most: int | None = None) -> Census:
-    """The census of a text. Raises TooMany as soon as there are more than `most` values (None: any number)."""
+    """The census of a text. Raises TooMany at more than `most` values (None: unlimited)."""
     counting = _Counting()
     for start in range(0, len(text), SLICE_BYTES):
         counting.go_on(text[start : start + SLICE_BYTES])
@@ -60,7 +60,7 @@ class _Counting:
         self._rest = piece[
             len(piece) - backslashes % 2 :
         ]  # half an escape: the other half comes next
-        # Without escaped characters, what stands between two quotes is a string.
+        # Without escaped characters, a string is what lies between two quotes.
         parts = (
             piece[: len(piece) - backslashes % 2]
             .replace(b"\\\\", b"")

@@ -1,9 +1,10 @@
-"""Connections as uvicorn makes them, with limits on what a client may hold open by saying little, slowly, or more than it is asked for.
+"""uvicorn's connections with limits on slow, silent and excessive clients.
 
-uvicorn closes an idle connection only between two requests, and the first byte of the next one ends that: a silent socket, a head that
-drips in and a refused body that goes on and on are its to wait for. Here a head has its time; a body that nobody reads is taken for a
-while, so that the client can read the refusal, and then the connection is cut; so is a client that does not read (`stalled`); an
-address has so many connections. WebSockets have a module of their own (`sockets`).
+uvicorn closes an idle connection only between two requests, and the first byte of the next one ends
+that: it waits for a silent socket, a slow head and an endless refused body. Here a head has a time
+limit. An unread body is taken for a while, so that the client can read the refusal; then the
+connection is cut. So is a client that does not read (`stalled`), and the number of connections per
+address is limited. `sockets` has the WebSockets.
 """
 
 import asyncio
@@ -22,15 +23,17 @@ from tokenwire.web.http.strict import HeadLimits, StrictProtocol
 from tokenwire.web.http.terms import ConnectionTerms
 
 LINGER_SECONDS = 5.0
-"""How long the rest of a body is taken after the answer to it, and how much of it."""
+"""How long, and how much of, the rest of a body is taken after its answer."""
 LINGER_BYTES = 4 * 1024 * 1024
 PROXY_IDLE_SECONDS = 75
-"""How long a proxy's connection may wait for its next request: longer than proxies keep one (nginx: 60 s). Else the server closes it just
-when the proxy uses it again, and the proxy answers 502. Anybody else's waits five seconds, as uvicorn has it."""
+"""How long a proxy's connection may wait for its next request: longer than proxies keep one (nginx:
+60 s). Otherwise the server closes it just when the proxy reuses it, and the proxy answers 502.
+Other connections have uvicorn's five seconds.
+"""
 
 
 class HttpConnection(StalledWrites, StrictProtocol):
-    """One connection for requests. `terms` are set by `configured`."""
+    """One connection for requests. `configured` sets `terms`."""
 
     terms: ClassVar[ConnectionTerms]
 
@@ -62,7 +65,7 @@ class HttpConnection(StalledWrites, StrictProtocol):
         super().connection_lost(exc)
 
     def handle_websocket_upgrade(self) -> None:
-        """From here on the connection is another protocol's."""
+        """From here on another protocol has the connection."""
         self._leave()
         super().handle_websocket_upgrade()
 
@@ -90,14 +93,14 @@ class HttpConnection(StalledWrites, StrictProtocol):
             self._disarm()
 
     def on_response_complete(self) -> None:
-        """A request was answered, perhaps before all of it was read."""
+        """A request was answered, perhaps before it was completely read."""
         super().on_response_complete()
         if self._body_awaited and not self.transport.is_closing():
             self._lingering = 0
             self._arm(LINGER_SECONDS)
 
     def _watch(self) -> None:
-        """A head that has begun has its time; so has a client that has said nothing yet."""
+        """Start the time limit of a head that has begun, or of a silent client."""
         answering = self.cycle is not None and not self.cycle.response_complete
         if self._lingering is not None:
             return
@@ -124,7 +127,7 @@ class HttpConnection(StalledWrites, StrictProtocol):
 
 
 def configured(app: FastAPI, settings: Settings, gate: Gate, **changes: Any) -> uvicorn.Config:
-    """How the app is served: by these connections, and with the client's address from trusted proxies."""
+    """Serve the app over these connections, with the client's address from trusted proxies."""
     open_ = Occupancy(settings.max_open_per_address or None)
     terms = ConnectionTerms(
         settings.head_seconds,
@@ -138,7 +141,7 @@ def configured(app: FastAPI, settings: Settings, gate: Gate, **changes: Any) -> 
     options: dict[str, Any] = {
         "host": settings.host,
         "port": settings.port,
-        "log_config": None,  # as config.logs has set it up
+        "log_config": None,  # config.logs has set it up
         "access_log": False,
         "server_header": False,
         "http": type("Connection", (HttpConnection,), {"terms": terms, "head": head}),
@@ -146,7 +149,8 @@ def configured(app: FastAPI, settings: Settings, gate: Gate, **changes: Any) -> 
             "SocketConnection", (SocketConnection,), {"terms": terms}
         ),  # chat sockets of AI SDK clients
         "ws_max_size": settings.max_chat_body_bytes,
-        "ws_per_message_deflate": False,  # what is held is what came: 16 KB on the wire could be 16 MB here
+        # limits count received bytes: 16 KB on the wire could be 16 MB here
+        "ws_per_message_deflate": False,
         "forwarded_allow_ips": settings.forwarded_allow_ips,
         "lifespan": "on",
     }

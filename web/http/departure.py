@@ -10,14 +10,14 @@ T = TypeVar("T")
 
 
 class ClientGone(Exception):
-    """The client has left; nobody is there to answer."""
+    """The client has left; nobody waits for an answer."""
 
 
 async def until_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`, or what it raises; it is cancelled when the client leaves.
+    """The result or exception of `work`; it is cancelled when the client leaves.
 
-    `receive`: of the request (ASGI), whose body was read. `work` has ended when this returns.
-    Raises ClientGone.
+    `receive`: of the request (ASGI), after its body. `work` has ended when this returns. Raises
+    ClientGone.
     """
     working = asyncio.create_task(work)
     leaving = asyncio.create_task(_departure(receive))

@@ -1,9 +1,10 @@
-"""Which names this server answers to, and where browsers find the broadcaster.
+"""The host names of this server, and the broadcaster's address for browsers.
 
-A page of another site can have its own name resolve to this machine (DNS rebinding): then the browser takes this server for a part of
-that site, and sends the page's requests with that name as `Host`. In development, where nobody logs in, only names that cannot be somebody
-else's are answered: localhost, loopback addresses, the address that the server listens on, and what ALLOWED_HOSTS names. In production
-ALLOWED_HOSTS counts where it is set. No name that is not known is ever handed out in an address.
+Another site's name may resolve to this machine (DNS rebinding): then the browser treats this server
+as part of that site, and sends its requests with that name as `Host`. In development, without a
+login, only names that cannot be another site's are answered: localhost, loopback addresses, the
+address that the server listens on, and ALLOWED_HOSTS. In production ALLOWED_HOSTS counts if it is
+set. An unknown name never appears in an address of an answer.
 """
 
 import re
@@ -26,7 +27,7 @@ class Hosts:
 
     @property
     def has_name(self) -> bool:
-        """Whether browsers elsewhere can be told where the broadcaster is."""
+        """Whether the broadcaster's address can be given to remote browsers."""
         return self._settings.mode == "development" or bool(
             self._named or self._settings.broadcaster_url
         )
@@ -43,7 +44,9 @@ class Hosts:
         )
 
     def broadcaster(self, scheme: str, header: str) -> str:
-        """BROADCASTER_URL, else the host that the request named at the broadcaster's port. Raises ApiProblem (400, 421)."""
+        """BROADCASTER_URL, else the request's host with the broadcaster's port. Raises ApiProblem
+        (400, 421).
+        """
         settings = self._settings
         if settings.broadcaster_url is not None:
             return settings.broadcaster_url.rstrip("/")
@@ -59,7 +62,9 @@ class Hosts:
         return f"{secure}://{f'[{name}]' if ':' in name else name}:{settings.broadcaster_port}"
 
     def broadcaster_origin(self, scheme: str, header: str) -> str | None:
-        """The same without a path, as a page's security policy names it (IPv6 it cannot name); None where it is not known."""
+        """The same without a path, for a page's security policy (which cannot name IPv6); None if
+        it is unknown.
+        """
         try:
             address = urlsplit(self.broadcaster(scheme, header))
         except ApiProblem:
@@ -72,15 +77,13 @@ class Hosts:
 
 
 def _name(header: str) -> str | None:
-    """The host of a `Host` header in lower case, without its port; None if it is none."""
+    """The host of a `Host` header in lower case, without its port; None if it is invalid."""
     found = _NAME.fullmatch(header)
     return None if found is None else (found["six"] or found["name"]).lower()
 
 
 def _is_local(name: str) -> bool:
-    if name == "localhost" or name.endswith(
-        ".localhost"
-    ):  # browsers never ask a name server for these
+    if name == "localhost" or name.endswith(".localhost"):  # browsers never resolve these by DNS
         return True
     try:
         return ip_address(name).is_loopback

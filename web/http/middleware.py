@@ -1,6 +1,7 @@
-"""What surrounds every request: which names are answered to, headers that protect the page, counts, and the last net for failures.
+"""The outer layers of every request: known names, protective headers, counts, and the last error
+handler.
 
-Written on bare ASGI, so that streamed answers pass through unbuffered.
+Written on bare ASGI, so that streamed answers pass unbuffered.
 """
 
 import asyncio
@@ -78,7 +79,8 @@ class Surroundings:
         try:
             await self._app(scope, receive, answer)
         except asyncio.CancelledError:
-            # The server stops and this request has had its time. What it has done so far is not known to the caller.
+            # The server stops, and the time of this request is over. The caller does not know what
+            # it has done.
             if status:
                 raise
             await refusal(scope["path"], ApiProblem("unavailable", "The server is restarting."))(
@@ -86,7 +88,7 @@ class Surroundings:
             )
         except (
             Exception
-        ) as error:  # the last net: whatever it is, it is logged in full and told without detail
+        ) as error:  # the last error handler: logged in full, answered without details
             if status:
                 raise
             log_line.exception(
@@ -119,7 +121,7 @@ class Surroundings:
 
 
 PROBES = ("/healthz", "/readyz", "/metrics")
-"""Load balancers ask for these by the machine's address; they tell nothing of users."""
+"""Load balancers use the machine's address for these; they show nothing of users."""
 _POLICY = 1008
 _DETAIL = "This server does not answer to that name: ALLOWED_HOSTS lists those that it does."
 
@@ -150,7 +152,7 @@ class KnownHosts:
 
 
 def _route_name(scope: Scope) -> str:
-    """The template of the route: addresses themselves would make endless series."""
+    """The template of the route: addresses would create endless series."""
     path = getattr(scope.get("route"), "path", None)
     if path is not None:
         return str(path)

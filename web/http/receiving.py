@@ -1,4 +1,6 @@
-"""Bodies of requests while they come in: how long they may be, how slow, and how much of them this process holds at a time."""
+"""Bodies of requests as they arrive: their length, their speed, and this process's memory for
+them.
+"""
 
 import asyncio
 import contextlib
@@ -12,22 +14,24 @@ from tokenwire.streams.limits.occupancy import Full, Occupancy
 from tokenwire.web.problems import ApiProblem
 
 SLOWEST_BYTES_PER_SECOND = 8 * 1024
-"""What a body may take longer than its grace for: so many bytes more, one second more."""
+"""Each second beyond the grace must bring this many bytes."""
 SMALL_BYTES = 64 * 1024
-"""Longer bodies are large ones: a part of the memory is not for them."""
+"""Longer bodies count as large, and cannot use a part of the memory."""
 _SHARE = 4
-"""One user gets a quarter of the memory; a quarter is kept for small bodies."""
+"""One user gets a quarter of the memory; one quarter is reserved for small bodies."""
 _SHARE_OF_ADDRESS = 2
-"""One address gets half of it."""
+"""One address gets half of the memory."""
 _ALL = "all"
 
 
 class BodyMemory:
-    """Bytes of bodies, frames and unread answers that are held now: of everybody, of large ones, of one user, and of one address."""
+    """Bytes of bodies, frames and unread answers held now: in total, of large ones, of one user, of
+    one address.
+    """
 
     def __init__(self, limit: int) -> None:
         self.share = limit // _SHARE
-        """The most that one user gets."""
+        """The maximum of one user."""
         self._addresses = Occupancy(limit // _SHARE_OF_ADDRESS)
         self._users, self._all = Occupancy(self.share), Occupancy(limit)
         self._large = Occupancy(limit - self.share)
@@ -35,7 +39,7 @@ class BodyMemory:
     def take(
         self, user: str | None, amount: int, *, large: bool = False, address: str | None = None
     ) -> None:
-        """`large`: of a body that is. None: not known, not counted. Raises Full, and takes nothing."""
+        """`large`: of a large body. None: unknown, not counted. Raises Full, and takes nothing."""
         with contextlib.ExitStack() as undo:
             for occupancy, name in self._counted(user, address, large=large):
                 occupancy.take(name, amount)
@@ -45,13 +49,13 @@ class BodyMemory:
     def release(
         self, user: str | None, amount: int, *, large: bool = False, address: str | None = None
     ) -> None:
-        """Give back what was taken like this."""
+        """Release what was taken with the same arguments."""
         for occupancy, name in self._counted(user, address, large=large):
             occupancy.release(name, amount)
 
     @property
     def held(self) -> int:
-        """Bytes, of everybody."""
+        """Bytes in total."""
         return self._all.taken(_ALL)
 
     def _counted(
@@ -65,8 +69,9 @@ class BodyMemory:
 
 
 class BufferedBody:
-    """What is held of one body, of one socket's messages, or of one answer. A body that turns out to be large counts as such from its
-    first byte."""
+    """The memory of one body, one socket's messages, or one answer. A body that becomes large
+    counts as large from its first byte.
+    """
 
     def __init__(self, memory: BodyMemory, user: str | None, address: str | None = None) -> None:
         self._memory, self._user, self._address = memory, user, address
@@ -74,25 +79,29 @@ class BufferedBody:
 
     @property
     def most(self) -> int:
-        """What can be held, while nothing else is."""
+        """The most that can be held if nothing else is."""
         return self._memory.share
 
     def be(self, amount: int, expected: int = 0) -> None:
-        """It is so much now; `expected`: as long as the body says it is. Raises Full: then nothing is held."""
+        """Set the held bytes; `expected`: the announced length. Raises Full: then nothing is
+        held.
+        """
         self.release()
         large = max(amount, expected) > SMALL_BYTES
         self._memory.take(self._user, amount, large=large, address=self._address)
         self._amount, self._large = amount, large
 
     def release(self) -> None:
-        """It is nothing any more."""
+        """Hold nothing any more."""
         self._memory.release(self._user, self._amount, large=self._large, address=self._address)
         self._amount = 0
 
 
 @dataclass(frozen=True, slots=True)
 class MinimumRate:
-    """How a body has to come in. `grace`: what even the shortest may take; `gap`: between two pieces; `most`: in all."""
+    """The required speed of a body. `grace`: time even for the shortest; `gap`: between two pieces;
+    `most`: in total.
+    """
 
     grace: float
     gap: float
@@ -104,7 +113,9 @@ class MinimumRate:
         return cls(settings.body_seconds, settings.body_gap_seconds, settings.max_body_seconds)
 
     def left(self, seconds: float, read: int) -> float:
-        """How long the next piece may be waited for, `seconds` after the first and with so many bytes read."""
+        """How long to wait for the next piece, `seconds` after the first and with this many bytes
+        read.
+        """
         return max(
             0.0,
             min(self.gap, min(self.grace + read / SLOWEST_BYTES_PER_SECOND, self.most) - seconds),
@@ -112,7 +123,9 @@ class MinimumRate:
 
 
 class LimitedBody:
-    """`receive` of one request. It refuses a body as soon as it is too long or too slow, whatever was announced."""
+    """`receive` of one request. It refuses a body as soon as it is too long or too slow, whatever
+    its announced length.
+    """
 
     def __init__(
         self, receive: Receive, scope: Scope, limit: int, pace: MinimumRate, held: BufferedBody
@@ -130,7 +143,7 @@ class LimitedBody:
         self._began: float | None = None
 
     async def __call__(self) -> Message:
-        """See ASGI. Raises ApiProblem (408, 413, 503)."""
+        """The next ASGI message. Raises ApiProblem (408, 413, 503)."""
         if self._complete:
             return await self._receive()
         self._refuse_beyond(self._announced)
@@ -142,7 +155,7 @@ class LimitedBody:
         return message
 
     def release(self) -> None:
-        """The body was understood: it is held no longer."""
+        """The body was parsed: release its memory."""
         self._held.release()
 
     async def _in_time(self) -> Message:
@@ -169,7 +182,7 @@ class LimitedBody:
 
 @contextlib.contextmanager
 def reading(body: LimitedBody) -> Iterator[LimitedBody]:
-    """Give back at the end what is still held."""
+    """Release at the end what is still held."""
     try:
         yield body
     finally:

@@ -1,4 +1,4 @@
-"""A refusal in the words of the dialect that was spoken: for the layers around the routes, which refuse before any route is found."""
+"""Refusals in the form of the request's dialect, for layers that refuse before routing."""
 
 from starlette.responses import Response
 
@@ -10,7 +10,7 @@ OPENAI = "/v1/"
 
 
 def refusal(path: str, problem: ApiProblem) -> Response:
-    """A problem document; under /v1 what OpenAI's clients understand."""
+    """A problem document; under /v1 OpenAI's form."""
     if path.startswith(OPENAI):
         return openai_errors.refused(path, problem)
     return problems.response(problem.code, problem.detail, problem.headers, **problem.members)

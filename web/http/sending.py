@@ -1,4 +1,6 @@
-"""Answers of requests while they go out: how much of them this process holds for clients that read slowly, or not at all."""
+"""Answers of requests as they are sent: this process's memory for clients that read slowly or not
+at all.
+"""
 
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
@@ -12,11 +14,13 @@ RETRY_AFTER_SECONDS = 5
 
 
 class Outgoing:
-    """`send` of one request. A large answer is held until its client has taken nearly all of it. Where there is no room, it is
-    refused before the first byte if its request is `repeatable`: a read, or a cancel.
+    """`send` of one request. A large answer is held until its client has taken nearly all of it.
+    Without memory it is refused before the first byte if its request is `repeatable`: a read, or a
+    cancel.
 
-    A post has made something by then, and is told of it all the same, without being held: posts are few. Streams have no length:
-    they wait for their clients piece by piece, their number is limited, and they are not held here.
+    A post has created something by then, and is answered without being counted: posts are few.
+    Streams have no length: they wait for their clients piece by piece, their number is limited, and
+    they are not counted here.
     """
 
     def __init__(
@@ -35,20 +39,21 @@ class Outgoing:
         if message["type"] == "http.response.start":
             await self._begin(message)
         elif self._refused:
-            pass  # of the answer that the refusal has taken the place of
+            pass  # the refusal has replaced this answer
         elif (
             self._large
             and message["type"] == "http.response.body"
             and not message.get("more_body", False)
         ):
-            # The server waits for the client before it sends a piece, and never after the last: so the last is an empty one.
+            # The server waits for the client before each piece, and never after the last: so the
+            # last one is empty.
             await self._send({**message, "more_body": True})
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
         else:
             await self._send(message)
 
     async def _begin(self, message: Message) -> None:
-        # Also the largest answer can be read, alone.
+        # Even the largest answer can be read alone.
         length = int(Headers(raw=message.get("headers", [])).get("content-length", "0"))
         self._large = length > SMALL_BYTES
         try:

@@ -1,11 +1,13 @@
-"""WebSockets as uvicorn makes them, with limits on what a client may send, and on what is held for it.
+"""uvicorn's WebSockets with limits on messages and on memory.
 
-    before a login      one short message in one frame, within seconds; of those who say nothing the oldest makes room for a new one
-    after it            so many messages, pieces of messages and pings a minute; a message that has begun goes on coming
-    always              nothing is compressed; nothing is written to a client that does not read
+    before a login      one short message in one frame, within seconds; the oldest silent
+                         socket makes room for a new one
+    after it            a number of messages, fragments and pings per minute; a message that
+                         has begun must keep coming
+    always              no compression; nothing is written to a client that does not read
 
-Limits on frames are judged while they are parsed: a read may hold thousands of them, and what comes after a refusal is not looked at.
-Who has logged in is the app's to say (`Socket`).
+Limits apply while frames are parsed: one read may hold thousands, and nothing after a refusal is
+parsed. The app reports the login (`Socket`).
 """
 
 import asyncio
@@ -32,7 +34,9 @@ LOGIN_SECONDS = 5.0
 """Longest time before a login, if HEAD_SECONDS is not shorter."""
 MESSAGES_PER_MINUTE = 120
 MAX_FRAGMENTS = 1024
-"""Frames of one message; and what may continue messages within a minute. Bytes are bounded elsewhere: empty frames cost as much."""
+"""Frames of one message; also fragments per minute. Bytes are limited elsewhere: empty frames cost
+as much.
+"""
 TRY_AGAIN_LATER = 1013
 POLICY = 1008
 
@@ -53,12 +57,12 @@ class Incoming(ServerProtocol):
         self._refusal: str | None = None
 
     def trust(self) -> None:
-        """Somebody has logged in, or is about to: what comes next may be long."""
+        """A login has succeeded, or is being checked: the next messages may be long."""
         self._judged_first = True
         self.max_message_size = self._longest
 
     def recv_frame(self, frame: Frame) -> None:
-        """A frame that is whole. Raises ProtocolError, which ends the parsing."""
+        """A complete frame. Raises ProtocolError, which ends the parsing."""
         if self.state is State.CONNECTING:
             self._refuse("nothing is taken before the handshake")
         if not self._budget(frame).spend(self._clock()):
@@ -66,11 +70,12 @@ class Incoming(ServerProtocol):
         if not self._judged_first and frame.opcode in (Opcode.TEXT, Opcode.BINARY):
             if frame.opcode is not Opcode.TEXT or not frame.fin:
                 self._refuse("a login is one text frame")
-            self.trust()  # what came in the same breath is held, and read once the app has judged this one
+            # later bytes of this read are held, and parsed once the app has checked this frame
+            self.trust()
         super().recv_frame(frame)
 
     def fail(self, code: CloseCode | int, reason: str = "") -> None:
-        """Close because of what was received."""
+        """Close because of the received data."""
         if self._refusal is not None:
             code, reason = POLICY, self._refusal
         super().fail(code, reason)
@@ -86,7 +91,7 @@ class Incoming(ServerProtocol):
 
 
 class SocketConnection(StalledWrites, WebSocketsSansIOProtocol):
-    """One WebSocket. `terms` are set by `connections.configured`. It is the `Socket` of `admission`."""
+    """One WebSocket. `connections.configured` sets `terms`. It is the `Socket` of `admission`."""
 
     terms: ClassVar[ConnectionTerms]
 
@@ -114,13 +119,13 @@ class SocketConnection(StalledWrites, WebSocketsSansIOProtocol):
         self._arm(min(self.terms.head_seconds, LOGIN_SECONDS), "no login in time")
 
     def handle_connect(self, event: Any) -> None:
-        """The handshake; its scope tells the app how to say who has logged in."""
+        """The handshake; its scope lets the app report a login."""
         super().handle_connect(event)
         if hasattr(self, "scope"):
             self.scope["state"]["socket"] = self
 
     def logged_in(self, user: str) -> None:
-        """It is known whose socket this is."""
+        """The owner of this socket is known."""
         self._known = True
         self.conn.trust()
         self._held.release()
@@ -155,20 +160,22 @@ class SocketConnection(StalledWrites, WebSocketsSansIOProtocol):
         event.data = b""
 
     def handle_ping(self) -> None:
-        """A ping of the client: answered, unless that would wait behind what the client does not read."""
+        """A ping of the client: answered, unless the pong would wait behind unread output."""
         pong = b"".join(self.conn.data_to_send())
         if self.writable.is_set():
             self.transport.write(pong)
 
     def handle_parser_exception(self) -> None:
-        """What came is refused."""
+        """Refuse the received data."""
         if self.conn.close_sent is None or not self.writable.is_set():
             self.transport.abort()
         else:
             super().handle_parser_exception()
 
     def send_receive_event_to_app(self) -> None:
-        """A message is complete. It counts until the app asks for the next one: until then it is being understood."""
+        """A message is complete. It counts until the app asks for the next one, since it is parsed
+        until then.
+        """
         if not self.close_sent:
             self._waiting.append(sum(map(len, self.frames)))
         super().send_receive_event_to_app()
@@ -182,7 +189,7 @@ class SocketConnection(StalledWrites, WebSocketsSansIOProtocol):
         return message
 
     async def send(self, message: Any) -> None:
-        """See ASGI. Who has not logged in is not waited for."""
+        """Send an ASGI message. A client without a login is not waited for."""
         await super().send(message)
         if message["type"] == "websocket.close" and not self._known:
             self.transport.close()
@@ -195,7 +202,7 @@ class SocketConnection(StalledWrites, WebSocketsSansIOProtocol):
         super().connection_lost(exc)
 
     def _account(self) -> None:
-        """What has come of a message that is not complete yet is counted, and what the app has not understood yet."""
+        """Count the bytes of an incomplete message, and of messages that the app has not parsed."""
         if self.disconnected:
             return
         unfinished = len(self.conn.reader.buffer) + (self.conn.current_size or 0)
@@ -208,9 +215,9 @@ class SocketConnection(StalledWrites, WebSocketsSansIOProtocol):
             self._watch(unfinished)
 
     def _watch(self, unfinished: int) -> None:
-        """A message that has begun goes on coming, as bodies do."""
+        """A message that has begun must keep coming, like bodies."""
         self._disarm()
-        if not unfinished or self.read_paused:  # no fault of the client's
+        if not unfinished or self.read_paused:  # not the client's fault
             self._began = None
             return
         now = self.loop.time()

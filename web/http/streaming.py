@@ -1,7 +1,8 @@
-"""An HTTP answer that goes on: its headers, the place it takes in this process, and its end when the client leaves.
+"""A streamed HTTP answer: its headers, its slot in this process, and its end when the client
+leaves.
 
-What is said in it, and until when, is the caller's. Refusals that are found while it is being opened are ordinary problem documents,
-because nothing was sent by then.
+The caller decides its content and end. Refusals while it is opened are ordinary problem documents,
+since nothing was sent by then.
 """
 
 import contextlib
@@ -28,32 +29,34 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 """For a route's `responses`."""
 
 Open = Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes] | Response]]
-"""Opens what is to be said: pieces of text, or another answer to give instead (204, a refusal). May raise what routes may raise."""
+"""Opens the content: pieces of text, or another answer (204, a refusal). May raise what routes may
+raise.
+"""
 
 
 def event_headers(**extra: str) -> dict[str, str]:
-    """The headers of an answer that goes on: events, unless `Content_Type` says otherwise.
+    """The headers of a stream: events, unless `Content_Type` says otherwise.
 
-    `extra`: further headers, or others for those; `_` stands for `-`.
+    `extra`: additional or replaced headers; `_` stands for `-`.
     """
     return {
         "Content-Type": f"{sse.MEDIA_TYPE}; charset=utf-8",
-        "Cache-Control": "no-store, no-transform",  # proxies neither keep nor compress it
-        "X-Accel-Buffering": "no",  # nginx: pass on every byte as it comes
+        "Cache-Control": "no-store, no-transform",  # proxies neither cache nor compress it
+        "X-Accel-Buffering": "no",  # nginx: pass on every byte at once
     } | {name.replace("_", "-"): value for name, value in extra.items()}
 
 
 def retry_ms() -> int:
-    """When a client is to come back after an end; another time for everybody, so that a restart does not bring all at once."""
+    """When a client should reconnect; random, so that a restart does not bring all at once."""
     return random.randint(500, 2500)  # noqa: S311 -- spreads load, guards nothing
 
 
 class Cut(Exception):
-    """Raised by a body: leave the answer unfinished, so that the client sees a broken connection and not an end."""
+    """Raised by a body: break the connection, so that the client sees no orderly end."""
 
 
 class Places:
-    """How many streamed answers this process gives at a time."""
+    """The limit of streamed answers in this process."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -61,7 +64,7 @@ class Places:
 
     @contextlib.contextmanager
     def take(self) -> Iterator[None]:
-        """Hold one place. Raises ApiProblem (503) when all are taken."""
+        """Hold one slot. Raises ApiProblem (503) if all are taken."""
         if self.taken >= self._limit:
             raise ApiProblem(
                 "over_capacity",
@@ -91,7 +94,7 @@ class EventStream(Response):
         self._open_body = open_body
 
     def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
-        """No Content-Length: the end is not known."""
+        """No Content-Length: the end is unknown."""
         self.raw_headers = [
             (name.lower().encode(), value.encode("latin-1"))
             for name, value in (headers or {}).items()
@@ -110,12 +113,12 @@ class EventStream(Response):
         async with contextlib.AsyncExitStack() as stack:
             try:
                 body = await stack.enter_async_context(self._open_body())
-            except Cut as cut:  # nothing was sent: it can be said
+            except Cut as cut:  # nothing was sent yet, so it can be a refusal
                 raise ApiProblem("unavailable", "The server is restarting.") from cut
             yield body
 
     async def _stream(self, body: AsyncIterator[bytes], receive: Receive, send: Send) -> None:
-        """Send all there is, or leave off when the client does."""
+        """Send the content, or stop when the client leaves."""
         await send(
             {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         )
@@ -123,12 +126,12 @@ class EventStream(Response):
             with contextlib.suppress(ClientGone, Cut):
                 await until_gone(receive, _send_all(body, send))
         finally:
-            if isinstance(body, AsyncGenerator):  # left in mid-sentence
+            if isinstance(body, AsyncGenerator):  # left before its end
                 await body.aclose()
 
 
 async def _send_all(body: AsyncIterator[bytes], send: Send) -> None:
-    # A client that does not read makes `send` wait: nothing more is asked for until it does.
+    # A client that does not read blocks `send`: no more content is requested meanwhile.
     async for data in body:
         if data:
             await send({"type": "http.response.body", "body": data, "more_body": True})

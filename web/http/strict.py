@@ -1,9 +1,12 @@
-"""HTTP/1.1 as strictly as its standard allows: what two servers could read in two ways is refused (400), and the connection is closed.
+"""Strict HTTP/1.1: requests that two servers could read differently are refused (400), and the
+connection is closed.
 
-A proxy and the server behind it must agree on where a request ends; where they do not, a request can be hidden inside of another one.
-llhttp (httptools) refuses bare line feeds, folded headers, and Content-Length beside Transfer-Encoding or twice. This module refuses the
-rest: other transfer codings than `chunked`, none or several `Host` headers, other versions than 1.0 and 1.1, and more bytes around the
-body (address, headers, chunk headers, trailers) than a request needs. Trailers are counted and dropped: no header comes after the body.
+A proxy and the server behind it must agree on the end of a request; otherwise a request can be
+hidden inside another. llhttp (httptools) refuses bare line feeds, folded headers, and
+Content-Length beside Transfer-Encoding or twice. This module refuses the rest: transfer codings
+other than `chunked`, none or several `Host` headers, versions other than 1.0 and 1.1, and too many
+bytes around the body (address, headers, chunk headers, trailers). Trailers are counted and dropped:
+no header comes after the body.
 """
 
 import re
@@ -17,21 +20,23 @@ from tokenwire.web.http.refusals import refusal
 from tokenwire.web.problems import ApiProblem
 
 OVERHEAD_PER_BODY_BYTE = 8
-"""Clients may send short chunks: each byte of the body entitles to so many bytes of chunk headers."""
+"""Clients may send short chunks: each byte of the body allows this many bytes of chunk headers."""
 
 _HOST = re.compile(rb"[0-9A-Za-z._~!$&'()*+,;=%\[\]:-]*")
 
 
 @dataclass(frozen=True, slots=True)
 class HeadLimits:
-    """`size`: bytes of address and headers, and of what stands around the body. `headers`: their number, trailers included."""
+    """`size`: bytes of address, headers, and everything around the body. `headers`: their number,
+    trailers included.
+    """
 
     size: int
     headers: int
 
 
 class StrictProtocol(HttpToolsProtocol):
-    """Uvicorn's protocol on httptools, with the checks above. `head` is set by who configures the server."""
+    """uvicorn's protocol on httptools, with the checks above. Its configuration sets `head`."""
 
     head: ClassVar[HeadLimits]
 
@@ -44,7 +49,7 @@ class StrictProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._received += len(data)
         super().data_received(data)
-        # The parser holds what it has not read to its end: that must not grow either.
+        # The parser holds unfinished input: that must not grow either.
         if (
             self._received - self._body > self.head.size + OVERHEAD_PER_BODY_BYTE * self._body
             and not self.transport.is_closing()
@@ -52,7 +57,9 @@ class StrictProtocol(HttpToolsProtocol):
             self.send_400_response("The headers are too long.")
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse in the words of the dialect, and close; an answer that has begun is cut instead: the refusal would become part of it."""
+        """Refuse in the form of the dialect, and close. An answer that has begun is cut instead,
+        since the refusal would become a part of it.
+        """
         begun = (
             self.cycle is not None
             and not self.cycle.response_complete
@@ -78,7 +85,7 @@ class StrictProtocol(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, or after the body a trailer."""
+        """A header or, after the body, a trailer."""
         self._lines += 1
         self._count(len(name) + len(value) + 4)
         if not self._head_is_read:

@@ -1,4 +1,4 @@
-"""What holds for every connection of a process, for requests and for WebSockets alike."""
+"""The terms of every connection of a process, for requests and WebSockets."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -25,11 +25,11 @@ class ConnectionTerms:
     open: Occupancy = field(default_factory=lambda: Occupancy(None))
 
     def name(self, client: tuple[str, int] | None) -> str | None:
-        """What a connection is counted under."""
+        """The name under which a connection is counted."""
         return self.addresses.name(client[0] if client else None)
 
     def watch(self, transport: asyncio.Transport) -> Stalled:
-        """Cut the connection once its client takes nothing of what waits for it."""
+        """Cut the connection if its client takes nothing of the waiting output."""
 
         def cut() -> None:
             log_line.info(

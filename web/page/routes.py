@@ -1,4 +1,6 @@
-"""The chat page: `/` and the files under `/static`, revalidated on every use so that a deploy shows at once."""
+"""The chat page: `/` and the files under `/static`, revalidated on every use so that a deploy shows
+at once.
+"""
 
 from pathlib import Path
 

@@ -18,9 +18,7 @@ AREA = Area(
         Mutant(
             "a_name_that_ends_like_ours_is_ours",
             "web/http/hosts.py",
-            """ == "localhost" or name.endswith(
-        ".localhost"
-    """,
+            ' == "localhost" or name.endswith(".localhost"',
             '.endswith("localhost"',
         ),
         Mutant(
