@@ -43,7 +43,10 @@ def chunks() -> list[Chunk]:
 
 
 async def publish(client: "redis.asyncio.Redis") -> int:
-    payload = b'{"type":"chunk","message_id":"0198f7c2-6a51-7c3e-9b1d-3f5a8e2d4c6b","attempt":1,"offset":118,"content":" token"}'
+    payload = (
+        b'{"type":"chunk","message_id":"0198f7c2-6a51-7c3e-9b1d-3f5a8e2d4c6b","attempt":1,'
+        b'"offset":118,"content":" token"}'
+    )
     for _ in range(CALLS):
         await client.publish("tw:{c}", payload)
     return CALLS

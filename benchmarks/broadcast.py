@@ -119,7 +119,10 @@ class BareReader(asyncio.Protocol):
         accept = base64.b64encode(
             hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
         )
-        head = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+        head = (
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: "
+            b"Upgrade\r\nSec-WebSocket-Accept: "
+        )
         self._transport.write(head + accept + b"\r\n\r\n")
 
 
@@ -162,7 +165,8 @@ class Reader(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         self.transport.write(
-            f"GET /conversations/{self._conversation} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"GET /conversations/{self._conversation} HTTP/1.1\r\nHost: x\r\nUpgrade: "
+            f"websocket\r\nConnection: Upgrade\r\n"
             "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
         )
 
@@ -337,13 +341,15 @@ async def compare(url: str) -> None:
         medians = {server: statistics.median(values) for server, values in found.items()}
         print(f"{shape.title} ({shape.deliveries:,} deliveries, median of {MEASUREMENTS})\n")
         print(
-            "| server | CPU µs per delivery | min-max | Tokenwire's share of it |\n|---|---|---|---|"
+            "| server | CPU µs per delivery | min-max | Tokenwire's share of it "
+            "|\n|---|---|---|---|"
         )
         for server in SERVERS:
             values = found[server]
             ratio = medians["tokenwire"] / medians[server]
             print(
-                f"| {NAMES[server]} | {medians[server]:.1f} | {min(values):.1f}-{max(values):.1f} | {ratio:.2f} |"
+                f"| {NAMES[server]} | {medians[server]:.1f} | "
+                f"{min(values):.1f}-{max(values):.1f} | {ratio:.2f} |"
             )
         print(flush=True)
 

@@ -263,7 +263,8 @@ async def measure(stack: Stack, streams: int) -> str:
     parts = " | ".join(f"{value * 1e6 / tokens:.0f}" for value in spent.values())
     total = sum(spent.values()) * 1000 / tokens
     return (
-        f"| {streams} | {tokens / seconds:.0f} | {cuts[49]:.2f} | {cuts[98]:.2f} | {total * 1000:.0f} | {parts} "
+        f"| {streams} | {tokens / seconds:.0f} | {cuts[49]:.2f} | {cuts[98]:.2f} | "
+        f"{total * 1000:.0f} | {parts} "
         f"| {statistics.median(seen.first_ms):.0f} |"
     )
 
@@ -272,10 +273,12 @@ async def run() -> None:
     """Print the table."""
     provider = await asyncio.start_server(serve_tokens, "127.0.0.1", 0)
     print(
-        f"{TOKENS_PER_SECOND} tokens/s a stream, {MEASURED_SECONDS:g} s measured; CPU in ms per 1,000 tokens (= us per token)"
+        f"{TOKENS_PER_SECOND} tokens/s a stream, {MEASURED_SECONDS:g} s measured; CPU in ms per "
+        f"1,000 tokens (= us per token)"
     )
     print(
-        "| streams | tokens/s | p50 ms | p99 ms | CPU ms/1,000 | worker | broadcaster | redis | web | POST to provider's first token ms |"
+        "| streams | tokens/s | p50 ms | p99 ms | CPU ms/1,000 | worker | broadcaster | redis | "
+        "web | POST to provider's first token ms |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|")
     async with provider, running_stack(provider.sockets[0].getsockname()[1]) as stack:

@@ -52,7 +52,8 @@ async def run() -> None:
         times = [await first_chunk(stack.base) for _ in range(WARM + POSTS)][WARM:]
     cuts = statistics.quantiles(times, n=20)
     print(
-        f"POST to first chunk at a reader, {POSTS} posts one after the other: p50 {cuts[9]:.1f} ms, p95 {cuts[18]:.1f} ms"
+        f"POST to first chunk at a reader, {POSTS} posts one after the other: p50 {cuts[9]:.1f} "
+        f"ms, p95 {cuts[18]:.1f} ms"
     )
 
 

@@ -90,7 +90,8 @@ def main() -> int:
         print(f"| {name} | {size / 1e3:.1f} | {size * 43_200 / 1e9:.1f} |")
     met = after <= GOAL * before
     print(
-        f"\nPacking one takes a worker {took:.1f} ms of CPU. Goal: a fifth of the memory: {'met' if met else 'missed'}"
+        f"\nPacking one takes a worker {took:.1f} ms of CPU. Goal: a fifth of the memory: "
+        f"{'met' if met else 'missed'}"
     )
     return int(not met)
 

@@ -356,7 +356,8 @@ def main() -> int:
     table("decoding: us of CPU per event", decoding)
     clients = run_clients(options.streams, int(options.seconds * TOKENS_PER_SECOND))
     table(
-        f"whole client: ms of CPU per 1,000 chunks; {options.streams} streams at {TOKENS_PER_SECOND} tokens/s",
+        f"whole client: ms of CPU per 1,000 chunks; {options.streams} streams at "
+        f"{TOKENS_PER_SECOND} tokens/s",
         clients,
     )
     return 1 if "openai" in decoding and missed(decoding, clients) else 0

@@ -61,17 +61,27 @@ async def fill(store: Store, status: str, rows: int, per_conversation: int) -> N
     now = await store.now_ms() - HOUR_MS
     async with store.reading() as session:
         first = (await session.execute(text("SELECT count(*) FROM messages"))).scalar_one() + 1
-    numbers = f"WITH RECURSIVE n(i) AS (SELECT {first} UNION ALL SELECT i + 1 FROM n WHERE i < {first + rows - 1}) "
+    numbers = (
+        f"WITH RECURSIVE n(i) AS (SELECT {first} UNION ALL SELECT i + 1 FROM n WHERE i < "
+        f"{first + rows - 1}) "
+    )
     owner = f"'{status}' || ((i - 1) / {per_conversation})"
     async with store.writing() as session:
         await session.execute(
             text(
-                "INSERT INTO conversations (id, listed, user_id, rev, announced_rev, created_at, updated_at) "
+                "INSERT INTO conversations (id, listed, user_id, rev, announced_rev, "
+                "created_at, updated_at) "
                 f"{numbers} SELECT DISTINCT {owner}, true, 'me', 1, 1, {now}, {now} FROM n"
             )
         )
-        columns = "id, conversation_id, ordinal, role, content, reasoning, status, seq, attempt, tries, started_with, rev, announced_rev"
-        values = f"'{status}' || i, {owner}, i, 'assistant', 'text', '', '{status}', 1, 0, 0, 0, 1, 1, {str(status == 'complete').lower()}"
+        columns = (
+            "id, conversation_id, ordinal, role, content, reasoning, status, seq, "
+            "attempt, tries, started_with, rev, announced_rev"
+        )
+        values = (
+            f"'{status}' || i, {owner}, i, 'assistant', 'text', '', '{status}', 1, 0, 0, "
+            f"0, 1, 1, {str(status == 'complete').lower()}"
+        )
         await session.execute(
             text(
                 f"INSERT INTO messages ({columns}, terminal_announced, created_at, updated_at) "
@@ -139,7 +149,8 @@ async def main() -> None:
     for due in DUE:
         took = await round_ms(10_000, due, due)
         print(
-            f"| {due:,} queued in one conversation | 1 | {took:.1f} | {took / INTERVAL_SECONDS / 10:.1f} | |",
+            f"| {due:,} queued in one conversation | 1 | {took:.1f} | "
+            f"{took / INTERVAL_SECONDS / 10:.1f} | |",
             flush=True,
         )
 

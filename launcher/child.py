@@ -96,7 +96,8 @@ class Child:
                 else pause_before_restart(quick_ends)
             )
             self._console.print_line(
-                f"{self.command.name} ended ({ended}); starting it again{f' in {pause:g} s' if pause else ''}"
+                f"{self.command.name} ended ({ended}); starting it "
+                f"again{f' in {pause:g} s' if pause else ''}"
             )
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):

@@ -31,7 +31,24 @@ _OWNERS = {
 """The kinds of process that need a secret setting. Settings without a secret are for all."""
 
 _SYSTEM = frozenset(
-    "PATH HOME USER LOGNAME SHELL PWD LANG LANGUAGE TZ TMPDIR TMP TEMP TERM COLORTERM NO_COLOR VIRTUAL_ENV".split()  # noqa: SIM905 -- it reads better
+    [
+        "PATH",
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "SHELL",
+        "PWD",
+        "LANG",
+        "LANGUAGE",
+        "TZ",
+        "TMPDIR",
+        "TMP",
+        "TEMP",
+        "TERM",
+        "COLORTERM",
+        "NO_COLOR",
+        "VIRTUAL_ENV",
+    ]
 )
 _SYSTEM_PREFIXES = ("LC_", "PYTHON", "LD_", "DYLD_", "SSL_CERT_", "XDG_")
 _PREFIXES = {"PG": _SQL, "SENTRY_": frozenset({"worker"}), "dramatiq_": frozenset({"worker"})}

@@ -304,7 +304,8 @@ class Database:
         return (
             None
             if migrations.serves(revision)
-            else f"at revision {revision}, needs {migrations.HEAD} (python -m tokenwire.models.migrate)"
+            else f"at revision {revision}, needs {migrations.HEAD} (python -m "
+            f"tokenwire.models.migrate)"
         )
 
     async def check_write(self) -> None:

@@ -64,7 +64,8 @@ def ours(error: Exception) -> Exception:
             exc.StatementError() | UnicodeError() | OverflowError()
         ):  # the driver could not send it
             return Unstorable(
-                f"a value cannot be sent to the database ({type(getattr(error, 'orig', None) or error).__name__})"
+                f"a value cannot be sent to the database "
+                f"({type(getattr(error, 'orig', None) or error).__name__})"
             )
     return error
 

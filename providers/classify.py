@@ -40,15 +40,23 @@ def _table(rows: Mapping[Class, str]) -> dict[str, Class]:
 # `rate-limit-reached` are equal.
 _PRECISE = _table(
     {
-        QuotaExhausted: "insufficientquota billinghardlimitreached billingnotactive insufficientbalance insufficientfunds "
-        "insufficientcredits paymentrequired quotaexceeded billingerror arrearage creditbalancetoolow",
-        ContextLengthExceeded: "contextlengthexceeded exceedcontextsizeerror modelcontextwindowexceeded requesttoolarge "
+        QuotaExhausted: "insufficientquota billinghardlimitreached billingnotactive "
+        "insufficientbalance insufficientfunds "
+        "insufficientcredits paymentrequired quotaexceeded billingerror arrearage "
+        "creditbalancetoolow",
+        ContextLengthExceeded: "contextlengthexceeded exceedcontextsizeerror "
+        "modelcontextwindowexceeded requesttoolarge "
         "contextwindowexceeded stringabovemaxlength",
-        ContentFiltered: "contentfilter contentpolicyviolation responsibleaipolicyviolation datainspectionfailed moderationblocked",
-        AuthenticationFailed: "invalidapikey apikeyinvalid authenticationerror incorrectapikey noapikey missingapikey accesstokenexpired",
-        ModelNotFound: "modelnotfound deploymentnotfound modelnotavailable modeldecommissioned modelnotexist modeldeprecated",
-        RateLimited: "ratelimitexceeded ratelimiterror ratelimitreached toomanyrequests throttlingexception slowdown",
-        PermissionDenied: "permissionerror permissiondenied countrynotsupported unsupportedcountryregionterritory",
+        ContentFiltered: "contentfilter contentpolicyviolation responsibleaipolicyviolation "
+        "datainspectionfailed moderationblocked",
+        AuthenticationFailed: "invalidapikey apikeyinvalid authenticationerror incorrectapikey "
+        "noapikey missingapikey accesstokenexpired",
+        ModelNotFound: "modelnotfound deploymentnotfound modelnotavailable modeldecommissioned "
+        "modelnotexist modeldeprecated",
+        RateLimited: "ratelimitexceeded ratelimiterror ratelimitreached toomanyrequests "
+        "throttlingexception slowdown",
+        PermissionDenied: "permissionerror permissiondenied countrynotsupported "
+        "unsupportedcountryregionterritory",
     }
 )
 _GENERAL = _table(
@@ -57,10 +65,13 @@ _GENERAL = _table(
         AuthenticationFailed: "unauthenticated unauthorized authentication",
         PermissionDenied: "forbidden accessdenied accessdeniedexception",
         ModelNotFound: "notfound notfounderror resourcenotfoundexception",
-        InvalidRequest: "invalidrequesterror invalidargument badrequest badrequesterror validationexception validationerror "
+        InvalidRequest: "invalidrequesterror invalidargument badrequest badrequesterror "
+        "validationexception validationerror "
         "failedprecondition unprocessableentity invalidprompt toolusefailed outofrange",
-        Unavailable: "servererror apierror internal internalservererror internalservererrorexception internalserverexception unavailable "
-        "serviceunavailable serviceunavailableexception timeouterror timeout deadlineexceeded modelstreamerrorexception networkerror "
+        Unavailable: "servererror apierror internal internalservererror "
+        "internalservererrorexception internalserverexception unavailable "
+        "serviceunavailable serviceunavailableexception timeouterror timeout deadlineexceeded "
+        "modelstreamerrorexception networkerror "
         "insufficientsystemresource upstreamerror badgateway aborted cancelled",
     }
 )
@@ -105,10 +116,12 @@ _MAY_BECOME: dict[Class, frozenset[Class]] = {
 }
 """The classes into which a body may refine the class of a status."""
 _CONTEXT = (
-    r"(?:exceed\w*|too long|too large|larger than|longer than)\W.{0,120}(?:context|max(?:imum)? (?:input |number of )?(?:length|tokens))"
+    r"(?:exceed\w*|too long|too large|larger than|longer than)\W.{0,120}(?:context|max(?:imum)? "
+    r"(?:input |number of )?(?:length|tokens))"
     r"|(?:context|input token count)\b.{0,120}\b(?:exceed\w*|too long|too large)"
     r"|(?:model'?s?|this) maximum context|maximum context length is"
-    r"|^(?:the )?(?:prompt|input) (?:is )?too long|too many (?:input )?tokens|please reduce the length of"
+    r"|^(?:the )?(?:prompt|input) (?:is )?too long|too many (?:input )?tokens|please reduce the "
+    r"length of"
 )
 
 
@@ -130,7 +143,8 @@ request.
 """
 _WORDS = _patterns(
     (r"rate.?limit|too many requests|temporarily rate|overloaded|at capacity", RateLimited),
-    (r"credit balance is too low|insufficient (?:quota|balance|credits|funds)|quota (?:is )?exceeded|exceeded your .{0,80}quota",
+    ((r"credit balance is too low|insufficient (?:quota|balance|credits|funds)|quota (?:is "
+    r")?exceeded|exceeded your .{0,80}quota"),
      QuotaExhausted),
     (_CONTEXT, ContextLengthExceeded),
     (r"(?:invalid|incorrect|missing|no) (?:x-)?api[ -]?key|unauthorized|invalid authentication", AuthenticationFailed),

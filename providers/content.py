@@ -25,7 +25,8 @@ from tokenwire.providers.tool_calls import parsed_arguments
 
 CONTINUE = (
     "Your last message was cut off by a technical fault. It ended with:\n«{end}»\n"
-    "Go on exactly after these words, in the same language and formatting. Repeat nothing, add no remark about the interruption."
+    "Go on exactly after these words, in the same language and formatting. Repeat nothing, add "
+    "no remark about the interruption."
 )
 _QUOTED = 100
 ANY_JSON = "Answer with one JSON object and nothing else: no text around it, no code fence."

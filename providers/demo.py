@@ -56,7 +56,10 @@ _REMEMBERED = 10_000
 _failures: OrderedDict[tuple[str, int], int] = OrderedDict()
 
 SHORT = "Hello! 👋 This is the demo model: a script, not a mind."
-THINKING = "The user greets a scripted model. It has only one story to tell, so it will tell that one, slowly enough to watch."
+THINKING = (
+    "The user greets a scripted model. It has only one story to tell, so it will tell "
+    "that one, slowly enough to watch."
+)
 REFUSAL = "I would rather not answer that. (This is the demo model refusing on cue.)"
 STORY = """\
 # A reply that survives its worker 🚦

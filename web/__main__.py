@@ -108,7 +108,8 @@ async def _serve(found: settings.Settings, models: catalogue.Catalogue) -> None:
         app = _app(found, store, log, RedisFeed(found.redis), jobs, models, rates)
         if not app.state.services.hosts.has_name:
             log_line.warning(
-                "only localhost can post: set ALLOWED_HOSTS to the names of this site, or BROADCASTER_URL"
+                "only localhost can post: set ALLOWED_HOSTS to the names of this site, or "
+                "BROADCASTER_URL"
             )
         config = configured(app, found, app.state.gate, timeout_graceful_shutdown=STOP_SECONDS)
         server = _Server(config, app)

@@ -47,7 +47,10 @@ from tokenwire.worker.packing import Packing
 
 log_line = structlog.get_logger(__name__)
 
-_DESCRIPTION = "A reply is a job: it is accepted at once, written by a worker, and followed over a WebSocket by any number of readers."
+_DESCRIPTION = (
+    "A reply is a job: it is accepted at once, written by a worker, and followed "
+    "over a WebSocket by any number of readers."
+)
 
 
 def create_app(

@@ -112,7 +112,8 @@ class Problem(BaseModel):
     )
     offered: list[str] | None = Field(
         default=None,
-        description="With codes `unknown_model` and `model_unavailable`: the models that can be used",
+        description="With codes `unknown_model` and `model_unavailable`: the models that can be "
+        "used",
     )
     checks: dict[str, str] | None = Field(
         default=None, description="With code `not_ready`: each service and what is wrong with it"
@@ -224,7 +225,8 @@ async def _not_found(_request: Request, _error: Exception) -> JSONResponse:
 async def _not_author(_request: Request, _error: Exception) -> JSONResponse:
     return response(
         "not_author",
-        "Another person's message would be changed or left out: only its author, or the owner, may do that.",
+        "Another person's message would be changed or left out: only its author, or the owner, "
+        "may do that.",
     )
 
 
@@ -314,7 +316,10 @@ async def _unavailable(request: Request, error: Exception) -> JSONResponse:
     return response("unavailable", "The database does not answer at the moment.")
 
 
-DAMAGED = "The database cannot read or write a part of what this is about. Trying again does not help; operators must mend it."
+DAMAGED = (
+    "The database cannot read or write a part of what this is about. Trying again does "
+    "not help; operators must mend it."
+)
 
 
 async def _damaged(request: Request, error: Exception) -> JSONResponse:

@@ -150,6 +150,7 @@ IdempotencyKey = Annotated[
         min_length=1,
         max_length=255,
         pattern=r"^[ -~]+$",
-        description="Makes a repeated request happen once: it is answered with what the first one made, for 24 hours",
+        description="Makes a repeated request happen once: it is answered with what the first "
+        "one made, for 24 hours",
     ),
 ]

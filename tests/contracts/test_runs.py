@@ -276,14 +276,21 @@ async def test_runs_are_found_without_reading_the_messages(store: Store) -> None
     for message_id in ids:
         await store.begin_run("run", "m", at(message_id, 1, "run"))
     async with store.writing() as session:
-        columns = "id, conversation_id, ordinal, role, content, reasoning, status, seq, attempt, tries, started_with, rev, announced_rev"
+        columns = (
+            "id, conversation_id, ordinal, role, content, reasoning, status, seq, "
+            "attempt, tries, started_with, rev, announced_rev"
+        )
         row = await store.message(ids[0])
         assert row is not None
-        shared = f"'{row.conversation_id}', %d, 'assistant', '', '', 'complete', 0, 1, 0, 0, 1, 1, true, 0, 0"
+        shared = (
+            f"'{row.conversation_id}', %d, 'assistant', '', '', 'complete', 0, 1, 0, 0, 1, "
+            f"1, true, 0, 0"
+        )
         values = ", ".join(f"('x{number}', {shared % (number + 10)})" for number in range(3_000))
         await session.execute(
             sql(
-                f"INSERT INTO messages ({columns}, terminal_announced, created_at, updated_at) VALUES {values}"
+                f"INSERT INTO messages ({columns}, terminal_announced, created_at, updated_at) "
+                f"VALUES {values}"
             )
         )
         await session.execute(sql("ANALYZE"))

@@ -416,7 +416,10 @@ async def fill(store: Store, conversations: int, rows_each: int, status: str) ->
     async with store.writing() as session:
         now = await store.now_ms() - HOUR_MS
         name = names.format(f"{status[0]}c")
-        insert = "INSERT INTO conversations (id, listed, user_id, rev, announced_rev, created_at, updated_at) "
+        insert = (
+            "INSERT INTO conversations (id, listed, user_id, rev, announced_rev, "
+            "created_at, updated_at) "
+        )
         await session.execute(
             sql(
                 insert
@@ -424,9 +427,15 @@ async def fill(store: Store, conversations: int, rows_each: int, status: str) ->
                 + f"SELECT {name}, true, 'me', 1, 1, {now}, {now} FROM n"
             )
         )
-        columns = "id, conversation_id, ordinal, role, content, reasoning, status, seq, attempt, tries, started_with, rev, announced_rev"
+        columns = (
+            "id, conversation_id, ordinal, role, content, reasoning, status, seq, "
+            "attempt, tries, started_with, rev, announced_rev"
+        )
         owner = f"'{status[0]}c' || (10000001 + (i - 1) / {rows_each})"
-        values = f"{names.format(status[0] + 'm')}, {owner}, i, 'assistant', 'text', '', '{status}', 1, 1, 0, 0, 1, 1"
+        values = (
+            f"{names.format(status[0] + 'm')}, {owner}, i, 'assistant', 'text', '', "
+            f"'{status}', 1, 1, 0, 0, 1, 1"
+        )
         await session.execute(
             sql(
                 f"INSERT INTO messages ({columns}, terminal_announced, created_at, updated_at) "

@@ -65,7 +65,10 @@ class Stack:
     @property
     def redis_url(self) -> str:
         """URL of its embedded Redis, after its start."""
-        return f"redis://:{(self.folder / 'var' / 'valkey.key').read_text()}@127.0.0.1:{self.redis_port}/0"
+        return (
+            f"redis://:{(self.folder / 'var' / 'valkey.key').read_text()}"
+            f"@127.0.0.1:{self.redis_port}/0"
+        )
 
     def start(self, argv: Sequence[str] = LAUNCHER) -> None:
         """Run the launcher, or a command that starts it, as the leader of a process group."""

@@ -22,7 +22,10 @@ from tokenwire.protocol import events
 from tokenwire.protocol.fold import Answer
 
 STATIC = Path(__file__).parents[2] / "web" / "page" / "static"
-CSP = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self' ws: wss:; form-action 'none'"
+CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src "
+    "'self' ws: wss:; form-action 'none'"
+)
 Json = dict[str, Any]
 
 

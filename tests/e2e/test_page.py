@@ -406,7 +406,8 @@ async def test_a_too_long_message_is_explained_and_comes_back(
     long = "All work and no play. " * 14_000
     async with open_page(browser, stack.url) as page:
         await page.evaluate(
-            "text => { const box = document.querySelector('#prompt'); box.value = text; box.dispatchEvent(new Event('input')) }",
+            "text => { const box = document.querySelector('#prompt'); box.value = text; "
+            "box.dispatchEvent(new Event('input')) }",
             long,
         )
         await page.press("#prompt", "Enter")

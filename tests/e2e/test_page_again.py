@@ -233,7 +233,10 @@ async def test_enter_sends_once(server: StandIn, browser: Browser) -> None:
     async with open_page(browser, server.url) as page:
         await page.fill("#prompt", "日本")
         for composing in ({"isComposing": True}, {"keyCode": 229}):
-            enter = "(fields) => document.querySelector('#prompt').dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', ...fields}))"
+            enter = (
+                "(fields) => document.querySelector('#prompt').dispatchEvent(new "
+                "KeyboardEvent('keydown', {key: 'Enter', ...fields}))"
+            )
             await page.evaluate(enter, composing)
         await expect(page.locator(".bubble")).to_have_count(0)
         await expect(page.locator("#prompt")).to_have_value("日本")

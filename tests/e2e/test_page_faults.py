@@ -55,7 +55,8 @@ async def test_hostile_text_stays_text(server: StandIn, browser: Browser) -> Non
         assert await page.evaluate("window.pwned") is None
         assert (
             await page.locator(
-                "main :is(img, script, iframe, style, form:not(#composer), [onerror], [onload], [style*=display])"
+                "main :is(img, script, iframe, style, form:not(#composer), [onerror], [onload], "
+                "[style*=display])"
             ).count()
             == 0
         )
@@ -177,7 +178,8 @@ async def test_a_reader_who_scrolled_up_is_left_alone(server: StandIn, browser: 
         await expect(page.locator("#latest")).to_be_hidden()
         await answered(page)
         await page.wait_for_function(
-            "() => (s => s.scrollHeight - s.scrollTop - s.clientHeight < 3)(document.querySelector('#scroll'))"
+            "() => (s => s.scrollHeight - s.scrollTop - s.clientHeight < "
+            "3)(document.querySelector('#scroll'))"
         )
 
 

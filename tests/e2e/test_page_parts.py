@@ -440,7 +440,10 @@ async def test_a_hidden_page_loses_no_text(server: StandIn, browser: Browser) ->
     async with open_page(browser, server.url) as page:
         await say(page, "go")
         await growing(page)
-        hide = "(hidden) => { Object.defineProperty(document, 'hidden', {value: hidden, configurable: true}); %s }"
+        hide = (
+            "(hidden) => { Object.defineProperty(document, 'hidden', {value: hidden, "
+            "configurable: true}); %s }"
+        )
         change = hide % "document.dispatchEvent(new Event('visibilitychange'))"
         await page.evaluate(change, True)
         await answered(page)
@@ -482,7 +485,8 @@ async def test_each_block_has_its_own_direction(server: StandIn, browser: Browse
         await say(page, "go")
         await answered(page)
         shown = await page.evaluate(
-            "[...document.querySelectorAll('.prose :is(p, li, pre)')].map((block) => getComputedStyle(block).direction)"
+            "[...document.querySelectorAll('.prose :is(p, li, pre)')].map((block) => "
+            "getComputedStyle(block).direction)"
         )
         assert shown == ["ltr", "rtl", "ltr", "rtl", "ltr"]
 

@@ -69,7 +69,8 @@ def test_each_process_has_only_its_own_secrets(tmp_path: Path) -> None:
     message.
     """
     (tmp_path / ".env").write_text(
-        f"TOKEN_KEY={SECRETS['TOKEN_KEY']}\nDATABASE_URL=sqlite:///{tmp_path}/mine.db\nLOG_LEVEL=debug\n"
+        f"TOKEN_KEY={SECRETS['TOKEN_KEY']}\nDATABASE_URL=sqlite:///{tmp_path}/"
+        f"mine.db\nLOG_LEVEL=debug\n"
     )
     given = {name: value for name, value in SECRETS.items() if name != "TOKEN_KEY"}
     with running_stack(tmp_path, METRICS_PORT=str(free_ports(3)), **given) as stack:

@@ -85,7 +85,10 @@ async def stored(client: httpx.AsyncClient, post: dict[str, Any]) -> str:
 
 
 def events_of(post: dict[str, Any]) -> str:
-    return f"/api/conversations/{post['assistant_message']['conversation_id']}/events?after={post['cursor']}"
+    return (
+        f"/api/conversations/{post['assistant_message']['conversation_id']}/"
+        f"events?after={post['cursor']}"
+    )
 
 
 async def test_curl_reads_it(stack: Stack) -> None:

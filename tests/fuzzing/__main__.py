@@ -71,7 +71,8 @@ def main() -> int:
     for report in reports:
         sys.stdout.write(report + "\n")
     sys.stdout.write(
-        f"{made} mutations of {len(recordings)} recordings, seed {options.seed}: {whole} whole answers, {len(reports)} faults "
+        f"{made} mutations of {len(recordings)} recordings, seed {options.seed}: {whole} whole "
+        f"answers, {len(reports)} faults "
         f"({time.monotonic() - began:.0f} s)\n"
     )
     return 1 if reports else 0

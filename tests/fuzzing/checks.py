@@ -22,7 +22,8 @@ from tokenwire.providers.decoding import Decoder
 from tokenwire.providers.dialects import decoder_of
 
 _KEEPS = {
-    400: "InvalidRequest ContextLengthExceeded ContentFiltered QuotaExhausted AuthenticationFailed ModelNotFound RateLimited "
+    400: "InvalidRequest ContextLengthExceeded ContentFiltered QuotaExhausted "
+    "AuthenticationFailed ModelNotFound RateLimited "
     "PermissionDenied",
     401: "AuthenticationFailed PermissionDenied QuotaExhausted",
     403: "PermissionDenied AuthenticationFailed QuotaExhausted ContentFiltered",

@@ -54,7 +54,8 @@ HEADERS: tuple[tuple[str, str], ...] = (
     ("x-ratelimit-reset", "1e308"),
 )
 _HOLDERS = frozenset(
-    b"content text thinking delta message choices candidates parts content_block tool_calls function arguments args item output response "
+    b"content text thinking delta message choices candidates parts content_block tool_calls "
+    b"function arguments args item output response "
     b"partial_json reasoning_content reasoning refusal functionCall".split()
 )
 _FRAME = re.compile(rb"(?<=\n)\r?\n")

@@ -108,7 +108,10 @@ def post(port: int, path: str, body: bytes) -> int:
     """The status of the answer; 0: the server waits for more. A bare socket, so that sending costs
     this process only copies.
     """
-    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: "
+        f"{len(body)}\r\n\r\n"
+    )
     with socket.create_connection(("127.0.0.1", port), timeout=120) as connection:
         connection.sendall(head.encode())
         with contextlib.suppress(ConnectionError):  # refused before its end

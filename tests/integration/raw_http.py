@@ -17,7 +17,8 @@ REFUSED = {
     "an unknown coding": POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
     "two codings": POST
     + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "chunks in 1.0": b"POST / HTTP/1.0\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "chunks in 1.0": b"POST / HTTP/1.0\r\nHost: localhost\r\nTransfer-Encoding: "
+    b"chunked\r\n\r\n0\r\n\r\n",
     "bare line feeds": b"GET / HTTP/1.1\nHost: localhost\n\n",
     "a bare line feed after the request line": b"GET / HTTP/1.1\nHost: localhost\r\n\r\n",
     "a bare line feed between headers": b"GET / HTTP/1.1\r\nHost: localhost\nX: a\r\n\r\n",

@@ -181,7 +181,8 @@ async def test_redis_gone_and_back(valkey: Valkey) -> None:
         ({"TOKEN_KEY": "short"}, "TOKEN_KEY"),
         (
             {
-                "TOKEN_KEY": "-----BEGIN PUBLIC KEY-----\nnonsense, nonsense, nonsense\n-----END PUBLIC KEY-----"
+                "TOKEN_KEY": "-----BEGIN PUBLIC KEY-----\nnonsense, nonsense, "
+                "nonsense\n-----END PUBLIC KEY-----"
             },
             "TOKEN_KEY",
         ),

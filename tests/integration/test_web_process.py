@@ -220,7 +220,8 @@ def test_it_stops_with_open_connections(tmp_path: Path, how: signal.Signals) -> 
         web.wait_until(web.answers)
         with socket.create_connection(("127.0.0.1", web.port), timeout=20) as half:
             half.sendall(
-                b"POST /api/conversations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"
+                b"POST /api/conversations HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
+                b"100\r\n\r\n{"
             )
             assert (
                 web.answers()

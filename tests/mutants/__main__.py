@@ -144,7 +144,8 @@ def _report(outcomes: Sequence[Outcome]) -> int:
     counts = Counter(outcome.verdict for outcome in outcomes)
     told = counts["caught"] + counts["survived"] + counts["stale"]
     _say(
-        f"{told} mutants: {counts['caught']} caught, {counts['survived']} survived, {counts['stale']} stale"
+        f"{told} mutants: {counts['caught']} caught, {counts['survived']} survived, "
+        f"{counts['stale']} stale"
     )
     bad = [outcome for outcome in outcomes if outcome.verdict in ("survived", "stale", "unsound")]
     for outcome in bad:

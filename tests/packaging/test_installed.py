@@ -105,12 +105,18 @@ def _refused() -> list[str]:
 @pytest.mark.parametrize(
     "code",
     [
-        "from tokenwire.client import Tokenwire; asyncio.run(Tokenwire('http://127.0.0.1:9').aclose())",
+        (
+            "from tokenwire.client import Tokenwire; asyncio.run(Tokenwire('http://"
+            "127.0.0.1:9').aclose())"
+        ),
         "from tokenwire.aisdk import Writer, body; print(b''.join(body([Writer().start('m')])))",
         "from tokenwire.providers import shell; assert shell.list_models(None) == 0",
         "from tokenwire.providers.http import HttpClient; asyncio.run(HttpClient().aclose())",
         "from tokenwire.providers.__main__ import main; assert main(['list']) == 0",
-        "from tokenwire.providers.__main__ import main; assert main(['stream', '--provider', 'demo', '!short']) == 0",
+        (
+            "from tokenwire.providers.__main__ import main; assert main(['stream', '--provider', "
+            "'demo', '!short']) == 0"
+        ),
     ],
     ids=["client", "aisdk", "providers", "http", "list", "stream"],
 )

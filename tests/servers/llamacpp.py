@@ -105,7 +105,8 @@ def _fetch_model() -> None:
 def _fetch_server() -> None:
     if not _KEYRING.exists() or shutil.which("apt-get") is None:
         raise NotInstalled(
-            "llama.cpp: install it so that `llama-server` is on the PATH (only on Debian can it be fetched)"
+            "llama.cpp: install it so that `llama-server` is on the PATH (only on Debian can it "
+            "be fetched)"
         )
     with tempfile.TemporaryDirectory(dir=CACHE) as name:
         scratch = Path(name)

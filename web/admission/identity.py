@@ -41,7 +41,8 @@ def open_identity(settings: Settings) -> Identify:
         raise ValueError("HOST_JWT_KEY is missing (MODE is production)")
     if settings.host_jwt_audience == AUDIENCE:
         raise ValueError(
-            f"HOST_JWT_AUDIENCE: {AUDIENCE!r} is the audience of subscription tokens, which are no logins"
+            f"HOST_JWT_AUDIENCE: {AUDIENCE!r} is the audience of subscription tokens, which are "
+            f"no logins"
         )
     expected = Expected(settings.host_jwt_issuer, settings.host_jwt_audience)
     return _Host(settings.host_jwt_key.get_secret_value(), expected, settings.origins)

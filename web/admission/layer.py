@@ -44,7 +44,8 @@ EXPOSED_HEADERS = ("RateLimit", "RateLimit-Policy", "Retry-After")
 """Headers that pages of other origins may read (CORS)."""
 _GUARDED = ("/api/", "/v1/")
 _POSTS = re.compile(
-    r"POST /api/(conversations(/[^/]+/(messages|participants))?|messages/[^/]+/regenerate|chat|completion|object)"
+    r"POST /api/(conversations(/[^/]+/(messages|participants))?|messages/[^/]+/regenerate|chat|"
+    r"completion|object)"
     r"|POST /v1/(responses|chat/completions)|PATCH /api/conversations/[^/]+"
 )
 """Requests that count as posts: they create something, usually an answer, or store a text."""

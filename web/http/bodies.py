@@ -40,7 +40,10 @@ def decode(body: bytes, most: int | None = None) -> Any:
             json.loads(body.decode(), parse_constant=_refuse, parse_float=_finite), MAX_REPLACED
         )
     except TooBroken as error:
-        detail = f"The body holds more than {MAX_REPLACED} characters that are none: U+0000, or halves of a surrogate pair."
+        detail = (
+            f"The body holds more than {MAX_REPLACED} characters that are none: U+0000, or "
+            f"halves of a surrogate pair."
+        )
         raise ApiProblem("malformed_json", detail) from error
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise _no_json() from error

@@ -10,7 +10,8 @@ down_revision = None
 
 _UNFINISHED = sa.text("status IN ('queued', 'streaming', 'retrying', 'waiting')")
 _UNANNOUNCED_END = sa.text(
-    "role = 'assistant' AND NOT terminal_announced AND NOT status IN ('queued', 'streaming', 'retrying', 'waiting')"
+    "role = 'assistant' AND NOT terminal_announced AND NOT status IN ('queued', 'streaming', "
+    "'retrying', 'waiting')"
 )
 _UNANNOUNCED_REV = sa.text("announced_rev < rev")
 

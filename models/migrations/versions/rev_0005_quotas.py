@@ -36,7 +36,8 @@ def upgrade() -> None:
         if op.get_bind().dialect.name == "sqlite"
         else "octet_length(instructions)"
     )
-    sums = f"SELECT user_id, sum(512 + coalesce({size}, 0)) FROM {named('conversations')} GROUP BY user_id"  # noqa: S608
+    owners = named("conversations")
+    sums = f"SELECT user_id, sum(512 + coalesce({size}, 0)) FROM {owners} GROUP BY user_id"  # noqa: S608
     op.execute(f"INSERT INTO {named('storage')} {sums}")
 
 

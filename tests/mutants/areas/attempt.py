@@ -34,7 +34,8 @@ AREA = Area(
         Mutant(
             "what_a_title_is_made_of_is_logged",
             "worker/titles.py",
-            "        keep_back(error, [question.content[:EXCERPT_CHARS], answer.content[:EXCERPT_CHARS]])\n",
+            "        keep_back(error, [question.content[:EXCERPT_CHARS], "
+            "answer.content[:EXCERPT_CHARS]])\n",
             "",
             ("tests/unit/worker/test_titles.py",),
         ),
@@ -47,7 +48,8 @@ AREA = Area(
         Mutant(
             "a_retry_that_is_not_due_runs",
             "worker/runner.py",
-            "            await self._services.jobs.generate(row.id, left_ms)\n            return True\n",
+            "            await self._services.jobs.generate(row.id, left_ms)\n            "
+            "return True\n",
             "            pass\n",
         ),
         Mutant(
@@ -137,7 +139,8 @@ AREA = Area(
         Mutant(
             "what_cannot_be_held_keeps_an_answer_from_going_on",
             "worker/ending.py",
-            "    yield replace(runless, tool_calls=None, kept=None, reported=None, changes=changes)\n",
+            "    yield replace(runless, tool_calls=None, kept=None, reported=None, "
+            "changes=changes)\n",
             "",
         ),
         Mutant(
@@ -150,7 +153,8 @@ AREA = Area(
         Mutant(
             "a_limit_of_a_row_keeps_an_answer_from_going_on",
             "worker/attempt/outcome.py",
-            "            except (Unstorable, StatementFailed) as error:\n                self._work.notify",
+            "            except (Unstorable, StatementFailed) as error:\n                "
+            "self._work.notify",
             "            except Unstorable as error:\n                self._work.notify",
         ),
         Mutant(
@@ -193,7 +197,8 @@ AREA = Area(
         Mutant(
             "deaths_without_progress_are_free",
             "worker/runner.py",
-            "row.deaths, row.started_with = deaths_in_a_row(row.deaths, kept - row.started_with), kept",
+            "row.deaths, row.started_with = deaths_in_a_row(row.deaths, kept - "
+            "row.started_with), kept",
             "row.deaths, row.started_with = 0, kept",
             _TAKEOVERS,
         ),
@@ -277,7 +282,8 @@ AREA = Area(
         Mutant(
             "a_suspect_that_has_ended_keeps_the_place",
             "worker/runner.py",
-            "            await self._claim_and_run(row)\n        finally:\n            self._probation.leave(message_id)\n",
+            "            await self._claim_and_run(row)\n        finally:\n            "
+            "self._probation.leave(message_id)\n",
             "            await self._claim_and_run(row)\n        finally:\n            pass\n",
             _DEADLY,
         ),
@@ -492,14 +498,16 @@ AREA = Area(
         Mutant(
             "a_cancel_shows_what_waited",
             "worker/attempt/lifecycle.py",
-            "        CancelAsked: _to(SETTLING, Act.LEAVE_PROVIDER, Act.ABANDON_WAITING, Act.SETTLE),\n",
+            "        CancelAsked: _to(SETTLING, Act.LEAVE_PROVIDER, Act.ABANDON_WAITING, "
+            "Act.SETTLE),\n",
             "        CancelAsked: _to(SETTLING, Act.LEAVE_PROVIDER, Act.SETTLE),\n",
             _TABLE,
         ),
         Mutant(
             "a_verdict_is_carried_out_before_the_text_settles",
             "worker/attempt/lifecycle.py",
-            "        Failed:      _to(SETTLING, Act.LEAVE_PROVIDER, Act.AWAIT_PROVIDER, Act.SETTLE),\n",
+            "        Failed:      _to(SETTLING, Act.LEAVE_PROVIDER, Act.AWAIT_PROVIDER, "
+            "Act.SETTLE),\n",
             "        Failed:      _to(CARRYING_OUT, Act.LEAVE_PROVIDER, Act.CARRY_OUT),\n",
             _TABLE,
         ),

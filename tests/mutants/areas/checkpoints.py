@@ -9,7 +9,8 @@ AREA = Area(
         Mutant(
             "one_poisoned_answer_keeps_all_from_being_saved",
             "worker/halves.py",
-            "            await by_halves(items[:half], work, refused)\n            await by_halves(items[half:], work, refused)\n",
+            "            await by_halves(items[:half], work, refused)\n            await "
+            "by_halves(items[half:], work, refused)\n",
             "            pass\n",
         ),
         Mutant(

@@ -36,8 +36,10 @@ AREA = Area(
         Mutant(
             "a_hole_that_was_filled_still_ends_it",
             "client/following.py",
-            "self._hole = (self._hole or _now() + PATIENCE_SECONDS) if self._order.waiting else None",
-            "self._hole = (self._hole or _now() + PATIENCE_SECONDS) if self._order.waiting else self._hole",
+            "self._hole = (self._hole or _now() + PATIENCE_SECONDS) if self._order.waiting else "
+            "None",
+            "self._hole = (self._hole or _now() + PATIENCE_SECONDS) if self._order.waiting else "
+            "self._hole",
             ("tests/unit/client/test_following.py",),
         ),
         Mutant(
@@ -50,7 +52,8 @@ AREA = Area(
         Mutant(
             "who_leaves_stays_connected",
             "client/following.py",
-            "            await asyncio.gather(self._step, return_exceptions=True)\n        await self._changes.aclose()\n",
+            "            await asyncio.gather(self._step, return_exceptions=True)\n        "
+            "await self._changes.aclose()\n",
             "            await asyncio.gather(self._step, return_exceptions=True)\n",
             ("tests/integration/test_python_client.py",),
         ),
@@ -71,7 +74,8 @@ AREA = Area(
         Mutant(
             "rows_are_read_and_the_position_stays",
             "client/following.py",
-            '        self._order = Order(parse(snapshot["cursor"]))\n        self._applied = self._order.seq\n',
+            '        self._order = Order(parse(snapshot["cursor"]))\n        self._applied = '
+            "self._order.seq\n",
             '        self._order = Order(parse(snapshot["cursor"]))\n',
             ("tests/integration/test_python_client.py",),
         ),

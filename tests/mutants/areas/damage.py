@@ -78,14 +78,16 @@ AREA = Area(
         Mutant(
             "an_answer_that_cannot_be_read_ends_at_once",
             "worker/runner.py",
-            "        if await store.count_start(message_id) <= MAX_TRIES:\n            return\n        self._services",
+            "        if await store.count_start(message_id) <= MAX_TRIES:\n            return\n "
+            "       self._services",
             "        await store.count_start(message_id)\n        self._services",
             _ROWS,
         ),
         Mutant(
             "what_waits_behind_it_waits_on",
             "worker/runner.py",
-            "            await closing.start_next(store, self._services.jobs, conversation_id)\n\n    def _notify",
+            "            await closing.start_next(store, self._services.jobs, "
+            "conversation_id)\n\n    def _notify",
             "            pass\n\n    def _notify",
             _ROWS,
         ),
@@ -180,7 +182,8 @@ AREA = Area(
         Mutant(
             "one_row_keeps_all_jobs_from_being_noted",
             "worker/halves.py",
-            "            await by_halves(items[:half], work, refused)\n            await by_halves(items[half:], work, refused)\n",
+            "            await by_halves(items[:half], work, refused)\n            await "
+            "by_halves(items[half:], work, refused)\n",
             "            pass\n",
             _ROWS,
         ),

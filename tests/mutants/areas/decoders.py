@@ -290,7 +290,8 @@ AREA = Area(
             "a_request_that_broke_off_is_sent_again",
             "providers/http.py",
             "            return await self._client.send(request, stream=True)\n",
-            "            with suppress(httpx.HTTPError):\n                return await self._client.send(request, stream=True)\n"
+            "            with suppress(httpx.HTTPError):\n                return await "
+            "self._client.send(request, stream=True)\n"
             "            return await self._client.send(request, stream=True)\n",
             ("tests/integration/providers/test_streams.py",),
         ),
@@ -380,7 +381,8 @@ AREA = Area(
         Mutant(
             "what_was_held_back_is_lost_in_a_break",
             "providers/stream.py",
-            "        if self._decoder.failure:\n            joined += self._fitted(seam.end(finished=False))\n",
+            "        if self._decoder.failure:\n            joined += "
+            "self._fitted(seam.end(finished=False))\n",
             "",
             ("tests/integration/providers/test_continuing.py",),
         ),

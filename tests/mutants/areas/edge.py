@@ -90,7 +90,10 @@ AREA = Area(
             "            self.timeout_keep_alive = PROXY_IDLE_SECONDS\n",
             "            pass\n",
             (
-                "tests/integration/test_admission.py::test_the_connection_of_a_proxy_stays_open_longer",
+                (
+                    "tests/integration/test_admission.py::test_the_connection_of_a_proxy_stays_open_"
+                    "longer"
+                ),
             ),
         ),
         Mutant(
@@ -145,7 +148,8 @@ AREA = Area(
         Mutant(
             "a_cancellation_from_elsewhere_ends_a_task",
             "config/background.py",
-            "            if _cancelled():\n                raise\n            _report.failure(name, error)",
+            "            if _cancelled():\n                raise\n            "
+            "_report.failure(name, error)",
             "            raise",
             _TASKS,
         ),

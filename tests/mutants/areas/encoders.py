@@ -103,7 +103,8 @@ AREA = Area(
         Mutant(
             "upgrade_repeats_sources",
             "protocol/upgrade.py",
-            '    if any(part.type == kind and part.fields.get("url") == event.url for part in answer.parts):\n        return\n',
+            '    if any(part.type == kind and part.fields.get("url") == event.url for part in '
+            "answer.parts):\n        return\n",
             "",
         ),
         Mutant(
@@ -115,7 +116,8 @@ AREA = Area(
         Mutant(
             "upgrade_keeps_withdrawn_calls",
             "protocol/upgrade.py",
-            '        if part.type == "tool_call" and "result" not in part.fields:\n            break\n',
+            '        if part.type == "tool_call" and "result" not in part.fields:\n            '
+            "break\n",
             "",
         ),
         Mutant(
@@ -127,7 +129,8 @@ AREA = Area(
         Mutant(
             "upgrade_a_row_that_lags_counts",
             "protocol/upgrade.py",
-            "    if behind and not want.ended and calls.keys() <= held:\n        return have.copy()\n",
+            "    if behind and not want.ended and calls.keys() <= held:\n        return "
+            "have.copy()\n",
             "",
         ),
         Mutant(
@@ -140,7 +143,8 @@ AREA = Area(
             "openai_numbers_depend_on_the_reader",
             "web/openai/encoder.py",
             '{"type": kind, "sequence_number": self.number, **fields}))\n        self.number += 1',
-            '{"type": kind, "sequence_number": self.number, **fields}))\n            self.number += 1',
+            '{"type": kind, "sequence_number": self.number, **fields}))\n            '
+            "self.number += 1",
         ),
         Mutant(
             "openai_resumes_one_too_late",
@@ -187,7 +191,8 @@ AREA = Area(
         Mutant(
             "openai_a_call_that_streams_is_ended",
             "web/openai/encoder.py",
-            '        if part.type == "tool_call":\n            return part.fields.get("state") == "streaming"\n',
+            '        if part.type == "tool_call":\n            return part.fields.get("state") '
+            '== "streaming"\n',
             "",
         ),
         Mutant(
@@ -295,7 +300,8 @@ AREA = Area(
         Mutant(
             "openai_who_claims_too_much_gets_no_end",
             "web/openai/encoder.py",
-            "        if self._writer.known > 1:\n            self._writer.after = self._writer.number - 1\n",
+            "        if self._writer.known > 1:\n            self._writer.after = "
+            "self._writer.number - 1\n",
             "",
         ),
         Mutant(
@@ -313,7 +319,8 @@ AREA = Area(
         Mutant(
             "chat_a_failed_answer_is_done",
             "web/openai/encoder.py",
-            "            yield _data(objects.error_body(*objects.failure(answer)))\n            return\n",
+            "            yield _data(objects.error_body(*objects.failure(answer)))\n            "
+            "return\n",
             "            pass\n",
         ),
         Mutant(
@@ -341,7 +348,8 @@ AREA = Area(
             "aisdk_text_goes_on_in_the_reasoning_part",
             "web/aisdk/writer.py",
             "            chunks += self.close() + self._part_start(kind, kind, None)\n",
-            "            chunks += self._part_start(kind, kind, None) if kind not in self._open else []\n",
+            "            chunks += self._part_start(kind, kind, None) if kind not in self._open "
+            "else []\n",
         ),
         Mutant(
             "aisdk_chunks_after_the_end",
@@ -352,7 +360,8 @@ AREA = Area(
         Mutant(
             "aisdk_two_outputs_of_a_call",
             "web/aisdk/writer.py",
-            '        if tool.done:\n            raise Misuse(f"tool call {call_id!r} has its output")\n',
+            '        if tool.done:\n            raise Misuse(f"tool call {call_id!r} has its '
+            'output")\n',
             "",
         ),
         Mutant(
@@ -406,7 +415,8 @@ AREA = Area(
         Mutant(
             "aisdk_a_marked_reset_stays_in_its_step",
             "web/aisdk/encoder.py",
-            '        return chunks + (self._write.start_step() if self._write.profile == "v7" else [])\n',
+            '        return chunks + (self._write.start_step() if self._write.profile == "v7" '
+            "else [])\n",
             "        return chunks\n",
         ),
         Mutant(

@@ -76,7 +76,8 @@ AREA = Area(
         Mutant(
             "pauses_of_pubsub_never_start_again",
             "streams/hub/feed.py",
-            "            if loop.time() - began > LONGEST_PAUSE_SECONDS:\n                pause = FIRST_PAUSE_SECONDS\n",
+            "            if loop.time() - began > LONGEST_PAUSE_SECONDS:\n                pause "
+            "= FIRST_PAUSE_SECONDS\n",
             "",
         ),
     ],

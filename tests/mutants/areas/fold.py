@@ -25,7 +25,8 @@ AREA = Area(
             "a_piece_that_is_held_is_a_hole_in_an_ended_part",
             FOLD,
             "        if rest := _beyond(part.start + part.units, piece):\n            if number",
-            "        rest = _beyond(part.start + part.units, piece)\n        if True:\n            if number",
+            "        rest = _beyond(part.start + part.units, piece)\n        if True:\n         "
+            "   if number",
         ),
         Mutant(
             "a_gap_is_closed_in_silence",
@@ -54,13 +55,15 @@ AREA = Area(
         Mutant(
             "what_a_reset_left_cannot_grow",
             FOLD,
-            "        self.parts = kept\n        self._open, self._last = _open_of(kept), _last_of(kept)\n",
+            "        self.parts = kept\n        self._open, self._last = _open_of(kept), "
+            "_last_of(kept)\n",
             "        self.parts = kept\n        self._last = _last_of(kept)\n",
         ),
         Mutant(
             "a_reset_forgets_to_shorten_the_streams",
             FOLD,
-            "        self.parts = kept\n        self._open, self._last = _open_of(kept), _last_of(kept)\n",
+            "        self.parts = kept\n        self._open, self._last = _open_of(kept), "
+            "_last_of(kept)\n",
             "        self.parts = kept\n        self._open = _open_of(kept)\n",
         ),
         Mutant(
@@ -73,12 +76,14 @@ AREA = Area(
             "a_reset_cuts_before_it_has_checked_the_reasoning",
             FOLD,
             '        shorter = [*_shortened(kept, "text", event.keep)]\n',
-            '        shorter = [*_shortened(kept, "text", event.keep)]\n        self.parts = kept\n',
+            '        shorter = [*_shortened(kept, "text", event.keep)]\n        self.parts = '
+            "kept\n",
         ),
         Mutant(
             "a_reset_touches_nothing",
             FOLD,
-            "        return range(min([event.keep_parts, *(number for number, _ in shorter)]), held)\n",
+            "        return range(min([event.keep_parts, *(number for number, _ in shorter)]), "
+            "held)\n",
             "        return NOTHING\n",
         ),
         Mutant(
@@ -174,8 +179,10 @@ AREA = Area(
         Mutant(
             "text_that_no_length_names_is_lost",
             FOLD,
-            "        if rest := stream.take():\n            answer.add(Part(kind, {}, text=rest))\n",
-            "        if kind not in streams:\n            answer.add(Part(kind, {}, text=stream.take()))\n",
+            "        if rest := stream.take():\n            answer.add(Part(kind, {}, "
+            "text=rest))\n",
+            "        if kind not in streams:\n            answer.add(Part(kind, {}, "
+            "text=stream.take()))\n",
         ),
         Mutant(
             "a_copy_shares_its_parts",

@@ -59,7 +59,8 @@ AREA = Area(
         Mutant(
             "a_gap_in_the_feed_is_believed",
             "streams/hub/hub.py",
-            "if epoch != self.epoch or seq > self.top + 1:\n            self.catch_up()\n        elif seq == self.top + 1:",
+            "if epoch != self.epoch or seq > self.top + 1:\n            self.catch_up()\n       "
+            " elif seq == self.top + 1:",
             "if epoch != self.epoch:\n            self.catch_up()\n        elif seq > self.top:",
         ),
         Mutant(
@@ -148,7 +149,8 @@ AREA = Area(
     b'"type":"error"',
     b'"type":"cancelled"',
 """,
-            'b\'"type":"message"\', b\'"type":"title"\', b\'"type":"complete"\', b\'"type":"error"\'',
+            'b\'"type":"message"\', b\'"type":"title"\', b\'"type":"complete"\', '
+            'b\'"type":"error"\'',
         ),
         Mutant(
             "an_old_page_undoes_what_a_heartbeat_saw",
@@ -251,7 +253,8 @@ AREA = Area(
         Mutant(
             "a_batch_of_any_size_is_written_at_once",
             "streams/hub/room.py",
-            "        if sum(len(entry.data) for entry in entries) > BATCH_BYTES:\n            return None\n",
+            "        if sum(len(entry.data) for entry in entries) > BATCH_BYTES:\n            "
+            "return None\n",
             "",
             _ROOM,
         ),
@@ -308,8 +311,10 @@ AREA = Area(
         Mutant(
             "a_bug_at_an_event_harms_the_room",
             "streams/hub/room.py",
-            "                reader.news(before, data, last)\n            except Exception as error:",
-            "                reader.news(before, data, last)\n            except KeyError as error:",
+            "                reader.news(before, data, last)\n            except Exception as "
+            "error:",
+            "                reader.news(before, data, last)\n            except KeyError as "
+            "error:",
             _ROOM,
         ),
         Mutant(

@@ -139,8 +139,10 @@ AREA = Area(
         Mutant(
             "another_key_at_each_start",
             "launcher/environment.py",
-            "    if not path.exists():\n        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)",
-            "    if True:\n        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)",
+            "    if not path.exists():\n        file = os.open(path, os.O_WRONLY | os.O_CREAT | "
+            "os.O_EXCL, 0o600)",
+            "    if True:\n        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, "
+            "0o600)",
         ),
         Mutant(
             "a_port_that_is_taken_counts_as_free",
@@ -169,7 +171,8 @@ AREA = Area(
         Mutant(
             "a_stop_while_forking_is_lost",
             "launcher/child.py",
-            "        if self._stopping.is_set():  # a stop came during the fork\n            self._signal(signal.SIGTERM)\n",
+            "        if self._stopping.is_set():  # a stop came during the fork\n            "
+            "self._signal(signal.SIGTERM)\n",
             "",
         ),
         Mutant(

@@ -472,7 +472,8 @@ AREA = Area(
             "a_change_during_a_look_is_forgotten",
             "web/feed/feeds.py",
             "            self._answer(error)\n            self._shown.reading.discard(self)\n",
-            "            self._answer(error)\n            self._asked.clear()\n            self._shown.reading.discard(self)\n",
+            "            self._answer(error)\n            self._asked.clear()\n            "
+            "self._shown.reading.discard(self)\n",
             ("tests/unit/web/feed/test_feeds.py",),
         ),
         Mutant(

@@ -191,7 +191,8 @@ AREA = Area(
         Mutant(
             "the_drawer_stays_over_what_was_chosen",
             "web/page/static/sidebar.js",
-            '    this.element.addEventListener("click", ({ target }) => target.closest("a") && this.open(false));\n',
+            '    this.element.addEventListener("click", ({ target }) => target.closest("a") && '
+            "this.open(false));\n",
             "",
             ("tests/e2e/test_page.py::test_a_phone_never_scrolls_sideways",),
         ),

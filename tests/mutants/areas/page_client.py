@@ -69,7 +69,8 @@ AREA = Area(
         Mutant(
             "failures_are_not_reset_by_a_steady_connection",
             _FILE,
-            "          if (link.liveSince && Date.now() - link.liveSince > STEADY_MS) this.#failures = 0;\n",
+            "          if (link.liveSince && Date.now() - link.liveSince > STEADY_MS) "
+            "this.#failures = 0;\n",
             "",
         ),
         Mutant(
@@ -362,7 +363,8 @@ AREA = Area(
         Mutant(
             "a_wait_is_not_counted_down",
             _LINK,
-            '    if (this.name === "reconnecting" && this.#until)\n      this.#timer = setInterval(() => this.#draw(), 1000);\n',
+            '    if (this.name === "reconnecting" && this.#until)\n      this.#timer = '
+            "setInterval(() => this.#draw(), 1000);\n",
             "",
             _PAGE,
         ),

@@ -9,8 +9,10 @@ AREA = Area(
         Mutant(
             "one_post_too_many_may_wait",
             "models/quotas.py",
-            "if (await session.execute(select(func.count()).select_from(found))).scalar_one() > limit:",
-            "if (await session.execute(select(func.count()).select_from(found))).scalar_one() > limit + 1:",
+            "if (await session.execute(select(func.count()).select_from(found))).scalar_one() > "
+            "limit:",
+            "if (await session.execute(select(func.count()).select_from(found))).scalar_one() > "
+            "limit + 1:",
         ),
         Mutant(
             "one_post_too_few_may_wait",

@@ -16,7 +16,8 @@ AREA = Area(
         Mutant(
             "who_was_removed_keeps_the_list",
             "web/api/participants.py",
-            '        await delivery.touch_lists(services, conversation_id)\n\n\n@router.get("/invitations",',
+            "        await delivery.touch_lists(services, "
+            'conversation_id)\n\n\n@router.get("/invitations",',
             '\n\n@router.get("/invitations",',
             ("tests/unit/web/api/test_participants.py",),
         ),

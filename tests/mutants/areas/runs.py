@@ -145,7 +145,8 @@ AREA = Area(
         Mutant(
             "a_name_is_waited_for_without_end",
             "worker/attempt/intake.py",
-            "            asyncio.get_running_loop().call_later(NAMING_SECONDS, self._task.cancel)\n",
+            "            asyncio.get_running_loop().call_later(NAMING_SECONDS, "
+            "self._task.cancel)\n",
             "",
         ),
         Mutant(
@@ -207,7 +208,8 @@ AREA = Area(
         Mutant(
             "the_run_of_an_older_attempt_is_wanted",
             "models/runs.py",
-            'and_(col(Message.attempt) == col(ProviderRun.attempt), col(Message.status) == "streaming")',
+            "and_(col(Message.attempt) == col(ProviderRun.attempt), col(Message.status) == "
+            '"streaming")',
             'and_(col(Message.status) == "streaming")',
         ),
         Mutant(

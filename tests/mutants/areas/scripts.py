@@ -27,7 +27,8 @@ AREA = Area(
         Mutant(
             "a_repeated_batch_lands_again",
             "streams/log/lua/append.lua",
-            "if index == g.index - 1 then\n  return {'OK', state.epoch, g.first, g.last}\nend\nif index ~= g.index then",
+            "if index == g.index - 1 then\n  return {'OK', state.epoch, g.first, "
+            "g.last}\nend\nif index ~= g.index then",
             "if index ~= g.index and index ~= g.index - 1 then",
         ),
         Mutant(

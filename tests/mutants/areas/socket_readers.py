@@ -31,7 +31,8 @@ AREA = Area(
         Mutant(
             "who_left_while_it_was_opened_keeps_the_tail",
             "broadcaster/readers.py",
-            "        if session.ending is not None:  # left meanwhile\n            rooms.leave(room, self)\n            return\n",
+            "        if session.ending is not None:  # left meanwhile\n            "
+            "rooms.leave(room, self)\n            return\n",
             "        if session.ending is not None:  # left meanwhile\n            return\n",
         ),
         Mutant(
@@ -124,7 +125,8 @@ AREA = Area(
         Mutant(
             "a_place_is_given_back_twice",
             "broadcaster/readers.py",
-            "        self._readers.users.release(self._counted_user)\n        self._counted_user = None\n",
+            "        self._readers.users.release(self._counted_user)\n        "
+            "self._counted_user = None\n",
             "        self._readers.users.release(self._counted_user)\n",
             ("tests/unit/broadcaster/test_readers.py",),
         ),
@@ -151,7 +153,8 @@ AREA = Area(
             "a_heartbeat_without_the_log",
             "broadcaster/readers.py",
             "        if self._paused or isinstance(seen, LogUnavailable):\n",
-            "        if isinstance(seen, LogUnavailable):\n            seen = self._room.tail.known\n        if self._paused:\n",
+            "        if isinstance(seen, LogUnavailable):\n            seen = "
+            "self._room.tail.known\n        if self._paused:\n",
             ("tests/contracts/test_readers.py",),
         ),
         Mutant(

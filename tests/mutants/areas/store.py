@@ -104,7 +104,8 @@ AREA = Area(
         Mutant(
             "a_commit_of_unknown_outcome_is_not_looked_up",
             "models/answers.py",
-            "            if await self._ended_by(ending):\n                return True\n            if await",
+            "            if await self._ended_by(ending):\n                return True\n        "
+            "    if await",
             "            if await",
         ),
         Mutant(
@@ -136,7 +137,8 @@ AREA = Area(
         Mutant(
             "what_was_superseded_is_sent_to_the_model",
             "models/threads.py",
-            "        col(Message.ordinal) < ordinal,\n        col(Message.superseded_by).is_(None),\n",
+            "        col(Message.ordinal) < ordinal,\n        "
+            "col(Message.superseded_by).is_(None),\n",
             "        col(Message.ordinal) < ordinal,\n",
         ),
         Mutant(

@@ -35,13 +35,15 @@ AREA = Area(
         Mutant(
             "an_end_that_was_announced_late_starts_nobody",
             "worker/sweeper/sweeper.py",
-            "await closing.start_next(self._services.store, self._services.jobs, row.conversation_id)",
+            "await closing.start_next(self._services.store, self._services.jobs, "
+            "row.conversation_id)",
             "await asyncio.sleep(0)",
         ),
         Mutant(
             "a_cancelled_answer_starts_nobody",
             "worker/closing.py",
-            "            await end_cancelled(store, log, row, by)\n            await start_next(store, jobs, row.conversation_id)\n",
+            "            await end_cancelled(store, log, row, by)\n            await "
+            "start_next(store, jobs, row.conversation_id)\n",
             "            await end_cancelled(store, log, row, by)\n",
         ),
         Mutant(
@@ -130,7 +132,8 @@ AREA = Area(
         Mutant(
             "no_wait_after_an_outage",
             "worker/sweeper/sweeper.py",
-            '        log_line.warning("sweep put off", error=repr(error))\n        self._wait_one_lease()\n',
+            '        log_line.warning("sweep put off", error=repr(error))\n        '
+            "self._wait_one_lease()\n",
             '        log_line.warning("sweep put off", error=repr(error))\n',
         ),
         Mutant(
@@ -156,7 +159,8 @@ AREA = Area(
         Mutant(
             "a_row_that_fails_stops_the_sweep",
             "worker/sweeper/sweeper.py",
-            '    except Exception as error:  # noqa: BLE001 -- a bug, or one row\'s own\n        failed("sweep", error)\n',
+            "    except Exception as error:  # noqa: BLE001 -- a bug, or one row's own\n       "
+            ' failed("sweep", error)\n',
             '    except KeyError as error:\n        failed("sweep", error)\n',
         ),
         Mutant(
@@ -180,8 +184,10 @@ AREA = Area(
         Mutant(
             "conversations_are_announced_one_after_the_other",
             "worker/sweeper/sweeper.py",
-            "            await _all(self._bulk, [self._announce_in_order(list(group)) for _, group in rows])\n",
-            "            for _, group in rows:\n                await self._announce_in_order(list(group))\n",
+            "            await _all(self._bulk, [self._announce_in_order(list(group)) for _, "
+            "group in rows])\n",
+            "            for _, group in rows:\n                await "
+            "self._announce_in_order(list(group))\n",
         ),
         Mutant(
             "one_slow_query_stops_every_step",
@@ -215,7 +221,8 @@ AREA = Area(
             "a_log_left_over_stays",
             "worker/closing.py",
             "    await store.delete_conversation(conversation_id)\n    try:\n",
-            "    await store.delete_conversation(conversation_id)\n    await store.log_deleted(conversation_id)\n    try:\n",
+            "    await store.delete_conversation(conversation_id)\n    await "
+            "store.log_deleted(conversation_id)\n    try:\n",
         ),
         Mutant(
             "starts_are_not_counted",
@@ -259,7 +266,8 @@ AREA = Area(
         Mutant(
             "leases_of_before_a_pause_are_believed",
             "worker/sweeper/sweeper.py",
-            "            if self.holds_back:\n                raise Deposed\n            await self._enqueue(",
+            "            if self.holds_back:\n                raise Deposed\n            await "
+            "self._enqueue(",
             "            await self._enqueue(",
             ("tests/integration/sweeper/test_rounds.py",),
         ),
@@ -326,14 +334,16 @@ AREA = Area(
         Mutant(
             "a_row_is_noted_that_the_log_did_not_take",
             "worker/announcing.py",
-            '    except ports.Gone:\n        log_line.info("nothing to announce in a deleted conversation", message_id=row.id)',
+            '    except ports.Gone:\n        log_line.info("nothing to announce in a deleted '
+            'conversation", message_id=row.id)',
             "    except ports.LogError:\n        pass",
             ("tests/unit/worker/test_announcing.py",),
         ),
         Mutant(
             "a_deleted_conversation_is_announced_for_ever",
             "worker/announcing.py",
-            '    except ports.Gone:\n        log_line.info("nothing to announce in a deleted conversation", conversation_id=row.id)',
+            '    except ports.Gone:\n        log_line.info("nothing to announce in a deleted '
+            'conversation", conversation_id=row.id)',
             "    except ports.Busy:\n        pass",
             ("tests/unit/worker/test_announcing.py",),
         ),

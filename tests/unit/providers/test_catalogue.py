@@ -223,7 +223,8 @@ def test_the_variables_of_a_file_are_known_without_their_values(tmp_path: Path) 
     path = tmp_path / "models.yml"
     path.write_text(
         "models:\n"
-        "  a: {provider: openai_compatible, base_url: '${HOUSE_URL}', api_key: '${HOUSE_KEY}', headers: {X-Team: '${TEAM}'}}\n"
+        "  a: {provider: openai_compatible, base_url: '${HOUSE_URL}', api_key: '${HOUSE_KEY}', "
+        "headers: {X-Team: '${TEAM}'}}\n"
         "  b: {provider: ollama, model: '${OLLAMA_MODEL}', options: {nested: ['${DEEP}']}}\n"
         "  c:\n"
     )
@@ -245,7 +246,8 @@ def test_a_variable_that_is_a_key_once_is_always_a_key(tmp_path: Path) -> None:
     path = tmp_path / "models.yml"
     house = "{provider: openai_compatible, base_url: 'http://h/v1', api_key: '${HOUSE}'}"
     path.write_text(
-        f"models:\n  a: {{provider: ollama, model: '${{HOUSE}}'}}\n  b: {house}\n  c: {{provider: ollama, model: '${{HOUSE}}'}}\n"
+        f"models:\n  a: {{provider: ollama, model: '${{HOUSE}}'}}\n  b: {house}\n  c: "
+        f"{{provider: ollama, model: '${{HOUSE}}'}}\n"
     )
     assert variables_of(path)["HOUSE"] is True
 

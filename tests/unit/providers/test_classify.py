@@ -84,7 +84,10 @@ def test_a_quota_that_is_used_up(
         (402, error(message="Insufficient credits", code=402), "QuotaExhausted"),
         (
             400,
-            b'{"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low"}}',
+            (
+                b'{"type":"error","error":{"type":"invalid_request_error","message":"Your credit '
+                b'balance is too low"}}'
+            ),
             "QuotaExhausted",
         ),
         (401, error(message="no"), "AuthenticationFailed"),
@@ -133,7 +136,10 @@ def test_a_quota_that_is_used_up(
         ),
         (
             400,
-            b'{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 9 tokens > 8"}}',
+            (
+                b'{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too '
+                b'long: 9 tokens > 8"}}'
+            ),
             "ContextLengthExceeded",
         ),
         (
@@ -157,7 +163,10 @@ def test_a_quota_that_is_used_up(
         (418, b"[[[[[[", "InvalidRequest"),
         (
             404,
-            b"<html>\r\n<head><title>404 Not Found</title></head>\r\n<body><center>nginx</center></body></html>",
+            (
+                b"<html>\r\n<head><title>404 Not Found</title></head>\r\n<body><center>nginx</"
+                b"center></body></html>"
+            ),
             "Unavailable",
         ),
         (403, b"<html><head><title>403 Forbidden</title></head></html>", "PermissionDenied"),

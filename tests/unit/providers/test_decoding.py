@@ -74,7 +74,8 @@ def test_a_message_that_contradicts_the_pieces_is_damage(pieces: list[str], text
             CHAT,
             sse(
                 HI,
-                '{"error":{"code":502,"message":"x"},"choices":[{"delta":{},"finish_reason":"length"}]}',
+                '{"error":{"code":502,"message":"x"},"choices":[{"delta":{},'
+                '"finish_reason":"length"}]}',
                 "[DONE]",
             ),
             "Interrupted",
@@ -90,7 +91,10 @@ def test_a_message_that_contradicts_the_pieces_is_damage(pieces: list[str], text
         ),
         (
             CHAT,
-            b'event: error\ndata: {"type":"error","code":"rate_limit_exceeded","message":"slow"}\n\n',
+            (
+                b'event: error\ndata: {"type":"error","code":"rate_limit_exceeded",'
+                b'"message":"slow"}\n\n'
+            ),
             "RateLimited",
         ),
         (CHAT, b"event: error\ndata: something broke\n\n", "Unavailable"),
@@ -137,7 +141,8 @@ def test_a_message_that_contradicts_the_pieces_is_damage(pieces: list[str], text
         (
             RESPONSES,
             sse(
-                '{"type":"response.failed","response":{"id":"r","status":"failed","error":{"code":"rate_limit_exceeded"}}}'
+                '{"type":"response.failed","response":{"id":"r","status":"failed",'
+                '"error":{"code":"rate_limit_exceeded"}}}'
             ),
             "RateLimited",
         ),
@@ -145,7 +150,8 @@ def test_a_message_that_contradicts_the_pieces_is_damage(pieces: list[str], text
         (
             ANTHROPIC,
             sse(
-                '{"type":"error","error":{"details":null,"type":"overloaded_error","message":"Overloaded"}}'
+                '{"type":"error","error":{"details":null,"type":"overloaded_error",'
+                '"message":"Overloaded"}}'
             ),
             "RateLimited",
         ),
@@ -168,7 +174,10 @@ def test_a_message_that_contradicts_the_pieces_is_damage(pieces: list[str], text
         ),
         (
             GEMINI,
-            b'[{"candidates":[{"content":{"parts":[{"text":"a"}]}}]}\r\n,\r\n{"error":{"code":503,"message":"x"}}]',
+            (
+                b'[{"candidates":[{"content":{"parts":[{"text":"a"}]}}]}\r\n,'
+                b'\r\n{"error":{"code":503,"message":"x"}}]'
+            ),
             "Interrupted",
         ),
         (
@@ -204,7 +213,10 @@ def test_errors_with_status_200(api: str, body: bytes, error: str) -> None:
         (CHAT, sse(HI, '{"choices":[{"finish_reason":"length"}]}', STOP), "Hi", "length"),
         (
             CHAT,
-            b'data: {"choices":[{"delta":{"content":"Hi"}}]}\ndata: {"choices":[{"finish_reason":"stop"}]}\ndata: [DONE]\n',
+            (
+                b'data: {"choices":[{"delta":{"content":"Hi"}}]}\ndata: '
+                b'{"choices":[{"finish_reason":"stop"}]}\ndata: [DONE]\n'
+            ),
             "Hi",
             "stop",
         ),
@@ -235,14 +247,18 @@ def test_errors_with_status_200(api: str, body: bytes, error: str) -> None:
         ),
         (
             ANTHROPIC,
-            b'{"id":"m","type":"message","content":[{"type":"text","text":"Hi"}],"stop_reason":"refusal"}',
+            (
+                b'{"id":"m","type":"message","content":[{"type":"text","text":"Hi"}],'
+                b'"stop_reason":"refusal"}'
+            ),
             "Hi",
             "refusal",
         ),
         (
             RESPONSES,
             sse(
-                '{"type":"response.incomplete","response":{"status":"incomplete","incomplete_details":{"reason":"max_output_tokens"},'
+                '{"type":"response.incomplete","response":{"status":"incomplete",'
+                '"incomplete_details":{"reason":"max_output_tokens"},'
                 '"output":[{"type":"message","content":[{"type":"output_text","text":"x"}]}]}}'
             ),
             "x",
@@ -333,7 +349,10 @@ def partial(*entries: str) -> bytes:
 
 
 def whole(content: str) -> str:
-    return f'{{"object":"chat.completion","choices":[{{"message":{{"content":"{content}"}},"finish_reason":"stop"}}]}}'
+    return (
+        f'{{"object":"chat.completion","choices":[{{"message":{{"content":"{content}"}},'
+        f'"finish_reason":"stop"}}]}}'
+    )
 
 
 SAN = '{"jsonPath":"$.city","stringValue":"San "}'
@@ -350,9 +369,12 @@ SAN = '{"jsonPath":"$.city","stringValue":"San "}'
             ANTHROPIC,
             sse(
                 BEGUN[0],
-                '{"type":"content_block_start","index":0,"content_block":{"type":"compaction","content":null}}',
-                '{"type":"content_block_delta","index":0,"delta":{"type":"compaction_delta","content":"Summary: "}}',
-                '{"type":"content_block_delta","index":0,"delta":{"type":"compaction_delta","content":0}}',
+                '{"type":"content_block_start","index":0,"content_block":{"type":"compaction",'
+                '"content":null}}',
+                '{"type":"content_block_delta","index":0,"delta":{"type":"compaction_delta",'
+                '"content":"Summary: "}}',
+                '{"type":"content_block_delta","index":0,"delta":{"type":"compaction_delta",'
+                '"content":0}}',
                 '{"type":"message_delta","delta":{"stop_reason":"compaction"}}',
                 '{"type":"message_stop"}',
             ),

@@ -79,7 +79,10 @@ GOES_ON = [
     ("## Step 1: Open the box\nLift the lid.\n", "## Step 2: Look inside"),
     ("| fruit | colour |\n|---|---|\n| apple | red |\n", "| fruit | size |\n|---|---|\n"),
     (
-        "I have a dream that one day all will sit down together. I have a dream that one day it rains.",
+        (
+            "I have a dream that one day all will sit down together. I have a dream that one day it "
+            "rains."
+        ),
         "I have a dream that one day we sing.",
     ),
     ("法国大革命始于1789年，很多人认为", "法国大革命改变了世界。"),

@@ -73,7 +73,10 @@ def test_no_error_of_a_provider_holds_a_key() -> None:
     """Neither message nor code holds one: of an HTTP error, an error inside a 200, or one of our
     own.
     """
-    body = b'{"error":{"message":"Incorrect API key provided: sk-abcdefgh12345678","code":"sk-abcdefgh12345678"}}'
+    body = (
+        b'{"error":{"message":"Incorrect API key provided: '
+        b'sk-abcdefgh12345678","code":"sk-abcdefgh12345678"}}'
+    )
     for error in (
         classify(401, {}, body),
         classify_stream_error({"error": {"message": "bad sk-abcdefgh12345678", "code": "x"}}),

@@ -39,7 +39,8 @@ def chat_calls(*deltas: str) -> bytes:
         (
             CHAT,
             chat_calls(
-                '{"index":0,"id":"a","function":{"name":"f","arguments":"{}"}},{"index":0,"id":"b","function":{"name":"g","arguments":"{}"}}'
+                '{"index":0,"id":"a","function":{"name":"f","arguments":"{}"}},{"index":0,'
+                '"id":"b","function":{"name":"g","arguments":"{}"}}'
             ),
             [("f", "{}"), ("g", "{}")],
         ),
@@ -56,19 +57,25 @@ def chat_calls(*deltas: str) -> bytes:
         (
             CHAT,
             sse(
-                '{"choices":[{"delta":{"function_call":{"name":"f","arguments":"{}"}},"finish_reason":"function_call"}]}'
+                '{"choices":[{"delta":{"function_call":{"name":"f","arguments":"{}"}},'
+                '"finish_reason":"function_call"}]}'
             ),
             [("f", "{}")],
         ),
         (
             OLLAMA,
-            b'{"message":{"tool_calls":[{"function":{"name":"f","arguments":{"a":1}}},{"function":{"name":"f"}}]},"done":true}',
+            (
+                b'{"message":{"tool_calls":[{"function":{"name":"f","arguments":{"a":1}}},'
+                b'{"function":{"name":"f"}}]},"done":true}'
+            ),
             [("f", '{"a": 1}'), ("f", "{}")],
         ),
         (
             RESPONSES,
             sse(
-                '{"type":"response.output_item.done","output_index":0,"item":{"type":"function_call","call_id":"c","name":"f","arguments":"[1]"}}',
+                '{"type":"response.output_item.done","output_index":0,'
+                '"item":{"type":"function_call","call_id":"c","name":"f",'
+                '"arguments":"[1]"}}',
                 '{"type":"response.completed","response":{"status":"completed"}}',
             ),
             [("f", "[1]")],
@@ -76,17 +83,22 @@ def chat_calls(*deltas: str) -> bytes:
         (
             GEMINI,
             sse(
-                '{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f","willContinue":true}}]}}]}',
-                '{"candidates":[{"content":{"parts":[{"functionCall":{"partialArgs":[{"jsonPath":"$.a.b[1]","stringValue":"x"}],"willContinue":true}}]}}]}',
-                '{"candidates":[{"content":{"parts":[{"functionCall":{}}]},"finishReason":"STOP"}]}',
+                '{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f",'
+                '"willContinue":true}}]}}]}',
+                '{"candidates":[{"content":{"parts":[{"functionCall":{"partialArgs":[{"jsonPath"'
+                ':"$.a.b[1]","stringValue":"x"}],"willContinue":true}}]}}]}',
+                '{"candidates":[{"content":{"parts":[{"functionCall":{}}]},'
+                '"finishReason":"STOP"}]}',
             ),
             [("f", '{"a": {"b": [null, "x"]}}')],
         ),
         (
             GEMINI,
             sse(
-                '{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f","willContinue":true}}]}}]}',
-                '{"candidates":[{"content":{"parts":[{"functionCall":{"partialArgs":[{"jsonPath":"$.a","numberValue":1}],"willContinue":true}}]},'
+                '{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f",'
+                '"willContinue":true}}]}}]}',
+                '{"candidates":[{"content":{"parts":[{"functionCall":{"partialArgs":[{"jsonPath"'
+                ':"$.a","numberValue":1}],"willContinue":true}}]},'
                 '"finishReason":"STOP"}]}',
             ),
             [("f", '{"a": 1}')],
@@ -94,11 +106,14 @@ def chat_calls(*deltas: str) -> bytes:
         (
             GEMINI,
             sse(
-                '{"candidates":[{"content":{"parts":[{"functionCall":{"id":"1","name":"f","args":{},'
-                '"partialArgs":[{"jsonPath":"city","stringValue":"San ","willContinue":true}]}}]}}]}',
+                '{"candidates":[{"content":{"parts":[{"functionCall":{"id":"1","name":"f",'
+                '"args":{},'
+                '"partialArgs":[{"jsonPath":"city","stringValue":"San '
+                '","willContinue":true}]}}]}}]}',
                 '{"candidates":[{"content":{"parts":[{"functionCall":{"id":"1","name":"f",'
                 '"partialArgs":[{"jsonPath":"city","stringValue":"José"}]}}]}}]}',
-                '{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f","args":{"n":1}}}]},"finishReason":"STOP"}]}',
+                '{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f",'
+                '"args":{"n":1}}}]},"finishReason":"STOP"}]}',
             ),
             [("f", '{"city": "San José"}'), ("f", '{"n": 1}')],
         ),
@@ -106,9 +121,12 @@ def chat_calls(*deltas: str) -> bytes:
             "cohere.chat",
             sse(
                 '{"type":"message-start","id":"m"}',
-                '{"type":"tool-call-start","index":0,"delta":{"message":{"tool_calls":{"id":"a","function":{"name":"f","arguments":""}}}}}',
-                '{"type":"tool-call-delta","index":0,"delta":{"message":{"tool_calls":{"function":{"arguments":"[1]"}}}}}',
-                '{"type":"message-end","delta":{"finish_reason":"TOOL_CALL","usage":{"tokens":{"input_tokens":1,"output_tokens":2}}}}',
+                '{"type":"tool-call-start","index":0,"delta":{"message":{"tool_calls":{"id":"a",'
+                '"function":{"name":"f","arguments":""}}}}}',
+                '{"type":"tool-call-delta","index":0,"delta":{"message":{"tool_calls":{"function'
+                '":{"arguments":"[1]"}}}}}',
+                '{"type":"message-end","delta":{"finish_reason":"TOOL_CALL",'
+                '"usage":{"tokens":{"input_tokens":1,"output_tokens":2}}}}',
             ),
             [("f", "[1]")],
         ),

@@ -206,8 +206,8 @@ async def test_requests_are_counted_by_route(client: httpx.AsyncClient) -> None:
     await client.request("BREW", "/healthz")
     text = (await client.get("/metrics")).text
     assert (
-        'tokenwire_http_requests_total{method="GET",route="/api/conversations/{conversation_id}",status="404"} 2.0'
-        in text
+        'tokenwire_http_requests_total{method="GET",'
+        'route="/api/conversations/{conversation_id}",status="404"} 2.0' in text
     )
     assert 'tokenwire_http_requests_total{method="GET",route="none",status="404"} 2.0' in text
     assert 'method="other"' in text

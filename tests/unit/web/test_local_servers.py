@@ -6,7 +6,10 @@ from tokenwire.providers.catalogue import LocalServer
 from tokenwire.web.local_servers import is_meant
 
 LLAMACPP = b'{"object":"list","data":[{"id":"m","object":"model","owned_by":"llamacpp"}]}'
-VLLM = b'{"object":"list","data":[{"id":"m","object":"model","created":1,"owned_by":"vllm","root":"m"}]}'
+VLLM = (
+    b'{"object":"list","data":[{"id":"m","object":"model","created":1,"owned_by":"vllm",'
+    b'"root":"m"}]}'
+)
 LOCALAI = b'{"object":"list","data":[{"id":"m","object":"model"}]}'
 LMSTUDIO = b'{"data":[{"id":"m","object":"model","owned_by":"organization_owner"}],"object":"list"}'
 TOKENWIRE = (

@@ -53,11 +53,17 @@ NOT_JSON: Bodies = [
     ("POST /v1/responses", '{"input": "hi", "background": true, "temperature": NaN}'),
     (
         "POST /v1/responses",
-        '{"input": "hi", "background": true, "text": {"format": {"type": "json_schema", "schema": {"minimum": NaN}}}}',
+        (
+            '{"input": "hi", "background": true, "text": {"format": {"type": "json_schema", '
+            '"schema": {"minimum": NaN}}}}'
+        ),
     ),
     (
         "POST /v1/responses",
-        '{"input": "hi", "background": true, "text": {"format": {"type": "json_schema", "schema": {"minimum": 1e999}}}}',
+        (
+            '{"input": "hi", "background": true, "text": {"format": {"type": "json_schema", '
+            '"schema": {"minimum": 1e999}}}}'
+        ),
     ),
     ("POST /v1/responses", '{"input": "hi", "background": true, "x": ' + DEEP + "}"),
     (
@@ -87,7 +93,10 @@ OTHER_TYPES: Bodies = [
     ),
     (
         "POST /v1/responses",
-        '{"input": [{"role": "user", "content": [{"type": {}, "text": "hi"}]}], "background": true}',
+        (
+            '{"input": [{"role": "user", "content": [{"type": {}, "text": "hi"}]}], "background": '
+            "true}"
+        ),
     ),
     (
         "POST /v1/responses",
@@ -101,11 +110,17 @@ OTHER_TYPES: Bodies = [
     ("POST /v1/responses", '{"input": "hi", "background": true, "text": {"format": {"type": []}}}'),
     (
         "POST /v1/responses",
-        '{"input": "hi", "background": true, "text": {"format": {"type": "json_schema", "schema": 5}}}',
+        (
+            '{"input": "hi", "background": true, "text": {"format": {"type": "json_schema", '
+            '"schema": 5}}}'
+        ),
     ),
     (
         "POST /v1/responses",
-        '{"input": "hi", "background": true, "text": {"format": {"type": "json_schema", "json_schema": 5}}}',
+        (
+            '{"input": "hi", "background": true, "text": {"format": {"type": "json_schema", '
+            '"json_schema": 5}}}'
+        ),
     ),
     (
         "POST /v1/responses",
@@ -122,7 +137,10 @@ OTHER_TYPES: Bodies = [
     ("POST /v1/responses", '{"input": "hi", "background": true, "model": "\\ud800"}'),
     (
         "POST /v1/chat/completions",
-        '{"messages": [{"role": "user", "content": "hi"}], "response_format": {"type": "json_schema", "json_schema": 5}}',
+        (
+            '{"messages": [{"role": "user", "content": "hi"}], "response_format": {"type": '
+            '"json_schema", "json_schema": 5}}'
+        ),
     ),
     (
         "POST /v1/chat/completions",
@@ -142,7 +160,10 @@ OTHER_TYPES: Bodies = [
     ),
     (
         "POST /api/chat",
-        '{"id": "c", "messages": [{"id": "m", "role": "user", "parts": [{"type": "text", "text": {}}]}]}',
+        (
+            '{"id": "c", "messages": [{"id": "m", "role": "user", "parts": [{"type": "text", '
+            '"text": {}}]}]}'
+        ),
     ),
     (
         "POST /api/chat",
@@ -165,11 +186,17 @@ STORED: Bodies = [
     ("POST /api/conversations", '{"title": "a\\ud800b\\u0000", "instructions": "\\udfff"}'),
     (
         "POST /v1/responses",
-        '{"input": "a\\ud800", "background": true, "instructions": "\\u0000", "metadata": {"\\u0000": "\\ud800"}}',
+        (
+            '{"input": "a\\ud800", "background": true, "instructions": "\\u0000", "metadata": '
+            '{"\\u0000": "\\ud800"}}'
+        ),
     ),
     (
         "POST /v1/responses",
-        '{"input": "hi", "background": true, "text": {"format": {"type": "json_schema", "name": "x", "schema": {"\\u0000": "\\ud800"}}}}',
+        (
+            '{"input": "hi", "background": true, "text": {"format": {"type": "json_schema", "name": '
+            '"x", "schema": {"\\u0000": "\\ud800"}}}}'
+        ),
     ),
     (
         "POST /v1/responses",
@@ -177,9 +204,8 @@ STORED: Bodies = [
     ),
     (
         "POST /v1/responses",
-        '{"input": "hi", "background": true, "text": {"format": {"type": "json_schema", "schema": {"maximum": 1'
-        + "0" * 40
-        + "}}}}",
+        '{"input": "hi", "background": true, "text": {"format": {"type": "json_schema", '
+        '"schema": {"maximum": 1' + "0" * 40 + "}}}}",
     ),
 ]
 
