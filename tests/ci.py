@@ -1,6 +1,7 @@
-"""No test is skipped in CI without anybody's noticing: there a server or a tool that is missing is a failure.
+"""In CI, a missing server or tool is a failure, so that no test is skipped unnoticed.
 
-A skip stands only where the code says so beside the test: by a `skipif` mark (another system), or by `may_skip`, which gives the reason.
+A skip stands only where the test's own code allows it: by a `skipif` mark (another system), or by
+`may_skip` with a reason.
 """
 
 import os
@@ -14,7 +15,7 @@ import pytest
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """See pytest."""
+    """pytest's hook: turn a skip in CI into a failure."""
     report = yield
     expected = (
         hasattr(report, "wasxfail")

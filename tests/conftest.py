@@ -1,4 +1,6 @@
-"""Fixtures for all tests: servers of other makers (`tests/servers`), a real Valkey (`valkey_url`), one that a test may kill (`valkey`)."""
+"""Fixtures for all tests: foreign servers (`tests/servers`), a shared Valkey (`valkey_url`), and
+one that a test may kill (`valkey`).
+"""
 
 from collections.abc import Iterator
 
@@ -20,7 +22,7 @@ from tests.valkey import Valkey
 
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
-"""An example that took long on a busy machine is no failure."""
+"""A slow example on a busy machine is no failure."""
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +36,7 @@ def shared_valkey() -> Iterator[Valkey]:
 
 @pytest.fixture
 def valkey_url(shared_valkey: Valkey) -> str:
-    """URL of a real Valkey server that is empty now. Not to be stopped: others use it."""
+    """URL of a real Valkey server, empty at the start. Do not stop it: others use it."""
     with shared_valkey.client() as client:
         client.flushall()
     return shared_valkey.url
@@ -42,7 +44,7 @@ def valkey_url(shared_valkey: Valkey) -> str:
 
 @pytest.fixture
 def valkey() -> Iterator[Valkey]:
-    """A real Valkey server of this test alone, which it may kill and start again."""
+    """A real Valkey server for this test, which may kill and restart it."""
     server = Valkey()
     server.start()
     yield server
@@ -51,7 +53,7 @@ def valkey() -> Iterator[Valkey]:
 
 @pytest.fixture
 def replica(valkey: Valkey) -> Iterator[Valkey]:
-    """Another one, which follows `valkey` as its replica."""
+    """Another one, a replica of `valkey`."""
     server = Valkey()
     server.start()
     server.follow(valkey)

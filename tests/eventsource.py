@@ -13,7 +13,7 @@ PATIENCE_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What a MessageEvent says."""
+    """The contents of a MessageEvent."""
 
     type: str
     data: str
@@ -36,7 +36,9 @@ class Parser:
         self._rest = b""
 
     def push(self, data: bytes) -> list[Event]:
-        """The events that these bytes complete. This server ends lines with LF alone, which is asserted."""
+        """The events that these bytes complete. This server ends lines with LF alone, which is
+        asserted.
+        """
         *lines, self._rest = (self._rest + data).split(b"\n")
         assert not any(b"\r" in line for line in lines)
         return [event for line in lines if (event := self._line(line.decode())) is not None]
@@ -76,7 +78,9 @@ class Failed(Exception):
 
 
 class EventSource:
-    """9.2.3: connects, comes back by itself with Last-Event-ID, gives up on anything but 200 and text/event-stream."""
+    """9.2.3: connects, reconnects with Last-Event-ID, gives up on anything but 200 and
+    text/event-stream.
+    """
 
     def __init__(
         self, client: httpx.AsyncClient, address: str, headers: dict[str, str] | None = None
@@ -97,7 +101,7 @@ class EventSource:
             try:
                 async for event in self._connection():
                     yield event
-            except httpx.TransportError:  # of the network: it comes back, as after an end
+            except httpx.TransportError:  # a network error: it reconnects, as after an end
                 pass
             await asyncio.sleep(0.02)
 

@@ -1,4 +1,4 @@
-"""One at a time, across the processes that share the tests: what is installed once must not be installed by two."""
+"""A lock across the processes of the tests: an installation must not run twice at once."""
 
 import contextlib
 import fcntl
@@ -9,7 +9,7 @@ from tokenwire.config.settings import ROOT
 
 @contextlib.contextmanager
 def exclusive(name: str) -> Iterator[None]:
-    """Hold the lock of this name; whoever comes second waits."""
+    """Hold the lock of this name; a second holder waits."""
     folder = ROOT / "var" / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / name).open("w") as file:

@@ -1,8 +1,10 @@
-"""A server that a test plays: when its context ends nothing is left of it, whatever was just coming in.
+"""A scripted server of a test: it leaves nothing behind when its context ends, whatever connects
+then.
 
-`asyncio.start_server` cannot promise that. A connection that the event loop has accepted is set up by a task that nobody can wait for: it
-outlives the server, and where the server closes at that moment (Python 3.11) the socket is lost. The garbage collector finds it during a
-later test, which fails for it. So this server accepts by itself, and knows of each connection from its first moment.
+`asyncio.start_server` cannot promise that. A task that nobody can wait for sets up an accepted
+connection: it outlives the server, and if the server closes at that moment (Python 3.11), the
+socket is lost. The garbage collector finds it during a later test, which then fails. So this server
+accepts by itself, and tracks each connection from its first moment.
 """
 
 import asyncio
@@ -15,10 +17,12 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 
 class Listener:
-    """Listens on 127.0.0.1 from the moment it is made until `aclose`. Each connection is closed when its handler ends."""
+    """Listens on 127.0.0.1 from its creation until `aclose`. Each connection is closed when its
+    handler ends.
+    """
 
     def __init__(self, handler: Handler, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
-        """`port` 0: any that is free."""
+        """`port` 0: any free one."""
         self._handler, self._tls = handler, tls
         self._serving: dict[asyncio.Task[None], socket.socket] = {}
         self._failures: list[BaseException] = []
@@ -29,11 +33,13 @@ class Listener:
 
     @property
     def port(self) -> int:
-        """Where clients connect to."""
+        """The port for clients."""
         return int(self._socket.getsockname()[1])
 
     async def aclose(self) -> None:
-        """Stop listening, cancel the handlers and close their connections. Raises what a handler raised."""
+        """Stop listening, cancel the handlers and close their connections. Raises a handler's
+        exception.
+        """
         if self._socket.fileno() != -1:
             self._loop.remove_reader(self._socket)
             self._socket.close()
@@ -42,7 +48,7 @@ class Listener:
             task.cancel()
         await asyncio.gather(*serving, return_exceptions=True)
         for accepted in serving.values():
-            accepted.close()  # of a task that was cancelled before its first step
+            accepted.close()  # a task that was cancelled before its first step
         for failure in self._failures:
             raise failure
 
@@ -76,7 +82,7 @@ class Listener:
 async def listening(
     handler: Handler, port: int = 0, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[Listener]:
-    """A server of this context. Raises what a handler raised."""
+    """A server during this context. Raises a handler's exception."""
     listener = Listener(handler, port, tls)
     try:
         yield listener
@@ -86,7 +92,9 @@ async def listening(
 
 @contextlib.asynccontextmanager
 async def closing(writer: asyncio.StreamWriter) -> AsyncIterator[None]:
-    """Closes the connection after the block: once all that was written is sent, or at once where the block fails or is cancelled."""
+    """Closes the connection after the block: when all output is sent, or at once if the block fails
+    or is cancelled.
+    """
     try:
         yield
         writer.close()

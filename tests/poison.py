@@ -1,4 +1,4 @@
-"""Rows at which a living database fails: when they are written, or when they are read."""
+"""Rows at which a working database fails when they are written or read."""
 
 import base64
 import json
@@ -19,11 +19,15 @@ LONG = {
     for one in _columns
     if isinstance(one.type, Text | JSON | Shaped)
 }
-"""Column of a message that may be long -> its type: PostgreSQL keeps such a value in blocks of its own, which it may lose."""
+"""Long column of a message -> its type: PostgreSQL keeps such values in blocks of their own, which
+it may lose.
+"""
 
 
 async def poison(store: Store, message_id: str, failure: str) -> None:
-    """Let the database fail so (a statement of a trigger's body) whenever this row is changed."""
+    """Make the database fail this way (a statement of a trigger's body) whenever this row
+    changes.
+    """
     assert "'" not in message_id
     create = (
         [
@@ -50,7 +54,7 @@ async def poison(store: Store, message_id: str, failure: str) -> None:
 
 
 async def unreadable(store: Store, message_id: str) -> None:
-    """Make the text of a row of SQLite bytes that are no UTF-8."""
+    """Replace the text of a row in SQLite with bytes that are no UTF-8."""
     async with store.writing() as session:
         await session.execute(
             sql("UPDATE messages SET content = CAST(x'fffe' AS TEXT) WHERE id = :id"),
@@ -61,9 +65,10 @@ async def unreadable(store: Store, message_id: str) -> None:
 async def lose(
     store: Store, server: Postgres, values: Mapping[str, str], *, block: bool = True
 ) -> None:
-    """Let PostgreSQL lose a long value of each of these rows (message id -> column). The server is restarted.
+    """Make PostgreSQL lose a long value of each of these rows (message id -> column). The server is
+    restarted.
 
-    `block` false: the blocks are there, and hold nothing any more.
+    `block` false: the blocks exist and are empty.
     """
     long = base64.b64encode(os.urandom(60_000)).decode()
     async with store.writing() as session:

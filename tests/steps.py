@@ -1,4 +1,4 @@
-"""Work counted in lines of Python that run, not in seconds: the same on every machine, however busy."""
+"""Work counted in executed lines of Python instead of seconds: the same on every machine."""
 
 import sys
 from collections.abc import Callable
@@ -7,7 +7,9 @@ from typing import Any
 
 
 def steps(work: Callable[[], object]) -> int:
-    """How many lines of the project's own code `work` runs. What C code copies in a single line is not seen."""
+    """The executed lines of the project's code in `work`. Copies within a single line of C code do
+    not count.
+    """
     count = 0
 
     def line(_frame: FrameType, event: str, _arg: Any) -> Any:

@@ -1,16 +1,20 @@
-"""Pure: what a mutant is. One exact replacement in one file, in an area whose checks must fail under it."""
+"""Pure: what a mutant is. One exact replacement in one file, in an area whose checks must fail with
+it.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 
 class Stale(Exception):
-    """The code has moved on: the mutant's text does not occur exactly once any more."""
+    """The code has changed: the mutant's text does not occur exactly once any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """`old` stands exactly once in `file` and becomes `new`. `checks`: instead of the area's, where only these can notice it."""
+    """`old` occurs exactly once in `file` and becomes `new`. `checks`: replace the area's, if only
+    these can notice it.
+    """
 
     name: str
     file: str
@@ -19,7 +23,7 @@ class Mutant:
     checks: Sequence[str] = ()
 
     def applied(self, source: str) -> str:
-        """The file with the bug in it. Raises Stale."""
+        """The file with the bug. Raises Stale."""
         count = source.count(self.old)
         if count != 1:
             raise Stale(f"{self.file} holds its text {count} times")
@@ -28,12 +32,14 @@ class Mutant:
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """Mutants that share their checks: paths or node ids for pytest, quick ones first, all of them in under five minutes."""
+    """Mutants with common checks: paths or node ids for pytest, fast ones first, in total under
+    five minutes.
+    """
 
     name: str
     checks: Sequence[str]
     mutants: Sequence[Mutant] = field(default_factory=list)
 
     def checks_of(self, mutant: Mutant) -> tuple[str, ...]:
-        """What is run against this mutant."""
+        """The checks of this mutant."""
         return tuple(mutant.checks or self.checks)

@@ -1,4 +1,6 @@
-"""The tool on itself: the list fits the code, a bug is planted and taken out again, and each verdict is told apart."""
+"""The tool itself: the list fits the code, a bug is planted and removed, and the verdicts are
+right.
+"""
 
 from pathlib import Path
 
@@ -19,7 +21,7 @@ EVERY = [
 
 @pytest.mark.parametrize(("area", "mutant"), EVERY)
 def test_a_mutant_fits_the_code_and_its_checks_exist(area: Area, mutant: Mutant) -> None:
-    """A mutant whose text is gone would never be planted again, and nobody would notice."""
+    """A stale mutant would never be planted again, unnoticed."""
     changed = mutant.applied((ROOT / mutant.file).read_text("utf-8"))
     if mutant.file.endswith(".py"):
         compile(changed, mutant.file, "exec")
@@ -27,8 +29,8 @@ def test_a_mutant_fits_the_code_and_its_checks_exist(area: Area, mutant: Mutant)
         assert (ROOT / check.partition("::")[0]).exists(), check
 
 
-def test_names_are_given_once() -> None:
-    """A mutant is asked for by its name."""
+def test_names_are_unique() -> None:
+    """A mutant is selected by its name."""
     for area in areas().values():
         names = [mutant.name for mutant in area.mutants]
         assert len(names) == len(set(names)), area.name
@@ -46,9 +48,9 @@ def tree(tmp_path: Path) -> Tree:
     return Tree(project)
 
 
-@pytest.mark.timeout(600)  # four processes of pytest, on whatever else the machine does
+@pytest.mark.timeout(600)  # four processes of pytest on a busy machine
 def test_a_bug_is_noticed_survives_or_is_stale(tree: Tree) -> None:
-    """Each verdict, and the checkout as well as the copy are as before."""
+    """Each verdict; afterwards the checkout and the copy are unchanged."""
     checks = ("test_thing.py",)
     before = (tree.path / "thing.py").read_text()
     noticed = Mutant("triple", "thing.py", "n * 2", "n * 3")
@@ -65,7 +67,7 @@ def test_a_bug_is_noticed_survives_or_is_stale(tree: Tree) -> None:
         tree.remove()
 
 
-def test_a_text_that_stands_twice_is_stale() -> None:
-    """Which of the two was meant?"""
+def test_a_text_that_occurs_twice_is_stale() -> None:
+    """It is unclear which one is meant."""
     with pytest.raises(Stale, match="2 times"):
         Mutant("twice", "a.py", "x", "y").applied("x x")

@@ -1,4 +1,4 @@
-"""A copy of the project in which a bug can be planted: the checkout itself is never touched."""
+"""A copy of the project for planted bugs: the checkout itself is never changed."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from tokenwire.config.parent import dying_with_us
 from tokenwire.config.settings import ROOT
 
 CHECK_SECONDS = 300.0
-"""A check that takes longer is no check of an area."""
+"""A longer check is too slow for an area."""
 _LEFT_OUT = shutil.ignore_patterns(
     ".git", ".venv", "var", "node_modules", "__pycache__", ".*_cache", "*.egg-info"
 )
@@ -24,11 +24,11 @@ _SHARED = (
     "tests/js/aisdk/node_modules",
     "tests/js/openai/node_modules",
 )
-"""What is installed once and only read."""
+"""Installed once, and only read."""
 
 
 class Tree:
-    """One copy. Two trees may be used side by side, one of them by one check at a time."""
+    """One copy. Two trees may be used at the same time, each by one check at a time."""
 
     def __init__(self, root: Path = ROOT) -> None:
         self._directory = tempfile.mkdtemp(prefix="tokenwire-mutants-")
@@ -47,7 +47,9 @@ class Tree:
     def check(
         self, checks: tuple[str, ...], mutant: Mutant | None = None
     ) -> tuple[int | None, str]:
-        """Run pytest on `checks`, with the mutant planted if there is one: exit code (None: it hung) and output. Raises Stale."""
+        """Run pytest on `checks`, with the mutant if there is one: exit code (None: it hung) and
+        output. Raises Stale.
+        """
         if mutant is None:
             return self._run(checks)
         file = self.path / mutant.file
@@ -59,7 +61,8 @@ class Tree:
             self._write(file, source)
 
     def _write(self, file: Path, source: str) -> None:
-        # Python takes compiled code for current if size and second of change agree: no two plantings may have the same time.
+        # Python considers compiled code current if size and second of change agree: no two
+        # plantings may have the same time.
         self._plantings += 1
         file.write_text(source, "utf-8")
         changed = file.stat().st_mtime + self._plantings
@@ -83,7 +86,7 @@ class Tree:
             env={
                 **os.environ,
                 "CI": "1",
-            },  # what is missing here fails the check instead of letting every mutant survive
+            },  # a missing file fails the check instead of letting every mutant survive
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -101,7 +104,7 @@ class Tree:
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """End it and what it has left running."""
+    """End it and its processes."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:

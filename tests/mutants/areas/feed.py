@@ -1,4 +1,4 @@
-"""The pub/sub connection: when it is dead, when it is tried again, what counts as subscribed."""
+"""The feed's connection: when it is dead, when it is retried, when a channel is subscribed."""
 
 from tests.mutants.mutant import Area, Mutant
 

@@ -1,4 +1,6 @@
-"""The chat page in Chromium: what it must have forgotten when something happens for the second time."""
+"""The chat page in Chromium: what it must have forgotten when something happens for the second
+time.
+"""
 
 from tests.mutants.mutant import Area, Mutant
 

@@ -1,4 +1,4 @@
-"""tokenwire.js and the page's other modules that need no browser, in Node."""
+"""tokenwire.js and the page's other modules, in Node without a browser."""
 
 from tests.mutants.mutant import Area, Mutant
 

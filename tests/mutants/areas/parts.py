@@ -1,4 +1,4 @@
-"""Answers with parts in rows: nothing lost, doubled or shifted; what a checkpoint carries."""
+"""Answers with parts in rows: nothing lost, doubled or shifted; the contents of a checkpoint."""
 
 from tests.mutants.mutant import Area, Mutant
 

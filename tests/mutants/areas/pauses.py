@@ -1,4 +1,4 @@
-"""Turns that a provider pauses, and what is kept of an answer that holds too much."""
+"""Paused turns of a provider, and answers that hold too much."""
 
 from tests.mutants.mutant import Area, Mutant
 

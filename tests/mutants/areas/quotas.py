@@ -1,4 +1,4 @@
-"""What a user may store and have waiting."""
+"""Quotas of a user."""
 
 from tests.mutants.mutant import Area, Mutant
 

@@ -1,4 +1,4 @@
-"""What single routes answer, and whom they tell."""
+"""Single routes: their answers and notifications."""
 
 from tests.mutants.mutant import Area, Mutant
 

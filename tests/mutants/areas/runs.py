@@ -1,4 +1,4 @@
-"""Runs at providers: which of them are to be ended, by whom, and how often that is tried."""
+"""Provider runs: which are to be ended, by whom, and how often that is tried."""
 
 from tests.mutants.mutant import Area, Mutant
 

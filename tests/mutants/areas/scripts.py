@@ -1,4 +1,6 @@
-"""The log's Lua scripts: fence, numbering, window, floors, epochs. The memory log has a mutant where the simulation rests on it."""
+"""The log's Lua scripts: fence, numbering, window, floors, epochs. The memory log has a mutant for
+the simulation's sake.
+"""
 
 from tests.mutants.mutant import Area, Mutant
 

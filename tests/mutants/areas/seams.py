@@ -1,4 +1,4 @@
-"""Where a continued answer meets what is held: overlaps, and answers begun anew."""
+"""Where a continued answer meets the held text: overlaps and start-overs."""
 
 from tests.mutants.mutant import Area, Mutant
 

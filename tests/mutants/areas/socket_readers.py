@@ -1,4 +1,4 @@
-"""WebSocket readers: one of them as a state machine, and the shell around it. Rooms and cursors: `hub`."""
+"""WebSocket readers: the state machine and its shell. `hub` has rooms and cursors."""
 
 from tests.mutants.mutant import Area, Mutant
 

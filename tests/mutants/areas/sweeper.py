@@ -1,4 +1,4 @@
-"""What is found and made good when nobody works at it: sweeper, verdicts, endings by others, takeover."""
+"""What the sweeper finds and repairs: verdicts, endings by others, takeovers."""
 
 from tests.mutants.mutant import Area, Mutant
 

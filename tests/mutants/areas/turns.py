@@ -1,4 +1,4 @@
-"""What keeps one provider's answer from keeping all others of its worker waiting."""
+"""What keeps one provider's answer from blocking the others of its worker."""
 
 from tests.mutants.mutant import Area, Mutant
 

@@ -1,4 +1,4 @@
-"""The command connection: pipelines, scripts that the server forgot, servers that cannot serve."""
+"""The command connection: pipelines, scripts that the server lost, servers that cannot serve."""
 
 from tests.mutants.mutant import Area, Mutant
 

@@ -1,4 +1,6 @@
-"""config/stopping.py: the first signal counts, the others change nothing until the process is gone."""
+"""config/stopping.py: the first signal counts; later ones change nothing until the process is
+gone.
+"""
 
 import signal
 import subprocess
@@ -32,8 +34,10 @@ time.sleep(0.1)
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signals_come_until_it_is_gone(loop: str, number: signal.Signals) -> None:
-    """It is told once, and ends by itself: while its loop runs, when that is closed, and when the interpreter ends."""
+def test_signals_until_the_process_is_gone(loop: str, number: signal.Signals) -> None:
+    """It stops once and exits by itself: signals come during its loop, after its close, and at the
+    interpreter's end.
+    """
     with subprocess.Popen(
         [sys.executable, "-c", STOPS, loop], stdout=subprocess.PIPE, preexec_fn=dying_with_us()
     ) as process:
