@@ -167,7 +167,8 @@ class Reader(asyncio.Protocol):
         self.transport.write(
             f"GET /conversations/{self._conversation} HTTP/1.1\r\nHost: x\r\nUpgrade: "
             f"websocket\r\nConnection: Upgrade\r\n"
-            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+            "Sec-WebSocket-Version: 13\r\n\r\n".encode()
         )
 
     def data_received(self, data: bytes) -> None:

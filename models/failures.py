@@ -54,7 +54,8 @@ def ours(error: Exception) -> Exception:
             return Conflict("the database refused the row")
         case exc.DataError():
             return Unstorable(
-                f"the database refused a value ({getattr(error.orig, 'sqlstate', None) or 'too large'})"
+                "the database refused a value "
+                f"({getattr(error.orig, 'sqlstate', None) or 'too large'})"
             )
         case exc.DBAPIError():
             return _of_driver(error)

@@ -60,7 +60,8 @@ _THINKING_BUDGET = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 24576}
 
 
 _MESSAGE = frozenset({
-    *("id", "type", "role", "model", "content", "stop_reason", "stop_sequence", "stop_details", "usage", "context_management"),
+    *("id", "type", "role", "model", "content", "stop_reason", "stop_sequence", "stop_details",
+        "usage", "context_management"),
     *("diagnostics", "container", "input_tokens", "output_tokens", "error"),
 })  # fmt: skip
 """Fields of a message that are read or carry no answer; all others are kept."""

@@ -147,7 +147,8 @@ _WORDS = _patterns(
     r")?exceeded|exceeded your .{0,80}quota"),
      QuotaExhausted),
     (_CONTEXT, ContextLengthExceeded),
-    (r"(?:invalid|incorrect|missing|no) (?:x-)?api[ -]?key|unauthorized|invalid authentication", AuthenticationFailed),
+    (r"(?:invalid|incorrect|missing|no) (?:x-)?api[ -]?key|unauthorized|invalid authentication",
+        AuthenticationFailed),
     (r"content (?:filter|policy|management policy)|prohibited content", ContentFiltered),
     (r"model .{0,200}(?:not found|does not exist|not exist)", ModelNotFound),
 )  # fmt: skip

@@ -188,7 +188,7 @@ class Decoder:
             )
         return self._take()
 
-    # --- for the dialects -------------------------------------------------------------------------------------------
+    # --- for the dialects -------------------------------------------------------------------------
 
     def _object(self, name: bytes, item: dict[str, Any]) -> None:
         """One JSON object arrived in an event called `name`. An exception here means a lost
@@ -414,7 +414,7 @@ class Decoder:
         )
         return Unavailable(f"the stream ended with something unreadable: {what}", code="truncated")
 
-    # --- the end ----------------------------------------------------------------------------------------------------
+    # --- the end ----------------------------------------------------------------------------------
 
     def _take(self) -> list[Delta]:
         if self._outcome is not None and not self._sealed:
@@ -458,7 +458,7 @@ class Decoder:
             self._outcome = finish = Finish("unknown", finish.raw)
         return finish
 
-    # --- frames to objects ------------------------------------------------------------------------------------------
+    # --- frames to objects ------------------------------------------------------------------------
 
     def _decode(self, frames: Sequence[Frame]) -> None:
         for at, (name, data) in enumerate(frames):

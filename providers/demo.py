@@ -64,17 +64,22 @@ REFUSAL = "I would rather not answer that. (This is the demo model refusing on c
 STORY = """\
 # A reply that survives its worker 🚦
 
-Hello! 👋 You are talking to the **demo model** of Tokenwire. There is no language model behind these words: they come \
-from a script, at the pace of a real one, so that you can watch what happens to a stream when things go wrong. *Close \
-this tab now, if you like, and open it again in a few seconds.* The text will have grown in your absence, and nothing \
+Hello! 👋 You are talking to the **demo model** of Tokenwire. There is no language model behind \
+these words: they come \
+from a script, at the pace of a real one, so that you can watch what happens to a stream when \
+things go wrong. *Close \
+this tab now, if you like, and open it again in a few seconds.* The text will have grown in your \
+absence, and nothing \
 of it will be missing.
 
 ## What is happening 🔎
 
 1. Your message was stored, and with it an empty answer.
-2. A **background worker** picked the answer up as a job. It talks to the provider; your browser does not.
+2. A **background worker** picked the answer up as a job. It talks to the provider; your browser \
+does not.
 3. Every piece of text goes into an ordered log, numbered without holes: 1, 2, 3 …
-4. Every open window follows that log from the place where it left off. Two windows, ten windows, a phone 📱 on the \
+4. Every open window follows that log from the place where it left off. Two windows, ten windows, \
+a phone 📱 on the \
 sofa: all see the same.
 
 ## A little code, since every answer has some
@@ -95,24 +100,31 @@ async def follow(conversation):
 
 ## Letters that are awkward on purpose
 
-Text on the wire is counted in UTF-16 units, as browsers do, so this script contains characters that need two of them: \
-🦉 an owl, 𝄞 a clef, 𝕬 𝖋𝖆𝖓𝖈𝖞 𝖋𝖔𝖓𝖙, 🏳️‍🌈 a flag glued from four, 👩‍🔬 a scientist glued from three, 日本語, Ελληνικά, עברית, \
-العربية, and an é that is written as one sign and an é that is written as two. If any of them shows up as a box with a \
+Text on the wire is counted in UTF-16 units, as browsers do, so this script contains characters \
+that need two of them: \
+🦉 an owl, 𝄞 a clef, 𝕬 𝖋𝖆𝖓𝖈𝖞 𝖋𝖔𝖓𝖙, 🏳️‍🌈 a flag glued from four, 👩‍🔬 a scientist glued from three, \
+日本語, Ελληνικά, עברית, \
+العربية, and an é that is written as one sign and an é that is written as two. If any of them \
+shows up as a box with a \
 question mark, somebody has cut a string in the wrong place.
 
 ## Things to try 🧪
 
 - Write `!short` for a short answer, or `!slow` to have more time.
-- Write `!rate_limit` and the provider will refuse twice before it answers. You will see the wait being counted down.
-- Write `!cut` and the connection will break in mid-sentence. The answer goes on where it stopped, without saying a \
+- Write `!rate_limit` and the provider will refuse twice before it answers. You will see the wait \
+being counted down.
+- Write `!cut` and the connection will break in mid-sentence. The answer goes on where it \
+stopped, without saying a \
 word twice.
 - Write `!auth` to see an error that no retry can mend.
 - Press **stop** in the middle: what has been written stays.
 
 > "The reply a user is waiting for is a job, not a request."
 
-That is all there is to it. Once a real model is configured, with a key in the environment or a server on this \
-machine, it appears in the list beside this one, and everything above holds for it as well. Thank you for reading to \
+That is all there is to it. Once a real model is configured, with a key in the environment or a \
+server on this \
+machine, it appears in the list beside this one, and everything above holds for it as well. Thank \
+you for reading to \
 the end 🌇, and have a pleasant day!
 """
 

@@ -67,7 +67,8 @@ _CHUNK = frozenset(
     }
 )
 _CANDIDATE = frozenset({
-    *("content", "index", "finishReason", "finishMessage", "safetyRatings", "groundingMetadata", "tokenCount", "avgLogprobs"),
+    *("content", "index", "finishReason", "finishMessage", "safetyRatings", "groundingMetadata",
+        "tokenCount", "avgLogprobs"),
     *("logprobsResult", "urlContextMetadata"),
 })  # fmt: skip
 """Fields of a candidate, and of a chunk without any, that are read or carry no answer."""

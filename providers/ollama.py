@@ -75,8 +75,10 @@ class OllamaDecoder(Decoder):
 
 _MESSAGE = frozenset({"role", "content", "thinking", "tool_calls", "tool_name", "tool_call_id"})
 _LINE = frozenset({
-    *("model", "created_at", "message", "response", "content", "thinking", "tool_calls", "role", "done", "done_reason", "context"),
-    *("total_duration", "load_duration", "prompt_eval_count", "prompt_eval_duration", "eval_count", "eval_duration"),
+    *("model", "created_at", "message", "response", "content", "thinking", "tool_calls", "role",
+        "done", "done_reason", "context"),
+    *("total_duration", "load_duration", "prompt_eval_count", "prompt_eval_duration", "eval_count",
+        "eval_duration"),
     *("remote_model", "remote_host", "tool_name", "logprobs", "error", "code", "status"),
 })  # fmt: skip
 """Fields of a message and of a line that are read or carry no answer; all others are kept."""

@@ -62,18 +62,23 @@ _DELTA = frozenset(
 )
 """Fields of a delta that are read."""
 _BESIDE = frozenset({
-    *("role", "name", "id", "index", "tool_call_id", "finish_reason", "stop_reason", "channel", "metadata", "provider_specific_fields"),
-    *("p", "padding", "obfuscation", "logprobs", "token_ids", "prompt_token_ids", "audio_tokens", "parsed", "reasoning_signature"),
+    *("role", "name", "id", "index", "tool_call_id", "finish_reason", "stop_reason", "channel",
+        "metadata", "provider_specific_fields"),
+    *("p", "padding", "obfuscation", "logprobs", "token_ids", "prompt_token_ids", "audio_tokens",
+        "parsed", "reasoning_signature"),
     *("content_filter_results", "content_filter_offsets"),
 })  # fmt: skip
 """Fields of a delta that carry no answer; all others are kept."""
 _CHOICE = frozenset({
-    *("index", "delta", "message", "text", "finish_reason", "error", "logprobs", "native_finish_reason", "stop_reason", "matched_stop"),
+    *("index", "delta", "message", "text", "finish_reason", "error", "logprobs",
+        "native_finish_reason", "stop_reason", "matched_stop"),
     *("content_filter_results", "content_filter_offsets", "token_ids", "seed", "moderation_hit"),
 })  # fmt: skip
 _CHUNK = frozenset({
-    *("id", "object", "created", "model", "choices", "usage", "x_groq", "citations", "error", "system_fingerprint", "service_tier"),
-    *("provider", "obfuscation", "timings", "prompt_filter_results", "search_results", "prompt_token_ids", "metadata", "type", "code"),
+    *("id", "object", "created", "model", "choices", "usage", "x_groq", "citations", "error",
+        "system_fingerprint", "service_tier"),
+    *("provider", "obfuscation", "timings", "prompt_filter_results", "search_results",
+        "prompt_token_ids", "metadata", "type", "code"),
     *("message", "detail", "status", "request_id", "sla_metrics", "nvext", "x_request_id"),
 })  # fmt: skip
 """Fields of a choice, and of a chunk without choices, that are read or carry no answer."""

@@ -14,7 +14,8 @@ _SHORTEST_PART = 8
 """The same for other parts of it: a key may be repeated without its prefix."""
 _NAMED = re.compile(
     r"""(?ix)
-    (?P<name> \b(?:(?:proxy-)?authorization|x-api-key|x-goog-api-key|api[-_ ]?key(?:[ ]provided)?|access[-_]?token|client[-_]?secret
+    (?P<name> \b(?:(?:proxy-)?authorization|x-api-key|x-goog-api-key
+        |api[-_ ]?key(?:[ ]provided)?|access[-_]?token|client[-_]?secret
         |password)\b
         ["']? \s* [:=] \s* ["']? (?:bearer|basic|token)? \s*
       | \b(?:bearer|basic) \s+

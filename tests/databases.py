@@ -37,7 +37,9 @@ START_SECONDS = 30
 
 
 _NAMES = re.compile(
-    rf"\b({'|'.join(name.removeprefix(PREFIX) for name in (*Table.metadata.tables, VERSION.name))})\b"
+    r"\b("
+    + "|".join(name.removeprefix(PREFIX) for name in (*Table.metadata.tables, VERSION.name))
+    + r")\b"
 )
 
 

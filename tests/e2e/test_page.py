@@ -156,7 +156,8 @@ async def _fits(page: Page) -> bool:
     return bool(
         await page.evaluate(
             """() => document.documentElement.scrollWidth <= innerWidth
-                && document.querySelector("#scroll").scrollWidth <= document.querySelector("#scroll").clientWidth"""
+                && document.querySelector("#scroll").scrollWidth
+                    <= document.querySelector("#scroll").clientWidth"""
         )
     )
 
@@ -290,7 +291,8 @@ async def test_a_killed_process_causes_a_pause(stack: Stack, browser: Browser, k
             """() => {
                 window.states = [];
                 const link = document.querySelector("#link");
-                new MutationObserver(() => states.push(link.dataset.state)).observe(link, {attributeFilter: ["data-state"]});
+                new MutationObserver(() => states.push(link.dataset.state))
+                    .observe(link, {attributeFilter: ["data-state"]});
             }"""
         )
         await say(page, "Tell me.")
@@ -361,7 +363,8 @@ async def test_two_people_in_one_conversation(
             await answered(ada)
             await expect(ada.locator(".who").first).to_be_hidden()
             await ada.evaluate(
-                """(id) => fetch(`/api/conversations/${id}/participants`, {method: "POST", body: JSON.stringify({user_id: "bob"})})""",
+                """(id) => fetch(`/api/conversations/${id}/participants`, {
+                    method: "POST", body: JSON.stringify({user_id: "bob"})})""",
                 ada.url.rpartition("/")[2],
             )
             await bob.evaluate(

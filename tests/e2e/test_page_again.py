@@ -41,7 +41,8 @@ async def _listen(page: Page) -> None:
         """() => {
             window.said = [];
             const place = document.querySelector("#announce");
-            new MutationObserver(() => said.push(place.textContent)).observe(place, {childList: true});
+            new MutationObserver(() => said.push(place.textContent))
+                .observe(place, {childList: true});
         }"""
     )
 

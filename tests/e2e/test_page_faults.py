@@ -16,7 +16,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 HOSTILE = """\
 <script>window.pwned = 1</script><img src=x onerror="window.pwned = 1">
 
-<svg onload="window.pwned = 1"></svg> [click](javascript:window.pwned=1) [data](data:text/html,<script>window.pwned=1</script>)
+<svg onload="window.pwned = 1"></svg> [click](javascript:window.pwned=1) \
+[data](data:text/html,<script>window.pwned=1</script>)
 
 ![picture](https://elsewhere.example/track.png) <https://e.example/"onmouseover="window.pwned=1>
 
@@ -26,7 +27,8 @@ HOSTILE = """\
 
 | <iframe srcdoc="<script>parent.pwned=1</script>"></iframe> | <style>* { display: none }</style> |
 |---|---|
-| <a href="javascript:window.pwned=1">a</a> | <form action="https://elsewhere.example"><input></form> |
+| <a href="javascript:window.pwned=1">a</a> | \
+<form action="https://elsewhere.example"><input></form> |
 """
 
 
@@ -207,7 +209,8 @@ async def test_endings_are_announced_and_tokens_are_not(server: StandIn, browser
         await page.evaluate(
             """() => {
                 window.said = [];
-                new MutationObserver(() => said.push(document.querySelector("#announce").textContent))
+                new MutationObserver(() => said.push(
+                    document.querySelector("#announce").textContent))
                     .observe(document.querySelector("#announce"), {childList: true});
             }"""
         )

@@ -319,9 +319,11 @@ async def _background(page: Page) -> str:
 WATCH = """() => {
     window.seen = {added: 0, removed: 0, elsewhere: 0, shift: 0, whole: 0, tasks: []};
     Object.defineProperty(document, "title", {set() { seen.whole++; }});
-    new PerformanceObserver((list) => list.getEntries().forEach((task) => seen.tasks.push(Math.round(task.duration))))
+    new PerformanceObserver((list) => list.getEntries().forEach(
+        (task) => seen.tasks.push(Math.round(task.duration))))
         .observe({type: "longtask"});
-    new PerformanceObserver((list) => list.getEntries().forEach((shift) => (seen.shift += shift.hadRecentInput ? 0 : shift.value)))
+    new PerformanceObserver((list) => list.getEntries().forEach(
+        (shift) => (seen.shift += shift.hadRecentInput ? 0 : shift.value)))
         .observe({type: "layout-shift"});
     const last = document.querySelector("#messages").lastElementChild;
     new MutationObserver((list) => {
@@ -330,7 +332,8 @@ WATCH = """() => {
             seen.removed += removedNodes.length;
             if (!last.contains(target)) seen.elsewhere++;
         }
-    }).observe(document.querySelector("#messages"), {subtree: true, childList: true, characterData: true});
+    }).observe(document.querySelector("#messages"), {
+        subtree: true, childList: true, characterData: true});
 }"""
 
 
@@ -382,7 +385,8 @@ async def test_a_selection_in_growing_text_stays(server: StandIn, browser: Brows
 
 AXE = """async () => {
     const found = await axe.run(document, {resultTypes: ["violations"]});
-    return found.violations.map(({id, impact, nodes}) => `${impact} ${id}: ${nodes.map(({target}) => target).join(", ")}`);
+    return found.violations.map(({id, impact, nodes}) =>
+        `${impact} ${id}: ${nodes.map(({target}) => target).join(", ")}`);
 }"""
 
 
@@ -512,7 +516,8 @@ async def test_deeply_nested_lists_stay_in_their_column(server: StandIn, browser
                     items.push(words.currentNode.data.trim());
                     rights.push(range.getBoundingClientRect().right);
                 }
-                return { items, right: Math.max(...rights), column: prose.getBoundingClientRect().right };
+                return { items, right: Math.max(...rights),
+                    column: prose.getBoundingClientRect().right };
             }""",
             deep,
         )

@@ -135,7 +135,8 @@ _FOLLOW = """(address) => new Promise((resolve, reject) => {
     const events = [], source = new EventSource(address);
     let opened = 0;
     source.onopen = () => { opened += 1; };
-    source.onerror = () => { if (source.readyState === EventSource.CLOSED) reject(new Error("closed for good")); };
+    source.onerror = () => { if (source.readyState === EventSource.CLOSED)
+        reject(new Error("closed for good")); };
     source.onmessage = (message) => {
         const event = JSON.parse(message.data);
         events.push([event, message.lastEventId]);
@@ -188,7 +189,8 @@ async def test_a_sidebar_is_live(stack: Stack, browser: Browser) -> None:
     """One EventSource shows a conversation from its creation to its deletion."""
     follow = """() => {
         window.told = [];
-        new EventSource("/api/feed").onmessage = (message) => window.told.push(JSON.parse(message.data));
+        new EventSource("/api/feed").onmessage =
+            (message) => window.told.push(JSON.parse(message.data));
     }"""
     async with (
         httpx.AsyncClient(base_url=stack.url) as client,

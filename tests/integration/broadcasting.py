@@ -240,7 +240,7 @@ class Watching:
         kind = frame["type"]
         if (
             kind == "subscribed"
-            # live again under another name: the server has changed, and the cursor is valid in its log
+            # live again under another name: the server has changed, and its log knows the cursor
         ):
             assert self.epoch != frame["epoch"]
             self.epoch, self.promised, self.live = frame["epoch"], frame["seq"], False

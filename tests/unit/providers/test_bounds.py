@@ -56,28 +56,38 @@ def partial(number: int, path: str = "$.a") -> dict[str, Any]:
 SHAPES: dict[str, tuple[str, Frames]] = {
     "text": (CHAT, lambda n: (delta(content=PIECE) for _ in range(n))),
     "audio": (CHAT, lambda n: (delta(audio={"data": PIECE}) for _ in range(n))),
-    "a second choice": (CHAT, lambda n: ({"choices": [{"index": at % 2, "delta": {"content": PIECE}}]} for at in range(n))),
+    "a second choice": (CHAT, lambda n: ({"choices": [{"index": at % 2,
+        "delta": {"content": PIECE}}]} for at in range(n))),
     "choices": (CHAT, lambda n: ({"choices": [{"index": at, "delta": {}}]} for at in range(n))),
-    "choices in one event": (CHAT, lambda n: iter([{"choices": [{"index": at, "delta": {}} for at in range(n)]}])),
-    "calls": (CHAT, lambda n: (arguments(at, id=f"c{at}", function={"name": "f", "arguments": "{}"}) for at in range(n))),
-    "calls without ids": (CHAT, lambda n: (arguments(at, function={"name": "f", "arguments": "{}"}) for at in range(n))),
-    "pieces of one call": (CHAT, lambda n: (arguments(0, id="c", function={"name": "f", "arguments": "1"}) for _ in range(n))),
+    "choices in one event": (CHAT, lambda n: iter([{"choices": [{"index": at, "delta": {}}
+        for at in range(n)]}])),
+    "calls": (CHAT, lambda n: (arguments(at, id=f"c{at}", function={"name": "f",
+        "arguments": "{}"}) for at in range(n))),
+    "calls without ids": (CHAT, lambda n: (arguments(at, function={"name": "f", "arguments": "{}"})
+        for at in range(n))),
+    "pieces of one call": (CHAT, lambda n: (arguments(0, id="c", function={"name": "f",
+        "arguments": "1"}) for _ in range(n))),
     "arguments without a name": (CHAT, lambda n: (arguments(0) for _ in range(n))),
     "fields that nobody knows": (CHAT, lambda n: ({f"f{at}": PIECE} for at in range(n))),
-    "sources": (CHAT, lambda n: ({"choices": [], "citations": [f"https://e.org/{at}"]} for at in range(n))),
+    "sources": (CHAT, lambda n: ({"choices": [], "citations": [f"https://e.org/{at}"]}
+        for at in range(n))),
     "nothing": (CHAT, lambda n: ({"choices": []} for _ in range(n))),
     "an unknown block": (
         ANTHROPIC,
         lambda n: iter([
             block(0, "odd"),
-            *({"type": "content_block_delta", "index": 0, "delta": {"type": "odd", "data": PIECE}} for _ in range(n)),
+            *({"type": "content_block_delta", "index": 0, "delta": {"type": "odd", "data": PIECE}}
+                for _ in range(n)),
         ]),
     ),
     "blocks": (ANTHROPIC, lambda n: (block(at, "odd") for at in range(n))),
-    "items": (RESPONSES, lambda n: ({"type": "response.output_item.added", "output_index": at, "item": {}} for at in range(n))),
-    "texts of items": (RESPONSES, lambda n: ({"type": "response.output_text.delta", "output_index": at, "delta": "x"} for at in range(n))),
+    "items": (RESPONSES, lambda n: ({"type": "response.output_item.added", "output_index": at,
+        "item": {}} for at in range(n))),
+    "texts of items": (RESPONSES, lambda n: ({"type": "response.output_text.delta",
+        "output_index": at, "delta": "x"} for at in range(n))),
     "partial arguments": (GEMINI, lambda n: (partial(at) for at in range(n))),
-    "partial arguments in a list": (GEMINI, lambda n: (partial(at, f"$.a[{at}]") for at in range(n))),
+    "partial arguments in a list": (GEMINI, lambda n: (partial(at, f"$.a[{at}]")
+        for at in range(n))),
 }  # fmt: skip
 
 

@@ -513,8 +513,10 @@ def test_no_bytes_make_a_decoder_raise(api: str, pieces: list[bytes]) -> None:
     assert decoder.done != (decoder.failure is not None)
 
 
-WORDS = """type choices delta message content index id name function arguments tool_calls candidates parts text functionCall usage item
-response output item_id finish_reason error code content_block partial_json usageMetadata done partialArgs jsonPath thinking"""
+WORDS = """type choices delta message content index id name function arguments tool_calls candidates
+parts text functionCall usage item response output item_id finish_reason error code content_block
+partial_json usageMetadata
+done partialArgs jsonPath thinking"""
 VALUES = st.recursive(
     st.none()
     | st.booleans()
@@ -526,8 +528,9 @@ VALUES = st.recursive(
     ),
     max_leaves=25,
 )
-KINDS = """message_start content_block_start content_block_delta content_block_stop message_delta message_stop message response.created
-response.completed response.output_item.added response.output_item.done response.output_text.delta
+KINDS = """message_start content_block_start content_block_delta content_block_stop message_delta
+message_stop message response.created response.completed response.output_item.added
+response.output_item.done response.output_text.delta
 response.function_call_arguments.delta error"""
 ITEMS = st.lists(
     st.tuples(

@@ -80,7 +80,8 @@ GOES_ON = [
     ("| fruit | colour |\n|---|---|\n| apple | red |\n", "| fruit | size |\n|---|---|\n"),
     (
         (
-            "I have a dream that one day all will sit down together. I have a dream that one day it "
+            "I have a dream that one day all will sit down together. "
+            "I have a dream that one day it "
             "rains."
         ),
         "I have a dream that one day we sing.",

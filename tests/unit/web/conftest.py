@@ -28,7 +28,7 @@ CATALOGUE = {
 
 
 class RecordedJobs:
-    """In place of worker.enqueue.Jobs: remembers what was enqueued; `away` makes it fail as without Redis."""
+    """Stands in for worker.enqueue.Jobs and records calls; `away` makes them fail as without Redis."""
 
     def __init__(self) -> None:
         self.enqueued: list[str] = []

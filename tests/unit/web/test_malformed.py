@@ -194,7 +194,8 @@ STORED: Bodies = [
     (
         "POST /v1/responses",
         (
-            '{"input": "hi", "background": true, "text": {"format": {"type": "json_schema", "name": '
+            '{"input": "hi", "background": true, "text": {"format": '
+            '{"type": "json_schema", "name": '
             '"x", "schema": {"\\u0000": "\\ud800"}}}}'
         ),
     ),

@@ -50,7 +50,8 @@ async def people(make_app: MakeApp) -> AsyncIterator[People]:
 @pytest.fixture
 async def address(people: People) -> str:
     """A conversation of Ada's."""
-    return f"{C}/{(await people['ada'].post(C, json={'title': 'Ours', 'instructions': 'Be kind.'})).json()['id']}"
+    created = await people["ada"].post(C, json={"title": "Ours", "instructions": "Be kind."})
+    return f"{C}/{created.json()['id']}"
 
 
 async def let_in(people: People, address: str, user: str) -> None:

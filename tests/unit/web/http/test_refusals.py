@@ -15,7 +15,8 @@ PATHS = ("/v1/models", "/api/me")
 
 def login(user: str = "ada") -> dict[str, str]:
     return {
-        "Authorization": f"Bearer {jwt.encode({'sub': user, 'exp': time.time() + 600}, KEY, 'HS256')}"
+        "Authorization": "Bearer "
+        + jwt.encode({"sub": user, "exp": time.time() + 600}, KEY, "HS256")
     }
 
 
