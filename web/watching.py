@@ -50,7 +50,7 @@ OUTAGE_PAUSE_SECONDS = 1.0
 PATIENCE_SECONDS = 5.0
 RESYNC_SECONDS = 0.5
 """A new epoch reaches every reader at once: they read their rows at some moment within this time."""
-LOOKS_BACK = (64, 1024)
+READS_BACK = (64, 1024)
 """How many events before a cursor are read at first: most often they tell what its reader holds."""
 WINDOW_BYTES = 16 * 1024 * 1024
 """A window of a log is read whole: it is far smaller."""
@@ -318,7 +318,7 @@ class _Watcher:
         Raises Hole, Unproven.
         """
         there = await self._from_row(page, row, last) if _knows_order(row) else None
-        for count in (*LOOKS_BACK, last):
+        for count in (*READS_BACK, last):
             there = there or await self._from_first(page, last - count, last)
         if there is None and row.seq <= last:
             there = await self._from_row(page, row, last)
@@ -331,7 +331,7 @@ class _Watcher:
         held = answer_in(row)
         there = before_end(held) if held.ended else held
         ahead = row.seq > last
-        first = max(page.oldest - 1, last - LOOKS_BACK[0]) if ahead else row.seq
+        first = max(page.oldest - 1, last - READS_BACK[0]) if ahead else row.seq
         found = await self._between(page, first, max(last, row.seq))
         if there is None or found is None:
             return None

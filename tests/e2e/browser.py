@@ -118,7 +118,8 @@ async def growing(page: Page, length: int = 60) -> None:
     await page.wait_for_function(
         """(length) => {
             const last = [...document.querySelectorAll(".answer")].at(-1);
-            return last?.dataset.status === "streaming" && last.querySelector(".prose")?.innerText.length > length;
+            return last?.dataset.status === "streaming"
+                && last.querySelector(".prose")?.innerText.length > length;
         }""",
         arg=length,
     )

@@ -548,7 +548,8 @@ AREA = Area(
             "",
             (
                 (
-                    "tests/integration/test_web_process.py::test_the_loop_gets_pythons_lock_back_qui"
+                    "tests/integration/test_web_process.py::test_the_loop_gets_pythons_lock_back"
+                    "_qui"
                     "ckly"
                 ),
             ),

@@ -91,7 +91,8 @@ AREA = Area(
             "            pass\n",
             (
                 (
-                    "tests/integration/test_admission.py::test_the_connection_of_a_proxy_stays_open_"
+                    "tests/integration/test_admission.py::test_the_connection_of_a_proxy_stays_o"
+                    "pen_"
                     "longer"
                 ),
             ),

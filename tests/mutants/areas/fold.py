@@ -120,7 +120,8 @@ AREA = Area(
             "a_hole_is_passed_over_on_the_way_back",
             REWIND,
             "            if event.part not in cuts and ends.get(event.part) != event.offset:\n",
-            "            if event.part not in cuts and ends.get(event.part, 0) < event.offset - 99:\n",
+            "            if event.part not in cuts and ends.get(event.part, 0) < event.offset - "
+            "99:\n",
         ),
         Mutant(
             "each_piece_cuts_on_the_way_back",

@@ -211,16 +211,23 @@ AREA = Area(
             'STATES[state] ?? ""',
             "STATES[state] ?? state",
             (
-                "tests/e2e/test_page_parts.py::test_parts_are_shown_in_their_order_and_the_same_after_a_reload",
+                (
+                    "tests/e2e/test_page_parts.py::test_parts_are_shown_in_their_order_and_the_same_"
+                    "after_a_reload"
+                ),
             ),
         ),
         Mutant(
             "files_of_other_servers_are_asked_for",
             "web/page/static/part_views.js",
-            "    if (!/^\\/(?!\\/)/.test(url)) return reference(url, name, type); // only our own are fetched\n",
+            "    if (!/^\\/(?!\\/)/.test(url)) return reference(url, name, type); // only our "
+            "own are fetched\n",
             "",
             (
-                "tests/e2e/test_page_parts.py::test_parts_are_shown_in_their_order_and_the_same_after_a_reload",
+                (
+                    "tests/e2e/test_page_parts.py::test_parts_are_shown_in_their_order_and_the_same_"
+                    "after_a_reload"
+                ),
             ),
         ),
     ],
