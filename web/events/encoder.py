@@ -63,13 +63,13 @@ def cursor(last_event_id: str | None, after: str | None) -> Cursor | None:
     return parse(text) if text else None
 
 
-class _Row(msgspec.Struct):
+class _RowHead(msgspec.Struct):
     id: str | None = None
 
 
 class _About(msgspec.Struct):
     message_id: str | None = None
-    message: _Row | None = None
+    message: _RowHead | None = None
 
 
 _about = msgspec.json.Decoder(_About)

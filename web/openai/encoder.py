@@ -88,9 +88,9 @@ class ResponseEncoder:
 
     def apply(self, event: AnyEvent, touched: range, added: str) -> Iterable[bytes]:
         """What an event adds that was folded: see `Answer.gain`."""
-        if isinstance(event, Piece) and event.part == self._current:
+        if isinstance(event, Piece) and len(added) < PORTION_CHARS:
             item = self._items.get(event.part)
-            if item is not None and item.is_in_step and len(added) < PORTION_CHARS:
+            if item is not None and item.is_in_step:
                 return self._grown(item, added, self.answer.parts[event.part].units)
         return self._apply(event, touched, added)
 
@@ -287,7 +287,7 @@ class _Item:
 
     @property
     def is_in_step(self) -> bool:
-        """Whether it goes on from what is out, given that it was brought up to date before."""
+        """Whether it goes on from what is out. Only the item that is being told may."""
         return self.is_open and not (self.stale or self.sent.owed)
 
     @cached_property

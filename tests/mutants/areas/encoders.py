@@ -159,12 +159,6 @@ AREA = Area(
             "        if self.number >= self.after:\n            self._out.append(delta",
         ),
         Mutant(
-            "openai_a_piece_of_any_part_is_told",
-            "web/openai/encoder.py",
-            "if isinstance(event, Piece) and event.part == self._current:",
-            "if isinstance(event, Piece):",
-        ),
-        Mutant(
             "openai_what_was_withdrawn_goes_on_at_once",
             "web/openai/encoder.py",
             "return self.is_open and not (self.stale or self.sent.owed)",
@@ -173,8 +167,8 @@ AREA = Area(
         Mutant(
             "openai_a_long_piece_is_one_portion",
             "web/openai/encoder.py",
-            " and len(added) < PORTION_CHARS:",
-            ":",
+            "if isinstance(event, Piece) and len(added) < PORTION_CHARS:",
+            "if isinstance(event, Piece):",
         ),
         Mutant(
             "openai_cuts_by_the_log",

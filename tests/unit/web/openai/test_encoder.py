@@ -271,6 +271,40 @@ def test_a_text_that_had_ended_goes_on() -> None:
     assert (item["id"], item["content"][0]["text"]) == (f"msg_{ID}_2", "One two")
 
 
+def test_a_text_that_became_shorter_is_a_new_item() -> None:
+    """What is out of it cannot be taken back."""
+    log = [Chunk(ID, 1, 0, "Hello there", 0), Reset(ID, 2, 0, 0, 0), Chunk(ID, 2, 0, "Hello", 0)]
+    events = from_log(answer("Hello"), log)
+    [item] = events[-1]["response"]["output"]
+    assert (item["id"], item["content"][0]["text"]) == (f"msg_{ID}_2", "Hello")
+
+
+def test_another_text_of_the_same_length_is_a_new_item() -> None:
+    """It grows while the text around it is told: nobody compares lengths alone."""
+    thinks = PartEvent(ID, 1, 1, {"type": "reasoning", "at": 3})
+    log = [
+        Chunk(ID, 1, 0, "One", 0),
+        thinks,
+        Reasoning(ID, 1, 0, "hm", 1),
+        PartEvent(ID, 1, 2, {"type": "step"}),
+        Reset(ID, 2, 3, 0, 1),
+        thinks,
+        Reasoning(ID, 2, 0, "so", 1),
+    ]
+    layout = [{"type": "text", "length": 3}, {"type": "reasoning", "length": 2, "at": 3}]
+    events = from_log(answer("One", "so", parts=layout), log)
+    _, item = events[-1]["response"]["output"]
+    assert (item["id"], item["content"][0]["text"]) == (f"rs_{ID}_2", "so")
+
+
+def test_a_long_piece_of_an_open_text_is_emitted_at_once() -> None:
+    """But for what does not fill a delta."""
+    encoder = ResponseEncoder(Answer(ID), HEAD)
+    told = blocks(applied(encoder, [Chunk(ID, 1, 0, "Hello", 0), Chunk(ID, 1, 5, "ab" * 9999, 0)]))
+    deltas = [event["delta"] for event in told if event["type"].endswith("text.delta")]
+    assert len("".join(deltas)) > 5 + 2 * 9999 - PIECE_CHARS
+
+
 def test_a_second_call_waits_for_the_first() -> None:
     """Their inputs come mixed; numbers do not depend on that."""
 
