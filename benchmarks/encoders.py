@@ -56,20 +56,20 @@ GOAL = 2.0
 
 def answered() -> list[AnyEvent]:
     """A long answer: 500 pieces of reasoning, 4,500 of text, two calls."""
-    told: list[AnyEvent] = [Start(ID, 1, "demo"), *pieces(Reasoning, 500, 0, 0)]
+    log: list[AnyEvent] = [Start(ID, 1, "demo"), *pieces(Reasoning, 500, 0, 0)]
     for call in (1, 2):
         number = 2 * call
-        told += pieces(Chunk, 2_250, number - 1, sum(map(size, told)))
+        log += pieces(Chunk, 2_250, number - 1, sum(map(size, log)))
         opened = {"type": "tool_call", "id": f"call_{call}", "name": "n", "state": "streaming"}
-        told.append(PartEvent(ID, 1, number, opened))
-        told += [ToolInput(ID, 1, at, '"' if at in (0, 199) else "x", number) for at in range(200)]
-        told.append(PartEvent(ID, 1, number, {"type": "tool_call", "state": "invalid"}))
+        log.append(PartEvent(ID, 1, number, opened))
+        log += [ToolInput(ID, 1, at, '"' if at in (0, 199) else "x", number) for at in range(200)]
+        log.append(PartEvent(ID, 1, number, {"type": "tool_call", "state": "invalid"}))
     answer = Answer(ID)
-    for event in told:
+    for event in log:
         answer.apply(event)
     want = answer.copy()
     want.status, want.finish_reason = "complete", "stop"
-    return [*told, *catch_up(answer, want, 1)]
+    return [*log, *catch_up(answer, want, 1)]
 
 
 def pieces(

@@ -42,7 +42,7 @@ _STATUS: Mapping[type, Ended] = {
     events.Cancelled: "cancelled",
 }
 _KEPT_BACK = ("usage", "error")
-"""Metadata that is told with the end alone."""
+"""Metadata that comes with the end alone."""
 WITHDRAWN = "The call was withdrawn."
 EXPIRED = "The login has expired."
 _WHY = {
@@ -74,8 +74,8 @@ class AISDKEncoder:
     def opening(self) -> list[Chunk]:
         """What every message begins with."""
         known = metadata(self._row).items()
-        told = {name: value for name, value in known if name not in _KEPT_BACK}
-        return self._write.start(self._row["id"], told) + self._write.start_step()
+        fields = {name: value for name, value in known if name not in _KEPT_BACK}
+        return self._write.start(self._row["id"], fields) + self._write.start_step()
 
     def apply(self, event: events.AnyEvent, touched: range, added: str) -> list[Chunk]:
         """The chunks of an event of the answer, which was folded: see `Answer.gain`."""
@@ -102,7 +102,7 @@ class AISDKEncoder:
         return []
 
     def failure(self, reason: str) -> list[Chunk]:
-        """The reader can be told no more; nothing if the answer has ended."""
+        """The reader gets no more events; nothing if the answer has ended."""
         return [] if self.ended else self._write.error(_WHY.get(reason, EXPIRED))
 
     # --- parts ---
@@ -242,28 +242,28 @@ class AISDKEncoder:
         if (event.attempt, event.model) == (self._attempt, self._model):
             return []
         self._attempt, self._model = event.attempt, event.model
-        told = {"attempt": event.attempt, "model": event.model, "status": "streaming"}
-        return self._write.message_metadata(told)
+        fields = {"attempt": event.attempt, "model": event.model, "status": "streaming"}
+        return self._write.message_metadata(fields)
 
     def _retry(self, event: events.Retry) -> list[Chunk]:
-        told = {
+        fields = {
             "code": event.code,
             "delayMs": event.delay_ms,
             "try": event.try_,
             "maxTries": event.max_tries,
         }
-        return self._write.data("retry", told, transient=True)
+        return self._write.data("retry", fields, transient=True)
 
     def _end(self, event: events.Terminal) -> list[Chunk]:
-        told: dict[str, Any] = {"attempt": event.attempt, "status": _STATUS[type(event)]}
+        fields: dict[str, Any] = {"attempt": event.attempt, "status": _STATUS[type(event)]}
         if event.usage is not None:
-            told["usage"] = usage(_fields(event.usage))
+            fields["usage"] = usage(_fields(event.usage))
         if isinstance(event, events.Complete):
-            return self._write.finish(_FINISH.get(event.finish_reason, "unknown"), told)
+            return self._write.finish(_FINISH.get(event.finish_reason, "unknown"), fields)
         if isinstance(event, events.Cancelled):
-            return self._write.message_metadata(told) + self._write.abort("cancelled")
-        told["error"] = {"code": event.code, "retryable": event.retryable}
-        return self._write.message_metadata(told) + self._write.error(
+            return self._write.message_metadata(fields) + self._write.abort("cancelled")
+        fields["error"] = {"code": event.code, "retryable": event.retryable}
+        return self._write.message_metadata(fields) + self._write.error(
             event.error or "The answer failed."
         )
 

@@ -47,17 +47,17 @@ def assistant_parts(row: Row, profile: Profile) -> list[dict[str, Any]]:
 
 def metadata(row: Row) -> dict[str, Any]:
     """`conversationId`, `createdAt`; of an answer also `model`, `attempt`, `status`, `usage`, and `error` where it has one."""
-    told: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "conversationId": row["conversation_id"],
         "createdAt": row["created_at"],
     }
     if row["role"] == "assistant":
-        told |= {"model": row["model"], "attempt": row["attempt"], "status": row["status"]}
+        fields |= {"model": row["model"], "attempt": row["attempt"], "status": row["status"]}
         if row["usage"] is not None:
-            told["usage"] = usage(row["usage"])
+            fields["usage"] = usage(row["usage"])
         if row["error"] is not None:
-            told["error"] = {"code": row["error"]["code"], "retryable": row["error"]["retryable"]}
-    return {name: value for name, value in told.items() if value is not None}
+            fields["error"] = {"code": row["error"]["code"], "retryable": row["error"]["retryable"]}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def usage(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -105,8 +105,8 @@ class Writer:
             self._open.clear()
             self._tools.clear()
             return chunks
-        told = self.data("reset", note or {})
-        return self.close() + told
+        marked = self.data("reset", note or {})
+        return self.close() + marked
 
     def message_metadata(self, metadata: Mapping[str, Any]) -> list[Chunk]:
         """Metadata of the message, merged deeply into what the client has."""
@@ -247,9 +247,15 @@ class Writer:
     ) -> list[Chunk]:
         """The input of a tool call is not usable: it ends here."""
         extras = self._call(provider_executed, None, None, provider_metadata)
-        told = string("text", text)
+        message = string("text", text)
         chunks = self._input(
-            "tool-input-error", call_id, name, dynamic, extras, input=clean(input), errorText=told
+            "tool-input-error",
+            call_id,
+            name,
+            dynamic,
+            extras,
+            input=clean(input),
+            errorText=message,
         )
         self._tools[call_id].done = True
         return chunks

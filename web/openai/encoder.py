@@ -71,7 +71,7 @@ class ResponseEncoder:
         self._begun = self._over = False
         self._items: dict[int, _Item] = {}
         self._counts: Counter[ItemKind] = Counter()
-        self._index = self._current = 0  # of the next item; the part that is being told
+        self._index = self._current = 0  # of the next item; the part that is emitted now
 
     @property
     def last(self) -> int:
@@ -95,7 +95,7 @@ class ResponseEncoder:
         return self._apply(event, touched, added)
 
     def _grown(self, item: "_Item", added: str, units: int) -> tuple[bytes]:
-        """Nearly every event: the item that is being told goes on with this."""
+        """Nearly every event: the item that is emitted now goes on."""
         item.sent.grow(added)
         item.units = units
         self._pass_known(item)
@@ -120,8 +120,13 @@ class ResponseEncoder:
 
     def failure(self, reason: str) -> bytes:
         """The stream ends here, though the answer may go on. This is no event of the Response, so it takes no number of its own."""
-        told = {"code": reason, "message": why(reason), "param": None, "sequence_number": self.last}
-        return _block("error", {"type": "error", **told})
+        fields = {
+            "code": reason,
+            "message": why(reason),
+            "param": None,
+            "sequence_number": self.last,
+        }
+        return _block("error", {"type": "error", **fields})
 
     # --- parts ---
 
@@ -227,8 +232,8 @@ class ResponseEncoder:
             place = {"annotation_index": index, "annotation": found}
             self._emit("response.output_text.annotation.added", item.place | place)
         if item.kind == "function_call":
-            told = {"name": str(item.part.fields.get("name") or ""), "arguments": text}
-            self._emit(f"{item.events}.done", item.place | told)
+            call = {"name": str(item.part.fields.get("name") or ""), "arguments": text}
+            self._emit(f"{item.events}.done", item.place | call)
         elif item.kind in ("reasoning", "message"):
             self._emit(f"{item.events}.done", item.place | {"text": text} | item.logprobs)
             self._emit("response.content_part.done", item.place | {"part": item.inner(text, cited)})
@@ -287,7 +292,7 @@ class _Item:
 
     @property
     def is_in_step(self) -> bool:
-        """Whether it goes on from what is out. Only the item that is being told may."""
+        """Whether it goes on from what is out. Only the item that is emitted now may."""
         return self.is_open and not (self.stale or self.sent.owed)
 
     @cached_property

@@ -301,8 +301,8 @@ AREA = Area(
         Mutant(
             "openai_a_failure_takes_a_number",
             "web/openai/encoder.py",
-            '"sequence_number": self.last}',
-            '"sequence_number": self.last + 1}',
+            '"sequence_number": self.last,',
+            '"sequence_number": self.last + 1,',
         ),
         Mutant(
             "openai_a_cancelled_answer_is_complete",
