@@ -1,4 +1,4 @@
-"""broadcaster.connection: what is bent of the library."""
+"""broadcaster.connection: changes to the library's behaviour."""
 
 import pytest
 from websockets.exceptions import ProtocolError
@@ -9,7 +9,7 @@ from tokenwire.broadcaster.connection import MAX_FRAGMENTS, _Protocol
 
 
 def test_fragments_are_counted_for_each_message(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection may carry any number of messages; one message may come in so many frames."""
+    """A connection may carry any number of messages; the frames of one message are limited."""
     monkeypatch.setattr(ServerProtocol, "recv_frame", lambda _self, _frame: None)
     protocol = _Protocol()
     for _ in range(3 * MAX_FRAGMENTS):

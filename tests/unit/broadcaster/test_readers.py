@@ -1,4 +1,6 @@
-"""broadcaster.readers: the shell around a session. What it writes to a socket and when, and what it gives back at the end."""
+"""broadcaster.readers: the shell around a session. What it writes to a socket and when, and what it
+releases at the end.
+"""
 
 import asyncio
 import json
@@ -30,7 +32,9 @@ def entry(seq: int, content: str = "x") -> Entry:
 
 
 class StillTail:
-    """A tail of the epoch `e` that holds `ring` up to `top`; the log behind it holds `log`. Reads wait for `readable`."""
+    """A tail of the epoch `e` that holds `ring` up to `top`; the log holds `log`. Reads wait for
+    `readable`.
+    """
 
     conversation_id, running, gone = "c", False, False
     revoked: frozenset[str] = frozenset()
@@ -76,7 +80,7 @@ class StillTail:
         return Page(self.epoch, 1, self.top, None, [])
 
     def say(self, *contents: str) -> None:
-        """Events that come together."""
+        """Deliver events together."""
         self.log += [
             entry(self.top + number, content) for number, content in enumerate(contents, 1)
         ]
@@ -84,7 +88,7 @@ class StillTail:
 
 
 class OneTail:
-    """A hub whose only tail is opened when the test says so."""
+    """A hub whose only tail opens when the test says so."""
 
     def __init__(self, tail: StillTail) -> None:
         self.tail, self.opened = tail, 0
@@ -101,7 +105,9 @@ class OneTail:
 
 
 class Socket:
-    """A connection and its transport: keeps what is written, in the pieces in which it came. `room`: bytes until it is full."""
+    """A connection with its transport: records the pieces written. `room`: bytes until it is
+    full.
+    """
 
     conversation_id, is_open, paused, listener = "c", True, False, None
 
@@ -161,7 +167,7 @@ class Rig:
 
     @staticmethod
     def subscription(after: str, seconds: int = 600, now: float | None = None) -> str:
-        """With a token that is good for so long."""
+        """With a token that is valid for this long."""
         return json.dumps({"type": "subscribe", "token": _token(seconds, now), "after": after})
 
     @staticmethod
@@ -185,7 +191,7 @@ class Clock:
 
 @pytest.fixture
 async def timers(monkeypatch: pytest.MonkeyPatch) -> Timers:
-    """What is due, in place of the loop's own timers."""
+    """The due calls, in place of the loop's own timers."""
     made = Timers()
     monkeypatch.setattr(asyncio.get_running_loop(), "call_later", made.call_later)
     return made
@@ -193,7 +199,7 @@ async def timers(monkeypatch: pytest.MonkeyPatch) -> Timers:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The time of day, as readers see it."""
+    """The readers' time of day."""
     made = Clock()
     monkeypatch.setattr(module, "time", made)
     return made
@@ -208,8 +214,10 @@ def log_of(count: int, content: str = "x") -> list[Entry]:
     return [entry(seq, content) for seq in range(1, count + 1)]
 
 
-async def test_what_comes_together_is_not_written_together_beyond_a_bound() -> None:
-    """A reader at the tip whose socket fills up is given no more than a batch: the rest waits in the ring, not in its buffer."""
+async def test_writes_are_bounded_even_for_a_large_batch() -> None:
+    """A reader at the tip whose socket fills up gets one batch: the rest stays in the ring, not in
+    its buffer.
+    """
     rig = Rig(StillTail())
     reader, socket = await rig.watch(0, room=4000)
     rig.tail.say(*["x" * 1000] * 100)
@@ -221,8 +229,8 @@ async def test_what_comes_together_is_not_written_together_beyond_a_bound() -> N
     reader.gone()
 
 
-async def test_a_reader_that_left_while_the_tail_was_opened_keeps_nothing() -> None:
-    """Whatever was opened for it is given back, once."""
+async def test_a_reader_that_left_during_the_opening_keeps_nothing() -> None:
+    """What was opened for it is released once."""
     rig = Rig(StillTail())
     rig.hub.may_open.clear()
     reader, socket = rig.connect()
@@ -236,8 +244,8 @@ async def test_a_reader_that_left_while_the_tail_was_opened_keeps_nothing() -> N
     assert rig.hub.opened == 0
 
 
-async def test_every_reader_gives_its_tail_and_its_place_back_once(timers: Timers) -> None:
-    """However often it is told that it is over; the last one leaves no room behind, and no heartbeat."""
+async def test_every_reader_releases_its_tail_and_slot_once(timers: Timers) -> None:
+    """However often it ends; the last one leaves neither a room nor a heartbeat."""
     rig = Rig(StillTail())
     (first, _), (second, _) = await rig.watch(0), await rig.watch(0)
     user = first.session.user_id
@@ -252,8 +260,8 @@ async def test_every_reader_gives_its_tail_and_its_place_back_once(timers: Timer
     assert not timers.waiting
 
 
-async def test_a_full_socket_is_left_alone_until_it_has_room() -> None:
-    """A reader at the tip whose socket is full is written nothing, not even the next event."""
+async def test_a_full_socket_gets_nothing_until_it_has_room() -> None:
+    """Not even the next event of a reader at the tip."""
     rig = Rig(StillTail(log_of(1)))
     reader, socket = await rig.watch(1)
     reader.pause()
@@ -265,7 +273,7 @@ async def test_a_full_socket_is_left_alone_until_it_has_room() -> None:
 
 
 async def test_pages_are_read_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many readers lag: each of them gets all of it in the end."""
+    """However many readers lag: each gets everything in the end."""
     monkeypatch.setattr(room_module, "PAGES_AT_A_TIME", 2)
     rig = Rig(StillTail(log_of(20), ring=1))
     watching = [await rig.watch(1) for _ in range(8)]
@@ -278,7 +286,7 @@ async def test_pages_are_read_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_a_reader_reads_one_page_at_a_time() -> None:
-    """What happens meanwhile follows in the next one."""
+    """Events that come meanwhile follow in the next one."""
     rig = Rig(StillTail(log_of(5), ring=1))
     rig.tail.readable.clear()
     reader, socket = await rig.watch(1)
@@ -293,8 +301,8 @@ async def test_a_reader_reads_one_page_at_a_time() -> None:
     reader.gone()
 
 
-async def test_a_page_that_comes_when_the_socket_is_full_is_not_written() -> None:
-    """It is read again when there is room: nothing is kept for a reader that does not read."""
+async def test_a_page_for_a_full_socket_is_not_written() -> None:
+    """It is read again later: nothing is held for a reader that does not read."""
     rig = Rig(StillTail(log_of(20), ring=1))
     rig.tail.readable.clear()
     reader, socket = await rig.watch(1)
@@ -311,10 +319,10 @@ async def test_a_page_that_comes_when_the_socket_is_full_is_not_written() -> Non
 
 
 @pytest.mark.parametrize(("epoch", "after", "reason"), [("other", 1, "epoch"), ("e", 9, "ahead")])
-async def test_a_position_that_cannot_be_served_is_told_before_the_end(
+async def test_an_impossible_cursor_is_reported_before_the_close(
     epoch: str, after: int, reason: str
 ) -> None:
-    """As a frame, then as a close code whose reason names nothing internal."""
+    """As a frame, then as a close code whose reason names no internals."""
     rig = Rig(StillTail(log_of(3)))
     _, socket = await rig.watch(after, epoch=epoch)
     await turn()
@@ -323,8 +331,8 @@ async def test_a_position_that_cannot_be_served_is_told_before_the_end(
     assert rig.hub.opened == 0
 
 
-async def test_who_does_not_subscribe_is_sent_away(timers: Timers, clock: Clock) -> None:
-    """When the time for it is over."""
+async def test_a_silent_client_is_disconnected(timers: Timers, clock: Clock) -> None:
+    """After the time for subscribing."""
     _, socket = Rig(StillTail()).connect()
     assert _delays(timers) == [SUBSCRIBE_SECONDS]
     clock.now += SUBSCRIBE_SECONDS
@@ -333,8 +341,8 @@ async def test_who_does_not_subscribe_is_sent_away(timers: Timers, clock: Clock)
     assert socket.closed_as == CloseCode.LATE
 
 
-async def test_a_token_that_soon_ends_ends_the_watch_soon(timers: Timers, clock: Clock) -> None:
-    """The time that was left for subscribing does not matter any more: the token was good for less."""
+async def test_a_short_token_ends_the_reader_soon(timers: Timers, clock: Clock) -> None:
+    """The time for subscribing no longer counts: the token is valid for less."""
     rig = Rig(StillTail())
     reader, socket = rig.connect()
     await reader.receive(Rig.subscription("e:0", int(3 - LEEWAY_SECONDS), clock.now))
@@ -345,10 +353,10 @@ async def test_a_token_that_soon_ends_ends_the_watch_soon(timers: Timers, clock:
     assert socket.closed_as == CloseCode.UNAUTHORIZED
 
 
-async def test_a_refreshed_token_keeps_the_watch_to_its_own_end(
+async def test_a_refreshed_token_keeps_the_reader_until_its_own_end(
     timers: Timers, clock: Clock
 ) -> None:
-    """When the first one ends nothing happens, and then it ends all the same."""
+    """Nothing happens when the first one expires."""
     rig = Rig(StillTail())
     reader, socket = rig.connect()
     await reader.receive(Rig.subscription("e:0", 600, clock.now))
@@ -359,14 +367,14 @@ async def test_a_refreshed_token_keeps_the_watch_to_its_own_end(
     assert socket.closed_as is None
     assert 300 in _delays(timers)
     clock.now += 300
-    timers.fire()  # the heartbeat: it was asked for first
+    timers.fire()  # the heartbeat, which was scheduled first
     timers.fire()
     await turn()
     assert socket.closed_as == CloseCode.UNAUTHORIZED
 
 
-async def test_who_does_not_take_the_close_is_cut_off(timers: Timers) -> None:
-    """The closing handshake has a time of its own, whoever does not answer."""
+async def test_an_unanswered_close_is_cut_off(timers: Timers) -> None:
+    """The closing handshake has a time limit."""
     reader, socket = await Rig(StillTail()).watch(0)
     reader.end(CloseCode.GOING_AWAY, "the server stops")
     await turn()
@@ -376,8 +384,8 @@ async def test_who_does_not_take_the_close_is_cut_off(timers: Timers) -> None:
     assert not socket.is_open
 
 
-async def test_a_flood_of_pings_is_read_no_further(timers: Timers) -> None:
-    """Nothing is answered while it is closed, and it is cut off soon."""
+async def test_a_flood_of_pings_is_not_read_on(timers: Timers) -> None:
+    """Nothing is answered during the close, and the connection is cut soon."""
     reader, socket = await Rig(StillTail()).watch(0)
     for _ in range(CONTROLS_PER_MINUTE):
         reader.control()
@@ -417,8 +425,8 @@ def room_of(tail: StillTail) -> tuple[Room, Guest]:
     return room, guest
 
 
-async def test_news_of_another_epoch_are_not_handed_on_as_what_follows() -> None:
-    """The numbers may fit by chance: each reader decides what the new epoch means for it."""
+async def test_news_of_another_epoch_is_not_passed_on() -> None:
+    """The numbers may match by chance: each reader decides what the new epoch means for it."""
     tail = StillTail(log_of(3))
     room, guest = room_of(tail)
     tail.say("4")
@@ -429,8 +437,8 @@ async def test_news_of_another_epoch_are_not_handed_on_as_what_follows() -> None
     room.close()
 
 
-async def test_who_left_a_room_is_told_nothing_more() -> None:
-    """The copy of the readers is made again with each that comes or goes."""
+async def test_a_reader_that_left_gets_nothing_more() -> None:
+    """The room copies its readers again whenever one comes or goes."""
     tail = StillTail(log_of(3))
     room, guest = room_of(tail)
     other = Guest()
@@ -443,8 +451,10 @@ async def test_who_left_a_room_is_told_nothing_more() -> None:
     room.close()
 
 
-async def test_a_room_is_silent_while_redis_is_away_and_beats_on_after_it(timers: Timers) -> None:
-    """A heartbeat says that the log was looked at: without a look there is none, and the next look comes all the same."""
+async def test_a_room_without_redis_is_silent_and_recovers(timers: Timers) -> None:
+    """A heartbeat proves a read of the log: without a read there is none, and the next read still
+    comes.
+    """
     tail = StillTail(log_of(3))
     room, guest = room_of(tail)
     tail.outage = LogUnavailable("away")
@@ -459,7 +469,7 @@ async def test_a_room_is_silent_while_redis_is_away_and_beats_on_after_it(timers
 
 
 class Broken(Socket):
-    """A reader's bug: writing raises something that nobody thought of."""
+    """A bug in a reader: writing raises an unexpected error."""
 
     def write(self, data: bytes) -> None:
         if len(self.written) == 2:  # "subscribed" and "live"
@@ -468,8 +478,10 @@ class Broken(Socket):
 
 
 @pytest.mark.parametrize("beats", [False, True], ids=["event", "heartbeat"])
-async def test_a_reader_that_meets_a_bug_harms_nobody_else(beats: bool, timers: Timers) -> None:
-    """It is cut, so that its client comes back; everybody else in the room is served, and the room beats on."""
+async def test_a_bug_of_one_reader_affects_no_other(beats: bool, timers: Timers) -> None:
+    """It is closed, so that its client reconnects; all others are served, and the heartbeat
+    continues.
+    """
     rig = Rig(StillTail(log_of(3)))
     sockets = [Broken() if number == 1 else Socket() for number in range(3)]
     for socket in sockets:

@@ -1,4 +1,6 @@
-"""broadcaster/session.py, case by case: frames, deadlines, verdicts, heartbeats. Interleavings are in test_session_interleavings.py."""
+"""broadcaster/session.py, case by case: frames, deadlines, verdicts, heartbeats.
+test_session_interleavings.py has the interleavings.
+"""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +34,7 @@ def event(seq: int) -> Entry:
 
 @dataclass
 class Ring:
-    """A source that holds events `oldest` .. `top`."""
+    """A source with the events `oldest` .. `top`."""
 
     top: int = 0
     oldest: int = 1
@@ -55,7 +57,7 @@ class Ring:
 
 @dataclass
 class Socket:
-    """Takes `room` writes, then is full; `frames` are the JSON objects written."""
+    """Takes `room` writes, then is full; `frames` are the written JSON objects."""
 
     room: int = 1_000
     frames: list[dict[str, Any]] = field(default_factory=list)
@@ -67,7 +69,7 @@ class Socket:
 
 
 def parse(data: bytes) -> list[dict[str, Any]]:
-    """The payloads of server frames laid end to end."""
+    """The payloads of consecutive server frames."""
     found = []
     while data:
         size, start = data[1], 2
@@ -99,7 +101,7 @@ def code(session: SocketSession) -> CloseCode | None:
     return session.ending.code if session.ending else None
 
 
-# What the client says
+# Frames of the client
 
 
 @pytest.mark.parametrize(
@@ -142,8 +144,8 @@ def test_ten_seconds_to_subscribe(later: float, expected: CloseCode | None) -> N
 
 
 @pytest.mark.parametrize("phase", [Phase.OPENING, Phase.REPLAY, Phase.LIVE])
-def test_authorisation_ends_wherever_the_reader_is(phase: Phase) -> None:
-    """30 s after the token's expiry: 4401, also in mid-replay."""
+def test_an_expired_authorisation_ends_the_reader(phase: Phase) -> None:
+    """30 s after the token's expiry: 4401, even during a replay."""
     session = opened("e:0", ttl=60)
     if phase is not Phase.OPENING:
         session.open(Page("e", 1, 9, None), 1)
@@ -157,8 +159,8 @@ def test_authorisation_ends_wherever_the_reader_is(phase: Phase) -> None:
     assert code(session) is CloseCode.UNAUTHORIZED
 
 
-def test_a_refresh_extends_the_authorisation_in_place() -> None:
-    """The answer says how long it lasts; an older token takes nothing away."""
+def test_a_refresh_extends_the_authorisation() -> None:
+    """The answer has the new expiry; an older token shortens nothing."""
     session = opened(ttl=60)
     answer = session.receive(frame("refresh", token=token(ttl=600, now=NOW + 50)), NOW + 50)
     assert answer is not None
@@ -174,15 +176,15 @@ def test_a_refresh_extends_the_authorisation_in_place() -> None:
     ("bad", "expected"),
     [("garbage", CloseCode.UNAUTHORIZED), (token("other"), CloseCode.FORBIDDEN)],
 )
-def test_a_bad_refresh_ends_it(bad: str, expected: CloseCode) -> None:
-    """A refresh is judged like a subscribe."""
+def test_a_bad_refresh_ends_the_reader(bad: str, expected: CloseCode) -> None:
+    """It is checked like a subscribe."""
     session = opened()
     assert session.receive(frame("refresh", token=bad), NOW) is None
     assert code(session) is expected
 
 
 def test_too_many_refreshes_a_minute() -> None:
-    """20 a minute are taken, the 21st is 4429; a new minute counts from none."""
+    """20 a minute are accepted, the 21st is 4429; a new minute starts at zero."""
     session = opened()
     for _ in range(REFRESHES_PER_MINUTE):
         assert session.receive(frame("refresh", token=token()), NOW)
@@ -193,7 +195,7 @@ def test_too_many_refreshes_a_minute() -> None:
 
 
 def test_too_many_pings_a_minute() -> None:
-    """Control frames have their own, larger, allowance; a new minute counts from none."""
+    """Control frames have their own, larger limit; a new minute starts at zero."""
     session = opened()
     for minute in (0, 60, 120):
         for _ in range(CONTROLS_PER_MINUTE):
@@ -203,13 +205,13 @@ def test_too_many_pings_a_minute() -> None:
     assert code(session) is CloseCode.TOO_MANY
 
 
-# Where it begins
+# The beginning
 
 
 @pytest.mark.parametrize(
     ("after", "reason"), [("f:5", "epoch"), ("e:10", "ahead"), ("e:2", "trimmed")]
 )
-def test_resync_is_all_that_a_reader_gets_whose_position_is_lost(after: str, reason: str) -> None:
+def test_a_lost_cursor_gets_only_a_resync(after: str, reason: str) -> None:
     """No `subscribed`, no event: the resync frame, then 4410."""
     session = opened(after)
     assert session.open(Page("e", 4, 9, None), 1) is None
@@ -218,8 +220,8 @@ def test_resync_is_all_that_a_reader_gets_whose_position_is_lost(after: str, rea
     assert parse(session.ending.last or b"") == [{"type": "resync", "reason": reason}]
 
 
-def test_from_a_position() -> None:
-    """subscribed (the top now), the events after the cursor, live (the last one replayed)."""
+def test_from_a_cursor() -> None:
+    """subscribed (the present top), the events after the cursor, live (the last replayed one)."""
     ring = Ring(top=3)
     session, socket = following("e:1", ring)
     assert not session.advance(ring, socket.write)
@@ -259,15 +261,19 @@ def test_from_now_on() -> None:
     ],
 )
 def test_when_redis_need_not_be_asked(after: str | None, ring: Ring, held: bool) -> None:
-    """Only a cursor that the ring reaches is good without asking: what looks ahead or foreign may be news to this process."""
+    """Only for a cursor that the ring reaches: a later or foreign one may be newer than this
+    process.
+    """
     assert opened(after).held_by(ring) is held
 
 
-# What follows
+# The events
 
 
-def test_what_the_ring_does_not_hold_is_read() -> None:
-    """Older events come from the log, then the ring takes over, and `live` waits for all of it."""
+def test_events_before_the_ring_are_read() -> None:
+    """Older events come from the log, then the ring takes over, and `live` waits for all of
+    them.
+    """
     ring = Ring(top=9, oldest=6)
     session, socket = following("e:1", Ring(top=9))
     assert session.advance(ring, socket.write)
@@ -277,8 +283,8 @@ def test_what_the_ring_does_not_hold_is_read() -> None:
     assert [f["seq"] for f in socket.frames] == [9, 2, 3, 4, 5, 6, 7, 8, 9, 9]
 
 
-def test_live_waits_for_what_redis_has_and_this_process_has_not_heard() -> None:
-    """The log stood at 5 when the cursor was judged: a tail that stands at 3 is not the tip."""
+def test_live_waits_for_events_that_this_process_lacks() -> None:
+    """The log was at 5 when the cursor was checked: a tail at 3 is not the tip."""
     ring = Ring(top=3)
     session, socket = following("e:1", Ring(top=5))
     assert session.advance(ring, socket.write)
@@ -306,7 +312,7 @@ def test_live_waits_for_what_redis_has_and_this_process_has_not_heard() -> None:
     ],
 )
 def test_a_page_that_does_not_follow_is_a_resync(page: Page, reason: str) -> None:
-    """A part is never taken for the whole."""
+    """A fragment is never taken for the whole."""
     ring = Ring(top=9, oldest=8)
     session, socket = following("e:1", Ring(top=9))
     assert session.advance(ring, socket.write)
@@ -324,7 +330,7 @@ def test_a_page_that_does_not_follow_is_a_resync(page: Page, reason: str) -> Non
 def test_a_new_epoch_and_a_deletion_end_a_live_reader(
     change: dict[str, Any], expected: CloseCode
 ) -> None:
-    """Nothing of what follows is sent."""
+    """Nothing that follows is sent."""
     ring = Ring(top=3)
     session, socket = following(None, ring)
     session.advance(ring, socket.write)
@@ -337,8 +343,8 @@ def test_a_new_epoch_and_a_deletion_end_a_live_reader(
     assert len(socket.frames) == sent
 
 
-def test_a_fork_behind_the_reader_is_told_before_what_follows() -> None:
-    """`subscribed` with the new name, the events, `live` again; the cursor is the same place."""
+def test_a_fork_after_the_cursor_is_announced_first() -> None:
+    """`subscribed` with the new name, the events, `live` again; the cursor's offset stays."""
     ring = Ring(top=3)
     session, socket = following(None, ring)
     session.advance(ring, socket.write)
@@ -367,7 +373,7 @@ def test_a_fork_before_the_reader_is_a_resync() -> None:
     ("after", "served"),
     [("e:4", True), ("e:5", False), ("d:2", True), ("d:3", False), ("c:1", False)],
 )
-def test_a_position_of_an_earlier_epoch_is_good_up_to_its_fork(after: str, served: bool) -> None:
+def test_a_cursor_of_an_earlier_epoch_is_valid_up_to_its_fork(after: str, served: bool) -> None:
     """Whether the log is asked or the ring knows."""
     ring = Ring(top=9, oldest=1, epoch="f", forks={"e": 4, "d": 2})
     session = opened(after)
@@ -375,8 +381,10 @@ def test_a_position_of_an_earlier_epoch_is_good_up_to_its_fork(after: str, serve
     assert (session.open(ring.page, ring.life) is not None) is served
 
 
-def test_a_log_that_was_set_back_under_its_old_name() -> None:
-    """A tail that says so in its forks: who has seen more begins again, who has not goes on without a word."""
+def test_a_log_set_back_under_its_old_name() -> None:
+    """The tail's forks say so: a reader that has seen more starts over, another continues
+    silently.
+    """
     ring = Ring(top=9)
     ahead, socket = following("e:9", ring)
     behind, other = following("e:2", Ring(top=2))
@@ -388,7 +396,7 @@ def test_a_log_that_was_set_back_under_its_old_name() -> None:
 
 
 def test_the_fast_path_is_for_readers_at_the_tip() -> None:
-    """`takes` says no in replay, to a reader elsewhere, to one that stalled, and after the end."""
+    """`takes` refuses during a replay, at another seq, after a stall, and after the end."""
     ring = Ring(top=3)
     session, socket = following("e:1", ring)
     assert not session.takes(1, 2)
@@ -406,8 +414,8 @@ def test_the_fast_path_is_for_readers_at_the_tip() -> None:
     assert session.seq == 6
 
 
-def test_a_slow_reader_gets_merged_chunks_until_it_is_at_the_tip() -> None:
-    """After a full socket neighbouring chunks are one event; once at the tip events are single again."""
+def test_a_slow_reader_gets_merged_chunks_until_the_tip() -> None:
+    """After a full socket neighbouring chunks are one event; at the tip they are single again."""
     ring = Ring(top=0)
     session, socket = following(None, ring)
     session.advance(ring, socket.write)
@@ -421,7 +429,7 @@ def test_a_slow_reader_gets_merged_chunks_until_it_is_at_the_tip() -> None:
 
 
 def test_a_full_socket_stops_the_replay_at_the_cursor() -> None:
-    """What was written counts, the rest waits."""
+    """Written events count, the rest waits."""
     ring = Ring(top=1000)
     session, _ = following("e:0", ring)
     socket = Socket(room=1)
@@ -435,7 +443,7 @@ def test_a_full_socket_stops_the_replay_at_the_cursor() -> None:
 
 
 def test_a_heartbeat_carries_the_cursor() -> None:
-    """Events that came after the top was read are with the socket too: the client holds them."""
+    """Events after the read of the top are in the socket too: the client has them."""
     ring = Ring(top=3)
     session, socket = following(None, ring)
     session.advance(ring, socket.write)
@@ -455,7 +463,7 @@ def stalled(session: SocketSession) -> None:
 def test_no_heartbeat_before_everything_was_written(
     prepare: Callable[[SocketSession], None], top: int
 ) -> None:
-    """Neither to a reader that lags nor for a top that was not delivered here; what is missing is then read."""
+    """Neither for a lagging reader nor for an undelivered top; missing events are then read."""
     ring = Ring(top=3)
     session, socket = following(None, ring)
     session.advance(ring, socket.write)
@@ -465,14 +473,14 @@ def test_no_heartbeat_before_everything_was_written(
     assert session.advance(ring, socket.write) is (top > ring.top)
 
 
-def test_no_heartbeat_in_replay() -> None:
+def test_no_heartbeat_during_a_replay() -> None:
     """A heartbeat comes after `live`."""
     session, _ = following("e:1", Ring(top=3))
     assert session.heartbeat(Page("e", 1, 3, None)) is None
 
 
 def test_a_heartbeat_that_finds_another_epoch_is_a_resync() -> None:
-    """Redis was lost: the cursor means nothing any more."""
+    """Redis lost its data: the cursor is void."""
     ring = Ring(top=3)
     session, socket = following(None, ring)
     session.advance(ring, socket.write)
@@ -487,7 +495,7 @@ def test_a_heartbeat_that_finds_another_epoch_is_a_resync() -> None:
 
 
 def test_after_the_end_nothing_changes() -> None:
-    """The first end counts, and every input is without effect."""
+    """The first end counts, and no input has an effect."""
     ring = Ring(top=3)
     session, socket = following("e:1", ring)
     session.end(CloseCode.RESTART, "shutdown")

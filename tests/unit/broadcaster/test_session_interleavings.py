@@ -1,9 +1,10 @@
-"""broadcaster/session.py under every interleaving that hypothesis can think of.
+"""broadcaster/session.py under every interleaving that Hypothesis finds.
 
-A log that grows, is trimmed and starts new epochs; a tail that hears of it late, with a ring that forgets; a socket that fills up; page
-reads whose answer arrives when other things have happened; a client, written from PROTOCOL.md alone, that loses its connection at any
-byte of the way and comes back by cursor. Its claims: each event once and in order, or a resync; no `live` before everything
-before it; a heartbeat only for what it holds; and in the end it holds what the log holds.
+A log that grows, is trimmed and starts new epochs; a tail that follows it late, with a ring that
+forgets; a socket that fills up; page reads that return after other events; a client, written from
+PROTOCOL.md alone, that loses its connection anywhere and resumes by cursor. Claims: each event once
+and in order, or a resync; no `live` before everything before it; a heartbeat only for what it
+holds; and in the end it holds what the log holds.
 """
 
 import json
@@ -24,12 +25,12 @@ from tokenwire.streams.log.ports import Page
 PAGE = 3
 ROOM = 4
 RARELY = st.sampled_from([False, False, False, True])
-"""What undoes progress comes less often than what makes it, or nothing deep is ever reached."""
+"""Steps that undo progress are rarer than those that make it, or no deep state is reached."""
 TOKEN = mint(KEY, "c", "u", 600, NOW)
 
 
 class Log:
-    """The truth: what Redis holds."""
+    """The truth: the contents of Redis."""
 
     def __init__(self) -> None:
         self.life = 0
@@ -70,7 +71,7 @@ class Log:
 
 
 class Tail:
-    """What this process has heard of the log: contiguous, late, and forgetful."""
+    """This process's view of the log: contiguous, late and forgetful."""
 
     gone = False
 
@@ -81,7 +82,7 @@ class Tail:
         self.turn()
 
     def turn(self) -> None:
-        """Read the log from its top, and keep what is held if that is part of it."""
+        """Read the log from its top, and keep the held part if it fits."""
         known = (
             self.top
             if self.life and self.top <= self.log.forks.get(self.epoch, -1)
@@ -93,7 +94,7 @@ class Tail:
         self.life += 1
 
     def hear(self, count: int) -> None:
-        """Up to `count` more events, or the news of another epoch."""
+        """Receive up to `count` more events, or the news of another epoch."""
         if self.epoch != self.log.epoch:
             self.turn()
         else:
@@ -105,7 +106,9 @@ class Tail:
 
 
 class Client:
-    """Follows PROTOCOL.md, section 4. `held` is the seq up to which it has everything (by events or by a snapshot)."""
+    """Follows PROTOCOL.md, section 4. `held`: the seq up to which it has everything (by events or a
+    snapshot).
+    """
 
     def __init__(self, log: Log) -> None:
         self.log = log
@@ -157,7 +160,7 @@ class Client:
 
 
 class Interleavings(RuleBasedStateMachine):
-    """The server's loop is reduced to what it decides nothing about: when something happens."""
+    """The server's loop reduced to its timing: when something happens."""
 
     @initialize(events=st.integers(0, 8))
     def begin(self, events: int) -> None:
@@ -242,7 +245,7 @@ class Interleavings(RuleBasedStateMachine):
             frame = self.session.open(
                 Page(self.tail.epoch, 0, self.tail.top, None, [], self.tail.forks), self.tail.life
             )
-        else:  # Redis is asked; what it knows may or may not have been heard here by then
+        else:  # Redis is asked; this process may or may not know its answer by then
             if heard:
                 self.tail.hear(0)
                 self.tail.hear(1_000)
@@ -294,9 +297,7 @@ class Interleavings(RuleBasedStateMachine):
     @rule(now=RARELY, reload=st.booleans())
     def drop_and_reconnect(self, now: bool, reload: bool) -> None:
         if now:
-            if (
-                reload
-            ):  # the page was loaded again: a snapshot can be ahead of what this process heard
+            if reload:  # the page was reloaded: a snapshot can be ahead of this process
                 self.client.snapshot()
             self.connect()
 
@@ -312,7 +313,7 @@ class Interleavings(RuleBasedStateMachine):
 
     @invariant()
     def at_the_tip_means_written(self) -> None:
-        """What the session calls live and not behind has everything that was heard."""
+        """A session that is live and not behind has every received event."""
         if (
             hasattr(self, "session")
             and self.session.phase is Phase.LIVE
@@ -322,7 +323,7 @@ class Interleavings(RuleBasedStateMachine):
             assert self.session.seq >= self.tail.top
 
     def teardown(self) -> None:
-        """When the world stands still the client ends up live, holding all there is."""
+        """At the end the client is live and holds everything."""
         if not hasattr(self, "log"):
             return
         for _ in range(500):

@@ -28,7 +28,9 @@ CATALOGUE = {
 
 
 class RecordedJobs:
-    """Stands in for worker.enqueue.Jobs and records calls; `away` makes them fail as without Redis."""
+    """Stands in for worker.enqueue.Jobs and records calls; `away` makes them fail as without
+    Redis.
+    """
 
     def __init__(self) -> None:
         self.enqueued: list[str] = []

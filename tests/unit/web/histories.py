@@ -1,4 +1,4 @@
-"""Histories of an answer whose parts can be shown, and the three ways in which a reader is told one."""
+"""Histories of an answer with visible parts, and the three ways in which a reader gets one."""
 
 from typing import Any, Protocol, TypeVar
 
@@ -22,7 +22,7 @@ _VALUES: dict[str, dict[str, Any]] = {
 
 
 class Writer(histories.Writer):
-    """A worker that writes what dialects show, and changes only what they can change."""
+    """A worker that writes parts that dialects can show and change."""
 
     def set(self, place: int, name: str, value: Any) -> None:
         if self.model.parts:
@@ -55,7 +55,7 @@ def written(history: tuple[list[Op], str | None], *, resets: bool = True) -> His
 
 
 def folded(told: list[AnyEvent]) -> Answer:
-    """The answer after these events, of which the first needs nothing before it."""
+    """The answer after these events; the first one needs no earlier state."""
     answer = Answer(ID)
     for event in told:
         answer.apply(event)
@@ -63,7 +63,7 @@ def folded(told: list[AnyEvent]) -> Answer:
 
 
 def view(answer: Answer) -> dict[str, Any]:
-    """The wire form of a row that holds it."""
+    """The wire form of its row."""
     usage = answer.usage
     return {
         "id": ID,
@@ -92,12 +92,12 @@ class _Encoder(Protocol[T_co]):
 
 
 def fed(encoder: _Encoder[T_co], event: AnyEvent) -> T_co:
-    """What an encoder gives for an event, after the fold."""
+    """The encoder's output for an event, after the fold."""
     return encoder.apply(event, *encoder.answer.gain(event))
 
 
 def from_row(log: list[AnyEvent], saved: int) -> list[AnyEvent]:
-    """What a reader is told who begins with the row that was saved after so many events."""
+    """The events for a reader that began with the row saved after that many events."""
     answer = folded(log[:saved])
     row = from_view(view(answer))
     return [*catch_up(Answer(ID), row, answer.attempt or 1), *log[saved:]]

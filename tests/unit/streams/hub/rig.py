@@ -1,4 +1,4 @@
-"""A hub over a log and a feed in memory, a reader of it, and words to wait in."""
+"""A hub over a log and a feed in memory, a reader of it, and helpers that wait."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,7 +14,7 @@ LEASE = 60.0
 
 
 class LossyFeed(MemoryFeed):
-    """Loses, doubles or holds back what it is told to."""
+    """Loses, doubles or delays messages on request."""
 
     losing = 0
     doubling = 0
@@ -47,7 +47,7 @@ class CountingLog(MemoryLog):
         max_bytes: int = PAGE_BYTES,
     ) -> Page:
         self.reads += 1
-        await asyncio.sleep(0)  # as long as any network takes: others act meanwhile
+        await asyncio.sleep(0)  # as on a real network: other tasks run meanwhile
         page = await super().read(conversation_id, epoch, after, limit, max_bytes)
         await asyncio.sleep(0)
         return page
@@ -86,7 +86,7 @@ class Rig:
 
 
 class Reader:
-    """Holds a cursor, takes from the ring, reads when it lags; starts again with a new epoch."""
+    """Holds a cursor, takes from the ring, reads when it lags; starts over in a new epoch."""
 
     def __init__(self, tail: Tail) -> None:
         self.tail = tail
@@ -127,13 +127,13 @@ class Reader:
 
 
 async def turn(times: int = 12) -> None:
-    """Let everything that is ready happen."""
+    """Run everything that is ready."""
     for _ in range(times):
         await asyncio.sleep(0)
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Turn the loop until something is so. Raises TimeoutError."""
+    """Turn the loop until the condition is true. Raises TimeoutError."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not condition():
             await asyncio.sleep(0)

@@ -1,4 +1,6 @@
-"""streams.hub.feed against a server that the test plays: what counts as subscribed, and when a connection is dead."""
+"""streams.hub.feed against a scripted server: which channels count as subscribed, and when a
+connection is dead.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,7 +16,7 @@ from tokenwire.streams.log.ports import LogUnavailable
 
 
 class Server:
-    """Takes commands and answers them at once, unless told to keep them (`answering`)."""
+    """Answers commands at once, unless told to hold them (`answering`)."""
 
     def __init__(self) -> None:
         self.commands: list[list[str]] = []
@@ -30,7 +32,7 @@ class Server:
         await self._listener.aclose()
 
     def drop(self) -> None:
-        """Hang up on everybody."""
+        """Close every connection."""
         for writer in self.connections:
             writer.transport.abort()
         self.connections.clear()
@@ -76,7 +78,7 @@ def _reply(*words: str | int) -> bytes:
 
 
 class Rig:
-    """A feed on such a server, and what it has told."""
+    """A feed on such a server, and what it has delivered."""
 
     def __init__(self) -> None:
         self.server = Server()
@@ -99,8 +101,8 @@ async def rig() -> AsyncIterator[Rig]:
     await made.server.stop()
 
 
-async def test_who_subscribes_waits_for_the_confirmation(rig: Rig) -> None:
-    """And whoever asks for the same channel meanwhile is served by the same one."""
+async def test_a_subscriber_waits_for_the_confirmation(rig: Rig) -> None:
+    """Others that want the same channel meanwhile share it."""
     rig.server.answering = False
     first, second = (
         asyncio.create_task(rig.feed.subscribe("a")),
@@ -116,8 +118,10 @@ async def test_who_subscribes_waits_for_the_confirmation(rig: Rig) -> None:
     assert rig.again == []
 
 
-async def test_an_older_confirmation_does_not_pass_for_a_newer(rig: Rig) -> None:
-    """Subscribed, left and subscribed again: the first confirmation says nothing of the second subscription."""
+async def test_an_older_confirmation_does_not_count_for_a_newer(rig: Rig) -> None:
+    """Subscribed, left and subscribed again: the first confirmation says nothing about the second
+    subscription.
+    """
     rig.server.answering = False
     gone = asyncio.create_task(rig.feed.subscribe("a"))
     await until(lambda: len(rig.server.named("SUBSCRIBE")) == 1)
@@ -134,8 +138,8 @@ async def test_an_older_confirmation_does_not_pass_for_a_newer(rig: Rig) -> None
     await back
 
 
-async def test_one_of_two_who_gives_up_takes_nothing_from_the_other(rig: Rig) -> None:
-    """The channel stays subscribed as long as somebody waits for it."""
+async def test_one_of_two_that_gives_up_takes_nothing_from_the_other(rig: Rig) -> None:
+    """The channel stays subscribed while anybody waits for it."""
     rig.server.answering = False
     first, second = (
         asyncio.create_task(rig.feed.subscribe("a")),
@@ -150,10 +154,10 @@ async def test_one_of_two_who_gives_up_takes_nothing_from_the_other(rig: Rig) ->
     assert rig.server.named("UNSUBSCRIBE") == []
 
 
-async def test_a_confirmation_that_does_not_come_is_an_outage(
+async def test_a_missing_confirmation_is_an_outage(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Told in time, and the channel is not wanted any more."""
+    """It raises after a time, and the channel is dropped."""
     monkeypatch.setattr(module, "CONFIRM_SECONDS", 0.05)
     rig.server.answering = False
     async with asyncio.timeout(10):
@@ -162,10 +166,10 @@ async def test_a_confirmation_that_does_not_come_is_an_outage(
     await until(lambda: rig.server.named("UNSUBSCRIBE") == [["a"]])
 
 
-async def test_a_new_connection_subscribes_to_everything_again_and_says_so(
+async def test_a_new_connection_subscribes_to_everything_again(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In commands of a bounded length; each channel is told of, since something may have been missed."""
+    """In commands of bounded length; each channel is reported, since messages may be lost."""
     monkeypatch.setattr(module, "FIRST_PAUSE_SECONDS", 0.0)
     channels = [f"c{number:04}" for number in range(MAX_CHANNELS_PER_COMMAND + 100)]
     await asyncio.gather(*(rig.feed.subscribe(channel) for channel in channels))
@@ -180,10 +184,10 @@ async def test_a_new_connection_subscribes_to_everything_again_and_says_so(
     assert sorted(name.decode() for name in rig.again) == channels
 
 
-async def test_what_an_old_connection_owed_is_not_waited_for(
+async def test_a_lost_confirmation_is_not_waited_for(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A subscription whose confirmation was lost with the connection is confirmed by the first one of the new connection."""
+    """The first confirmation of the new connection counts for a subscription whose own was lost."""
     monkeypatch.setattr(module, "FIRST_PAUSE_SECONDS", 0.0)
     rig.server.answering = False
     waiting = asyncio.create_task(rig.feed.subscribe("a"))
@@ -194,10 +198,8 @@ async def test_what_an_old_connection_owed_is_not_waited_for(
         await waiting
 
 
-async def test_a_server_that_says_nothing_is_left(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is asked now and then; one that answers is not."""
+async def test_a_silent_server_is_disconnected(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is pinged now and then; one that answers stays."""
     monkeypatch.setattr(module, "PING_SECONDS", 0.05)
     monkeypatch.setattr(module, "FIRST_PAUSE_SECONDS", 0.0)
     rig.server.drop()
@@ -208,7 +210,7 @@ async def test_a_server_that_says_nothing_is_left(
 
 
 async def test_a_refused_password_is_no_connection(caplog: pytest.LogCaptureFixture) -> None:
-    """It is said, and tried again."""
+    """It is logged, and retried."""
     rig = Rig()
     rig.server.on_auth = b"-WRONGPASS no\r\n"
     await rig.start(password="wrong")
@@ -220,18 +222,20 @@ async def test_a_refused_password_is_no_connection(caplog: pytest.LogCaptureFixt
         await rig.server.stop()
 
 
-async def test_an_end_at_the_moment_of_a_loss_is_an_end(rig: Rig) -> None:
-    """A process that stops just when Redis does would wait for its feed for ever."""
+async def test_a_stop_at_the_moment_of_a_loss_ends(rig: Rig) -> None:
+    """A process that stops at the same time as Redis would otherwise wait for its feed for ever."""
     assert rig.feed._connection is not None
     rig.feed._connection.connection_lost(None)
     async with asyncio.timeout(5):
         await rig.feed.aclose()
 
 
-async def test_a_connection_that_held_makes_the_next_loss_news(
+async def test_a_connection_that_held_resets_the_pause(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is said, and tried again at once: a process that runs for months does not come back more slowly each time."""
+    """The next loss is logged, and retried at once: after months a process reconnects as fast as
+    ever.
+    """
     monkeypatch.setattr(module, "FIRST_PAUSE_SECONDS", 0.001)
     monkeypatch.setattr(module, "LONGEST_PAUSE_SECONDS", 0.02)
     clock = asyncio.get_running_loop().time

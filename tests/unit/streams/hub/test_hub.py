@@ -1,4 +1,4 @@
-"""Tails are opened, shared, let go of: nothing is missed on the way, nothing is left behind."""
+"""Tails are opened, shared and released without lost events or leftovers."""
 
 import asyncio
 
@@ -17,8 +17,8 @@ async def test_readers_share_one_tail_and_one_read(rig: Rig) -> None:
     assert rig.log.reads == 1
 
 
-async def test_a_reconnected_feed_tells_lists_that_anything_may_have_changed(rig: Rig) -> None:
-    """What was published meanwhile is known to nobody."""
+async def test_a_reconnected_feed_refreshes_all_lists(rig: Rig) -> None:
+    """Messages published meanwhile are lost."""
     heard: list[str | None] = []
     await rig.hub.watch_changes(heard.append)
     await rig.log.touch("c")
@@ -31,7 +31,7 @@ async def test_a_reconnected_feed_tells_lists_that_anything_may_have_changed(rig
 
 
 async def test_an_event_between_subscription_and_read_is_not_lost(rig: Rig) -> None:
-    """A tail that is still opening reads again for what arrived before it knew where it stands."""
+    """An opening tail reads again for events that arrived before it knew its cursor."""
     opening = asyncio.create_task(rig.hub.open("c"))
     await asyncio.sleep(0)
     written = [await rig.write(1)]
@@ -43,8 +43,8 @@ async def test_an_event_between_subscription_and_read_is_not_lost(rig: Rig) -> N
     assert tail.top == written[-1]
 
 
-async def test_a_deleted_conversation_is_told_and_stays_gone(rig: Rig) -> None:
-    """Readers are woken; whoever opens it later learns it too."""
+async def test_a_deleted_conversation_wakes_readers_and_stays_gone(rig: Rig) -> None:
+    """Later readers learn it, too."""
     tail = await rig.hub.open("c")
     woken: list[bool] = []
     tail.listen(lambda: woken.append(tail.gone))
@@ -62,7 +62,7 @@ async def test_a_deleted_conversation_is_told_and_stays_gone(rig: Rig) -> None:
 async def test_the_last_release_ends_the_subscription_after_a_grace(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A reader who comes back within it finds the same tail; later, nothing is left."""
+    """A reader that returns within it finds the same tail; later nothing is left."""
     tail, same = await rig.hub.open("c"), await rig.hub.open("c")
     rig.hub.release(tail)
     rig.hub.release(same)
@@ -78,7 +78,7 @@ async def test_the_last_release_ends_the_subscription_after_a_grace(
     await turn()
     assert rig.hub._held, "somebody came back within the grace"
     rig.hub.release(tail)
-    rig.hub.release(tail)  # once too often does no harm
+    rig.hub.release(tail)  # a second release does no harm
     await until(lambda: not rig.hub._held)
     assert rig.feed._channels == set()
     assert not rig.hub._by_channel
@@ -86,7 +86,7 @@ async def test_the_last_release_ends_the_subscription_after_a_grace(
 
 
 async def test_opening_without_a_feed_fails_and_leaves_nothing(rig: Rig) -> None:
-    """Whoever waits is told; the next one may succeed."""
+    """Waiting readers get the error; the next opening may succeed."""
     rig.feed.cut()
     results = await asyncio.gather(rig.hub.open("c"), rig.hub.open("c"), return_exceptions=True)
     assert [type(result) for result in results] == [LogUnavailable, LogUnavailable]
@@ -95,8 +95,8 @@ async def test_opening_without_a_feed_fails_and_leaves_nothing(rig: Rig) -> None
     assert (await rig.hub.open("c")).top == 0
 
 
-async def test_an_opening_that_is_given_up_harms_no_other(rig: Rig) -> None:
-    """One of two waiting readers goes away."""
+async def test_a_cancelled_opening_affects_no_other(rig: Rig) -> None:
+    """One of two waiting readers leaves."""
     first, second = asyncio.create_task(rig.hub.open("c")), asyncio.create_task(rig.hub.open("c"))
     await asyncio.sleep(0)
     first.cancel()
@@ -107,8 +107,8 @@ async def test_an_opening_that_is_given_up_harms_no_other(rig: Rig) -> None:
     assert rig.hub._held["c"].users == 0
 
 
-async def test_an_opening_that_everybody_gives_up_leaves_nothing(rig: Rig) -> None:
-    """Neither a tail nor a subscription that nobody would ever release."""
+async def test_an_opening_that_all_cancel_leaves_nothing(rig: Rig) -> None:
+    """Neither a tail nor a subscription that nobody would release."""
     opening = asyncio.create_task(rig.hub.open("c"))
     await asyncio.sleep(0)
     assert rig.hub._held
@@ -119,10 +119,12 @@ async def test_an_opening_that_everybody_gives_up_leaves_nothing(rig: Rig) -> No
     assert rig.feed._channels == set()
 
 
-async def test_what_happens_just_before_the_subscription_is_read(
+async def test_events_before_the_subscription_are_read(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The log is read when the subscription stands: what was published before it is in the log, what comes after it is heard."""
+    """The log is read after the subscription: earlier events are in the log, later ones are
+    delivered.
+    """
     subscribe = rig.feed.subscribe
 
     async def just_too_late(channel: str) -> None:
@@ -144,8 +146,8 @@ async def test_closing_the_hub_ends_everything(rig: Rig) -> None:
     assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
 
 
-async def test_who_may_not_follow_is_known_even_if_the_word_was_lost(rig: Rig) -> None:
-    """At the opening, at a word on the channel, and after a break in which that word was missed."""
+async def test_removed_users_are_known_even_if_the_message_was_lost(rig: Rig) -> None:
+    """At the opening, at a message on the channel, and after a break in which it was lost."""
     await rig.log.revoke("c", "ada")
     tail = await rig.hub.open("c")
     assert tail.revoked == {"ada"}
@@ -164,10 +166,10 @@ async def test_who_may_not_follow_is_known_even_if_the_word_was_lost(rig: Rig) -
     assert woken[-1] == {"bob"}
 
 
-async def test_an_outage_while_it_is_asked_who_may_follow(
+async def test_an_outage_while_removed_users_are_read(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is asked again until there is an answer."""
+    """It is read again until it succeeds."""
     tail = await rig.hub.open("c")
     monkeypatch.setattr(hub_module, "FIRST_PAUSE_SECONDS", 0.001)
     rig.log.go_down()

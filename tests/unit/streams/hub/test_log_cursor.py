@@ -1,6 +1,7 @@
-"""streams.hub.log_cursor: a reader gets what follows its cursor, once and in order, or why not.
+"""streams.hub.log_cursor: a reader gets what follows its cursor, once and in order, or the reason
+why not.
 
-The session of a WebSocket inherits LogCursor: what that adds is in tests/unit/broadcaster.
+A WebSocket's session inherits LogCursor; tests/unit/broadcaster has its additions.
 """
 
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ from tokenwire.streams.log.ports import Page
 
 
 class Tail:
-    """What this process holds of a log."""
+    """This process's part of a log."""
 
     def __init__(self, epoch: str = "e", top: int = 0, held: int = 0) -> None:
         self.epoch, self.top, self.held, self.gone = epoch, top, held, False
@@ -57,7 +58,7 @@ def page(
 
 
 def log(top: int, epoch: str = "e") -> Page:
-    """The log without entries, as a heartbeat sees it."""
+    """The log without entries, as a heartbeat reads it."""
     return page(0, 0, top=top, epoch=epoch)
 
 
@@ -104,7 +105,7 @@ def test_which_cursors_can_be_served(
 @pytest.mark.parametrize(
     ("after", "reason"), [("f:5", "epoch"), ("e:10", "ahead"), ("e:2", "trimmed"), ("e:5", None)]
 )
-def test_a_cursor_is_judged_before_anything_is_given(after: str, reason: str | None) -> None:
+def test_a_cursor_is_checked_before_any_event(after: str, reason: str | None) -> None:
     """The log holds 4 to 9 of the epoch e."""
     epoch, _, seq = after.partition(":")
     cursor = LogCursor(Cursor(epoch, int(seq)))
@@ -113,8 +114,8 @@ def test_a_cursor_is_judged_before_anything_is_given(after: str, reason: str | N
     assert (cursor.next(Tail(top=9, held=9)) is ENDED) is (reason is not None)
 
 
-def test_what_follows_has_no_hole() -> None:
-    """Neither before, nor within, nor nothing at all."""
+def test_a_portion_has_no_hole() -> None:
+    """Neither before nor within, and it is not empty."""
     assert follows(entries(3, 5), 2)
     assert not follows(entries(3, 5), 1)
     assert not follows([*entries(3, 4), *entries(6, 6)], 2)
@@ -128,7 +129,7 @@ def test_a_portion_is_never_empty_and_fits_if_it_can(most: int, taken: int) -> N
 
 
 def test_without_a_cursor_it_begins_at_the_top() -> None:
-    """Nothing before is given; what comes next is."""
+    """Nothing older is sent; new events are."""
     cursor, tail = LogCursor(), Tail(top=7, held=7)
     assert cursor.held_by(tail)
     cursor.begin(log(7), 1)
@@ -137,8 +138,8 @@ def test_without_a_cursor_it_begins_at_the_top() -> None:
     assert seqs(cursor.next(tail)) == [8]
 
 
-def test_the_ring_serves_what_it_holds_the_log_the_rest() -> None:
-    """A page is asked for exactly where the ring does not reach back."""
+def test_the_ring_serves_its_events_and_the_log_the_rest() -> None:
+    """A page is requested exactly where the ring does not reach back."""
     cursor, tail = begun(2, 9), Tail(top=9, held=3)
     assert cursor.next(tail) is NEED_PAGE
     assert seqs(cursor.fetched(page(2, 6, top=9))) == [3, 4, 5, 6]
@@ -148,8 +149,8 @@ def test_the_ring_serves_what_it_holds_the_log_the_rest() -> None:
     assert cursor.next(tail) is AT_TIP
 
 
-def test_a_ring_with_a_hole_is_not_believed() -> None:
-    """What does not follow is read."""
+def test_a_ring_with_a_hole_is_not_used() -> None:
+    """Its missing events are read."""
     cursor, tail = begun(2, 9), Tail(top=9, held=9)
     with_a_hole = [*entries(3, 3), *entries(5, 9)]
     tail.since = lambda _: with_a_hole  # type: ignore[method-assign]
@@ -168,7 +169,7 @@ def test_a_ring_with_a_hole_is_not_believed() -> None:
     ],
 )
 def test_a_page_that_does_not_follow_ends_it(shown: Page, reason: str) -> None:
-    """Nothing of such a page is given out; the first reason stays."""
+    """Nothing of that page is sent; the first reason stays."""
     cursor = begun(2, 9)
     assert cursor.fetched(shown) == ()
     assert cursor.ended == reason
@@ -179,8 +180,8 @@ def test_a_page_that_does_not_follow_ends_it(shown: Page, reason: str) -> None:
     assert cursor.ended == reason
 
 
-def test_a_deletion_ends_it_before_another_epoch_does() -> None:
-    """Whether the tail or a page tells."""
+def test_a_deletion_comes_before_another_epoch() -> None:
+    """Whether the tail or a page reports it."""
     cursor, tail = begun(2, 2), Tail(epoch="f")
     tail.gone = True
     assert cursor.next(tail) is ENDED
@@ -190,11 +191,11 @@ def test_a_deletion_ends_it_before_another_epoch_does() -> None:
     assert not cursor.confirm(log(2))
 
 
-# The three rules that a WebSocket and an HTTP reader once had in two versions
+# Three rules that WebSocket and HTTP readers once had in two versions
 
 
-def test_a_page_from_before_a_heartbeat_does_not_undo_what_the_heartbeat_saw() -> None:
-    """The page was read when the log ended at 5, the heartbeat saw 7: 5 is not the tip."""
+def test_an_older_page_does_not_undo_a_heartbeat() -> None:
+    """The page was read when the log ended at 5, the heartbeat at 7: 5 is not the tip."""
     cursor, tail = begun(2, 4), Tail(top=2)
     assert cursor.next(tail) is NEED_PAGE
     assert not cursor.confirm(log(7))
@@ -207,7 +208,7 @@ def test_a_page_from_before_a_heartbeat_does_not_undo_what_the_heartbeat_saw() -
 
 
 def test_a_page_of_another_epoch_is_left_to_the_tail() -> None:
-    """Nothing of it comes before FORKED: events never come under a name that nobody was told."""
+    """Nothing of it comes before FORKED: events never come under an unknown name."""
     cursor, tail = begun(2, 9), Tail(top=9)
     assert cursor.next(tail) is NEED_PAGE
     assert cursor.fetched(page(2, 5, epoch="f", forks={"e": 3})) == ()
@@ -219,10 +220,10 @@ def test_a_page_of_another_epoch_is_left_to_the_tail() -> None:
 
 
 @pytest.mark.parametrize(("forks", "expected"), [({"e": 3}, FORKED), ({}, ENDED)])
-def test_a_heartbeat_of_another_epoch_confirms_nothing_and_ends_nothing(
+def test_a_heartbeat_of_another_epoch_changes_nothing(
     forks: dict[str, int], expected: Next
 ) -> None:
-    """The reader counts as behind until the tail, which knows more, was asked."""
+    """The reader counts as behind until the tail was asked."""
     cursor = at_tip(2)
     assert not cursor.confirm(log(2, epoch="f"))
     assert (cursor.behind, cursor.ended) == (True, None)
@@ -236,8 +237,8 @@ def test_a_heartbeat_of_another_epoch_confirms_nothing_and_ends_nothing(
 # At the tip
 
 
-def test_it_is_at_the_tip_only_with_all_that_was_seen() -> None:
-    """A look at the log that shows more than the feed brought makes it read."""
+def test_the_tip_includes_everything_that_was_seen() -> None:
+    """If the log holds more than the feed brought, the reader reads."""
     cursor, tail = at_tip(2), Tail(top=2)
     assert cursor.confirm(log(2))
     assert cursor.confirm(log(1))
@@ -251,7 +252,7 @@ def test_it_is_at_the_tip_only_with_all_that_was_seen() -> None:
 
 
 def test_the_fast_path_is_for_readers_at_the_tip() -> None:
-    """Not before AT_TIP, not from another seq, not once more was seen, not after the end."""
+    """Not before AT_TIP, at another seq, after more was seen, or after the end."""
     cursor, tail = begun(2, 2), Tail(top=2)
     assert not cursor.takes(2, 3)
     assert cursor.next(tail) is AT_TIP
@@ -264,8 +265,8 @@ def test_the_fast_path_is_for_readers_at_the_tip() -> None:
     assert not cursor.takes(3, 4)
 
 
-def test_a_log_that_forked_behind_it_is_followed_under_its_new_name() -> None:
-    """Told once; a fork before the cursor ends it."""
+def test_a_fork_after_the_cursor_is_followed_under_its_new_name() -> None:
+    """Reported once; a fork before the cursor ends it."""
     cursor, beyond = at_tip(2), at_tip(4)
     tail = Tail(epoch="f", top=5, held=5)
     tail.life, tail.forks = 2, {"e": 3}
@@ -275,8 +276,8 @@ def test_a_log_that_forked_behind_it_is_followed_under_its_new_name() -> None:
     assert beyond.ended == "epoch"
 
 
-def test_a_log_that_was_set_back_under_its_old_name_is_followed_without_a_word() -> None:
-    """By those who have not seen what is lost; the goals of before are none any more."""
+def test_a_log_set_back_under_its_old_name_is_followed() -> None:
+    """By readers that have not seen the lost events; earlier goals are dropped."""
     cursor, beyond = begun(2, 9), begun(6, 9)
     tail = Tail(top=5, held=5)
     tail.life, tail.forks = 2, {"e": 5}
@@ -286,8 +287,8 @@ def test_a_log_that_was_set_back_under_its_old_name_is_followed_without_a_word()
     assert beyond.next(tail) is ENDED
 
 
-def test_a_log_that_shrank_without_a_word_is_no_reason_to_read_for_ever() -> None:
-    """A page that shows no more than the reader has says where the log ends."""
+def test_a_shrunken_log_does_not_cause_endless_reads() -> None:
+    """A page that shows no more than the reader has gives the log's end."""
     cursor, tail = begun(2, 5), Tail(top=2)
     assert cursor.next(tail) is NEED_PAGE
     assert cursor.fetched(page(2, 2)) == []
@@ -306,8 +307,8 @@ def test_a_log_that_shrank_without_a_word_is_no_reason_to_read_for_ever() -> Non
         ("d:8", False),
     ],
 )
-def test_what_the_tail_alone_can_vouch_for(after: str, held: bool) -> None:
-    """It holds 7 to 9; what looks ahead or foreign may be news to this process."""
+def test_which_cursors_the_tail_can_vouch_for(after: str, held: bool) -> None:
+    """It holds 7 to 9; a later or foreign cursor may be newer than this process."""
     epoch, _, seq = after.partition(":")
     tail = Tail(top=9, held=3)
     tail.forks = {"d": 7}
@@ -318,7 +319,7 @@ RARELY = st.sampled_from([False, False, False, True])
 
 
 class World:
-    """A log that grows, is trimmed, is lost and forks. An event names the epoch that wrote it."""
+    """A log that grows, is trimmed, is lost and forks. An event names its epoch."""
 
     def __init__(self) -> None:
         self.lives, self.oldest = 0, 1
@@ -358,7 +359,7 @@ class World:
 
 
 class Interleavings(RuleBasedStateMachine):
-    """A log, a tail that hears of it late, pages and looks that arrive late, and a reader."""
+    """A log, a tail that follows it late, delayed pages and heartbeats, and a reader."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -373,10 +374,10 @@ class Interleavings(RuleBasedStateMachine):
         self.page: Page | None = None
         self.looked: Page | None = None
         self.undone = False
-        """Something happened that may end the reading."""
+        """Something happened that may end the reader."""
 
     def since(self, after: int) -> list[Entry] | None:
-        """What the ring holds of what was heard."""
+        """The ring's part of the received events."""
         held = 0 <= self.tail.top - after <= self.tail.held
         return self.held[after : self.tail.top] if held else None
 
@@ -478,7 +479,7 @@ class Interleavings(RuleBasedStateMachine):
             ]
 
     def teardown(self) -> None:
-        """When the world stands still the reader has all of it, or was told why not."""
+        """At the end the reader has everything, or the reason why not."""
         self.hear(2)
         for _ in range(200):
             self.pull()

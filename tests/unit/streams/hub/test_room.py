@@ -1,4 +1,4 @@
-"""What those who watch one conversation share."""
+"""What the readers of one conversation share."""
 
 import asyncio
 from collections.abc import Callable
@@ -34,7 +34,7 @@ class QuietTail:
 
 
 class Timers:
-    """Stands in for the loop's `call_later`: what is due, and nothing happens by itself."""
+    """Stands in for the loop's `call_later`: lists due calls, and runs none by itself."""
 
     def __init__(self) -> None:
         self.waiting: list[tuple[float, Callable[[], object]]] = []
@@ -55,10 +55,10 @@ class Timers:
                 self._timers.waiting.remove(self._entry)
 
 
-async def test_an_answer_that_begins_while_the_log_is_asked_makes_no_second_heartbeat(
+async def test_an_answer_that_begins_during_a_read_makes_no_second_heartbeat(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """One heartbeat is on its way at any time, at the pace of what runs; a closed room has none."""
+    """There is one heartbeat at a time, at the present pace; a closed room has none."""
     tail, timers = QuietTail(), Timers()
     monkeypatch.setattr(asyncio.get_running_loop(), "call_later", timers.call_later)
     room = Room(cast("Tail", tail), HeartbeatPace(5.0, 25.0))
@@ -77,7 +77,7 @@ async def test_an_answer_that_begins_while_the_log_is_asked_makes_no_second_hear
 async def test_an_answer_that_begins_brings_the_heartbeat_forward(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The one that was due belongs to a conversation in which nothing happens."""
+    """The pending one has the pace of a silent conversation."""
     tail, timers = QuietTail(), Timers()
     monkeypatch.setattr(asyncio.get_running_loop(), "call_later", timers.call_later)
     room = Room(cast("Tail", tail), HeartbeatPace(5.0, 25.0))
@@ -88,8 +88,8 @@ async def test_an_answer_that_begins_brings_the_heartbeat_forward(
     room.close()
 
 
-async def test_a_room_beats_on_after_an_unexpected_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A look that fails, with whatever, is repeated, and the next heartbeat is armed."""
+async def test_a_room_survives_an_unexpected_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failed read is repeated, and the next heartbeat is scheduled."""
     monkeypatch.setattr(background, "FIRST_PAUSE_SECONDS", 0.0)
     tail, timers = QuietTail(), Timers()
     looks = [RuntimeError("a bug"), ValueError("another")]

@@ -27,7 +27,7 @@ step = st.one_of(
 
 
 class Schedule:
-    """Carries out a drawn list of steps."""
+    """Runs a drawn list of steps."""
 
     def __init__(self) -> None:
         self.rig = Rig()
@@ -104,5 +104,7 @@ class Schedule:
 @settings(max_examples=400, deadline=None)
 @given(st.lists(step, max_size=40))
 def test_every_reader_sees_each_seq_once_and_in_order(steps: list[tuple[str, int]]) -> None:
-    """Whatever is lost, doubled, cut off or begun anew: from where a reader started to the top, without a hole or a repetition."""
+    """Whatever is lost, doubled, cut or restarted: from its cursor to the top, without a hole or
+    repetition.
+    """
     asyncio.run(Schedule().run(steps))

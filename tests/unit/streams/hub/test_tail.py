@@ -1,4 +1,6 @@
-"""The recent end of one log: what the feed brings, what is read instead, and what its ring holds."""
+"""The recent end of one log: what the feed brings, what is read instead, and the contents of its
+ring.
+"""
 
 import asyncio
 
@@ -28,7 +30,7 @@ async def test_events_reach_listeners_as_they_come(rig: Rig) -> None:
     assert rig.log.reads == 2
 
 
-async def test_one_wake_for_what_comes_together(rig: Rig) -> None:
+async def test_events_that_come_together_wake_once(rig: Rig) -> None:
     """A batch wakes a reader once."""
     tail = await rig.hub.open("c")
     woken: list[int] = []
@@ -43,8 +45,8 @@ async def test_one_wake_for_what_comes_together(rig: Rig) -> None:
     assert woken == [5]
 
 
-async def test_a_listener_that_fails_harms_nobody(rig: Rig) -> None:
-    """The others are woken, the tail goes on."""
+async def test_a_failing_listener_affects_no_other(rig: Rig) -> None:
+    """The others are woken, and the tail continues."""
 
     def fail() -> None:
         raise RuntimeError("broken reader")
@@ -58,8 +60,8 @@ async def test_a_listener_that_fails_harms_nobody(rig: Rig) -> None:
     assert reader.seen == [1, 2]
 
 
-async def test_since_says_what_it_does_not_hold(rig: Rig) -> None:
-    """[] at the tip, None before the ring begins and beyond the top."""
+async def test_since_reports_what_it_does_not_hold(rig: Rig) -> None:
+    """[] at the tip, None before the ring and beyond the top."""
     await rig.write(4)
     tail = await rig.hub.open("c")
     await rig.write(2)
@@ -74,7 +76,7 @@ async def test_since_says_what_it_does_not_hold(rig: Rig) -> None:
 
 
 async def test_a_gap_is_filled_from_the_log(rig: Rig) -> None:
-    """What the feed lost is read before anything after it is shown."""
+    """Lost events are read before any later one is shown."""
     tail = await rig.hub.open("c")
     reader = Reader(tail)
     rig.feed.losing = 3
@@ -85,7 +87,7 @@ async def test_a_gap_is_filled_from_the_log(rig: Rig) -> None:
 
 
 async def test_a_refresh_finds_a_lost_last_event(rig: Rig) -> None:
-    """When the last event is the one that was lost, the heartbeat's read delivers it."""
+    """The read of a heartbeat delivers it."""
     tail = await rig.hub.open("c")
     reader = Reader(tail)
     rig.feed.losing = 1
@@ -98,7 +100,7 @@ async def test_a_refresh_finds_a_lost_last_event(rig: Rig) -> None:
 
 
 async def test_refreshes_at_the_same_time_share_a_read(rig: Rig) -> None:
-    """A thousand heartbeats do not make a thousand reads."""
+    """A thousand heartbeats do not cause a thousand reads."""
     tail = await rig.hub.open("c")
     before = rig.log.reads
     await asyncio.gather(*(tail.refresh() for _ in range(1000)))
@@ -106,7 +108,7 @@ async def test_refreshes_at_the_same_time_share_a_read(rig: Rig) -> None:
 
 
 async def test_a_reconnected_feed_makes_every_tail_read_on(rig: Rig) -> None:
-    """Nothing that was published meanwhile stays unseen."""
+    """Nothing published meanwhile is missed."""
     tail = await rig.hub.open("c")
     reader = Reader(tail)
     rig.feed.cut()
@@ -118,8 +120,8 @@ async def test_a_reconnected_feed_makes_every_tail_read_on(rig: Rig) -> None:
     assert reader.seen == [1, 2, 3]
 
 
-async def test_a_new_epoch_is_told(rig: Rig) -> None:
-    """Listeners are woken, the ring holds nothing of the old life, and what follows comes."""
+async def test_a_new_epoch_is_reported(rig: Rig) -> None:
+    """Listeners are woken, the ring is emptied, and new events follow."""
     await rig.write(3)
     tail = await rig.hub.open("c")
     old = tail.epoch
@@ -135,10 +137,10 @@ async def test_a_new_epoch_is_told(rig: Rig) -> None:
     assert reader.seen == [tail.top - 1, tail.top]
 
 
-async def test_a_page_that_overlaps_the_feed_adds_nothing_twice(
+async def test_a_page_that_overlaps_the_feed_doubles_nothing(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The feed brings events while a read that holds them too is on its way back."""
+    """The feed brings events that a running read also holds."""
     tail = await rig.hub.open("c")
     reader = Reader(tail)
 
@@ -159,7 +161,9 @@ async def test_a_page_that_overlaps_the_feed_adds_nothing_twice(
 
 
 async def test_far_behind_the_tail_jumps_and_readers_read(rig: Rig) -> None:
-    """More than a ring was missed: the tail goes to the top, readers fetch the rest by themselves."""
+    """More than a ring was lost: the tail jumps to the top, and readers read the rest
+    themselves.
+    """
     tail = await rig.hub.open("c")
     await rig.write(10)
     await turn()
@@ -174,7 +178,7 @@ async def test_far_behind_the_tail_jumps_and_readers_read(rig: Rig) -> None:
 
 
 async def test_the_ring_is_bounded(rig: Rig) -> None:
-    """By events and by bytes, whatever arrives."""
+    """In events and in bytes."""
     tail = await rig.hub.open("c")
     for _ in range(10):
         await rig.write(100)
@@ -214,7 +218,7 @@ async def test_running_is_known_without_a_read(rig: Rig) -> None:
         Cancelled("m2", 1, "you", None, 0, 0),
     ],
 )
-async def test_an_end_tells_of_nothing_that_runs(rig: Rig, end: AnyEvent) -> None:
+async def test_an_end_does_not_mean_running(rig: Rig, end: AnyEvent) -> None:
     """An answer that was stopped before it began has no other event."""
     tail = await rig.hub.open("other")
     claim = await rig.log.claim("other", "m2", 0, LEASE)
@@ -223,8 +227,10 @@ async def test_an_end_tells_of_nothing_that_runs(rig: Rig, end: AnyEvent) -> Non
     assert (tail.top, tail.running) == (1, False)
 
 
-async def test_a_log_that_was_set_back_is_begun_with_again(rig: Rig) -> None:
-    """The same epoch with a lower top: a server that lost its end and says nothing of it. What comes now under old numbers is new."""
+async def test_a_log_set_back_is_started_over(rig: Rig) -> None:
+    """The same epoch with a lower top: a server lost its end without noticing. Old numbers are new
+    events.
+    """
     tail = await rig.hub.open("c")
     await rig.write(3)
     await turn()
@@ -242,8 +248,8 @@ async def test_a_log_that_was_set_back_is_begun_with_again(rig: Rig) -> None:
     assert [(entry.seq, b"another" in entry.data) for entry in told] == [(2, True)]
 
 
-async def test_a_page_that_shows_a_log_set_back_is_news_for_the_tail(rig: Rig) -> None:
-    """Else a reader between the new top and the old one would read the same page for ever."""
+async def test_a_page_of_a_log_set_back_is_news_for_the_tail(rig: Rig) -> None:
+    """Otherwise a reader between the new and the old top would read the same page for ever."""
     tail = await rig.hub.open("c")
     await rig.write(3)
     await turn()
@@ -255,8 +261,8 @@ async def test_a_page_that_shows_a_log_set_back_is_news_for_the_tail(rig: Rig) -
     assert (page.top, tail.top, tail.life, tail.forks) == (1, 1, life + 1, {tail.epoch: 1})
 
 
-async def test_a_log_that_forked_behind_a_tail_leaves_it_as_it_is(rig: Rig) -> None:
-    """Ring and top stay; only the name, and what follows, are new. Beyond the fork it begins again."""
+async def test_a_log_that_forked_after_the_tail_keeps_its_ring(rig: Rig) -> None:
+    """Ring and top stay; only the name and later events are new. Beyond the fork it starts over."""
     tail = await rig.hub.open("c")
     await rig.write(3)
     await turn()
@@ -279,10 +285,10 @@ async def test_a_log_that_forked_behind_a_tail_leaves_it_as_it_is(rig: Rig) -> N
     assert tail.forks[old] == 2
 
 
-async def test_a_tail_outlives_any_error_of_the_log(
+async def test_a_tail_survives_any_error_of_the_log(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever asked is told that it is away, and the next look is another one."""
+    """The caller gets an outage, and the next read is a new one."""
     tail = await rig.hub.open("c")
     with monkeypatch.context() as broken:
 
@@ -296,10 +302,12 @@ async def test_a_tail_outlives_any_error_of_the_log(
     assert (await tail.refresh()).top == 1
 
 
-async def test_a_log_that_is_away_is_read_when_it_is_back(
+async def test_a_log_that_is_away_is_read_when_it_returns(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A tail that knows it misses something tries until it has it; a heartbeat meanwhile says Unavailable."""
+    """A tail that misses events retries until it has them; a heartbeat meanwhile raises
+    LogUnavailable.
+    """
     monkeypatch.setattr(hub_module, "FIRST_PAUSE_SECONDS", 0.0)
     tail = await rig.hub.open("c")
     reader = Reader(tail)
@@ -314,8 +322,8 @@ async def test_a_log_that_is_away_is_read_when_it_is_back(
     assert reader.seen == [1, 2]
 
 
-async def test_what_is_no_event_is_ignored(rig: Rig) -> None:
-    """Anybody can publish on a channel; a tail believes only what it can read."""
+async def test_other_messages_are_ignored(rig: Rig) -> None:
+    """Anybody can publish on a channel; a tail accepts only valid events."""
     tail = await rig.hub.open("c")
     for payload in (b"", b"hello", b"a:b:c", b"1:2"):
         rig.log._publish("tw:{c}", payload)

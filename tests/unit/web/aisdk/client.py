@@ -1,4 +1,6 @@
-"""A client of the UI message stream, as strict as the real ones (ai 5): what does not fit raises AssertionError."""
+"""A client of the UI message stream, as strict as the real ones (ai 5): a misfit raises
+AssertionError.
+"""
 
 from collections.abc import Iterable
 from typing import Any
@@ -7,9 +9,9 @@ from tokenwire.web.aisdk import Chunk
 
 
 class Client:
-    """Puts a message together. `parts`: what it shows; `over`: how it ended.
+    """Assembles a message. `parts`: what it shows; `over`: how it ended.
 
-    `steps` of each part: the types of its chunks in order, neighbours of one type once.
+    `steps` of each part: the types of its chunks in order, without immediate repetitions.
     """
 
     def __init__(self) -> None:
@@ -21,7 +23,7 @@ class Client:
         self._in_step = False
 
     def read(self, chunks: Iterable[Chunk]) -> "Client":
-        """Take chunks in order."""
+        """Read chunks in order."""
         for chunk in chunks:
             assert self.over is None, f"{chunk} after the end"
             self._take(chunk)
@@ -29,11 +31,11 @@ class Client:
         return self
 
     def text(self, kind: str = "text") -> str:
-        """What counts of the text or the reasoning."""
+        """The valid part of the text or the reasoning."""
         return "".join(part["text"] for part in self.counted() if part["type"] == kind)
 
     def counted(self) -> list[dict[str, Any]]:
-        """The parts that count: where a `data-reset` stands, what follows it, and all calls."""
+        """The valid parts: after a `data-reset` only what follows it, and all calls."""
         resets = [index for index, part in enumerate(self.parts) if part["type"] == "data-reset"]
         after = self.parts[resets[-1] + 1 if resets else 0 :]
         return [part for part in self.parts if part["type"] == "tool" and part not in after] + after

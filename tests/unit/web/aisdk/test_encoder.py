@@ -37,7 +37,7 @@ def begun(profile: Profile = "v5") -> AISDKEncoder:
 
 
 def shown(profile: Profile) -> tuple[AISDKEncoder, Client]:
-    """An encoder and a client that has its opening."""
+    """An encoder, and a client with its opening."""
     encoder = AISDKEncoder(Answer(ID), ROW, profile)
     return encoder, Client().read(encoder.opening())
 
@@ -58,7 +58,7 @@ def call(number: int = 0, call_id: str = "c") -> PartEvent:
     return part(number, "tool_call", id=call_id, name="n", state="streaming")
 
 
-def test_a_message_begins_with_what_is_known_of_it() -> None:
+def test_a_message_begins_with_the_known_fields() -> None:
     """Its id is the same in every replay; usage and error come with the end."""
     row = ROW | {"usage": {"input_tokens": 1}, "status": "complete"}
     [start, step] = AISDKEncoder(Answer(ID), row).opening()
@@ -73,7 +73,7 @@ def test_a_message_begins_with_what_is_known_of_it() -> None:
 
 
 def test_a_citation_does_not_cut_the_text_in_two() -> None:
-    """The part stays open under its number; what ends it closes it."""
+    """The part stays open under its number; the end of the text closes it."""
     text = Chunk(ID, 1, 0, "a", 0)
     cited = part(1, "source", url="https://x", title="X", at=1)
     assert told(text) == [
@@ -93,7 +93,7 @@ def test_a_citation_does_not_cut_the_text_in_two() -> None:
 
 
 def test_an_input_streams() -> None:
-    """Then it is there as a whole, or is an error with what the model wrote."""
+    """Then it comes as a whole, or as an error with the model's text."""
     pieces = [call(), ToolInput(ID, 1, 0, '{"a"', 0), ToolInput(ID, 1, 4, ":1}", 0)]
     assert told(*pieces[:1]) == [{"type": "tool-input-start", "toolCallId": "c", "toolName": "n"}]
     assert told(*pieces[:2]) == [
@@ -117,7 +117,7 @@ def test_an_input_streams() -> None:
     ],
 )
 def test_outcomes_of_calls(fields: Any, kind: str, field: Any) -> None:
-    """The input is told before, once; a state that is not known is shown as nothing."""
+    """The input comes before, once; an unknown state shows nothing."""
     whole, outcome = told(
         call(), ToolInput(ID, 1, 0, "{}", 0), part(0, "tool_call", **fields), profile="v6"
     )
@@ -163,7 +163,7 @@ def test_steps_close_what_is_open() -> None:
     ],
 )
 def test_other_parts(fields: dict[str, Any], wanted: dict[str, Any] | None) -> None:
-    """What cannot be shown is not told."""
+    """Parts that cannot be shown give no chunk."""
     chunks = told(PartEvent(ID, 1, 0, fields), profile="v7")
     if fields["type"] == "data" and wanted:
         wanted = wanted | {"data": None}
@@ -179,7 +179,7 @@ def test_data_is_replaced() -> None:
 
 
 def test_a_hole_is_noticed() -> None:
-    """A piece that comes too far, an end that attests another text: nothing is told."""
+    """A piece that begins too late, or an end that attests another text, gives no chunk."""
     with pytest.raises(Hole):
         told(Chunk(ID, 1, 0, "a", 0), Chunk(ID, 1, 5, "b", 0))
     with pytest.raises(Unproven):
@@ -187,8 +187,8 @@ def test_a_hole_is_noticed() -> None:
 
 
 @profiles
-def test_another_text_replaces_what_is_shown(profile: Profile) -> None:
-    """v7 takes it back; before, a part says that what stands before it does not count."""
+def test_another_text_replaces_the_shown_one(profile: Profile) -> None:
+    """v7 withdraws it; before, a part says that earlier parts do not count."""
     encoder, client = shown(profile)
     for event in (
         Chunk(ID, 1, 0, "Hello", 0),
@@ -205,8 +205,8 @@ def test_another_text_replaces_what_is_shown(profile: Profile) -> None:
     )
 
 
-def test_a_reset_behind_a_step() -> None:
-    """v7 can take back the open step alone: what was before is marked, and written again."""
+def test_a_reset_before_a_step() -> None:
+    """v7 can withdraw only the open step: earlier text is marked, and written again."""
     encoder, client = shown("v7")
     events = [Chunk(ID, 1, 0, "one", 0), part(1, "step"), Chunk(ID, 1, 3, " two", 2)]
     for event in [*events, Reset(ID, 2, 3, 0, 2), Chunk(ID, 2, 3, " 2", 2)]:
@@ -218,7 +218,7 @@ def test_a_reset_behind_a_step() -> None:
 
 
 def test_attempts_and_retries() -> None:
-    """Metadata changes where something is new; a retry is told, and stored nowhere."""
+    """Metadata is sent for new values; a retry is sent, and stored nowhere."""
     assert told(Start(ID, 1, "demo")) == []
     [changed] = told(Start(ID, 2, "demo"))
     assert changed["messageMetadata"] == {"attempt": 2, "model": "demo", "status": "streaming"}
@@ -228,7 +228,7 @@ def test_attempts_and_retries() -> None:
 
 
 def test_other_messages_are_not_shown() -> None:
-    """A log is a conversation's."""
+    """A log belongs to a conversation."""
     assert told(Chunk("other", 1, 0, "x", 0)) == []
 
 
@@ -250,7 +250,7 @@ def test_finish_reasons(profile: Profile, reason: Any, shown: str) -> None:
 
 
 def test_ends() -> None:
-    """A failure is told to people, a cancelled answer is aborted; nothing follows either."""
+    """A failure is shown as a sentence, a cancelled answer is aborted; nothing follows either."""
     encoder = begun()
     failed = Error(ID, 1, "unavailable", "Try later.", True, Usage(1, 2), 0, 0)
     chunks = fed(encoder, failed)
@@ -275,8 +275,8 @@ def test_ends() -> None:
     ]
 
 
-def test_a_reader_who_can_be_told_no_more() -> None:
-    """Why, in a sentence."""
+def test_a_stream_that_cannot_continue() -> None:
+    """The reason is a sentence."""
     [*_, gone] = begun().failure("deleted")
     [*_, expired] = begun().failure("expired")
     assert gone == {"type": "error", "errorText": "The conversation was deleted."}

@@ -26,7 +26,7 @@ def row(**changes: Any) -> dict[str, Any]:
 
 
 def test_an_answer_with_everything() -> None:
-    """Reasoning, calls, text; numbers in the SDK's spelling."""
+    """Reasoning, calls, text; numbers in the SDK's form."""
     calls = [
         {
             "tool_call_id": "1",
@@ -82,6 +82,6 @@ def test_a_users_message() -> None:
     assert [part["type"] for part in found["parts"]] == ["file", "text"]
 
 
-def test_what_holds_nothing_is_no_message() -> None:
+def test_an_empty_answer_is_no_message() -> None:
     """A failed answer without a word."""
     assert ui_message(row(status="error"), "m") is None

@@ -1,4 +1,6 @@
-"""web/aisdk/encoder.py over any history: a client ends with the same message, told by log or row."""
+"""web/aisdk/encoder.py over any history: a client ends with the same message from the log and from
+a row.
+"""
 
 from typing import Any
 
@@ -30,7 +32,7 @@ profiles = pytest.mark.parametrize("profile", PROFILES)
 
 
 def read(told: list[AnyEvent], profile: Profile) -> Client:
-    """A client that is told these events."""
+    """A client after these events."""
     encoder, client = AISDKEncoder(Answer(ID), ROW, profile), Client()
     client.read(encoder.opening())
     for event in told:
@@ -40,7 +42,7 @@ def read(told: list[AnyEvent], profile: Profile) -> Client:
 
 
 def shown(client: Client) -> list[dict[str, Any]]:
-    """What counts of the message, without the steps that carry nothing."""
+    """The valid part of the message, without empty steps."""
     return [part for part in client.counted() if part["type"] != "step-start"]
 
 
@@ -64,7 +66,7 @@ def meant(answer: Answer, profile: Profile) -> list[tuple[str, Any]]:
 
 
 def seen(client: Client) -> list[tuple[str, Any]]:
-    """The same of a client."""
+    """The parts that a client shows."""
     names = {"text": "text", "reasoning": "text", "tool": "id", "data-weather": "data"}
     return [
         (part["type"], part.get(names.get(part["type"], "")))
@@ -75,8 +77,8 @@ def seen(client: Client) -> list[tuple[str, Any]]:
 
 @profiles
 @given(LOGS)
-def test_the_message_is_what_the_answer_is(profile: Profile, history: AnyHistory) -> None:
-    """Parts in order with their texts; calls that cannot be taken back stand first, as failed."""
+def test_the_message_equals_the_answer(profile: Profile, history: AnyHistory) -> None:
+    """Parts in order with their texts; calls that cannot be withdrawn come first, as failed."""
     log = written(history).events
     answer, client = folded(log), read(log, profile)
     mine = {part.fields["id"] for part in answer.parts if part.type == "tool_call"}
@@ -84,7 +86,7 @@ def test_the_message_is_what_the_answer_is(profile: Profile, history: AnyHistory
     if without_resets(log):
         assert found == meant(answer, profile)
     else:
-        stays = ("tool", "data-weather")  # a client changes these where they stand
+        stays = ("tool", "data-weather")  # a client changes these in place
         texts = [item for item in found if item[0] not in stays]
         assert texts == [item for item in meant(answer, profile) if item[0] not in stays]
     gone = {name: state for name, state in client.tools().items() if name not in mine}
@@ -94,7 +96,7 @@ def test_the_message_is_what_the_answer_is(profile: Profile, history: AnyHistory
 
 @profiles
 @given(LOGS, PLACES)
-def test_a_row_and_what_follows_it_give_the_same_message(
+def test_a_row_and_its_events_give_the_same_message(
     profile: Profile, history: AnyHistory, place: int
 ) -> None:
     """At each checkpoint, and from the row of the ended answer."""
@@ -117,10 +119,8 @@ def test_a_row_and_what_follows_it_give_the_same_message(
 
 @profiles
 @given(LOGS, PLACES)
-def test_each_part_is_told_in_the_same_sequence(
-    profile: Profile, history: AnyHistory, place: int
-) -> None:
-    """Where nothing is withdrawn. Parts begin in the same order."""
+def test_each_part_has_the_same_sequence(profile: Profile, history: AnyHistory, place: int) -> None:
+    """If nothing is withdrawn. Parts begin in the same order."""
     log = written(history, resets=False).events
     whole, other = read(log, profile), read(from_row(log, place % (len(log) + 1)), profile)
     both = [
@@ -138,10 +138,10 @@ def test_each_part_is_told_in_the_same_sequence(
 
 @profiles
 @given(LOGS, PLACES, PLACES)
-def test_a_tail_goes_on_where_its_reader_stood(
+def test_a_tail_continues_where_its_reader_stopped(
     profile: Profile, history: AnyHistory, began: int, left: int
 ) -> None:
-    """Who began with any row and left after any event: the events before are told to another encoder."""
+    """It began with any row and left after any event; another encoder gets the earlier events."""
     log = written(history).events
     saved = began % (len(log) + 1)
     cut = saved + left % (len(log) + 1 - saved)
@@ -182,8 +182,8 @@ def test_a_stored_message_has_the_parts_of_the_stream(
 
 
 @given(LOGS, st.sampled_from(PROFILES))
-def test_nothing_is_told_twice(history: AnyHistory, profile: Profile) -> None:
-    """Events that come again give no chunk."""
+def test_nothing_is_sent_twice(history: AnyHistory, profile: Profile) -> None:
+    """Repeated events give no chunk."""
     log = written((history[0], None), resets=False).events
     encoder = AISDKEncoder(Answer(ID), ROW, profile)
     encoder.opening()

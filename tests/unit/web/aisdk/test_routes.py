@@ -1,4 +1,6 @@
-"""What the chat routes refuse, and what they leave in the store. Streams are tested over real connections (tests/integration)."""
+"""Refusals of the chat routes, and their effects in the store. tests/integration tests the streams
+over real connections.
+"""
 
 import json
 from typing import Any
@@ -67,8 +69,8 @@ async def refused(
         body(message="text"),
     ],
 )
-async def test_bodies_that_are_no_request(client: httpx.AsyncClient, wrong: object) -> None:
-    """422 with the place of the fault, before anything is stored."""
+async def test_invalid_bodies(client: httpx.AsyncClient, wrong: object) -> None:
+    """422 with the place of the mistake, before anything is stored."""
     problem = await refused(client, wrong, "invalid")
     assert problem["errors"][0]["field"].startswith("body")
     assert (await client.get("/api/conversations")).json()["conversations"] == []
@@ -106,8 +108,10 @@ async def test_other_refusals(client: httpx.AsyncClient, make_client: MakeClient
         {"messages": [{"role": "user", "parts": [{"type": "file"}]}]},
     ],
 )
-def test_a_client_may_send_its_last_message_alone(others: dict[str, Any]) -> None:
-    """As `prepareSendMessagesRequest` of the AI SDK's documentation does; it counts before a list. `null` is as good as nothing."""
+def test_a_client_may_send_only_its_last_message(others: dict[str, Any]) -> None:
+    """As `prepareSendMessagesRequest` in the AI SDK's documentation; it comes before a list. `null`
+    counts as absent.
+    """
     bounds = InputLimits(1000, 100_000)
     sent = {"id": "c", "message": {"id": "m", "role": "user", "parts": TEXT}} | others
     asked = parse_chat(json.dumps(sent).encode(), bounds)
@@ -115,8 +119,8 @@ def test_a_client_may_send_its_last_message_alone(others: dict[str, Any]) -> Non
     assert parse_chat(json.dumps(body(message=None)).encode(), bounds).text == "hi"
 
 
-async def test_chats_that_are_not_there(client: httpx.AsyncClient) -> None:
-    """Nothing to resume, to stop or to show; a cursor of nothing is lost."""
+async def test_missing_chats(client: httpx.AsyncClient) -> None:
+    """Nothing to resume, to stop or to show; a cursor is lost."""
     assert (await client.get("/api/chat/nobody/stream")).status_code == 204
     assert (await client.post("/api/chat/nobody/stop")).json() == {"cancelled": []}
     assert (await client.get("/api/chat/nobody/messages")).json() == {"messages": [], "next": None}
@@ -130,7 +134,7 @@ async def test_chats_that_are_not_there(client: httpx.AsyncClient) -> None:
 
 
 async def test_every_chat_id_has_an_address(client: httpx.AsyncClient, store: Store) -> None:
-    """Slashes, dots, percent signs, and words of the routes themselves."""
+    """Slashes, dots, percent signs, and words of the routes."""
     for name in (
         "a/b",
         "a/stream",
@@ -154,15 +158,17 @@ async def test_every_chat_id_has_an_address(client: httpx.AsyncClient, store: St
 
 
 async def test_another_users_chat_is_another_chat(make_client: MakeClient, store: Store) -> None:
-    """Nothing of it is seen under its name or its id."""
+    """Neither its name nor its id shows anything of it."""
     theirs = await store.open_chat("ada", "secret")
     async with make_client() as client:
         for name in ("secret", theirs.id):
             assert (await client.get(f"/api/chat/{name}/messages")).json()["messages"] == []
 
 
-async def test_origins_that_may_call(make_client: MakeClient) -> None:
-    """None by default; a listed one is answered, with the user agent that the SDK sends among the headers that it may send."""
+async def test_allowed_origins(make_client: MakeClient) -> None:
+    """None by default; a listed one may call, with the SDK's user agent among the allowed
+    headers.
+    """
     origin = "https://app.example.com"
     asked = {
         "Origin": origin,
@@ -195,7 +201,9 @@ async def test_origins_that_may_call(make_client: MakeClient) -> None:
 
 
 async def test_regenerate(client: httpx.AsyncClient, store: Store, log: MemoryLog) -> None:
-    """`POST /api/messages/{id}/regenerate`: 409 while the answer is being made, then a new answer in its place."""
+    """`POST /api/messages/{id}/regenerate`: 409 while the answer is unfinished, then a new answer
+    in its place.
+    """
     conversation = (await client.post("/api/conversations")).json()["id"]
     posted = (
         await client.post(f"/api/conversations/{conversation}/messages", json={"content": "hi"})
@@ -218,8 +226,8 @@ async def test_regenerate(client: httpx.AsyncClient, store: Store, log: MemoryLo
     assert (await client.post("/api/messages/nobody/regenerate")).status_code == 404
 
 
-async def test_a_key_of_one_answer_is_not_that_of_another(client: httpx.AsyncClient) -> None:
-    """Two answers that are made again under the same key are two."""
+async def test_a_key_belongs_to_one_answer(client: httpx.AsyncClient) -> None:
+    """Two answers that are regenerated under the same key are two."""
     made = []
     for _ in range(2):
         conversation = (await client.post("/api/conversations")).json()["id"]
@@ -237,7 +245,7 @@ async def test_a_key_of_one_answer_is_not_that_of_another(client: httpx.AsyncCli
 
 
 async def test_single_answers_refuse(client: httpx.AsyncClient) -> None:
-    """What is no prompt, and schemas that are not known."""
+    """Invalid prompts, and unknown schemas."""
     for wrong in ({}, {"prompt": 1}, {"prompt": " "}, []):
         assert (await client.post("/api/completion", json=wrong)).json()["code"] == "invalid"
     assert (await client.post("/api/completion?protocol=morse", json={"prompt": "x"})).json()[

@@ -34,21 +34,23 @@ def refused(value: Any) -> bool:
 
 
 @given(anything)
-def test_nothing_that_is_written_is_refused(value: Any) -> None:
-    """Neither for its keys nor for its numbers, and no value gets lost."""
+def test_the_client_accepts_everything_that_is_written(value: Any) -> None:
+    """Neither keys nor numbers are refused, and no value is lost."""
     written = json.loads(dumps(clean(value)), parse_constant=lambda word: pytest.fail(word))
     assert not refused(written)
     assert not isinstance(value, dict) or len(written) == len(value)
 
 
 @given(anything)
-def test_what_is_harmless_stays(value: Any) -> None:
-    """Cleaning twice is cleaning once."""
+def test_harmless_values_stay(value: Any) -> None:
+    """Cleaning is idempotent."""
     assert clean(clean(value)) == clean(value)
 
 
 def test_depth_and_strange_values() -> None:
-    """What is too deep becomes null; what is no JSON is misuse; tuples are lists, keys are written as JSON does."""
+    """Too deep values become null; values outside of JSON are misuse; tuples are lists, keys are
+    written like JSON's.
+    """
     deep: Any = 1
     for _ in range(5000):
         deep = [deep]
@@ -65,6 +67,6 @@ def test_depth_and_strange_values() -> None:
 
 
 def test_half_a_pair_is_escaped() -> None:
-    """JavaScript puts the halves of two deltas together."""
+    """JavaScript joins the halves of two deltas."""
     assert dumps({"delta": "\ud83d"}) == b'{"delta":"\\ud83d"}'
     assert dumps({"delta": "🦉"}) == '{"delta":"🦉"}'.encode()

@@ -36,7 +36,7 @@ def test_a_body_is_made_while_it_is_read() -> None:
 
 
 async def test_an_asynchronous_source() -> None:
-    """The same."""
+    """Like an iterable."""
 
     async def answer() -> AsyncIterator[list[Chunk]]:
         write = Writer()
@@ -48,8 +48,8 @@ async def test_an_asynchronous_source() -> None:
     assert said.endswith(b'data: {"type":"finish"}\n\ndata: [DONE]\n\n')
 
 
-async def test_a_failure_breaks_the_stream_or_is_told() -> None:
-    """By default it goes on to the server; `on_error` makes it an error that the client shows."""
+async def test_a_failure_breaks_the_stream_or_is_sent() -> None:
+    """By default it is raised to the server; `on_error` makes it an error that the client shows."""
 
     def failing() -> Iterator[list[Chunk]]:
         yield Writer().text("a")
@@ -72,7 +72,7 @@ async def test_a_failure_breaks_the_stream_or_is_told() -> None:
 
 
 def test_ids_and_comments_stay_on_their_line() -> None:
-    """An id with a line break would be another field; every line of a comment is one."""
+    """An id with a line break would become another field; every line of a comment is marked."""
     with pytest.raises(Misuse):
         frames([{"type": "start"}], "a\nid: b")
     assert comment("a\ndata: x") == b": a\n: data: x\n\n"
@@ -81,7 +81,7 @@ def test_ids_and_comments_stay_on_their_line() -> None:
 
 
 def test_headers() -> None:
-    """As the SDK sends them, and nothing that a proxy could change on the way."""
+    """As the SDK sends them, and nothing that a proxy could change."""
     assert HEADERS["Content-Type"] == "text/event-stream"
     assert HEADERS["X-Vercel-AI-UI-Message-Stream"] == "v1"
     assert "no-transform" in HEADERS["Cache-Control"]

@@ -1,4 +1,4 @@
-"""The writer's rules, one by one. What clients make of its chunks is tested with the real ones (tests/e2e/aisdk)."""
+"""The writer's rules, one by one. tests/e2e/aisdk tests its chunks with the real clients."""
 
 import pytest
 
@@ -12,7 +12,7 @@ def kinds(chunks: list[dict[str, object]]) -> list[object]:
 
 
 def test_text_and_reasoning_are_opened_and_closed() -> None:
-    """By what is written next, by the end of a step, and by the end."""
+    """By the next part, by the end of a step, and by the end."""
     write = Writer()
     chunks = (
         write.start("m")
@@ -31,7 +31,7 @@ def test_text_and_reasoning_are_opened_and_closed() -> None:
     Client().read(chunks)
 
 
-def test_a_step_closes_what_is_open_in_it() -> None:
+def test_a_step_closes_its_open_parts() -> None:
     """ai 5 and 6 forget open parts there."""
     write = Writer()
     write.start_step()
@@ -40,7 +40,7 @@ def test_a_step_closes_what_is_open_in_it() -> None:
     assert kinds(write.text("b")) == ["text-start", "text-delta"]
 
 
-def test_what_is_absent_is_left_out_and_what_is_null_stays() -> None:
+def test_absent_fields_are_left_out_and_null_stays() -> None:
     """Clients refuse null for an optional field; an input, an output and data may be null."""
     write = Writer()
     assert write.start() == [{"type": "start"}]
@@ -57,8 +57,8 @@ def test_an_empty_delta_is_nothing() -> None:
     assert Writer().text("") == []
 
 
-def test_a_message_that_was_not_started_is() -> None:
-    """Whatever is written first."""
+def test_a_message_is_started_when_needed() -> None:
+    """By whatever is written first."""
     assert kinds(Writer().file("data:,x", "text/plain")) == ["start", "file"]
 
 
@@ -88,8 +88,8 @@ def test_a_message_that_was_not_started_is() -> None:
         lambda write: write.message_metadata([1]),
     ],
 )
-def test_misuse_is_told_and_changes_nothing(wrong: object) -> None:
-    """And says what is wrong; the stream goes on."""
+def test_misuse_raises_and_changes_nothing(wrong: object) -> None:
+    """The error names the mistake; the stream continues."""
     write = Writer("v7")
     written = (
         write.start("m")
@@ -129,7 +129,7 @@ def test_a_profile_is_one_of_three() -> None:
 
 
 def fallbacks(profile: str) -> dict[str, object]:
-    """What each profile makes of what not all know."""
+    """What each profile makes of parts that not all know."""
     write = Writer(profile)  # type: ignore[arg-type]
     write.start()
     write.tool_input_available("1", "t", {})
@@ -182,8 +182,8 @@ def test_fallbacks() -> None:
     }
 
 
-def test_a_stream_that_goes_on_where_another_ended() -> None:
-    """What its reader holds is open."""
+def test_a_stream_that_continues_another() -> None:
+    """The reader's parts are open."""
     write = Writer(started=True, in_step=True, open_parts={"text": "text"}, tools=None)
     assert kinds(write.text("x") + write.tool_output_available("any", 1) + write.finish()) == [
         "text-delta",

@@ -1,4 +1,4 @@
-"""web.events.encoder: what a client by the HTML standard makes of the text."""
+"""web.events.encoder: its text as a client by the HTML standard reads it."""
 
 import json
 
@@ -46,8 +46,8 @@ def test_no_text_breaks_a_block(content: str) -> None:
     assert heard[0].json["content"] == content
 
 
-def test_the_opening_is_no_event_but_sets_cursor_and_delay() -> None:
-    """Who named no place comes back to where it began."""
+def test_the_opening_sets_cursor_and_delay() -> None:
+    """It is no event. A reader without a cursor returns to its start."""
     parser = Parser()
     assert parser.push(sse.opening(1234, Cursor("e", 5))) == []
     assert (parser.last_event_id, parser.retry_ms) == ("e:5", 1234)
@@ -56,7 +56,7 @@ def test_the_opening_is_no_event_but_sets_cursor_and_delay() -> None:
     assert kept.last_event_id == "e:9"
 
 
-def test_what_is_no_event_of_the_log_leaves_the_cursor_alone() -> None:
+def test_other_blocks_leave_the_cursor_alone() -> None:
     """resync, deleted, comments."""
     parser = Parser("e:9")
     heard = parser.push(sse.resync("trimmed") + sse.deleted() + sse.comment("heartbeat"))
@@ -81,15 +81,15 @@ def test_what_is_no_event_of_the_log_leaves_the_cursor_alone() -> None:
 def test_the_last_event_id_wins(
     last_event_id: str | None, after: str | None, expected: Cursor | None
 ) -> None:
-    """An empty one is none: an EventSource that has none sends none."""
+    """An empty one counts as absent: an EventSource without one sends none."""
     assert sse.cursor(last_event_id, after) == expected
 
 
 @pytest.mark.parametrize(
     "text", ["5", "e:", ":5", "e:-1", "e:05", "e:5 ", "e:5\n", "e:" + "9" * 17, "ä:1", "e:１"]
 )
-def test_what_is_no_position_is_refused(text: str) -> None:
-    """Wherever it stands."""
+def test_a_malformed_cursor_is_refused(text: str) -> None:
+    """In any parameter."""
     with pytest.raises(ValueError):
         sse.cursor(text, None)
     with pytest.raises(ValueError):
@@ -107,15 +107,17 @@ def test_what_is_no_position_is_refused(text: str) -> None:
         (Complete("m", 1, "stop", None, 0, 0, []), True),
     ],
 )
-def test_what_concerns_a_message(
+def test_events_of_a_message(
     event: Start | MessageEvent | Title | Complete, expected: bool
 ) -> None:
-    """Its answer and its row; nothing else, however it looks."""
+    """Its answer and its row, and nothing that merely looks like them."""
     assert sse.concerns(stamp(3, encode(event)), "m") is expected
 
 
 def test_one_message_of_a_conversation() -> None:
-    """The others are left out, seqs keep their numbers, and the heartbeat moves the cursor past what was left out."""
+    """Others are left out, seqs keep their numbers, and the heartbeat moves the cursor past
+    them.
+    """
     encoder = sse.EventEncoder("m")
     parser = Parser()
     heard = parser.push(
@@ -128,22 +130,22 @@ def test_one_message_of_a_conversation() -> None:
     assert encoder.events("e", [entry(5, message="n")]) == b""
 
 
-def test_a_heartbeat_that_moves_nothing_is_a_comment_alone() -> None:
-    """Also where the log cannot be read."""
+def test_a_heartbeat_that_moves_nothing_is_only_a_comment() -> None:
+    """Also if the log cannot be read."""
     encoder = sse.EventEncoder()
     encoder.events("e", [entry(1)])
     assert encoder.heartbeat(Cursor("e", 1)) == encoder.heartbeat(None) == b": heartbeat\n\n"
 
 
-def test_what_the_opening_told_is_not_told_again() -> None:
-    """The first heartbeat at the same place moves nothing."""
+def test_the_opening_s_cursor_is_not_repeated() -> None:
+    """The first heartbeat at the same cursor moves nothing."""
     encoder = sse.EventEncoder()
     encoder.opening(1000, Cursor("e", 4))
     assert encoder.heartbeat(Cursor("e", 4)) == sse.comment("heartbeat")
 
 
 def test_a_reader_that_fell_behind_gets_merged_chunks() -> None:
-    """The id is the last one's, so that it resumes after all of them."""
+    """The id is that of the last event, so that it resumes after all of them."""
     text = sse.EventEncoder().events(
         "e", [entry(1, "a"), entry(2, "b"), entry(3, "c")], merged=True
     )
@@ -152,8 +154,8 @@ def test_a_reader_that_fell_behind_gets_merged_chunks() -> None:
     assert (event.json["from_seq"], event.json["seq"], event.json["content"]) == (1, 3, "abc")
 
 
-def test_a_block_can_be_kept_for_others() -> None:
-    """Whoever gives the blocks is asked once per event that is sent."""
+def test_a_block_can_be_cached() -> None:
+    """The caller's cache is asked once per sent event."""
     asked: list[int] = []
 
     def block(epoch: str, given: object) -> bytes:

@@ -1,4 +1,4 @@
-"""A client of Responses that checks all that OpenAI promises: numbers, indexes, ids, order."""
+"""A client of Responses that checks OpenAI's promises: numbers, indexes, ids, order."""
 
 import json
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ _TEXTS = {"reasoning": "response.reasoning_text", "message": "response.output_te
 
 
 def blocks(data: bytes) -> list[Parsed]:
-    """The events of a stream; that names and types agree is checked on the way."""
+    """The events of a stream; also checks that names and types agree."""
     found = []
     for block in data.decode().split("\n\n")[:-1]:
         lines = dict(line.split(": ", 1) for line in block.split("\n"))
@@ -20,7 +20,7 @@ def blocks(data: bytes) -> list[Parsed]:
 
 
 class Client:
-    """Puts a Response together. `items`: those that have ended; `final`: the last Response."""
+    """Assembles a Response. `items`: the ended ones; `final`: the last Response."""
 
     def __init__(self, after: int = -1) -> None:
         self.last = after
@@ -32,7 +32,7 @@ class Client:
         self._stage = ""
 
     def read(self, events: Iterable[Parsed]) -> "Client":
-        """Take events in order."""
+        """Read events in order."""
         for event in events:
             assert self.final is None, f"{event} after the end"
             assert event["sequence_number"] == self.last + 1
@@ -41,7 +41,7 @@ class Client:
         return self
 
     def whole(self) -> list[Parsed]:
-        """The items that count."""
+        """The valid items."""
         ids = [item["id"] for item in (self.final or {}).get("output", ())]
         return [item for item in self.items if item["id"] in ids]
 

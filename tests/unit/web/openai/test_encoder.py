@@ -1,4 +1,6 @@
-"""web/openai/encoder.py by example (test_replay.py: any history); what the makers' SDK makes of it."""
+"""web/openai/encoder.py by example (test_replay.py: any history), and its events in OpenAI's
+SDK.
+"""
 
 import itertools
 import json
@@ -97,10 +99,12 @@ CUTS = st.lists(st.integers(0, 40), max_size=10)
 
 
 @given(TEXTS, TEXTS, CUTS, CUTS, st.integers(-1, 60))
-def test_the_same_answer_gives_the_same_events_under_the_same_numbers(
+def test_an_answer_always_gives_the_same_numbered_events(
     text: str, reasoning: str, cuts: list[int], other_cuts: list[int], after: int
 ) -> None:
-    """However the log has cut it, and from the row alone; a reader who comes back gets exactly what is missing."""
+    """However the log has cut it, and from the row alone; a returning reader gets exactly the
+    missing ones.
+    """
     ended = answer(text, reasoning)
     events = [
         Start(ID, 1, "demo"),
@@ -116,8 +120,8 @@ def test_the_same_answer_gives_the_same_events_under_the_same_numbers(
 
 @pytest.mark.parametrize("text", ["", "Let me see"])
 @pytest.mark.parametrize("reasoning", ["", "hm"])
-def test_each_item_is_told_of_at_its_place_in_the_final_response(text: str, reasoning: str) -> None:
-    """Whatever there is of reasoning, text and calls: clients put what comes at that place."""
+def test_each_item_has_its_index_in_the_final_response(text: str, reasoning: str) -> None:
+    """For any reasoning, text and calls: clients store it under that index."""
     ended = answer(
         text,
         reasoning,
@@ -156,7 +160,9 @@ def test_each_item_is_told_of_at_its_place_in_the_final_response(text: str, reas
     ],
 )
 def test_the_sdk_knows_every_event(ended: Answer, last: str) -> None:
-    """Each event is one of OpenAI's union with all that it requires; deltas, `done` and the final Response agree."""
+    """Each event is one of OpenAI's union with all required fields; deltas, `done` and the final
+    Response agree.
+    """
     events = from_row(ended)
     for event in events:
         OF_THE_SDK.validate_python(event)
@@ -174,7 +180,7 @@ def test_the_sdk_knows_every_event(ended: Answer, last: str) -> None:
 
 
 def test_statuses_errors_and_usage_are_mapped() -> None:
-    """In the words of OpenAI."""
+    """In OpenAI's words."""
     failed = objects.response(
         HEAD,
         answer(
@@ -193,8 +199,8 @@ def test_statuses_errors_and_usage_are_mapped() -> None:
     assert queued["status"] == "queued"
 
 
-def test_a_background_response_says_that_it_is_queued() -> None:
-    """That depends on the request alone, never on when the reader came."""
+def test_a_background_response_begins_as_queued() -> None:
+    """That depends on the request alone, never on the time of reading."""
     assert [event["type"] for event in from_row(answer("x"), head=BACKGROUND)][:3] == [
         "response.created",
         "response.queued",
@@ -202,8 +208,8 @@ def test_a_background_response_says_that_it_is_queued() -> None:
     ]
 
 
-def test_text_that_is_said_again_is_not_seen_twice() -> None:
-    """A new epoch restates what was there: `reset` and the same words."""
+def test_repeated_text_is_not_shown_twice() -> None:
+    """A new epoch repeats the text: `reset` and the same words."""
     text = "Hello there, you"
     restated = [Reset(ID, 1, 0, 0, 0), *logged(Chunk, text, [7])]
     assert from_log(answer(text), [*logged(Chunk, text[:11], [3]), *restated]) == from_row(
@@ -212,7 +218,7 @@ def test_text_that_is_said_again_is_not_seen_twice() -> None:
 
 
 def test_other_words_are_another_item() -> None:
-    """The first item ends as incomplete, and the final Response has the new one alone."""
+    """The first item ends as incomplete, and the final Response has only the new one."""
     first, second = "The answer is 41", "It is 42."
     retry = Retry(ID, 1, "interrupted", 10, 1, 3)
     events = from_log(
@@ -231,7 +237,7 @@ def test_other_words_are_another_item() -> None:
 
 
 def test_reasoning_after_text_is_an_item_of_its_own() -> None:
-    """Items stand in the order of the parts and do not interleave."""
+    """Items are in the order of the parts and do not interleave."""
     log = [
         *logged(Reasoning, "first", []),
         *logged(Chunk, "The ", [], part=1),
@@ -258,8 +264,8 @@ def test_reasoning_after_text_is_an_item_of_its_own() -> None:
     ]
 
 
-def test_a_text_that_had_ended_goes_on() -> None:
-    """What followed it was withdrawn: it grows again, as a new item, and nothing of it is lost."""
+def test_an_ended_text_that_continues() -> None:
+    """What followed it was withdrawn: it grows again as a new item, without losing text."""
     log = [
         Chunk(ID, 1, 0, "One", 0),
         Reasoning(ID, 1, 0, "hm", 1),
@@ -306,7 +312,7 @@ def test_a_long_piece_of_an_open_text_is_emitted_at_once() -> None:
 
 
 def test_a_second_call_waits_for_the_first() -> None:
-    """Their inputs come mixed; numbers do not depend on that."""
+    """Their inputs come mixed; the numbers do not change."""
 
     def part(number: int, **fields: Any) -> AnyEvent:
         return PartEvent(ID, 1, number, {"type": "tool_call", **fields})
@@ -369,7 +375,7 @@ def test_a_hole_is_noticed() -> None:
 
 
 def test_a_failure_of_the_stream_takes_no_number() -> None:
-    """Who goes on after it misses nothing."""
+    """A reader that continues after it misses nothing."""
     encoder = ResponseEncoder(Answer(ID), HEAD)
     encoder.opening()
     (event,) = blocks(encoder.failure("expired"))
@@ -378,7 +384,9 @@ def test_a_failure_of_the_stream_takes_no_number() -> None:
 
 
 def test_a_long_answer_is_encoded_in_portions() -> None:
-    """As they are asked for: no reader costs the memory of all its events. What a reader has already is not encoded at all."""
+    """On request: no reader costs the memory of all its events. Events that it has are not encoded
+    at all.
+    """
     ended = answer("word " * 40_000)
     told = catch_up(Answer(ID), ended, 1)
     assert len(told) == 5  # of 64 KiB at most
@@ -397,7 +405,7 @@ def test_a_long_answer_is_encoded_in_portions() -> None:
 # --- chat completions -----------------------------------------------------------------------------
 
 
-def test_chunks_make_the_completion() -> None:
+def test_chunks_give_the_completion() -> None:
     """Each is one of the SDK's; text, reasoning, calls, reason and usage arrive."""
     ended = answer("Hello 👋 there", "hm", tool_calls=[CALL])
     encoder = ChatEncoder(Answer(ID), HEAD, include_usage=True)
@@ -424,8 +432,8 @@ def test_chunks_make_the_completion() -> None:
     )
 
 
-def test_a_completion_cannot_take_words_back() -> None:
-    """Text that is out and is not part of the answer any more ends the stream."""
+def test_a_completion_cannot_withdraw_text() -> None:
+    """Sent text that is no longer part of the answer ends the stream."""
     encoder = ChatEncoder(Answer(ID), HEAD)
     applied(encoder, [Chunk(ID, 1, 0, "Hello", 0), Reset(ID, 2, 0, 0, 0)])
     with pytest.raises(Withdrawn):
@@ -433,7 +441,7 @@ def test_a_completion_cannot_take_words_back() -> None:
 
 
 def test_a_failed_answer_ends_a_completion_with_an_error() -> None:
-    """And without `[DONE]`: nothing may take it for whole."""
+    """And without `[DONE]`, so that nobody takes it for complete."""
     failed = answer(
         "He",
         status="error",

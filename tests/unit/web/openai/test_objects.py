@@ -1,4 +1,6 @@
-"""web/openai/objects.py: a Response has every key that the public specification asks for (schemas of `llm-comply`)."""
+"""web/openai/objects.py: a Response has every key of the public specification (schemas of
+`llm-comply`).
+"""
 
 from importlib.resources import files
 from typing import Any
@@ -21,7 +23,7 @@ HEAD = Head("m", "demo", 1, completed_at=2)
 
 
 def answer(status: str, content: str = "", reasoning: str = "", **more: Any) -> Answer:
-    """An answer of a row."""
+    """The answer of a row."""
     row = {"id": "m", "status": status, "content": content, "reasoning": reasoning}
     return from_view(row | more)
 
@@ -65,20 +67,20 @@ def with_parts(status: str = "complete", **streams: Any) -> Answer:
     ],
 )
 def test_a_response_has_every_key_of_the_specification(head: Head, held: Answer) -> None:
-    """Whatever state it is in."""
+    """In any state."""
     assert SpecLoader(SPECIFICATION).validate(response(head, held), "ResponseResource") == []
 
 
-def test_it_is_completed_when_it_is() -> None:
-    """An answer that failed or was stopped never was."""
+def test_only_a_complete_answer_is_completed() -> None:
+    """A failed or cancelled one never is."""
     ended = answer("complete", "Yes.", finish_reason="stop")
     assert response(HEAD, ended)["completed_at"] == 2
     assert response(HEAD, answer("cancelled"))["completed_at"] is None
     assert response(HEAD, ended)["temperature"] == response(HEAD, ended)["top_p"] == 1.0
 
 
-def test_items_stand_in_the_order_of_the_parts() -> None:
-    """What has no item in this dialect has none; an image elsewhere has no bytes to give."""
+def test_items_are_in_the_order_of_the_parts() -> None:
+    """Parts without an item in this dialect have none; a remote image has no bytes."""
     items = output_items(with_parts(finish_reason="stop"))
     assert [(item["type"], item["id"], item["status"]) for item in items] == [
         ("reasoning", "rs_m", "completed"),
@@ -95,7 +97,7 @@ def test_items_stand_in_the_order_of_the_parts() -> None:
 
 
 def test_sources_are_annotations() -> None:
-    """With a title and a range, as the dialect wants: a range that is not known is empty."""
+    """With a title and a range, as the dialect requires: an unknown range is empty."""
     first = output_items(with_parts())[1]["content"][0]
     title = {"title": "https://before", "url": "https://before"}
     assert first["annotations"] == [
@@ -123,5 +125,5 @@ def test_sources_are_annotations() -> None:
     ],
 )
 def test_statuses_of_items(held: Answer, statuses: list[str]) -> None:
-    """What was followed by something is whole; the last one is as the answer is."""
+    """An item that is followed by another is complete; the last one has the answer's status."""
     assert [item["status"] for item in output_items(held)] == statuses

@@ -1,4 +1,6 @@
-"""web/openai/encoder.py over any history: the same numbers, the same Response, by log or row."""
+"""web/openai/encoder.py over any history: the same numbers and the same Response from the log and
+from a row.
+"""
 
 import contextlib
 import json
@@ -34,7 +36,7 @@ def events_of(told: list[AnyEvent], after: int = -1) -> list[Parsed]:
 
 
 def unnamed(items: list[Parsed]) -> list[Parsed]:
-    """Without ids: those that were withdrawn have been given out."""
+    """Without ids, since withdrawn items have used some."""
     return [item | {"id": ""} for item in items]
 
 
@@ -60,7 +62,7 @@ def test_the_sdk_knows_every_event(history: AnyHistory) -> None:
 
 @given(LOGS, PLACES, PLACES)
 def test_a_row_gives_the_same_numbers(history: AnyHistory, place: int, after: int) -> None:
-    """Byte for byte where nothing is withdrawn, from every `starting_after`."""
+    """Byte for byte if nothing is withdrawn, from every `starting_after`."""
     log = written(history, resets=False).events
     whole = events_of(log)
     for saved in (place % (len(log) + 1), len(log)):
@@ -71,8 +73,8 @@ def test_a_row_gives_the_same_numbers(history: AnyHistory, place: int, after: in
 
 
 @given(LOGS, PLACES)
-def test_what_was_withdrawn_does_not_count(history: AnyHistory, place: int) -> None:
-    """From any row the final Response is the same, but for ids that were given out."""
+def test_withdrawn_items_do_not_count(history: AnyHistory, place: int) -> None:
+    """From any row the final Response is the same, except for ids."""
     log = written(history).events
     final = Client().read(events_of(log)).final
     other = Client().read(events_of(from_row(log, place % (len(log) + 1)))).final
@@ -100,7 +102,7 @@ def completion(told: list[AnyEvent]) -> tuple[str, str, Any]:
 
 @given(LOGS, PLACES)
 def test_a_completion_has_the_whole_text(history: AnyHistory, place: int) -> None:
-    """From the log and from any row; or it ends with Withdrawn, where something was."""
+    """From the log and from any row; or it ends with Withdrawn, if something was."""
     log = written(history).events
     answer = folded(log)
     for told in (log, from_row(log, place % (len(log) + 1)), from_row(log, len(log))):
@@ -115,7 +117,7 @@ def test_a_completion_has_the_whole_text(history: AnyHistory, place: int) -> Non
 
 @given(LOGS, PLACES)
 def test_plain_text_is_the_text(history: AnyHistory, place: int) -> None:
-    """The same of `useCompletion`; an answer that is not complete fails."""
+    """The same for `useCompletion`; an incomplete answer fails."""
     log = written(history).events
     answer = folded(log)
     for told in (log, from_row(log, place % (len(log) + 1))):

@@ -1,4 +1,4 @@
-"""/v1: what a request becomes in rows and at the provider, who may read what, and refusals in OpenAI's words."""
+"""/v1: a request's rows and provider request, who may read what, and refusals in OpenAI's form."""
 
 import asyncio
 import time
@@ -36,7 +36,7 @@ async def asked(client: httpx.AsyncClient, **body: Any) -> dict[str, Any]:
 async def sent(
     store: Store, response: dict[str, Any]
 ) -> tuple[list[tuple[str, str]], dict[str, Any]]:
-    """What a worker would send the provider: messages and options."""
+    """What a worker would send to the provider: messages and options."""
     row = await store.message(response["id"].removeprefix("resp_"))
     conversation = await store.conversation_of(row.id)
     messages = context.messages(
@@ -48,7 +48,7 @@ async def sent(
 async def finish(
     store: Store, log: MemoryLog, response_id: str, text: str, status: str = "complete", **more: Any
 ) -> None:
-    """End the answer as a worker would."""
+    """End the answer like a worker."""
     row = await store.message(response_id.removeprefix("resp_"))
     claim = await log.claim(row.conversation_id, row.id, row.attempt, 5)
     await store.begin_attempt(row.id, claim.attempt, "demo")
@@ -71,7 +71,7 @@ async def finish(
 async def test_history_and_instructions_reach_the_provider(
     client: httpx.AsyncClient, store: Store, jobs: RecordedJobs
 ) -> None:
-    """As rows, in order; what is empty and what a model has thought are left out."""
+    """As rows, in order, without empty ones and reasoning."""
     history = [
         {"role": "developer", "content": "Rules."},
         {
@@ -114,10 +114,10 @@ async def test_history_and_instructions_reach_the_provider(
     )
 
 
-async def test_the_response_before_comes_first(
+async def test_the_previous_response_comes_first(
     client: httpx.AsyncClient, store: Store, log: MemoryLog
 ) -> None:
-    """With all before it; its instructions are not handed down; it can be followed by several."""
+    """With all before it; its instructions do not apply; several may follow it."""
     first = await asked(client, input="One", instructions="Be kind.")
     unfinished = await client.post(
         R, json={"model": "demo", "input": "x", "previous_response_id": first["id"]}
@@ -133,8 +133,8 @@ async def test_the_response_before_comes_first(
         ]
 
 
-async def test_a_schema_is_handed_on(client: httpx.AsyncClient, store: Store) -> None:
-    """Both spellings of it, and JSON of any kind."""
+async def test_a_schema_is_passed_on(client: httpx.AsyncClient, store: Store) -> None:
+    """In both spellings, and any JSON."""
     schema = {"type": "object"}
     for wanted, expected in (
         ({"type": "json_schema", "name": "x", "schema": schema}, schema),
@@ -147,7 +147,7 @@ async def test_a_schema_is_handed_on(client: httpx.AsyncClient, store: Store) ->
         assert response["text"]["format"] == wanted
 
 
-async def test_a_response_has_a_conversation_that_no_list_shows(
+async def test_a_response_has_an_unlisted_conversation(
     client: httpx.AsyncClient, store: Store
 ) -> None:
     """It can be opened by its id, like any other."""
@@ -157,7 +157,9 @@ async def test_a_response_has_a_conversation_that_no_list_shows(
     assert (await client.get(f"/api/conversations/{row.conversation_id}")).status_code == 200
 
 
-async def test_a_repeated_post_asks_once(client: httpx.AsyncClient, jobs: RecordedJobs) -> None:
+async def test_a_repeated_post_creates_one_response(
+    client: httpx.AsyncClient, jobs: RecordedJobs
+) -> None:
     """By its key; the same key with another body is refused."""
     headers = {"Idempotency-Key": "k"}
     body = {"model": "demo", "input": "hi", "background": True}
@@ -168,7 +170,7 @@ async def test_a_repeated_post_asks_once(client: httpx.AsyncClient, jobs: Record
 
 
 async def test_who_may_read(make_client: MakeClient, store: Store) -> None:
-    """The identity is the API's: a bearer token; to others there is no such response, whatever they try."""
+    """Only the owner's login, as in the API; for others there is no such response."""
     async with (
         make_client(headers=bearer("ada"), **PRODUCTION) as ada,
         make_client(headers=bearer("bob"), **PRODUCTION) as bob,
@@ -315,7 +317,7 @@ async def test_refusals(
     code: str,
     param: str | None,
 ) -> None:
-    """By OpenAI's status, code and parameter; nothing is asked of anybody."""
+    """With OpenAI's status, code and parameter; no provider is called."""
     refused = await client.post(path, json=body)
     error = refused.json()["error"]
     assert (refused.status_code, error["code"]) == (status, code), error
@@ -344,22 +346,22 @@ async def test_refusals(
 async def test_bad_input(
     client: httpx.AsyncClient, method: str, path: str, content: bytes, status: int, code: str | None
 ) -> None:
-    """Answered in this dialect, whatever it is."""
+    """Answered in this dialect."""
     answer = await client.request(method, path, content=content)
     assert answer.status_code == status, answer.text
     assert code is None or answer.json()["error"]["code"] == code
 
 
-async def test_foreign_pages_may_not_ask(client: httpx.AsyncClient) -> None:
+async def test_foreign_origins_are_refused(client: httpx.AsyncClient) -> None:
     """As under /api."""
     refused = await client.post(R, json={"input": "x"}, headers={"Origin": "https://evil.example"})
     assert (refused.status_code, refused.json()["error"]["code"]) == (403, "foreign_origin")
 
 
-async def test_who_waits_gets_the_answer(
+async def test_a_waiting_client_gets_the_answer(
     client: httpx.AsyncClient, store: Store, log: MemoryLog, jobs: RecordedJobs
 ) -> None:
-    """Or the reason why there is none, with the advice not to try again: that was done already."""
+    """Or its failure, with the advice not to retry: that was done already."""
     for status, error, expected in (
         ("complete", None, (200, None, None)),
         (
@@ -386,10 +388,10 @@ async def test_who_waits_gets_the_answer(
             assert answer.json()["choices"][0]["message"]["content"] == "Hello"
 
 
-async def test_what_has_ended_is_read_without_redis(
+async def test_an_ended_response_is_read_without_redis(
     client: httpx.AsyncClient, store: Store, log: MemoryLog
 ) -> None:
-    """The row is enough, also for a stream that is gone on with."""
+    """The row is enough, even for a resumed stream."""
     response = await asked(client)
     await finish(store, log, response["id"], "Hello there")
     await log.delete((await store.message(response["id"].removeprefix("resp_"))).conversation_id)
@@ -403,9 +405,7 @@ async def test_what_has_ended_is_read_without_redis(
     assert events[-1] == "event: response.completed"
 
 
-async def test_delete_is_for_what_was_asked_for_here(
-    client: httpx.AsyncClient, store: Store
-) -> None:
+async def test_only_responses_can_be_deleted(client: httpx.AsyncClient, store: Store) -> None:
     """An answer in a listed conversation is not deleted by itself."""
     conversation = (await client.post("/api/conversations", json={})).json()
     posted = (
@@ -421,7 +421,7 @@ async def test_delete_is_for_what_was_asked_for_here(
 
 
 async def test_pages_of_input_items(client: httpx.AsyncClient) -> None:
-    """Newest first unless asked otherwise; `after` is an item's id."""
+    """Newest first by default; `after` is an item's id."""
     items = [{"role": "user", "content": f"m{number}"} for number in range(5)]
     response = await asked(client, input=items)
     path = f"{R}/{response['id']}/input_items"
@@ -444,10 +444,10 @@ async def test_pages_of_input_items(client: httpx.AsyncClient) -> None:
     assert (await client.get(path, params={"after": "nope"})).status_code == 400
 
 
-async def test_the_disk_is_not_filled_by_chains(
+async def test_chains_do_not_fill_the_disk(
     make_client: MakeClient, store: Store, log: MemoryLog
 ) -> None:
-    """One content limit for every part of a request, and what is followed is not written again."""
+    """One content limit for all parts of a request, and a followed chain is not written again."""
     async with make_client(max_content_bytes=1024) as client:
         long = "x" * 1025
         for body in (
@@ -483,7 +483,7 @@ async def test_the_disk_is_not_filled_by_chains(
 async def test_a_chain_with_a_deleted_part_is_refused(
     client: httpx.AsyncClient, store: Store, log: MemoryLog
 ) -> None:
-    """A shortened history is never taken for the whole one."""
+    """A shortened history is never taken for the whole."""
     first = await asked(client, input="One")
     await finish(store, log, first["id"], "Two")
     second = await asked(client, input="Three", previous_response_id=first["id"])
@@ -498,7 +498,7 @@ async def test_a_chain_with_a_deleted_part_is_refused(
     )
 
 
-async def test_quotas_speak_openais_words(make_client: MakeClient, store: Store) -> None:
+async def test_quotas_in_openai_s_form(make_client: MakeClient, store: Store) -> None:
     """429 and 403 with their codes."""
     store.quotas = Quotas(unfinished_per_user=1)
     async with make_client() as client:
