@@ -23,7 +23,9 @@ Check = Callable[[], Awaitable[str | None]]
 @contextlib.asynccontextmanager
 async def asking(services: Mapping[str, Sequence[Check]]) -> AsyncIterator[None]:
     """During the block, check each service (by its name) until it works."""
-    tasks = [asyncio.create_task(_ask(name, checks)) for name, checks in services.items()]
+    tasks = [
+        asyncio.create_task(_check_until_well(name, checks)) for name, checks in services.items()
+    ]
     try:
         yield
     finally:
@@ -32,9 +34,9 @@ async def asking(services: Mapping[str, Sequence[Check]]) -> AsyncIterator[None]
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _ask(name: str, checks: Sequence[Check]) -> None:
+async def _check_until_well(name: str, checks: Sequence[Check]) -> None:
     reported: str | None = None
-    while (wrong := await _wrong(checks)) is not None:
+    while (wrong := await _first_problem(checks)) is not None:
         if wrong != reported:
             log_line.warning("cannot be used yet", service=name, reason=wrong)
         reported = wrong
@@ -43,7 +45,7 @@ async def _ask(name: str, checks: Sequence[Check]) -> None:
         log_line.info("can be used now", service=name)
 
 
-async def _wrong(checks: Sequence[Check]) -> str | None:
+async def _first_problem(checks: Sequence[Check]) -> str | None:
     try:
         for check in checks:
             if (wrong := await check()) is not None:

@@ -115,30 +115,33 @@ class Launch:
     ) -> Callable[[], Awaitable[bool]]:
         """Ask the same question; raises StartFailed if a process has a wrong setting."""
 
-        async def question() -> bool:
+        async def ready_or_refused() -> bool:
             if refused := [
                 child.command.name for child in self._children if child.refused.is_set()
             ]:
                 raise StartFailed(f"{', '.join(refused)} cannot start: see above", os.EX_CONFIG)
             return await ready()
 
-        return question
+        return ready_or_refused
 
     async def _stop(self) -> None:
         self._console.print_line("stopping")
         for kinds in _STOP_ORDER:
             await asyncio.gather(
-                *(child.stop(self._grace(child.command.kind)) for child in self._of(*kinds))
+                *(
+                    child.stop(self._grace(child.command.kind))
+                    for child in self._children_of(*kinds)
+                )
             )
 
     def _grace(self, kind: str) -> float:
         return _GRACE_SECONDS[kind] + (self._settings.drain_seconds if kind == "worker" else 0)
 
     def _start_all(self, *kinds: str) -> None:
-        for child in self._of(*kinds):
+        for child in self._children_of(*kinds):
             child.start()
 
-    def _of(self, *kinds: str) -> list[Child]:
+    def _children_of(self, *kinds: str) -> list[Child]:
         return [child for child in self._children if child.command.kind in kinds]
 
     async def _asked_to_stop(self) -> None:

@@ -218,7 +218,7 @@ class Conversations(Database):
             before = (
                 await _instructions(session, conversation_id) if "instructions" in values else None
             )
-            row = _found((await session.scalars(change)).first())
+            row = _existing((await session.scalars(change)).first())
             if "instructions" in values:
                 await admit_instructions(session, self.quotas, row, before)
             return row
@@ -264,7 +264,7 @@ class Conversations(Database):
             conversation = await lock(session, post.conversation_id, post.user_id)
             replaced = await _posted_under(session, post)
             if replaced is not None and not post.edits:
-                return await _answered(session, post, replaced)
+                return await _earlier_post(session, post, replaced)
             if replaced is not None and replaced.user_id != post.user_id:
                 raise NotAuthor(replaced.id)
             superseded = (
@@ -273,7 +273,7 @@ class Conversations(Database):
                 else await supersede(session, replaced, made["user"], conversation, post.user_id)
             )
             if replaced is None:
-                superseded = await _make_way(session, post)
+                superseded = await _apply_policy(session, post)
             posted = await _write_rows(
                 session, post, made, conversation.updated_at, superseded, replaced
             )
@@ -327,7 +327,7 @@ def _takes_part(user_id: str) -> Any:
     )
 
 
-def _found(row: Conversation | None) -> Conversation:
+def _existing(row: Conversation | None) -> Conversation:
     if row is None:
         raise NotFound("conversation")
     return row
@@ -338,7 +338,7 @@ async def visible(session: AsyncSession, conversation_id: str, user_id: str) -> 
     query = select(Conversation).where(
         col(Conversation.id) == conversation_id, _takes_part(user_id)
     )
-    return _found((await session.scalars(query)).first())
+    return _existing((await session.scalars(query)).first())
 
 
 async def _instructions(session: AsyncSession, conversation_id: str) -> str | None:
@@ -362,7 +362,7 @@ async def lock(session: AsyncSession, conversation_id: str, user_id: str) -> Con
         .values(updated_at=now_ms())
         .returning(Conversation)
     )
-    return _found((await session.scalars(change)).first())
+    return _existing((await session.scalars(change)).first())
 
 
 async def add_conversation(
@@ -405,7 +405,7 @@ async def _posted_under(session: AsyncSession, post: Post) -> Message | None:
     return (await session.scalars(query.where(col(Message.superseded_by).is_(None)))).first()
 
 
-async def _answered(session: AsyncSession, post: Post, user: Message) -> Posted:
+async def _earlier_post(session: AsyncSession, post: Post, user: Message) -> Posted:
     """An earlier post, and its present answer. Raises NotFound, KeyReused."""
     if user.content != post.content:
         raise KeyReused(post.client_id or "")
@@ -446,11 +446,11 @@ async def supersede(
     )
     change = update(Message).where(*rows).values(superseded_by=by, client_id=None)
     await session.execute(change.execution_options(synchronize_session=False))
-    await _flag(session, running)
+    await _request_cancels(session, running)
     return running
 
 
-async def _flag(session: AsyncSession, ids: list[str]) -> None:
+async def _request_cancels(session: AsyncSession, ids: list[str]) -> None:
     if ids:
         cancel = (
             update(Message)
@@ -466,7 +466,7 @@ async def newest_row(session: AsyncSession, conversation_id: str) -> Message | N
     return (await session.scalars(rows.order_by(col(Message.ordinal).desc()).limit(1))).first()
 
 
-async def _make_way(session: AsyncSession, post: Post) -> list[str]:
+async def _apply_policy(session: AsyncSession, post: Post) -> list[str]:
     """Apply the policy to earlier unfinished answers; returns the ids of those to cancel."""
     if post.policy == "queue":
         return []
@@ -481,7 +481,7 @@ async def _make_way(session: AsyncSession, post: Post) -> list[str]:
     )
     if ids and post.policy == "reject":
         raise AnswerRunning(ids[0])
-    await _flag(session, ids)
+    await _request_cancels(session, ids)
     return ids
 
 

@@ -31,7 +31,7 @@ from sqlmodel import col
 
 from tokenwire.models import migrations
 from tokenwire.models.errors import StatementFailed, StoreUnavailable, Unstorable
-from tokenwire.models.failures import ours
+from tokenwire.models.failures import store_error
 from tokenwire.models.names import VERSION
 from tokenwire.models.quotas import NO_QUOTAS, Quotas
 from tokenwire.models.shapes import loads
@@ -113,7 +113,7 @@ def tune_sqlite(engine: Engine, timeout_seconds: float = TIMEOUT_SECONDS) -> Non
         cursor.close()
 
     @event.listens_for(engine, "begin")
-    def _begun(connection: Any) -> None:
+    def _begin(connection: Any) -> None:
         # IMMEDIATE waits for the write lock here; a deferred transaction could fail at its first
         # write with "locked".
         connection.exec_driver_sql(
@@ -354,7 +354,7 @@ async def _translated(timeout_seconds: float) -> AsyncIterator[None]:
             _times_cancelled() > before
         ):  # the driver reports that the cancellation cost the connection
             raise asyncio.CancelledError from error
-        named = ours(error)
+        named = store_error(error)
         if named is error:
             raise
         raise named from (

@@ -45,8 +45,8 @@ class Deletions(Database):
         """
         while True:
             async with self.writing() as session:
-                if not await _shorten(session, conversation_id):
-                    return bool(await _remove(session, [conversation_id]))
+                if not await _delete_newest(session, conversation_id):
+                    return bool(await _delete_conversations(session, [conversation_id]))
 
     async def forget_keys(self) -> None:
         """Delete expired idempotency keys."""
@@ -91,10 +91,10 @@ class Deletions(Database):
         StoreUnavailable.
         """
         passed_over = set[str]()
-        while await self._forget_ends(passed_over):
+        while await self._delete_chain_ends(passed_over):
             pass
 
-    async def _forget_ends(self, passed_over: set[str]) -> bool:
+    async def _delete_chain_ends(self, passed_over: set[str]) -> bool:
         """Delete the ends of chains, which nothing follows; the next call finds what they followed.
         False: none was deleted.
         """
@@ -113,7 +113,7 @@ class Deletions(Database):
     async def _forget(self, ids: Sequence[str], passed_over: set[str]) -> int:
         """The number of deleted ones. If all together fail, each is tried alone."""
         try:
-            return await self._forget_together(ids)
+            return await self._delete_group(ids)
         except StoreError as error:
             if isinstance(error, StoreUnavailable) and not isinstance(error, GivenUp):
                 raise
@@ -127,7 +127,7 @@ class Deletions(Database):
             passed_over.add(ids[0])
             return 0
 
-    async def _forget_together(self, ids: Sequence[str]) -> int:
+    async def _delete_group(self, ids: Sequence[str]) -> int:
         while True:
             async with self.writing() as session:
                 due = list(
@@ -137,8 +137,8 @@ class Deletions(Database):
                         )
                     )
                 )
-                if len(due) != 1 or not await _shorten(session, due[0]):
-                    return len(await _remove(session, due))
+                if len(due) != 1 or not await _delete_newest(session, due[0]):
+                    return len(await _delete_conversations(session, due))
 
 
 def _has_expired() -> tuple[Any, ...]:
@@ -176,7 +176,7 @@ def _groups(conversations: Sequence[tuple[str, int]]) -> Iterator[list[str]]:
         yield group
 
 
-async def _shorten(session: AsyncSession, conversation_id: str) -> bool:
+async def _delete_newest(session: AsyncSession, conversation_id: str) -> bool:
     """Delete the newest messages of a conversation with too many rows for one transaction. False:
     it has not too many.
     """
@@ -195,7 +195,9 @@ async def _shorten(session: AsyncSession, conversation_id: str) -> bool:
     return True
 
 
-async def _remove(session: AsyncSession, conversation_ids: Sequence[str]) -> list[str]:
+async def _delete_conversations(
+    session: AsyncSession, conversation_ids: Sequence[str]
+) -> list[str]:
     """Delete conversations with all their rows, and note that their logs are to be deleted."""
     await give_back(session, conversation_ids)
     change = (

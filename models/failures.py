@@ -47,7 +47,7 @@ _NO_SCHEMA = "no such "
 """Prefix of SQLite's error for a missing table or column: the database has not been migrated."""
 
 
-def ours(error: Exception) -> Exception:
+def store_error(error: Exception) -> Exception:
     """The project's error for a driver's error; other errors are returned unchanged."""
     match error:
         case exc.IntegrityError():
@@ -58,7 +58,7 @@ def ours(error: Exception) -> Exception:
                 f"({getattr(error.orig, 'sqlstate', None) or 'too large'})"
             )
         case exc.DBAPIError():
-            return _of_driver(error)
+            return _driver_error(error)
         case exc.TimeoutError() | OSError():  # the built-in TimeoutError is an OSError
             return StoreUnavailable("the database does not answer")
         case (
@@ -71,7 +71,7 @@ def ours(error: Exception) -> Exception:
     return error
 
 
-def _of_driver(error: exc.DBAPIError) -> Exception:
+def _driver_error(error: exc.DBAPIError) -> Exception:
     if getattr(error.orig, "sqlstate", None) in _GIVEN_UP:
         return GivenUp("the database gave a statement up")
     if error.connection_invalidated or _severity(error) in _ENDS_SESSION:
@@ -80,7 +80,11 @@ def _of_driver(error: exc.DBAPIError) -> Exception:
         error, exc.ProgrammingError | exc.NotSupportedError
     ):  # a bug of ours, or no schema
         return error
-    if _away_sqlite(error.orig) if isinstance(error.orig, sqlite3.Error) else _away(error):
+    if (
+        _is_sqlite_outage(error.orig)
+        if isinstance(error.orig, sqlite3.Error)
+        else _is_outage(error)
+    ):
         return StoreUnavailable("the database does not answer")
     return StatementFailed(f"the database failed at a statement ({_name(error.orig)})")
 
@@ -90,7 +94,7 @@ def _severity(error: exc.DBAPIError) -> str | None:
     return severity
 
 
-def _away(error: exc.DBAPIError) -> bool:
+def _is_outage(error: exc.DBAPIError) -> bool:
     """Without an SQLSTATE the driver failed: the server reported nothing."""
     state: str | None = getattr(error.orig, "sqlstate", None)
     return (
@@ -100,7 +104,7 @@ def _away(error: exc.DBAPIError) -> bool:
     )
 
 
-def _away_sqlite(error: sqlite3.Error) -> bool:
+def _is_sqlite_outage(error: sqlite3.Error) -> bool:
     """Python's own module raises errors without a code, for a value that it read (text that is no
     UTF-8, for example).
     """

@@ -46,7 +46,7 @@ from tokenwire.models.errors import (
     TooManyQueued,
     TooManyUnfinished,
 )
-from tokenwire.models.failures import ours
+from tokenwire.models.failures import store_error
 from tokenwire.models.tables import (
     Conversation,
     Message,
@@ -258,7 +258,7 @@ async def _uncounted_on(session: AsyncSession, *failures: type[Exception]) -> As
         async with session.begin_nested():
             yield
     except Exception as error:
-        named = ours(error)
+        named = store_error(error)
         if not isinstance(named, failures):
             raise
         log_line.error(  # noqa: TRY400 - no traceback: what the driver says may quote the row

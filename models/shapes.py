@@ -62,7 +62,7 @@ def json_list(value: Any) -> list[Any] | None:
 
 def tool_calls(value: Any) -> list[dict[str, Any]] | None:
     """Calls as `continuation.stored_call` creates them."""
-    return _those(
+    return _fitting_entries(
         value,
         lambda call: (
             _texts(call, "id", "name", "status") and isinstance(call.get("arguments"), dict | str)
@@ -72,7 +72,7 @@ def tool_calls(value: Any) -> list[dict[str, Any]] | None:
 
 def kept(value: Any) -> list[dict[str, Any]] | None:
     """Entries of `worker.resume.kept`: all of them, or none."""
-    found = _those(
+    found = _fitting_entries(
         value,
         lambda entry: (
             _texts(entry, "dialect", "kind")
@@ -90,7 +90,9 @@ def part_kept(value: Any) -> dict[str, Any] | None:
 
 def parts_kept(value: Any) -> list[dict[str, Any]] | None:
     """Kept values with their parts' numbers: all of them, or none."""
-    found = _those(value, lambda entry: _texts(entry, "dialect") and _count(entry.get("part")))
+    found = _fitting_entries(
+        value, lambda entry: _texts(entry, "dialect") and _count(entry.get("part"))
+    )
     return found if found == value else None
 
 
@@ -129,7 +131,9 @@ def error(value: Any) -> dict[str, Any] | None:
     )
 
 
-def _those(value: Any, fits: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]] | None:
+def _fitting_entries(
+    value: Any, fits: Callable[[dict[str, Any]], bool]
+) -> list[dict[str, Any]] | None:
     return (
         [entry for entry in value if isinstance(entry, dict) and fits(entry)]
         if isinstance(value, list)

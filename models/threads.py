@@ -68,7 +68,7 @@ async def thread(session: AsyncSession, last: str | None, limit: int | None) -> 
         return []
     await measure(session, last, limit)
     steps = _steps(last, limit)
-    return await _in_turns(
+    return await _load_in_slices(
         session,
         select(Message).join(steps, col(Message.id) == steps.c.id).order_by(steps.c.total.desc()),
     )
@@ -121,7 +121,9 @@ async def rows_before(
     HistoryTooLong.
     """
     before = await _fitting(session, conversation_id, ordinal, limit)
-    return await _in_turns(session, select(Message).where(*before).order_by(col(Message.ordinal)))
+    return await _load_in_slices(
+        session, select(Message).where(*before).order_by(col(Message.ordinal))
+    )
 
 
 async def ids_before(
@@ -155,7 +157,7 @@ async def _fitting(
     return before
 
 
-async def _in_turns(session: AsyncSession, query: Any) -> list[Message]:
+async def _load_in_slices(session: AsyncSession, query: Any) -> list[Message]:
     """The rows in slices: thousands at once would block the event loop."""
     # A cancelled caller would leave a server-side cursor open. The driver has read all rows when
     # this returns.

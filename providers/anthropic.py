@@ -332,7 +332,7 @@ def _message(message: HistoryMessage, *, paused: bool = False) -> dict[str, Any]
     content = [
         block
         for part in message.parts
-        if paused or not _waits(part, message)
+        if paused or not _lacks_result(part, message)
         for block in _blocks(part, message.role)
     ]
     return {"role": "assistant" if message.role == "assistant" else "user", "content": content}
@@ -372,7 +372,7 @@ def _whole(kept: Kept) -> bool:
     return named(kept) or kept.kind == _CONTAINER
 
 
-def _waits(part: Part, message: HistoryMessage) -> bool:
+def _lacks_result(part: Part, message: HistoryMessage) -> bool:
     """A tool of the provider without a result."""
     if not isinstance(part, KeptPart) or not part.kind.endswith("_tool_use"):
         return False

@@ -231,7 +231,7 @@ class _Detail:
     @property
     def code(self) -> str | None:
         """The most specific code: a precise one if there is one, else the first."""
-        named = [code for code in self.codes if _plain(code) in _PRECISE] or [
+        named = [code for code in self.codes if _code_key(code) in _PRECISE] or [
             code for code in self.codes if not code.isdigit()
         ]
         return next(iter(named or self.codes), None)
@@ -292,11 +292,11 @@ class _Detail:
 
 def _class_of(status: int | None, detail: _Detail, message: str, wait_s: float | None) -> Class:
     by_status = _by_status(status)
-    plain = [_plain(code) for code in detail.codes]
+    plain = [_code_key(code) for code in detail.codes]
     by_code = next((_PRECISE[code] for code in plain if code in _PRECISE), None)
     general = next((_GENERAL[code] for code in plain if code in _GENERAL), None)
     if by_status is None:
-        by_words = _first(_WORDS if general is None else _SENTENCES, message)
+        by_words = _first_match(_WORDS if general is None else _SENTENCES, message)
         return by_code or _refined(general, by_words) or Unavailable
     if (
         by_status is ModelNotFound
@@ -306,7 +306,7 @@ def _class_of(status: int | None, detail: _Detail, message: str, wait_s: float |
         return InvalidRequest
     # "You have used all your quota" and "wait a minute" are both 429, and Google calls both quota:
     # only a code distinguishes them.
-    further = by_code or _first(_SENTENCES, message)
+    further = by_code or _first_match(_SENTENCES, message)
     return (
         by_status
         if further is QuotaExhausted and by_status is RateLimited and wait_s
@@ -320,7 +320,7 @@ def _refined(found: Class | None, further: Class | None) -> Class | None:
     return further if further in _MAY_BECOME.get(found, ()) else found
 
 
-def _first(patterns: Iterable[tuple[re.Pattern[str], Class]], message: str) -> Class | None:
+def _first_match(patterns: Iterable[tuple[re.Pattern[str], Class]], message: str) -> Class | None:
     return next((cls for pattern, cls in patterns if pattern.search(message)), None)
 
 
@@ -330,7 +330,7 @@ def _by_status(status: int | None) -> Class | None:
     return _STATUS.get(status) or (Unavailable if status >= 500 else InvalidRequest)
 
 
-def _plain(code: str) -> str:
+def _code_key(code: str) -> str:
     return re.sub(r"[^a-z0-9]", "", code.lower())
 
 

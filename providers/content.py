@@ -56,7 +56,7 @@ def turns(
     `turn` the partial answer follows, with the request to continue. Raises InvalidRequest if
     nothing is left to answer.
     """
-    own = (_own(message, dialect, model, whole) for message in request.messages)
+    own = (_without_foreign_values(message, dialect, model, whole) for message in request.messages)
     split = [turn for message in own for turn in _turns_of(message)]
     messages = list(_answered(message for message in split if not is_empty(message)))
     if request.continuation and request.continuation.rung == "turn":
@@ -66,7 +66,9 @@ def turns(
     return messages
 
 
-def _own(message: HistoryMessage, dialect: str, model: str, whole: Whole) -> HistoryMessage:
+def _without_foreign_values(
+    message: HistoryMessage, dialect: str, model: str, whole: Whole
+) -> HistoryMessage:
     """Without kept values of other dialects or models."""
     mine = message.model in (None, model)
     parts: list[Part] = []

@@ -214,7 +214,7 @@ class Decoder:
         if self._cut_off and all(kind is not RAW for kind, _ in JsonSplitter().feed(data)):
             self._broken_end = data
         else:
-            self._lose(data)
+            self._fail_unreadable(data)
 
     def _marker(self) -> None:
         """`[DONE]` has come."""
@@ -232,7 +232,7 @@ class Decoder:
     def _error_of(self, item: Mapping[str, Any]) -> ProviderError | None:
         return classify_stream_error(item)
 
-    def _lose(self, data: bytes) -> None:
+    def _fail_unreadable(self, data: bytes) -> None:
         """A piece is unreadable: continuing would pass off the rest as the whole."""
         where = f"{len(data)} bytes among the first {self._fed} of the body"
         self._fail(Unavailable(f"an event is not readable: {where}", code="unreadable"))
@@ -380,7 +380,7 @@ class Decoder:
         if self._outcome is not None:
             return
         if self._stray:
-            self._lose(self._stray)
+            self._fail_unreadable(self._stray)
         elif self.finish_reason == "error":
             self.ended_in_error = self.error_is_an_end
             self._fail(
@@ -482,7 +482,7 @@ class Decoder:
     def _frame(self, name: bytes, item: Any, data: bytes) -> None:
         self._frame_bytes, self._frame_parts = len(data), 0
         if self._stray and (self._started or self.emitted):
-            self._lose(self._stray)
+            self._fail_unreadable(self._stray)
         elif type(item) is not dict:
             self._not_an_object(data)
         elif not name:

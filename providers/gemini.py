@@ -153,13 +153,15 @@ class GeminiDecoder(Decoder):
         else:
             self._emit_text(part.get("text"))
         if other := [name for name in part if name not in _COMMON]:
-            self._other(other[0], {name: value for name, value in part.items() if name != "text"})
+            self._file_or_kept(
+                other[0], {name: value for name, value in part.items() if name != "text"}
+            )
         elif signature and part.get("thought"):
             self._end_thought({"thought": True, **signed})
         elif signature:
             self._out.append(KeptDelta(API, SIGNATURE, signed))
 
-    def _other(self, kind: str, part: Mapping[str, Any]) -> None:
+    def _file_or_kept(self, kind: str, part: Mapping[str, Any]) -> None:
         file = loose(part.get(kind))
         media_type = word(file.get("mimeType"))
         if kind == "inlineData" and media_type and not part.get("thought"):
@@ -170,7 +172,7 @@ class GeminiDecoder(Decoder):
     def _call(self, call: Mapping[str, Any], signed: Mapping[str, Any]) -> None:
         entries = self._parts(call.get("partialArgs"))
         self._keep_rest("functionCall", call, ("id", "name", "args", "partialArgs", "willContinue"))
-        if self._partial is None or not self._same(call):
+        if self._partial is None or not self._continues_open_call(call):
             self._end_call()
             self._calls += 1
             self._open = call
@@ -185,7 +187,7 @@ class GeminiDecoder(Decoder):
         if not (call.get("willContinue") or any(entry.get("willContinue") for entry in entries)):
             self._end_call()
 
-    def _same(self, call: Mapping[str, Any]) -> bool:
+    def _continues_open_call(self, call: Mapping[str, Any]) -> bool:
         """Whether a part continues the open call: some repeat its name or id, others neither."""
         return all(call.get(word) in (None, "", self._open.get(word)) for word in ("name", "id"))
 
@@ -206,7 +208,9 @@ class GeminiDecoder(Decoder):
 
     def _ended(self) -> None:
         if self._proved() and (broken := self._broken_end or self._framer.unfinished):
-            self._lose(broken)  # where every chunk has a reason, a truncated one may hold text
+            self._fail_unreadable(
+                broken
+            )  # where every chunk has a reason, a truncated one may hold text
         else:
             super()._ended()
 

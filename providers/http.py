@@ -73,7 +73,7 @@ class Reply:
             if self._transport.timed_out(error):
                 raise Unavailable("the provider fell silent", code="read_timeout") from error
             raise Unavailable(
-                f"the connection broke: {_words(error)}", code="connection_lost"
+                f"the connection broke: {_error_text(error)}", code="connection_lost"
             ) from error
 
     async def beginning(self) -> bytes:
@@ -177,7 +177,7 @@ class HttpClient:
             response = await self._send(method, url, headers, body, sending)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise Unavailable(
-                f"not a usable address: {_words(error)}", code="bad_url", no_run=True
+                f"not a usable address: {_error_text(error)}", code="bad_url", no_run=True
             ) from error
         except _BROKEN as error:
             raise self._unanswered(error, sending) from error
@@ -215,7 +215,7 @@ class HttpClient:
             return Unavailable("the provider did not answer in time", code="timeout", no_run=unsent)
         if unsent:
             return Unavailable(
-                f"cannot reach the provider: {_words(error)}", code=CONNECT_ERROR, no_run=True
+                f"cannot reach the provider: {_error_text(error)}", code=CONNECT_ERROR, no_run=True
             )
         # A server may close a pooled connection just when it is reused.
         code = (
@@ -223,7 +223,9 @@ class HttpClient:
             if sending.reused and self._transport.closed(error)
             else "connection_lost"
         )
-        return Unavailable(f"the connection broke before an answer: {_words(error)}", code=code)
+        return Unavailable(
+            f"the connection broke before an answer: {_error_text(error)}", code=code
+        )
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -237,5 +239,5 @@ async def _close(response: httpx.Response) -> None:
         return  # it is closed in any case, and nobody waits for its error
 
 
-def _words(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     return str(error) or type(error).__name__

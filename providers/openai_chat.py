@@ -130,7 +130,7 @@ class ChatDecoder(Decoder):
         delta = choice.get("delta")
         before = len(self._out)
         if (message := choice.get("message")) and delta is None:
-            delta = self._whole(mapping(message))
+            delta = self._new_message(mapping(message))
         if delta:
             self._delta(mapping(delta))
         elif text := choice.get("text"):  # the older completions
@@ -144,7 +144,7 @@ class ChatDecoder(Decoder):
         if (error := choice.get("error")) and (failure := self._error_of({"error": error})):
             self._fail(failure)
 
-    def _whole(self, message: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    def _new_message(self, message: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """The additional text of a whole message: all of it, or none if it repeats the text so far.
 
         Perplexity repeats it. Raises Unreadable.

@@ -64,10 +64,10 @@ async def probe(server: LocalServer) -> ProbeResult:
         return ProbeResult.NOBODY
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
-            writer.write(_question(parts))
+            writer.write(_request_bytes(parts))
             return (
                 ProbeResult.MEANT
-                if is_meant(server, await _all_of(reader))
+                if is_meant(server, await _read_all(reader))
                 else ProbeResult.ANOTHER
             )
     except TimeoutError:
@@ -80,7 +80,7 @@ async def probe(server: LocalServer) -> ProbeResult:
             await writer.wait_closed()
 
 
-def _question(address: SplitResult) -> bytes:
+def _request_bytes(address: SplitResult) -> bytes:
     path = address.path.rstrip("/")
     path = (
         path if path.endswith("/v1") else f"{path}/v1"
@@ -91,7 +91,7 @@ def _question(address: SplitResult) -> bytes:
     )
 
 
-async def _all_of(reader: asyncio.StreamReader) -> bytes:
+async def _read_all(reader: asyncio.StreamReader) -> bytes:
     answer = b""
     while len(answer) < MAX_BYTES and (piece := await reader.read(MAX_BYTES)):
         answer += piece

@@ -88,10 +88,10 @@ class Offers:
         self._there = {
             server
             for server, what in zip(self._local, found, strict=True)
-            if self._counts(server, what)
+            if self._is_present(server, what)
         }
 
-    def _counts(self, server: LocalServer, found: ProbeResult) -> bool:
+    def _is_present(self, server: LocalServer, found: ProbeResult) -> bool:
         """Whether it counts as present. A known server may miss a few probes: it restarts, or this
         process was paused.
         """

@@ -196,11 +196,11 @@ def methods(scope: Scope, routes: Sequence[BaseRoute]) -> list[str]:
     return [
         method
         for method in _METHODS
-        if any(_takes(route, {**whole, "method": method}) for route in routes)
+        if any(_matches_route(route, {**whole, "method": method}) for route in routes)
     ]
 
 
-def _takes(route: BaseRoute, scope: Scope) -> bool:
+def _matches_route(route: BaseRoute, scope: Scope) -> bool:
     match, _ = route.matches(scope)
     return match is Match.FULL and (not isinstance(route, Mount) or scope["method"] in _FILES)
 

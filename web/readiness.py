@@ -62,7 +62,7 @@ class _Part:
 
     async def _judge(self) -> str:
         try:
-            found = await _wrong(self._need())
+            found = await _problem_of(self._need())
         except (StoreError, ports.LogError):
             return "does not answer"
         except Exception:  # a missing right, for example: this process cannot serve
@@ -73,7 +73,7 @@ class _Part:
         return found or "ok"
 
 
-async def _wrong(need: Need) -> str | None:
+async def _problem_of(need: Need) -> str | None:
     if (wrong := await need.answers()) is not None:
         return wrong
     try:

@@ -158,15 +158,15 @@ class Rates:
         """Count one more, in this process if Redis is away. Never raises for Redis, and waits only
         briefly.
         """
-        return await self._ask(lambda counting: counting.hit(name, limit))
+        return await self._with_fallback(lambda counting: counting.hit(name, limit))
 
     async def add(self, name: str, amount: int) -> int:
         """Add to a sum, in this process if Redis is away. Never raises for Redis, and waits only
         briefly.
         """
-        return await self._ask(lambda counting: counting.add(name, amount))
+        return await self._with_fallback(lambda counting: counting.add(name, amount))
 
-    async def _ask(self, question: Callable[[Counting], Awaitable[T]]) -> T:
+    async def _with_fallback(self, question: Callable[[Counting], Awaitable[T]]) -> T:
         if self._shared is None:
             return await question(self._memory)
         if self._clock() >= self._asked_again_at:
@@ -205,7 +205,7 @@ class InBulk:
         minute, seconds = divmod(self._clock(), WINDOW_SECONDS)
         shares = [self._share(name, int(minute)) for name in limits]
         asked = [
-            self._take(name, share, limit)
+            self._take_share(name, share, limit)
             for share, (name, limit) in zip(shares, limits.items(), strict=True)
             if not (share.left or share.used_up)
         ]
@@ -230,7 +230,7 @@ class InBulk:
             share = self._shares[name] = _Share(minute)
         return share
 
-    async def _take(self, name: str, share: _Share, limit: int) -> None:
+    async def _take_share(self, name: str, share: _Share, limit: int) -> None:
         amount = max(1, limit // SHARES)
         left = limit - await self._counting.add(f"{name}/{share.minute}", amount)
         share.left += max(0, min(amount, left + amount))

@@ -142,9 +142,11 @@ class Wire:
                 await self._settle(calls)
         except (OSError, RedisError, TimeoutError) as error:
             # Without a connection all waiting callers get the error, not only one pipeline's worth.
-            await self._broken(calls or self._all(), error)
+            await self._fail_and_disconnect(calls or self._take_waiting(), error)
         except BaseException:  # closed, or a bug: no caller is left waiting
-            await self._broken([*calls, *self._all()], ConnectionAbortedError("closed"))
+            await self._fail_and_disconnect(
+                [*calls, *self._take_waiting()], ConnectionAbortedError("closed")
+            )
             raise
 
     async def _write(self, data: bytes) -> None:
@@ -167,7 +169,7 @@ class Wire:
             await connection.send_packed_command(_pack(("PING",)), check_health=False)
             await connection.read_response()
 
-    def _all(self) -> list[_Command]:
+    def _take_waiting(self) -> list[_Command]:
         waiting = list(self._waiting)
         self._waiting.clear()
         return waiting
@@ -201,7 +203,7 @@ class Wire:
         if reconnect:  # after a failover this may be a replica: connect again
             await self._connection.disconnect(nowait=True)
 
-    async def _broken(self, calls: Iterable[_Command], error: Exception) -> None:
+    async def _fail_and_disconnect(self, calls: Iterable[_Command], error: Exception) -> None:
         _fail(calls, error)
         await self._connection.disconnect(nowait=True)
 

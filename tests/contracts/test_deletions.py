@@ -76,8 +76,8 @@ async def test_each_deleted_page_leaves_a_conversation(store: Store) -> None:
     name = await single(store, 2 * PAGE, old=False)
     short = await single(store, PAGE - 1, old=False)
     async with store.writing() as session:
-        assert await deletions._shorten(session, name)
-        assert not await deletions._shorten(session, short)
+        assert await deletions._delete_newest(session, name)
+        assert not await deletions._delete_newest(session, short)
     async with store.reading() as session:
         query = sql("SELECT ordinal FROM messages WHERE conversation_id = :id ORDER BY ordinal")
         assert list(await session.scalars(query, {"id": name})) == list(range(1, PAGE + 2))

@@ -104,7 +104,7 @@ class Gate:
         if not scope["path"].startswith(_GUARDED):
             return Caller(None, address)
         request = Request(scope)
-        granted = self._granted(request)
+        granted = self._token_user(request)
         return (
             Caller(self._identify(request), address)
             if granted is None
@@ -169,7 +169,7 @@ class Gate:
                 kind
             ].allowed:  # requests that are refused for a user do not count for the address
                 break
-        return _judged("too_many_posts", "posted", limits, verdicts)
+        return _headers_or_refusal("too_many_posts", "posted", limits, verdicts)
 
     async def _count_in_bulk(self, caller: Caller, what: str) -> dict[str, str]:
         # They are frequent, so mostly counted without Redis. A user above the read limit can still
@@ -183,11 +183,11 @@ class Gate:
         verdicts = await self._in_bulk.hit(
             {f"{kind}:{name}": limit for kind, (name, limit) in limits.items()}
         )
-        return _judged(
+        return _headers_or_refusal(
             f"too_many_{what}", _DID[what], limits, dict(zip(limits, verdicts, strict=False))
         )
 
-    def _granted(self, request: Request) -> str | None:
+    def _token_user(self, request: Request) -> str | None:
         """The user of a subscription token, on paths where such a token is accepted."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         reads_events = request.method in ("GET", "HEAD") and _EVENTS.fullmatch(request.url.path)
@@ -338,7 +338,7 @@ def _limits(
     }
 
 
-def _judged(
+def _headers_or_refusal(
     code: str, did: str, limits: Mapping[str, tuple[str, int]], verdicts: Mapping[str, Verdict]
 ) -> dict[str, str]:
     """The rate headers of a counted request. Raises ApiProblem (429) with them above the limit."""

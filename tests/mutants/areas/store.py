@@ -37,7 +37,7 @@ AREA = Area(
         Mutant(
             "a_long_conversation_goes_in_one_transaction",
             "models/deletions.py",
-            "                if not await _shorten(session, conversation_id):\n",
+            "                if not await _delete_newest(session, conversation_id):\n",
             "                if conversation_id:\n",
             ("tests/contracts/test_deletions.py",),
         ),

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import exc
 
 from tokenwire.models.errors import Conflict, GivenUp, StatementFailed, StoreUnavailable, Unstorable
-from tokenwire.models.failures import ours
+from tokenwire.models.failures import store_error
 
 
 def postgresql(
@@ -76,13 +76,13 @@ SQLITE_AWAY = [
 @pytest.mark.parametrize("state", AWAY)
 def test_errors_of_a_server_that_cannot_serve_are_outages(state: str) -> None:
     """A full disk too: it affects every row, and ends when somebody makes room."""
-    assert type(ours(postgresql(state))) is StoreUnavailable
+    assert type(store_error(postgresql(state))) is StoreUnavailable
 
 
 @pytest.mark.parametrize("state", SICK)
 def test_errors_of_a_living_server_about_rows_are_no_outage(state: str) -> None:
     """The message names the code and quotes nothing."""
-    told = ours(postgresql(state))
+    told = store_error(postgresql(state))
     assert (type(told), str(told)) == (
         StatementFailed,
         f"the database failed at a statement ({state})",
@@ -94,14 +94,14 @@ def test_errors_of_a_living_server_about_rows_are_no_outage(state: str) -> None:
 )
 def test_errors_without_a_code_are_outages(kind: type[psycopg.Error]) -> None:
     """The driver has lost the server or never reached it."""
-    assert type(ours(postgresql(None, kind))) is StoreUnavailable
+    assert type(store_error(postgresql(None, kind))) is StoreUnavailable
 
 
 def test_an_error_that_closed_the_connection_is_an_outage() -> None:
     """Whatever its code: a server with damaged shared memory goes down, for example."""
     for error in (postgresql("XX000"), sqlite(sqlite3.OperationalError)):
         error.connection_invalidated = True  # type: ignore[attr-defined]
-        assert type(ours(error)) is StoreUnavailable
+        assert type(store_error(error)) is StoreUnavailable
 
 
 @pytest.mark.parametrize(
@@ -114,19 +114,19 @@ def test_an_error_that_ends_the_session_is_an_outage(severity: str, kind: type[E
     class Ended(psycopg.errors.InternalError_):
         diag = SimpleNamespace(severity_nonlocalized=severity)  # type: ignore[assignment]
 
-    assert type(ours(wrapped(Ended(), psycopg.Error))) is kind
+    assert type(store_error(wrapped(Ended(), psycopg.Error))) is kind
 
 
 @pytest.mark.parametrize("state", ["57014", "55P03", "40P01", "40001"])
 def test_an_abandoned_statement_may_be_tried_again(state: str) -> None:
     """The database is alive, and nothing is wrong with the row."""
-    assert type(ours(postgresql(state))) is GivenUp
+    assert type(store_error(postgresql(state))) is GivenUp
 
 
 @pytest.mark.parametrize("code", SQLITE_AWAY)
 def test_locks_and_disks_are_outages_of_sqlite(code: int) -> None:
     """Extended codes count by their primary code."""
-    assert type(ours(sqlite(sqlite3.OperationalError, code))) is StoreUnavailable
+    assert type(store_error(sqlite(sqlite3.OperationalError, code))) is StoreUnavailable
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_locks_and_disks_are_outages_of_sqlite(code: int) -> None:
 )
 def test_damage_is_the_row_s(error: Exception) -> None:
     """Other pages of the file are sound. What SQLite quotes is not repeated."""
-    told = ours(error)
+    told = store_error(error)
     assert type(told) is StatementFailed
     assert "secret" not in str(told)
 
@@ -153,7 +153,9 @@ def test_a_file_without_a_schema_is_waited_for() -> None:
     """It has not been migrated yet."""
     assert (
         type(
-            ours(sqlite(sqlite3.OperationalError, sqlite3.SQLITE_ERROR, "no such table: messages"))
+            store_error(
+                sqlite(sqlite3.OperationalError, sqlite3.SQLITE_ERROR, "no such table: messages")
+            )
         )
         is StoreUnavailable
     )
@@ -161,9 +163,9 @@ def test_a_file_without_a_schema_is_waited_for() -> None:
 
 def test_values_conflicts_and_bugs_keep_their_kinds() -> None:
     """A wrong statement is a bug of ours and keeps its type."""
-    assert type(ours(postgresql("22001"))) is Unstorable
-    assert type(ours(postgresql("23505"))) is Conflict
+    assert type(store_error(postgresql("22001"))) is Unstorable
+    assert type(store_error(postgresql("23505"))) is Conflict
     wrong = postgresql("42601")
-    assert ours(wrong) is wrong
-    assert type(ours(OverflowError())) is Unstorable
-    assert type(ours(TimeoutError())) is StoreUnavailable
+    assert store_error(wrong) is wrong
+    assert type(store_error(OverflowError())) is Unstorable
+    assert type(store_error(TimeoutError())) is StoreUnavailable
