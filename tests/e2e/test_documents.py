@@ -103,11 +103,12 @@ async def test_python_beside_the_server(stack: Stack, monkeypatch: pytest.Monkey
 async def test_the_pages_of_the_python_client(
     stack: Stack, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """docs/python-client.md: ask, stream, follow."""
+    """docs/python-client.md: ask, stream, parts, follow."""
     first = here(stack, block("docs/python-client.md", "python", "Why is the sky blue?"))
+    parts = block("docs/python-client.md", "python", "answer.parts")
     second = block("docs/python-client.md", "python", "conversation.follow()")
     drawn: list[tuple[str, str, str]] = []
-    together = first + textwrap.indent(second, "    ")
+    together = first + textwrap.indent(parts + second, "    ")
     await run(together, jwt="development", draw=lambda *seen: drawn.append(seen))
     assert len(capsys.readouterr().out) > 100
     assert drawn[-1][:2] == ("assistant", "complete")

@@ -4,6 +4,7 @@ import ast
 import importlib
 import importlib.util
 import json
+import pkgutil
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,6 +111,20 @@ def test_files(page: Path) -> None:
     """Paths from the top of the checkout."""
     gone = [path for path in PATHS.findall(prose(page)) if not (ROOT / path).exists()]
     assert gone == []
+
+
+DOTTED = re.compile(
+    r"`((?:tokenwire\.)?(?:web|worker|models|protocol|providers|streams|config|client|broadcaster"
+    r"|launcher)\.[a-zA-Z_][\w.]*)`"
+)
+
+
+@pytest.mark.parametrize("page", CURRENT, ids=name)
+def test_modules(page: Path) -> None:
+    """Modules, classes and functions by their dotted names."""
+    for dotted in DOTTED.findall(prose(page)):
+        if not dotted.endswith((".py", ".yml", ".lua")):
+            assert pkgutil.resolve_name(f"tokenwire.{dotted.removeprefix('tokenwire.')}")
 
 
 def test_the_map_of_folders_is_whole() -> None:
