@@ -17,7 +17,6 @@ import msgspec
 from tokenwire.protocol import events
 from tokenwire.protocol.cursors import Cursor
 from tokenwire.protocol.fold import Answer, Part, Unproven
-from tokenwire.protocol.replay import begins
 from tokenwire.protocol.states import ENDED
 from tokenwire.protocol.upgrade import answer_of, upgraded
 
@@ -231,8 +230,16 @@ class LiveMessage:
 
     def _keep(self, longer: Answer | None) -> None:
         """What was shown stays until the log has caught up, or tells something else."""
-        keep = longer is not None and not self.ended and begins(self._logged, longer)
+        keep = longer is not None and not self.ended and _begins(self._logged.parts, longer.parts)
         self._longer = longer if keep else None
+
+
+def _begins(parts: Sequence[Part], longer: Sequence[Part]) -> bool:
+    """Whether these are the first parts of `longer`: of the same types, with the same beginnings."""
+    return len(parts) <= len(longer) and all(
+        part.type == other.type and other.text.startswith(part.text)
+        for part, other in zip(parts, longer, strict=False)
+    )
 
 
 class Transcript:

@@ -5,9 +5,9 @@ import { readFileSync, readdirSync } from "node:fs";
 import { test } from "node:test";
 
 import { Transcript } from "../../web/page/static/tokenwire.js";
+import { layout } from "./layout.mjs";
 
 const FOLDER = new URL("../../protocol/vectors/", import.meta.url);
-const TEXTS = { text: "text", reasoning: "text", tool_call: "input" };
 
 function* casesOf(folder) {
   for (const name of readdirSync(folder).filter((file) => file.endsWith(".json"))) {
@@ -16,18 +16,7 @@ function* casesOf(folder) {
   }
 }
 
-/** The parts as the wire has them: with lengths, and without the texts of content and reasoning. */
-function layout(parts) {
-  return parts.map((part) => {
-    const name = Object.hasOwn(TEXTS, part.type) ? TEXTS[part.type] : null;
-    if (!name) return part;
-    const entry = { ...part, length: part[name].length };
-    if (name === "text") delete entry.text;
-    return entry;
-  });
-}
-
-/** Are these fields of the message as expected? One that the wire has as null may be absent. */
+/** Are these fields of the message as expected? */
 function compare(message, expected) {
   const seen = { ...message, parts: layout(message.parts) };
   for (const [field, value] of Object.entries(expected)) {
