@@ -1,9 +1,10 @@
-"""The HTTP API for Python programs: conversations, posts that are safe to repeat, cancels; and the short ways, `ask` and `stream`.
+"""The HTTP API for Python programs: conversations, posts, cancels; and `ask` and `stream`.
 
     async with Tokenwire("http://127.0.0.1:8000") as tw:
         print((await tw.ask("Hello!")).content)
 
-Refusals are `RequestFailed`. What is read-only or has an idempotency key is tried again when it did not get through.
+Refusals are `RequestFailed`. A request that only reads, or has an idempotency key, is tried again
+if it did not get through.
 """
 
 import asyncio
@@ -41,7 +42,10 @@ class PostResult:
 
 
 class Tokenwire:
-    """A Tokenwire server. `headers` (or what the function gives, now or later) go with every request: the login, for example."""
+    """A Tokenwire server. `headers`, or what that function gives, go with every request.
+
+    They carry the login, for example. The function may be async.
+    """
 
     def __init__(
         self,
@@ -70,7 +74,7 @@ class Tokenwire:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close connections. Conversations that are being followed are closed by who follows them."""
+        """Close the connections of the API. Each `Following` has its own `aclose`."""
         await self._http.aclose()
 
     # --- conversations ---
@@ -92,7 +96,10 @@ class Tokenwire:
     async def conversations(
         self, *, limit: int = 50, before: str | None = None
     ) -> Mapping[str, Any]:
-        """{"conversations", "next"}: the last changed first; `next` is the `before` of the next page."""
+        """{"conversations", "next"}, the last changed first.
+
+        `next` is the `before` of the next page; None at the end.
+        """
         return await self.call("GET", "/api/conversations", limit=limit, before=before)
 
     async def models(self) -> Mapping[str, Any]:
@@ -114,14 +121,17 @@ class Tokenwire:
     async def ask(
         self, content: str, *, model: str | None = None, instructions: str | None = None
     ) -> LiveMessage:
-        """The whole answer to a question, in a conversation of its own. Raises AnswerFailed where it is not complete."""
+        """The whole answer to a question, in a conversation of its own.
+
+        Raises AnswerFailed if it does not end as `complete`.
+        """
         conversation = await self.create(model=model, instructions=instructions)
         return await conversation.ask(content)
 
     async def stream(
         self, content: str, *, model: str | None = None, instructions: str | None = None
     ) -> AsyncGenerator[str]:
-        """The same in pieces. Close it (`contextlib.aclosing`) when leaving early; the answer goes on."""
+        """The same in pieces. Close it (`contextlib.aclosing`) to leave early."""
         conversation = await self.create(model=model, instructions=instructions)
         async with contextlib.aclosing(conversation.stream(content)) as pieces:
             async for piece in pieces:
@@ -139,8 +149,11 @@ class Tokenwire:
         repeats: bool = False,
         **query: Any,
     ) -> Mapping[str, Any]:
-        """The JSON that a request is answered with. `key`: its Idempotency-Key; with one, as with `repeats` or GET, it is tried again when
-        it did not get through. Raises RequestFailed."""
+        """The JSON of the response. Raises RequestFailed.
+
+        `key` is the Idempotency-Key. With one, with `repeats`, and if it is a GET, the request is
+        tried again if it did not get through.
+        """
         tries = TRIES if key is not None or repeats or method == "GET" else 1
         while True:
             try:
@@ -178,7 +191,7 @@ class Tokenwire:
 
     def follow(self, path: str) -> Following:
         """Follow the conversation at `path`."""
-        # A request that fails is a failed connection: it is for the following's own back-off to try again.
+        # Requests are not repeated here: a failed one is a failed connection, with its back-off.
         return Following(
             lambda: self._once("GET", path, None, None, {}),
             lambda: self._once("POST", f"{path}/subscription", None, None, {}),
@@ -201,7 +214,10 @@ class RemoteConversation:
         return await self._server.call("GET", self._path, limit=limit, before=before)
 
     async def post(self, content: str, *, idempotency_key: str | None = None) -> PostResult:
-        """Post a message; the answer is being made when this returns. Safe to repeat with the same key; without one, one is made up."""
+        """Post a message; when this returns, its answer is on its way.
+
+        Safe to repeat with the same key. Without one, a random key is used.
+        """
         key = idempotency_key or str(uuid.uuid4())
         made = await self._server.call(
             "POST", f"{self._path}/messages", {"content": content}, key=key
@@ -227,17 +243,20 @@ class RemoteConversation:
         await self._server.call("DELETE", self._path)
 
     def follow(self) -> Following:
-        """Follow it: `async with conversation.follow() as stream: async for change in stream: ...`."""
+        """Follow it: `async with conversation.follow() as stream`, then iterate over `stream`."""
         return self._server.follow(self._path)
 
     async def ask(self, content: str) -> LiveMessage:
-        """The whole answer to a message. Raises AnswerFailed where it is not complete, Stopped where it cannot be seen."""
+        """The whole answer to a message. Raises AnswerFailed, FollowingStopped."""
         posted = await self.post(content)
         async with self.follow() as following:
             return _complete(await following.until_ended(posted.assistant_message.id))
 
     async def stream(self, content: str) -> AsyncGenerator[str]:
-        """The answer in pieces, as it grows. Raises AnswerFailed, AnswerRestarted, Stopped."""
+        """The answer in pieces, as it grows.
+
+        Raises AnswerFailed, AnswerRestarted, FollowingStopped.
+        """
         posted = await self.post(content)
         text = Sent()
         async with self.follow() as following:

@@ -1,10 +1,10 @@
 """What can go wrong for a client.
 
 TokenwireError      base; never raised itself
-  RequestFailed     the API refused: `status`, `code`, `detail`; status 0: it could not be reached
-  Stopped           a conversation cannot be followed any longer: `code` is the close code, or the status of a request
-  AnswerFailed      an answer that was waited for ended as `error` or `cancelled`: `message`
-  AnswerRestarted   pieces that were handed out are not part of the answer any more
+  RequestFailed     the API refused a request, or was not reached
+  FollowingStopped  a conversation cannot be followed any longer
+  AnswerFailed      an answer ended as `error` or `cancelled`
+  AnswerRestarted   the answer no longer begins with the pieces that were given out
 """
 
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ class TokenwireError(Exception):
 
 
 class RequestFailed(TokenwireError):
-    """A request that was refused (`code`: see PROTOCOL.md), or that did not get through (status 0)."""
+    """A request was refused (PROTOCOL.md lists each `code`), or did not get through (status 0)."""
 
     def __init__(self, status: int, code: str, detail: str, retry_after: float = 0.0) -> None:
         super().__init__(f"{status} {code}: {detail}")
@@ -26,7 +26,11 @@ class RequestFailed(TokenwireError):
 
 
 class FollowingStopped(TokenwireError):
-    """The conversation was deleted (4404, 404), is not the caller's to follow (4403), or every token for it is refused (4401)."""
+    """The conversation cannot be followed any longer. `code` is a close code or an HTTP status.
+
+    It was deleted (4404, 404), the caller may not follow it (4403), or each new token is refused
+    (4401).
+    """
 
     def __init__(self, code: int) -> None:
         super().__init__(f"the conversation cannot be followed any longer ({code})")

@@ -1,8 +1,9 @@
-"""Following a conversation: sockets come and go, the transcript stays. What frames mean is `transcript`'s; this module moves them.
+"""Following a conversation: sockets come and go, the transcript stays.
 
-Nothing happens in the background: whoever iterates drives it, and a consumer that takes its time is a slow reader, whom the server waits
-for. Every wait ends by itself: at the next frame, at the time when a missing event counts as lost, when silence is too long, when the
-token must be renewed.
+`transcript` knows what events mean; this module moves frames. Nothing happens in the background:
+the program that iterates drives it, and the server waits for a program that takes its time. Every
+wait ends by itself: with the next frame, when a missing event counts as lost, when the silence is
+too long, or when the token must be renewed.
 """
 
 import asyncio
@@ -29,7 +30,7 @@ STEADY_SECONDS = 5.0
 """A connection that was live for so long is no failure."""
 RENEW_AGAIN_SECONDS = 10.0
 REFUSED_TOKENS = 4
-"""New tokens that are refused in a row: another one would be refused too (the clocks of the servers differ, or their keys)."""
+"""So many refused tokens in a row: keys or clocks of the servers differ."""
 MAX_FRAME_BYTES = 32 * 1024 * 1024
 
 Call = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -37,8 +38,11 @@ Call = Callable[[], Awaitable[Mapping[str, Any]]]
 
 @dataclass(frozen=True, slots=True)
 class ConnectionState:
-    """`connecting` before the first connection, `replaying` while what was missed arrives, `live`, `reconnecting` after a close with `code`
-    (0: without one) in `delay_seconds`."""
+    """How the connection is.
+
+    `connecting` before the first one, `replaying` while missed events arrive, `live`, and
+    `reconnecting` in `delay_seconds` after a close with `code` (0: without one).
+    """
 
     name: Literal["connecting", "replaying", "live", "reconnecting"]
     code: int = 0
@@ -47,8 +51,11 @@ class ConnectionState:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """`event` has changed `message`, or without one the conversation. Without an event: the connection's `state` is another one, or the
-    conversation was read (again), so that anything may have changed."""
+    """`event` has changed `message`, or the conversation if there is no `message`.
+
+    Without an event the connection has another `state`, or the conversation was read (again), so
+    that anything may have changed.
+    """
 
     message: LiveMessage | None = None
     event: Event | None = None
@@ -63,7 +70,7 @@ class _Grant:
 
 @dataclass(frozen=True, slots=True)
 class _To:
-    """What a link works on, and whom it tells."""
+    """What a link works on, and what it calls."""
 
     order: Order
     transcript: Transcript
@@ -73,7 +80,10 @@ class _To:
 
 
 class Following:
-    """A conversation being followed. Iterate for changes; `messages` are as of the last one. Raises Stopped when it cannot go on."""
+    """A conversation that is followed. Iterate for changes; `messages` are those after the last.
+
+    Iteration raises FollowingStopped if it cannot continue.
+    """
 
     def __init__(
         self, load: Call, grant: Call, jitter: Callable[[], float] = random.random
@@ -133,7 +143,8 @@ class Following:
     async def __anext__(self) -> Change:
         if self._step is None:
             self._step = asyncio.ensure_future(self._next())
-        # Who stops waiting (a timeout, say) may come back: a wait that is given up neither ends the connection nor loses the change.
+        # A wait that is given up (by a timeout, say) neither ends the connection nor loses the
+        # change: the next wait gets it.
         step = self._step
         await asyncio.wait({step})
         self._step = None
@@ -229,7 +240,7 @@ class Following:
 
 
 class _Link:
-    """One socket: frames in, changes out. Ends when `code` is set, by the server's close or by what shows to be wrong."""
+    """One socket: frames in, changes out. `code` is set at the end, by the server or by us."""
 
     def __init__(self, socket: ClientConnection, grant: _Grant, to: _To) -> None:
         self.code = 0
@@ -333,14 +344,14 @@ class _Link:
         return [Change()]
 
     def _agrees(self, frame: Event) -> bool:
-        """Whether everything up to what the server says was sent is here; if not, ask again from the last cursor."""
+        """Whether everything that the server says it sent is here. If not, the link ends."""
         if (frame["epoch"], frame["seq"]) == self._order.cursor:
             return True
         self._end(0)
         return False
 
     def _event(self, frame: Event) -> Iterator[Change]:
-        # One after the other as they are asked for: what is seen with a change is the state right after it.
+        # Each event is applied when its change is asked for: `messages` are those right after it.
         for event in self._order.push(frame):
             if not self._to.transcript.apply(event):
                 self._end(4410)

@@ -235,7 +235,7 @@ class LiveMessage:
 
 
 def _begins(parts: Sequence[Part], longer: Sequence[Part]) -> bool:
-    """Whether these are the first parts of `longer`: of the same types, with the same beginnings."""
+    """Whether `longer` begins with these parts: the same types, and texts that begin so."""
     return len(parts) <= len(longer) and all(
         part.type == other.type and other.text.startswith(part.text)
         for part, other in zip(parts, longer, strict=False)

@@ -1,5 +1,6 @@
 /**
- * Tokenwire's client: one conversation that follows its log, in browsers and in Node (22 or later, or with a WebSocket class given).
+ * Tokenwire's client: one conversation that follows its log, in browsers and in Node (22 or later, or
+ * with a WebSocket class in the options).
  *
  *     import { subscribe } from "/static/tokenwire.js";
  *     const watch = subscribe(id, {
@@ -40,8 +41,8 @@ export interface Row {
 }
 
 /**
- * A row, kept up to date. `parts`: what it consists of, in order; `content` and `reasoning`: the texts
- * of all its `text` and `reasoning` parts.
+ * A row, kept up to date. `parts` is what it consists of, in order. `content` and `reasoning` are the
+ * texts of all its `text` and `reasoning` parts.
  */
 export interface Message extends Omit<Row, "parts"> {
   content: string;
@@ -59,8 +60,9 @@ export interface Message extends Omit<Row, "parts"> {
 }
 
 /**
- * A part of a message; `type` says which. Show a type that you do not know, and a call in a state that
- * you do not know, as nothing. A part with `at`, an offset in `content`, stands inside a text.
+ * A part of a message. Show types and states that you do not know as nothing. A part with `at`, an
+ * offset in `content`, stands inside a text. While an answer is written, the text of its last parts
+ * grows in place; if other fields change, another object takes the place of the part.
  */
 export type Part =
   | TextPart
@@ -164,8 +166,9 @@ export interface Grant {
 }
 
 /**
- * `connecting` before the first connection, `replaying` while what was missed arrives, `live`, `reconnecting` in `delay_ms`, `stopped` for
- * good. `code`: the close code, or the status of a request that failed, or 0.
+ * `connecting` before the first connection, `replaying` while missed events arrive, `live`,
+ * `reconnecting` in `delay_ms`, `stopped` for good. `code` is the close code, the status of a request
+ * that failed, or 0.
  */
 export interface State {
   name: "connecting" | "replaying" | "live" | "reconnecting" | "stopped";
@@ -173,13 +176,19 @@ export interface State {
   delay_ms?: number;
 }
 
-/** `event` has changed `message` (or, without one, the conversation); without both anything may have changed. */
+/**
+ * `event` has changed `message`, or the conversation if there is no `message`. Without both, anything
+ * may have changed.
+ */
 export interface Change {
   message?: Message;
   event?: Event;
 }
 
-/** What a callback throws is thrown again outside (`window.onerror`, `uncaughtException`); following goes on. */
+/**
+ * What a callback throws is thrown again outside (`window.onerror`, `uncaughtException`); the
+ * subscription continues.
+ */
 export interface Options {
   /** See `Change`. */
   onchange?(message?: Message, event?: Event): void;
@@ -190,13 +199,19 @@ export interface Options {
   random?(): number;
 }
 
-/** Reads the conversation and asks for grants. An error with a numeric `status` (`retryAfter`: seconds) says how a request failed. */
+/**
+ * Reads the conversation and asks for grants. An error may say with a numeric `status` how a request
+ * failed, and with `retryAfter` (seconds) when to try again.
+ */
 export interface Source {
   load(): Promise<Snapshot>;
   grant(): Promise<Grant>;
 }
 
-/** Follow a conversation of the server at `base` (outside a page there is no default). `headers`, or what the function gives, go with every request. */
+/**
+ * Follow a conversation of the server at `base`, which has no default outside a page. `headers`, or
+ * what that function gives, go with every request.
+ */
 export function subscribe(
   conversationId: string,
   options?: Options & {
@@ -208,9 +223,10 @@ export function subscribe(
 ): Subscription;
 
 /**
- * Follows a conversation until `close()`: across lost connections, expired tokens, deploys and lost logs. Iterated over, it gives what
- * `onchange` is told, beginning with a `Change` that holds nothing, and ends when it is closed or stopped (see `state`); leaving the loop does not
- * close it. A loop that falls thousands of changes behind is given one that holds nothing in place of them: `messages` has it all.
+ * Follows a conversation until `close()`: across lost connections, expired tokens, deploys and lost
+ * logs. Iterate over it for what `onchange` is called with; the first `Change` is empty. The iteration
+ * ends when the subscription is closed or stopped (`state`); leaving the loop does not close it. A loop
+ * that is thousands of changes behind gets one empty `Change` in their place: `messages` has it all.
  */
 export class Subscription implements AsyncIterable<Change> {
   /** Throws TypeError where there is no WebSocket to connect with. */
@@ -224,7 +240,7 @@ export class Subscription implements AsyncIterable<Change> {
   readonly cursor: string | null;
   /** Rows that the answer to a post brought, to be shown at once. */
   admit(rows: Row[]): void;
-  /** There may be a network again: do not wait any longer. */
+  /** There may be a network again: connect now. */
   wake(): void;
   close(): void;
 }
@@ -243,15 +259,19 @@ export class Transcript {
   /** Put an earlier page in front. */
   prepend(page: Pick<Snapshot, "messages" | "next">): void;
   /**
-   * Take a row that a `message` event (at `seq`) or the answer to a post brought. It stands right after its `parent_id`: what was between the two
-   * (an answer that was made again, an edited message and what followed) leaves.
+   * Take a row that a `message` event (at `seq`) or the answer to a post brought. It replaces what
+   * stood between it and its `parent_id`: an answer that was made again, or an edited message and what
+   * followed it.
    */
   admit(row: Row, seq?: number): void;
-  /** Everything up to the top of the log was applied: show what is held, also where more was shown before. */
+  /** The log was applied to its end: show what is held, even if more was shown before. */
   release(): void;
   /** The log is another one behind `seq`: rows know of no later event. */
   forked(seq: number): void;
-  /** Apply an event in its turn, after `load`. False: what is held cannot be right, the conversation must be read again. */
+  /**
+   * Apply an event in its turn, after `load`. False: what is held cannot be right, and the
+   * conversation must be read again.
+   */
   apply(event: Event): boolean;
 }
 
@@ -271,7 +291,7 @@ export class Order {
   fork(epoch: string): void;
 }
 
-/** Pure: what the end of a connection asks for. `failures`: attempts in a row that came to nothing. */
+/** Pure: what follows a close. `failures`: attempts in a row that came to nothing. */
 export function afterClose(
   code: number,
   failures: number,
