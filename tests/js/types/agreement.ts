@@ -10,3 +10,19 @@ type Undeclared = Exclude<keyof typeof written, keyof typeof declared>;
 
 /** Nothing else is exported. */
 export const undeclared: [Undeclared] extends [never] ? "nothing" : Undeclared = "nothing";
+
+/** `type` tells the parts of a message apart. */
+export function textOf(part: declared.Part): string {
+  switch (part.type) {
+    case "text":
+    case "reasoning":
+      return part.text;
+    case "tool_call":
+      return part.input;
+    case "source":
+    case "file":
+      return part.url ?? "";
+    default:
+      return "";
+  }
+}

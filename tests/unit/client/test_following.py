@@ -45,7 +45,7 @@ async def test_a_hole_that_was_filled_is_forgotten() -> None:
 
 
 async def test_a_renewal_that_failed_is_tried_again_after_a_pause() -> None:
-    """Not at every look: an API that is away would be asked a hundred times a second by everybody who follows."""
+    """An API that is away is not asked a hundred times a second."""
     asked = 0
 
     async def renew() -> _Grant:

@@ -1,4 +1,4 @@
-"""client/transcript.py: order, messages, what follows a close. tests/js makes the same claims of tokenwire.js."""
+"""client/transcript.py: order, messages, what follows a close. tests/js says it of tokenwire.js."""
 
 from itertools import pairwise
 from typing import Any
@@ -97,7 +97,7 @@ def test_events_leave_in_order_whatever_the_order_they_come_in(
 
 @given(st.lists(st.integers(1, 40), max_size=20), st.randoms(use_true_random=False))
 def test_merged_events_fill_the_same_numbers(cuts: list[int], random: Any) -> None:
-    """`from_seq` to `seq`: what leaves covers everything, and never comes before what it follows."""
+    """`from_seq` to `seq`: what leaves covers everything, in order."""
     places = sorted({*cuts, 0, 40})
     come = [{"from_seq": start + 1, "seq": end} for start, end in pairwise(places)]
     random.shuffle(come)
@@ -137,7 +137,7 @@ def test_what_waits_when_the_log_forks_is_dropped() -> None:
     st.integers(0, 40),
 )
 def test_rows_and_events_give_the_text(text: str, cuts: list[int], checkpointed: int) -> None:
-    """Whatever part of it the row held: chunks that overlap add what is missing, and the end proves it."""
+    """However much the row held: overlapping chunks add what is missing, and the end proves it."""
     places = sorted({min(cut, len(text)) for cut in cuts} | {0, len(text)})
     held = transcript({"content": text[:checkpointed], "status": "streaming"})
     events = [
@@ -262,7 +262,7 @@ def test_an_end_that_comes_while_another_try_is_awaited_ends_the_wait() -> None:
 
 
 def test_a_wrong_checksum_is_doubted_once() -> None:
-    """The conversation is read again; if it is wrong still, the message says that it is not proven."""
+    """The conversation is read again. If it is still wrong, the message is not proven."""
     held = transcript({"content": "Helo", "status": "streaming"})
     assert not held.apply(ending(1, "Hello"))
     assert held.apply(ending(1, "Hello"))
@@ -302,7 +302,7 @@ def test_a_row_takes_the_place_of_what_stood_between_its_parent_and_itself() -> 
 
 
 def test_what_was_replaced_before_the_rows_were_read_does_not_come_back() -> None:
-    """The log may begin with events that are older than the rows: they tell of an answer that has given way since."""
+    """Events of the log may be older than the rows, and about an answer that was replaced."""
     held = transcript({"id": "a3", "ordinal": 5})
     held.apply({"seq": 1, "type": "message", "message": ROW | {"id": "a1"}})
     held.apply(chunk(2, 0, "old") | {"message_id": "a1"})
@@ -362,7 +362,7 @@ def test_earlier_pages_stay() -> None:
     ],
 )
 def test_what_follows_a_close(code: int, failures: int, then: str, longest: float) -> None:
-    """By its code and by how often it came to nothing; never later than that, and at random before."""
+    """It depends on the code and on failures in a row. The delay is random, up to a bound."""
     late, soon = after_close(code, failures, lambda: 1.0), after_close(code, failures, lambda: 0.0)
     assert (late.then, late.delay_seconds) == (then, longest)
     assert (soon.then, soon.delay_seconds) == (then, 0.0)

@@ -1,4 +1,6 @@
-/** What one message looks like: a post, an answer with its parts, and the words for their states. */
+/**
+ * What one message looks like: a post, an answer with its parts, and the words for their states.
+ */
 
 import { announce, copied, copyText, icon, make } from "./dom.js";
 import { PartViews, seenOf } from "./part_views.js";
@@ -155,8 +157,8 @@ export class Answer {
 }
 
 /**
- * The state of an answer in words: {kind: busy | wait | bad | stopped | note, text}; no text where what
- * the answer shows says it all.
+ * The state of an answer in words: {kind: busy | wait | bad | stopped | note, text}; no text where
+ * what the answer shows says it all.
  */
 export function describe(message, now = Date.now()) {
   const { status, error } = message;

@@ -1,6 +1,6 @@
 /**
- * What the parts of an answer look like, in their order: text, reasoning, calls of tools, sources, files.
- * Types and states that are not known here are shown as nothing.
+ * What the parts of an answer look like, in their order: text, reasoning, calls of tools, sources,
+ * files. Types and states that are not known here are shown as nothing.
  */
 
 import { icon, make } from "./dom.js";
@@ -28,7 +28,10 @@ const STATES = {
   denied: "Not allowed",
 };
 
-/** What is to be seen: `{kind, parts}` in order. Calls, sources and files that follow one another are one. */
+/**
+ * What is to be seen: `{kind, parts}` in order. Calls, sources and files that follow one another
+ * are one.
+ */
 export function seenOf(parts) {
   const seen = [];
   for (const part of parts) {

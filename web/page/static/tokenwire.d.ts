@@ -1,6 +1,6 @@
 /**
- * Tokenwire's client: one conversation that follows its log, in browsers and in Node (22 or later, or
- * with a WebSocket class in the options).
+ * Tokenwire's client: one conversation that follows its log, in browsers and in Node (22 or later,
+ * or with a WebSocket class in the options).
  *
  *     import { subscribe } from "/static/tokenwire.js";
  *     const watch = subscribe(id, {
@@ -41,8 +41,8 @@ export interface Row {
 }
 
 /**
- * A row, kept up to date. `parts` is what it consists of, in order. `content` and `reasoning` are the
- * texts of all its `text` and `reasoning` parts.
+ * A row, kept up to date. `parts` is what it consists of, in order. `content` and `reasoning` are
+ * the texts of all its `text` and `reasoning` parts.
  */
 export interface Message extends Omit<Row, "parts"> {
   content: string;
@@ -167,8 +167,8 @@ export interface Grant {
 
 /**
  * `connecting` before the first connection, `replaying` while missed events arrive, `live`,
- * `reconnecting` in `delay_ms`, `stopped` for good. `code` is the close code, the status of a request
- * that failed, or 0.
+ * `reconnecting` in `delay_ms`, `stopped` for good. `code` is the close code, the status of a
+ * request that failed, or 0.
  */
 export interface State {
   name: "connecting" | "replaying" | "live" | "reconnecting" | "stopped";
@@ -177,8 +177,8 @@ export interface State {
 }
 
 /**
- * `event` has changed `message`, or the conversation if there is no `message`. Without both, anything
- * may have changed.
+ * `event` has changed `message`, or the conversation if there is no `message`. Without both,
+ * anything may have changed.
  */
 export interface Change {
   message?: Message;
@@ -200,8 +200,8 @@ export interface Options {
 }
 
 /**
- * Reads the conversation and asks for grants. An error may say with a numeric `status` how a request
- * failed, and with `retryAfter` (seconds) when to try again.
+ * Reads the conversation and asks for grants. An error may say with a numeric `status` how a
+ * request failed, and with `retryAfter` (seconds) when to try again.
  */
 export interface Source {
   load(): Promise<Snapshot>;
@@ -224,9 +224,10 @@ export function subscribe(
 
 /**
  * Follows a conversation until `close()`: across lost connections, expired tokens, deploys and lost
- * logs. Iterate over it for what `onchange` is called with; the first `Change` is empty. The iteration
- * ends when the subscription is closed or stopped (`state`); leaving the loop does not close it. A loop
- * that is thousands of changes behind gets one empty `Change` in their place: `messages` has it all.
+ * logs. Iterate over it for what `onchange` is called with; the first `Change` is empty. The
+ * iteration ends when the subscription is closed or stopped (`state`); leaving the loop does not
+ * close it. A loop that is thousands of changes behind gets one empty `Change` in their place:
+ * `messages` has it all.
  */
 export class Subscription implements AsyncIterable<Change> {
   /** Throws TypeError where there is no WebSocket to connect with. */
@@ -260,8 +261,8 @@ export class Transcript {
   prepend(page: Pick<Snapshot, "messages" | "next">): void;
   /**
    * Take a row that a `message` event (at `seq`) or the answer to a post brought. It replaces what
-   * stood between it and its `parent_id`: an answer that was made again, or an edited message and what
-   * followed it.
+   * stood between it and its `parent_id`: an answer that was made again, or an edited message and
+   * what followed it.
    */
   admit(row: Row, seq?: number): void;
   /** The log was applied to its end: show what is held, even if more was shown before. */
