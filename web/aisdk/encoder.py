@@ -64,6 +64,7 @@ class AISDKEncoder:
         self._calls: dict[int, _Call] = {}
         self._known = 0  # parts that were seen
         self._step = 0  # the first part of the open step
+        self._earlier: set[int] = set()  # calls that are shown in steps before the open one
         self._model, self._attempt = row["model"], row["attempt"]
 
     @property
@@ -114,7 +115,7 @@ class AISDKEncoder:
         part = self.answer.parts[number]
         if part.type == "tool_call":
             call = self._calls.get(number)
-            return self._write.tool_input_delta(call.id, piece) if call else []
+            return self._write.tool_input_delta(call.id, piece) if call and call.open else []
         self._known = len(self.answer.parts)
         return self._close_others() + self._streamed(number, part.type, piece)
 
@@ -137,7 +138,7 @@ class AISDKEncoder:
                 return self._call(number, part)
             case "step":
                 self._step = number + 1
-                return self._write.start_step()
+                return self._start_step()
             case _:
                 return plain(self._write, number, part)
 
@@ -214,27 +215,51 @@ class AISDKEncoder:
             "keepReasoning": self.answer.reasoning_units,
         }
         if self._write.profile == "v7" and keep >= self._step:
-            chunks, first = self._write.reset_step(lengths), self._step
-            self._calls = {number: call for number, call in self._calls.items() if number < first}
+            chunks, again = self._reset(keep, lengths)
         else:
-            chunks, first = self._marked(keep, lengths), 0
+            chunks, again = self._marked(keep, lengths), range(len(self.answer.parts))
         self._open.clear()
-        for number in range(first, len(self.answer.parts)):
+        for number in again:
             if number not in self._calls:
                 chunks += self._close_others() + self._whole(number)
         return chunks
 
+    def _reset(self, keep: int, lengths: Mapping[str, int]) -> tuple[list[Chunk], Iterable[int]]:
+        """Empty the open step. Calls before it stay as they are, or fail.
+
+        Also the numbers of the parts that the step holds still: a call may be shown in a later
+        step than its own.
+        """
+        chunks = self._failed(number for number in self._earlier if number >= keep)
+        late = [number for number in self._calls if number not in self._earlier]
+        self._calls = {number: self._calls[number] for number in self._earlier}
+        for call in self._calls.values():
+            call.open = False
+        again = [number for number in late if number < self._step]
+        again += range(self._step, len(self.answer.parts))
+        return chunks + self._write.reset_step(lengths), again
+
     def _marked(self, keep: int, lengths: Mapping[str, int]) -> list[Chunk]:
         """A part says that nothing before it counts. Calls stay as they are, or fail."""
-        chunks: list[Chunk] = []
-        for number in [number for number in self._calls if number >= keep]:
-            call = self._calls.pop(number)
-            if not call.over:
-                chunks += self._write.tool_output_error(call.id, WITHDRAWN)
+        chunks = self._failed(number for number in self._calls if number >= keep)
         chunks += self._write.close() + self._write.data("reset", lengths)
         self._step = 0
         # What is written again is in a step of its own: only that can be reset.
-        return chunks + (self._write.start_step() if self._write.profile == "v7" else [])
+        return chunks + (self._start_step() if self._write.profile == "v7" else [])
+
+    def _failed(self, numbers: Iterable[int]) -> list[Chunk]:
+        """Calls that are withdrawn and that a client cannot take back."""
+        chunks: list[Chunk] = []
+        for number in list(numbers):
+            call = self._calls.pop(number)
+            self._earlier.discard(number)
+            if not call.over:
+                chunks += self._write.tool_output_error(call.id, WITHDRAWN)
+        return chunks
+
+    def _start_step(self) -> list[Chunk]:
+        self._earlier = set(self._calls)
+        return self._write.start_step()
 
     # --- the rest ---
 
@@ -269,13 +294,13 @@ class AISDKEncoder:
 
 
 class _Call:
-    """A call as it is shown. `over`: it has an outcome."""
+    """A call as it is shown. `over`: it has an outcome. `open`: it takes pieces of its input."""
 
-    __slots__ = ("id", "name", "over", "state")
+    __slots__ = ("id", "name", "open", "over", "state")
 
     def __init__(self, call_id: str, name: str) -> None:
         self.id, self.name = call_id, name
-        self.state, self.over = "streaming", False
+        self.state, self.over, self.open = "streaming", False, True
 
 
 _OVER = frozenset({"done", "failed", "denied"})

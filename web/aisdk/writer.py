@@ -65,6 +65,7 @@ class Writer:
         self._open: dict[str, Part] = dict(open_parts or {})
         self._any_tool = tools is None
         self._tools = {call_id: _Tool("", dynamic=False) for call_id in tools or ()}
+        self._earlier = set(self._tools)  # calls that stand in steps before the open one
 
     # --- the message and its steps ---
 
@@ -83,7 +84,7 @@ class Writer:
     def start_step(self) -> list[Chunk]:
         """A step begins: one call of a model. An open one ends."""
         chunks = self.finish_step() if self._in_step else self._begun()
-        self._in_step = True
+        self._in_step, self._earlier = True, set(self._tools)
         return [*chunks, {"type": "start-step"}]
 
     def finish_step(self) -> list[Chunk]:
@@ -103,7 +104,9 @@ class Writer:
         if self.profile == "v7":
             chunks = [*self._begun(), {"type": "reset-step"}]
             self._open.clear()
-            self._tools.clear()
+            self._tools = {name: self._tools[name] for name in self._earlier}
+            for tool in self._tools.values():
+                tool.open = False  # clients forget the pieces of every input
             return chunks
         marked = self.data("reset", note or {})
         return self.close() + marked

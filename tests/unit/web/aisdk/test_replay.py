@@ -5,7 +5,7 @@ a row.
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.unit.protocol.histories import ID, Op
@@ -76,6 +76,13 @@ def seen(client: Client) -> list[tuple[str, Any]]:
 
 
 @profiles
+@example(
+    ([("call", 0), ("other", "step", None), ("text", ["a"]), ("reset", 2), ("reset", 0)], None)
+)
+@example(([("call", 0), ("other", "step", None), ("reset", 1), ("reset", 0)], None))
+@example(
+    ([("call", 0), ("other", "step", None), ("text", ["a"]), ("reset", 2), ("input", 0, "b")], None)
+)
 @given(LOGS)
 def test_the_message_equals_the_answer(profile: Profile, history: AnyHistory) -> None:
     """Parts in order with their texts; calls that cannot be withdrawn come first, as failed."""
