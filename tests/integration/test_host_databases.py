@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, create_engine, inspect, text
 
+from tests.integration.forked import Done, run_module
 from tokenwire.models.database import driver_url
 from tokenwire.models.migrations import HEAD
 
@@ -32,20 +33,15 @@ def run(module: str, *arguments: str, prefix: str = "tw_", **environ: str) -> st
     return done.stdout
 
 
-def attempt(
-    module: str, *arguments: str, prefix: str = "tw_", **environ: str
-) -> "subprocess.CompletedProcess[str]":
+def attempt(module: str, *arguments: str, prefix: str = "tw_", **environ: str) -> Done:
     """The same for any exit code."""
-    environment = {"TABLE_PREFIX": prefix, "MODE": "development", "ENV_FILE": os.devnull, **environ}
-    command = [sys.executable, "-m", module, *arguments]
-    return subprocess.run(
-        command,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=800,
-        check=False,
-    )
+    return run_module(module, arguments, environment(prefix) | environ)
+
+
+def environment(prefix: str) -> dict[str, str]:
+    """What each of them is handed."""
+    ours = {"TABLE_PREFIX": prefix, "MODE": "development", "ENV_FILE": os.devnull}
+    return os.environ | ours
 
 
 def tables(url: str) -> set[str]:
@@ -154,14 +150,14 @@ def test_the_longest_prefix_leaves_room_for_every_name(tmp_path: Path) -> None:
 
 
 def contracts(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return attempt(
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--ignore=tests/contracts/log",
-        "tests/contracts",
-        *arguments,
+    pytest_ = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    return subprocess.run(
+        [*pytest_, "--ignore=tests/contracts/log", "tests/contracts", *arguments],
+        env=environment("tw_"),
+        capture_output=True,
+        text=True,
+        timeout=800,
+        check=False,
     )
 
 
