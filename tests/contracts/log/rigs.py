@@ -3,9 +3,11 @@ tests.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Protocol
+from functools import cache
+from typing import Any, Protocol
 
 import pytest
 import redis
@@ -16,6 +18,7 @@ from tokenwire.streams.hub.feed import RedisFeed
 from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
 from tokenwire.streams.log.ports import Feed, Limits, Log, Page, Refused
 from tokenwire.streams.log.redis import RedisLog
+from tokenwire.streams.log.wire import Argument, Script
 
 KINDS = ("memory", "fakeredis", "valkey")
 RESTARTABLE = ("memory", "valkey")
@@ -82,13 +85,43 @@ class MemoryRig:
         pass
 
 
+_TIME_OF_THE_RIG = """
+local server = redis
+local function ask(how)
+  return function(command, ...)
+    if command == 'TIME' then
+      local ms = tonumber(server.call('GET', 'rig:ms'))
+      return {string.format('%.0f', math.floor(ms / 1000)), string.format('%.0f', ms % 1000 * 1000)}
+    end
+    return how(command, ...)
+  end
+end
+local redis = setmetatable(
+  {call = ask(server.call), pcall = ask(server.pcall)}, {__index = server})
+"""
+
+
+@cache
+def _with_time_of_the_rig(script: Script) -> Script:
+    return Script(_TIME_OF_THE_RIG + script.text.decode())
+
+
+class _Log(RedisLog):
+    async def _run(self, script: Script, conversation_id: str, *arguments: Argument) -> list[Any]:
+        return await super()._run(_with_time_of_the_rig(script), conversation_id, *arguments)
+
+
 class RedisRig:
+    """Its time stands still but for `wait`, however slow the machine is."""
+
     def __init__(self, port: int, server: Valkey | None) -> None:
         self.port = port
         self.server = server
         self.logs: list[RedisLog] = []
+        self.ms = int(time.time() * 1000)
         with self.client() as client:
             client.flushall()
+            client.set("rig:ms", self.ms)
 
     def client(self) -> redis.Redis:
         return redis.Redis(port=self.port, protocol=2, driver_info=None)
@@ -97,18 +130,28 @@ class RedisRig:
         return RedisFeed(f"redis://127.0.0.1:{self.port}/0")
 
     def log(self, limits: Limits | None = None) -> Log:
-        self.logs.append(RedisLog(f"redis://127.0.0.1:{self.port}/0", limits))
+        self.logs.append(_Log(f"redis://127.0.0.1:{self.port}/0", limits))
         return self.logs[-1]
 
     async def wait(self, seconds: float) -> None:
-        await asyncio.sleep(seconds + 0.1)
+        """What expires does so earlier instead: it does by the server's own clock."""
+        ms = round(seconds * 1000)
+        with self.client() as client:
+            self._set_clock(client, self.ms + ms)
+            for key in client.keys("tw:*"):
+                if (left := client.pttl(key)) >= 0:
+                    client.pexpire(key, left - ms)
+            for revoked in client.keys("*:revoked"):
+                for user, until in client.hgetall(revoked).items():
+                    client.hset(revoked, user, int(until) - ms)
 
     async def set_clock_back(self, seconds: float) -> None:
-        """The server's clock cannot be set, so every time that it noted is moved ahead instead."""
         with self.client() as client:
-            for state in client.keys("*:state"):
-                for name, value in client.hgetall(state).items():
-                    client.hset(state, name, _ahead(name, value, int(seconds * 1000)))
+            self._set_clock(client, self.ms - round(seconds * 1000))
+
+    def _set_clock(self, client: redis.Redis, ms: int) -> None:
+        self.ms = ms
+        client.set("rig:ms", ms)
 
     async def restart(self) -> None:
         assert self.server is not None
@@ -118,6 +161,7 @@ class RedisRig:
     async def lose(self) -> None:
         with self.client() as client:
             client.flushall()
+            self._set_clock(client, self.ms)
 
     async def published(self, channel: str, act: Callable[[], Awaitable[object]]) -> list[bytes]:
         with self.client() as client, client.pubsub(ignore_subscribe_messages=True) as pubsub:
@@ -132,15 +176,6 @@ class RedisRig:
     async def aclose(self) -> None:
         for log in self.logs:
             await log.aclose()
-
-
-def _ahead(name: bytes, value: bytes, milliseconds: int) -> bytes:
-    place = {b"g:": 5, b"c:": 0}.get(name[:2])
-    if place is None:
-        return value
-    words = value.split(b" ")
-    words[place] = b"%d" % (int(words[place]) + milliseconds)
-    return b" ".join(words)
 
 
 def _until_end(pubsub: "redis.client.PubSub") -> list[bytes]:
