@@ -14,6 +14,7 @@ from sqlmodel import col
 from tests.databases import sql
 from tests.rows import stored_bytes
 from tests.unit.models.test_unsaved import held
+from tokenwire.models import database
 from tokenwire.models.answers import Checkpoint, Ending
 from tokenwire.models.conversations import PAGE_BYTES, Post
 from tokenwire.models.errors import HistoryTooLong
@@ -392,10 +393,11 @@ async def test_parts_go_with_their_conversation(store: Store, running: Running) 
 
 
 @pytest.fixture
-async def in_postgresql(postgres_url: str) -> AsyncIterator[Store]:
-    """SQLite locks no rows."""
+async def in_postgresql(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Store]:
+    """SQLite locks no rows. Here a lock is waited for longer than any test does."""
+    monkeypatch.setattr(database, "LOCK_SECONDS", 60.0)
     migrate(postgres_url)
-    opened = Store.open(postgres_url)
+    opened = Store.open(postgres_url, timeout_seconds=120.0)
     yield opened
     await opened.aclose()
 
@@ -438,14 +440,14 @@ async def test_a_part_that_somebody_has_locked_holds_up_nobody_else(in_postgresq
     table = named("unfinished_parts")
     with psycopg.connect(url) as operator:
         operator.execute(f"SELECT * FROM {table} WHERE number = 3 FOR UPDATE".encode())
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(20):
             items = [running.checkpoint(), other.checkpoint()]
             locked = await store.checkpoint(items, wait=False)
         assert locked == {running.answer.id}
         assert same(await read(store, other.answer.id), other.answer)
         assert same(await read(store, running.answer.id), before)
         running.reset(1)
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(20):
             assert await store.checkpoint([running.checkpoint()], wait=False) == locked
     assert await store.checkpoint([running.checkpoint()], wait=False) == frozenset()
     assert same(await read(store, running.answer.id), running.answer)

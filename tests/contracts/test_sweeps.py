@@ -11,10 +11,9 @@ import psycopg
 import pytest
 
 from tests.databases import prefixed, sql
-from tokenwire.models import sweeps
+from tokenwire.models import database, sweeps
 from tokenwire.models.answers import Ending
 from tokenwire.models.conversations import Post
-from tokenwire.models.database import LOCK_SECONDS
 from tokenwire.models.errors import NotFound
 from tokenwire.models.migrate import migrate
 from tokenwire.models.store import Store
@@ -247,15 +246,18 @@ async def test_a_late_title_is_a_recent_change(store: Store) -> None:
     assert [place.id for place in await store.changed_lately("titles", since, None, 9)] == [name]
 
 
-async def test_a_locked_row_is_not_announced_again(postgres_url: str) -> None:
+async def test_a_locked_row_is_not_announced_again(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nobody waits for the lock; the caller learns which row it is."""
+    monkeypatch.setattr(database, "LOCK_SECONDS", 60.0)
     migrate(postgres_url)
-    store = Store.open(postgres_url)
+    store = Store.open(postgres_url, timeout_seconds=120.0)
     try:
         ids = [await posted(store) for _ in range(3)]
         with psycopg.connect(postgres_url) as other:
             other.execute(prefixed("SELECT id FROM messages WHERE id = %s FOR UPDATE"), (ids[1],))
-            async with asyncio.timeout(LOCK_SECONDS):
+            async with asyncio.timeout(20):
                 assert await store.announce_again("rows", ids) == [ids[1]]
                 await store.mark_enqueued(*ids)
         assert await store.announce_again("rows", [ids[1], "gone"]) == []
@@ -481,13 +483,13 @@ async def test_no_query_scans_a_table(store: Store, analysed: bool) -> None:
 async def test_many_rows_are_announced_again_in_short_transactions(
     database_url: str, store: Store
 ) -> None:
-    """With transactions of up to a second, all changes of a quarter of an hour get through."""
+    """With transactions of a few seconds at most, all changes of a quarter of an hour get through."""
     await fill(store, 100, FINISHED // 100, "complete")
     async with store.writing() as session:
         await session.execute(
             sql("UPDATE messages SET ended_at = updated_at + :hour"), {"hour": HOUR_MS}
         )
-    hasty, pages = Store.open(database_url, timeout_seconds=1.0), 0
+    hasty, pages = Store.open(database_url, timeout_seconds=5.0), 0
     try:
         for kind in KINDS:
             page = await hasty.changed_lately(kind, await store.now_ms() - HOUR_MS // 2, None, 500)

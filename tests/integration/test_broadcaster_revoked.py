@@ -11,7 +11,7 @@ from tokenwire.streams.hub.hub import RedisFeed
 from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
 from tokenwire.streams.log.redis import RedisLog
 
-SOON_SECONDS = 3.0
+SOON_SECONDS = 10.0
 
 
 @pytest.fixture(params=["memory", "valkey"])

@@ -10,9 +10,9 @@ import psycopg
 import pytest
 
 from tests.poison import poison
+from tokenwire.models import database
 from tokenwire.models.answers import Checkpoint
 from tokenwire.models.conversations import Post
-from tokenwire.models.database import LOCK_SECONDS
 from tokenwire.models.errors import GivenUp, StoreUnavailable
 from tokenwire.models.migrate import migrate
 from tokenwire.models.store import Store
@@ -197,12 +197,15 @@ async def test_an_attempt_whose_state_cannot_be_read_affects_no_other(store: Sto
     assert (await content(store, healthy.message_id), sick.covered) == ("text", 0)
 
 
-async def test_a_locked_row_affects_no_other(postgres_url: str) -> None:
+async def test_a_locked_row_affects_no_other(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Another transaction locks one of seven answers: the others are saved in time, this one as
     soon as it is free.
     """
+    monkeypatch.setattr(database, "LOCK_SECONDS", 60.0)
     migrate(postgres_url)
-    store = Store.open(postgres_url)
+    store = Store.open(postgres_url, timeout_seconds=120.0)
     running = [Running(await started(store)) for _ in range(7)]
     locked, others = running[3], [*running[:3], *running[4:]]
     checkpointer, before = Checkpointer(store, 0.1, 500), refused()
@@ -219,18 +222,18 @@ async def test_a_locked_row_affects_no_other(postgres_url: str) -> None:
                         1,
                         0,
                     )
-                await _within(LOCK_SECONDS, lambda: all(attempt.covered == 7 for attempt in others))
+                await _within(20, lambda: all(attempt.covered == 7 for attempt in others))
                 assert [await content(store, attempt.message_id) for attempt in others] == [
                     f"text {round_number}"
                 ] * 6
             locked.uncheckpointed = 10_000
             await _within(
-                LOCK_SECONDS, lambda: locked in checkpointer._locked
+                20, lambda: locked in checkpointer._locked
             )  # between two rounds, not within one
             checkpointer.grown(locked)
             assert not checkpointer._early.is_set()  # its size causes no early checkpoint
             assert locked.covered == 0
-        await _within(LOCK_SECONDS, lambda: locked.covered == 7)
+        await _within(20, lambda: locked.covered == 7)
         assert (await content(store, locked.message_id), refused() - before) == ("text", 0)
         locked.uncheckpointed = 10_000
         checkpointer.grown(locked)
@@ -249,12 +252,15 @@ async def _within(seconds: float, question: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_final_save_waits_for_its_row(postgres_url: str) -> None:
+async def test_a_final_save_waits_for_its_row(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Before a retry, for example: skipped text would be lost. A row that stays locked is no
     outage.
     """
+    monkeypatch.setattr(database, "LOCK_SECONDS", 0.2)
     migrate(postgres_url)
-    store = Store.open(postgres_url, timeout_seconds=0.5)
+    store = Store.open(postgres_url)
     try:
         attempt = Running(await started(store))
         with psycopg.connect(postgres_url) as other:

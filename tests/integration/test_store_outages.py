@@ -65,7 +65,7 @@ async def test_calls_to_a_frozen_server_time_out(
 ) -> None:
     """Idle connections, running queries and new connections; afterwards everything works."""
     migrate(own_postgres.url)
-    store = Store.open(own_postgres.url, timeout_seconds=1.0)
+    store = Store.open(own_postgres.url, timeout_seconds=3.0)
     try:
         conversation = await store.create_conversation("me")
         sleeping = asyncio.create_task(_sleep(store))
@@ -75,7 +75,7 @@ async def test_calls_to_a_frozen_server_time_out(
         took = await asyncio.gather(
             timed(sleeping_ends(sleeping)), timed(store.now_ms()), *(timed(post) for post in posts)
         )
-        assert max(took) < 1.0 + 2 * CANCEL_SECONDS + 1.0  # the last one for a busy machine
+        assert max(took) < 3.0 + 2 * CANCEL_SECONDS + 5.0  # the last one for a busy machine
         own_postgres.thaw()
         assert await store.now_ms() > 0
         await store.check_write()

@@ -5,13 +5,14 @@ import gzip
 import json
 import zlib
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import pytest
 
 from tests.integration.providers.answers import END, chunk, read, spec
 from tests.integration.providers.wire import Exchange, serving
 from tokenwire.providers.base import Delta, RateLimited, Unavailable
-from tokenwire.providers.http import HttpClient, Reply
+from tokenwire.providers.http import HttpClient, Reply, Timeouts
 from tokenwire.providers.openai_chat import ChatDecoder
 
 
@@ -194,7 +195,7 @@ async def test_an_unreadable_body(client: HttpClient, encoding: str) -> None:
     assert raised.code == "bad_encoding"
 
 
-async def test_a_finished_answer_does_not_wait_for_the_end_of_its_body(client: HttpClient) -> None:
+async def test_a_finished_answer_does_not_wait_for_the_end_of_its_body() -> None:
     """Its proof is enough."""
 
     async def script(exchange: Exchange) -> None:
@@ -202,7 +203,11 @@ async def test_a_finished_answer_does_not_wait_for_the_end_of_its_body(client: H
         await exchange.send(chunk("a") + END)
         await exchange.left()
 
-    async with serving(script) as server, asyncio.timeout(2):
+    async with (
+        serving(script) as server,
+        aclosing(HttpClient(Timeouts(connect=60, read=60))) as client,
+        asyncio.timeout(20),
+    ):
         text, _, raised = await read(client, spec(server.url))
     assert (text, raised) == ("a", None)
 

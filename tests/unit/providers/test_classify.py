@@ -245,7 +245,7 @@ def test_a_body_is_read_in_bounded_time() -> None:
     nested: Any = "x"
     for _ in range(40):
         nested = [nested] * 8
-    began = time.monotonic()
+    began = time.process_time()
     for body in (
         b"<title>" * 9000,
         error(message="model " * 10_000),
@@ -255,7 +255,7 @@ def test_a_body_is_read_in_bounded_time() -> None:
         assert len(classify(400, {}, body).message) <= 1000
     assert retry_after({}, nested, NOW) is None
     assert classify_stream_error({"error": nested}) is not None
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_the_providers_own_words_and_code_are_kept() -> None:

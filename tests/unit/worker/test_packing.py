@@ -31,7 +31,7 @@ class Noting(MemoryLog):
         return 0
 
     async def until(self, packed: list[str]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while self.packed != packed:
                 self.noted.clear()
                 await self.noted.wait()
@@ -92,7 +92,7 @@ async def test_no_more_than_so_many_wait() -> None:
     for number in range(MAX_WAITING + 5):
         packing.ended(str(number))
     task = asyncio.create_task(packing.run())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while len(log.packed) < MAX_WAITING:
             await asyncio.sleep(0)
     assert "10001" not in log.packed

@@ -372,6 +372,6 @@ async def test_a_room_that_is_left_during_a_change_ends(rig: Rig) -> None:
     await asyncio.sleep(0)
     room.refresh()
     room.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await asyncio.wait({room._reading})
     assert room._reading.cancelled()
