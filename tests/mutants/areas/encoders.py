@@ -395,9 +395,23 @@ AREA = Area(
             "                pass\n",
         ),
         Mutant(
+            "aisdk_a_reset_forgets_calls_of_earlier_steps",
+            "web/aisdk/encoder.py",
+            "        self._earlier = set(self._calls)\n",
+            "",
+            ("tests/unit/web/aisdk/test_replay.py",),
+        ),
+        Mutant(
+            "aisdk_pieces_follow_an_input_that_clients_forgot",
+            "web/aisdk/encoder.py",
+            " if call and call.open else []",
+            " if call else []",
+            ("tests/unit/web/aisdk/test_replay.py",),
+        ),
+        Mutant(
             "aisdk_what_is_kept_is_not_written_again",
             "web/aisdk/encoder.py",
-            "        for number in range(first, len(self.answer.parts)):\n",
+            "        for number in again:\n",
             "        for number in ():\n",
         ),
         Mutant(
