@@ -423,8 +423,7 @@ AREA = Area(
         Mutant(
             "aisdk_a_marked_reset_stays_in_its_step",
             "web/aisdk/encoder.py",
-            '        return chunks + (self._write.start_step() if self._write.profile == "v7" '
-            "else [])\n",
+            '        return chunks + (self._start_step() if self._write.profile == "v7" else [])\n',
             "        return chunks\n",
         ),
         Mutant(
