@@ -219,7 +219,9 @@ Terminal = Complete | Error | Cancelled
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(AnyEvent)
-_TYPES = frozenset(str(member.__struct_config__.tag) for member in get_args(AnyEvent))
+_TYPES: Mapping[str, type[AnyEvent]] = {
+    str(member.__struct_config__.tag): member for member in get_args(AnyEvent)
+}
 
 
 class _Head(msgspec.Struct):
@@ -264,11 +266,12 @@ def event_in(data: bytes) -> AnyEvent | None:
 
 
 def convert(event: Mapping[str, Any]) -> AnyEvent | None:
-    """The event of a JSON object that is parsed already; None where the type is not known.
+    """The event of a parsed JSON object; None if its type is not known.
 
-    Raises ValueError (msgspec.ValidationError) where it has not the shape of its type.
+    Raises ValueError (msgspec.ValidationError) if it does not have the shape of its type.
     """
-    return msgspec.convert(event, AnyEvent) if event.get("type") in _TYPES else None
+    kind = _TYPES.get(event["type"])
+    return None if kind is None else msgspec.convert(event, kind)  # a union costs ten times that
 
 
 def is_terminal(event: AnyEvent) -> bool:

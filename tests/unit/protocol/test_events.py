@@ -26,6 +26,7 @@ from tokenwire.protocol.events import (
     ToolResult,
     Usage,
     check_batch,
+    convert,
     decode,
     encode,
     is_terminal,
@@ -204,6 +205,19 @@ def test_every_event_has_its_documented_shape(event: AnyEvent, wire: dict[str, o
     stamped = stamp(42, encode(event))
     assert json.loads(stamped) == {"seq": 42, **wire}
     assert decode(stamped) == (42, event)
+
+
+@pytest.mark.parametrize(("event", "wire"), EVENTS)
+def test_a_parsed_event_is_the_same_event(event: AnyEvent, wire: dict[str, object]) -> None:
+    """With or without a seq, as frames have it."""
+    assert convert(wire) == convert({"seq": 7, **wire}) == event
+
+
+def test_a_parsed_object_of_another_shape_is_a_value_error() -> None:
+    """An unknown type is no error: it is no event."""
+    assert convert({"seq": 7, "type": "telepathy"}) is None
+    with pytest.raises(ValueError, match="message_id"):
+        convert({"seq": 7, "type": "start"})
 
 
 def test_seq_comes_first() -> None:
