@@ -48,7 +48,7 @@ async def publish(client: "redis.asyncio.Redis") -> int:
         b'"offset":118,"content":" token"}'
     )
     for _ in range(CALLS):
-        await client.publish("tw:{c}", payload)
+        await client.publish("tw2:{c}", payload)
     return CALLS
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, case, exists, func, select, update
+from sqlalchemy import bindparam, case, exists, func, null, select, update
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
@@ -28,13 +28,15 @@ _unfinished = is_unfinished(Message)
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """An answer so far: exactly the text whose append was acknowledged, up to `seq` of `epoch`."""
+    """What an answer holds so far: exactly what was acknowledged, up to `seq` of `epoch`.
+
+    `content`, `reasoning`: the texts that still grow, of the parts `open_text`, `open_reasoning`.
+    """
 
     message_id: str
     attempt: int
     content: str
     reasoning: str
-    tool_calls: list[dict[str, Any]] | None
     epoch: str
     seq: int
     run_id: str | None = None
@@ -42,15 +44,11 @@ class Checkpoint:
     run_text: int | None = None
     run_reasoning: int | None = None
     run_silent_since: int | None = None
-    kept: list[dict[str, Any]] | None = None
-    """Other values of the answer; None if the row has them already."""
     reported: dict[str, Any] | None = None
     saves: int = 0
     """Number of this checkpoint in its attempt: two running ones may be committed in any order."""
     part_count: int = 0
-    """Number of parts of the answer. 0: `content` and `reasoning` are complete, and there is
-    nothing else.
-    """
+    """How many parts the answer has."""
     open_text: int | None = None
     open_reasoning: int | None = None
     run_parts: int | None = None
@@ -69,7 +67,6 @@ class Ending:
     status: Ended
     content: str
     reasoning: str
-    tool_calls: list[dict[str, Any]] | None
     epoch: str | None
     seq: int
     finish_reason: str | None = None
@@ -77,7 +74,6 @@ class Ending:
     usage: dict[str, Any] | None = None
     seams: list[int] | None = None
     cancel_by: str | None = None
-    kept: list[dict[str, Any]] | None = None
     parts: list[dict[str, Any]] | None = None
     """The layout; None: reasoning, then text (`models.parts.whole`)."""
     parts_kept: list[dict[str, Any]] | None = None
@@ -90,11 +86,11 @@ _own = update(_messages).where(
     _messages.c.saves <= bindparam("b_saves"),
     is_unfinished(_messages.c),
 )
-_checkpoint_kept = _own.values(kept=bindparam("b_kept"))
 _checkpoint = _own.values(
     content=bindparam("b_content"),
     reasoning=bindparam("b_reasoning"),
-    tool_calls=bindparam("b_tool_calls"),
+    tool_calls=null(),  # what the version before held there is a part now
+    kept=null(),
     epoch=bindparam("b_epoch"),
     seq=bindparam("b_seq"),
     run_id=bindparam("b_run_id"),
@@ -239,16 +235,10 @@ class Answers(Database):
                 locked |= await lock_parts(session, parted)
                 items = [item for item in items if item.message_id not in locked]
                 parted = [item for item in parted if item.message_id not in locked]
-            kept = [item for item in items if item.kept is not None]
             if not items:
                 return locked
             connection = await session.connection()
             await connection.execute(_checkpoint, [_parameters(item) for item in items])
-            if kept:  # few answers hold any, and they rarely change
-                await connection.execute(
-                    _checkpoint_kept,
-                    [_owner(item) | {"b_kept": item.kept or None} for item in kept],
-                )
             if parted:
                 await save_parts(session, parted)
             return locked
@@ -281,8 +271,8 @@ class Answers(Database):
                 status=ending.status,
                 content=ending.content,
                 reasoning=ending.reasoning,
-                tool_calls=ending.tool_calls,
-                kept=ending.kept,
+                tool_calls=None,
+                kept=None,
                 parts=ending.parts,
                 parts_kept=ending.parts_kept,
                 part_count=0,
@@ -472,15 +462,14 @@ class Answers(Database):
 
 
 def checkpoint_values(item: Checkpoint) -> dict[str, Any]:
-    """The columns that a checkpoint sets."""
-    return ({} if item.kept is None else {"kept": item.kept or None}) | _texts(item)
+    """The columns that a checkpoint sets. What the version before held elsewhere is a part now."""
+    return {"tool_calls": None, "kept": None} | _columns(item)
 
 
-def _texts(item: Checkpoint) -> dict[str, Any]:
+def _columns(item: Checkpoint) -> dict[str, Any]:
     return {
         "content": item.content,
         "reasoning": item.reasoning,
-        "tool_calls": item.tool_calls,
         "epoch": item.epoch,
         "seq": item.seq,
         "run_id": item.run_id,
@@ -498,7 +487,7 @@ def _texts(item: Checkpoint) -> dict[str, Any]:
 
 
 def _parameters(item: Checkpoint) -> dict[str, Any]:
-    return _owner(item) | {f"b_{name}": value for name, value in _texts(item).items()}
+    return _owner(item) | {f"b_{name}": value for name, value in _columns(item).items()}
 
 
 def _owner(item: Checkpoint) -> dict[str, Any]:

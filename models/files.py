@@ -4,21 +4,24 @@ A file is stored before its part is told of, and never changes: its address has 
 Whoever may read the answer may read its files. They go with their message.
 """
 
-import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import select
+from sqlalchemy import func, select, tuple_
 from sqlmodel import col
 
 from tokenwire.models.database import Database
 from tokenwire.models.dialects import insert
 from tokenwire.models.errors import FileTooLong, NotFound
 from tokenwire.models.tables import Message, PartFile, Participant, is_unfinished
+from tokenwire.protocol.files import digest_of
 
 _MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}")
 ANY_MEDIA_TYPE: Final = "application/octet-stream"
+MOST_FILES: Final = 1_000
+"""That go back to a provider with one conversation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,10 @@ class StoredFile:
 
     media_type: str
     data: bytes
+
+
+FileKey = tuple[str, str]
+"""The id of a message, and the digest of a file of its answer: SHA-256 in hexadecimal."""
 
 
 class Files(Database):
@@ -42,7 +49,7 @@ class Files(Database):
         """
         if self.quotas.file_bytes is not None and len(data) > self.quotas.file_bytes:
             raise FileTooLong(message_id)
-        digest = hashlib.sha256(data).hexdigest()
+        digest = digest_of(data)
         mine = select(col(Message.id)).where(
             col(Message.id) == message_id, col(Message.attempt) == attempt, is_unfinished(Message)
         )
@@ -58,6 +65,31 @@ class Files(Database):
             )
             await session.execute(row.on_conflict_do_nothing())
             return digest
+
+    async def files(self, keys: Sequence[FileKey]) -> dict[FileKey, bytes]:
+        """The bytes of these files; of too many, the last ones that fit in `history_bytes`."""
+        if not keys:
+            return {}
+        columns = (col(PartFile.message_id), col(PartFile.digest))
+        size = func.length(col(PartFile.data))
+        async with self.reading() as session:
+            rows = await session.execute(
+                select(*columns, size).where(tuple_(*columns).in_(keys[-MOST_FILES:]))
+            )
+            sizes = {(message_id, digest): length for message_id, digest, length in rows}
+            fitting = self._last_that_fit(keys, sizes)
+            query = select(*columns, col(PartFile.data)).where(tuple_(*columns).in_(fitting))
+            found = await session.execute(query)
+            return {(message_id, digest): data for message_id, digest, data in found}
+
+    def _last_that_fit(self, keys: Sequence[FileKey], sizes: dict[FileKey, int]) -> list[FileKey]:
+        room, limit, found = 0, self.quotas.history_bytes, list[FileKey]()
+        for key in reversed(keys):
+            room += sizes.get(key, 0)
+            if limit is not None and room > limit:
+                break
+            found.append(key)
+        return found
 
     async def visible_file(self, message_id: str, digest: str, user_id: str) -> StoredFile:
         """The file, for a participant of its message's conversation. Raises NotFound."""

@@ -61,7 +61,7 @@ class Whole(NamedTuple):
     parts_kept: list[dict[str, Any]] | None
 
 
-class _Row(Protocol):
+class _WholeRow(Protocol):
     """What is read of a row of `messages`."""
 
     id: str
@@ -109,7 +109,7 @@ def open_texts(answer: Answer) -> tuple[str, str]:
 # --- from rows ----------------------------------------------------------------------------------
 
 
-def answer_of(row: _Row) -> Answer:
+def answer_of(row: _WholeRow) -> Answer:
     """The answer that a whole row holds."""
     answer = _shown(row)
     for entry in row.parts_kept or ():
@@ -119,14 +119,14 @@ def answer_of(row: _Row) -> Answer:
     return answer
 
 
-def layout_of(row: _Row) -> list[dict[str, Any]]:
+def layout_of(row: _WholeRow) -> list[dict[str, Any]]:
     """The parts of a whole row, written out for readers. What is kept of them is not even read."""
     if row.parts is None and not row.tool_calls:  # nearly all: their texts are not copied
         return _default_layout(row.content, row.reasoning)
     return _shown(row).layout()
 
 
-def _shown(row: _Row) -> Answer:
+def _shown(row: _WholeRow) -> Answer:
     answer = from_view(
         {
             "id": row.id,

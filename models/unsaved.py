@@ -18,7 +18,7 @@ from typing import Final, NamedTuple, Protocol
 
 from tokenwire.models.parts import StoredPart, stored
 from tokenwire.protocol import events
-from tokenwire.protocol.fold import Answer
+from tokenwire.protocol.fold import Answer, Part
 
 
 class PartsToSave(NamedTuple):
@@ -42,7 +42,7 @@ class PartsToSave(NamedTuple):
 NO_PARTS: Final = PartsToSave()
 
 
-class _Row(Protocol):
+class _UnfinishedRow(Protocol):
     part_count: int
     open_text: int | None
     open_reasoning: int | None
@@ -63,17 +63,19 @@ class UnsavedParts:
         self._open = set(open_parts)
 
     @classmethod
-    def following(cls, row: _Row, answer: Answer) -> "UnsavedParts":
-        """Those of an attempt that goes on from a row; `answer`: what the row holds.
+    def following(cls, row: _UnfinishedRow, saved: Answer, answer: Answer) -> "UnsavedParts":
+        """Those of an attempt that goes on with `answer` from a row, which holds `saved`.
 
-        Events that the log holds behind it are to be `applied`, so that they are saved, too. A row
-        without parts may hold text all the same, as the version before saves it: then all parts
-        are unsaved, and rows that stand beside it belong to nothing.
+        A row without parts may hold text all the same, as the version before saves it: then all
+        parts are unsaved, and rows that stand beside it belong to nothing.
         """
         found = cls(range(row.part_count), _open_parts(row.open_text, row.open_reasoning))
-        found.touched(range(row.part_count, len(answer.parts)))
-        if row.part_count == 0:
-            found._cuts.append((0, 1))
+        known = min(row.part_count, len(answer.parts))
+        found.touched(range(known, len(answer.parts)))
+        found.touched(n for n in range(known) if _differ(saved.parts[n], answer.parts[n]))
+        if row.part_count > known or (row.part_count == 0 and saved.parts):
+            found._cuts.append((known, 1))
+            found._rows = set(range(known))
         return found
 
     def applied(self, event: events.AnyEvent, touched: range) -> None:
@@ -113,6 +115,12 @@ class UnsavedParts:
         """The checkpoint of this number is stored, or a later one."""
         self._changed = {n: first for n, first in self._changed.items() if first > save}
         self._cuts = [cut for cut in self._cuts if cut[1] > save]
+
+
+def _differ(saved: Part, part: Part) -> bool:
+    return (saved.type, saved.fields, saved.kept) != (part.type, part.fields, part.kept) or (
+        saved.text != part.text
+    )
 
 
 def _open_parts(*numbers: int | None) -> set[int]:

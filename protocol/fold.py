@@ -177,6 +177,11 @@ class Answer:
         return self._end_of("reasoning")
 
     @property
+    def units(self) -> int:
+        """How long all texts of its parts are together."""
+        return sum(part.units for part in self.parts)
+
+    @property
     def open_text(self) -> int | None:
         """The number of the text part that may grow: every part behind it has `at`."""
         return self._open["text"]

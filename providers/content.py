@@ -3,7 +3,6 @@ JSON.
 """
 
 import base64
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -251,8 +250,3 @@ def input_of(call: CallPart) -> dict[str, Any]:
     """The arguments as an object, for dialects that accept only objects."""
     arguments = parsed_arguments(call.input)
     return dict(arguments) if isinstance(arguments, Mapping) else {"unreadable": call.input}
-
-
-def json_text(value: Mapping[str, Any]) -> str:
-    """Compact JSON."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

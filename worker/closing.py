@@ -20,11 +20,18 @@ from tokenwire.models.store import Store
 from tokenwire.models.tables import Message
 from tokenwire.streams.log import ports
 from tokenwire.worker.attempt.usage import Reported, Sent, history_chars, json_chars, tokens
-from tokenwire.worker.ending import bare, ending_of, make_ending, terminal_event, usage_fields
+from tokenwire.worker.ending import (
+    answer_in,
+    bare,
+    ending_of,
+    make_ending,
+    terminal_event,
+    usage_fields,
+)
 from tokenwire.worker.enqueue import Jobs, JobsUnavailable
 from tokenwire.worker.internal import DEADLY
 from tokenwire.worker.metrics import ANSWERS_ENDED
-from tokenwire.worker.resume.continuation import Held, still_kept
+from tokenwire.worker.resume.continuation import Held
 from tokenwire.worker.resume.takeover import Known, held_in, recover_anyway, restate, restore
 
 log_line = structlog.get_logger(__name__)
@@ -40,10 +47,7 @@ async def announce(
     A log that forked or began again is first given what it lacks of the text: whoever follows it
     must hold, at the terminal event, what that attests.
     """
-    known = Known(
-        Held(ending.content, ending.reasoning, tuple(ending.tool_calls or ()), ending.seq),
-        ending.epoch,
-    )
+    known = Known(Held(answer_in(ending), ending.seq), ending.epoch)
     there = claim.epoch == ending.epoch
     try:
         while True:
@@ -259,7 +263,7 @@ async def _usage(store: Store, row: Message, held: Held) -> dict[str, Any] | Non
     Nobody can ask the worker, which does not hear us. None: it had not begun, or nobody can say.
     """
     try:
-        return await _cost(store, row, len(held.text) + len(held.reasoning))
+        return await _cost(store, row, held.answer.units)
     except StoreUnavailable:
         raise
     except (HistoryTooLong, NotFound):
@@ -269,9 +273,9 @@ async def _usage(store: Store, row: Message, held: Held) -> dict[str, Any] | Non
         return None
 
 
-async def _cost(store: Store, row: Message, chars: int) -> dict[str, Any] | None:
+async def _cost(store: Store, row: Message, units: int) -> dict[str, Any] | None:
     reported = Reported.of(row.reported)
-    if not chars:
+    if not units:
         return usage_fields(reported.total())
     conversation = await store.conversation_of(row.id)
     before = await store.history(row.conversation_id, row.ordinal)
@@ -281,19 +285,19 @@ async def _cost(store: Store, row: Message, chars: int) -> dict[str, Any] | None
     asked += history_chars(_sent(earlier, row.model) for earlier in before)
     return usage_fields(
         reported.with_estimate(
-            tokens(asked), chars - row.started_with if reported.before else chars
+            tokens(asked), units - row.started_with if reported.before else units
         )
     )
 
 
 def _sent(row: Message, model: str | None) -> Sent:
     """What the row sends to `model`, as `context` makes it (which web may not load)."""
-    kept = row.kept or () if row.model == model else ()
-    calls = (call for call in row.tool_calls or () if "result" in call)
+    kept = row.parts_kept or () if row.model == model else ()
+    calls = (part for part in row.parts or () if part["type"] == "tool_call" and "result" in part)
     return (
         row.content,
         (entry.get("value") for entry in kept),
-        ((call["name"], call["arguments"]) for call in calls),
+        ((call["name"], call["input"]) for call in calls),
     )
 
 
@@ -302,22 +306,12 @@ def _cancelled(row: Message, claim: ports.Claim, held: Held, by: str | None) -> 
     return make_ending(
         "cancelled",
         held,
-        row.id,
         claim.attempt,
         claim.epoch,
         usage=row.usage,
         seams=row.seams,
         cancel_by=by,
-        kept=_kept(row, held),
     )
-
-
-def _kept(row: Message, held: Held) -> list[dict[str, Any]] | None:
-    try:
-        return still_kept(row.kept, Held(row.content, row.reasoning), held) or None
-    except Exception:
-        log_line.exception("what an answer held beside its text is lost", message_id=row.id)
-        return None
 
 
 async def start_next(store: Store, jobs: Jobs, conversation_id: str) -> None:

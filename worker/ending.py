@@ -11,50 +11,59 @@ from typing import Any, cast
 import msgspec
 
 from tokenwire.models.answers import Checkpoint, Ending
+from tokenwire.models.parts import whole
 from tokenwire.models.tables import Message as Row
 from tokenwire.protocol import events
+from tokenwire.protocol.fold import Answer, from_view
 from tokenwire.protocol.states import Ended
-from tokenwire.protocol.text import checksum, utf16_length
 from tokenwire.worker.internal import INTERNAL_ERROR
 from tokenwire.worker.resume.continuation import Held
-from tokenwire.worker.resume.takeover import held_in
 
 
-def make_ending(
-    status: Ended, held: Held, message_id: str, attempt: int, epoch: str | None, **facts: Any
-) -> Ending:
+def make_ending(status: Ended, held: Held, attempt: int, epoch: str | None, **facts: Any) -> Ending:
     """How `attempt` ends the answer, at `held`, whose `seq` counts in `epoch`.
 
     `facts`: the fields of `Ending` that not every end has.
     """
+    answer = held.answer
+    if any(part.streams_input for part in answer.parts):
+        answer = answer.copy()  # readers see that a call is cut off by the end itself
+        answer.close_calls()
     return Ending(
-        message_id=message_id,
+        message_id=answer.id,
         attempt=attempt,
         status=status,
-        content=held.text,
-        reasoning=held.reasoning,
-        tool_calls=list(held.tool_calls) or None,
         epoch=epoch,
         seq=held.seq,
+        **whole(answer)._asdict(),
         **facts,
     )
 
 
 def ending_of(row: Row) -> Ending:
     """The ending that the row of an ended answer holds."""
-    return make_ending(
-        cast("Ended", row.status),
-        held_in(row),
-        row.id,
-        row.attempt,
-        row.epoch,
+    return Ending(
+        message_id=row.id,
+        attempt=row.attempt,
+        status=cast("Ended", row.status),
+        content=row.content,
+        reasoning=row.reasoning,
+        epoch=row.epoch,
+        seq=row.seq,
+        parts=row.parts,
+        parts_kept=row.parts_kept,
         finish_reason=row.finish_reason,
         error=row.error,
         usage=row.usage,
         seams=row.seams,
         cancel_by=row.cancel_by,
-        kept=row.kept,
     )
+
+
+def answer_in(ending: Ending) -> Answer:
+    """The answer as readers hold it before the terminal event."""
+    fields = {name: getattr(ending, name) for name in ("content", "reasoning", "parts", "attempt")}
+    return from_view({"id": ending.message_id, "status": "streaming", **fields})
 
 
 def usage_fields(usage: events.Usage | None) -> dict[str, Any] | None:
@@ -65,7 +74,7 @@ def usage_fields(usage: events.Usage | None) -> dict[str, Any] | None:
 
 def bare(ending: Ending) -> Ending:
     """The ending with its text alone: what is left to store if the database refuses the rest."""
-    ending = replace(ending, tool_calls=None, kept=None, parts=None, parts_kept=None)
+    ending = replace(ending, parts=None, parts_kept=None)
     return replace(ending, usage=None, seams=None, finish_reason=None)
 
 
@@ -82,23 +91,24 @@ def lesser(checkpoint: Checkpoint) -> Iterator[Checkpoint]:
     First all but the provider's run, then the text alone.
     """
     yield checkpoint
-    runless = replace(checkpoint, run_id=None, run_cursor=None, run_text=None, run_reasoning=None)
+    runless = replace(checkpoint, run_id=None, run_cursor=None)
+    runless = replace(runless, run_parts=None, run_text=None, run_reasoning=None)
     yield runless
-    changes = checkpoint.changes.bare()
-    yield replace(runless, tool_calls=None, kept=None, reported=None, changes=changes)
+    yield replace(runless, reported=None, changes=checkpoint.changes.bare())
 
 
 def terminal_event(ending: Ending) -> events.Terminal:
     """The one event that seals an answer, from what was committed."""
     usage = events.Usage(**ending.usage) if ending.usage else None
-    length, crc32 = utf16_length(ending.content), checksum(ending.content)
+    length, crc32, *parts = answer_in(ending).proof()
     who = ending.message_id, ending.attempt
     if ending.status == "complete":
         reason = cast("events.FinishReason", ending.finish_reason or "unknown")
-        return events.Complete(*who, reason, usage, length, crc32, list(ending.seams or ()))
+        seams = list(ending.seams or ())
+        return events.Complete(*who, reason, usage, length, crc32, seams, *parts)
     if ending.status == "cancelled":
-        return events.Cancelled(*who, ending.cancel_by or "unknown", usage, length, crc32)
+        by = ending.cancel_by or "unknown"
+        return events.Cancelled(*who, by, usage, length, crc32, *parts)
     error = ending.error or cast("dict[str, Any]", INTERNAL_ERROR)
-    return events.Error(
-        *who, error["code"], error["error"], error["retryable"], usage, length, crc32
-    )
+    shown = error["code"], error["error"], error["retryable"]
+    return events.Error(*who, *shown, usage, length, crc32, *parts)

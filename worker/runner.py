@@ -11,10 +11,11 @@ import structlog
 
 from tokenwire.config.background import keep
 from tokenwire.models.errors import HistoryTooLong, NotFound, StatementFailed, StoreUnavailable
+from tokenwire.models.parts import answer_of
 from tokenwire.models.rows import unfinished
 from tokenwire.models.tables import Message as Row
-from tokenwire.protocol import events
-from tokenwire.protocol.text import utf16_length
+from tokenwire.models.unsaved import UnsavedParts
+from tokenwire.protocol.fold import Answer
 from tokenwire.providers.base import (
     ContextLengthExceeded,
     Continuation,
@@ -30,9 +31,10 @@ from tokenwire.providers.spec import ModelSpec
 from tokenwire.streams.log import ports
 from tokenwire.worker import closing, context, probation
 from tokenwire.worker.attempt.costs import Budget, BudgetExhausted
-from tokenwire.worker.attempt.draft import MAX_ANSWER_BYTES, Draft
+from tokenwire.worker.attempt.draft import Draft
 from tokenwire.worker.attempt.intake import NAMING_SECONDS, clock
 from tokenwire.worker.attempt.lifecycle import HandedOver
+from tokenwire.worker.attempt.parts import AnswerLimits
 from tokenwire.worker.attempt.run import Attempt
 from tokenwire.worker.attempt.usage import Reported
 from tokenwire.worker.enqueue import JobsUnavailable
@@ -40,16 +42,14 @@ from tokenwire.worker.internal import INTERNAL_ERROR, MAX_DEATHS
 from tokenwire.worker.outages import outlast
 from tokenwire.worker.probation import Probation
 from tokenwire.worker.resume.continuation import (
-    Attachment,
     Held,
     Plan,
     Run,
-    attachment,
+    is_attachable,
     is_paused,
+    lost_in,
     plan,
-    still_kept,
 )
-from tokenwire.worker.resume.kept import MAX_KEPT_BYTES, KeptItems
 from tokenwire.worker.resume.takeover import recover
 from tokenwire.worker.retries import LONGEST_WAIT_S, MAX_TRIES, WorkersDied, deaths_in_a_row
 from tokenwire.worker.services import AttemptTerms, WorkerServices
@@ -77,8 +77,7 @@ class Models:
     alone_seconds: float = 0.0
     longest_wait_seconds: float = LONGEST_WAIT_S
     bounds: Budget = field(default_factory=Budget)
-    max_kept_bytes: int = MAX_KEPT_BYTES
-    max_answer_bytes: int = MAX_ANSWER_BYTES
+    limits: AnswerLimits = field(default_factory=AnswerLimits)
 
     def provider(self, name: str) -> Provider:
         """The provider of this entry of the catalogue. Raises ProviderError if there is none."""
@@ -246,26 +245,25 @@ class Runner:
     async def _attempt(self, row: Row, claim: ports.Claim, held: Held, *, crashed: bool) -> None:
         spec = self._models.catalogue.models.get(row.model or "")
         best = rung_of(spec) if spec else "none"
-        saved = Held(row.content, row.reasoning)
-        run = attachment(_saved_run(row), saved, held)
-        paused = is_paused(still_kept(row.kept, saved, held), held)
+        saved, run = answer_of(row), _saved_run(row)
         chosen = plan(
             best,
-            held,
+            held.answer,
             must_be_json=row.response_schema is not None,
-            attachable=run is not None,
-            paused=paused,
+            attachable=is_attachable(run, saved, held.answer),
+            paused=is_paused(held.answer),
         )
         if chosen.rung != "attach":
             run = None
         if claim.attempt > 1:
-            await self._account(row, claim, held, chosen, crashed=crashed)
+            await self._account(row, claim, held.answer, chosen, crashed=crashed)
+        unsaved = UnsavedParts.following(row, saved, held.answer)
+        going_on = _going_on(chosen, held.answer, run)
         terms = AttemptTerms(
             best, self._models.alone_seconds, self._models.longest_wait_seconds, self._models.bounds
         )
-        attempt = Attempt(
-            self._services, row, claim, self._draft(row, claim, held, chosen, run), terms
-        )
+        draft = self._draft(row, claim, held, chosen, run, unsaved)
+        attempt = Attempt(self._services, row, claim, draft, terms)
         self._running[row.id] = attempt
         if self._handing_over:
             attempt.stop(HandedOver())
@@ -276,7 +274,7 @@ class Runner:
             else []
         )
         try:
-            await self._run(attempt, row, spec, chosen, _going_on(chosen, held, run))
+            await self._run(attempt, row, spec, chosen, going_on)
         finally:
             for task in proving:
                 task.cancel()
@@ -303,60 +301,50 @@ class Runner:
                 self._probation.leave(row.id)
 
     def _draft(
-        self, row: Row, claim: ports.Claim, held: Held, chosen: Plan, attached: Attachment | None
+        self,
+        row: Row,
+        claim: ports.Claim,
+        held: Held,
+        chosen: Plan,
+        run: Run | None,
+        unsaved: UnsavedParts,
     ) -> Draft:
-        """What the attempt begins with. What is not resumed is withdrawn by a `reset`."""
-        seams, saved, limit, reported = (
-            list(row.seams or ()),
-            row.kept or (),
-            self._models.max_kept_bytes,
-            Reported.of(row.reported),
+        """What the attempt begins with. What is not resumed is withdrawn."""
+        seams, reported = list(row.seams or ()), Reported.of(row.reported)
+        is_new_request = run is None and chosen.rung != "resume"
+        if chosen.keeps and held.answer.content_units and is_new_request:
+            seams.append(held.answer.content_units)
+        draft = Draft(
+            held,
+            claim.attempt,
+            unsaved,
+            seams=seams if chosen.keeps else (),
+            run=run,
+            continues=chosen.rung in ("prefix", "turn"),
+            reported=reported.next_request() if run is None else reported,
+            limits=self._models.limits,
         )
         if chosen.keeps:
-            entries = still_kept(saved, Held(row.content, row.reasoning), held)
-            if held.text and attached is None and chosen.rung != "resume":
-                seams.append(utf16_length(held.text))
-            kept = KeptItems(saved, entries, said_again=attached is not None, max_bytes=limit)
-            reported = reported if attached else reported.next_request()
-            return Draft(
-                row.id,
-                claim.attempt,
-                held,
-                seams,
-                attached,
-                kept,
-                reported,
-                self._models.max_answer_bytes,
-            )
-        kept = KeptItems(saved, max_bytes=limit)
-        longest = self._models.max_answer_bytes
-        draft = Draft(
-            row.id,
-            claim.attempt,
-            held,
-            kept=kept,
-            reported=reported.next_request(),
-            max_bytes=longest,
-        )
-        if chosen.rung != "fresh":
-            draft.add(events.Reset(row.id, claim.attempt, keep=0, keep_reasoning=0))
+            for number in lost_in(held.answer):
+                draft.drop(number)
+        elif chosen.rung != "fresh":
+            draft.withdraw()
         return draft
 
     async def _account(
-        self, row: Row, claim: ports.Claim, held: Held, chosen: Plan, *, crashed: bool
+        self, row: Row, claim: ports.Claim, answer: Answer, chosen: Plan, *, crashed: bool
     ) -> None:
         """Forget deaths after which an attempt got on, and note what this one begins with.
 
         Text that is dropped now was no progress.
         """
-        size = len(held.text) + len(held.reasoning)
-        kept = size if chosen.keeps else 0
+        kept = answer.units if chosen.keeps else 0
         row.deaths, row.started_with = deaths_in_a_row(row.deaths, kept - row.started_with), kept
         if crashed:
             facts = {
                 "message_id": row.id,
                 "attempt": claim.attempt,
-                "characters": len(held.text),
+                "characters": answer.units,
                 "deaths": row.deaths,
             }
             log_line.warning("taken over from a worker that died", **facts)
@@ -410,9 +398,11 @@ class Runner:
     async def _request(self, row: Row, going_on: Continuation | None) -> Request:
         conversation = await self._services.store.conversation_of(row.id)
         rows = await self._history(row)
-        messages = context.messages(
-            rows, conversation.instructions if conversation else None, row.model
-        )
+        instructions = conversation.instructions if conversation else None
+        names = {name: spec.model for name, spec in self._models.catalogue.models.items()}
+        wanted = context.files_in(rows)
+        files = await self._services.store.files(wanted) if wanted else {}
+        messages = context.messages(rows, instructions, names, files)
         if not messages:
             raise InvalidRequest("nothing to answer")
         return Request(
@@ -466,13 +456,16 @@ def _saved_run(row: Row) -> Run | None:
     """The run that the row names. Without a place in it, its text ends where the row's does."""
     if row.run_id is None:
         return None
-    text = len(row.content) if row.run_text is None else row.run_text
-    reasoning = len(row.reasoning) if row.run_reasoning is None else row.run_reasoning
-    return Run(row.run_id, row.run_cursor, text, reasoning)
+    if row.run_parts is None or row.run_text is None or row.run_reasoning is None:
+        saved = answer_of(row)
+        place = len(saved.parts), saved.content_units, saved.reasoning_units
+    else:
+        place = row.run_parts, row.run_text, row.run_reasoning
+    return Run(row.run_id, row.run_cursor, *place)
 
 
-def _going_on(chosen: Plan, held: Held, attached: Attachment | None) -> Continuation | None:
+def _going_on(chosen: Plan, answer: Answer, run: Run | None) -> Continuation | None:
     """What the provider is told of the text that readers hold."""
-    if attached is not None:
-        return Continuation("attach", held.text, attached.run.id, attached.run.cursor)
-    return Continuation(chosen.rung, held.text) if chosen.rung in ("prefix", "turn") else None
+    if run is not None:
+        return Continuation("attach", answer.content, run.id, run.cursor)
+    return Continuation(chosen.rung, answer.content) if chosen.rung in ("prefix", "turn") else None

@@ -30,6 +30,7 @@ from tokenwire.streams.hub.feed import RedisFeed
 from tokenwire.streams.log import keys, ports
 from tokenwire.streams.log.redis import RedisLog
 from tokenwire.worker.attempt.costs import Budget
+from tokenwire.worker.attempt.parts import AnswerLimits
 from tokenwire.worker.broker import WakingBroker
 from tokenwire.worker.checkpoints import Checkpointer
 from tokenwire.worker.enqueue import Jobs
@@ -90,8 +91,7 @@ class Runtime:
             settings.cancel_without_readers_seconds,
             settings.max_retry_after_seconds,
             Budget(settings.max_requests_per_answer, settings.max_billed_input_tokens_per_answer),
-            settings.max_kept_bytes,
-            settings.max_answer_bytes,
+            AnswerLimits(settings.max_answer_bytes, settings.max_kept_bytes),
         )
         endings = Endings(self._store, models.provider, self._notify_operators)
         packing = Packing(self._log)

@@ -1,21 +1,24 @@
 """Pure: all names in Redis for conversations. `prelude.lua` describes the contents of the keys."""
 
-CONTROL = "tw:control"
+PREFIX = "tw2"
+"""The 2 is the version of what is stored: events of version 1 knew no parts."""
+
+CONTROL = f"{PREFIX}:control"
 """Pub/sub channel for worker processes; its messages are `cancel <message_id>`."""
 
-CHANGES = "tw:changes"
+CHANGES = f"{PREFIX}:changes"
 """Pub/sub channel for conversation lists; messages are ids of conversations with a new row, title
 or end, or deleted ones.
 """
 
-READY = "tw:ready"
+READY = f"{PREFIX}:ready"
 """Readiness writes it, to check that writes work."""
 
-SERVER = "tw:server"
+SERVER = f"{PREFIX}:server"
 """The last noted server (`streams.log.redis.RedisLog.new_server`), to notice another one."""
 
 
-TIME = "tw:time"
+TIME = f"{PREFIX}:time"
 """The last noted time of the database's clock: a restored or promoted server lacks only what is
 younger.
 """
@@ -36,7 +39,7 @@ def channel(conversation_id: str) -> str:
     """Pub/sub channel of a conversation. Messages: `<epoch>:<seq>:<stamped event>`, `access`, and
     `gone` at its deletion.
     """
-    return f"tw:{{{conversation_id}}}"
+    return f"{PREFIX}:{{{conversation_id}}}"
 
 
 def wanted(conversation_id: str) -> str:

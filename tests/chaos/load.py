@@ -217,7 +217,7 @@ class Load:
             self.valkey_url, protocol=2, socket_timeout=3
         )
         async with connection as client:
-            base = f"tw:{{{stream.conversation_id}}}"
+            base = f"tw2:{{{stream.conversation_id}}}"
             with contextlib.suppress(RedisError, OSError):
                 async with client.pipeline(transaction=True) as look:
                     look.xrange(f"{base}:packed").xrange(f"{base}:log").hget(

@@ -20,10 +20,10 @@ async def test_a_list_shows_the_newest_answer_and_any_running_one(store: Store) 
     second = (await store.post(Post(conversation.id, ME, "two", "demo"))).assistant_message.id
     assert [seen(row) for row in await store.overviews(ME, 10)] == [(second, "queued", True)]
     await store.begin_attempt(second, 1, "demo")
-    assert await store.finish(Ending(second, 1, "error", "", "", None, "e", 1))
+    assert await store.finish(Ending(second, 1, "error", "", "", "e", 1))
     assert [seen(row) for row in await store.overviews(ME, 10)] == [(second, "error", True)]
     await store.begin_attempt(first, 1, "demo")
-    assert await store.finish(Ending(first, 1, "complete", "x", "", None, "e", 1))
+    assert await store.finish(Ending(first, 1, "complete", "x", "", "e", 1))
     assert [seen(row) for row in await store.overviews(ME, 10)] == [(second, "error", False)]
 
 

@@ -32,11 +32,11 @@ async def answer(store: Store, attempt: int = 0, conversation_id: str | None = N
 
 
 def saved(message_id: str, attempt: int) -> Checkpoint:
-    return Checkpoint(message_id, attempt, "stolen", "", None, "e9", 99)
+    return Checkpoint(message_id, attempt, "stolen", "", "e9", 99)
 
 
 def ending(message_id: str, attempt: int) -> Ending:
-    return Ending(message_id, attempt, "complete", "stolen", "", None, "e9", 99, "length")
+    return Ending(message_id, attempt, "complete", "stolen", "", "e9", 99, "length")
 
 
 async def _checkpoint(store: Store, message_id: str, attempt: int) -> None:

@@ -77,7 +77,7 @@ class Running:
         (content, reasoning), answer = open_texts(self.answer), self.answer
         changes = self.unsaved.take(answer)
         return Checkpoint(
-            *(answer.id, self.attempt, content, reasoning, None, "e1", 5),
+            *(answer.id, self.attempt, content, reasoning, "e1", 5),
             saves=self.unsaved.saves,
             part_count=len(answer.parts),
             open_text=answer.open_text,
@@ -90,7 +90,7 @@ class Running:
         columns = whole(self.answer)
         return Ending(
             *(self.answer.id, self.attempt, "complete", columns.content, columns.reasoning),
-            *(None, "e1", 9),
+            *("e1", 9),
             finish_reason="stop",
             parts=columns.parts,
             parts_kept=columns.parts_kept,
@@ -250,13 +250,13 @@ async def test_an_answer_that_was_saved_without_parts_goes_on_with_them(
     if beside:
         await store.checkpoint([running.checkpoint()])
         await store.begin_attempt(running.answer.id, 2, "m")
-    old = Checkpoint(running.answer.id, 1 + beside, "So", "Hm", None, "e1", 5, saves=1)
+    old = Checkpoint(running.answer.id, 1 + beside, "So", "Hm", "e1", 5, saves=1)
     await store.checkpoint([old])
     row = await store.begin_attempt(running.answer.id, 3, "m")
     assert row is not None
     successor = Running(running.answer.id, 3)
     successor.answer = answer_of(row)
-    successor.unsaved = UnsavedParts.following(row, successor.answer)
+    successor.unsaved = UnsavedParts.following(row, successor.answer, successor.answer)
     for _ in range(2):  # the first one is not known to be stored
         successor.text(1, "oner")
         await store.checkpoint([successor.checkpoint()])

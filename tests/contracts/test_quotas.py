@@ -72,7 +72,7 @@ async def ended(store: Store, answer: Message, text: str = "", reasoning: str = 
     """The answer, ended as a worker would end it."""
     await store.begin_attempt(answer.id, answer.attempt + 1, "demo")
     assert await store.finish(
-        Ending(answer.id, answer.attempt + 1, "complete", text, reasoning, None, "e", 0, "stop")
+        Ending(answer.id, answer.attempt + 1, "complete", text, reasoning, "e", 0, "stop")
     )
     found = await store.message(answer.id)
     assert found is not None
@@ -188,10 +188,14 @@ async def test_an_ended_answer_gives_back_what_it_counted(opened: Open) -> None:
     before = await stored_bytes(store, ME)
     answer = (await said(store, (await store.create_conversation(ME)).id)).assistant_message
     await store.begin_attempt(answer.id, 1, "demo")
-    call = {"id": "c", "name": "f", "arguments": {"x": "y" * 500}, "status": "pending"}
-    kept = [{"at": 0, "dialect": "a", "kind": "k", "value": {"x": "y" * 500}}]
+    call = {"type": "tool_call", "id": "c", "name": "f", "state": "proposed", "input": "y" * 500}
+    kept = [{"part": 0, "dialect": "a", "kind": "k", "value": {"x": "y" * 500}}]
     assert await store.finish(
-        Ending(answer.id, 1, "complete", "text", "", [call], "e", 0, "tool_calls", kept=kept)
+        Ending(
+            *(answer.id, 1, "complete", "text", "", "e", 0, "tool_calls"),
+            parts=[call],
+            parts_kept=kept,
+        )
     )
     assert await stored_bytes(store, ME) > before + 1000
     assert await store.delete_conversation(answer.conversation_id)

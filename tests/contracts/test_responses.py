@@ -56,7 +56,7 @@ async def test_a_follow_up_refers_to_its_conversation(store: Store) -> None:
     """No row is written again."""
     first = (await store.ask(QUESTION)).assistant_message
     await store.begin_attempt(first.id, 1, "demo")
-    assert await store.finish(Ending(first.id, 1, "complete", "a", "", None, None, 0, "stop"))
+    assert await store.finish(Ending(first.id, 1, "complete", "a", "", None, 0, "stop"))
     following = (
         await store.ask(Question(ME, [PastTurn("user", "v")], "demo", follows=first))
     ).assistant_message

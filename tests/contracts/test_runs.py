@@ -1,7 +1,5 @@
 """Provider runs: unneeded ones are found from the rows alone, however their answer ended."""
 
-from dataclasses import replace
-
 import pytest
 
 from tests.databases import sql
@@ -11,7 +9,6 @@ from tokenwire.models.runs import RunToEnd, outstanding
 from tokenwire.models.store import Store
 
 ME = "me"
-OLD = [{"at": 0, "dialect": "a", "kind": "old", "value": {}}]
 LONGEST_WAIT_MS = 300_000
 
 
@@ -36,7 +33,6 @@ def at(
         attempt,
         content,
         "",
-        None,
         "e1",
         seq,
         run_id,
@@ -46,7 +42,7 @@ def at(
 
 
 def ending(message_id: str, attempt: int, status: str = "cancelled") -> Ending:
-    return Ending(message_id, attempt, status, "", "", None, "e1", 9)  # type: ignore[arg-type]
+    return Ending(message_id, attempt, status, "", "", "e1", 9)  # type: ignore[arg-type]
 
 
 async def to_end(store: Store) -> list[tuple[str, str]]:
@@ -138,7 +134,7 @@ async def test_a_late_checkpoint_forgets_no_run(store: Store, late: bool) -> Non
     message_id = await answer(store)
 
     async def earlier() -> None:
-        await store.checkpoint([replace(at(message_id, 1, None, "ten", 10, saves=1), kept=OLD)])
+        await store.checkpoint([at(message_id, 1, None, "ten", 10, saves=1)])
 
     if not late:
         await earlier()
@@ -147,12 +143,7 @@ async def test_a_late_checkpoint_forgets_no_run(store: Store, late: bool) -> Non
         await earlier()
     row = await store.message(message_id)
     assert row is not None
-    assert (row.run_id, row.content, row.seq, row.kept) == (
-        "run",
-        "twelve",
-        12,
-        None if late else OLD,
-    )
+    assert (row.run_id, row.content, row.seq) == ("run", "twelve", 12)
 
 
 @pytest.mark.parametrize("saved_since", [True, False])

@@ -1,9 +1,7 @@
 """The store's promises on SQLite and PostgreSQL."""
 
 import asyncio
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -41,12 +39,12 @@ def key(body: str = "a", route: str = "POST /x") -> Idempotency:
 
 
 def checkpoint(message_id: str, attempt: int, content: str, seq: int = 5) -> Checkpoint:
-    return Checkpoint(message_id, attempt, content, "because", CALLS, "e1", seq)
+    return Checkpoint(message_id, attempt, content, "because", "e1", seq)
 
 
 def ending(message_id: str, attempt: int, content: str = "done") -> Ending:
     return Ending(
-        message_id, attempt, "complete", content, "", None, "e1", 9, "stop", usage=USAGE, seams=[3]
+        message_id, attempt, "complete", content, "", "e1", 9, "stop", usage=USAGE, seams=[3]
     )
 
 
@@ -324,34 +322,9 @@ async def test_a_checkpoint_saves_only_current_attempts(
         rows[running].epoch,
         rows[running].seq,
     ) == ("partial", "because", "e1", 7)
-    assert rows[running].tool_calls == CALLS
     assert (rows[stale].content, rows[stale].seq) == ("", 0)
     assert (rows[ended].content, rows[ended].seq) == ("done", 9)
     await store.checkpoint([])
-
-
-async def test_a_checkpoint_writes_kept_values_only_if_changed(
-    store: Store, conversation: Conversation
-) -> None:
-    """None leaves them; an empty list clears them; a stale attempt changes nothing."""
-    posts = [await store.post(post_to(conversation)) for _ in range(2)]
-    held, bare = [await started(store, posted) for posted in posts]
-    entries = [{"at": 0, "dialect": "d", "kind": "k", "value": {}}]
-
-    async def saved(attempt: int, kept: list[dict[str, Any]] | None) -> list[Any]:
-        await store.checkpoint(
-            [replace(checkpoint(held, attempt, "x"), kept=kept), checkpoint(bare, 1, "y")]
-        )
-        return [
-            row.kept
-            for row in (await store.message(held), await store.message(bare))
-            if row is not None
-        ]
-
-    assert await saved(1, entries) == [entries, None]
-    assert await saved(1, None) == [entries, None]
-    assert await saved(2, []) == [entries, None]
-    assert await saved(1, []) == [None, None]
 
 
 async def test_an_answer_ends_once(store: Store, conversation: Conversation) -> None:
@@ -386,7 +359,7 @@ async def test_one_of_two_simultaneous_endings_counts(
     """Cancel against complete: the compare-and-set decides, and the row is entirely one of them."""
     message_id = await started(store, await store.post(post_to(conversation)))
     assert await store.begin_attempt(message_id, 2, "demo") is not None
-    stopped = Ending(message_id, 2, "cancelled", "part", "", None, "e1", 4, cancel_by=YOU)
+    stopped = Ending(message_id, 2, "cancelled", "part", "", "e1", 4, cancel_by=YOU)
     won = await asyncio.gather(store.finish(ending(message_id, 1)), store.finish(stopped))
     assert won == [False, True]
     row = await store.message(message_id)

@@ -182,7 +182,7 @@ async def test_recent_changes_are_announced_again(store: Store) -> None:
         slow,
     ):  # one ended an hour ago, the other was created an hour ago and has just ended
         assert await store.begin_attempt(message_id, 1, "m")
-        assert await store.finish(Ending(message_id, 1, "complete", "", "", None, None, 0, "stop"))
+        assert await store.finish(Ending(message_id, 1, "complete", "", "", None, 0, "stop"))
         await store.terminal_announced(message_id, 1)
     await change(store, old, ended=HOUR_MS)
     old, slow = [await made_an_hour_ago(store, message_id) for message_id in (old, slow)]

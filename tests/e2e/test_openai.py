@@ -294,7 +294,7 @@ async def test_a_trimmed_log(catalogue: str, tmp_path: Path) -> None:
     with running_stack(tmp_path, MODELS_FILE=catalogue, LOG_MAX_EVENTS="100") as stack:
         await agree(stack, "Tell me", lambda: None)
         with redis.Redis.from_url(stack.redis_url) as log:
-            assert [log.xlen(key) < 250 for key in log.scan_iter("tw:*:log")] == [True]
+            assert [log.xlen(key) < 250 for key in log.scan_iter("tw2:*:log")] == [True]
 
 
 async def test_a_break_of_the_provider(stack: Stack) -> None:

@@ -15,6 +15,7 @@ from tokenwire.providers import base
 from tokenwire.providers.catalogue import Catalogue
 from tokenwire.providers.spec import ModelSpec
 from tokenwire.streams.log.memory import MemoryLog
+from tokenwire.worker.attempt.parts import AnswerLimits
 from tokenwire.worker.runner import Models, Runner
 from tokenwire.worker.services import WorkerServices
 from tokenwire.worker.sweeper.endings import Endings
@@ -49,7 +50,9 @@ def over(services: WorkerServices, provider: base.Provider) -> Runner:
         models={"m": ModelSpec(name="m", provider="scripted", model="m")},
         missing={},
     )
-    return Runner(services, Models(catalogue, lambda _spec: provider, max_answer_bytes=LIMIT))
+    return Runner(
+        services, Models(catalogue, lambda _spec: provider, limits=AnswerLimits(answer_bytes=LIMIT))
+    )
 
 
 async def test_an_endless_answer_ends(

@@ -30,17 +30,6 @@ from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.worker import closing
 from tokenwire.worker.retries import MAX_TRIES
 
-API = "anthropic.messages"
-KEPT = [
-    {
-        "at": 2,
-        "dialect": API,
-        "kind": "server_tool_use",
-        "value": {"type": "server_tool_use", "id": "s"},
-    }
-]
-CALLS = [{"id": "c", "name": "f", "arguments": {}, "status": "pending"}]
-
 
 class Bug(Exception):
     """An unexpected error."""
@@ -92,13 +81,11 @@ class Rig:
     async def die(self) -> None:
         claim = await self.memory.claim(self.row.conversation_id, self.row.id, 0, 0.0)
         assert await self.real.begin_attempt(self.row.id, claim.attempt, "m")
-        chunk = events.Chunk(self.row.id, claim.attempt, 0, "Held ")
+        chunk = events.Chunk(self.row.id, claim.attempt, 0, "Held ", 0)
         done = await self.memory.append(
             claim, 0, 0, [events.Start(self.row.id, claim.attempt, "m"), chunk]
         )
-        saved = Checkpoint(
-            self.row.id, claim.attempt, "Held ", "", None, claim.epoch, done.last_seq, kept=KEPT
-        )
+        saved = Checkpoint(self.row.id, claim.attempt, "Held ", "", claim.epoch, done.last_seq)
         await self.real.checkpoint([saved])
 
     async def generate(self, *steps: Step, hand_over: bool = False, rung: str = "prefix") -> None:
@@ -259,11 +246,12 @@ async def test_a_cancel_always_works(rig: Rig, name: str) -> None:
 DECISIONS = [
     *(
         "recover",
-        "attachment",
+        "is_attachable",
         "plan",
         "is_paused",
-        "still_kept",
-        "KeptItems",
+        "lost_in",
+        "answer_of",
+        "UnsavedParts.following",
         "Draft",
         "Reported.of",
         "Attempt",
@@ -300,7 +288,6 @@ async def test_a_failing_decision(
     [
         "attempt.failure.decide",
         "attempt.outcome.make_ending",
-        "closing.still_kept",
         "attempt.billing.Bill.of",
         "attempt.run.NamedRun.leave",
         "attempt.draft.Draft.take",
@@ -321,7 +308,7 @@ def _raises(*_arguments: object, **_options: object) -> Any:
 
 
 DAMAGE = ["5", '[{"at": "x", "id": 5}]', "no JSON"]
-COLUMNS = ["kept", "tool_calls", "seams", "usage", "reported", "error", "options"]
+COLUMNS = ["parts", "parts_kept", "seams", "usage", "reported", "error", "options"]
 
 
 @pytest.mark.parametrize("column", COLUMNS)

@@ -13,19 +13,18 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.answers import held as held_of
 from tests.integration.serving import Web, serving
+from tests.pens import Pen
 from tests.unit.web.aisdk.client import Client
-from tokenwire.models.answers import Checkpoint, Ending
 from tokenwire.models.errors import StoreUnavailable
 from tokenwire.models.tables import Message
 from tokenwire.protocol import events
-from tokenwire.protocol.text import utf16_length
 from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
 from tokenwire.streams.log.ports import Claim, Limits, LogUnavailable
 from tokenwire.web import watching
 from tokenwire.web.aisdk import Chunk
 from tokenwire.worker import closing
-from tokenwire.worker.resume.continuation import Held
 from tokenwire.worker.resume.takeover import Known, restore
 
 PATIENCE_SECONDS = 20.0
@@ -75,7 +74,11 @@ class Worker:
 
     def __init__(self, web: Web, row: Message, claim: Claim) -> None:
         self.web, self.row, self.claim = web, row, claim
-        self.index, self.seq, self.text, self.reasoning = 0, 0, "", ""
+        self.index, self.seq, self.pen = 0, 0, Pen(row.id, claim.attempt)
+
+    @property
+    def text(self) -> str:
+        return self.pen.answer.content
 
     async def log(self, *logged: Any, covered: int = 0) -> None:
         appended = await self.web.log.append(self.claim, self.index, covered, list(logged))
@@ -85,39 +88,16 @@ class Worker:
         """`saved`: the row holds all before it, so the log may drop that."""
         if saved:
             await self.save()
-        chunk = events.Chunk(self.row.id, self.claim.attempt, utf16_length(self.text), text)
-        await self.log(chunk, covered=self.seq if saved else 0)
-        self.text += text
+        await self.log(self.pen.text(text), covered=self.seq if saved else 0)
 
     async def think(self, text: str) -> None:
-        offset = utf16_length(self.reasoning)
-        await self.log(events.Reasoning(self.row.id, self.claim.attempt, offset, text))
-        self.reasoning += text
+        await self.log(self.pen.reasoning(text))
 
     async def save(self) -> None:
-        mine = Checkpoint(
-            self.row.id,
-            self.claim.attempt,
-            self.text,
-            self.reasoning,
-            None,
-            self.claim.epoch,
-            self.seq,
-        )
-        await self.web.store.checkpoint([mine])
+        await self.web.store.checkpoint([self.pen.checkpoint(self.claim.epoch, self.seq)])
 
     async def finish(self) -> None:
-        ending = Ending(
-            self.row.id,
-            self.claim.attempt,
-            "complete",
-            self.text,
-            self.reasoning,
-            None,
-            self.claim.epoch,
-            self.seq,
-            "stop",
-        )
+        ending = self.pen.ending(self.claim.epoch, self.seq)
         assert await self.web.store.finish(ending)
         await closing.announce(self.web.store, self.web.log, self.claim, self.index, ending)
 
@@ -174,7 +154,7 @@ async def test_a_post_is_answered_and_can_be_resumed_anywhere(web: Web) -> None:
         await worker.think("hm")
         await worker.say("Hel")
         await worker.save()
-        await worker.log(events.Source(worker.row.id, 1, "https://example.com", "E"))
+        await worker.log(worker.pen.part("source", url="https://example.com", title="E", at=3))
         await worker.say("lo 🦉")
         await stream.until("text-delta", 2)
         seen, places = stream.chunks[:], [stream.id]
@@ -238,7 +218,10 @@ async def test_a_new_epoch_while_streaming(web: Web) -> None:
         assert isinstance(web.log, MemoryLog)
         web.log.restart(lose_data=True)
         worker.claim, held = await restore(
-            web.log, worker.claim, Known(Held(worker.text), worker.claim.epoch), 60.0
+            web.log,
+            worker.claim,
+            Known(held_of(worker.text, message_id=worker.row.id), worker.claim.epoch),
+            60.0,
         )
         worker.index, worker.seq = 0, held.seq
         await worker.say(" world")
@@ -275,7 +258,10 @@ async def test_an_outage_during_a_second_read_is_waited_for(
         monkeypatch.setattr(web.store, "message", failing)
         web.log.restart(lose_data=True)
         worker.claim, held = await restore(
-            web.log, worker.claim, Known(Held(worker.text), worker.claim.epoch), 60.0
+            web.log,
+            worker.claim,
+            Known(held_of(worker.text, message_id=worker.row.id), worker.claim.epoch),
+            60.0,
         )
         worker.index, worker.seq = 0, held.seq
         await worker.say(" world")

@@ -37,8 +37,7 @@ class Running:
         self.uncheckpointed = 0
         if self.broken:
             raise ValueError("a bug")
-        values = {"tool_calls": None} | self.poison
-        return Checkpoint(self.message_id, 1, self.text, "", epoch="e", seq=7, **values)
+        return Checkpoint(self.message_id, 1, self.text, "", "e", 7, **self.poison)
 
     def saved(self, checkpoint: Checkpoint) -> None:
         self.covered = checkpoint.seq
@@ -67,8 +66,8 @@ def refused() -> float:
 
 
 POISON: list[dict[str, Any]] = [
-    {"tool_calls": [{"arguments": {"x": math.nan}}]},
-    {"tool_calls": [{"arguments": {"x": math.inf}}]},
+    {"reported": {"before": {"x": math.nan}}},
+    {"reported": {"before": {"x": math.inf}}},
     {"run_cursor": 2**70},
     {"reasoning_poison": "\ud83d"},
 ]

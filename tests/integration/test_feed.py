@@ -109,6 +109,6 @@ async def end(web: Web, conversation: str, answer: str) -> None:
     await web.store.begin_attempt(answer, 1, "demo")
     await writer.say("hello")
     assert await web.store.finish(
-        Ending(answer, 1, "complete", "hello", "", None, writer.epoch, writer.seq, "stop")
+        Ending(answer, 1, "complete", "hello", "", writer.epoch, writer.seq, "stop")
     )
     await writer.end()

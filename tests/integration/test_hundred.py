@@ -54,7 +54,7 @@ class Crowd:
     async def said(self, number: int) -> None:
         """All have written the word of this round, and the log has it."""
         self.rounds[number].set()
-        while any(attempt.draft.held().text != _text(number) for attempt in self.attempts):
+        while any(attempt.draft.answer.content != _text(number) for attempt in self.attempts):
             await asyncio.sleep(0.01)
 
     async def contents(self, ids: Iterable[str]) -> set[str]:

@@ -10,12 +10,13 @@ from sqlalchemy import text
 from tests.integration.worker_rig import NoJobs, Script, Step, runner_over, services_over
 from tokenwire.models.conversations import Post
 from tokenwire.models.errors import StoreUnavailable
+from tokenwire.models.parts import answer_of
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Message as Row
 from tokenwire.providers import base
 from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.worker import closing
-from tokenwire.worker.resume.kept import MAX_KEPT_BYTES
+from tokenwire.worker.attempt.parts import MAX_KEPT_BYTES
 from tokenwire.worker.runner import Runner
 from tokenwire.worker.services import WorkerServices
 
@@ -30,7 +31,13 @@ def item(value: dict[str, Any]) -> base.KeptDelta:
 
 
 def values(row: Row) -> list[tuple[int, str]]:
-    return [(entry["at"], entry["value"]["type"]) for entry in row.kept or ()]
+    """Where items of the provider stand in the text, and what they are."""
+    parts = answer_of(row).parts
+    found = [part for part in parts if part.type == "provider"]
+    return [
+        (part.fields.get("at", 0), part.kept["value"]["type"] if part.kept else "dropped")
+        for part in found
+    ]
 
 
 @dataclass
@@ -89,11 +96,11 @@ async def test_items_are_checkpointed_when_they_change(rig: Rig) -> None:
     """
     runner, running = await rig.begin([item(USE)], rung="prefix")
     (attempt,) = runner.running()
-    assert attempt.uncheckpointed == 1
+    assert attempt.uncheckpointed
     await rig.services.checkpointer.save([attempt])
     assert values(await rig.reread()) == [(0, "server_tool_use")]
     assert attempt.uncheckpointed == 0
-    assert attempt.checkpoint().kept is None
+    assert not attempt.checkpoint().changes
     await runner.drain(0)
     await running
 
@@ -150,10 +157,10 @@ async def test_items_are_dirty_until_they_are_saved(
     runner, running = await rig.begin([item(USE)], rung="prefix")
     (attempt,) = runner.running()
     first, second = attempt.checkpoint(), attempt.checkpoint()
-    assert first.kept == second.kept
-    assert first.kept is not None
+    assert first.changes == second.changes
+    assert first.changes
     attempt.saved(second)
-    assert attempt.checkpoint().kept is None
+    assert not attempt.checkpoint().changes
     await runner.drain(0)
     await running
 
@@ -163,7 +170,9 @@ async def test_a_run_that_repeats_its_items(rig: Rig) -> None:
     steps = [[base.TextDelta("Look: ")], [item(USE)], [base.TextDelta("there"), item(RESULT)]]
     await rig.hand_over(*steps[:2], rung="attach", run_id="run-1")
     async with rig.store.writing() as session:
-        await session.execute(text("UPDATE messages SET run_cursor = 0, run_text = 0"))
+        await session.execute(
+            text("UPDATE messages SET run_cursor = 0, run_text = 0, run_parts = 0")
+        )
     script = Script([*steps, [DONE]], run_id="run-1")
     await runner_over(rig.services, script, continuation="attach").generate(rig.row.id)
     row = await rig.reread()
@@ -180,7 +189,7 @@ async def test_an_answer_that_starts_over_drops_its_items(rig: Rig) -> None:
     await attempt.work.writer.settle()
     await rig.services.checkpointer.save([attempt])
     row = await rig.reread()
-    assert (row.content, row.kept) == ("Anew.", None)
+    assert (row.content, values(row)) == ("Anew.", [])
     await runner.drain(0)
     await running
 
@@ -206,7 +215,7 @@ async def test_items_above_the_limit_stay_dropped(rig: Rig) -> None:
         continuation="prefix",
     ).generate(rig.row.id)
     row = await rig.reread()
-    assert (row.status, row.content, row.kept) == ("complete", "Look: there.", None)
+    assert (row.status, row.content, row.parts_kept) == ("complete", "Look: there.", None)
 
 
 async def test_a_new_start_resets_the_limit(rig: Rig) -> None:

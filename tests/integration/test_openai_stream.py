@@ -75,7 +75,6 @@ class Pen:
                     claim.attempt,
                     self.text,
                     self.reasoning,
-                    None,
                     claim.epoch,
                     self._seq,
                 )
@@ -114,7 +113,6 @@ class Pen:
             "complete",
             self.text,
             self.reasoning,
-            None,
             self._claim.epoch,
             self._seq,
             "stop",

@@ -540,7 +540,7 @@ async def test_a_worker_frozen_before_its_request(
         mine = await begin(*arguments)
         assert await rig.store.begin_attempt(rig.row.id, 2, "m")
         assert await rig.store.finish(
-            Ending(rig.row.id, 2, "cancelled", "", "", None, None, 0, cancel_by="me")
+            Ending(rig.row.id, 2, "cancelled", "", "", None, 0, cancel_by="me")
         )
         await rig.sweep()
         assert await rig.runs_known() == 0

@@ -42,7 +42,7 @@ async def asked(store: Store, body: CompletionsBody | ResponseBody) -> base.Requ
 
 def sent(api: str, request: base.Request) -> dict[str, Any]:
     """The JSON body as it is sent."""
-    spec = ModelSpec("m", PRESETS[api], "model", api=api)
+    spec = ModelSpec("m", PRESETS[api], "m", api=api)
     return json.loads(json.dumps(DIALECTS[api].build(request, spec, presets()[PRESETS[api]]).body))  # type: ignore[no-any-return]
 
 
@@ -181,7 +181,10 @@ async def test_kept_items_are_stored_and_sent_back(sqlite_store: Store) -> None:
     await runner.generate(posted.assistant_message.id)
     row = await sqlite_store.message(posted.assistant_message.id)
     assert row is not None
-    assert [(entry["at"], entry["value"]) for entry in row.kept or ()] == [(6, use), (6, result)]
+    assert [(entry["part"], entry["value"]) for entry in row.parts_kept or ()] == [
+        (1, use),
+        (2, result),
+    ]
     again = await sqlite_store.ask(ResponseBody(input="and now?").question(USER, "m", row))
     await runner.generate(again.assistant_message.id)
     content = sent("anthropic.messages", provider.asked[1])["messages"][1]["content"]

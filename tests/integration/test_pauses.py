@@ -22,6 +22,7 @@ from tokenwire.providers.registry import open_provider
 from tokenwire.providers.spec import ModelSpec
 from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.worker.attempt.costs import Budget
+from tokenwire.worker.attempt.parts import AnswerLimits
 from tokenwire.worker.runner import Models, Runner
 
 SEARCH = {
@@ -155,7 +156,7 @@ async def test_a_paused_turn_continues_in_the_same_message(rig: Rig) -> None:
         {"role": "assistant", "content": [THOUGHT, words("I will look. "), SEARCH]},
     ]
     log = await events_of(rig.log, rig.row)
-    assert set(kinds(log)) == {"Start", "Reasoning", "Chunk", "Complete"}
+    assert set(kinds(log)) == {"Start", "Reasoning", "PartEvent", "Chunk", "Complete"}
     assert text_of(log) == row.content
     assert row.usage == {"input_tokens": 20, "output_tokens": 10, "estimated": False}
     assert row.attempt == 1
@@ -228,8 +229,8 @@ async def test_a_deploy_between_pause_and_resumption(rig: Rig) -> None:
 async def test_a_turn_above_the_limit_of_kept_values(rig: Rig) -> None:
     """Part of it would be refused, so the answer ends as paused."""
     async with serving(playing(PAUSED)) as server:
-        row = await rig.run(server, max_kept_bytes=10)
-    assert (row.status, row.finish_reason, row.kept, len(server.calls)) == (
+        row = await rig.run(server, limits=AnswerLimits(kept_bytes=10))
+    assert (row.status, row.finish_reason, row.parts_kept, len(server.calls)) == (
         "complete",
         "paused",
         None,

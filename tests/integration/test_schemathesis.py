@@ -55,7 +55,7 @@ class Answering(NoJobs):
             return
         claim = await self._log.claim(row.conversation_id, row.id, row.attempt, 5)
         await self._store.begin_attempt(row.id, claim.attempt, "demo")
-        ending = Ending(row.id, claim.attempt, "complete", "Yes.", "", None, claim.epoch, 0, "stop")
+        ending = Ending(row.id, claim.attempt, "complete", "Yes.", "", claim.epoch, 0, "stop")
         if await self._store.finish(ending):
             await closing.announce(self._store, self._log, claim, 0, ending)
 

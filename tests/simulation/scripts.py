@@ -96,7 +96,7 @@ class Scripts(real.RedisLog):
     def save(self, names: Sequence[str] | None = None) -> dict[bytes, bytes]:
         """These keys, or all keys of logs, as a replica holds them."""
         wanted: list[Any] = (
-            self.client.keys("tw:*") if names is None else [name.encode() for name in names]
+            self.client.keys("tw2:*") if names is None else [name.encode() for name in names]
         )
         dumped = ((key, self.client.dump(key)) for key in wanted)
         return {key: value for key, value in dumped if value is not None}

@@ -54,9 +54,9 @@ class Billing:
 
     def usage(self, *, stopped: bool) -> events.Usage | None:
         """For the end of the answer, as on the wire. `stopped`: before its provider was done."""
-        draft, held = self._draft, self._draft.held()
+        draft = self._draft
         if not (stopped and draft.emitted):
             return draft.reported.total()
         reported = bool(draft.reported.before)  # of the text before this attempt, too
-        chars = draft.added if reported else len(held.text) + len(held.reasoning)
+        chars = draft.added if reported else draft.answer.units
         return draft.reported.with_estimate(self.bill.asked, chars)

@@ -1,85 +1,90 @@
 """Pure: what one attempt took, and what the log has of it. Deltas go in, batches of events come
 out.
 
-    take(deltas) -> batch() -> (append) -> acknowledged(seq) -> ... -> ending(...)
+    take(deltas) -> batch() -> (append) -> acknowledged(seq) -> ... -> answer
 
 At most one batch is out at a time. What arrives meanwhile leaves with the next one, adjoining
-pieces joined: load merges tokens, no timer delays them. A checkpoint holds acknowledged text only.
+pieces joined: load merges tokens, no timer delays them. A checkpoint holds acknowledged parts only.
 `run` decides when to append, to checkpoint and to give up; this module never waits.
 
-An answer that outgrows its limit is `full`: it is cut there and ends as `length`.
+There are two folds of one answer: what was taken (`PartsTaken`), and what the log has (`answer`).
+An attempt that attaches to a run takes from the run's place on, which readers are past: nothing
+leaves until what was taken has caught up with what they hold.
+
+Rejected: batches as the difference of the two folds (each would compare whole texts).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import msgspec
-
+from tokenwire.models.unsaved import PartsToSave, UnsavedParts
 from tokenwire.protocol import events
-from tokenwire.protocol.text import (
-    Cleaner,
-    cut,
-    fits,
-    pieces,
-    storable,
-    storable_json,
-    utf16_length,
-)
+from tokenwire.protocol.fold import Answer
+from tokenwire.protocol.replay import catch_up
+from tokenwire.protocol.text import fits
 from tokenwire.providers import base as deltas
-from tokenwire.providers.tool_calls import parsed_arguments
+from tokenwire.worker.attempt.parts import (
+    PART_COST,
+    PIECE_CHARS,
+    AnswerLimits,
+    FileOfPart,
+    KeptOfPart,
+    PartsTaken,
+    Taken,
+)
 from tokenwire.worker.attempt.usage import Reported
-from tokenwire.worker.resume.continuation import Attachment, Held, Run, stored_call
-from tokenwire.worker.resume.kept import KeptItems
+from tokenwire.worker.resume.continuation import Held, Run, as_of
 
 MAX_RUN_ID_CHARS = 255
 """As wide as its column. A longer name cannot be kept, and a part of it names nothing."""
-MAX_ANSWER_BYTES = 4 * 1024 * 1024
-"""Text, reasoning and arguments of tools, and what follows for each thing beside them."""
-CALL_COST, SOURCE_COST, ITEM_COST = 256, 256, 16
-"""Bytes that each of them counts, so that their number is limited, too."""
-PIECE_CHARS = events.MAX_EVENT_TEXT_BYTES // 4
-"""A piece of so many characters fits one event: UTF-8 needs at most four bytes for each."""
 
 
 @dataclass(slots=True)
 class _Waiting:
-    """Text or reasoning that waits for its append."""
+    """A piece that waits for its append, with those that joined it."""
 
-    reasoning: bool
-    parts: list[str]
+    first: events.Piece
+    texts: list[str]
     size: int
 
+    def takes(self, piece: events.Piece) -> bool:
+        """Whether the piece goes on with this one, and one event has room for both: it joins."""
+        size = self.size + len(piece.content)
+        first = self.first
+        if type(piece) is type(first) and piece.part == first.part and size <= PIECE_CHARS:
+            self.texts.append(piece.content)
+            self.size = size
+            return True
+        return False
 
-@dataclass(slots=True)
-class _InputSoFar:
-    id: str
-    name: str
-    json: list[str]
-    size: int = 0
-
-    def add(self, piece: str) -> None:
-        """A piece of the arguments. What no event can carry need not be held."""
-        if self.size <= events.MAX_EVENT_TEXT_BYTES:
-            self.json.append(piece)
-        self.size += _bytes(piece)
+    def event(self) -> events.AnyEvent:
+        first = self.first
+        text = "".join(self.texts)
+        return type(first)(first.message_id, first.attempt, first.offset, text, first.part)
 
 
 class Draft:
-    """What an attempt has. `held`: what readers hold already, which this attempt continues."""
+    """What an attempt has. `held`: what readers hold already, which this attempt goes on from.
+
+    `unsaved`: which parts of that the database lacks. `run`: the provider's run to attach to.
+    `continues`: a new request goes on with the text. `held` belongs to the draft from now on.
+    """
 
     def __init__(
         self,
-        message_id: str,
-        attempt: int,
         held: Held,
-        seams: Sequence[int] = (),
-        attached: Attachment | None = None,
-        kept: KeptItems | None = None,
+        attempt: int,
+        unsaved: UnsavedParts | None = None,
+        *,
+        seams: Iterable[int] = (),
+        run: Run | None = None,
+        continues: bool = False,
         reported: Reported | None = None,
-        max_bytes: int = MAX_ANSWER_BYTES,
+        limits: AnswerLimits | None = None,
     ) -> None:
-        self.message_id = message_id
+        self.answer = held.answer
+        """What readers hold: everything that was acknowledged."""
+        self.message_id = held.answer.id
         self.attempt = attempt
         self.seams = list(seams)
         self.finish: deltas.Finish | None = None
@@ -89,34 +94,18 @@ class Draft:
         self.emitted = self.answered = False
         """Whether readers were given something; whether the provider has said anything at all."""
         self.added = 0
-        """Characters that this attempt has added to what readers hold."""
-        self.saves = 0
-        """Checkpoints that were taken."""
-        self._known_text, self._known_reasoning = (
-            (attached.known_text, attached.known_reasoning) if attached else (0, 0)
-        )
-        self._taken_text, self._taken_reasoning = len(held.text), len(held.reasoning)
-        self.full = False
-        """The answer is as long as it may be."""
-        self._max_bytes = max_bytes
-        self._room = max_bytes - _size_of(held)
-        self._run = attached.run if attached else None
+        """Units of text that this attempt has added to what readers hold."""
+        self._unsaved = unsaved or UnsavedParts()
+        self._run = run
+        self._catches_up = run is not None
+        taken = held.answer.copy() if run is None else as_of(held.answer, run)
+        self._taken = PartsTaken(taken, attempt, limits, continues=continues)
         self._refused = False
-        self._text = [held.text]
-        self._reasoning = [held.reasoning]
-        self._tool_calls = list(held.tool_calls)
-        self._sources = list(held.sources)
-        self._text_end = utf16_length(held.text)
-        self._reasoning_end = utf16_length(held.reasoning)
-        self._calls: dict[int, _InputSoFar] = {}
-        self._cited: set[str] = set()
-        self._kept = kept or KeptItems()
-        self._text_cleaner, self._reasoning_cleaner = Cleaner(), Cleaner()
-        self._pending: list[_Waiting | events.AnyEvent] = []
+        self._pending: list[_Waiting | Taken] = []
+        self._pending_chars = 0
         self._reached: Run | None = None
         self._sent: Run | None = None
-        self._pending_chars = 0
-        self._out: list[events.AnyEvent] = []
+        self._out: list[Taken] = []
         self._uncheckpointed = 0
 
     # --- deltas in ---
@@ -126,191 +115,137 @@ class Draft:
         self.answered = True
         for delta in batch:
             if self.full:
-                return
+                break
             match delta:
-                case deltas.TextDelta(text=text):
-                    self._take_text(text)
-                case deltas.ReasoningDelta(text=text):
-                    self._take_reasoning(text)
-                case deltas.RefusalDelta(text=text):
-                    self._refused = True
-                    self._take_text(text)
                 case deltas.UsageDelta():
                     self.reported = self.reported.corrected(_usage_fields(delta))
                 case deltas.Finish():
                     self.finish = delta
                 case _:
-                    self._take_rare(delta)
+                    self._take(delta)
+        if self.full:
+            self.finish = deltas.Finish("length")
+        self._catch_up()
 
-    def _take_text(self, text: str) -> None:
-        clean = self._text_cleaner.push(text)
-        if self._known_text:
-            clean, self._known_text = (
-                clean[self._known_text :],
-                max(0, self._known_text - len(clean)),
-            )
-        self._push(clean, reasoning=False)
+    def _take(self, delta: deltas.Delta) -> None:
+        match delta:
+            case deltas.RefusalDelta():
+                self._refused = True
+            case deltas.Restart():
+                self.seams.clear()
+                self.forget_run()
+        self._queue(self._taken.take(delta))
 
-    def _take_reasoning(self, text: str) -> None:
-        clean = self._reasoning_cleaner.push(text)
-        if self._known_reasoning:
-            clean, self._known_reasoning = (
-                clean[self._known_reasoning :],
-                max(0, self._known_reasoning - len(clean)),
-            )
-        self._push(clean, reasoning=True)
+    @property
+    def full(self) -> bool:
+        """The answer is as long as it may be."""
+        return self._taken.full
 
     def reached(self, run_id: str, cursor: int | None) -> None:
         """The provider's run can be attached to, after what was taken so far.
 
-        Nobody can resume within a character or a tool call.
+        Nobody can resume within a character, a reasoning or a tool call.
         """
-        if (
-            not fits(run_id, MAX_RUN_ID_CHARS)
-            or self._text_cleaner.holds
-            or self._reasoning_cleaner.holds
-            or self._calls
-        ):
+        if not fits(run_id, MAX_RUN_ID_CHARS) or not self._taken.between_parts:
             return
-        self._reached = Run(
-            run_id,
-            cursor,
-            self._taken_text - self._known_text,
-            self._taken_reasoning - self._known_reasoning,
-        )
+        taken = self._taken.answer
+        place = len(taken.parts), taken.content_units, taken.reasoning_units
+        self._reached = Run(run_id, cursor, *place)
         if self.idle:
             self._run = self._reached
 
     @property
     def run(self) -> Run | None:
-        """The provider's run, at the last place that lies within the acknowledged text."""
+        """The provider's run, at the last place that lies within what was acknowledged."""
         return self._run
 
     def forget_run(self) -> None:
         """It could not be attached to: that is not tried again."""
         self._run = self._reached = self._sent = None
 
-    def _take_rare(self, delta: deltas.Delta) -> None:
-        match delta:
-            case deltas.ToolCallStart(index=index, id=call_id, name=name):
-                self._calls[index] = _InputSoFar(storable(call_id), storable(name), [])
-                self._spend(CALL_COST + _bytes(call_id) + _bytes(name))
-            case deltas.ToolCallArguments(index=index, json=piece):
-                self._calls[index].add(piece)
-                self._spend(_bytes(piece))
-            case deltas.ToolCallEnd(index=index):
-                self._end_call(self._calls.pop(index))
-            case (
-                deltas.KeptDelta()
-                | deltas.ReasoningEnd(deltas.Kept())
-                | deltas.FileDelta(kept=deltas.Kept())
-            ):
-                self._keep(delta)
-            case deltas.Restart():
-                self.seams.clear()
-                self._kept.clear()
-                self.add(events.Reset(self.message_id, self.attempt, keep=0, keep_reasoning=0))
-            case deltas.SourceDelta(url=str(url)) if url not in self._cited:
-                self._cited.add(url)
-                self._cite(delta, url)
-            case deltas.SourceDelta(url=None, kept=deltas.Kept() as kept):
-                self._keep(kept)
-
-    def _keep(self, delta: deltas.Kept | deltas.ReasoningEnd | deltas.FileDelta) -> None:
-        """Rows have no parts yet: what goes back with a part stands at a place in the text.
-
-        A message of OpenAI's would repeat the text itself.
-        """
-        item = delta if isinstance(delta, deltas.Kept) else delta.kept
-        if item is not None and item.kind != "message":
-            self._kept.add(self._taken_text - self._known_text, item)
-            self._spend(ITEM_COST)
-
-    def _cite(self, source: deltas.SourceDelta, url: str) -> None:
-        title, media_type = source.title, source.media_type
-        texts = (storable(url), title and storable(title), media_type and storable(media_type))
-        self.add(events.Source(self.message_id, self.attempt, *texts))
-        self._spend(SOURCE_COST + sum(_bytes(text or "") for text in texts))
-
-    def _spend(self, size: int) -> None:
-        """So much more of the answer has come. Beyond the limit it ends, with its open calls."""
-        self._room -= size
-        if self._room < 0 and not self.full:
-            self.full, self.finish = True, deltas.Finish("length")
-            while self._calls:
-                self._end_call(self._calls.pop(next(iter(self._calls))), whole=False)
-
-    def _fitted(self, text: str) -> str:
-        """The beginning of the text for which there is room."""
-        room = max(0, self._room)
-        self._spend(size := _bytes(text))
-        return text if size <= room else text.encode()[:room].decode("utf-8", "ignore")
-
     def add(self, event: events.AnyEvent) -> None:
-        """Queue an event of the worker's own (`start`, `reset`, a tool call) behind what waits."""
-        self._pending.append(event)
-        self._pending_chars += _weight(event)
-        if isinstance(event, events.Reset):
-            held = self.held()
-            left = Held(cut(held.text, event.keep), cut(held.reasoning, event.keep_reasoning))
-            self._taken_text, self._taken_reasoning = len(left.text), len(left.reasoning)
-            self._room = self._max_bytes - _size_of(left)
-            self.forget_run()  # its place was in the text that is withdrawn
+        """Queue an event of the worker's own behind what waits: `start`, `retry`."""
+        self._put(event)
 
-    def _push(self, text: str, *, reasoning: bool) -> None:
-        text = self._fitted(text)
-        if reasoning:
-            self._taken_reasoning += len(text)
-        else:
-            self._taken_text += len(text)
-        last = self._pending[-1] if self._pending else None
-        for start in range(0, len(text), PIECE_CHARS):
-            piece = text[start : start + PIECE_CHARS]
-            if (
-                isinstance(last, _Waiting)
-                and last.reasoning == reasoning
-                and last.size + len(piece) <= PIECE_CHARS
-            ):
-                last.parts.append(piece)
-                last.size += len(piece)
-            else:
-                last = _Waiting(reasoning, [piece], len(piece))
-                self._pending.append(last)
-        self._pending_chars += len(text)
+    def withdraw(self) -> None:
+        """All that readers hold is withdrawn."""
+        self.forget_run()  # its place was in what is withdrawn
+        self._put(self._taken.reset())
 
-    def _end_call(self, call: _InputSoFar, *, whole: bool = True) -> None:
-        text = "".join(call.json)
-        whole = whole and call.size <= events.MAX_EVENT_TEXT_BYTES  # else it is not even parsed
-        arguments = _arguments(text) if whole else text
-        if not whole or _bytes_of(arguments) > events.MAX_EVENT_TEXT_BYTES:
-            arguments = next(pieces(storable(text), events.MAX_EVENT_TEXT_BYTES), "")
-        status: events.ToolStatus = "error" if isinstance(arguments, str) else "pending"
-        self.add(
-            events.ToolCall(self.message_id, self.attempt, call.id, call.name, arguments, status)
-        )
+    def drop(self, number: int) -> None:
+        """What was kept of this part is lost."""
+        self._put(self._taken.drop(number))
 
-    def pause(self) -> bool:
-        """Whether the provider paused its turn, and all of it can be sent back. Notes the pause."""
-        if self.finish is None or self.finish.reason != "paused" or self._tool_calls:
-            return False
-        return self._kept.pause(self._taken_text)
+    def flush(self) -> None:
+        """The provider is done: let go of what waited for more."""
+        self._queue(self._taken.flush())
+        self._catch_up()
+
+    def pause(self) -> None:
+        """The turn was only paused: another request goes on with the answer."""
+        self._queue(self._taken.step())
 
     def next_request(self) -> None:
         """Another request goes on with the answer."""
         self.finish, self.answered = None, False
-        self._cited.clear()
         self.reported = self.reported.next_request()
 
-    def flush(self) -> None:
-        """The provider is done: let go of a surrogate that waited for its other half."""
-        self._push(self._reasoning_cleaner.flush(), reasoning=True)
-        self._push(self._text_cleaner.flush(), reasoning=False)
+    def _queue(self, items: Iterable[Taken]) -> None:
+        for item in items:
+            if not self._catches_up:
+                self._put(item)
+
+    def _put(self, item: Taken) -> None:
+        if isinstance(item, KeptOfPart) and self.idle:
+            self._apply(item)
+            return
+        self._pending_chars += _weight(item)
+        if not isinstance(item, events.Piece):
+            self._pending.append(item)
+            return
+        last = self._pending[-1] if self._pending else None
+        if not (isinstance(last, _Waiting) and last.takes(item)):
+            self._pending.append(_Waiting(item, [item.content], len(item.content)))
+
+    def _catch_up(self) -> None:
+        """Once the run has said again what readers hold, the rest leaves."""
+        taken = self._taken.answer
+        if not self._catches_up or _is_behind(taken, self.answer):
+            return
+        self._catches_up = False
+        for number in range(len(self.answer.parts)):
+            self._taken.files.pop(number, None)  # its bytes are stored
+        for event in catch_up(self.answer, taken, self.attempt):
+            self._put(event)
+        for number, part in enumerate(taken.parts):
+            if part.kept is not None:
+                self._put(KeptOfPart(number, part.kept))
+
+    # --- files ---
+
+    def unstored_files(self) -> Mapping[int, FileOfPart]:
+        """The bytes of file parts that wait, by number: to be stored before the next batch."""
+        return dict(self._taken.files)
+
+    def file_stored(self, number: int) -> None:
+        """Its event may be appended."""
+        self._taken.files.pop(number, None)
+
+    def file_refused(self, number: int) -> None:
+        """It is too long: its event says that its bytes are lost, and gives no address."""
+        del self._taken.files[number]
+        self._taken.answer.parts[number].merge({"url": None, "dropped": True})
+        for event in self._pending:
+            if isinstance(event, events.PartEvent) and event.part == number:
+                self._pending_chars -= _weight(event)
+                event.value["dropped"] = event.value.pop("url", None) is not None
+                self._pending_chars += _weight(event)
 
     # --- batches out ---
 
     @property
     def pending_chars(self) -> int:
-        """Characters taken and not yet acknowledged, those of calls and sources among them."""
+        """Characters taken and not yet acknowledged; each part beside texts counts as some."""
         return self._pending_chars
 
     @property
@@ -321,70 +256,42 @@ class Draft:
     def batch(self) -> list[events.AnyEvent]:
         """The next batch; the same one again until `acknowledged`."""
         if not self._out:
-            text_end, reasoning_end = self._text_end, self._reasoning_end
-            for item in self._pending:
-                if not isinstance(item, _Waiting):
-                    self._out.append(item)
-                    if isinstance(item, events.Reset):
-                        text_end, reasoning_end = item.keep, item.keep_reasoning
-                    continue
-                content = "".join(item.parts)
-                if item.reasoning:
-                    self._out.append(
-                        events.Reasoning(self.message_id, self.attempt, reasoning_end, content)
-                    )
-                    reasoning_end += utf16_length(content)
-                else:
-                    self._out.append(events.Chunk(self.message_id, self.attempt, text_end, content))
-                    text_end += utf16_length(content)
+            self._out = [
+                item.event() if isinstance(item, _Waiting) else item for item in self._pending
+            ]
             self._pending = []
             self._sent = self._reached
-        return self._out
+        return [item for item in self._out if not isinstance(item, KeptOfPart)]
 
     def acknowledged(self, last_seq: int) -> None:
         """The log holds the batch; its last event has this seq."""
-        for event in self._out:
-            self._apply(event)
+        for item in self._out:
+            self._apply(item)
+            self._pending_chars -= _weight(item)
         self._out = []
+        while self._pending and isinstance(kept := self._pending[0], KeptOfPart):
+            self._apply(kept)
+            del self._pending[0]
         self._run = (self._sent if self._pending else self._reached) or self._run
         self.seq = last_seq
 
-    def _apply(self, event: events.AnyEvent) -> None:
-        if isinstance(event, events.Chunk):
-            self._text.append(event.content)
-            self._text_end += utf16_length(event.content)
-            self._count(event.content)
-        elif isinstance(event, events.Reasoning):
-            self._reasoning.append(event.content)
-            self._reasoning_end += utf16_length(event.content)
-            self._count(event.content)
-        elif isinstance(event, events.ToolCall):
-            self._tool_calls.append(stored_call(event))
+    def _apply(self, item: Taken) -> None:
+        if isinstance(item, KeptOfPart):
+            if self.answer.parts[item.part].kept != item.value:
+                self.answer.parts[item.part].kept = item.value
+                self._unsaved.touched((item.part,))
+                self._uncheckpointed += 1
+            return
+        touched = self.answer.apply(item)
+        self._unsaved.applied(item, touched)
+        if isinstance(item, events.Piece):
+            self.emitted = True
+            self.added += len(item.content)
+            self._uncheckpointed += len(item.content)
+        elif isinstance(item, events.PartEvent | events.Reset):
             self._uncheckpointed += 1
-            self._pending_chars -= _weight(event)
-        elif isinstance(event, events.Source):
-            self._sources.append(event)
-            self._pending_chars -= _weight(event)
-        elif isinstance(event, events.Reset):
-            self._withdraw(event)
-
-    def _withdraw(self, reset: events.Reset) -> None:
-        """Only now: until the log holds the reset, readers hold the text."""
-        held = self.held()
-        self.added = 0
-        self._text, self._reasoning = (
-            [cut(held.text, reset.keep)],
-            [cut(held.reasoning, reset.keep_reasoning)],
-        )
-        self._text_end, self._reasoning_end = reset.keep, reset.keep_reasoning
-        self._tool_calls = [call for call in self._tool_calls if "result" in call]
-        self._uncheckpointed += 1
-
-    def _count(self, content: str) -> None:
-        self.emitted = True
-        self.added += len(content)
-        self._pending_chars -= len(content)
-        self._uncheckpointed += len(content)
+            if isinstance(item, events.Reset):
+                self.added = 0
 
     def abandon_waiting(self) -> None:
         """Append nothing more. What is out may be in the log: that must still be found out."""
@@ -402,50 +309,28 @@ class Draft:
     # --- storage and end ---
 
     @property
-    def uncheckpointed(self) -> int:
-        """Characters acknowledged since the last checkpoint; at least 1 if that lacks an item."""
-        return self._uncheckpointed or int(self._kept_is_due)
+    def held(self) -> Held:
+        """What readers hold."""
+        return Held(self.answer, self.seq)
 
     @property
-    def _kept_is_due(self) -> bool:
-        """What is kept has changed, and no `reset` that it comes after has yet to reach readers."""
-        return self._kept.changed and not any(
-            isinstance(event, events.Reset) for event in (*self._pending, *self._out)
-        )
+    def uncheckpointed(self) -> int:
+        """Characters acknowledged since the last checkpoint; other changes count as some."""
+        return self._uncheckpointed
 
-    def held(self) -> Held:
-        """Everything acknowledged so far: what a checkpoint or the final row holds."""
-        self._text, self._reasoning = ["".join(self._text)], ["".join(self._reasoning)]
-        return Held(
-            self._text[0],
-            self._reasoning[0],
-            tuple(self._tool_calls),
-            self.seq,
-            tuple(self._sources),
-        )
-
-    def checkpoint(self) -> Held:
-        """`held()`, and the count of unsaved characters starts again."""
+    def checkpoint(self) -> tuple[PartsToSave, int]:
+        """Parts for the next checkpoint, and its number; nothing is unsaved from then on."""
         self._uncheckpointed = 0
-        self.saves += 1
-        return self.held()
+        changes = self._unsaved.take(self.answer)
+        return changes, self._unsaved.saves
 
-    def checkpoint_kept(self) -> list[dict[str, Any]] | None:
-        """What a checkpoint saves beside the text; None: the row has it already."""
-        return self._kept.checkpointed() if self._kept_is_due else None
-
-    def saved(self, kept: list[dict[str, Any]] | None) -> None:
-        """A checkpoint that held this beside the text is in the database."""
-        if kept is not None:
-            self._kept.saved(kept)
+    def saved(self, save: int) -> None:
+        """The checkpoint of this number is in the database."""
+        self._unsaved.saved(save)
 
     def not_saved(self) -> None:
         """The last checkpoint is due again."""
         self._uncheckpointed += 1
-
-    def kept(self) -> list[dict[str, Any]] | None:
-        """What the answer holds beside text and calls, as rows store it; None if it is too much."""
-        return self._kept.stored()
 
     def finish_reason(self) -> events.FinishReason:
         """The provider's reason in the protocol's words."""
@@ -455,39 +340,24 @@ class Draft:
         return "unknown" if reason == "error" else reason
 
 
-def _bytes(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+def _weight(item: "Taken | _Waiting") -> int:
+    """What waits as characters, so that a provider may run ahead of the log only so far."""
+    if isinstance(item, events.Piece):
+        return len(item.content)
+    if not isinstance(item, events.PartEvent):
+        return 0
+    texts = sum(len(value) for value in item.value.values() if isinstance(value, str))
+    return PART_COST + texts + (item.value.get("size") or 0)
 
 
-def _bytes_of(arguments: dict[str, Any] | str) -> int:
-    return _bytes(arguments) if isinstance(arguments, str) else len(msgspec.json.encode(arguments))
-
-
-def _size_of(held: Held) -> int:
-    """What is held of an answer, as its limit counts it."""
-    calls = sum(CALL_COST + _bytes_of(call.get("arguments", "")) for call in held.tool_calls)
-    return _bytes(held.text) + _bytes(held.reasoning) + calls
-
-
-def _weight(event: events.AnyEvent) -> int:
-    """Characters of an event that is no text."""
-    if isinstance(event, events.ToolCall):
-        return CALL_COST + _bytes_of(event.arguments)
-    return (
-        SOURCE_COST + len(event.url) + len(event.title or "")
-        if isinstance(event, events.Source)
-        else 0
+def _is_behind(taken: Answer, held: Answer) -> bool:
+    """Whether a run that is read again may have yet to say what readers hold."""
+    if len(taken.parts) != len(held.parts):
+        return len(taken.parts) < len(held.parts)
+    pairs = [(mine.units, other.units) for mine, other in zip(taken.parts, held.parts, strict=True)]
+    return all(mine <= other for mine, other in pairs) and any(
+        mine < other for mine, other in pairs
     )
-
-
-def _arguments(text: str) -> dict[str, Any] | str:
-    """Tool arguments as an object; if they are none, or not storable, as the model wrote them."""
-    parsed = parsed_arguments(text)
-    try:
-        value = storable_json(parsed)
-    except (ValueError, RecursionError):
-        value = None
-    return value if isinstance(value, dict) else storable(text)
 
 
 def _usage_fields(usage: deltas.UsageDelta) -> dict[str, int]:

@@ -38,7 +38,7 @@ def follow_up(work: Work, error: BaseException, lived_seconds: float) -> RetryLa
         error,
         row.tries,
         added=draft.added if terms.best in KEEPING else 0,
-        stuck=plan(terms.best, draft.held(), paused=work.paused).rung == "none",
+        stuck=plan(terms.best, draft.answer, paused=work.paused).rung == "none",
         # Else a connection to it broke, and it had never begun: that was a try.
         free=gone and row.run_silent_since is None,
         silent_s=None if draft.run is None else silent_s,
@@ -50,9 +50,9 @@ def follow_up(work: Work, error: BaseException, lived_seconds: float) -> RetryLa
 
 
 def _can_attach(work: Work) -> bool:
-    held = work.draft.held()
-    attachable = work.draft.run is not None and not held.tool_calls
-    chosen = plan(work.terms.best, held, attachable=attachable, paused=work.paused)
+    draft = work.draft
+    attachable = draft.run is not None
+    chosen = plan(work.terms.best, draft.answer, attachable=attachable, paused=work.paused)
     return chosen.rung == "attach"
 
 

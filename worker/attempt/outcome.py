@@ -32,7 +32,7 @@ from tokenwire.worker.attempt.lifecycle import (
     Verdict,
 )
 from tokenwire.worker.attempt.work import Work
-from tokenwire.worker.discretion import keep_back, said_in, written
+from tokenwire.worker.discretion import keep_back, said_in
 from tokenwire.worker.ending import lesser, make_ending, reduced, usage_fields
 from tokenwire.worker.outages import outlast
 from tokenwire.worker.retries import MAX_TRIES, RetryLater
@@ -87,20 +87,14 @@ class Outcome:
 
     def _ending(self, status: Ended, facts: dict[str, Any]) -> Ending:
         work, draft = self._work, self._work.draft
-        if (kept := draft.kept()) is None:
-            log_line.warning(
-                "what the answer held beside its text is more than is kept", message_id=work.row.id
-            )
         usage = work.billing.usage(stopped=status != "complete" or draft.full)
         return make_ending(
             status,
-            draft.held(),
-            work.row.id,
+            draft.held,
             draft.attempt,
             work.writer.claim.epoch,
             usage=usage_fields(usage),
             seams=list(draft.seams),
-            kept=kept or None,
             **facts,
         )
 
@@ -139,9 +133,9 @@ class Outcome:
             raise error  # a bug of ours: the job becomes a dead letter, with its traceback
 
     def _keep_back(self, error: BaseException) -> None:
-        work, held = self._work, self._work.draft.held()
+        work = self._work
         said = said_in(work.request) if work.request is not None else ()
-        keep_back(error, [*said, held.text, held.reasoning, written(list(held.tool_calls))])
+        keep_back(error, [*said, *(part.text for part in work.draft.answer.parts)])
 
     # --- another attempt goes on ---
 

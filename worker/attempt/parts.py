@@ -1,246 +1,479 @@
-"""Pure: deltas as the events of parts, and an answer's parts as the history that is sent back.
+"""Pure: deltas of a provider as the events of an answer's parts.
 
-Guarantees: `history_of` gives back what the deltas held, in order, with every kept value as its
-provider wrote it; or, where one of them is missing, without any of them.
+Guarantees:
+- The events fold (`protocol/fold.py`) to what the deltas say, in their order.
+- Each text is storable, no event holds more than one may, and the answer stays within its limits:
+  one that outgrows them is `full` and takes nothing more.
+- What a provider sent beside a part is kept with it, verbatim but for the text that the part holds
+  (`protocol/kept.py`). What cannot be kept is `dropped`: the part says so, and nothing is forgotten
+  in silence.
 
-Why it works this way: the answer is the fold of the events, so what is sent back is what readers
-hold. A kept value is stored without the text of its part (`protocol/kept.py`): of the text that it
-stands in where it stands inside one, of the bytes in base64 where it is a file's.
+Why it works this way: the state is the fold of the events, so it cannot differ from what readers
+will hold. Input of a call leaves in pieces of some hundred characters: a log has room for a limited
+number of events, and nobody reads half a word of JSON.
 
 Rejected: a state of its own beside the fold (the two would differ after the first reset).
 """
 
-import base64
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from tokenwire.protocol import events, fold
-from tokenwire.protocol.kept import fold_in, fold_out
-from tokenwire.protocol.slices import Slices
+from tokenwire.protocol.files import address_of, digest_of
+from tokenwire.protocol.kept import fold_out
+from tokenwire.protocol.text import Cleaner, storable, storable_json
 from tokenwire.providers import base as deltas
-from tokenwire.providers import history
-from tokenwire.providers.collected import Collected
 from tokenwire.providers.tool_calls import parsed_arguments
+from tokenwire.worker.history import text_around
+
+MAX_ANSWER_BYTES = 4 * 1024 * 1024
+"""Text, reasoning and input of tools, and PART_COST for each part beside them."""
+MAX_KEPT_BYTES = 1024 * 1024
+MAX_PARTS = 4096
+"""Of one answer."""
+SPARE_PARTS = 1024
+"""With so few left, reasoning stands inside the text: a model that turns from one to the other at
+each token then uses up no more of them."""
+PART_COST = 256
+"""Bytes that a part counts beside its texts, so that the number of parts is limited, too."""
+PIECE_CHARS = events.MAX_EVENT_TEXT_BYTES // 4
+"""A piece of so many characters fits one event: UTF-8 needs at most four bytes for each."""
+INPUT_CHARS = 512
+"""Input of a call waits for so many characters, for the end of the call, or for another event."""
+MAX_FIELD_CHARS = 8 * 1024
+"""Of a title, a name, a quote, an address. A longer address is dropped, all else is cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerLimits:
+    """How much one answer may hold, in bytes: of texts, and of what is kept beside them."""
+
+    answer_bytes: int = MAX_ANSWER_BYTES
+    kept_bytes: int = MAX_KEPT_BYTES
+
+
+class KeptOfPart(NamedTuple):
+    """What is kept of a part from now on. It is stored, and no event: readers are not told."""
+
+    part: int
+    value: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class FileOfPart:
+    """The bytes of a file part, to be stored before its event is appended."""
+
+    media_type: str
+    data: bytes
+
+
+Taken = events.AnyEvent | KeptOfPart
+
+
+@dataclass(slots=True)
+class _OpenCall:
+    """A call whose input comes. `size`: bytes of it so far."""
+
+    part: int
+    cleaner: Cleaner
+    size: int = 0
+    is_cut: bool = False
 
 
 class PartsTaken:
     """What an attempt has taken, as parts. `answer`: what is held already; it is changed.
 
-    `files`: the bytes of file parts, by number; they are stored before their event is appended.
+    `continues`: another request goes on with the text of an earlier one. Its reasoning must not
+    split that text, perhaps in the middle of a word, so it stands inside.
     """
 
-    def __init__(self, answer: fold.Answer, attempt: int) -> None:
+    def __init__(
+        self,
+        answer: fold.Answer,
+        attempt: int,
+        limits: AnswerLimits | None = None,
+        *,
+        continues: bool = False,
+    ) -> None:
         self.answer = answer
-        self.files: dict[int, bytes] = {}
-        self._attempt = attempt
-        self._calls: dict[int, int] = {}
-        self._reasoning: int | None = None
+        self.files: dict[int, FileOfPart] = {}
+        self.full = False
+        """The answer is as long as it may be."""
+        self._attempt, self._continues = attempt, continues
+        self._limits = limits or AnswerLimits()
+        self._text, self._thoughts = Cleaner(), Cleaner()
+        self._calls: dict[int, _OpenCall] = {}
+        self._input: tuple[int, list[str], int] | None = None  # part, pieces, characters
+        self._reasoning: int | None = None  # the part whose ReasoningEnd has yet to come
+        self._measure()
 
-    def take(self, delta: deltas.Delta) -> Iterator[events.AnyEvent]:
-        """The events that say this; each is applied to `answer` before the next one is given."""
+    @property
+    def between_parts(self) -> bool:
+        """Whether nothing is half taken: no character, no reasoning, no call."""
+        half = self._text.holds or self._thoughts.holds
+        return not (half or self._calls or self._reasons)
+
+    def take(self, delta: deltas.Delta) -> Iterator[Taken]:
+        """What says this; each event is applied to `answer` before the next one is given."""
+        if self.full:
+            return
         match delta:
-            case deltas.TextDelta(text) | deltas.RefusalDelta(text) if text:
-                yield self._said(events.Chunk, self.answer.open_text, self._text_end, text)
-            case deltas.ReasoningDelta(text) if text:
-                yield self._thought(text)
+            case deltas.TextDelta(text) | deltas.RefusalDelta(text):
+                yield from self._take_text(self._text.push(text))
+            case deltas.ReasoningDelta(text):
+                yield from self._take_reasoning(self._thoughts.push(text))
             case deltas.ReasoningEnd(kept):
                 yield from self._end_reasoning(kept)
-            case deltas.SourceDelta():
-                fields = _named(url=delta.url, title=delta.title, media_type=delta.media_type)
-                cites = self._cites(delta.cites)
-                yield self._beside("source", {**fields, **_named(cites=cites, quote=delta.quote)})
-                self._keep(self._last, delta.kept)
-            case deltas.KeptDelta(dialect, kind):
-                yield self._beside("provider", {"dialect": dialect, "kind": kind})
-                self._keep(self._last, delta)
-            case deltas.FileDelta(media_type, data, url, kept):
-                size = None if data is None else len(data)
-                yield self._open("file", _named(media_type=media_type, url=url, size=size))
-                if data is not None:
-                    self.files[self._last] = data
-                self._keep(self._last, kept)
-            case _:
+            case deltas.ToolCallStart() | deltas.ToolCallArguments() | deltas.ToolCallEnd():
                 yield from self._take_call(delta)
+            case deltas.SourceDelta():
+                yield from self._take_source(delta)
+            case deltas.FileDelta():
+                yield from self._take_file(delta)
+            case deltas.KeptDelta(dialect, kind):
+                is_inside = self.answer.open_text is not None
+                named = {"dialect": dialect, "kind": kind}
+                number = yield from self._open("provider", named, is_inside)
+                yield from self._keep(number, delta)
+            case deltas.Restart():
+                yield self.reset()
+        if self.full:
+            yield from self._close_calls()
 
-    def _take_call(self, delta: deltas.Delta) -> Iterator[events.AnyEvent]:
-        match delta:
-            case deltas.ToolCallStart(index, id, name):
-                yield self._open("tool_call", {"id": id, "name": name, "state": "streaming"})
-                self._calls[index] = self._last
-            case deltas.ToolCallArguments(index, text) if text:
-                number = self._calls[index]
-                yield self._applied(
-                    events.ToolInput(
-                        self.answer.id,
-                        self._attempt,
-                        self.answer.parts[number].units,
-                        text,
-                        number,
-                    )
-                )
-            case deltas.ToolCallEnd(index, kept):
-                number = self._calls.pop(index)
-                whole = isinstance(parsed_arguments(self.answer.parts[number].text), Mapping)
-                state = "proposed" if whole else "invalid"
-                yield self._part(number, {"type": "tool_call", "state": state})
-                self._keep(number, kept)
+    def flush(self) -> Iterator[Taken]:
+        """The provider is done. Half a character is shown as what it is, half a call is invalid."""
+        yield from self._take_reasoning(self._thoughts.flush())
+        yield from self._take_text(self._text.flush())
+        yield from self._close_calls()
 
-    @property
-    def _last(self) -> int:
-        return len(self.answer.parts) - 1
+    def step(self) -> Iterator[Taken]:
+        """The model is asked again from here on."""
+        yield from self._open("step", {}, is_inside=False)
 
-    @property
-    def _text_end(self) -> int:
-        texts = (part for part in reversed(self.answer.parts) if part.type == "text")
-        last = next(texts, None)
-        return last.start + last.units if last else 0
+    def drop(self, number: int) -> events.AnyEvent:
+        """What belongs to this part is lost. So nothing that is kept of the answer goes back."""
+        self._keeps = False
+        return self._set(number, {"dropped": True})
 
-    @property
-    def _reasoning_end(self) -> int:
-        thoughts = (part for part in reversed(self.answer.parts) if part.type == "reasoning")
-        last = next(thoughts, None)
-        return last.start + last.units if last else 0
+    def reset(self) -> events.Reset:
+        """All of it is withdrawn."""
+        self._calls.clear()
+        self._input = self._reasoning = None
+        self.files.clear()
+        reset = events.Reset(self.answer.id, self._attempt, keep=0, keep_reasoning=0, keep_parts=0)
+        self.answer.apply(reset)
+        self._measure()
+        return reset
 
-    def _said(
-        self,
-        kind: type[events.Chunk | events.Reasoning],
-        number: int | None,
-        offset: int,
-        text: str,
-    ) -> events.AnyEvent:
-        part = len(self.answer.parts) if number is None else number
-        return self._applied(kind(self.answer.id, self._attempt, offset, text, part))
+    # --- text and reasoning ---
 
-    def _thought(self, text: str) -> events.AnyEvent:
-        awaits_end = self._reasoning == self.answer.open_reasoning
-        number = self._reasoning if awaits_end else None
-        event = self._said(events.Reasoning, number, self._reasoning_end, text)
-        self._reasoning = self._last if number is None else number
-        return event
+    def _take_text(self, text: str) -> Iterator[Taken]:
+        if text:
+            yield from self._release_input()
+        for piece in self._fitting_pieces(text):
+            number = self.answer.open_text
+            if number is None:
+                number = len(self.answer.parts)
+                if not self._may_open():
+                    return
+            offset = self.answer.content_units
+            yield self._applied(events.Chunk(self.answer.id, self._attempt, offset, piece, number))
 
-    def _end_reasoning(self, kept: deltas.Kept | None) -> Iterator[events.AnyEvent]:
+    def _take_reasoning(self, text: str) -> Iterator[Taken]:
+        if text:
+            yield from self._release_input()
+        for piece in self._fitting_pieces(text):
+            if not self._reasons:
+                yield from self._open_reasoning()
+            offset, number = self.answer.reasoning_units, self._reasoning
+            if number is None:
+                return
+            yield self._applied(
+                events.Reasoning(self.answer.id, self._attempt, offset, piece, number)
+            )
+
+    def _open_reasoning(self) -> Iterator[Taken]:
+        """Reasoning inside a text is opened by an event; other reasoning opens itself."""
+        spares = self._continues or len(self.answer.parts) >= MAX_PARTS - SPARE_PARTS
+        if spares and self.answer.open_text is not None:
+            self._reasoning = yield from self._open("reasoning", {}, is_inside=True)
+        else:
+            self._reasoning = len(self.answer.parts) if self._may_open() else None
+
+    def _end_reasoning(self, kept: deltas.Kept | None) -> Iterator[Taken]:
         number, self._reasoning = self._reasoning, None
         if number is None and kept is not None:
-            yield self._open("reasoning", {})
-            number = self._last
-        if number is not None:
-            self._keep(number, kept)
+            is_inside = self._continues and self.answer.open_text is not None
+            number = yield from self._open("reasoning", {}, is_inside)
+        yield from self._keep(number, kept)
 
-    def _cites(self, back: tuple[int, int] | None) -> list[int] | None:
-        end = self._text_end
-        return None if back is None else [max(0, end - back[0]), max(0, end - back[1])]
+    @property
+    def _reasons(self) -> bool:
+        """Whether a reasoning is open of which more may come."""
+        return self._reasoning is not None and self._reasoning == self.answer.open_reasoning
 
-    def _beside(self, kind: str, fields: Mapping[str, Any]) -> events.AnyEvent:
-        """A part that stands inside an open text does not end it."""
-        inside = self.answer.open_text is not None
-        return self._open(kind, {**fields, **({"at": self._text_end} if inside else {})})
+    def _fitting_pieces(self, text: str) -> Iterator[str]:
+        """What there is room for, in pieces that fit an event."""
+        text = self._fitted(text)
+        for start in range(0, len(text), PIECE_CHARS):
+            yield text[start : start + PIECE_CHARS]
 
-    def _open(self, kind: str, fields: Mapping[str, Any]) -> events.AnyEvent:
-        return self._part(len(self.answer.parts), {"type": kind, **fields})
+    def _fitted(self, text: str) -> str:
+        size = _bytes(text)
+        room = max(0, self._room)
+        self._spend(size)
+        return text if size <= room else text.encode()[:room].decode("utf-8", "ignore")
 
-    def _part(self, number: int, value: dict[str, Any]) -> events.AnyEvent:
+    # --- calls ---
+
+    def _take_call(
+        self, delta: deltas.ToolCallStart | deltas.ToolCallArguments | deltas.ToolCallEnd
+    ) -> Iterator[Taken]:
+        match delta:
+            case deltas.ToolCallStart(index, call_id, name):
+                if index in self._calls:
+                    yield from self._close(self._calls.pop(index))
+                named = {"id": call_id, "name": name, "state": "streaming"}
+                number = yield from self._open("tool_call", named, is_inside=False)
+                if number is not None:
+                    self._calls[index] = _OpenCall(number, Cleaner())
+            case deltas.ToolCallArguments(index, text):
+                call = self._calls[index]
+                yield from self._take_input(call, call.cleaner.push(text))
+            case deltas.ToolCallEnd(index, kept):
+                call = self._calls.pop(index)
+                yield from self._close(call, is_whole=True)
+                yield from self._keep(call.part, kept)
+
+    def _take_input(self, call: _OpenCall, text: str) -> Iterator[Taken]:
+        """Input that is longer than an event may be is cut: then it is no object."""
+        room = events.MAX_EVENT_TEXT_BYTES - call.size
+        size = _bytes(text)
+        call.is_cut = call.is_cut or size > room
+        if size > room:
+            text = text.encode()[: max(0, room)].decode("utf-8", "ignore")
+        call.size += size
+        if text := self._fitted(text):
+            if self._input is None or self._input[0] != call.part:
+                yield from self._release_input()
+                self._input = (call.part, [], 0)
+            number, pieces, chars = self._input
+            self._input = (number, [*pieces, text], chars + len(text))
+            if self._input[2] >= INPUT_CHARS:
+                yield from self._release_input()
+
+    def _release_input(self) -> Iterator[Taken]:
+        """The input that waits."""
+        if self._input is None:
+            return
+        (number, pieces, _), self._input = self._input, None
+        text = "".join(pieces)
+        for start in range(0, len(text), PIECE_CHARS):
+            offset, piece = self.answer.parts[number].units, text[start : start + PIECE_CHARS]
+            yield self._applied(
+                events.ToolInput(self.answer.id, self._attempt, offset, piece, number)
+            )
+
+    def _close(self, call: _OpenCall, *, is_whole: bool = False) -> Iterator[Taken]:
+        """A call whose input is an object is proposed; no input at all is an empty one."""
+        is_whole = is_whole and not call.is_cut
+        if is_whole and not call.size:
+            yield from self._take_input(call, "{}")
+        yield from self._take_input(call, call.cleaner.flush())
+        yield from self._release_input()
+        is_object = is_whole and not self.full and _is_object(self.answer.parts[call.part].text)
+        state = "proposed" if is_object else "invalid"
+        yield self._set(call.part, {"state": state})
+
+    def _close_calls(self) -> Iterator[Taken]:
+        """Nothing more comes of them."""
+        while self._calls:
+            yield from self._close(self._calls.pop(next(iter(self._calls))))
+
+    # --- other parts ---
+
+    def _take_source(self, delta: deltas.SourceDelta) -> Iterator[Taken]:
+        """A source that says nothing new is passed over: some providers repeat all at each piece."""
+        end = self.answer.content_units
+        cites = delta.cites and [max(0, end - back) for back in delta.cites]
+        fields = _present(
+            url=delta.url,
+            title=delta.title,
+            media_type=delta.media_type,
+            cites=cites,
+            quote=delta.quote,
+        )
+        cited = (delta.url, *(cites or ()))
+        if delta.kept is None and (delta.url is None or cited in self._cited):
+            return
+        self._cited.add(cited)
+        is_open = self.answer.open_text is not None or self.answer.open_reasoning is not None
+        number = yield from self._open("source", fields, is_inside=is_open)
+        yield from self._keep(number, delta.kept)
+
+    def _take_file(self, delta: deltas.FileDelta) -> Iterator[Taken]:
+        fields = _present(media_type=delta.media_type, url=delta.url)
+        if delta.data is not None:
+            url = address_of(self.answer.id, digest_of(delta.data))
+            fields |= {"url": url, "size": len(delta.data)}
+        number = yield from self._open("file", fields, is_inside=False)
+        if number is not None and delta.data is not None:
+            self.files[number] = FileOfPart(delta.media_type, delta.data)
+        yield from self._keep(number, delta.kept)
+
+    def _open(
+        self, kind: str, fields: Mapping[str, Any], is_inside: bool
+    ) -> Generator[Taken, None, int | None]:
+        """Gives the number of the new part; None: there is no room for it.
+
+        `is_inside`: it stands inside the open text, and does not end it.
+        """
+        yield from self._release_input()
+        fields = _storable_fields(fields)
+        if not self._has_room(PART_COST + sum(_bytes(text) for text in _texts(fields))):
+            return None
+        if is_inside:
+            fields = {**fields, "at": self.answer.content_units}
+        number = len(self.answer.parts)
+        value = {"type": kind, **fields}
+        yield self._applied(events.PartEvent(self.answer.id, self._attempt, number, value))
+        return number
+
+    def _set(self, number: int, fields: Mapping[str, Any]) -> events.AnyEvent:
+        value = {"type": self.answer.parts[number].type, **fields}
         return self._applied(events.PartEvent(self.answer.id, self._attempt, number, value))
 
     def _applied(self, event: events.AnyEvent) -> events.AnyEvent:
         self.answer.apply(event)
         return event
 
-    def _keep(self, number: int, kept: deltas.Kept | None) -> None:
-        if kept is not None:
-            text = _text_around(self.answer.parts, number, self.files)
-            value = fold_out(kept.value, text)
-            part = self.answer.parts[number]
-            part.kept = {"dialect": kept.dialect, "kind": kept.kind, "value": value}
+    # --- what is kept ---
 
+    def _keep(self, number: int | None, kept: deltas.Kept | None) -> Iterator[Taken]:
+        """Half of what is kept of an answer is worth nothing: after one is dropped, none is."""
+        if number is None or kept is None or not self._keeps:
+            return
+        value = self._stored_value(number, kept)
+        if value is None:
+            yield from self._release_input()
+            yield self.drop(number)
+            return
+        self.answer.parts[number].kept = value
+        yield KeptOfPart(number, value)
 
-def history_of(parts: Sequence[fold.Part], files: Mapping[int, bytes]) -> Sequence[history.Part]:
-    """An answer as it is sent back. `files`: the bytes of its file parts, by number."""
-    walk = _Walk(_kept_of(parts, files))
-    for number, part in enumerate(parts):
-        walk.add(number, part, files.get(number))
-    return walk.parts()
-
-
-class _Walk:
-    """The parts of an answer on their way into a message: text is cut where others stand in it."""
-
-    def __init__(self, kept: Mapping[int, history.Kept]) -> None:
-        self._kept = kept
-        self._collected = Collected()
-        self._text, self._start, self._end = Slices(""), 0, 0
-
-    def parts(self) -> Sequence[history.Part]:
-        """All of them."""
-        self._collected.add(deltas.TextDelta(self._text.take()))
-        return self._collected.parts
-
-    def add(self, number: int, part: fold.Part, data: bytes | None) -> None:
-        """The next one."""
-        at: int | None = part.fields.get("at")
-        until = None if at is None else at - self._start
-        self._collected.add(deltas.TextDelta(self._text.take(until)))
-        if part.type == "text":
-            self._text, self._start = Slices(part.text), part.start
-            self._end = part.start + part.units
-        else:
-            self._put(part, self._kept.get(number), self._end if at is None else at, data)
-
-    def _put(
-        self, part: fold.Part, kept: history.Kept | None, place: int, data: bytes | None
-    ) -> None:
-        fields, add = part.fields, self._collected.add
-        match part.type:
-            case "reasoning":
-                self._collected.append(history.ReasoningPart(part.text, kept))
-            case "tool_call":
-                self._call(part, kept)
-            case "source" if kept is not None:
-                start, end = fields.get("cites") or (place, place)
-                add(deltas.SourceDelta(cites=(place - start, place - end), kept=kept))
-            case "provider" if kept is not None:
-                add(deltas.KeptDelta(kept.dialect, kept.kind, kept.value))
-            case "file":
-                url = None if data is not None else fields.get("url")
-                add(deltas.FileDelta(fields["media_type"], data, url, kept))
-            case "step":
-                self._collected.append(history.StepPart())
-
-    def _call(self, part: fold.Part, kept: history.Kept | None) -> None:
-        id_, name = part.fields["id"], part.fields["name"]
-        self._collected.append(history.CallPart(id_, name, part.text, kept))
-        failed = "error" in part.fields
-        result = part.fields.get("error" if failed else "result")
-        if result is not None:
-            text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
-            self._collected.append(history.ResultPart(id_, name, text, failed))
-
-
-def _kept_of(parts: Sequence[fold.Part], files: Mapping[int, bytes]) -> dict[int, history.Kept]:
-    """All kept values of an answer, or none: half of them would make the provider refuse it."""
-    found: dict[int, history.Kept] = {}
-    for number, part in enumerate(parts):
-        if part.fields.get("dropped"):
-            return {}
-        if part.kept is None:
-            continue
+    def _stored_value(self, number: int, kept: deltas.Kept) -> Mapping[str, Any] | None:
+        """As it is stored; None: it is too long, or no JSON that every database takes."""
+        text = self._text_around(number)
+        if _is_longer(kept.value, self._kept_room + len(text)):
+            return None
         try:
-            value = fold_in(part.kept["value"], _text_around(parts, number, files))
-        except ValueError:
-            return {}
-        found[number] = history.Kept(part.kept["dialect"], part.kept["kind"], value)
+            plain = storable_json(dict(kept.value))
+        except (ValueError, RecursionError):
+            return None
+        if plain != kept.value:  # mended: its provider would not know it
+            return None
+        value = {
+            "dialect": storable(kept.dialect),
+            "kind": storable(kept.kind),
+            "value": fold_out(plain, text),
+        }
+        self._kept_room -= _json_size(value)
+        return value if self._kept_room >= 0 else None
+
+    def _text_around(self, number: int) -> str:
+        files = {n: file.data for n, file in self.files.items()}
+        return text_around(self.answer.parts, number, files)
+
+    # --- limits ---
+
+    def _measure(self) -> None:
+        """What is left of the limits, beside what the answer holds."""
+        parts = self.answer.parts
+        self._room = self._limits.answer_bytes - sum(_size_of(part) for part in parts)
+        self._kept_room = self._limits.kept_bytes
+        self._kept_room -= sum(_json_size(part.kept) for part in parts if part.kept)
+        self._keeps = not any(part.fields.get("dropped") for part in parts)
+        self._cited = {
+            (part.fields.get("url"), *(part.fields.get("cites") or ()))
+            for part in parts
+            if part.type == "source"
+        }
+
+    def _has_room(self, size: int) -> bool:
+        """Whether one more part may come, of so many bytes."""
+        if self._may_open():
+            self._spend(size)
+        return not self.full
+
+    def _may_open(self) -> bool:
+        """Whether one more part may come."""
+        room = len(self.answer.parts) < MAX_PARTS
+        self.full = self.full or not room
+        return room
+
+    def _spend(self, size: int) -> None:
+        self._room -= size
+        if self._room < 0:
+            self.full = True
+
+
+def _storable_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Texts as the log and both databases take them, none longer than a field may be."""
+    found = dict[str, Any]()
+    for name, value in fields.items():
+        if not isinstance(value, str):
+            found[name] = value
+        elif name == "url" and len(value) > MAX_FIELD_CHARS:
+            found["dropped"] = True
+        else:
+            found[name] = storable(value[:MAX_FIELD_CHARS])
     return found
 
 
-def _text_around(parts: Sequence[fold.Part], number: int, files: Mapping[int, bytes]) -> str:
-    """What a kept value is stored without: the text of its part, or the one that it stands in."""
-    part = parts[number]
-    if part.type == "file":
-        return base64.b64encode(files.get(number, b"")).decode()
-    if "at" not in part.fields or part.type == "reasoning":
-        return part.text
-    return next((one.text for one in reversed(parts[:number]) if one.type == "text"), "")
-
-
-def _named(**fields: Any) -> dict[str, Any]:
+def _present(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _texts(fields: Mapping[str, Any]) -> Iterator[str]:
+    return (value for value in fields.values() if isinstance(value, str))
+
+
+def _size_of(part: fold.Part) -> int:
+    """What a part counts, in bytes. Plain text and reasoning count nothing else."""
+    plain = part.type in ("text", "reasoning") and "at" not in part.fields
+    return _bytes(part.text) + (0 if plain else PART_COST + sum(map(_bytes, _texts(part.fields))))
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def _is_object(text: str) -> bool:
+    """Whether an input can be handed to a tool, and to every database."""
+    try:
+        return isinstance(storable_json(parsed_arguments(text)), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _json_size(value: Mapping[str, Any]) -> int:
+    return len(json.dumps(value))  # ASCII: characters are bytes
+
+
+def _is_longer(value: Any, most: int) -> bool:
+    """Whether a value has more characters as JSON, found out without writing it.
+
+    Says no where it comes close.
+    """
+    waiting = [value]
+    while waiting and most >= 0:
+        value = waiting.pop()
+        most -= len(value) + 2 if isinstance(value, str) else 3
+        if isinstance(value, Mapping):
+            most -= sum(map(len, value))
+            waiting += value.values()
+        elif isinstance(value, list | tuple):
+            waiting += value
+    return most < 0

@@ -41,6 +41,7 @@ from tokenwire.worker.attempt.outcome import Outcome
 from tokenwire.worker.attempt.work import Work
 from tokenwire.worker.attempt.writing import LogWriter
 from tokenwire.worker.outages import outlast
+from tokenwire.worker.resume.continuation import may_resume
 from tokenwire.worker.services import AttemptTerms, WorkerServices
 
 log_line = structlog.get_logger(__name__)
@@ -214,11 +215,15 @@ class Attempt:
         question = self.work.request
         if question is None or not isinstance(self._life.verdict, Finished):
             return False
-        if not self.draft.pause():
+        if self.draft.finish is None or self.draft.finish.reason != "paused":
+            return False
+        if not may_resume(self.draft.answer):
             return False
         resumed = self.work.resuming(question)
         if not self.work.billing.resume(resumed):
             return False  # it ends as `paused`
+        self.draft.pause()
+        self.work.writer.wake()
         self._request = resumed
         return True
 

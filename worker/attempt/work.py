@@ -1,15 +1,16 @@
 """What one attempt works on: its answer, its draft and its way into the log."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tokenwire.models.answers import Checkpoint
+from tokenwire.models.parts import open_texts
 from tokenwire.models.tables import Message as Row
-from tokenwire.providers.base import ProviderError, Request
-from tokenwire.worker import context
+from tokenwire.providers.base import HistoryMessage, ProviderError, Request
 from tokenwire.worker.attempt.billing import Billing
 from tokenwire.worker.attempt.draft import Draft
 from tokenwire.worker.attempt.named_run import NamedRun
 from tokenwire.worker.attempt.writing import LogWriter
+from tokenwire.worker.history import history_of
 from tokenwire.worker.resume.continuation import is_paused
 from tokenwire.worker.services import AttemptTerms, WorkerServices
 
@@ -30,38 +31,44 @@ class Work:
     def checkpoint(self) -> Checkpoint:
         """What SQL should hold now."""
         draft = self.draft
-        held, run = draft.checkpoint(), draft.run
+        answer, run = draft.answer, draft.run
+        content, reasoning = open_texts(answer)
+        changes, save = draft.checkpoint()
         return Checkpoint(
             message_id=self.row.id,
             attempt=draft.attempt,
-            content=held.text,
-            reasoning=held.reasoning,
-            tool_calls=list(held.tool_calls) or None,
+            content=content,
+            reasoning=reasoning,
             epoch=self.writer.claim.epoch,
-            seq=held.seq,
+            seq=draft.seq,
             run_id=run.id if run else None,
             run_cursor=run.cursor if run else None,
+            run_parts=run.parts if run else None,
             run_text=run.text if run else None,
             run_reasoning=run.reasoning if run else None,
             run_silent_since=None if draft.emitted else self.row.run_silent_since,
-            kept=draft.checkpoint_kept(),
             reported=draft.reported.stored(),
-            saves=draft.saves,
+            saves=save,
+            part_count=len(answer.parts),
+            open_text=answer.open_text,
+            open_reasoning=answer.open_reasoning,
+            changes=changes,
         )
 
     def saved(self, checkpoint: Checkpoint) -> None:
         """SQL holds this checkpoint."""
-        self.draft.saved(checkpoint.kept)
+        self.draft.saved(checkpoint.saves)
         self.writer.saved(checkpoint)
 
     @property
     def paused(self) -> bool:
         """Whether the answer ends where its provider has paused the turn."""
-        return is_paused(self.draft.kept() or (), self.draft.held())
+        return is_paused(self.draft.answer)
 
     def resuming(self, request: Request) -> Request:
-        """The request that resumes the paused turn."""
-        return context.resuming(request, self.draft.held().text, self.draft.kept() or ())
+        """The request that resumes the paused turn: it goes back whole, as the last message."""
+        turn = HistoryMessage("assistant", history_of(self.draft.answer.parts, {}))
+        return replace(request, messages=[*request.messages, turn], continuation=None)
 
     def notify_operators(self, error: BaseException, code: str) -> None:
         """Somebody must look at this error."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import structlog
 
 from tokenwire.models.answers import Checkpoint
-from tokenwire.models.errors import StoreUnavailable
+from tokenwire.models.errors import FileTooLong, StatementFailed, StoreUnavailable, Unstorable
 from tokenwire.models.rows import unfinished
 from tokenwire.models.tables import Message as Row
 from tokenwire.streams.log import ports
@@ -24,6 +24,10 @@ from tokenwire.worker.services import WorkerServices
 log_line = structlog.get_logger(__name__)
 MAX_UNACKNOWLEDGED_CHARS = 256 * 1024
 """How far a provider may run ahead of the log before it is no longer read."""
+
+
+class _NotOurs(Exception):
+    """The answer has ended, or a newer attempt has it."""
 
 
 class LogWriter:
@@ -119,6 +123,7 @@ class LogWriter:
             if self._lost:
                 await self._adopt()
                 return
+            await self._store_files()
             done = await self._services.log.append(
                 self.claim, self.index, self._covered, self._draft.batch()
             )
@@ -127,15 +132,36 @@ class LogWriter:
         except ports.CancelPending as request:
             self._draft.abandon_unacknowledged()
             self._stop(CancelAsked(request.by))
-        except ports.LogUnavailable:
+        except (ports.LogUnavailable, StoreUnavailable):
             await asyncio.sleep(OUTAGE_PAUSE_SECONDS)
-        except ports.Refused:
+        except (ports.Refused, _NotOurs):
             self.disown()
         else:
             self.index += 1
             self._draft.acknowledged(done.last_seq)
             self._grown()
             self._room.set()
+
+    async def _store_files(self) -> None:
+        """Bytes are stored before an event gives their address. A file that is too long is lost.
+
+        Raises StoreUnavailable, _NotOurs.
+        """
+        while files := self._draft.unstored_files():
+            for number, file in files.items():
+                try:
+                    digest = await self._services.store.save_file(
+                        self._row.id, self.claim.attempt, number, file.media_type, file.data
+                    )
+                except (FileTooLong, StatementFailed, Unstorable) as error:
+                    log_line.warning(
+                        "a file is not stored", message_id=self._row.id, error=repr(error)
+                    )
+                    self._draft.file_refused(number)
+                    continue
+                if digest is None:
+                    raise _NotOurs
+                self._draft.file_stored(number)
 
     async def _adopt(self) -> None:
         """Redis no longer knows this attempt. If SQL says that it is current, it joins again."""
@@ -157,7 +183,7 @@ class LogWriter:
 
     async def _restore(self) -> None:
         """Some of what was acknowledged is gone. The batch that is out follows it, unchanged."""
-        known = Known(self._draft.held(), self.claim.epoch)
+        known = Known(self._draft.held, self.claim.epoch)
         self.claim, held = await restore(
             self._services.log, self.claim, known, self._services.lease_seconds
         )

@@ -7,15 +7,18 @@ and appends the difference as ordinary events. Only if nobody can say what survi
 stated anew behind a `reset`.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import structlog
 
+from tokenwire.models.parts import answer_of
 from tokenwire.models.tables import Message
 from tokenwire.protocol.cursors import Cursor
 from tokenwire.protocol.events import Entry
+from tokenwire.protocol.fold import Answer
+from tokenwire.protocol.replay import begins, catch_up
 from tokenwire.streams.log import ports
-from tokenwire.worker.resume.continuation import Held, begins, difference, fold, folded_whole
+from tokenwire.worker.resume.continuation import Held, folded, folded_whole
 
 log_line = structlog.get_logger(__name__)
 PAGE_EVENTS = 500
@@ -31,7 +34,7 @@ class Known:
 
 def held_in(row: Message) -> Held:
     """What the row holds, which no reader need have seen."""
-    return Held(row.content, row.reasoning, tuple(row.tool_calls or ()), row.seq)
+    return Held(answer_of(row), row.seq)
 
 
 async def recover(
@@ -72,7 +75,7 @@ async def restate(
     log: ports.Log, row: Message, claim: ports.Claim, lease_seconds: float
 ) -> tuple[ports.Claim, Held]:
     """Tell readers the row's text anew, whatever the log holds: none of that is read. Raises like `Log.read` and `Log.adopt`."""
-    held = replace(held_in(row), seq=0)
+    held = held_in(row)._replace(seq=0)
     page = await log.read(row.conversation_id, None, 0, 0)
     return await _adopt(log, claim, _Found(page.epoch, page.top, None, held), held, lease_seconds)
 
@@ -102,7 +105,8 @@ class _Found:
 async def _adopt(
     log: ports.Log, claim: ports.Claim, found: _Found, target: Held, lease_seconds: float
 ) -> tuple[ports.Claim, Held]:
-    events = difference(found.survived, target, claim.message_id, claim.attempt)
+    survived = found.survived and found.survived.answer
+    events = catch_up(survived, target.answer, claim.attempt)
     adopted, done = await log.adopt(claim, Cursor(found.epoch, found.seq), events, lease_seconds)
     if claim.epoch != adopted.epoch:
         log_line.warning(
@@ -111,7 +115,7 @@ async def _adopt(
             epoch=adopted.epoch,
             appended=len(events),
         )
-    return adopted, replace(target, seq=done.last_seq)
+    return adopted, target._replace(seq=done.last_seq)
 
 
 async def _read_log(log: ports.Log, claim: ports.Claim, known: Known) -> _Found:
@@ -126,7 +130,7 @@ async def _read_log(log: ports.Log, claim: ports.Claim, known: Known) -> _Found:
     shared = page.reached(known.epoch, known.held.seq)
     parted = known.epoch in page.forks
     end, after = await _entries(log, claim, page, shared)
-    newest = fold(replace(known.held, seq=shared), claim.message_id, after)
+    newest = folded(Held(known.held.answer.copy(), shared), after)
     if known.epoch in (None, page.epoch) or (
         parted and (shared == known.held.seq or newest.seq > shared)
     ):
@@ -135,9 +139,16 @@ async def _read_log(log: ports.Log, claim: ports.Claim, known: Known) -> _Found:
     survived = folded_whole(claim.message_id, all_there_is, from_first=page.oldest == 1)
     if survived is None or (survived.seq == 0 and not parted):
         return _Found(page.epoch, end, None, newest)
-    return _Found(
-        page.epoch, end, survived, survived if begins(known.held, survived) else known.held
-    )
+    if not begins(known.held.answer, survived.answer):
+        return _Found(page.epoch, end, survived, known.held)
+    _give_kept(known.held.answer, survived.answer)
+    return _Found(page.epoch, end, survived, survived)
+
+
+def _give_kept(known: Answer, survived: Answer) -> None:
+    """What is kept of parts stands in no log."""
+    for part, other in zip(known.parts, survived.parts, strict=False):
+        other.kept = part.kept
 
 
 async def _entries(

@@ -1,20 +1,20 @@
 -- Stands in front of every script of the log (streams/log/redis.py joins them). It names keys and arguments that all scripts share,
 -- settles the epoch and holds the helpers that more than one script needs.
 --
--- KEYS[1] tw:{id}:log     stream  entry `<seq>-0`: e = the stamped event, t = ms when it was appended
--- KEYS[2] tw:{id}:state   hash    epoch, run and history (of the server that began it, see `identity`), top (last seq given out),
+-- KEYS[1] tw2:{id}:log     stream  entry `<seq>-0`: e = the stamped event, t = ms when it was appended
+-- KEYS[2] tw2:{id}:state   hash    epoch, run and history (of the server that began it, see `identity`), top (last seq given out),
 --                                 forks ("epoch earlier:seq earlier:seq ...": up to which seq an earlier epoch's log is this one's),
 --                                 oldest (lowest seq held, top + 1 when none is), bytes (of all events held),
 --                                 since (ms: append time of the oldest event held);
 --                                 g:<message id>: an answer, see `answer`; a:<row id>: "rev epoch seq" of an announced row;
 --                                 c:<message id>: a cancel that is not carried out yet, see `Patience`;
 --                                 packed: what KEYS[5] holds, see `packed_part`. `oldest`, `bytes` and `since` speak of KEYS[1] alone
--- KEYS[3] tw:{id}:floors  zset    message id of each running answer -> the seq that SQL's checkpoint includes
--- KEYS[4] tw:{id}:gone    string  tombstone of a deleted conversation
--- KEYS[5] tw:{id}:packed  stream  entry `<last seq>-0`: z = a block of the events right before those of KEYS[1] (streams/packing.py),
+-- KEYS[3] tw2:{id}:floors  zset    message id of each running answer -> the seq that SQL's checkpoint includes
+-- KEYS[4] tw2:{id}:gone    string  tombstone of a deleted conversation
+-- KEYS[5] tw2:{id}:packed  stream  entry `<last seq>-0`: z = a block of the events right before those of KEYS[1] (streams/packing.py),
 --                                 n = how many, b = their bytes, t = ms when the last of them was appended
--- Channels: tw:{id} (events as `<epoch>:<seq>:<json>`, or the word `gone`), tw:control (`cancel <message id>`),
---           tw:changes (the conversation's id, after what changes how it looks in a list)
+-- Channels: tw2:{id} (events as `<epoch>:<seq>:<json>`, or the word `gone`), tw2:control (`cancel <message id>`),
+--           tw2:changes (the conversation's id, after what changes how it looks in a list)
 --
 -- ARGV[1] name of the new epoch, should one begin here
 -- ARGV[2] ms for which the keys live after the last write; also the age at which events are trimmed
@@ -236,7 +236,7 @@ end
 
 -- For whoever shows a list of conversations: this one has got a row, a title or an end, or was deleted.
 local function tell_lists()
-  call('PUBLISH', 'tw:changes', string.match(LOG, '{(.*)}'))
+  call('PUBLISH', 'tw2:changes', string.match(LOG, '{(.*)}'))
 end
 
 -- Append ARGV[first .. #ARGV], events without a seq, and publish each. Gives the seq of the first.

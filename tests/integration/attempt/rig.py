@@ -8,6 +8,7 @@ from tests.integration.worker_rig import LEASE_SECONDS, NoJobs, Script, Step, ev
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Message as Row
 from tokenwire.protocol import events
+from tokenwire.protocol.fold import Answer
 from tokenwire.providers import base
 from tokenwire.providers.spec import Rung
 from tokenwire.streams.log.memory import MemoryLog
@@ -40,7 +41,7 @@ class Rig:
             self.services,
             mine,
             claim,
-            Draft(row.id, claim.attempt, held or Held()),
+            Draft(held or Held(Answer(row.id)), claim.attempt),
             AttemptTerms(best),
         )
 

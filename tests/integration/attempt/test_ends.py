@@ -18,6 +18,7 @@ from tokenwire.models.migrate import migrate
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Message as Row
 from tokenwire.protocol import events
+from tokenwire.protocol.fold import Answer
 from tokenwire.protocol.text import checksum
 from tokenwire.providers import base
 from tokenwire.streams.log.memory import MemoryLog
@@ -141,18 +142,19 @@ async def test_values_that_only_one_database_accepts(database_url: str) -> None:
             script, base.Request([base.HistoryMessage("user", "hi")]), "m"
         )
         row = await rig.reread()
-    [seen] = [event for event in await rig.events() if isinstance(event, events.ToolCall)]
     assert (row.status, row.content, row.run_id) == ("complete", "So.", None)
     # NaN is no JSON: such a call cannot be executed and stays the text that the model wrote.
-    assert row.tool_calls == [
-        {
-            "id": "c\ufffd",
-            "name": "f\ufffd",
-            "arguments": '{"x": NaN, "y": [1e999]}',
-            "status": "error",
-        }
+    wrote = '{"x": NaN, "y": [1e999]}'
+    named = {"id": "c\ufffd", "name": "f\ufffd", "state": "invalid"}
+    assert row.parts == [
+        {"type": "text", "length": 3},
+        {"type": "tool_call", **named, "length": len(wrote), "input": wrote},
+        {"type": "source", "url": "http://x\ufffd"},
     ]
-    assert seen.arguments == row.tool_calls[0]["arguments"]
+    reader = Answer(row.id)
+    for event in await rig.events():
+        reader.apply(event)
+    assert (reader.status, reader.layout()) == ("complete", row.parts)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +172,7 @@ async def test_an_end_that_the_database_refuses(
     finish = rig.store._finish
 
     async def refuse(ending: Ending) -> bool:
-        if ending.tool_calls is not None:
+        if ending.parts is not None:
             raise error
         return await finish(ending)
 
@@ -184,7 +186,7 @@ async def test_an_end_that_the_database_refuses(
 
     await rig.run([base.TextDelta("Seen.")], call, stop, DONE)
     row, last = await rig.reread(), (await rig.events())[-1]
-    assert (row.content, row.tool_calls) == ("Seen.", None)
+    assert (row.content, row.parts) == ("Seen.", None)
     if asked_to_stop:
         assert (row.status, isinstance(last, events.Cancelled)) == ("cancelled", True)
     else:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.answers import held as held_of
 from tests.integration.attempt.rig import DONE, Clock, Rig
 from tests.integration.worker_rig import LEASE_SECONDS, Script, kinds, text_of
 from tokenwire.protocol import events
@@ -23,7 +24,6 @@ from tokenwire.worker.attempt.lifecycle import (
     Verdict,
 )
 from tokenwire.worker.attempt.run import Attempt
-from tokenwire.worker.resume.continuation import Held
 from tokenwire.worker.services import AttemptTerms
 
 
@@ -179,7 +179,7 @@ async def test_an_answer_without_readers(rig: Rig, clock: Clock) -> None:
         rig.services,
         mine,
         claim,
-        Draft(row.id, 1, Held()),
+        Draft(held_of(message_id=row.id), 1),
         AttemptTerms("restart", alone_seconds=60),
     )
     watched, looks = rig.log.watched, 0

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from tests.answers import held as held_of
 from tests.integration.attempt.rig import DONE, Rig
 from tests.integration.worker_rig import Script, kinds, text_of
 from tokenwire.protocol import events
 from tokenwire.providers import base
 from tokenwire.worker.attempt.writing import MAX_UNACKNOWLEDGED_CHARS
-from tokenwire.worker.resume.continuation import Held
 
 
 async def test_a_newer_attempt_fences_the_older_off(rig: Rig) -> None:
@@ -57,7 +57,8 @@ async def test_redis_restarted_empty_while_streaming(rig: Rig) -> None:
     assert (row.status, row.content) == ("complete", "before after")
     assert kinds(log)[0] == "Reset"
     assert text_of(log) == row.content
-    assert [event.url for event in log if isinstance(event, events.Source)] == ["https://x"]
+    sources = [event.value for event in log if isinstance(event, events.PartEvent)]
+    assert sources == [{"type": "source", "url": "https://x"}]
 
 
 async def test_redis_restarted_empty_while_the_provider_is_silent(rig: Rig) -> None:
@@ -130,7 +131,7 @@ async def test_a_late_checkpoint_of_a_lost_epoch(rig: Rig) -> None:
     """Its seq means nothing in the new log: the floor there must not rise, or a reader's snapshot
     would skip events.
     """
-    attempt = await rig.attempt(held=Held("ab", "", (), 5))
+    attempt = await rig.attempt(held=held_of("ab", seq=5, message_id=rig.row.id))
     before = attempt.checkpoint()
     writer = attempt.work.writer
     writer.claim = replace(rig.claim, epoch="another")

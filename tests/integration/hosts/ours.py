@@ -17,7 +17,7 @@ async def answer(store: Store) -> None:
     conversation = await store.create_conversation(ME, title="ours")
     row = (await store.post(Post(conversation.id, ME, "hello?", "demo"))).assistant_message
     assert await store.begin_attempt(row.id, 1, "demo") is not None
-    assert await store.finish(Ending(row.id, 1, "complete", "hello!", "", None, "e", 9))
+    assert await store.finish(Ending(row.id, 1, "complete", "hello!", "", "e", 9))
     assert await store.check() is None
     await store.check_write()
 

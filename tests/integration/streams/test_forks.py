@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from tests.answers import held as held_of
 from tests.valkey import Valkey
 from tokenwire.protocol.events import AnyEvent, Chunk, Start
 from tokenwire.streams.hub.feed import RedisFeed
 from tokenwire.streams.hub.hub import Hub
 from tokenwire.streams.log.ports import Claim, Lost
 from tokenwire.streams.log.redis import RedisLog
-from tokenwire.worker.resume.continuation import Held
 from tokenwire.worker.resume.takeover import Known, restore
 
 LEASE = 60.0
@@ -22,7 +22,7 @@ TEXT = "".join(f"{number:03}" for number in range(60))
 
 
 def piece(number: int) -> AnyEvent:
-    return Chunk("m", 1, 3 * number, f"{number:03}")
+    return Chunk("m", 1, 3 * number, f"{number:03}", 0)
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ async def test_a_file_that_lost_its_end(log: RedisLog, valkey: Valkey, lost: int
         await log.append(claim, 21, 0, [piece(20)])
     with pytest.raises(Lost):
         await log.rejoin(claim, 21, LEASE)
-    adopted, held = await restore(log, claim, Known(Held(TEXT[:60], seq=21), claim.epoch), LEASE)
+    adopted, held = await restore(log, claim, Known(held_of(TEXT[:60], seq=21), claim.epoch), LEASE)
     await log.append(adopted, 0, 0, [piece(20)])
     assert held.seq == survived + 1
     assert await text(log) == TEXT[:63]
@@ -102,7 +102,7 @@ async def test_a_file_that_lost_its_end(log: RedisLog, valkey: Valkey, lost: int
 async def test_several_lost_ends_in_a_row(log: RedisLog, valkey: Valkey) -> None:
     """Each earlier name keeps what it shares with all later logs."""
     claim = await write(log, 20)
-    names, known = {claim.epoch: 21}, Known(Held(TEXT[:60], seq=21), claim.epoch)
+    names, known = {claim.epoch: 21}, Known(held_of(TEXT[:60], seq=21), claim.epoch)
     for lost in (900, 200, 2500):
         await asyncio.to_thread(valkey.cut_file, lost)
         claim, held = await restore(log, claim, known, LEASE)

@@ -172,12 +172,12 @@ async def test_channels_come_and_go_with_readers(
     monkeypatch.setattr(hub, "GRACE_SECONDS", 0)
     tails = await asyncio.gather(*(rig.hub.open(f"c{n}") for n in range(1200)))
     with valkey.client() as client:
-        assert len(client.pubsub_channels("tw:*")) == 1200
+        assert len(client.pubsub_channels("tw2:*")) == 1200
         client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-        await until(lambda: len(client.pubsub_channels("tw:*")) == 1200)
+        await until(lambda: len(client.pubsub_channels("tw2:*")) == 1200)
         for tail in tails[1:]:
             rig.hub.release(tail)
-        await until(lambda: client.pubsub_channels("tw:*") == [b"tw:{c0}"])
+        await until(lambda: client.pubsub_channels("tw2:*") == [b"tw2:{c0}"])
 
 
 def test_the_same_on_uvloop(valkey: Valkey) -> None:
@@ -243,7 +243,7 @@ async def test_a_wrong_password_is_no_connection(
     async with aclosing(RedisFeed(f"redis://:wrong@{address}")) as stranger:
         await stranger.start(lambda _messages: None, lambda _channel: None)
         with pytest.raises(LogUnavailable):
-            await stranger.subscribe("tw:{c}")
+            await stranger.subscribe("tw2:{c}")
     assert "invalid username-password" in caplog.text
     assert "wrong@" not in caplog.text
 

@@ -189,7 +189,7 @@ async def test_all_keys_of_a_log_expire_together(log: RedisLog, valkey: Valkey) 
         remaining = {key: client.pttl(key) for key in client.keys("*")}
     day = 24 * 3600 * 1000
     assert all(0 < left <= day for left in remaining.values())
-    together = [left for key, left in remaining.items() if key.startswith(b"tw:{c}")]
+    together = [left for key, left in remaining.items() if key.startswith(b"tw2:{c}")]
     assert len(together) == 3
     assert max(together) - min(together) < 1000
 

@@ -52,7 +52,7 @@ class Rig:
         assert await self.store.begin_attempt(row.id, claim.attempt, "m")
         if appended:
             await self.log.append(
-                claim, 0, 0, [events.Chunk(row.id, claim.attempt, len(content), appended)]
+                claim, 0, 0, [events.Chunk(row.id, claim.attempt, len(content), appended, 0)]
             )
         await self.age()
 

@@ -27,7 +27,7 @@ async def test_an_unannounced_end(rig: Rig) -> None:
     await rig.die("", "All")
     row = await rig.reread()
     epoch = (await rig.log.read(row.conversation_id, None, 0, 0)).epoch
-    ending = Ending(row.id, row.attempt, "complete", "All", "", None, epoch, 1, "stop")
+    ending = Ending(row.id, row.attempt, "complete", "All", "", epoch, 1, "stop")
     assert await rig.store.finish(ending)
     await rig.age()
     await rig.sweeper.sweep()
@@ -52,7 +52,7 @@ async def test_an_unannounced_end_in_a_new_log(rig: Rig) -> None:
     row = await rig.reread()
     epoch = (await rig.log.read(row.conversation_id, None, 0, 0)).epoch
     assert await rig.store.finish(
-        Ending(row.id, row.attempt, "complete", "All", "", None, epoch, 1, "stop")
+        Ending(row.id, row.attempt, "complete", "All", "", epoch, 1, "stop")
     )
     rig.log.restart(lose_data=True)
     await rig.age()
@@ -73,7 +73,7 @@ async def test_the_successor_of_a_dead_answer_is_started(rig: Rig, how: str) -> 
     if how == "announced":
         epoch = (await rig.log.read(row.conversation_id, None, 0, 0)).epoch
         assert await rig.store.finish(
-            Ending(row.id, row.attempt, "complete", "All", "", None, epoch, 1, "stop")
+            Ending(row.id, row.attempt, "complete", "All", "", epoch, 1, "stop")
         )
     else:
         await rig.store.request_cancel(row.id, "me")
@@ -101,7 +101,7 @@ async def test_a_cancel_of_a_dead_attempt(rig: Rig) -> None:
     "sent",
     [
         {"response_schema": {"x": "y" * 400}},
-        {"kept": [{"at": 0, "dialect": "d", "kind": "k", "value": {"x": "y" * 400}}]},
+        {"parts_kept": [{"part": 0, "dialect": "d", "kind": "k", "value": {"x": "y" * 400}}]},
     ],
 )
 async def test_an_estimate_counts_all_that_was_sent(rig: Rig, sent: dict[str, Any]) -> None:
@@ -110,7 +110,7 @@ async def test_an_estimate_counts_all_that_was_sent(rig: Rig, sent: dict[str, An
     await rig.age(model="m", **{name: json.dumps(value) for name, value in sent.items()})
     await rig.store.request_cancel(rig.row.id, "me")
     await rig.sweeper.sweep()
-    value = sent["kept"][0]["value"] if "kept" in sent else sent["response_schema"]
+    value = sent["parts_kept"][0]["value"] if "parts_kept" in sent else sent["response_schema"]
     assert (await rig.reread()).usage == {
         "input_tokens": -(-(len("hi") + len(json.dumps(value))) // 4),
         "output_tokens": 1,
@@ -124,7 +124,7 @@ async def test_a_cancel_while_the_worker_is_frozen(rig: Rig) -> None:
     """
     claim = await rig.log.claim(rig.row.conversation_id, rig.row.id, 0, 60)
     assert await rig.store.begin_attempt(rig.row.id, 1, "m")
-    await rig.log.append(claim, 0, 0, [events.Chunk(rig.row.id, 1, 0, "Seen")])
+    await rig.log.append(claim, 0, 0, [events.Chunk(rig.row.id, 1, 0, "Seen", 0)])
     await rig.store.request_cancel(rig.row.id, "me")
     await rig.sweeper.sweep()
     assert (await rig.reread()).status == "streaming"
@@ -147,7 +147,7 @@ async def lose_the_middle(rig: Rig) -> None:
     assert await rig.store.begin_attempt(rig.row.id, claim.attempt, "m")
     for index in range(20):
         await rig.log.append(
-            claim, index, index, [events.Chunk(rig.row.id, claim.attempt, index, "x")]
+            claim, index, index, [events.Chunk(rig.row.id, claim.attempt, index, "x", 0)]
         )
     await rig.age(content="", seq=0, epoch=claim.epoch)
 
@@ -186,7 +186,7 @@ async def test_an_answer_that_cannot_be_recovered_ends(rig: Rig) -> None:
         assert tries <= MAX_TRIES
     row, log = await rig.reread(), await newest(rig)
     assert (row.status, (row.error or {})["code"], tries) == ("error", "internal_error", MAX_TRIES)
-    assert [str(error)[:6] for error in told] == ["a hole"]
+    assert [str(error)[:6] for error in told] == ["0 unit"]
     assert isinstance(log[-1], events.Error)
     assert (log[-1].length, kinds(log)[-2]) == (len(row.content), "Reset")
 

@@ -59,9 +59,8 @@ AREA = Area(
         Mutant(
             "what_answers_held_was_free_for_a_killed_worker",
             "worker/closing.py",
-            "kept = row.kept or () if row.model == model else ()",
+            "kept = row.parts_kept or () if row.model == model else ()",
             "kept = ()",
-            ("tests/integration/sweeper/test_ends.py",),
         ),
         Mutant(
             "what_answers_held_is_free",
@@ -98,9 +97,8 @@ AREA = Area(
         Mutant(
             "what_a_fence_cancels_costs_nothing",
             "worker/closing.py",
-            "    if not chars:\n",
+            "    if not units:\n",
             "    if True:\n",
-            ("tests/integration/sweeper",),
         ),
         Mutant(
             "a_killed_worker_s_request_was_free", _FILE, "else asked if earlier else 0", "else 0"
@@ -121,21 +119,14 @@ AREA = Area(
         Mutant(
             "a_run_that_is_attached_to_is_billed_again",
             "worker/runner.py",
-            "reported = reported if attached else reported.next_request()",
-            "reported = reported.next_request()",
+            "reported=reported.next_request() if run is None else reported,",
+            "reported=reported.next_request(),",
         ),
         Mutant(
             "what_was_withdrawn_is_not_billed",
             "worker/runner.py",
-            """
-            row.id,
-            claim.attempt,
-            held,
-            kept=kept,
-            reported=reported.next_request(),
-            max_bytes=longest,
-        """,
-            "row.id, claim.attempt, held, kept=kept, max_bytes=longest",
+            "reported=reported.next_request() if run is None else reported,",
+            "reported=reported if chosen.keeps else None,",
         ),
         Mutant(
             "what_was_reported_is_not_checkpointed",

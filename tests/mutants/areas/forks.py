@@ -179,9 +179,8 @@ AREA = Area(
         Mutant(
             "what_survived_counts_whatever_it_says",
             "worker/resume/takeover.py",
-            "survived if begins(known.held, survived) else known.held",
-            "survived",
-            TAKEOVER,
+            "    if not begins(known.held.answer, survived.answer):\n",
+            "    if False:\n",
         ),
         # Repeated announcements
         Mutant(

@@ -3,7 +3,7 @@
 from tests.mutants.mutant import Area, Mutant
 
 _REQUESTS = ("tests/unit/providers/test_requests.py",)
-_PARTS = ("tests/unit/worker/attempt/test_parts.py",)
+_PARTS = ("tests/unit/worker/test_history.py", "tests/unit/worker/attempt/test_parts.py")
 AREA = Area(
     "history",
     (*_REQUESTS, *_PARTS),
@@ -149,21 +149,21 @@ AREA = Area(
         ),
         Mutant(
             "half_of_the_kept_values_go_back",
-            "worker/attempt/parts.py",
+            "worker/history.py",
             '        if part.fields.get("dropped"):\n            return {}\n',
             "",
         ),
         Mutant(
             "a_file_that_is_lost_loses_nothing_else",
-            "worker/attempt/parts.py",
+            "worker/history.py",
             "        except ValueError:\n            return {}\n",
             "        except ValueError:\n            continue\n",
         ),
         Mutant(
             "a_citation_ends_the_text_that_it_stands_in",
             "worker/attempt/parts.py",
-            '{"at": self._text_end} if inside else {}',
-            "{}",
+            "        if is_inside:\n",
+            "        if False:\n",
         ),
         Mutant(
             "a_second_thought_extends_the_first",

@@ -90,13 +90,13 @@ AREA = Area(
         Mutant(
             "rows_of_nothing_stay_beside_an_answer",
             "models/unsaved.py",
-            "found._cuts.append((0, 1))",
+            "found._cuts.append((known, 1))",
             "pass",
         ),
         Mutant(
             "a_successor_takes_what_has_no_row_for_stored",
             "models/unsaved.py",
-            "found.touched(range(row.part_count, len(answer.parts)))",
+            "found.touched(range(known, len(answer.parts)))",
             "pass",
         ),
         Mutant(

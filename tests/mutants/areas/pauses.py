@@ -6,7 +6,7 @@ AREA = Area(
     "pauses",
     (
         "tests/unit/worker/resume/test_continuation.py",
-        "tests/unit/worker/resume/test_kept.py",
+        "tests/unit/worker/attempt/test_parts.py",
         "tests/integration/test_pauses.py",
         "tests/integration/test_kept.py",
     ),
@@ -39,11 +39,15 @@ AREA = Area(
         Mutant(
             "a_turn_is_resumed_behind_what_came_after_it",
             "worker/resume/continuation.py",
-            ' and last["at"] == len(held.text)\n',
-            "\n",
+            ' and answer.parts[-1].type == "step" and',
+            " and",
+            ("tests/unit/worker/resume/test_continuation.py",),
         ),
         Mutant(
-            "a_resumption_leaves_a_seam", "worker/runner.py", ' and chosen.rung != "resume":', ":"
+            "a_resumption_leaves_a_seam",
+            "worker/runner.py",
+            'is_new_request = run is None and chosen.rung != "resume"',
+            "is_new_request = run is None",
         ),
         Mutant(
             "a_turn_is_sent_back_twice",
@@ -53,15 +57,17 @@ AREA = Area(
         ),
         Mutant(
             "a_part_of_a_turn_is_sent_back",
-            "worker/resume/kept.py",
-            "            return self._whole\n        return False",
-            "            return True\n        return False",
+            "worker/resume/continuation.py",
+            'part.fields.get("dropped") or part.type == "file"',
+            'part.type == "file"',
+            ("tests/unit/worker/resume/test_continuation.py",),
         ),
         Mutant(
             "who_goes_on_keeps_half_of_what_was_too_much",
-            "worker/resume/kept.py",
-            "        if _mark(INCOMPLETE) in entries:\n",
-            "        if False:\n",
+            "worker/attempt/parts.py",
+            'self._keeps = not any(part.fields.get("dropped") for part in parts)',
+            "self._keeps = True",
+            ("tests/integration/test_kept.py",),
         ),
         Mutant(
             "the_usage_of_a_resumption_replaces_the_first",

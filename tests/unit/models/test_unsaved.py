@@ -134,9 +134,10 @@ class Worker:
             open_text=last.open_text[0],
             open_reasoning=last.open_reasoning[0],
         )
-        self.unsaved = UnsavedParts.following(row, self.answer)
+        saved = self.answer.copy()
         for event in self.log[last.seq : self.at]:
-            self.unsaved.applied(event, self.answer.apply(event))
+            self.answer.apply(event)
+        self.unsaved = UnsavedParts.following(row, saved, self.answer)
 
 
 def held(answer: Answer) -> dict[str, Any]:

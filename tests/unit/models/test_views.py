@@ -1,11 +1,7 @@
 """models.views: rows as clients see them."""
 
-import msgspec
-
 from tokenwire.models.tables import Conversation, Message
 from tokenwire.models.views import conversation_view, message_view, timestamp
-from tokenwire.protocol.events import ToolCall
-from tokenwire.worker.resume.continuation import stored_call
 
 MESSAGE_FIELDS = [
     "id",
@@ -86,17 +82,4 @@ def test_a_conversation_view() -> None:
         "rev": 1,
         "created_at": "1970-01-01T00:00:00.000Z",
         "updated_at": "1970-01-01T00:00:00.001Z",
-    }
-
-
-def test_a_call_in_a_row_equals_the_call_in_the_log() -> None:
-    """A client that reads the row and then earlier events (after a fork, for example) holds the
-    call once.
-    """
-    event = ToolCall("m1", 1, "t1", "look", {"x": 1}, "pending")
-    (call,) = message_view(row(tool_calls=[stored_call(event)]))["tool_calls"]
-    assert call == {
-        name: value
-        for name, value in msgspec.to_builtins(event).items()
-        if name not in ("type", "message_id", "attempt")
     }

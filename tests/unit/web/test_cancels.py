@@ -49,7 +49,7 @@ class Rig:
     async def work(self) -> Claim:
         claim = await self.log.claim(self.row.conversation_id, self.row.id, 0, LEASE_SECONDS)
         assert await self.store.begin_attempt(self.row.id, claim.attempt, "demo")
-        await self.log.append(claim, 0, 0, [events.Chunk(self.row.id, claim.attempt, 0, "Seen")])
+        await self.log.append(claim, 0, 0, [events.Chunk(self.row.id, claim.attempt, 0, "Seen", 0)])
         return claim
 
     async def reread(self) -> Message:
@@ -91,7 +91,7 @@ async def test_a_frozen_worker_does_not_delay_the_end(rig: Rig) -> None:
     assert isinstance(await rig.last(), events.Cancelled)
     assert sum(rig.clock.slept) < 1.0
     with pytest.raises(Fenced):
-        await rig.log.append(frozen, 1, 0, [events.Chunk(rig.row.id, frozen.attempt, 4, "late")])
+        await rig.log.append(frozen, 1, 0, [events.Chunk(rig.row.id, frozen.attempt, 4, "late", 0)])
 
 
 async def test_a_worker_that_freezes_after_the_notice(rig: Rig) -> None:
@@ -99,7 +99,7 @@ async def test_a_worker_that_freezes_after_the_notice(rig: Rig) -> None:
     claim = await rig.work()
     await rig.cancels.cancel(rig.row.id, "me")
     with pytest.raises(CancelPending):
-        await rig.log.append(claim, 1, 0, [events.Chunk(rig.row.id, claim.attempt, 4, "more")])
+        await rig.log.append(claim, 1, 0, [events.Chunk(rig.row.id, claim.attempt, 4, "more", 0)])
     await rig.followed()
     assert (await rig.reread()).status == "cancelled"
     assert (
@@ -117,7 +117,7 @@ async def test_a_worker_that_freezes_between_commit_and_event(rig: Rig) -> None:
     """What it stored stands, and this process announces it."""
     claim = await rig.work()
     await rig.cancels.cancel(rig.row.id, "me")
-    ending = Ending(rig.row.id, claim.attempt, "complete", "Seen", "", None, claim.epoch, 1, "stop")
+    ending = Ending(rig.row.id, claim.attempt, "complete", "Seen", "", claim.epoch, 1, "stop")
     assert await rig.store.finish(ending)
     await rig.followed()
     assert (await rig.reread()).terminal_announced

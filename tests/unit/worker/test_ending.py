@@ -12,7 +12,7 @@ def test_the_text_of_every_part_is_saved() -> None:
         StoredPart(0, "reasoning", "Hm", None, {"dialect": "d"}),
         StoredPart(1, "source", None, {"url": "\0", "at": 3}, None),
     )
-    whole = Checkpoint("m", 1, "So", "", None, "e", 5, changes=PartsToSave(parts, 0))
+    whole = Checkpoint("m", 1, "So", "", "e", 5, changes=PartsToSave(parts, 0))
     *_, last = lesser(whole)
     assert last.content == "So"
     assert last.changes.deleted_from == 0
@@ -26,7 +26,7 @@ def test_an_end_without_its_layout_keeps_its_text() -> None:
     """What was stored is what the terminal event attests."""
     layout = [{"type": "text", "length": 2}, {"type": "data", "name": "\0"}]
     ending = Ending(
-        *("m", 1, "complete", "So", "Hm", None, "e", 5),
+        *("m", 1, "complete", "So", "Hm", "e", 5),
         parts=layout,
         parts_kept=[{"part": 1, "dialect": "d"}],
     )

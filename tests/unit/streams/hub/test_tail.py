@@ -326,7 +326,7 @@ async def test_other_messages_are_ignored(rig: Rig) -> None:
     """Anybody can publish on a channel; a tail accepts only valid events."""
     tail = await rig.hub.open("c")
     for payload in (b"", b"hello", b"a:b:c", b"1:2"):
-        rig.log._publish("tw:{c}", payload)
+        rig.log._publish("tw2:{c}", payload)
     await rig.write(1)
     await turn()
     assert tail.top == 1

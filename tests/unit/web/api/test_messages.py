@@ -52,7 +52,7 @@ async def start(store: Store, log: MemoryLog, message_id: str, text: str = "Hell
     assert await store.begin_attempt(row.id, claim.attempt, "demo") is not None
     appended = await log.append(claim, 0, 0, [Chunk(row.id, claim.attempt, 0, text)])
     await store.checkpoint(
-        [Checkpoint(row.id, claim.attempt, text, "", None, claim.epoch, appended.last_seq)]
+        [Checkpoint(row.id, claim.attempt, text, "", claim.epoch, appended.last_seq)]
     )
     return claim
 
@@ -353,7 +353,6 @@ async def test_an_ended_answer_shows_how_it_ended(
             "error",
             "Hello",
             "",
-            None,
             claim.epoch,
             3,
             error=error,

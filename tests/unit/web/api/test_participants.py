@@ -231,7 +231,7 @@ async def finish_all(store: Store, address: str) -> None:
     for row in await store.unfinished(address.rpartition("/")[2]):
         await store.begin_attempt(row.id, row.attempt + 1, "demo")
         assert await store.finish(
-            Ending(row.id, row.attempt + 1, "complete", "Yes.", "", None, "e", 0, "stop")
+            Ending(row.id, row.attempt + 1, "complete", "Yes.", "", "e", 0, "stop")
         )
 
 

@@ -58,7 +58,6 @@ async def finish(
         status,
         text,
         "",
-        None,
         claim.epoch,
         0,
         "stop" if status == "complete" else None,

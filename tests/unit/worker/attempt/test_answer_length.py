@@ -1,22 +1,24 @@
 """An answer has a longest length, whatever it is made of: there it is cut, and ends as `length`."""
 
-import json
 from collections.abc import Callable
 from itertools import count
 
 import pytest
 
+from tests.answers import held
 from tests.steps import steps
 from tokenwire.protocol import events
+from tokenwire.protocol.fold import Part
 from tokenwire.providers import base
-from tokenwire.worker.attempt.draft import CALL_COST, ITEM_COST, Draft
+from tokenwire.worker.attempt.draft import Draft
+from tokenwire.worker.attempt.parts import PART_COST, AnswerLimits
 from tokenwire.worker.resume.continuation import Held
 
 LIMIT = 1000
 
 
-def begun(held: Held = Held(), limit: int = LIMIT) -> Draft:  # noqa: B008 -- never changed
-    return Draft("a", 1, held, max_bytes=limit)
+def begun(before: Held | None = None, limit: int = LIMIT) -> Draft:
+    return Draft(before or held(), 1, limits=AnswerLimits(answer_bytes=limit))
 
 
 def told(draft: Draft) -> list[events.AnyEvent]:
@@ -35,7 +37,7 @@ def test_text_is_cut_between_two_characters(piece: str, kept: int) -> None:
     draft.take([base.TextDelta("more"), base.SourceDelta("https://e.org"), base.Finish("stop")])
     draft.flush()
     told(draft)
-    assert (draft.held().text, draft.finish_reason()) == (piece * kept, "length")
+    assert (draft.answer.content, draft.finish_reason()) == (piece * kept, "length")
     assert not told(draft)
 
 
@@ -49,15 +51,18 @@ def test_an_answer_of_exactly_the_limit_is_whole() -> None:
 
 def test_what_viewers_hold_already_counts() -> None:
     """A retry does not begin to count anew, not even of what other attempts called; where all is withdrawn, it does."""
-    call = {"id": "c", "name": "f", "arguments": "z" * 100, "status": "pending"}
-    draft = begun(Held("x" * 300, "y" * 300, [call]))
+    before = held("x" * 300, "y" * 300)
+    fields = {"id": "c", "name": "f", "state": "proposed"}
+    before.answer.add(Part("tool_call", fields, text="z" * 100))
+    draft = begun(before)
     draft.take([base.TextDelta("a" * 500)])
     told(draft)
-    assert len(draft.held().text) == 300 + LIMIT - 600 - 100 - CALL_COST
-    anew = begun(Held("x" * 900))
+    names = sum(map(len, fields.values()))
+    assert len(draft.answer.content) == 300 + LIMIT - 600 - 100 - PART_COST - names
+    anew = begun(held("x" * 900))
     anew.take([base.Restart(), base.TextDelta("a" * 900)])
     assert not anew.full
-    assert begun(Held("x" * 2000)).full is False, "found out with the first piece"
+    assert begun(held("x" * 2000)).full is False, "found out with the first piece"
 
 
 def test_arguments_count_before_their_call_is_whole() -> None:
@@ -71,11 +76,10 @@ def test_arguments_count_before_their_call_is_whole() -> None:
         ]
     )
     draft.take([base.ToolCallEnd(0)])
-    call = told(draft)[-1]
-    assert isinstance(call, events.ToolCall)
-    assert (call.tool_call_id, call.name, call.status) == ("c", "f", "error")
-    assert isinstance(call.arguments, str)
-    assert call.arguments.startswith('{"a":1}')
+    told(draft)
+    call = draft.answer.parts[-1]
+    assert (call.fields["id"], call.fields["state"]) == ("c", "invalid")
+    assert call.text.startswith('{"a":1}')
     assert (draft.full, draft.finish_reason()) == (True, "length")
 
 
@@ -100,8 +104,8 @@ def test_nothing_goes_on_for_ever(kind: str) -> None:
             break
         assert at <= LIMIT
     told(draft)
-    assert at <= LIMIT // (1 if kind in ("text", "reasoning", "refusals") else ITEM_COST)
-    assert not draft._calls
+    assert at <= LIMIT // (1 if kind in ("text", "reasoning", "refusals") else PART_COST)
+    assert not any(part.streams_input for part in draft.answer.parts)
 
 
 @pytest.mark.parametrize("kind", ENDLESS)
@@ -118,41 +122,6 @@ def test_twice_as_much_is_twice_the_work(kind: str) -> None:
     few, many = steps(lambda: taken(200)), steps(lambda: taken(400))
     assert few > 200
     assert many < 2.3 * few
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        json.dumps({"text": "x" * 70_000}),
-        '{"a":1}' + " " * 70_000,
-        "x" * 70_000,
-        '{"a":[' + ",".join(["9e15"] * 13_000) + "]}",
-    ],
-)
-def test_a_call_that_no_event_can_carry_is_refused_by_name(arguments: str) -> None:
-    """Its beginning is told as text with `error`: an object that lacks its end could be executed by mistake. Pieces or not is the same."""
-    calls = []
-    for pieces in (
-        [arguments],
-        [arguments[at : at + 1000] for at in range(0, len(arguments), 1000)],
-    ):
-        draft = begun(limit=10**6)
-        draft.take(
-            [
-                base.ToolCallStart(0, "c", "f"),
-                *(base.ToolCallArguments(0, piece) for piece in pieces),
-                base.ToolCallEnd(0),
-            ]
-        )
-        (call,) = told(draft)
-        assert isinstance(call, events.ToolCall)
-        calls.append(call)
-    assert calls[0] == calls[1]
-    assert (call.name, call.status) == ("f", "error")
-    assert isinstance(call.arguments, str)
-    assert arguments.startswith(call.arguments)
-    assert 60_000 < len(call.arguments) <= events.MAX_EVENT_TEXT_BYTES
-    assert draft.held().tool_calls[0]["arguments"] == call.arguments
 
 
 @pytest.mark.parametrize("kind", ["sources", "calls", "text"])

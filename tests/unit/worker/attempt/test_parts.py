@@ -1,594 +1,404 @@
-"""A recorded answer goes back to its provider: deltas, parts, log, row, history, request body.
+"""worker.attempt.parts: deltas become events of parts, within limits, and nothing is lost in silence."""
 
-What the provider sent is read here by a reader of its own, far simpler than the decoders. The
-differences that are meant are made by `said_back` of each dialect, and nowhere else.
-"""
-
-import base64
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tests.unit.providers.bodies import ANTHROPIC, CHAT, GEMINI, RESPONSES
-from tests.unit.providers.recordings import Recording, known
-from tokenwire.protocol import events, fold
-from tokenwire.providers import base, history
-from tokenwire.providers.content import NO_RESULT
-from tokenwire.providers.dialects import DIALECTS, decoder_of
-from tokenwire.providers.registry import presets
-from tokenwire.providers.spec import ModelSpec
-from tokenwire.worker.attempt.parts import PartsTaken, history_of
-
-PROVIDERS = {
-    ANTHROPIC: "anthropic",
-    RESPONSES: "openai_responses",
-    GEMINI: "gemini",
-    CHAT: "deepseek",
-}
-Json = dict[str, Any]
+from tests.answers import answer
+from tokenwire.protocol import events
+from tokenwire.protocol.fold import Answer
+from tokenwire.providers import base
+from tokenwire.worker.attempt import parts
+from tokenwire.worker.attempt.parts import AnswerLimits, KeptOfPart, PartsTaken, Taken
 
 
-def objects(body: bytes) -> Iterator[Json]:
-    """Each JSON object of an event stream, or of a JSON body, in order."""
-    text = body.decode("utf-8", "replace").replace("\r\n", "\n")
-    if text.lstrip()[:1] in "[{":
-        whole = json.loads(text, strict=False)
-        yield from whole if isinstance(whole, list) else [whole]
-        return
-    for line in text.split("\n"):
-        data = line[5:].strip() if line.startswith("data:") else ""
-        if data.startswith("{"):
-            yield json.loads(data, strict=False)
+def told(taken: PartsTaken, *deltas: base.Delta) -> list[Taken]:
+    return [item for delta in deltas for item in taken.take(delta)]
 
 
-# --- what providers sent, as they would read it again ---
+def layout(*deltas: base.Delta, **options: Any) -> list[dict[str, Any]]:
+    """The parts that these deltas make, of an answer that ends with them."""
+    taken = PartsTaken(Answer("m"), 1, **options)
+    told(taken, *deltas)
+    list(taken.flush())
+    return taken.answer.layout()
 
 
-def anthropic_blocks(body: bytes) -> list[Json]:
-    blocks: dict[int, Json] = {}
-    inputs: dict[int, str] = {}
-    for item in objects(body):
-        kind, at = item.get("type"), item.get("index", 0)
-        content = (item.get("message") or item).get("content") or []
-        if kind in ("message_start", "message"):
-            blocks |= dict(enumerate(content))
-        elif kind == "content_block_start":
-            blocks[at] = dict(item["content_block"])
-        elif kind == "content_block_delta":
-            delta = item["delta"]
-            if delta["type"] == "citations_delta":
-                blocks[at]["citations"] = [
-                    *(blocks[at].get("citations") or ()),
-                    delta["citation"],
-                ]
-                continue
-            for name, piece in delta.items():
-                if name == "partial_json":
-                    inputs[at] = inputs.get(at, "") + piece
-                elif name != "type" and piece is not None:
-                    blocks[at][name] = (blocks[at].get(name) or "") + piece
-        elif kind == "message_stop":
-            break
-    for at, text in inputs.items():
-        if text.strip():
-            blocks[at]["input"] = loaded(text)
-    return [blocks[at] for at in sorted(blocks)]
+def call(*pieces: str, index: int = 0) -> list[base.Delta]:
+    inputs = [base.ToolCallArguments(index, piece) for piece in pieces]
+    return [base.ToolCallStart(index, "c", "f"), *inputs, base.ToolCallEnd(index)]
 
 
-def loaded(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return {"unreadable": text}
+def kept(size: int = 1, kind: str = "k") -> base.Kept:
+    return base.Kept("d", kind, {"x": "y" * size})
 
 
-def anthropic_back(blocks: list[Json]) -> list[Json]:
-    """Not sent: blank text, unsigned thinking, empty `citations`. Plain texts that touch are one."""
-    found: list[Json] = []
-    for block in blocks:
-        if block["type"] == "thinking" and not block.get("signature"):
-            continue
-        if block["type"] == "text":
-            block = {name: value for name, value in block.items() if name != "citations" or value}
-            last = found[-1] if found else {}
-            if last.keys() == block.keys() == {"type", "text"}:
-                found[-1] = {"type": "text", "text": last["text"] + block["text"]}
-                continue
-        found.append(block)
-    return [block for block in found if block["type"] != "text" or block["text"].strip()]
+# --- texts ---
 
 
-def responses_items(body: bytes) -> list[Json]:
-    for item in objects(body):
-        if item.get("type") in ("response.completed", "response.incomplete"):
-            streamed = {
-                one["output_index"]: one["item"]
-                for one in objects(body)
-                if one.get("type") == "response.output_item.done"
-            }
-            output = dict(enumerate(item["response"].get("output") or [])) | streamed
-            return [output[at] for at in sorted(output)] or [said_alone(body)]
-        if item.get("object") == "response":
-            return list(item["output"])
-    raise AssertionError("no end")
-
-
-def said_alone(body: bytes) -> Json:
-    """Of servers that send deltas and no items."""
-    pieces = [
-        item["delta"]
-        for item in objects(body)
-        if item.get("type") in ("response.output_text.delta", "response.refusal.delta")
-    ]
-    return {"type": "message", "content": [{"type": "output_text", "text": "".join(pieces)}]}
-
-
-ASKING = ("apply_patch_call", "custom_tool_call", "local_shell_call", "mcp_approval_request")
-ASKING += ("computer_call", "shell_call", "tool_search_call")
-
-
-def responses_back(items: list[Json]) -> list[Json]:
-    """Not sent: reasoning that is not encrypted, or that nothing follows, with the ids behind it.
-
-    Nor what waits for the client. A message that is one text and follows no reasoning is its text.
-    """
-    nameless = any(one["type"] == "reasoning" and not one.get("encrypted_content") for one in items)
-    found: list[Json] = []
-    thought = False
-    for item in items:
-        kind = item["type"]
-        thought = thought or bool(item.get("encrypted_content"))
-        if kind == "reasoning" and not item.get("encrypted_content"):
-            continue
-        if kind in ASKING and item.get("execution") != "server":
-            continue
-        if kind == "message" and not thought and plain(item):
-            item = {"role": "assistant", "content": item["content"][0]["text"]}
-        elif nameless and kind in ("message", "function_call"):
-            item = {name: value for name, value in item.items() if name != "id"}
-        found.append(item)
-    while found and found[-1].get("type") == "reasoning":
-        found.pop()
-    return [item for item in found if item.get("content") != ""]
-
-
-def plain(item: Json) -> bool:
-    fields = {name for name, value in item.items() if value}
-    parts = item["content"]
-    return fields <= {"type", "id", "status", "role", "content"} and [
-        {name for name, value in part.items() if value and name != "logprobs"} for part in parts
-    ] in ([{"type", "text"}], [{"type"}])
-
-
-def gemini_parts(body: bytes) -> list[Json]:
-    parts: list[Json] = []
-    for item in objects(body):
-        for candidate in item.get("candidates") or ():
-            if not candidate.get("index"):
-                parts += (candidate.get("content") or {}).get("parts") or []
-    return parts
-
-
-def gemini_back(parts: list[Json]) -> list[Json]:
-    """Not sent: unsigned thoughts. Texts that touch are one, and signed at their end."""
-    found: list[Json] = []
-    for part in parts:
-        if part.get("thought") and "thoughtSignature" not in part:
-            continue
-        last = found[-1] if found else {}
-        if "text" in part and not part.get("thought") and last.keys() == {"text"}:
-            found[-1] = {**part, "text": last["text"] + part["text"]}
-        else:
-            found.append(part)
-    return [part for part in found if part != {"text": ""}]
-
-
-def chat_message(body: bytes) -> Json:
-    """Of the first choice: text, calls, and the reasoning of a call."""
-    message: Json = {"content": "", "tool_calls": {}, "reasoning_content": ""}
-    first = None
-    for item in objects(body):
-        for choice in item.get("choices") or ():
-            first = choice.get("index") or 0 if first is None else first
-            delta = choice.get("delta")
-            if delta is None and not message["content"]:
-                delta = choice.get("message")
-            if (choice.get("index") or 0) != first or not delta:
-                continue
-            content = delta.get("content") or delta.get("refusal") or ""
-            for piece in [content] if isinstance(content, str) else content:
-                message["content"] += piece if isinstance(piece, str) else piece.get("text", "")
-            message["reasoning_content"] += delta.get("reasoning_content") or ""
-            message["content"] += "[file: image/png]" if delta.get("images") else ""
-            if function := delta.get("function_call"):
-                add_call(message["tool_calls"], {"index": 0, "function": function})
-            for call in delta.get("tool_calls") or ():
-                add_call(message["tool_calls"], call)
-    return message
-
-
-def add_call(calls: dict[Any, Json], call: Json) -> None:
-    key = call.get("index", len(calls))
-    held = calls.setdefault(key, {"arguments": ""})
-    function = call.get("function") or {}
-    held["name"] = function.get("name") or held.get("name")
-    held["extra_content"] = call.get("extra_content") or held.get("extra_content")
-    held["arguments"] += function.get("arguments") or ""
-
-
-# --- there and back ---
-
-
-def taken(api: str, body: bytes) -> tuple[PartsTaken, list[events.AnyEvent]] | None:
-    """The answer as an attempt takes it, and what the log says of it; None if it is not whole."""
-    decoder = decoder_of(api)()
-    found = [*decoder.feed(body), *decoder.close()]
-    parts = PartsTaken(fold.Answer("a"), 1)
-    told = [event for delta in found for event in parts.take(delta)]
-    return (parts, told) if decoder.done else None
-
-
-def sent_back(api: str, parts: PartsTaken, *, model: str = "model") -> Any:
-    """The answer in the body of the next request."""
-    answer = history_of(parts.answer.parts, parts.files)
-    messages = [
-        base.HistoryMessage("user", "?"),
-        base.HistoryMessage("assistant", answer, "model"),
-    ]
-    spec = ModelSpec("name", PROVIDERS[api], model)
-    request = base.Request([*messages, base.HistoryMessage("user", "and now?")])
-    if api == ANTHROPIC:  # a tool of the provider's that still runs is sent in a paused turn alone
-        request = base.Request(messages)
-    body: Any = DIALECTS[api].build(request, spec, presets()[spec.provider]).body
-    return json.loads(json.dumps(body))
-
-
-def turn(body: Any, api: str) -> Any:
-    """What the request holds of the answer."""
-    if api == RESPONSES:
-        own = [item for item in body["input"] if item.get("role") != "user"]
-        return [item for item in own if item.get("type") != "function_call_output"]
-    found = body["contents" if api == GEMINI else "messages"]
-    answers = [message for message in found if message["role"] in ("assistant", "model")]
-    name = {ANTHROPIC: "content", GEMINI: "parts"}.get(api)
-    return (answers[0][name] if name else answers[0]) if answers else []
-
-
-def whole(api: str) -> list[Recording]:
-    several = ("tool-search-bm25", "azure-reasoning-encrypted")  # answers of several turns
-    return [
-        one
-        for one in known()
-        if one.api == api and one.status == 200 and not any(name in one.name for name in several)
+def test_text_and_reasoning_are_parts_in_their_order() -> None:
+    """Each ends the other; pieces of one kind that touch are one part."""
+    made = layout(
+        base.ReasoningDelta("h"),
+        base.ReasoningDelta("m"),
+        base.TextDelta("a"),
+        base.ReasoningDelta("so"),
+        base.TextDelta("b"),
+    )
+    assert [(part["type"], part["length"]) for part in made] == [
+        ("reasoning", 2),
+        ("text", 1),
+        ("reasoning", 2),
+        ("text", 1),
     ]
 
 
-def recordings(api: str) -> Any:
-    found = [one for one in whole(api) if taken(api, one.body)]
-    found = [one for one in found if b"willContinue" not in one.body]  # its calls come in pieces
-    return pytest.mark.parametrize("recording", found, ids=[one.name for one in found])
+def test_reasoning_that_its_provider_ended_is_another_part() -> None:
+    """Each has the value that it came with, also where there is no text."""
+    taken = PartsTaken(Answer("m"), 1)
+    told(
+        taken,
+        base.ReasoningDelta("hm"),
+        base.ReasoningEnd(kept(1, "first")),
+        base.ReasoningDelta("aha"),
+        base.ReasoningEnd(),
+        base.ReasoningEnd(kept(1, "alone")),
+    )
+    found = [(part.text, part.kept and part.kept["kind"]) for part in taken.answer.parts]
+    assert found == [("hm", "first"), ("aha", None), ("", "alone")]
 
 
-def check(
-    recording: Recording,
-    read: Callable[[bytes], list[Json]],
-    back: Callable[[list[Json]], list[Json]],
-) -> None:
-    made = taken(recording.api, recording.body)
-    assert made is not None
-    assert turn(sent_back(recording.api, made[0]), recording.api) == back(read(recording.body))
-
-
-@recordings(ANTHROPIC)
-def test_answers_of_anthropic_go_back_as_they_came(recording: Recording) -> None:
-    check(recording, anthropic_blocks, anthropic_back)
-
-
-def test_thinking_without_a_signature_does_not_go_back() -> None:
-    """The API would refuse it. What follows it is another part."""
-    blocks = [
-        {"type": "thinking", "thinking": "hm"},
-        {"type": "thinking", "thinking": "aha", "signature": "s"},
-        {"type": "text", "text": "Yes."},
-    ]
-    message = {"type": "message", "id": "m", "content": blocks, "stop_reason": "end_turn"}
-    made = taken(ANTHROPIC, json.dumps(message).encode())
-    assert made is not None
-    assert [part.text for part in made[0].answer.parts] == ["hm", "aha", "Yes."]
-    assert turn(sent_back(ANTHROPIC, made[0]), ANTHROPIC) == blocks[1:]
-
-
-@recordings(RESPONSES)
-def test_answers_of_openai_go_back_as_they_came(recording: Recording) -> None:
-    check(recording, responses_items, responses_back)
-
-
-@recordings(GEMINI)
-def test_answers_of_gemini_go_back_as_they_came(recording: Recording) -> None:
-    check(recording, gemini_parts, gemini_back)
-
-
-@recordings(CHAT)
-def test_answers_of_chat_completions_go_back_as_they_came(recording: Recording) -> None:
-    made = taken(CHAT, recording.body)
-    assert made is not None
-    found, read = turn(sent_back(CHAT, made[0]), CHAT), chat_message(recording.body)
-    if not found:
-        assert not read["content"].strip()
-        return
-    assert (found["content"] or "") == read["content"]
-    assert [json.loads(call["function"]["arguments"]) for call in found.get("tool_calls", ())] == [
-        json.loads(call["arguments"] or "{}") for call in read["tool_calls"].values()
+def test_reasoning_about_how_to_go_on_does_not_split_the_text() -> None:
+    """A word that was cut off goes on in its part."""
+    taken = PartsTaken(answer("Hel"), 2, continues=True)
+    told(taken, base.ReasoningDelta("Hmm"), base.TextDelta("lo"), base.ReasoningDelta("."))
+    list(taken.flush())
+    assert taken.answer.layout() == [
+        {"type": "text", "length": 5},
+        {"type": "reasoning", "at": 3, "length": 4},
     ]
 
 
-@pytest.mark.parametrize("recording", known(), ids=lambda one: one.name)
-def test_the_log_says_what_was_taken(recording: Recording) -> None:
-    """Whoever folds the events holds the same parts, whichever way the answer ended."""
-    if recording.status != 200:
-        return
-    decoder = decoder_of(recording.api)()
-    parts = PartsTaken(fold.Answer("a"), 1)
-    other = fold.Answer("a")
-    for delta in (*decoder.feed(recording.body), *decoder.close()):
-        for event in parts.take(delta):
-            assert other.apply(event) != fold.NOTHING
-    assert other.layout() == parts.answer.layout()
-    assert other.content == parts.answer.content
+def test_a_model_that_changes_its_mind_at_each_token_does_not_use_up_the_parts() -> None:
+    """Beyond a number of parts reasoning stands inside the text: all of both is there."""
+    taken = PartsTaken(Answer("m"), 1)
+    pair = (base.ReasoningDelta("r"), base.TextDelta("t"))
+    told(taken, *pair * parts.MAX_PARTS)
+    assert not taken.full
+    assert taken.answer.content == "t" * parts.MAX_PARTS
+    assert taken.answer.reasoning == "r" * parts.MAX_PARTS
+    assert len(taken.answer.parts) <= parts.MAX_PARTS - parts.SPARE_PARTS + 1
 
 
-# --- the answer that has everything ---
-
-IMAGE = base64.b64encode(bytes(range(256)) * 4096).decode()
-THOUGHT = "Let me think about the weather of two cities before I look. 🎈 " * 20
-WORDS = "It is cold in Oslo, as the almanac says. 🎈 So take a coat with you."
-EVERYTHING_ANTHROPIC: list[Json] = [
-    {"type": "thinking", "thinking": THOUGHT, "signature": "EqQB" * 50},
-    {"type": "redacted_thinking", "data": "EmwK"},
-    {"type": "text", "text": "I will look. "},
-    {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {"query": "oslo"}},
-    {"type": "web_search_tool_result", "tool_use_id": "s1", "content": [{"encrypted": "Eo8B"}]},
-    {
-        "type": "text",
-        "text": WORDS[:39],
-        "citations": [
-            {
-                "type": "web_search_result_location",
-                "url": "https://a.example",
-                "title": "A",
-                "cited_text": "cold",
-                "encrypted_index": "Eo8",
-            },
-            {"type": "page_location", "cited_text": "x", "document_index": 0},
-        ],
-    },
-    {"type": "text", "text": WORDS[39:]},
-    {
-        "type": "image",
-        "source": {"type": "base64", "media_type": "image/png", "data": IMAGE},
-    },
-    {"type": "hologram", "frames": [1, 2], "$text": [0, 5]},
-    {
-        "type": "tool_use",
-        "id": "c1",
-        "name": "weather",
-        "input": {"city": "Oslo", "n": 12345678901234567890},
-        "caller": {"type": "direct"},
-    },
-    {"type": "tool_use", "id": "c2", "name": "time", "input": {}},
-]
-EVERYTHING_RESPONSES: list[Json] = [
-    {
-        "type": "reasoning",
-        "id": "rs1",
-        "summary": [
-            {"type": "summary_text", "text": THOUGHT},
-            {"type": "summary_text", "text": "And then I look it up, with two tools at once."},
-        ],
-        "encrypted_content": "gAAAA" * 50,
-    },
-    {"type": "web_search_call", "id": "ws1", "status": "completed", "action": {"query": "oslo"}},
-    {
-        "type": "message",
-        "id": "m1",
-        "role": "assistant",
-        "status": "completed",
-        "phase": "commentary",
-        "content": [
-            {
-                "type": "output_text",
-                "text": WORDS,
-                "annotations": [
-                    {
-                        "type": "url_citation",
-                        "url": "https://a.example",
-                        "title": "A",
-                        "start_index": 41,
-                        "end_index": 44,
-                    },
-                    {"type": "file_citation", "file_id": "f1", "filename": "a.pdf", "index": 3},
-                ],
-            },
-            {"type": "output_text", "text": " Indeed.", "annotations": []},
-        ],
-    },
-    {"type": "image_generation_call", "id": "ig1", "status": "completed", "result": IMAGE},
-    {"type": "hologram", "id": "h1", "frames": [1, 2]},
-    {
-        "type": "function_call",
-        "id": "fc1",
-        "call_id": "c1",
-        "name": "weather",
-        "arguments": '{"city": "Oslo", "n": 12345678901234567890}',
-        "status": "completed",
-    },
-    {
-        "type": "function_call",
-        "id": "fc2",
-        "call_id": "c2",
-        "name": "time",
-        "arguments": "{}",
-        "status": "completed",
-    },
-]
+def test_an_answer_of_too_many_parts_is_full() -> None:
+    """It ends as `length`, as one of too many characters does."""
+    limits = AnswerLimits(answer_bytes=10**9)
+    taken = PartsTaken(Answer("m"), 1, limits)
+    told(taken, *[base.KeptDelta("d", "k", {}) for _ in range(parts.MAX_PARTS)])
+    assert not taken.full
+    assert told(taken, base.KeptDelta("d", "k", {})) == []
+    assert taken.full
+    assert len(taken.answer.parts) == parts.MAX_PARTS
 
 
-def stream(items: list[Json]) -> bytes:
-    return b"".join(f"data: {json.dumps(item)}\n\n".encode() for item in items)
+# --- calls ---
 
 
-def anthropic_body() -> bytes:
-    sent: list[Json] = [{"type": "message_start", "message": {"id": "m", "model": "c"}}]
-    for index, block in enumerate(EVERYTHING_ANTHROPIC):
-        pieces: list[Json] = []
-        begun = dict(block)
-        if block["type"] == "text":
-            begun = {"type": "text", "text": ""}
-            cites = [{"type": "citations_delta", "citation": c} for c in block.get("citations", ())]
-            half = len(block["text"]) // 2
-            texts = [block["text"][:half], block["text"][half:]]
-            pieces = [*cites, *({"type": "text_delta", "text": text} for text in texts)]
-        elif block["type"] == "thinking":
-            begun = {"type": "thinking", "thinking": "", "signature": ""}
-            pieces = [{"type": "thinking_delta", "thinking": block["thinking"]}]
-            pieces.append({"type": "signature_delta", "signature": block["signature"]})
-        elif block["type"] == "tool_use":
-            begun = {**block, "input": {}}
-            pieces = [{"type": "input_json_delta", "partial_json": json.dumps(block["input"])}]
-        at = {"index": index}
-        sent.append({"type": "content_block_start", **at, "content_block": begun})
-        sent += [{"type": "content_block_delta", **at, "delta": piece} for piece in pieces]
-        sent.append({"type": "content_block_stop", **at})
-    sent.append({"type": "message_delta", "delta": {"stop_reason": "tool_use"}})
-    return stream([*sent, {"type": "message_stop"}])
-
-
-def responses_body() -> bytes:
-    sent: list[Json] = [{"type": "response.created", "response": {"id": "r", "model": "m"}}]
-    for index, item in enumerate(EVERYTHING_RESPONSES):
-        at = {"output_index": index}
-        sent.append({"type": "response.output_item.added", **at, "item": item})
-        for number, part in enumerate(item["content"] if item["type"] == "message" else ()):
-            sent.append(
-                {
-                    "type": "response.output_text.delta",
-                    **at,
-                    "content_index": number,
-                    "delta": part["text"],
-                }
-            )
-            sent += [
-                {
-                    "type": "response.output_text.annotation.added",
-                    **at,
-                    "content_index": number,
-                    "annotation": note,
-                }
-                for note in part["annotations"]
-            ]
-        sent.append({"type": "response.output_item.done", **at, "item": item})
-    whole = {"id": "r", "status": "completed", "output": EVERYTHING_RESPONSES}
-    return stream([*sent, {"type": "response.completed", "response": whole}])
-
-
-EVERYTHING = {
-    ANTHROPIC: (anthropic_body, EVERYTHING_ANTHROPIC),
-    RESPONSES: (responses_body, EVERYTHING_RESPONSES),
-}
-
-
-@pytest.mark.parametrize("api", EVERYTHING)
-def test_an_answer_with_everything_goes_back_as_it_came(api: str) -> None:
-    """Thoughts, citations, an image of 1 MB, an unknown item, two calls: all fields, in order."""
-    body, sent = EVERYTHING[api]
-    made = taken(api, body())
-    assert made is not None
-    assert turn(sent_back(api, made[0]), api) == sent
-
-
-@pytest.mark.parametrize("api", EVERYTHING)
-def test_what_is_stored_of_it_is_small(api: str) -> None:
-    """Neither the image nor the thoughts stand twice; and it is JSON."""
-    made = taken(api, EVERYTHING[api][0]())
-    assert made is not None
-    for part in made[0].answer.parts:
-        stored = json.dumps(part.kept)
-        assert len(stored) < 2000
-        assert "Let me think" not in stored
-        assert json.loads(stored) == part.kept
-
-
-def test_citations_of_everything_stand_where_they_should() -> None:
-    """In UTF-16 units of the answer's text, whichever way the provider counts."""
-    for api, cited in ((ANTHROPIC, [WORDS[:39]] * 2), (RESPONSES, [WORDS[41:44]])):
-        made = taken(api, EVERYTHING[api][0]())
-        assert made is not None
-        units = made[0].answer.content.encode("utf-16-le")
-        found = [part.fields.get("cites") for part in made[0].answer.parts if part.type == "source"]
-        assert [
-            units[2 * place[0] : 2 * place[1]].decode("utf-16-le") for place in found if place
-        ] == cited
-        assert sum(part.type == "text" for part in made[0].answer.parts) == 1, "no word is cut"
-
-
-@pytest.mark.parametrize("api", EVERYTHING)
-def test_another_model_is_sent_what_can_be_said(api: str) -> None:
-    """Text, calls, and that there was a file; the text as one."""
-    made = taken(api, EVERYTHING[api][0]())
-    assert made is not None
-    said = json.dumps(sent_back(api, made[0], model="another"), ensure_ascii=False)
-    assert WORDS in said
-    assert "[file: image/png]" in said
-    assert said.count(NO_RESULT) == 2
-    assert not any(word in said for word in ("hologram", "Let me think", "EqQB", "gAAAA", "Eo8"))
-
-
-@pytest.mark.parametrize("api", EVERYTHING)
-def test_without_one_kept_value_none_goes_back(api: str) -> None:
-    """Half of them would make the provider refuse the conversation."""
-    for lose in (lose_a_value, lose_the_file):
-        made = taken(api, EVERYTHING[api][0]())
-        assert made is not None
-        lose(made[0])
-        said = json.dumps(sent_back(api, made[0]))
-        assert "hologram" not in said
-        assert "Oslo" in said
-
-
-def lose_a_value(parts: PartsTaken) -> None:
-    part = parts.answer.parts[0]
-    part.kept = None
-    part.merge({"dropped": True})
-
-
-def lose_the_file(parts: PartsTaken) -> None:
-    parts.files.clear()
-
-
-def test_results_and_steps_of_parts() -> None:
-    """A call with its result, then another turn."""
-    answer = fold.Answer("a")
-    values: list[Mapping[str, Any]] = [
-        {"type": "tool_call", "id": "c", "name": "f", "state": "done", "input": "{}", "result": 7},
-        {
-            "type": "tool_call",
-            "id": "d",
-            "name": "f",
-            "state": "failed",
-            "input": "",
-            "error": "no",
-        },
-        {"type": "step"},
-        {"type": "data", "name": "n", "data": 1},
+def test_input_leaves_in_pieces_of_some_size() -> None:
+    """A log has room for so many events; but another event never overtakes it."""
+    taken = PartsTaken(Answer("m"), 1)
+    begun = told(taken, base.ToolCallStart(0, "c", "f"))
+    assert begun == [
+        events.PartEvent(
+            "m", 1, 0, {"type": "tool_call", "id": "c", "name": "f", "state": "streaming"}
+        )
     ]
-    for number, value in enumerate(values):
-        answer.apply(events.PartEvent("a", 1, number, dict(value)))
-    assert list(history_of(answer.parts, {})) == [
-        history.CallPart("c", "f", "{}"),
-        history.ResultPart("c", "f", "7"),
-        history.CallPart("d", "f", ""),
-        history.ResultPart("d", "f", "no", True),
-        history.StepPart(),
+    pieces = [base.ToolCallArguments(0, "x" * 20)] * (parts.INPUT_CHARS // 20)
+    assert told(taken, *pieces) == []
+    assert told(taken, pieces[0]) == [events.ToolInput("m", 1, 0, "x" * 520, 0)]
+    assert told(taken, pieces[0]) == []
+    source = base.SourceDelta("https://a")
+    assert [type(item) for item in told(taken, source)] == [events.ToolInput, events.PartEvent]
+    assert taken.answer.parts[0].units == 540
+
+
+@pytest.mark.parametrize(
+    ("text", "state"),
+    [
+        ('{"a":1}', "proposed"),
+        ("", "proposed"),
+        ('{"a":', "invalid"),
+        ("[1]", "invalid"),
+        ('{"x": NaN}', "invalid"),
+        ('{"x": 1e999}', "invalid"),
+        ('{"a":' * 2000 + "1" + "}" * 2000, "invalid"),
+        ('{"x": ' + "9" * 40 + "}", "proposed"),
+    ],
+)
+def test_a_call_is_proposed_if_its_input_is_an_object(text: str, state: str) -> None:
+    """As the model wrote it; no input at all is an empty object."""
+    made = layout(*call(text[:3], text[3:]))
+    assert [(part["state"], part["input"]) for part in made] == [(state, text or "{}")]
+
+
+def test_input_is_made_storable_across_its_pieces() -> None:
+    """Half a character waits for the other; what no database takes is replaced."""
+    made = layout(*call('{"a":"\ud83d', '\ude00","b":"\x00"}'))
+    assert made[0]["input"] == '{"a":"😀","b":"\ufffd"}'
+
+
+@pytest.mark.parametrize("size", [1, 999, 10**6])
+def test_input_that_no_event_could_carry_is_cut(size: int) -> None:
+    """In pieces or not: its beginning is told, and an object that lacks its end is never run."""
+    text = json.dumps({"text": "x" * 70_000})
+    pieces = [text[start : start + size] for start in range(0, len(text), size)]
+    made = layout(*call(*pieces) if size > 1 else call(text))
+    assert made[0]["state"] == "invalid"
+    assert made[0]["input"] == text[: events.MAX_EVENT_TEXT_BYTES]
+
+
+def test_calls_at_once_are_parts_of_their_own() -> None:
+    """Their pieces may come in turns."""
+    made = layout(
+        base.ToolCallStart(0, "a", "f"),
+        base.ToolCallStart(1, "b", "g"),
+        base.ToolCallArguments(1, '{"n":'),
+        base.ToolCallArguments(0, "{}"),
+        base.ToolCallArguments(1, "2}"),
+        base.ToolCallEnd(1),
+        base.ToolCallEnd(0),
+    )
+    found = [(part["id"], part["input"], part["state"]) for part in made]
+    assert found == [("a", "{}", "proposed"), ("b", '{"n":2}', "proposed")]
+
+
+def test_a_call_without_an_end_is_invalid() -> None:
+    """The stream was whole, the call was not: nothing may run."""
+    assert layout(base.ToolCallStart(0, "c", "f"), base.ToolCallArguments(0, "{}"))[0] == {
+        "type": "tool_call",
+        "id": "c",
+        "name": "f",
+        "state": "invalid",
+        "length": 2,
+        "input": "{}",
+    }
+
+
+# --- sources, files, items ---
+
+
+def test_what_stands_inside_a_text_does_not_end_it() -> None:
+    """Sources and items of the provider say where they stand; files are on their own."""
+    made = layout(
+        base.TextDelta("Oslo is cold"),
+        base.SourceDelta("https://a", "A", cites=(4, 0)),
+        base.KeptDelta("d", "k", {}),
+        base.TextDelta("."),
+        base.FileDelta("image/png", url="https://i"),
+        base.SourceDelta("https://b"),
+        base.TextDelta("!"),
+    )
+    assert made == [
+        {"type": "text", "length": 13},
+        {"type": "source", "url": "https://a", "title": "A", "cites": [8, 12], "at": 12},
+        {"type": "provider", "dialect": "d", "kind": "k", "at": 12},
+        {"type": "file", "media_type": "image/png", "url": "https://i"},
+        {"type": "source", "url": "https://b"},
+        {"type": "text", "length": 1},
     ]
+
+
+def test_a_source_is_told_once_for_each_passage() -> None:
+    """Some providers repeat all of them with each piece of text."""
+    again = base.SourceDelta("https://a")
+    made = layout(
+        base.TextDelta("ab"),
+        again,
+        again,
+        base.SourceDelta("https://a", cites=(1, 0)),
+        base.SourceDelta("https://a", cites=(1, 0)),
+        base.SourceDelta("https://b"),
+        base.SourceDelta(title="nowhere"),
+    )
+    found = [(part["url"], part.get("cites")) for part in made if part["type"] == "source"]
+    assert found == [("https://a", None), ("https://a", [1, 2]), ("https://b", None)]
+
+
+def test_a_source_that_an_earlier_attempt_told_is_not_told_again() -> None:
+    """A model that goes on may name it once more."""
+    taken = PartsTaken(answer("ab"), 1)
+    told(taken, base.SourceDelta("https://a"))
+    later = PartsTaken(taken.answer, 2, continues=True)
+    assert told(later, base.SourceDelta("https://a")) == []
+
+
+def test_a_file_has_the_address_of_its_bytes() -> None:
+    """They wait to be stored; the event gives no byte of them."""
+    taken = PartsTaken(Answer("m"), 1)
+    [event] = told(taken, base.FileDelta("image/png", b"abc"))
+    assert isinstance(event, events.PartEvent)
+    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert event.value == {
+        "type": "file",
+        "media_type": "image/png",
+        "url": f"/api/messages/m/files/{digest}",
+        "size": 3,
+    }
+    assert taken.files == {0: parts.FileOfPart("image/png", b"abc")}
+
+
+def test_fields_are_made_storable_and_short() -> None:
+    """A title is cut. Half an address would lead elsewhere: the part says that it is dropped."""
+    long = "https://a/" + "x" * parts.MAX_FIELD_CHARS
+    made = layout(base.SourceDelta("http://x/\0", "\ud83d" * 9000), base.SourceDelta(long, "T"))
+    assert (made[0]["url"], made[0]["title"]) == (
+        "http://x/\ufffd",
+        "\ufffd" * parts.MAX_FIELD_CHARS,
+    )
+    assert made[1] == {"type": "source", "title": "T", "dropped": True}
+
+
+# --- what is kept ---
+
+
+def test_a_kept_value_is_stored_without_the_text_of_its_part() -> None:
+    """The signature of a long thought is short."""
+    thought = "Let me think about it. " * 20
+    taken = PartsTaken(Answer("m"), 1)
+    value = {"thinking": thought, "signature": "EqQB"}
+    items = told(taken, base.ReasoningDelta(thought), base.ReasoningEnd(base.Kept("d", "k", value)))
+    stored = {"thinking": {"$text": [0, len(thought)]}, "signature": "EqQB"}
+    assert items[-1] == KeptOfPart(0, {"dialect": "d", "kind": "k", "value": stored})
+
+
+def nested(depth: int) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for _ in range(depth):
+        value = {"a": value}
+    return value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"data": "x" * 2000},
+        {"data": ["x"] * 1000},
+        {"y" * 2000: 1},
+        nested(500),
+        {"data": "\ud800"},
+        {"data": float("inf")},
+        {"data": {1, 2}},
+    ],
+)
+def test_what_cannot_be_kept_is_dropped_and_the_part_says_so(value: Any) -> None:
+    """Too long, nested too deeply, or no JSON that every database takes verbatim."""
+    taken = PartsTaken(Answer("m"), 1, AnswerLimits(kept_bytes=1000))
+    told(taken, base.KeptDelta("d", "k", value))
+    assert taken.answer.layout() == [
+        {"type": "provider", "dialect": "d", "kind": "k", "dropped": True}
+    ]
+    assert taken.answer.parts[0].kept is None
+
+
+def test_after_one_is_dropped_no_other_is_kept() -> None:
+    """Half of them would make the provider refuse the conversation; of one that begins anew all."""
+    taken = PartsTaken(Answer("m"), 1, AnswerLimits(kept_bytes=1000))
+    many = [base.KeptDelta("d", "k", {"x": "y" * 300}) for _ in range(10)]
+    items = told(taken, *many)
+    assert sum(isinstance(item, KeptOfPart) for item in items) == 2
+    assert [part.fields.get("dropped") for part in taken.answer.parts].count(True) == 1
+    items = told(taken, base.Restart(), *many[:2])
+    assert sum(isinstance(item, KeptOfPart) for item in items) == 2
+
+
+def test_what_is_far_too_long_is_not_even_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To find out by its JSON that there is too much of it would take as long as storing it."""
+    monkeypatch.setattr("tokenwire.worker.attempt.parts.storable_json", pytest.fail)
+    taken = PartsTaken(Answer("m"), 1, AnswerLimits(kept_bytes=1000))
+    told(taken, base.KeptDelta("d", "k", {"a": [{"b": "x" * 2000}]}))
+    assert taken.answer.parts[0].fields["dropped"] is True
+
+
+def test_kept_values_of_earlier_attempts_count() -> None:
+    """They are in the same row."""
+    limits = AnswerLimits(kept_bytes=500)
+    first = PartsTaken(Answer("m"), 1, limits)
+    told(first, base.KeptDelta("d", "k", {"x": "y" * 300}))
+    second = PartsTaken(first.answer, 2, limits)
+    told(second, base.KeptDelta("d", "k", {"x": "y" * 300}))
+    assert second.answer.parts[1].fields["dropped"] is True
+
+
+# --- whatever comes ---
+
+WORDS = st.text(alphabet=st.characters(codec=None, exclude_categories=()), max_size=6)
+KEPT = st.none() | st.builds(base.Kept, st.just("d"), WORDS, st.dictionaries(WORDS, WORDS))
+INDEX = st.integers(0, 1)
+DELTAS = st.lists(
+    st.one_of(
+        st.builds(base.TextDelta, WORDS),
+        st.builds(base.RefusalDelta, WORDS),
+        st.builds(base.ReasoningDelta, WORDS),
+        st.builds(base.ReasoningEnd, KEPT),
+        st.builds(base.SourceDelta, WORDS, WORDS, kept=KEPT),
+        st.builds(base.KeptDelta, WORDS, WORDS, st.dictionaries(WORDS, WORDS)),
+        st.builds(base.FileDelta, WORDS, st.binary(max_size=4), kept=KEPT),
+        st.builds(base.ToolCallStart, INDEX, WORDS, WORDS),
+        st.builds(base.ToolCallArguments, INDEX, WORDS),
+        st.builds(base.ToolCallEnd, INDEX, KEPT),
+        st.just(base.Restart()),
+    ),
+    max_size=40,
+)
+
+
+def possible(deltas: Iterable[base.Delta]) -> list[base.Delta]:
+    """Without pieces and ends of calls that never began: no decoder gives them."""
+    begun, found = set[int](), list[base.Delta]()
+    for delta in deltas:
+        match delta:
+            case base.ToolCallStart(index=index):
+                begun.add(index)
+            case base.ToolCallArguments(index=index) | base.ToolCallEnd(index=index):
+                if index not in begun:
+                    continue
+                if isinstance(delta, base.ToolCallEnd):
+                    begun.remove(index)
+            case base.Restart():
+                begun.clear()
+        found.append(delta)
+    return found
+
+
+@given(DELTAS, st.booleans())
+def test_the_events_fold_to_what_was_taken(deltas: list[base.Delta], continues: bool) -> None:
+    """Each can be encoded, is applied, and says all that there is."""
+    taken = PartsTaken(answer("so far"), 1, continues=continues)
+    reader = answer("so far")
+    for delta in [*possible(deltas), None]:
+        for item in taken.flush() if delta is None else taken.take(delta):
+            if isinstance(item, KeptOfPart):
+                json.dumps(item.value, allow_nan=False).encode()
+                assert taken.answer.parts[item.part].kept == item.value
+            else:
+                assert len(events.encode(item)) < events.MAX_EVENT_TEXT_BYTES
+                reader.apply(item)
+    assert reader.layout() == taken.answer.layout()
+    assert (reader.content, reader.reasoning) == (taken.answer.content, taken.answer.reasoning)
+    assert not any(part.streams_input for part in reader.parts)
+
+
+@given(DELTAS, st.integers(0, 3000))
+def test_no_answer_outgrows_its_limit(deltas: list[base.Delta], limit: int) -> None:
+    """Whatever it is made of; where it ends, calls have ended, too."""
+    taken = PartsTaken(Answer("m"), 1, AnswerLimits(answer_bytes=limit))
+    told(taken, *possible(deltas))
+    size = sum(len(part.text.encode()) for part in taken.answer.parts)
+    assert size <= limit
+    if taken.full:
+        assert not any(part.streams_input for part in taken.answer.parts)
+        assert told(taken, base.TextDelta("more")) == []

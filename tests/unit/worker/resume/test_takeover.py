@@ -1,10 +1,10 @@
 """worker.resume.takeover: what readers hold is found whatever became of checkpoint and log."""
 
+from tests.answers import held as held_of
 from tokenwire.models.tables import Message
 from tokenwire.protocol.events import AnyEvent, Chunk, Reset, Start, decode
 from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.streams.log.ports import Claim, Limits
-from tokenwire.worker.resume.continuation import Held
 from tokenwire.worker.resume.takeover import Known, recover, restore
 
 
@@ -16,6 +16,8 @@ def row(content: str = "", seq: int = 0, epoch: str | None = None) -> Message:
         role="assistant",
         status="streaming",
         content=content,
+        reasoning="",
+        attempt=1,
         seq=seq,
         epoch=epoch,
         created_at=0,
@@ -25,7 +27,9 @@ def row(content: str = "", seq: int = 0, epoch: str | None = None) -> Message:
 
 async def say(log: MemoryLog, claim: Claim, *pieces: tuple[int, str]) -> None:
     for index, (offset, content) in enumerate(pieces):
-        await log.append(claim, index, 0, [Chunk(claim.message_id, claim.attempt, offset, content)])
+        await log.append(
+            claim, index, 0, [Chunk(claim.message_id, claim.attempt, offset, content, 0)]
+        )
 
 
 async def test_the_log_is_folded_over_the_checkpoint() -> None:
@@ -34,7 +38,7 @@ async def test_the_log_is_folded_over_the_checkpoint() -> None:
     claim = await log.claim("c", "m", 0, 60)
     await say(log, claim, (0, "ab"), (2, "cd"))
     _, held = await recover(log, row("ab", 1, claim.epoch), claim, 60)
-    assert (held.text, held.seq) == ("abcd", 2)
+    assert (held.answer.content, held.seq) == ("abcd", 2)
 
 
 async def test_no_checkpoint_and_a_log_that_begins_later() -> None:
@@ -46,7 +50,7 @@ async def test_no_checkpoint_and_a_log_that_begins_later() -> None:
     claim = await log.claim("c", "m", 0, 60)
     await say(log, claim, (0, "ab"), (2, "cd"))
     assert (await log.read("c", None, 0, 0)).oldest > 1
-    assert (await recover(log, row(), claim, 60))[1].text == "abcd"
+    assert (await recover(log, row(), claim, 60))[1].answer.content == "abcd"
 
 
 async def test_a_checkpoint_of_an_earlier_epoch() -> None:
@@ -55,12 +59,16 @@ async def test_a_checkpoint_of_an_earlier_epoch() -> None:
     lost = await log.claim("c", "m", 0, 60)
     log.restart(lose_data=True)
     claim, held = await recover(log, row("ab", 9, lost.epoch), await log.claim("c", "m", 1, 0), 0)
-    assert (held.text, held.seq) == ("ab", 2)
+    assert (held.answer.content, held.seq) == ("ab", 2)
     await say(log, claim, (2, "cd"))
     _, held = await recover(log, row("ab", 9, lost.epoch), await log.claim("c", "m", 2, 60), 60)
-    assert held.text == "abcd"
+    assert held.answer.content == "abcd"
     told = [decode(entry.data)[1] for entry in (await log.read("c", None, 0, 10)).entries]
-    assert told[:3] == [Reset("m", 2, 0, 0), Chunk("m", 2, 0, "ab"), Chunk("m", 2, 2, "cd")]
+    assert told[:3] == [
+        Reset("m", 2, 0, 0, 0),
+        Chunk("m", 2, 0, "ab", 0),
+        Chunk("m", 2, 2, "cd", 0),
+    ]
 
 
 async def told(log: MemoryLog, after: int = 0) -> list[AnyEvent | None]:
@@ -94,20 +102,20 @@ async def test_a_checkpoint_before_the_fork_says_what_viewers_hold() -> None:
     """The rest is gone with those who had seen it; nothing is said again."""
     log, _, saved = await half_lost(checkpoint=1)
     claim, held = await recover(log, saved, await log.claim("c", "m", 1, 60), 60)
-    assert (held.text, held.seq) == ("abcd", 2)
+    assert (held.answer.content, held.seq) == ("abcd", 2)
     assert await told(log, 2) == []
-    assert (await log.append(claim, 0, 0, [Chunk("m", 2, 4, "x")])).first_seq == 3
+    assert (await log.append(claim, 0, 0, [Chunk("m", 2, 4, "x", 0)])).first_seq == 3
 
 
 async def test_a_checkpoint_beyond_the_fork_is_more_than_viewers_hold() -> None:
     """They are given the rest, and nothing is withdrawn. Whoever comes after that finds it there."""
     log, _, saved = await half_lost(checkpoint=3)
     claim, held = await recover(log, saved, await log.claim("c", "m", 1, 0), 0)
-    assert (held.text, held.seq) == ("abcdef", 3)
-    assert await told(log, 2) == [Chunk("m", 2, 4, "ef")]
-    await log.append(claim, 0, 0, [Chunk("m", 2, 6, "!")])
+    assert (held.answer.content, held.seq) == ("abcdef", 3)
+    assert await told(log, 2) == [Chunk("m", 2, 4, "ef", 0)]
+    await log.append(claim, 0, 0, [Chunk("m", 2, 6, "!", 0)])
     _, held = await recover(log, saved, await log.claim("c", "m", 2, 60), 60)
-    assert (held.text, held.seq) == ("abcdef!", 4)
+    assert (held.answer.content, held.seq) == ("abcdef!", 4)
     assert len(await told(log, 2)) == 2
 
 
@@ -123,29 +131,29 @@ async def test_what_was_told_behind_a_fork_is_not_told_again() -> None:
     log.lose(2)
     _, held = await recover(log, saved, await log.claim("c", "m", 1, 0), 0)
     _, again = await recover(log, saved, await log.claim("c", "m", 2, 60), 60)
-    assert (held, held.text) == (again, "abcdef")
+    assert (held.seq, held.answer.content) == (again.seq, "abcdef")
     assert [type(event) for event in await told(log, 42)] == [Reset, Chunk]
 
 
 async def test_who_knows_the_whole_text_brings_the_log_to_it() -> None:
     """A running attempt, or one that has ended."""
     log, claim, _ = await half_lost(checkpoint=0)
-    adopted, held = await restore(log, claim, Known(Held("abcdefgh", seq=4), claim.epoch), 60)
+    adopted, held = await restore(log, claim, Known(held_of("abcdefgh", seq=4), claim.epoch), 60)
     assert (adopted.attempt, held.seq) == (1, 3)
-    assert await told(log, 2) == [Chunk("m", 1, 4, "efgh")]
+    assert await told(log, 2) == [Chunk("m", 1, 4, "efgh", 0)]
 
 
 async def test_what_survived_and_says_something_else_is_withdrawn() -> None:
     """The answer had been begun again in the part that is lost."""
     log, claim, _ = await half_lost(checkpoint=0)
-    await restore(log, claim, Known(Held("xyz", seq=4), claim.epoch), 60)
-    assert await told(log, 2) == [Reset("m", 1, 0, 0), Chunk("m", 1, 0, "xyz")]
+    await restore(log, claim, Known(held_of("xyz", seq=4), claim.epoch), 60)
+    assert await told(log, 2) == [Reset("m", 1, 0, 0, 0), Chunk("m", 1, 0, "xyz", 0)]
 
 
 async def test_a_log_that_never_heard_of_the_epoch_says_itself_what_viewers_hold() -> None:
     """A server came back that was replaced before: its fork is another one than the row's."""
     log, claim, _ = await half_lost(checkpoint=0)
     await log.read("c", None, 0, 0)
-    _, held = await restore(log, claim, Known(Held("abcdefgh", seq=9), "elsewhere"), 60)
-    assert await told(log, 2) == [Chunk("m", 1, 4, "efgh")]
+    _, held = await restore(log, claim, Known(held_of("abcdefgh", seq=9), "elsewhere"), 60)
+    assert await told(log, 2) == [Chunk("m", 1, 4, "efgh", 0)]
     assert held.seq == 3

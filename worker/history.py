@@ -1,0 +1,124 @@
+"""Pure: an answer's parts as the history that is sent back to its provider.
+
+Guarantees: `history_of` gives back what the deltas held, in order, with every kept value as its
+provider wrote it; or, where one of them is missing, without any of them: half of them would make
+the provider refuse the conversation.
+
+Why it works this way: what is sent back is what readers hold. A kept value is stored without the
+text of its part (`protocol/kept.py`), and is made whole again here.
+"""
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tokenwire.protocol import fold
+from tokenwire.protocol.kept import fold_in
+from tokenwire.protocol.slices import Slices
+from tokenwire.providers import base as deltas
+from tokenwire.providers import history
+from tokenwire.providers.collected import Collected
+
+
+def history_of(parts: Sequence[fold.Part], files: Mapping[int, bytes]) -> Sequence[history.Part]:
+    """An answer as it is sent back. `files`: the bytes of its file parts, by number."""
+    walk = _Walk(_kept_of(parts, files))
+    for number, part in enumerate(parts):
+        walk.add(number, part, files.get(number))
+    return walk.parts()
+
+
+class _Walk:
+    """The parts of an answer on their way into a message: text is cut where others stand in it."""
+
+    def __init__(self, kept: Mapping[int, history.Kept]) -> None:
+        self._kept = kept
+        self._collected = Collected()
+        self._text, self._start, self._end = Slices(""), 0, 0
+        self._has_results = False
+
+    def parts(self) -> Sequence[history.Part]:
+        """All of them."""
+        self._collected.add(deltas.TextDelta(self._text.take()))
+        return self._collected.parts
+
+    def add(self, number: int, part: fold.Part, data: bytes | None) -> None:
+        """The next one."""
+        at: int | None = part.fields.get("at")
+        until = None if at is None else at - self._start
+        self._collected.add(deltas.TextDelta(self._text.take(until)))
+        if part.type == "text":
+            self._text, self._start = Slices(part.text), part.start
+            self._end = part.start + part.units
+        else:
+            self._put(part, self._kept.get(number), self._end if at is None else at, data)
+
+    def _put(
+        self, part: fold.Part, kept: history.Kept | None, place: int, data: bytes | None
+    ) -> None:
+        fields, add = part.fields, self._collected.add
+        match part.type:
+            case "reasoning":
+                self._collected.append(history.ReasoningPart(part.text, kept))
+            case "tool_call":
+                self._call(part, kept)
+            case "source" if kept is not None:
+                start, end = fields.get("cites") or (place, place)
+                add(deltas.SourceDelta(cites=(place - start, place - end), kept=kept))
+            case "provider" if kept is not None:
+                add(deltas.KeptDelta(kept.dialect, kept.kind, kept.value))
+            case "file":
+                self._file(fields, kept, data)
+            case "step" if self._has_results:  # a turn that was only paused is one turn
+                self._collected.append(history.StepPart())
+                self._has_results = False
+
+    def _file(
+        self, fields: Mapping[str, Any], kept: history.Kept | None, data: bytes | None
+    ) -> None:
+        """Our own addresses say nothing to a provider: it is told that there was a file."""
+        url = fields.get("url")
+        if data is not None or (isinstance(url, str) and url.startswith("/")):
+            url = None
+        media_type = fields.get("media_type") or "application/octet-stream"
+        self._collected.add(deltas.FileDelta(media_type, data, url, kept))
+
+    def _call(self, part: fold.Part, kept: history.Kept | None) -> None:
+        id_, name = part.fields["id"], part.fields["name"]
+        self._collected.append(history.CallPart(id_, name, part.text, kept))
+        failed = "error" in part.fields
+        result = part.fields.get("error" if failed else "result")
+        if result is not None:
+            self._has_results = True
+            text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
+            self._collected.append(history.ResultPart(id_, name, text, failed))
+
+
+def _kept_of(parts: Sequence[fold.Part], files: Mapping[int, bytes]) -> dict[int, history.Kept]:
+    """All kept values of an answer, or none: half of them would make the provider refuse it."""
+    found: dict[int, history.Kept] = {}
+    for number, part in enumerate(parts):
+        if part.fields.get("dropped"):
+            return {}
+        if part.kept is None:
+            continue
+        try:
+            value = fold_in(part.kept["value"], text_around(parts, number, files))
+        except ValueError:
+            return {}
+        found[number] = history.Kept(part.kept["dialect"], part.kept["kind"], value)
+    return found
+
+
+def text_around(parts: Sequence[fold.Part], number: int, files: Mapping[int, bytes]) -> str:
+    """What a kept value is stored without: the text of its part, or the one that it stands in.
+
+    Of a file it is its bytes in base64.
+    """
+    part = parts[number]
+    if part.type == "file":
+        return base64.b64encode(files.get(number, b"")).decode()
+    if "at" not in part.fields or part.type == "reasoning":
+        return part.text
+    return next((one.text for one in reversed(parts[:number]) if one.type == "text"), "")
