@@ -8,8 +8,9 @@ from typing import get_args
 import msgspec
 
 from tokenwire.config.settings import ROOT
-from tokenwire.protocol import events
-from tokenwire.protocol.frames import CloseCode
+from tokenwire.protocol import events, frames
+from tokenwire.protocol.cursors import Cursor
+from tokenwire.protocol.frames import CloseCode, Refresh, Subscribe
 from tokenwire.web.api.shapes import ConversationView, MessageView
 from tokenwire.web.feed.changes import Summary
 from tokenwire.web.problems import CODES
@@ -96,3 +97,29 @@ def test_close_codes() -> None:
     assert {int(code) for code in re.findall(r"\b[14]\d{3}\b(?=[, \d]*\|)", table)} == set(
         CloseCode
     )
+
+
+def test_frames() -> None:
+    """The frames that are printed are those that the broadcaster sends and takes."""
+    sent = (
+        frames.subscribed("k3f9", 61, 30),
+        frames.live("k3f9", 61),
+        frames.heartbeat("k3f9", 64),
+        frames.refreshed(600),
+        frames.resync("trimmed"),
+    )
+    assert [frame for frame in sent if f"| `{frame.decode()}` |" not in PAGE] == []
+    taken = [
+        frames.parse_client(text) for text in re.findall(r"^\| `(.*JWT.*)` \|", PAGE, re.MULTILINE)
+    ]
+    assert taken == [Subscribe("<JWT>", Cursor("k3f9", 57)), Refresh("<JWT>")]
+
+
+def test_printed_events() -> None:
+    """Each is an event as the log holds it."""
+    printed = re.findall(r'\{"seq":.*"type":"chunk".*\}', PAGE)
+    assert len(printed) == 2
+    for text in printed:
+        seq, event = events.decode(text.encode())
+        assert event is not None
+        assert events.stamp(seq, events.encode(event)).decode() == text
