@@ -272,6 +272,21 @@ async def test_who_has_all_but_the_end_is_told_of_it(web: Web) -> None:
     assert told == []
 
 
+async def test_a_tail_of_a_row_that_cannot_be_rewound(web: Web) -> None:
+    """Its pieces have no numbers: the log is read from the first event of the answer."""
+    pen = await Pen.take(web, await asked(web))
+    await pen.append(Start(pen.message_id, 1, "demo"))
+    for _ in range(100):
+        await pen.say("a ")
+    cursor = pen.cursor
+    await pen.say("b")
+    await pen.save()
+    async with contextlib.aclosing(steps_of(web, pen, cursor)) as steps:
+        known = await anext(steps)
+        assert isinstance(known, News)
+        assert texts([Heard.of(known)]) == ["a " * 100]
+
+
 async def test_a_deleted_answer(web: Web) -> None:
     """Before or while it is watched."""
     pen = await begun(web)
