@@ -63,7 +63,7 @@ def test_another_format_is_found(
     ("file", "old", "new", "says"),
     [
         ("written.js", "", "", ""),
-        ("written.js", '#say({ name: "live" })', '#say({ name: "lively" })', '"lively"'),
+        ("written.js", '#enter({ name: "live" })', '#enter({ name: "lively" })', '"lively"'),
         ("written.js", "export const hasEnded", "const hasEnded", "hasEnded"),
         (
             "written.js",

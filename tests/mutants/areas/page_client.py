@@ -226,7 +226,7 @@ AREA = Area(
         Mutant(
             "a_loop_that_was_left_hears_on",
             "web/page/static/tokenwire.js",
-            "    } finally {\n      this.#hearers.delete(hearer);\n    }",
+            "    } finally {\n      this.#loops.delete(loop);\n    }",
             "    } finally {\n    }",
         ),
         Mutant(

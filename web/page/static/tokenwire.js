@@ -352,7 +352,7 @@ export class Subscription {
   #grant = null;
   #failures = 0;
   #closed = false;
-  #hearers = new Set();
+  #loops = new Set();
   /** @type {any} */
   #hangUp = () => {};
   #hurry = () => {};
@@ -373,7 +373,7 @@ export class Subscription {
 
   admit(rows) {
     for (const row of rows) this.transcript.admit(row);
-    this.#tell();
+    this.#emit();
   }
 
   wake() {
@@ -388,17 +388,17 @@ export class Subscription {
   }
 
   async *[Symbol.asyncIterator]() {
-    const hearer = { changes: [{}], wake() {} };
-    this.#hearers.add(hearer);
+    const loop = { changes: [{}], wake() {} };
+    this.#loops.add(loop);
     try {
       while (!this.#closed) {
-        const change = hearer.changes.shift();
+        const change = loop.changes.shift();
         if (change) yield change;
         else if (this.state.name === "stopped") return;
-        else await new Promise((resolve) => (hearer.wake = () => resolve(null)));
+        else await new Promise((resolve) => (loop.wake = () => resolve(null)));
       }
     } finally {
-      this.#hearers.delete(hearer);
+      this.#loops.delete(loop);
     }
   }
 
@@ -408,11 +408,11 @@ export class Subscription {
       const { code, after = 0 } = await this.#once();
       if (this.#closed) return;
       const { then, delay_ms } = afterClose(code, this.#failures++, this.#options.random);
-      if (then === "stop") return this.#say({ name: "stopped", code });
+      if (then === "stop") return this.#enter({ name: "stopped", code });
       if (then === "token") this.#grant = null;
       if (then === "resync") this.#order = null;
       const delay = Math.max(delay_ms, after * 1000);
-      this.#say({ name: "reconnecting", code, delay_ms: delay });
+      this.#enter({ name: "reconnecting", code, delay_ms: delay });
       await this.#pause(delay);
     }
   }
@@ -431,7 +431,7 @@ export class Subscription {
     const snapshot = await this.#options.load();
     if (this.#closed) return;
     this.transcript.load(snapshot);
-    this.#tell();
+    this.#emit();
     const cursor = parseCursor(snapshot.cursor);
     if (!cursor) throw new Error("no cursor");
     this.#order = new Order(cursor);
@@ -454,10 +454,10 @@ export class Subscription {
         event: (event) => this.#apply(event),
         live: () => {
           this.transcript.release();
-          this.#say({ name: "live" });
-          this.#tell();
+          this.#enter({ name: "live" });
+          this.#emit();
         },
-        replaying: () => this.#say({ name: "replaying" }),
+        replaying: () => this.#enter({ name: "replaying" }),
         forked: (seq) => this.transcript.forked(seq),
         renew: () => this.#renew().then(() => this.#grant.token),
       });
@@ -468,22 +468,22 @@ export class Subscription {
   #apply(event) {
     if (!this.transcript.apply(event)) return false;
     this.#failures = 0;
-    this.#tell(this.transcript.get(event.message_id ?? event.message?.id), event);
+    this.#emit(this.transcript.get(event.message_id ?? event.message?.id), event);
     return true;
   }
 
   /** @param {declared.State} state */
-  #say(state) {
+  #enter(state) {
     this.state = state;
     this.#call("onstate", state);
     this.#wake();
   }
 
-  #tell(message, event) {
+  #emit(message, event) {
     this.#call("onchange", message, event);
-    for (const hearer of this.#hearers) {
-      if (hearer.changes.length < BEHIND_MAX) hearer.changes.push({ message, event });
-      else hearer.changes = [{}];
+    for (const loop of this.#loops) {
+      if (loop.changes.length < BEHIND_MAX) loop.changes.push({ message, event });
+      else loop.changes = [{}];
     }
     this.#wake();
   }
@@ -499,7 +499,7 @@ export class Subscription {
   }
 
   #wake() {
-    for (const hearer of this.#hearers) hearer.wake();
+    for (const loop of this.#loops) loop.wake();
   }
 
   #pause(ms) {
