@@ -105,6 +105,7 @@ MIXED: list[Json] = [
     {"content": " is at **05:12**."},
     part("file", url="/static/icon.svg", media_type="image/svg+xml", name="A map"),
     part("file", url="https://far.example/x.png", media_type="image/png", name="Far"),
+    part("file", media_type="image/png", dropped=True),
     part("data", name="weather", data={"wind": 3}),
     part("telepathy", text="?"),
     part("tool_call", id="t2", name="dream", state="dreaming"),
@@ -117,7 +118,7 @@ SHOWN = [
     "fold thoughts | Reasoning Then think again.",
     "prose | High water is at 05:12.",
     "sources | Tides tides.example",
-    "files | Far far.example · image/png | A map",
+    "files | Far far.example · image/png File | A map",
     "uses | dream",
     "prose | Anything else?",
 ]

@@ -181,7 +181,7 @@ class Files extends List {
   element = make("ul", { class: "files", "aria-label": "Files" });
 
   item({ url, name, media_type: type }) {
-    if (!/^\/(?!\/)/.test(url)) return reference(url, name, type); // only our own are fetched
+    if (!/^\/(?!\/)/.test(url)) return reference(url, name, type, "File"); // only ours are fetched
     if (/^image\//.test(type)) {
       const image = make("img", { src: url, alt: name ?? "Image", loading: "lazy" });
       return make("a", { href: url, target: "_blank", rel: "noopener" }, image);

@@ -110,13 +110,14 @@ export interface SourcePart {
   at?: number;
 }
 
-/** A file that the model made. */
+/** A file that the model made; without `url` if it was too large to be kept. */
 export interface FilePart {
   type: "file";
   media_type: string;
-  url: string;
+  url?: string;
   name?: string;
   size?: number;
+  dropped?: boolean;
 }
 
 /** The application's own. */
