@@ -39,7 +39,7 @@ class PastTurn:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A request for a response. `said`: at least one message, the newest last. `follows`: an answer
+    """A request for a response. `turns`: at least one message, the newest last. `follows`: an answer
     whose conversation comes before.
 
     `options` go to the provider (see `tables.Message`); `asked` is stored for clients that read the
@@ -47,7 +47,7 @@ class Question:
     """
 
     user_id: str
-    said: Sequence[PastTurn]
+    turns: Sequence[PastTurn]
     model: str
     instructions: str | None = None
     follows: Message | None = None
@@ -123,7 +123,8 @@ class Responses(Database):
             raise NotFound("a message that was followed")
         if (
             limit is not None
-            and before.bytes + sum(ROW_BYTES + len(said.content.encode()) for said in question.said)
+            and before.bytes
+            + sum(ROW_BYTES + len(turn.content.encode()) for turn in question.turns)
             > limit
         ):
             raise HistoryTooLong(question.user_id)
@@ -132,7 +133,7 @@ class Responses(Database):
 async def _make_conversation(
     session: AsyncSession, question: Question, conversation_id: str, now: int
 ) -> Conversation:
-    title = " ".join(question.said[-1].content.split())[:TITLE_CHARS]
+    title = " ".join(question.turns[-1].content.split())[:TITLE_CHARS]
     row = Conversation(
         id=conversation_id,
         listed=False,
@@ -153,16 +154,18 @@ async def _make_conversation(
 async def _write(
     session: AsyncSession, question: Question, made: Mapping[str, str], now: int
 ) -> Posted:
-    said = question.said
-    ids = [*(str(uuid7()) for _ in said[:-1]), made["user"]]
-    for start in range(0, len(said), SLICE):  # thousands of rows at once would block the event loop
+    turns = question.turns
+    ids = [*(str(uuid7()) for _ in turns[:-1]), made["user"]]
+    for start in range(
+        0, len(turns), SLICE
+    ):  # thousands of rows at once would block the event loop
         rows = [
-            _row(question, made["conversation"], ids, place, said[place], now)
-            for place in range(start, min(start + SLICE, len(said)))
+            _row(question, made["conversation"], ids, place, turns[place], now)
+            for place in range(start, min(start + SLICE, len(turns)))
         ]
         await session.execute(insert(Message), [row.model_dump() for row in rows])
     assistant = placeholder(
-        rows[-1], made["assistant"], question.user_id, len(said) + 1, question.model, now
+        rows[-1], made["assistant"], question.user_id, len(turns) + 1, question.model, now
     )
     assistant.announced_rev = assistant.rev  # nothing can follow a conversation that did not exist
     assistant.options, assistant.asked = dict(question.options) or None, dict(question.asked)
@@ -177,7 +180,7 @@ def _row(
     conversation_id: str,
     ids: Sequence[str],
     place: int,
-    said: PastTurn,
+    turn: PastTurn,
     now: int,
 ) -> Message:
     return Message(
@@ -185,12 +188,12 @@ def _row(
         conversation_id=conversation_id,
         ordinal=place + 1,
         parent_id=ids[place - 1] if place else None,
-        role=said.role,
-        content=said.content,
+        role=turn.role,
+        content=turn.content,
         status="complete",
         announced_rev=1,
         terminal_announced=True,
-        user_id=question.user_id if said.role == "user" else None,
+        user_id=question.user_id if turn.role == "user" else None,
         charged_to=question.user_id,
         created_at=now,
         updated_at=now,

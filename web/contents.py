@@ -20,7 +20,7 @@ def require_fit(settings: Settings, text: str, name: str = "content") -> None:
 
 def require_question_fits(settings: Settings, question: Question) -> None:
     """Each message of a question and its other fields. Raises ApiProblem (413)."""
-    for number, turn in enumerate(question.said):
+    for number, turn in enumerate(question.turns):
         require_fit(settings, turn.content, f"message {number}")
     require_fit(settings, question.instructions or "", "instructions")
     beside: Mapping[str, Any] = {

@@ -166,7 +166,7 @@ class ResponseBody(AskBody):
         }
         return Question(
             user_id=user_id,
-            said=_said(
+            turns=_checked_turns(
                 "input",
                 [PastTurn("user", self.input)]
                 if isinstance(self.input, str)
@@ -220,7 +220,7 @@ class CompletionsBody(AskBody):
         stop = [self.stop] if isinstance(self.stop, str) else self.stop
         return Question(
             user_id=user_id,
-            said=_said("messages", _messages(self.messages)),
+            turns=_checked_turns("messages", _messages(self.messages)),
             model=model,
             options=_options(self.temperature, limit, self.reasoning_effort, stop),
             asked=_given(
@@ -275,11 +275,11 @@ def _schema(param: str, wanted: dict[str, Any] | None) -> dict[str, Any] | None:
     return schema
 
 
-def _said(param: str, messages: Iterable[PastTurn]) -> list[PastTurn]:
-    said = [message for message in messages if message.content.strip()]
-    if not any(message.role != "system" for message in said):
+def _checked_turns(param: str, messages: Iterable[PastTurn]) -> list[PastTurn]:
+    turns = [message for message in messages if message.content.strip()]
+    if not any(message.role != "system" for message in turns):
         raise OpenAIProblem(400, "invalid_value", f"{param} holds nothing to answer.", param)
-    return said
+    return turns
 
 
 def _items(items: Sequence[dict[str, Any]]) -> Iterable[PastTurn]:
