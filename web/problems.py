@@ -219,21 +219,20 @@ async def _invalid(_request: Request, error: RequestValidationError) -> JSONResp
 
 
 async def _not_found(_request: Request, _error: Exception) -> JSONResponse:
-    return response("not_found", "There is no such thing, or it is not yours.")
+    return response("not_found", "This does not exist, or it is not yours.")
 
 
 async def _not_author(_request: Request, _error: Exception) -> JSONResponse:
     return response(
         "not_author",
-        "Another person's message would be changed or left out: only its author, or the owner, "
-        "may do that.",
+        "This would change or drop another person's message: only its author or the owner may do that.",
     )
 
 
 async def _too_many_participants(_request: Request, _error: Exception) -> JSONResponse:
     return response(
         "too_many_participants",
-        "As many people as may take part in this conversation, or are invited to it.",
+        "This conversation has the maximum number of participants and invitations.",
     )
 
 
@@ -268,23 +267,23 @@ async def _conflict(_request: Request, _error: Exception) -> JSONResponse:
 QUOTAS: Mapping[type[errors.QuotaReached], tuple[str, str]] = {
     errors.TooManyQueued: (
         "too_many_queued",
-        "As many posts wait in this conversation as may: post when some are answered.",
+        "Too many posts wait in this conversation: try again when some are answered.",
     ),
     errors.TooManyUnfinished: (
         "too_many_unfinished",
-        "You have as many unfinished answers as you may: ask when some have ended.",
+        "You have too many unfinished answers: try again when some have ended.",
     ),
     errors.StorageFull: (
         "storage_full",
-        "You have stored as much as you may: delete conversations that you no longer need.",
+        "Your storage is full: delete conversations that you no longer need.",
     ),
     errors.TooManyInvitations: (
         "too_many_invitations",
-        "As many invitations of yours, or for that user, wait for an answer as may.",
+        "Too many invitations by you, or for that user, are open.",
     ),
     errors.HistoryTooLong: (
         "history_too_long",
-        "More was said before than an answer may have before it: begin anew.",
+        "The conversation is too long for another answer: start a new one.",
     ),
 }
 """Code and sentence for each quota."""

@@ -72,7 +72,7 @@ def is_row_id(value: str) -> bool:
 
 def _known_shape(value: str) -> str:
     if not is_row_id(value):
-        raise ApiProblem("not_found", "There is no such thing, or it is not yours.")
+        raise ApiProblem("not_found", "This does not exist, or it is not yours.")
     return value
 
 

@@ -346,16 +346,14 @@ def _headers_or_refusal(
     for verdict in verdicts.values():
         if not verdict.allowed:
             retry = {"Retry-After": str(_seconds(verdict.reset_seconds))}
-            raise ApiProblem(
-                code, f"You have {did} as often as you may within a minute.", headers | retry
-            )
+            raise ApiProblem(code, f"You have {did} too often within a minute.", headers | retry)
     return headers
 
 
 def _too_many_open() -> ApiProblem:
     return ApiProblem(
         "too_many_open",
-        "You have as many requests, streams and sockets open as you may.",
+        "You have too many open requests, streams and sockets.",
         {"Retry-After": str(RETRY_AFTER_SECONDS)},
     )
 

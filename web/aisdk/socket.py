@@ -137,7 +137,7 @@ class _Socket:
             )
         except (NotFound, ports.Gone):
             await self._send(
-                "error", request_id, errorText="There is no such thing, or it is not yours."
+                "error", request_id, errorText="This does not exist, or it is not yours."
             )
         except QuotaReached as error:
             await self._send("error", request_id, errorText=quota_problem(error).detail)

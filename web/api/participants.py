@@ -84,9 +84,7 @@ async def remove(
     if user not in (user_id, conversation.user_id):
         raise ApiProblem("not_owner", "Only the owner of the conversation may remove others.")
     if user_id == conversation.user_id:
-        raise ApiProblem(
-            "conflict", "The owner takes part for as long as the conversation exists: delete it."
-        )
+        raise ApiProblem("conflict", "The owner cannot leave a conversation, only delete it.")
     if is_id(user_id):
         await services.store.remove_participant(conversation_id, user_id)
         await revocations.announce_or_leave(services.store, services.log, conversation_id, user_id)

@@ -56,7 +56,7 @@ class Hosts:
         if not self.known(header):
             raise ApiProblem(
                 "unknown_host",
-                "Where the broadcaster is has to be set: BROADCASTER_URL, or ALLOWED_HOSTS.",
+                "The broadcaster's address is unknown: set BROADCASTER_URL or ALLOWED_HOSTS.",
             )
         secure = "wss" if scheme == "https" else "ws"
         return f"{secure}://{f'[{name}]' if ':' in name else name}:{settings.broadcaster_port}"

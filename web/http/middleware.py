@@ -123,7 +123,7 @@ class Surroundings:
 PROBES = ("/healthz", "/readyz", "/metrics")
 """Load balancers use the machine's address for these; they show nothing of users."""
 _POLICY = 1008
-_DETAIL = "This server does not answer to that name: ALLOWED_HOSTS lists those that it does."
+_DETAIL = "This server has another name: ALLOWED_HOSTS lists its names."
 
 
 class KnownHosts:

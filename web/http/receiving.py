@@ -176,7 +176,7 @@ class LimitedBody:
             self._held.be(self._read, self._announced)
         except Full as error:
             raise ApiProblem(
-                "over_capacity", "This server has as many bodies to read as it can."
+                "over_capacity", "This server has no memory for another body."
             ) from error
 
 

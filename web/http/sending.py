@@ -63,7 +63,7 @@ class Outgoing:
         if self._refused:
             problem = ApiProblem(
                 "over_capacity",
-                "As many answers wait to be read as can.",
+                "This server has no memory for another unread answer.",
                 {"Retry-After": str(RETRY_AFTER_SECONDS)},
             )
             await refusal(self._scope["path"], problem)(self._scope, self._receive, self._send)

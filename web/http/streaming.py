@@ -68,7 +68,7 @@ class Places:
         if self.taken >= self._limit:
             raise ApiProblem(
                 "over_capacity",
-                "This server streams to as many clients as it can.",
+                "This server has no room for another stream.",
                 {"Retry-After": str(RETRY_AFTER_SECONDS)},
             )
         self.taken += 1
