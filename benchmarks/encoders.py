@@ -5,8 +5,8 @@ quick model's events come 20 at a time, a slow one's alone. Server-sent events o
 relayed, not folded.
 
 A reader who comes back is 100 events behind in an answer that goes on. The log is Valkey's. What is
-read of it does not grow; the text that the reader holds is copied. Goal: at most twice the cost in a
-log that is ten times as long. Exits non-zero at four times the cost.
+read of it does not grow; the text that the reader holds is copied. Goal: at most twice the cost in
+a log that is ten times as long. Exits non-zero at four times the cost.
 """
 
 import asyncio

@@ -4,5 +4,5 @@
 """
 
 if not __name__.startswith("tokenwire."):
-    # A second copy of every class would follow, and none of them would fit the first.
+    # A bare import would create a second copy of every class.
     raise ImportError("import tokenwire.broadcaster, not broadcaster")

@@ -23,7 +23,9 @@ from tokenwire.streams.log.redis import RedisLog
 
 EX_CONFIG = 78
 GARBAGE_THRESHOLD = 50_000
-"""Objects between two looks for cyclic garbage. The default, 700, has every few hundred events pay for a walk over all connections."""
+"""Objects between two searches for cyclic garbage. With the default, 700, every few hundred events
+would pay for a walk over all connections.
+"""
 
 
 async def run(settings: Settings, key: str) -> None:

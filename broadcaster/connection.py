@@ -24,7 +24,9 @@ from tokenwire.streams.limits.stalled import Stalled, StalledWrites
 log = structlog.get_logger("tokenwire.broadcaster")
 
 MAX_FRAGMENTS = 64
-"""Frames of one message. The library bounds their bytes: empty ones would be collected without end."""
+"""Frames of one message. The library limits their bytes, so empty frames would be collected without
+end.
+"""
 _CLIENTS_FAULT = frozenset(
     {LibraryCode.PROTOCOL_ERROR, LibraryCode.INVALID_DATA, LibraryCode.MESSAGE_TOO_BIG}
 )
@@ -71,7 +73,9 @@ class _Protocol(ServerProtocol):
 
 
 class ReaderConnection(StalledWrites, ServerConnection):
-    """One client. `conversation_id` and `token_in_query` are what its URL said. `stalled_seconds`: how long it may take nothing."""
+    """One client. `conversation_id` and `token_in_query` come from its URL. `stalled_seconds`: how
+    long it may take nothing.
+    """
 
     stalled_seconds: ClassVar[float]
     listener: Listener | None = None

@@ -44,10 +44,11 @@ log = structlog.get_logger("tokenwire.broadcaster")
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """How many connections there may be, altogether and of one address (None: any number); `addresses` says which one a client has.
+    """Limits of connections, in total and per address (None: unlimited); `addresses` gives a
+    client's address.
 
-    `head_bytes`, `headers`: of one handshake; the library has bounds of its own (128 headers, 8 KiB each). `stalled_seconds`: how long a
-    client may take nothing of what waits for it.
+    `head_bytes`, `headers`: of one handshake; the library has its own limits (128 headers, 8 KiB
+    each). `stalled_seconds`: how long a client may take nothing of its waiting output.
     """
 
     all: int
@@ -70,7 +71,9 @@ class Server:
         self._listener: Listener | None = None
 
     async def start(self, host: str, port: int, *, reuse_port: bool = False) -> int:
-        """Listen; gives the port (port 0: any free one). `reuse_port`: other processes listen on it, too. Raises OSError."""
+        """Listen; returns the port (port 0: any free one). `reuse_port`: other processes listen on
+        it, too. Raises OSError.
+        """
         self._listener = await serve(
             self._serve,
             host,
@@ -78,7 +81,8 @@ class Server:
             process_request=self._request,
             compression=None,  # it costs more per event than everything else together
             server_header=None,
-            # No pings: a reader that is slow would be taken for dead. Our heartbeats keep proxies content, tokens end what is dead.
+            # No pings: a slow reader would be taken for dead. Our heartbeats satisfy proxies, and
+            # tokens end dead connections.
             ping_interval=None,
             close_timeout=CLOSE_SECONDS,
             write_limit=WRITE_LIMIT_BYTES,
@@ -93,7 +97,9 @@ class Server:
         return bound
 
     async def stop(self) -> None:
-        """Stop accepting, send everybody away with 1012 over a second, and be done within three, whoever does not answer."""
+        """Stop accepting, close all readers with 1012 over a second, and be done within three in
+        any case.
+        """
         if self._listener is None:
             return
         self._listener.close(close_connections=False)

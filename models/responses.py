@@ -39,8 +39,8 @@ class PastTurn:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A request for a response. `turns`: at least one message, the newest last. `follows`: an answer
-    whose conversation comes before.
+    """A request for a response. `turns`: at least one message, the newest last. `follows`: an
+    answer whose conversation comes before.
 
     `options` go to the provider (see `tables.Message`); `asked` is stored for clients that read the
     response again.

@@ -1,7 +1,7 @@
-"""Pure: what travels over a WebSocket besides the events themselves (PROTOCOL.md, section 4).
+"""Pure: everything on a WebSocket except events (PROTOCOL.md, section 4).
 
-Control frames as JSON, client frames parsed, the registry of close codes, the merging of chunks for readers that fell behind, and
-the bytes of a frame. When any of it is sent is decided by broadcaster/session.py.
+Control frames as JSON, parsed client frames, the registry of close codes, merged chunks for slow
+readers, and the bytes of a frame. broadcaster/session.py decides when any of it is sent.
 """
 
 import struct
@@ -37,7 +37,9 @@ class Advice(StrEnum):
 
 
 class CloseCode(IntEnum):
-    """Every code this service closes a socket with. A code that is not listed means: reconnect with back-off."""
+    """Every code with which this service closes a socket. Any other code means: reconnect with
+    back-off.
+    """
 
     advice: Advice
 
@@ -64,7 +66,7 @@ class CloseCode(IntEnum):
 
 
 class Malformed(ValueError):
-    """A client frame that is no valid frame; the text names the fault and repeats nothing of the frame."""
+    """An invalid client frame; the text names the mistake and quotes nothing of the frame."""
 
 
 class Subscribe(NamedTuple):
@@ -93,9 +95,9 @@ _client = msgspec.json.Decoder(_Subscribe | _Refresh)
 
 
 def parse_client(frame: str | bytes) -> Subscribe | Refresh:
-    """Read a client frame: text, JSON, at most 8 KiB (the connection counted the bytes on the wire before).
+    """Parse a client frame: text, JSON, at most 8 KiB (the connection has counted the bytes).
 
-    Unknown fields are ignored, of a repeated one the last counts. Raises Malformed.
+    Unknown fields are ignored; of repeated ones the last counts. Raises Malformed.
     """
     if isinstance(frame, bytes):
         raise Malformed("binary frame")
@@ -117,7 +119,9 @@ def parse_client(frame: str | bytes) -> Subscribe | Refresh:
 
 
 def subscribed(epoch: str, top: int, heartbeat_seconds: int) -> bytes:
-    """First answer: where the log stands now. `heartbeat_seconds` of silence mean that the connection is dead."""
+    """The first answer: the end of the log now. Silence of `heartbeat_seconds` means that the
+    connection is dead.
+    """
     return b'{"type":"subscribed","epoch":"%b","seq":%d,"heartbeat_seconds":%d,"version":%d}' % (
         epoch.encode(),
         top,
@@ -147,7 +151,9 @@ def refreshed(expires_in: int) -> bytes:
 
 
 def text_frame(payload: bytes) -> bytes:
-    """The WebSocket frame (RFC 6455, 5.2: final, text, unmasked) that carries `payload` from a server to a client."""
+    """The WebSocket frame (RFC 6455, 5.2: final, text, unmasked) with `payload` from a server to a
+    client.
+    """
     length = len(payload)
     if length < 126:
         return b"\x81%c%b" % (length, payload)
@@ -200,7 +206,8 @@ _encode = msgspec.json.Encoder().encode
 
 
 class _Run:
-    # Pieces that can become one event: of one message, attempt, type and part, without a hole in seq or text.
+    # Pieces that can become one event: of one message, attempt, type and part, without a hole in
+    # seq or text.
     def __init__(self, entry: Sendable, piece: _Mergeable) -> None:
         self.entry, self.first, self.seq = entry, piece, piece.seq
         self.texts = [piece.content]
@@ -242,10 +249,12 @@ class _Run:
 
 
 def merge(entries: Iterable[Sendable]) -> Iterator[Sendable]:
-    """The same events with neighbouring chunks made one: `seq` is the last, `from_seq` the first; at most 64 KiB each.
+    """The same events with neighbouring chunks merged: `seq` is the last, `from_seq` the first; at
+    most 64 KiB each.
 
     Only events of consecutive seq, the same type (`chunk`, `reasoning`, `tool_input`), message,
-    attempt and part, and adjoining offsets are merged; everything else passes byte for byte. Lazy: what is not asked for costs nothing.
+    attempt and part, and adjoining offsets are merged; everything else passes byte for byte. Lazy:
+    unused results cost nothing.
     """
     run: _Run | None = None
     for entry in entries:

@@ -47,7 +47,7 @@ def rewound(
 
 
 def before_end(answer: Answer) -> Answer | None:
-    """The answer without its end. None: a call that is `invalid` may have been cut off by the end."""
+    """The answer without its end. None: an `invalid` call may have been cut off by the end."""
     if any(part.fields.get("state") == "invalid" for part in answer.parts):
         return None
     earlier = answer.copy()

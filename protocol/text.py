@@ -1,7 +1,7 @@
-"""Pure: text as the protocol counts it, and values as every store takes them.
+"""Pure: text in the protocol's units, and values that every store accepts.
 
-Lengths and offsets are UTF-16 code units; checksums are zlib's of the UTF-8 bytes. PostgreSQL refuses texts and JSON that SQLite takes:
-what comes from outside is made `storable` where it enters.
+Lengths and offsets are UTF-16 code units; checksums are zlib's of the UTF-8 bytes. PostgreSQL
+refuses texts and JSON that SQLite accepts: input is made `storable` where it enters.
 """
 
 import math
@@ -19,7 +19,9 @@ def utf16_length(text: str) -> int:
 
 
 def cut(text: str, units: int) -> str:
-    """The first `units` UTF-16 code units. Raises ValueError where that would split a surrogate pair or pass the end."""
+    """The first `units` UTF-16 code units. Raises ValueError if that would split a surrogate pair
+    or exceed the end.
+    """
     if text.isascii():
         if units > len(text):
             raise ValueError("cut beyond the end")
@@ -50,9 +52,10 @@ def checksum(text: str) -> int:
 
 
 class Cleaner:
-    """Makes pieces of text fit for the log: no piece ends inside a surrogate pair, no lone surrogate, no U+0000.
+    """Makes pieces of text fit for the log: no piece ends within a surrogate pair; no lone
+    surrogate, no U+0000.
 
-    A piece that ends in a high surrogate waits for the next one; `flush` gives what still waits.
+    A piece that ends in a high surrogate waits for the next one; `flush` returns the rest.
     """
 
     def __init__(self) -> None:
@@ -100,9 +103,10 @@ _SLICE = 64 * 1024
 
 
 def storable(text: str) -> str:
-    """The text as the log and both databases take it: halves of a pair joined, a lone surrogate and U+0000 as U+FFFD.
+    """The text as the log and both databases accept it: halves of a pair joined, lone surrogates
+    and U+0000 as U+FFFD.
 
-    A long one is done in slices: each of them lets other threads have their turn.
+    A long text is processed in slices, so that other threads can run.
     """
     if len(text) <= _SLICE:
         return _join(text) if _FORBIDDEN.search(text) else text
@@ -116,7 +120,7 @@ def storable(text: str) -> str:
 
 
 def fits(text: str, limit: int) -> bool:
-    """Whether a column of `limit` characters takes the text as it is. Only PostgreSQL would refuse it."""
+    """Whether a column of `limit` characters accepts the text. Only PostgreSQL would refuse it."""
     return len(text) <= limit and not _FORBIDDEN.search(text)
 
 
@@ -125,10 +129,12 @@ class TooBroken(ValueError):
 
 
 def storable_json(value: Any, most_replaced: int | None = None) -> Any:
-    """A parsed JSON value as the log and both databases take it, all texts and names in it `storable`.
+    """A parsed JSON value as the log and both databases accept it, with all texts and names
+    `storable`.
 
-    NaN and infinities, which JSON cannot say, and integers beyond 64 bits become strings. Raises ValueError for a value nested deeper
-    than MAX_JSON_DEPTH, and for what is not JSON; TooBroken for more than `most_replaced` characters that are none (None: any number).
+    NaN, infinities and integers beyond 64 bits become strings. Raises ValueError for a value nested
+    deeper than MAX_JSON_DEPTH, and for anything outside of JSON; TooBroken for more than
+    `most_replaced` invalid characters (None: unlimited).
     """
     return _Storing(most_replaced).json(value, MAX_JSON_DEPTH)
 
@@ -158,7 +164,7 @@ class _Storing:
         raise ValueError(f"{type(value).__name__} is not JSON")
 
     def _text(self, text: str) -> str:
-        # Counting is quick, replacing is not: text that is broken all over is refused before it is mended.
+        # Counting is fast, replacing is not: badly broken text is refused before it is repaired.
         if self._left is not None and _FORBIDDEN.search(text):
             self._left -= _broken(text)
             if self._left < 0:
@@ -167,7 +173,7 @@ class _Storing:
 
 
 def _broken(text: str) -> int:
-    """How many lone halves of characters and U+0000 there are. (Halves that are neighbours count as well.)"""
+    """The number of lone surrogates and U+0000. (Adjacent halves count as well.)"""
     return text.count("\x00") + len(text) - len(text.encode("utf-8", "ignore").decode())
 
 

@@ -1,8 +1,9 @@
-"""Pure: subscription tokens, a JWT that lets one user follow one conversation for a short time (PROTOCOL.md, section 5).
+"""Pure: subscription tokens, JWTs that let one user follow one conversation for a short time
+(PROTOCOL.md, section 5).
 
-The key decides the algorithm, never the token: a shared secret means HS256, a PEM key means RS256 or ES256 by its kind. With a PEM
-key the side that verifies needs only the public half. Time is passed in; whether the user may see the conversation was decided by
-whoever minted.
+The key decides the algorithm, never the token: a shared secret means HS256, a PEM key RS256 or
+ES256 by its kind. With a PEM key the verifying side needs only the public half. The caller passes
+the time in, and has checked the user's right before minting.
 """
 
 from functools import lru_cache
@@ -39,11 +40,15 @@ _OPTIONS: Any = {
 
 
 class BadToken(Exception):
-    """The token is missing, forged, for another audience, incomplete or expired. The text is for the log, not for the client."""
+    """The token is missing, forged, for another audience, incomplete or expired. The text is for
+    the log, not for the client.
+    """
 
 
 class Grant(NamedTuple):
-    """What a token allows: `user_id` may follow `conversation_id` until `expires_at` (Unix seconds, without the leeway)."""
+    """The rights of a token: `user_id` may follow `conversation_id` until `expires_at` (Unix
+    seconds, without the leeway).
+    """
 
     conversation_id: str
     user_id: str
@@ -51,7 +56,9 @@ class Grant(NamedTuple):
 
 
 def mint(key: str, conversation_id: str, user_id: str, ttl_seconds: int, now: float) -> str:
-    """A token signed with `key` (a secret, or a PEM private key), good for `ttl_seconds` from `now` (Unix seconds)."""
+    """A token signed with `key` (a secret, or a PEM private key), valid for `ttl_seconds` from
+    `now` (Unix seconds).
+    """
     algorithm, signing = _signing(key)
     claims = {
         "sub": user_id,
@@ -63,7 +70,9 @@ def mint(key: str, conversation_id: str, user_id: str, ttl_seconds: int, now: fl
 
 
 def verify(key: str, token: str | None, now: float) -> Grant:
-    """What the token grants at `now`, with 30 s of leeway. `key`: the secret, or either PEM half. Raises BadToken."""
+    """The rights of the token at `now`, with 30 s of leeway. `key`: the secret, or either PEM half.
+    Raises BadToken.
+    """
     if not token:
         raise BadToken("no token")
     algorithm, verifying = _verifying(key)

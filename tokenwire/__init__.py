@@ -1,7 +1,9 @@
-"""Durable, resumable language-model replies: `tokenwire.client`, `tokenwire.providers`, `tokenwire.web` and the others.
+"""Durable, resumable language-model replies: `tokenwire.client`, `tokenwire.providers`,
+`tokenwire.web` and others.
 
-In a checkout the packages are links to the folders beside this one; a wheel holds the folders themselves. One name for everything keeps
-the packages `models`, `config` and `worker` of a host application apart from ours.
+In a checkout the packages are links to the folders beside this one; a wheel holds the folders
+themselves. The common name keeps our packages apart from a host application's `models`, `config`
+and `worker`.
 """
 
 from pathlib import Path
@@ -9,7 +11,8 @@ from pathlib import Path
 __version__ = "0.1.0"
 
 if not Path(__file__).with_name("config").is_dir():
-    # git writes links as small text files where links are switched off, as on Windows by default.
+    # With links switched off, as on Windows by default, git writes them as small text files.
     raise ImportError(
-        "this checkout has no links: clone it with `git clone -c core.symlinks=true`, or install the package"
+        "this checkout has no links: clone it with `git clone -c core.symlinks=true`, or "
+        "install the package"
     )

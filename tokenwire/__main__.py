@@ -1,4 +1,4 @@
-"""`python -m tokenwire`: the command `tokenwire`, where it is not on the PATH."""
+"""`python -m tokenwire`: the command `tokenwire` if it is not on the PATH."""
 
 import sys
 

@@ -1,4 +1,6 @@
-"""The encoder of AI SDK streams for any Python web app: needs nothing but Python. docs/ai-sdk.md explains it."""
+"""The encoder of AI SDK streams for any Python web app: it needs only Python. docs/ai-sdk.md
+explains it.
+"""
 
 from tokenwire.web.aisdk import (
     DONE,

@@ -1,7 +1,7 @@
 """The `tokenwire` command.
 
-A subcommand is imported when it is called and not before: a light install (the client, the providers) has the command, too, and says in
-one line which extra a subcommand needs.
+A subcommand is imported only when it is called: a light install (the client, the providers) has the
+command, too, and names in one line the extra that a subcommand needs.
 """
 
 import argparse
@@ -15,7 +15,10 @@ EXIT_UNAVAILABLE = 69
 
 PROCESSES = {
     "run": (
-        "start everything here: web, workers, broadcaster and, without REDIS_URL, an embedded Valkey",
+        (
+            "start everything here: web, workers, broadcaster and, without REDIS_URL, an embedded "
+            "Valkey"
+        ),
         "tokenwire.launcher.__main__",
     ),
     "web": ("serve the HTTP API and the chat page", "tokenwire.web.__main__"),
@@ -23,7 +26,7 @@ PROCESSES = {
     "broadcaster": ("send events to readers over WebSocket", "tokenwire.broadcaster.__main__"),
     "migrate": ("bring the database to the newest revision", "tokenwire.models.migrate"),
 }
-"""Subcommands that have no options: what each does, and the module whose `main` does it."""
+"""Subcommands without options: their help, and the module of their `main`."""
 
 
 class _Missing(Exception):
@@ -31,13 +34,14 @@ class _Missing(Exception):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code of the subcommand; 2 for wrong usage, 69 where a package that it needs is not installed."""
+    """Exit code of the subcommand; 2 for wrong usage, 69 if a needed package is not installed."""
     options = _parser().parse_args(arguments)
     try:
         code: int | None = options.start(options)
     except _Missing as missing:
         sys.stderr.write(
-            f"tokenwire: `tokenwire {options.command}` needs {missing}: pip install 'tokenwire[server]'\n"
+            f"tokenwire: `tokenwire {options.command}` needs {missing}: pip install "
+            f"'tokenwire[server]'\n"
         )
         return EXIT_UNAVAILABLE
     return code or 0
@@ -47,7 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tokenwire",
         description="Durable, resumable language-model replies for web apps.",
-        epilog="Settings come from the environment or from .env in this folder. Data is kept in var/ of this folder.",
+        epilog="Settings come from the environment or from .env in this folder. Data is kept in "
+        "var/ of this folder.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
@@ -70,7 +75,7 @@ def _starter(module: str) -> Callable[[argparse.Namespace], int | None]:
 
 
 def _models(options: argparse.Namespace) -> int | None:
-    _main_of("tokenwire.config.settings", "load")  # without it, the presets alone would be listed
+    _main_of("tokenwire.config.settings", "load")  # otherwise only the presets would be listed
     file = ["--models-file", options.models_file] if options.models_file else []
     return _main_of("tokenwire.providers.__main__")(["list", *file])
 

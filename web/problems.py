@@ -225,7 +225,8 @@ async def _not_found(_request: Request, _error: Exception) -> JSONResponse:
 async def _not_author(_request: Request, _error: Exception) -> JSONResponse:
     return response(
         "not_author",
-        "This would change or drop another person's message: only its author or the owner may do that.",
+        "This would change or drop another person's message: only its author or the owner may "
+        "do that.",
     )
 
 

@@ -10,9 +10,9 @@ with what the fold made of it. When the log forks, is trimmed or does not fit, t
 row and gives what turns the one into the other. While Redis is away the row is read now and then.
 
 What the reader of a tail holds follows from the row: folded forward to the cursor, or rewound
-(`protocol.rewind`) where the row is ahead; else from the answer's first event in the log. So it costs
-as much as happened since, and no more in a long log. Rejected: guessing from the last event before
-the cursor (it does not tell which sources were sent, or how far two mixed inputs were).
+(`protocol.rewind`) where the row is ahead; else from the answer's first event in the log. So it
+costs as much as happened since, and no more in a long log. Rejected: guessing from the last event
+before the cursor (it does not tell which sources were sent, or how far two mixed inputs were).
 """
 
 import asyncio
@@ -49,7 +49,9 @@ log_line = structlog.get_logger(__name__)
 OUTAGE_PAUSE_SECONDS = 1.0
 PATIENCE_SECONDS = 5.0
 RESYNC_SECONDS = 0.5
-"""A new epoch reaches every reader at once: they read their rows at some moment within this time."""
+"""A new epoch reaches every reader at once: each reads its row at a random moment within this
+time.
+"""
 READS_BACK = (64, 1024)
 """How many events before a cursor are read at first: most often they tell what its reader holds."""
 WINDOW_BYTES = 16 * 1024 * 1024
@@ -147,7 +149,9 @@ def unservable() -> ApiProblem:
 
 
 async def message_at(services: WebServices, conversation_id: str, cursor: Cursor) -> str:
-    """The id of the answer whose event is at a cursor. Raises ApiProblem (409), Gone, LogUnavailable."""
+    """The id of the answer with the event at a cursor. Raises ApiProblem (409), Gone,
+    LogUnavailable.
+    """
     if cursor.seq > 0:
         page = await _read(services, conversation_id, cursor.epoch, cursor.seq - 1, 1)
         for entry in page.entries if page.reached(*cursor) == cursor.seq else ():
@@ -325,7 +329,9 @@ class _Watcher:
         return there
 
     async def _from_row(self, page: Page, row: Message, last: int) -> Answer | None:
-        """From the row, which is behind or ahead. Its end has an event of its own, behind its seq."""
+        """From the row, which is behind or ahead. Its end has an event of its own, behind its
+        seq.
+        """
         if row.seq == 0 or page.reached(row.epoch, row.seq) != row.seq:
             return None
         held = answer_in(row)

@@ -1,6 +1,8 @@
-"""The pub/sub connection of a process: an asyncio protocol around hiredis' parser, far cheaper per message than a general client.
+"""The pub/sub connection of a process: an asyncio protocol around hiredis' parser, far cheaper per
+message than a general client.
 
-Decides when the connection is dead, when to try again and what counts as subscribed. What the messages mean is the hub's business.
+Decides when the connection is dead, when to retry, and which channels are subscribed. The hub
+interprets the messages.
 """
 
 import asyncio
@@ -86,7 +88,9 @@ class _FeedConnection(asyncio.Protocol):
 
 
 class RedisFeed:
-    """`streams.log.ports.Feed` on the server at `url` (redis:// or rediss://). Belongs to one event loop."""
+    """`streams.log.ports.Feed` on the server at `url` (redis:// or rediss://). Belongs to one event
+    loop.
+    """
 
     def __init__(self, url: str) -> None:
         self._address: dict[str, Any] = dict(parse_url(url))
@@ -105,7 +109,7 @@ class RedisFeed:
         return self._ready.is_set()
 
     async def start(self, deliver: Deliver, subscribed: Callable[[bytes], None]) -> None:
-        """See streams.log.ports.Feed. Does not wait for the connection."""
+        """Begin, without waiting for the connection."""
         self._deliver, self._subscribed = deliver, subscribed
         self._task = asyncio.create_task(keep("pubsub", self._stay_connected))
 

@@ -1,9 +1,9 @@
-"""One tail of each watched conversation per process, whoever watches: cursors instead of queues.
+"""One tail of each followed conversation per process: cursors instead of queues.
 
 A `Tail` holds the recent end of one log in a bounded ring. Readers keep a cursor and take what
-follows it, from the ring or, when they lag, from the log. The hub decides what it may believe of the
-feed: an event goes into the ring only if it is the next one of the same epoch. A gap, another epoch
-or a fresh subscription makes it read the log from its top before it goes on.
+follows it, from the ring or, when they lag, from the log. The hub checks the feed: an event goes
+into the ring only if it is the next one of the same epoch. After a gap, another epoch or a new
+subscription it reads the log from its top before it continues.
 """
 
 import asyncio
@@ -291,7 +291,9 @@ class Tail:
         self._ring_bytes += len(data)
 
     def _trim(self) -> None:
-        """Cut the ring to its bounds, in steps, since taking from the front of a list moves the rest."""
+        """Trim the ring to its bounds in steps, since removing from the front of a list moves the
+        rest.
+        """
         ring = self._ring
         if len(ring) <= RING_EVENTS + 64 and self._ring_bytes <= RING_BYTES:
             return
@@ -346,7 +348,8 @@ class Hub:
         await self._feed.aclose()
 
     async def open(self, conversation_id: str) -> Tail:
-        """The conversation's tail, subscribed, with epoch and top known. Each `open` needs a `release`. Raises Unavailable.
+        """The conversation's tail, subscribed, with epoch and top known. Each `open` needs a
+        `release`. Raises LogUnavailable.
 
         A deleted conversation gives a tail that is `gone`.
         """
@@ -371,7 +374,7 @@ class Hub:
         return held.tail
 
     def release(self, tail: Tail) -> None:
-        """Give back what `open` gave. The last one to do so ends the subscription, after a moment's grace."""
+        """Release the result of `open`. The last release ends the subscription after a moment."""
         held = self._held.get(tail.conversation_id)
         if held is None or held.tail is not tail:
             return
@@ -381,9 +384,11 @@ class Hub:
             held.closing = loop.call_later(0 if tail.gone else GRACE_SECONDS, self._drop, held)
 
     async def watch_changes(self, changed: Callable[[str | None], None]) -> None:
-        """Call `changed` with the id of each conversation that changes in lists (keys.CHANGES); None: any may have, unheard.
+        """Call `changed` with the id of each changed conversation (keys.CHANGES); None: any may
+        have changed.
 
-        Returns when nothing is missed from now on; `changed` is told of later breaks by itself. Raises Unavailable.
+        Returns when no later change is lost; `changed` is called for later breaks. Raises
+        LogUnavailable.
         """
         self._changed = changed
         await self._feed.subscribe(keys.CHANGES)
@@ -407,7 +412,8 @@ class Hub:
         self._feed.unsubscribe(channel)
 
     def _deliver(self, messages: list[tuple[bytes, bytes]]) -> None:
-        # Whoever wrote published its events together: a tail is woken once for them, and at once, while it is in the processor's cache.
+        # Writers publish their events together: a tail is woken once for them, at once, while it is
+        # in the processor's cache.
         last: Tail | None = None
         for channel, payload in messages:
             tail = self._by_channel.get(channel)

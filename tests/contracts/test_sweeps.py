@@ -483,7 +483,9 @@ async def test_no_query_scans_a_table(store: Store, analysed: bool) -> None:
 async def test_many_rows_are_announced_again_in_short_transactions(
     database_url: str, store: Store
 ) -> None:
-    """With transactions of a few seconds at most, all changes of a quarter of an hour get through."""
+    """With transactions of a few seconds at most, all changes of a quarter of an hour get
+    through.
+    """
     await fill(store, 100, FINISHED // 100, "complete")
     async with store.writing() as session:
         await session.execute(

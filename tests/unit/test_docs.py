@@ -1,4 +1,6 @@
-"""What documents say is there: links, files, commands, settings, code; in lines and words that read easily."""
+"""What documents say is there: links, files, commands, settings, code; in lines and words that read
+easily.
+"""
 
 import ast
 import importlib

@@ -1,6 +1,8 @@
-"""Pure: the UI message stream of the AI SDK (`ai` 5, 6 and 7): what `useChat`, `useCompletion` and their transports read.
+"""Pure: the UI message stream of the AI SDK (`ai` 5, 6 and 7), which `useChat`, `useCompletion` and
+their transports read.
 
-`Writer` makes chunks and keeps the rules of their order, `body` and `abody` turn what it makes into the bytes of a response:
+`Writer` creates chunks and keeps the rules of their order; `body` and `abody` turn them into the
+bytes of a response:
 
     def answer():
         write = Writer()
@@ -11,8 +13,9 @@
 
     return StreamingResponse(body(answer()), headers=HEADERS)
 
-These three modules (`values`, `writer`, `wire`) need nothing but Python and can be used without the rest of Tokenwire. `answer` maps
-the events of a log to chunks, `messages` stored rows to UI messages. Read from ai 5.0.100 to 7.0.173; docs/ai-sdk.md explains.
+These three modules (`values`, `writer`, `wire`) need only Python and can be used without the rest
+of Tokenwire. `encoder` maps the events of a log to chunks, `messages` stored rows to UI messages.
+Written for ai 5.0.100 to 7.0.173; docs/ai-sdk.md explains.
 """
 
 from tokenwire.web.aisdk.values import Chunk, Misuse, Profile

@@ -4,10 +4,10 @@
     encoder.opening() -> chunks
     encoder.apply(event, *answer.gain(event)) -> chunks           ... until encoder.ended
 
-Guarantees: events that give the same answer without a `reset` give the same parts in the same order,
-and the same sequence within each part, whether a log or a row (`protocol.replay`) told them. So a
-reader of a tail needs nothing but its cursor: the events before it are applied, and what they give
-is thrown away.
+Guarantees: events that give the same answer without a `reset` give the same parts in the same
+order, and the same sequence within each part, whether a log or a row (`protocol.replay`) told them.
+So a reader of a tail needs nothing but its cursor: the events before it are applied, and what they
+give is thrown away.
 
 Why it works this way: ids are numbers of parts, and a part is open exactly while the fold lets it
 grow, so each chunk is a function of the answer and the event.

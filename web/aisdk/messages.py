@@ -1,7 +1,7 @@
-"""Pure: stored messages as UI messages, and the parts and metadata that a stream and a stored message have in common.
+"""Pure: stored messages as UI messages, with the parts and metadata that a stream shares with them.
 
-A row is given in its wire form (PROTOCOL.md, section 1). Its parts stand in the order in which a
-stream opens them.
+A row is in its wire form (PROTOCOL.md, section 1). Its parts are in the order in which a stream
+opens them.
 """
 
 from collections.abc import Mapping
@@ -46,7 +46,9 @@ def assistant_parts(row: Row, profile: Profile) -> list[dict[str, Any]]:
 
 
 def metadata(row: Row) -> dict[str, Any]:
-    """`conversationId`, `createdAt`; of an answer also `model`, `attempt`, `status`, `usage`, and `error` where it has one."""
+    """`conversationId`, `createdAt`; of an answer also `model`, `attempt`, `status`, `usage`, and
+    `error` if there is one.
+    """
     fields: dict[str, Any] = {
         "conversationId": row["conversation_id"],
         "createdAt": row["created_at"],
@@ -61,7 +63,9 @@ def metadata(row: Row) -> dict[str, Any]:
 
 
 def usage(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Token counts in the SDK's spelling: inputTokens, outputTokens, cachedTokens?, reasoningTokens?, estimated."""
+    """Token counts under the SDK's names: inputTokens, outputTokens, cachedTokens?,
+    reasoningTokens?, estimated.
+    """
     return {_camel(name): found[name] for name in _KEPT if found.get(name) is not None}
 
 

@@ -1,7 +1,9 @@
-"""What a client of the AI SDK wants done with a conversation: a message answered, an answer made again, answers stopped.
+"""Requests of AI SDK clients for a conversation: answer a message, regenerate an answer, stop
+answers.
 
-Idempotent by the ids that the client gives: the same message twice is posted once and the answer of the first is followed. A message
-with another text under the `messageId` of an old one is that one, edited: it and what came after it are superseded.
+Idempotent by the client's ids: a repeated message is posted once, and the first answer is followed.
+A message with another text under the `messageId` of an old one edits it: the old one and what
+followed it are superseded.
 """
 
 from tokenwire.models.chats import Regeneration
@@ -46,7 +48,7 @@ async def _submit(
 
 
 async def _is_edit(services: WebServices, conversation: Conversation, asked: ChatRequest) -> bool:
-    """Whether the client means to replace a message: it names the id, and the text is another one."""
+    """Whether the client replaces a message: it names the id, and the text differs."""
     if asked.message_id is None or asked.message_id != asked.user_message_id:
         return False
     found = await services.store.named_message(conversation.id, asked.message_id)
@@ -77,7 +79,9 @@ async def _regenerate(
 
 
 async def _target(services: WebServices, conversation: Conversation, asked: ChatRequest) -> Message:
-    """What is to be answered again: the row that is named, else the last message that the client shows, else the last one."""
+    """The message to answer again: the named row, else the last message that the client shows, else
+    the last one.
+    """
     for name in (asked.message_id, asked.user_message_id):
         found = (
             await services.store.named_message(conversation.id, name) if name is not None else None
@@ -91,7 +95,7 @@ async def _target(services: WebServices, conversation: Conversation, asked: Chat
 
 
 async def _under_way(services: WebServices, target: Message) -> Message | None:
-    """The answer that takes the place of `target` already and is being written: the request was repeated."""
+    """The unfinished answer that replaces `target` already: the request was repeated."""
     if target.superseded_by is None:
         return None
     newer = await services.store.message(target.superseded_by)
@@ -113,7 +117,7 @@ async def running(services: WebServices, conversation_id: str) -> Message | None
 
 async def stop(services: WebServices, user: str, conversation_id: str) -> list[str]:
     """Stop every answer of the conversation; the ids of those that were unfinished."""
-    # The last one first: an answer that waits must not start because the one before it has just ended.
+    # The last one first: a waiting answer must not start because the previous one has just ended.
     rows = [row.id for row in await services.store.unfinished(conversation_id)]
     for message_id in reversed(rows):
         await services.cancels.cancel(message_id, user)

@@ -1,7 +1,7 @@
-"""Pure: what clients of the AI SDK send, read (ai 5 to 7; docs/ai-sdk.md).
+"""Pure: requests of AI SDK clients (ai 5 to 7; docs/ai-sdk.md).
 
-The whole history comes with every request and is not looked at: what is stored counts. Read are the last message, which must be the
-user's, and for an answer that is to be made again the id that is named.
+The whole history comes with every request and is ignored: the stored one counts. Only the last
+message is read, which must be the user's, and for a regeneration the named id.
 """
 
 import json
@@ -20,7 +20,9 @@ T = TypeVar("T")
 
 
 class ChatRequest(msgspec.Struct, frozen=True):
-    """The body of `POST /api/chat`, with the last user message in it. `text` is None where there is no such message."""
+    """The body of `POST /api/chat` with its last user message. `text` is None if there is no such
+    message.
+    """
 
     chat_id: str
     trigger: Literal["submit-message", "regenerate-message"]
@@ -62,19 +64,25 @@ _completion = msgspec.json.Decoder(_Completion)
 
 @dataclass(frozen=True, slots=True)
 class InputLimits:
-    """How much is parsed. `values`: of a whole body. `message_bytes`: of the one message that is read."""
+    """Limits of parsing. `values`: of a whole body. `message_bytes`: of the one message that is
+    read.
+    """
 
     values: int
     message_bytes: int
 
     @classmethod
     def of(cls, settings: Settings) -> "InputLimits":
-        """JSON may escape every character: six bytes at most for each of the text, and the other members beside it."""
+        """JSON may escape every character: six bytes at most for each of the text, plus the other
+        members.
+        """
         return cls(settings.max_body_values, 6 * settings.max_content_bytes + 64 * 1024)
 
 
 def parse_chat(body: bytes, bounds: InputLimits) -> ChatRequest:
-    """Read `{id, messages | message, trigger?, messageId?, model?}`; what else it holds is ignored. Raises ApiProblem (400, 413, 422)."""
+    """Parse `{id, messages | message, trigger?, messageId?, model?}`; other fields are ignored.
+    Raises ApiProblem (400, 413, 422).
+    """
     surveyed(body, bounds.values)
     return _asked(_decode(_body, body, "body"), bounds)
 
@@ -84,7 +92,9 @@ class _Login(msgspec.Struct, frozen=True):
 
 
 class Frame(msgspec.Struct, frozen=True, rename="camel"):
-    """A client's frame of `WebSocketChatTransport`. The fields beside `type` and `request_id` are those of a request over HTTP."""
+    """A frame of `WebSocketChatTransport`. The fields besides `type` and `request_id` are those of
+    an HTTP request.
+    """
 
     type: Literal["send", "resume", "abort"]
     request_id: str
@@ -105,7 +115,9 @@ class Unclean(Exception):
 
 
 def parse_login(text: str) -> str:
-    """The `Authorization` among the `headers` of a frame of anybody: nothing else is read, nothing is mended. Raises ApiProblem (400)."""
+    """The `Authorization` among the `headers` of an anonymous frame: nothing else is read or
+    repaired. Raises ApiProblem (400).
+    """
     try:
         found = login_in(_login.decode(text).headers)
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
@@ -128,7 +140,9 @@ def login_in(headers: Mapping[str, Any]) -> str | None:
 
 
 def parse_frame(text: str, bounds: InputLimits, *, mend: bool = True) -> Frame:
-    """Read a frame. Raises ApiProblem (400, 413, 422), and Unclean for what would have to be mended, if it is not to be."""
+    """Parse a frame. Raises ApiProblem (400, 413, 422), and Unclean if repairs are needed and not
+    allowed.
+    """
     data = text.encode("utf-8", "surrogatepass")
     surveyed(data, bounds.values)
     frame = _decode(_frame, data, "frame") if mend else _clean(_frame, data, "frame")
@@ -203,7 +217,9 @@ def _fit_to_post(last: _Message | None, text: str | None) -> None:
 
 
 def text_of(parts: list[dict[str, Any]]) -> str:
-    """The text of a user's message; parts of unknown types are passed over. Raises ApiProblem (422) for files: they would be lost."""
+    """The text of a user's message; unknown part types are skipped. Raises ApiProblem (422) for
+    files, which would be lost.
+    """
     texts = []
     for part in parts:
         kind = part.get("type")
@@ -228,7 +244,7 @@ def parse_completion(body: bytes, bounds: InputLimits) -> tuple[str, str | None]
 
 
 def parse_input(body: bytes, bounds: InputLimits) -> str:
-    """Any JSON value, as the text that a model is shown: a string as it is. Raises ApiProblem (400)."""
+    """Any JSON value as text for a model: a string as it is. Raises ApiProblem (400)."""
     value = decode(body, bounds.values)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
 
@@ -246,7 +262,8 @@ def _decode(decoder: msgspec.json.Decoder[T], body: bytes, field: str) -> T:
     try:
         return _clean(decoder, body, field)
     except Unclean:
-        # JavaScript may send lone surrogates, which this parser refuses. It is used first because a long history costs it little.
+        # JavaScript may send lone surrogates, which this parser refuses. It is tried first because
+        # it reads a long history cheaply.
         return _checked(decoder, msgspec.json.encode(decode(body)), field)
 
 

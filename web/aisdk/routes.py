@@ -1,7 +1,9 @@
-"""The routes of an AI SDK client (`useChat`): post and answer, resume, stop, hydrate. docs/ai-sdk.md is their description.
+"""The routes for AI SDK clients (`useChat`): post and answer, resume, stop, load. docs/ai-sdk.md
+describes them.
 
-A chat id is the client's own name for a conversation of the user, made when the first message comes. What is stored is the truth: of
-what the client believes only its last message is read. A client that goes away stops nothing, `stop` does.
+A chat id is the client's own name for a conversation of the user, created with the first message.
+The stored history is the truth: only the client's last message is read. A client that leaves stops
+nothing; `stop` does.
 """
 
 import contextlib
@@ -133,7 +135,9 @@ async def resume(
     ] = None,
     last_event_id: Annotated[str | None, Header(description="The same; it wins")] = None,
 ) -> Response:
-    """The running answer from its beginning; with a cursor what follows it, also when the answer has just ended."""
+    """The running answer from its beginning, or what follows a cursor, even if the answer has just
+    ended.
+    """
     place = wanted_cursor(request, last_event_id, after)
     user = services.identify(request)
     conversation = await services.store.find_chat(user, chat_id)
@@ -176,7 +180,9 @@ async def messages(
     limit: Annotated[int, Query(ge=1, le=shapes.MAX_PAGE)] = shapes.MAX_PAGE,
     before: Annotated[int | None, Query(ge=1, le=shapes.MAX_ORDINAL)] = None,
 ) -> shapes.ChatMessages:
-    """The newest messages as UI messages, without an answer that is being written: `resume` brings that one."""
+    """The newest messages as UI messages, without an unfinished answer: `resume` brings that
+    one.
+    """
     conversation = await services.store.find_chat(user, chat_id)
     if conversation is None:
         return shapes.ChatMessages(messages=[], next=None)

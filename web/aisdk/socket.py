@@ -1,10 +1,12 @@
-"""`/api/chat/ws`: what `WebSocketChatTransport` of ai 7 speaks: any number of chats over one socket.
+"""`/api/chat/ws` for ai 7's `WebSocketChatTransport`: any number of chats over one socket.
 
-Each request of the client (`send`, `resume`) is one task that answers with `start`, `chunk`s numbered from 0, and `end`; `abort` ends
-the task and, as everywhere, not the answer. A refusal is an `error` frame with the problem's sentence. The socket closes with 1012 when
-the process goes away, with 1008 after a frame that is none.
+Each request (`send`, `resume`) is a task that answers with `start`, `chunk`s numbered from 0, and
+`end`; `abort` ends the task but, as everywhere, not the answer. A refusal is an `error` frame with
+the problem's sentence. The socket closes with 1012 when the process stops, and with 1008 after an
+invalid frame.
 
-Where the handshake shows no login the `headers` of the first frame do. Of that frame nothing else is read before: anybody could be sending.
+If the handshake carries no login, the `headers` of the first frame do. Nothing else of that frame
+is read before the login.
 """
 
 import asyncio
@@ -59,7 +61,7 @@ async def chat_socket(websocket: WebSocket, profile: str | None = None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What was understood of a frame: who asks, and the answer to follow (None: nothing is being written)."""
+    """A parsed frame: its user, and the answer to follow (None: no answer is unfinished)."""
 
     request: Request
     user: str
@@ -207,7 +209,9 @@ class _Socket:
 
 
 def _as_request(websocket: WebSocket, login: str | None) -> Request:
-    """The handshake with the login of a frame, as a request that changes something: another site's page is refused."""
+    """The handshake with a frame's login, as a changing request: another origin's page is
+    refused.
+    """
     kept = list(websocket.scope["headers"])
     if login is not None:
         kept = [(name, value) for name, value in kept if name != b"authorization"]

@@ -1,7 +1,7 @@
 """One answer for one client of the AI SDK: UI message chunks, until the answer has ended.
 
-`web.watching` gives events, `web.aisdk.encoder` makes chunks of them; how those travel is decided by
-the callers: `encoded` here for server-sent events, `web.aisdk.socket` for WebSocket.
+`web.watching` gives events, `web.aisdk.encoder` makes chunks of them; how those travel is decided
+by the callers: `encoded` here for server-sent events, `web.aisdk.socket` for WebSocket.
 """
 
 import contextlib

@@ -1,8 +1,9 @@
-"""Pure: the JSON that an AI SDK client accepts.
+"""Pure: JSON that an AI SDK client accepts.
 
-The client parses every chunk with a parser that refuses whole objects for a key `__proto__`, or a `constructor` that holds a
-`prototype`; the first refused chunk ends the stream for it. What a model or a tool says is therefore made harmless here, never
-refused: those keys get a leading underscore more, NaN and infinities become null, as does what is nested too deep.
+The client parses every chunk with a parser that refuses whole objects for a key `__proto__`, or a
+`constructor` that holds a `prototype`; the first refused chunk ends its stream. Values of a model
+or a tool are therefore made harmless here, never refused: those keys get one more leading
+underscore; NaN, infinities and too deeply nested values become null.
 """
 
 import json
@@ -13,7 +14,7 @@ from typing import Any, Literal, TypeAlias, get_args
 Chunk: TypeAlias = dict[str, Any]
 """One chunk: a JSON object with a `type`."""
 Profile = Literal["v5", "v6", "v7"]
-"""Which major version of `ai` reads the stream. `v5` is what every release from 5.0.100 up to the newest understands."""
+"""The major version of `ai` that reads the stream. All releases from 5.0.100 on understand `v5`."""
 PROFILES: tuple[Profile, ...] = get_args(Profile)
 MAX_DEPTH = 100
 
@@ -23,7 +24,9 @@ class Misuse(ValueError):
 
 
 def clean(value: Any, depth: int = 0) -> Any:
-    """The value with what the client's parser refuses renamed or made null. Raises Misuse for what is no JSON at all."""
+    """The value with refused keys renamed and refused values made null. Raises Misuse for values
+    outside of JSON.
+    """
     if isinstance(value, str | bool | int) or value is None:
         return value
     if isinstance(value, float):
@@ -60,7 +63,9 @@ def _key(key: Any) -> str:
 
 
 def dumps(value: Any) -> bytes:
-    """UTF-8 JSON. A lone surrogate is written as an escape: JavaScript joins the halves of a pair that came in two deltas."""
+    """UTF-8 JSON. A lone surrogate is written as an escape: JavaScript joins the halves of two
+    deltas.
+    """
     try:
         return _json.encode(value).encode()
     except UnicodeEncodeError:

@@ -1,7 +1,8 @@
-"""Pure: chunks as the bytes of a response: server-sent events, each with one chunk, and `[DONE]` at the end.
+"""Pure: chunks as the bytes of a response: server-sent events with one chunk each, and `[DONE]` at
+the end.
 
-Only `data` means anything to the AI SDK. An `id:` is for clients that resume by cursor, a comment keeps a connection open; an
-event with other data would end the stream.
+The AI SDK reads only `data`. An `id:` is for clients that resume by cursor, a comment keeps a
+connection open; an event with other data would end the stream.
 """
 
 import re
@@ -28,11 +29,15 @@ _NO_ID = re.compile("[\r\n\0]")
 DONE = b"data: [DONE]\n\n"
 
 Item = Sequence[Chunk] | bytes
-"""What a body is made of: chunks as `Writer` gives them, or bytes that are frames already (`comment`, `frames` with an id)."""
+"""Items of a body: chunks of `Writer`, or bytes that are frames already (`comment`, `frames` with
+an id).
+"""
 
 
 def frames(chunks: Sequence[Chunk], event_id: str | None = None) -> bytes:
-    """The chunks as events. `event_id` stands on the last one: who has seen it has seen them all. Misuse for an id with a line break."""
+    """The chunks as events. `event_id` goes with the last one: its reader has seen them all. Misuse
+    for an id with a line break.
+    """
     if not chunks:
         return b""
     encoded = [b"data: " + dumps(chunk) + b"\n\n" for chunk in chunks]
@@ -51,10 +56,10 @@ def comment(text: str = "") -> bytes:
 def body(
     items: Iterable[Item], on_error: Callable[[Exception], str] | None = None
 ) -> Iterator[bytes]:
-    """The body of a response, made while it is read; its end is `[DONE]`.
+    """The body of a response, built while it is read, ending with `[DONE]`.
 
-    `on_error`: what to tell the user about an exception that `items` raises, as an `error` chunk; without it the exception goes on
-    and the client sees a broken connection.
+    `on_error`: the text of an `error` chunk for an exception of `items`; without it the exception
+    is raised, and the client sees a broken connection.
     """
     try:
         for item in items:

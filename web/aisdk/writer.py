@@ -1,9 +1,11 @@
 """Pure: a writer with a method for every kind of chunk, which keeps the rules that clients enforce.
 
-Each method gives the chunks to send, in order, or raises Misuse and changes nothing. The rules: a message starts once and ends once;
-text and reasoning are opened before they are written and closed before a step ends (ai 5 and 6 forget open parts there); a tool's
-output follows its input; absent optional fields are left out (null is refused); what a profile does not know is told in a way that it
-does (see `fallbacks` in docs/ai-sdk.md). Ids of parts repeat within a message, so that they are the same in every replay.
+Each method returns the chunks to send, in order, or raises Misuse and changes nothing. The rules: a
+message starts once and ends once; text and reasoning are opened before they are written and closed
+before a step ends (ai 5 and 6 forget open parts there); a tool's output follows its input; absent
+optional fields are left out (null is refused); what a profile does not know is sent in a form that
+it knows (see `fallbacks` in docs/ai-sdk.md). Ids of parts repeat within a message, so that they are
+the same in every replay.
 """
 
 from collections.abc import Iterable, Mapping
@@ -29,7 +31,7 @@ _REASONS = frozenset({"stop", "length", "content-filter", "tool-calls", "error",
 
 
 class _Tool:
-    """What is known of a tool call: its name, whether it is dynamic, and how far it is."""
+    """The state of a tool call: its name, whether it is dynamic, and its progress."""
 
     __slots__ = ("done", "dynamic", "name", "open")
 
@@ -43,8 +45,8 @@ class _Tool:
 class Writer:
     """The chunks of one message. `profile`: see `values.Profile`.
 
-    `started`, `open_parts` and `tools` are for a stream that goes on where another ended: what its reader holds already. `tools` None:
-    it may hold any call.
+    `started`, `open_parts` and `tools` are for a stream that continues another: what its reader
+    holds already. `tools` None: it may hold any call.
     """
 
     def __init__(
@@ -72,7 +74,9 @@ class Writer:
     def start(
         self, message_id: str | None = None, metadata: Mapping[str, Any] | None = None
     ) -> list[Chunk]:
-        """The message begins. Give `message_id`: without it the client makes one up, and cannot match a replay."""
+        """The message begins. Give `message_id`: otherwise the client generates one, and cannot
+        match a replay.
+        """
         if self._started or self.ended:
             raise Misuse("the message has started already")
         if message_id is not None:
@@ -96,10 +100,10 @@ class Writer:
         return chunks
 
     def reset_step(self, note: Mapping[str, Any] | None = None) -> list[Chunk]:
-        """What the step has shown is withdrawn; write what stays again.
+        """Withdraw what the step has shown; write again what stays.
 
-        v7 removes the parts of the step. v5 and v6 cannot: open parts are closed and a `data-reset` part (holding `note`) marks that
-        what stands before it does not count.
+        v7 removes the parts of the step. v5 and v6 cannot: open parts are closed, and a
+        `data-reset` part (with `note`) marks that earlier parts do not count.
         """
         if self.profile == "v7":
             chunks = [*self._begun(), {"type": "reset-step"}]
@@ -200,7 +204,9 @@ class Writer:
         tool_metadata: Mapping[str, Any] | None = None,
         provider_metadata: Metadata | None = None,
     ) -> list[Chunk]:
-        """A tool call begins and its input follows in pieces. `dynamic`: the front end does not know the tool's types."""
+        """A tool call begins, and its input follows in pieces. `dynamic`: the front end does not
+        know the tool's types.
+        """
         extras = self._call(
             provider_executed,
             title,
@@ -314,7 +320,9 @@ class Writer:
         automatic: bool = False,
         signature: str | None = None,
     ) -> list[Chunk]:
-        """The call waits for the user. v5: a `data-approval` part with this id, which the front end shows by itself."""
+        """The call waits for the user. v5: a `data-approval` part with this id, for the front end
+        to show.
+        """
         self._unanswered(call_id)
         string("approval_id", approval_id)
         if self.profile == "v5":
@@ -413,7 +421,9 @@ class Writer:
     def data(
         self, name: str, data: Any, *, part_id: str | None = None, transient: bool = False
     ) -> list[Chunk]:
-        """A `data-<name>` part of the application's own. The same name and id again replaces it; `transient`: only for `onData`."""
+        """A `data-<name>` part of the application. The same name and id replaces it; `transient`:
+        only for `onData`.
+        """
         if not string("name", name):
             raise Misuse("a data part needs a name")
         chunks = self._plain(f"data-{name}", id=part_id, transient=transient or None)
@@ -430,7 +440,7 @@ class Writer:
         return self.data("custom", present(kind=kind, providerMetadata=metadata))
 
     def steering_message(self, message_id: str, parts: Iterable[Mapping[str, Any]]) -> list[Chunk]:
-        """What a user said while the answer was running. v5 and v6: a `data-steering-message` part."""
+        """A user's message during the answer. v5 and v6: a `data-steering-message` part."""
         given = {"id": string("message_id", message_id), "parts": clean(list(parts))}
         if self.profile == "v7":
             return self._plain("steering-message", **given)

@@ -1,8 +1,10 @@
-"""Pure: events as server-sent events (the text/event-stream format of the HTML standard), exactly as PROTOCOL.md, section 7, says.
+"""Pure: events as server-sent events (the text/event-stream format of the HTML standard), as in
+PROTOCOL.md, section 7.
 
-An event is `id: <epoch>:<seq>` and `data: <the event, byte for byte>`; there is no `event:` line, since an `error` event must not look
-like an error of the transport. What is no event of the log (`resync`, `deleted`) has no id, so that a client's cursor stays where it was.
-A block of an `id:` alone moves the cursor of the client and is no event for it. When any of it is sent is the caller's to decide.
+An event is `id: <epoch>:<seq>` and `data: <the event, byte for byte>`; there is no `event:` line,
+since an `error` event must not look like a transport error. Blocks outside of the log (`resync`,
+`deleted`) have no id, so that a client's cursor stays. A block with only an `id:` moves the
+client's cursor and is no event for it. The caller decides when any of it is sent.
 """
 
 from collections.abc import Callable, Iterable
@@ -84,7 +86,9 @@ def concerns(data: bytes, message_id: str) -> bool:
 
 
 class EventEncoder:
-    """The text of one reading. `message_id`: leave out what concerns other messages. `block` may keep what it has made for others."""
+    """The text for one reader. `message_id`: leave out other messages. `block` may cache blocks for
+    other readers.
+    """
 
     def __init__(self, message_id: str | None = None, block: Block = event) -> None:
         self._message_id = message_id
@@ -97,7 +101,9 @@ class EventEncoder:
         return opening(retry_ms, begins)
 
     def events(self, epoch: str, entries: Iterable[Sendable], *, merged: bool = False) -> bytes:
-        """The blocks of these events; `merged`: neighbouring chunks made one, for a reader that fell behind."""
+        """The blocks of these events; `merged`: neighbouring chunks become one, for a slow
+        reader.
+        """
         wanted = self._message_id
         if wanted is not None:
             entries = [entry for entry in entries if concerns(entry.data, wanted)]
@@ -110,7 +116,9 @@ class EventEncoder:
         return b"".join(blocks)
 
     def heartbeat(self, reached: Cursor | None) -> bytes:
-        """A comment; a reader who was told nothing for a while, because nothing concerned it, still has its cursor moved."""
+        """A comment; a reader without news for a while, since nothing concerned it, still gets its
+        cursor moved.
+        """
         if reached is None or reached == self._sent:
             return comment("heartbeat")
         self._sent = reached

@@ -1,7 +1,9 @@
-"""The event streams of PROTOCOL.md, section 7: a conversation, or one message of it, as server-sent events.
+"""The event streams of PROTOCOL.md, section 7: a conversation, or one of its messages, as
+server-sent events.
 
-Decides who may read and from where; what the text looks like is `web.events.encoder`'s, what comes next is `following`'s.
-A caller proves itself as everywhere in the API, or by a subscription token as bearer token.
+Decides who may read and from which cursor; `web.events.encoder` makes the text, `web.readers` gives
+what comes next. A caller logs in as everywhere in the API, or with a subscription token as bearer
+token.
 """
 
 import asyncio
@@ -71,7 +73,9 @@ async def conversation_events(
     after: After = None,
     last_event_id: LastEventId = None,
 ) -> Response:
-    """Server-sent events, resumable by `Last-Event-ID`. A cursor that cannot be served is answered by a `resync` event."""
+    """Server-sent events, resumable by `Last-Event-ID`. A cursor that cannot be served gives a
+    `resync` event.
+    """
     wanted = wanted_cursor(request, last_event_id, after)
 
     async def find(user: str) -> str:
@@ -120,9 +124,10 @@ def wanted_cursor(request: Request, last_event_id: str | None, after: str | None
 async def admit(
     request: Request, services: WebServices, find: Callable[[str], Awaitable[str]]
 ) -> tuple[str, Permission]:
-    """The id of the conversation to be read, and how long that may go on.
+    """The id of the conversation to read, and until when that is allowed.
 
-    `find(user)` gives the conversation of what was asked for, or raises NotFound. Raises ApiProblem (401, 404), NotFound.
+    `find(user)` returns the conversation of the requested row, or raises NotFound. Raises
+    ApiProblem (401, 404), NotFound.
     """
     grant = _grant(request, services)
     user = grant.user_id if grant else services.identify(request)
@@ -175,7 +180,8 @@ async def _stream(
     services: WebServices, reading: Reading, reader: HttpReader
 ) -> AsyncIterator[bytes]:
     encoder = sse.EventEncoder(reading.message_id, _block)
-    # Who named no cursor is told where it begins: a cut before the first event must not lose that one.
+    # A reader without a cursor gets its first one: a cut before the first event must not lose that
+    # event.
     yield encoder.opening(
         retry_ms(), reader.cursor if reading.after is None and reader.ended is None else None
     )

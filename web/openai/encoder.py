@@ -36,7 +36,9 @@ from tokenwire.web.openai import objects
 from tokenwire.web.openai.objects import Head, ItemKind, ItemStatus
 
 PIECE_CHARS = 4
-"""Code points in a delta, about a token. With another number old responses would have other sequence numbers."""
+"""Code points in a delta, about a token. Another number would change the sequence numbers of old
+responses.
+"""
 KEEP_ALIVE = b": keep-alive\n\n"
 
 PORTION_PIECES = 256
@@ -59,10 +61,10 @@ def why(reason: str) -> str:
 
 
 class ResponseEncoder:
-    """The events of one Response. `after`: the last sequence number that the reader has (-1: none).
+    """The events of one Response. `after`: the reader's last sequence number (-1: none).
 
-    Nothing up to it is given. What is to be sent comes in portions that are made as they are asked
-    for: ask for all of them. `head` may be replaced before the terminal event, by what is known then.
+    Nothing up to it is sent. The output comes in portions that are built on request: request all of
+    them. `head` may be replaced before the terminal event, by what is known then.
     """
 
     def __init__(self, answer: Answer, head: Head, after: int = -1) -> None:
@@ -119,7 +121,9 @@ class ResponseEncoder:
         return KEEP_ALIVE
 
     def failure(self, reason: str) -> bytes:
-        """The stream ends here, though the answer may go on. This is no event of the Response, so it takes no number of its own."""
+        """The stream ends here, though the answer may continue. This is no event of the Response,
+        so it takes no number.
+        """
         fields = {
             "code": reason,
             "message": why(reason),

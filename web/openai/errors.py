@@ -1,10 +1,10 @@
-"""Refusals under /v1 as OpenAI's clients read them: `{"error": {"message", "type", "param", "code"}}`.
+"""Refusals under /v1 in the form of OpenAI's clients: `{"error": {"message", "type", "param",
+"code"}}`.
 
-Whatever a route raises there is answered here; everywhere else `problems` does that. A client of OpenAI's tries again by itself on 408,
-409, 429 and 5xx unless `x-should-retry` says no: it does where the answer itself has failed, since it was tried again already.
-
-Refusal
-  raised by the routes under /v1; everything else (validation, identity, the store's and the log's errors) is mapped.
+They cover everything that a route raises there; elsewhere `problems` does that. A client of
+OpenAI's retries by itself on 408, 409, 429 and 5xx unless `x-should-retry` says no: it does if the
+answer itself has failed, since it was retried already. Routes under /v1 raise `OpenAIProblem`;
+everything else (validation, identity, errors of store and log) is mapped.
 """
 
 from collections.abc import Callable, Coroutine, Mapping

@@ -1,7 +1,9 @@
-"""Pure: an answer as the objects of OpenAI's API: a Response (POST /v1/responses) and a ChatCompletion (POST /v1/chat/completions).
+"""Pure: an answer as the objects of OpenAI's API: a Response (POST /v1/responses) and a
+ChatCompletion (POST /v1/chat/completions).
 
-Shapes are those that the `openai` packages of autumn 2026 read (PyPI 3.51, npm 7.55). The id of a response is `resp_` and the id of the
-assistant message; items are named after the same id. `encoder` makes a stream of events of it.
+The forms are those that the `openai` packages of autumn 2026 read (PyPI 3.51, npm 7.55). The id of
+a response is `resp_` and the id of the assistant message; items are named after the same id.
+`encoder` makes a stream of events.
 """
 
 import itertools
@@ -32,14 +34,18 @@ _FAILURES: Mapping[str, tuple[int, str]] = {
     "authentication_failed": (502, "server_error"),
     "permission_denied": (502, "server_error"),
 }
-"""Codes of failed answers -> HTTP status and `type` of OpenAI's error object. A wrong key of the operator is no 401 of the caller."""
+"""Codes of failed answers -> HTTP status and `type` of OpenAI's error object. The operator's wrong
+key is no 401 of the caller.
+"""
 _RESPONSE_CODES = {
     "rate_limited": "rate_limit_exceeded",
     "context_length_exceeded": "invalid_prompt",
     "content_filtered": "invalid_prompt",
     "invalid_request": "invalid_prompt",
 }
-"""Codes of failed answers -> the closed list of codes that a Response's `error` may have; all else is `server_error`."""
+"""Codes of failed answers -> the closed list of codes in a Response's `error`; all others are
+`server_error`.
+"""
 
 _UNUSED = {
     "top_p": 1.0,
@@ -308,7 +314,7 @@ def annotations(answer: Answer, number: int) -> list[dict[str, Any]]:
 
 
 def _annotation(fields: Mapping[str, Any], text: Part) -> dict[str, Any] | None:
-    """Indexes are UTF-16 units of the item's text; without a range an empty one is where it stood."""
+    """Indexes are UTF-16 units of the item's text; without a range, an empty one at its place."""
     at = fields.get("at", text.start)
     cites = fields.get("cites")
     if not (isinstance(cites, list) and len(cites) == 2):

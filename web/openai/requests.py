@@ -1,8 +1,9 @@
-"""What clients of OpenAI's API send, and what is asked of a model by it.
+"""Requests of OpenAI clients, and what they ask of a model.
 
-Understood: messages of text (with their history), instructions, and how the answer is to be made (temperature, length, effort, stop,
-JSON). What would change the answer and is not done here (tools, images, several choices, ...) is refused by name; what would not
-(`user`, `seed`, `service_tier`, ...) is ignored, and dropped as soon as it was parsed.
+Supported: messages of text (with their history), instructions, and generation options (temperature,
+length, effort, stop, JSON). Unsupported options that would change the answer (tools, images,
+several choices, ...) are refused by name; others (`user`, `seed`, `service_tier`, ...) are ignored,
+and dropped after parsing.
 """
 
 from collections.abc import Iterable, Sequence
@@ -102,7 +103,9 @@ B = TypeVar("B", bound=AskBody)
 
 
 def understood(model: type[B], value: Any) -> B:
-    """The body. Raises Refusal (400) with the name of a parameter that is not done here, RequestValidationError."""
+    """The parsed body. Raises OpenAIProblem (400) with the name of an unsupported parameter,
+    RequestValidationError.
+    """
     if isinstance(value, dict):
         for name in _REFUSED:
             if value.get(name):

@@ -1,8 +1,10 @@
-"""OpenAI's API over answers of Tokenwire: /v1/responses, /v1/chat/completions, /v1/models. docs/openai.md says what it does and does not.
+"""OpenAI's API over answers of Tokenwire: /v1/responses, /v1/chat/completions, /v1/models.
+docs/openai.md describes its limits.
 
-A response is an assistant message: `resp_` and its id. Each one that is asked for here has an unlisted conversation of its own; reading,
-resuming and cancelling work for every answer that the caller may see, wherever it was asked for. Routes read the request and shape the
-answer; `openai_requests` understands bodies, `answers` watches, `web.openai.encoder` encodes.
+A response is an assistant message: `resp_` and its id. Each one that is created here has its own
+unlisted conversation; reading, resuming and cancelling work for every visible answer. Routes read
+the request and shape the answer; `requests` parses bodies, `web.watching` follows answers,
+`encoder` encodes.
 """
 
 import asyncio
@@ -71,7 +73,9 @@ PAGE = 100
 OnDisconnect = Annotated[
     str | None, Header(alias="X-Tokenwire-On-Disconnect", pattern="^(cancel|continue)$")
 ]
-"""`cancel`: the answer is stopped when its client leaves before the end. Without it the answer goes on."""
+"""`cancel`: the answer is stopped when its client leaves before the end. Otherwise the answer
+continues.
+"""
 
 
 class Encoder(Protocol):
@@ -101,7 +105,9 @@ async def create_response(
     idempotency_key: IdempotencyKey = None,
     on_disconnect: OnDisconnect = None,
 ) -> Response:
-    """Ask. With `background` it is answered at once; with `stream` by events; else when the answer has ended."""
+    """Create a response. With `background` it returns at once; with `stream` it sends events;
+    otherwise it waits for the end.
+    """
     row, wanted = await _ask(request, services, user, ResponseBody, idempotency_key)
     asking = _Asking(request, services, user, row, cancels=on_disconnect == "cancel")
     if wanted.stream:
@@ -126,7 +132,9 @@ async def get_response(
     stream: bool = False,
     starting_after: Annotated[int, Query(ge=-1, le=2**53)] = -1,
 ) -> Response:
-    """A response as it is now; with `stream` its events after a sequence number, and then those that happen."""
+    """The present state of a response; with `stream` its events after a sequence number, then new
+    ones.
+    """
     row = await _readable(services, user, response_id)
     if stream:
         return _Asking(request, services, user, row).stream(
@@ -186,7 +194,7 @@ async def cancel_response(services: With, user: Caller, response_id: str) -> Res
     "/responses/{response_id}", responses=OBJECT | documented(400, 403, 404), summary="Forget"
 )
 async def delete_response(services: With, user: Caller, response_id: str) -> Response:
-    """Forget it, with all that was said before. Only what was asked for here can be deleted here."""
+    """Delete it with its input. Only responses that were created here can be deleted here."""
     row = await _readable(services, user, response_id)
     conversation = await services.store.conversation(row.conversation_id, user)
     if conversation.listed or conversation.user_id != user:
@@ -215,7 +223,9 @@ async def create_completion(
     idempotency_key: IdempotencyKey = None,
     on_disconnect: OnDisconnect = None,
 ) -> Response:
-    """Ask; by chunks with `stream`, else when the answer has ended. What is cut off can be read as a response: `resp_` for `chatcmpl-`."""
+    """Create a completion; with `stream` in chunks, otherwise at the end. A truncated one can be
+    read as a response: `resp_` in place of `chatcmpl-`.
+    """
     row, wanted = await _ask(request, services, user, CompletionsBody, idempotency_key)
     asking = _Asking(request, services, user, row, cancels=on_disconnect == "cancel")
     if wanted.stream:
@@ -339,7 +349,9 @@ async def _followed(
 async def _ask(
     request: Request, services: WebServices, user: str, model: type[AskBody], key: str | None
 ) -> tuple[Message, Wanted]:
-    """The answer that was asked for. The body ends with this call: nothing else may keep it for as long as the answer takes."""
+    """The new answer. The body ends with this call: nothing else may hold it for as long as the
+    answer takes.
+    """
     body = await _read(request, services, model)
     offered = services.offers.require(body.model)
     follows = await _followed(services, user, body.follows)

@@ -60,7 +60,9 @@ def test_other_events_cannot_be_undone() -> None:
 
 
 def test_a_log_with_a_hole_is_not_believed() -> None:
-    """The last event before and the first one behind must agree; nor is a log that repeats itself."""
+    """The last event before and the first one behind must agree; nor is a log that repeats
+    itself.
+    """
     whole = folded(TEXTS)
     assert rewound(whole, TEXTS[:3], TEXTS[3:]) is not None
     assert rewound(whole, TEXTS[:3], TEXTS[5:]) is None

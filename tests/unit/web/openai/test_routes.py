@@ -23,7 +23,8 @@ PRODUCTION = {"mode": "production", "redis_url": "redis://127.0.0.1:1", "host_jw
 
 def bearer(user: str) -> dict[str, str]:
     return {
-        "Authorization": f"Bearer {jwt.encode({'sub': user, 'exp': int(time.time()) + 600}, KEY, 'HS256')}"
+        "Authorization": "Bearer "
+        + jwt.encode({"sub": user, "exp": int(time.time()) + 600}, KEY, "HS256")
     }
 
 
