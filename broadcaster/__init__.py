@@ -1,4 +1,4 @@
-"""The relay: readers on WebSockets, the logs of their conversations on the other side.
+"""The relay: WebSocket readers on one side, the logs of their conversations on the other.
 
 `session` decides; the rest moves bytes.
 """

@@ -1,4 +1,4 @@
-"""`python -m tokenwire.broadcaster`: relays the logs of conversations to whoever holds a token.
+"""`python -m tokenwire.broadcaster`: relays the logs of conversations to readers with a token.
 
 It needs Redis and the token key, and no database.
 """
@@ -73,7 +73,7 @@ def _caps(settings: Settings) -> Caps:
 
 
 def key_of(settings: Settings) -> str:
-    """The token key. Raises ValueError where it is missing or unusable."""
+    """The token key. Raises ValueError if it is missing or unusable."""
     if settings.token_key is None:
         raise ValueError("TOKEN_KEY is missing")
     key = settings.token_key.get_secret_value()
@@ -102,7 +102,7 @@ def main() -> None:
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
         import uvloop
-    except ImportError:  # no wheel for this system: asyncio's own loop does
+    except ImportError:  # no wheel for this system: asyncio's own loop is used
         return None
     return uvloop.new_event_loop
 

@@ -1,9 +1,9 @@
-"""The WebSocket connection of the websockets library, bent where the protocol asks for it.
+"""The WebSocket connection of the websockets library, changed where the protocol requires it.
 
-Decides: what the library would answer to a broken or oversized frame with a code of its own (1002,
-1007, 1009) is 4400 here, and the listener of a connection hears of a full socket and of room in it,
-of control frames and of the beginning of the end. A client that does not read is cut. Everything
-else is the library's.
+Broken and oversized frames, for which the library has codes of its own (1002, 1007, 1009), close
+with 4400. The connection's listener learns of a full socket and of room in it, of control frames,
+and of the beginning of the close. A client that does not read is cut off. Everything else is the
+library's.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ _CLIENTS_FAULT = frozenset(
 
 
 class Listener(Protocol):
-    """Who is told what happens on a connection."""
+    """Receives the events of a connection."""
 
     def pause(self) -> None:
         """The socket is full."""
@@ -48,7 +48,7 @@ class Listener(Protocol):
         ...
 
     def lost(self) -> None:
-        """The connection is closing or closed, whoever began it."""
+        """The connection is closing or closed, by either side."""
         ...
 
 
@@ -57,7 +57,7 @@ class _Protocol(ServerProtocol):
     _fragments = 0
 
     def recv_frame(self, frame: Frame) -> None:
-        """A frame that is whole."""
+        """A complete frame."""
         if frame.opcode in {Opcode.TEXT, Opcode.BINARY, Opcode.CONT}:
             self._fragments = 1 if frame.opcode is not Opcode.CONT else self._fragments + 1
             if self._fragments > MAX_FRAGMENTS:
@@ -65,7 +65,7 @@ class _Protocol(ServerProtocol):
         super().recv_frame(frame)
 
     def fail(self, code: LibraryCode | int, reason: str = "") -> None:
-        """Close because of what was received."""
+        """Close because of the received data."""
         if code in _CLIENTS_FAULT:
             code, reason = int(CloseCode.MALFORMED), CloseCode.MALFORMED.name.lower()
         super().fail(code, reason)
@@ -83,7 +83,7 @@ class ReaderConnection(StalledWrites, ServerConnection):
     token_in_query = False
 
     def __init__(self, _protocol: ServerProtocol, server: Server, **options: Any) -> None:
-        # The library makes the protocol itself and has no place to name another class for it.
+        # The library creates the protocol itself, and has no option for another class.
         own = _Protocol(max_size=MAX_CLIENT_FRAME_BYTES, logger=server.logger)
         super().__init__(own, server, **options)
         own.failed = self._notice_the_end

@@ -1,4 +1,4 @@
-"""What a broadcaster counts. Names are part of the interface of operators."""
+"""Counters of a broadcaster. Names are part of the interface of operators."""
 
 from prometheus_client import Gauge
 

@@ -1,10 +1,10 @@
-"""The WebSocket readers of this process: a session each (session.py decides), and its room.
+"""The WebSocket readers of this process: a session each (session.py decides), and their room.
 
-Decides nothing about what is sent; moves bytes between the room, the log and the socket. Everything
-that a reader is sent, closing handshakes and pongs aside, goes through `write`, or `news` where an
-event is encoded once for a whole room. Neither is reached once the session has ended, and the
-session ends in the same breath as the connection's being open.
-A reader costs a cursor: what its socket does not take stays in the ring or in the log.
+Decides nothing about the content; moves bytes between the room, the log and the socket. Everything
+for a reader, except closing handshakes and pongs, goes through `write`, or through `news` if an
+event is encoded once for a whole room. Neither is reached after the session's end, and the session
+ends together with its connection. A reader costs a cursor: what its socket does not take stays in
+the ring or in the log.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from tokenwire.streams.limits.occupancy import Full, Occupancy
 from tokenwire.streams.log.ports import Gone, LogUnavailable, Page
 
 CLOSE_SECONDS = 5.0
-"""How long a closing handshake may take; a reader that does not take it is cut off then."""
+"""Longest time of a closing handshake; then the reader is cut off."""
 FLOOD_CLOSE_SECONDS = 0.5
 
 log = structlog.get_logger("tokenwire.broadcaster")
@@ -90,7 +90,7 @@ class SocketReader:
             self._settle()
 
     def _count(self) -> bool:
-        """One of those that its user may have."""
+        """Count the connection for its user."""
         try:
             self._readers.users.take(self.session.user_id)
         except Full:
@@ -103,7 +103,7 @@ class SocketReader:
         """A ping or pong of the client."""
         self.session.control(time.time())
         if self.session.ending is not None and not self._transport.is_closing():
-            # Else the flood would be answered for as long as the closing handshake takes.
+            # Otherwise the flood would be answered during the whole closing handshake.
             self._transport.pause_reading()
             self._cut_off_later(FLOOD_CLOSE_SECONDS)
         self._settle()
@@ -129,7 +129,7 @@ class SocketReader:
             self._report(code, "broken or oversized frame")
 
     def leave(self) -> None:
-        """Give everything back. Safe to call again."""
+        """Release everything. Safe to call again."""
         self._readers.all.discard(self)
         self._readers.users.release(self._counted_user)
         self._counted_user = None
@@ -147,7 +147,7 @@ class SocketReader:
         if self._cut_off is not None:
             self._cut_off.cancel()
 
-    # What the room notices (RoomReader)
+    # Calls of the room (RoomReader)
 
     def news(self, before: int, data: bytes | None, last: int) -> None:
         """Events as frames are written at once to a reader at the tip whose socket has room."""
@@ -157,14 +157,14 @@ class SocketReader:
             self.stir()
 
     def revoked(self, users: frozenset[str]) -> None:
-        """End the session of a user who takes part no more."""
+        """End the session of a removed participant."""
         self.session.revoke(users)
         self._settle()
 
     def beat(self, seen: Page | LogUnavailable) -> None:
         """A heartbeat, or what is missing before one.
 
-        None without Redis: clients notice, reconnect, and are told to wait.
+        Without Redis there is none: clients notice, reconnect, and are told to wait.
         """
         if self._paused or isinstance(seen, LogUnavailable):
             return
@@ -175,13 +175,13 @@ class SocketReader:
             self.write(frame)
 
     def fail(self, error: Exception) -> None:
-        """A bug: this connection is cut, so that its client comes back; nobody else notices."""
+        """A bug: this connection is closed, so that its client reconnects; others do not notice."""
         failed("reader", error)
         self._transport.abort()
         self.leave()
 
     def stir(self) -> None:
-        """Bring this reader forward as far as its socket takes it."""
+        """Send this reader as much as its socket takes."""
         if self._page_task is not None or self._room is None:
             return
         if self._paused:
@@ -198,14 +198,14 @@ class SocketReader:
     # From the log
 
     async def _open(self) -> None:
-        """From OPENING to wherever the log allows."""
+        """From OPENING to the state that the log allows."""
         session, rooms = self.session, self._readers.rooms
         try:
             room = await rooms.enter(self._connection.conversation_id, self)
         except LogUnavailable as error:
             session.end(CloseCode.OVER_CAPACITY, f"cannot open the conversation: {error}")
             return
-        if session.ending is not None:  # left meanwhile
+        if session.ending is not None:  # it left meanwhile
             rooms.leave(room, self)
             return
         self._room = room
@@ -257,7 +257,7 @@ class SocketReader:
             self._arm()
 
     def end(self, code: CloseCode, detail: str) -> None:
-        """Close for a reason of the server's."""
+        """Close for a reason of the server."""
         self.session.end(code, detail)
         self._settle()
 
@@ -289,5 +289,5 @@ class SocketReader:
 
 
 def _public(ending: Closing) -> str:
-    # Details may name internals; a client needs the code alone.
+    # Details may name internals; a client needs only the code.
     return ending.code.name.lower()

@@ -1,7 +1,7 @@
-"""The broadcaster's socket: who may connect, health over plain HTTP, and how it all stops.
+"""The broadcaster's socket: who may connect, health over plain HTTP, and the stop.
 
-Decides what a request line means and when there are too many. Everything after the opening
-handshake is the reader's (readers.py).
+Interprets request lines and limits connections. After the opening handshake the reader takes over
+(readers.py).
 """
 
 import asyncio
@@ -26,9 +26,9 @@ from tokenwire.streams.limits.occupancy import Full, Occupancy
 from tokenwire.streams.log.ports import LogUnavailable
 
 SPREAD_SECONDS = 1.0
-"""Closing everybody in the same instant would bring everybody back in the same instant."""
+"""Closing all readers at once would bring all back at once."""
 STOP_SECONDS = 2.0
-"""After this a reader that has not finished its closing handshake is cut off."""
+"""After this, a reader with an unfinished closing handshake is cut off."""
 READY_SECONDS = 1.5
 WRITE_LIMIT_BYTES = 32 * 1024
 """A socket with more than this unsent is full; a quarter of it is room again."""
@@ -37,7 +37,7 @@ BACKLOG = 1024
 _CONVERSATION = re.compile(r"/conversations/([0-9A-Za-z_-]{1,64})")
 
 Ready = Callable[[], Awaitable[str | None]]
-"""What is wrong, or None. May raise Unavailable."""
+"""What is wrong, or None. May raise LogUnavailable."""
 
 log = structlog.get_logger("tokenwire.broadcaster")
 
@@ -60,7 +60,7 @@ class Caps:
 
 
 class Server:
-    """A WebSocket server for `readers`. `ready` is asked by `/readyz`."""
+    """A WebSocket server for `readers`. `/readyz` calls `ready`."""
 
     def __init__(self, readers: SocketReaders, ready: Ready, caps: Caps) -> None:
         self._readers = readers
@@ -118,7 +118,7 @@ class Server:
                 connection.transport.abort()
 
     async def _request(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Answer plain HTTP; None for what may go on as a WebSocket."""
+        """Answer plain HTTP; None for a request that may become a WebSocket."""
         if _is_too_long(request, self._caps):
             return connection.respond(
                 HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the headers are too long\n"
@@ -165,7 +165,7 @@ class Server:
             reader.gone()
 
     def _admit(self, reader: SocketReader, connection: ReaderConnection) -> str | None:
-        """The address that has taken a place, if any has."""
+        """The address that holds a slot, if any."""
         name = self._caps.addresses.name(_client(connection, self._caps.addresses))
         try:
             self._addresses.take(name)
@@ -186,7 +186,7 @@ def _is_too_long(request: Request, caps: Caps) -> bool:
 
 
 def _client(connection: ReaderConnection, addresses: Addresses) -> str | None:
-    """The client's address: of the connection, or what trusted proxies say of it."""
+    """The client's address: the connection's, or the one that trusted proxies report."""
     peer = connection.remote_address[0] if connection.remote_address else None
     said = connection.request.headers.get_all("X-Forwarded-For") if connection.request else []
     return addresses.client(peer, ", ".join(said))

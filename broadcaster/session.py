@@ -56,7 +56,7 @@ class Phase(Enum):
     WAITING = auto()
     """For the `subscribe` frame."""
     OPENING = auto()
-    """The cursor is to be judged."""
+    """The cursor is to be checked."""
     REPLAY = auto()
     LIVE = auto()
     ENDED = auto()
@@ -114,14 +114,14 @@ class SocketSession(LogCursor):
         self.ending: Closing | None = None
         self.user_id: str | None = None
         self.slow = False
-        """The socket was full with more to come: chunks are merged until the tip is reached."""
+        """The socket was full with more to come: chunks are merged until the tip."""
 
     # What the client says
 
     def receive(self, frame: str | bytes, now: float) -> bytes | None:
-        """Take a client frame; gives the frame to answer with, if any.
+        """Read a client frame; returns the answering frame, if any.
 
-        A good `subscribe` leads to OPENING: call `open` next.
+        A valid `subscribe` leads to OPENING: call `open` next.
         """
         if self.phase is Phase.ENDED:
             return None
@@ -155,7 +155,7 @@ class SocketSession(LogCursor):
         elif not within:
             self.end(CloseCode.TOO_MANY, "too many refresh frames")
         elif grant := self._grant(frame.token, now):
-            # An older token takes nothing away.
+            # An older token shortens nothing.
             self._expires_at = max(self._expires_at, grant.expires_at)
             return frames.text_frame(frames.refreshed(max(0, int(self._expires_at - now))))
         return None
@@ -179,7 +179,7 @@ class SocketSession(LogCursor):
         return self._late_at if self.phase is Phase.WAITING else self._expires_at + LEEWAY_SECONDS
 
     def expire(self, now: float) -> None:
-        """End what has run out: no subscribe frame in time, or a token that was not refreshed."""
+        """End on a missing subscribe frame, or on a token that was not refreshed."""
         if now < self.deadline:
             return
         if self.phase is Phase.WAITING:
@@ -190,10 +190,10 @@ class SocketSession(LogCursor):
     # What the log holds
 
     def open(self, log: Page, life: int) -> bytes | None:
-        """Judge the cursor by a log that stands like this.
+        """Check the cursor against a log of this state.
 
-        Gives the `subscribed` frame, or None if the session ended in a resync. `life`: of the tail
-        that `advance` is given.
+        Returns the `subscribed` frame, or None if the session ended in a resync. `life`: of the
+        tail for `advance`.
         """
         if self.phase is not Phase.OPENING:
             return None
@@ -214,7 +214,7 @@ class SocketSession(LogCursor):
     def advance(self, tail: LogTail, write: Write) -> bool:
         """Write all that `tail` holds and the socket takes.
 
-        True: go on with a page that is read after `cursor` and given to `write_page`.
+        True: read a page after `cursor` and pass it to `write_page`.
         """
         while self.phase in _FOLLOWING:
             found = self.next(tail)
@@ -226,7 +226,7 @@ class SocketSession(LogCursor):
             if found is ENDED:
                 self._close()
             elif found is FORKED:
-                # What follows is of the new epoch: the client must call its cursor by that name.
+                # Later events are of the new epoch: the client must use its name for the cursor.
                 self.phase = Phase.REPLAY
                 write(self._subscribed(tail.top))
             elif not self._put(found, write):
@@ -241,9 +241,9 @@ class SocketSession(LogCursor):
                 self._close()
 
     def heartbeat(self, log: Page) -> bytes | None:
-        """The heartbeat frame, now that the log was seen to stand like this.
+        """The heartbeat frame for a log of this state.
 
-        None where the reader is not at the tip: `advance` knows what to do.
+        None if the reader is not at the tip: call `advance`.
         """
         if self.phase not in _FOLLOWING or not self.confirm(log):
             return None
@@ -266,12 +266,12 @@ class SocketSession(LogCursor):
     # The end
 
     def revoke(self, users: Collection[str]) -> None:
-        """`users` take part no more, whatever their tokens say."""
+        """`users` may not read any more, whatever their tokens say."""
         if self.user_id in users:
             self.end(CloseCode.FORBIDDEN, "takes no part any more")
 
     def _close(self) -> None:
-        """The log says that nothing follows."""
+        """The log reports that nothing follows."""
         if self.ended == "deleted":
             self.end(CloseCode.DELETED, "conversation deleted")
         elif self.ended is not None:

@@ -1,10 +1,9 @@
 """The HTTP readers of this process: each follows a conversation after a cursor, without a hole.
 
-A reader goes as fast as its caller pulls. What was not pulled stays in the hub's ring or in the
-log: a slow reader costs no memory. What comes next is decided by `LogCursor`, heartbeats are the
-room's; this module waits, reads pages, and ends readers whose permission runs out or whose process
-stops. While the log is away a reader waits for it (a WebSocket reader is sent away instead: its
-client knows how to come back).
+A reader is as fast as its caller. Events wait in the hub's ring or in the log: a slow reader costs
+no memory. `LogCursor` decides what comes next, and the room sends heartbeats; this module waits,
+reads pages, and ends readers whose permission expires or whose process stops. Without the log a
+reader waits (a WebSocket reader is closed instead: its client knows how to come back).
 
     async with readers.follow(conversation_id, after) as reader:
         async for part in reader:
@@ -41,19 +40,19 @@ from tokenwire.web.problems import ApiProblem
 log_line = structlog.get_logger(__name__)
 
 PART_BYTES = PAGE_BYTES
-"""No part carries more events than this (bytes of their data), but for one event that is longer."""
+"""Maximum size of a part's events (bytes of their data), except for a single longer event."""
 OUTAGE_PAUSE_SECONDS = 1.0
 RECHECK_SECONDS = 30.0
-"""A permission is checked again at the first heartbeat after so long."""
+"""A permission is checked again at the first heartbeat after this time."""
 
 Reason = CursorEnd | Literal["expired", "removed", "stopped"]
 
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """Events in order; the reader's cursor is now behind the last of them.
+    """Events in order; the reader's cursor is now after the last of them.
 
-    `late`: the caller had no time while they came.
+    `late`: the caller was busy when they came.
     """
 
     entries: Sequence[Sendable]
@@ -62,16 +61,16 @@ class Entries:
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """Comes once: nothing before `cursor` is missing, events now come as they happen."""
+    """Comes once: nothing before `cursor` is missing, and new events follow as they happen."""
 
     cursor: Cursor
 
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """The log was seen to end at `cursor`, and all of it was handed on.
+    """The log was read to its end at `cursor`, and everything was sent.
 
-    None: the log cannot be read at the moment.
+    None: the log cannot be read now.
     """
 
     cursor: Cursor | None
@@ -82,14 +81,14 @@ class Ended:
     """The last part.
 
     trimmed, epoch, ahead: the cursor cannot be served; deleted: the conversation; expired: the
-    permission; removed: the reader takes part no more; stopped: this process goes away.
+    permission; removed: the user is no participant any more; stopped: this process stops.
     """
 
     reason: Reason
 
     @property
     def resync(self) -> ResyncReason | None:
-        """The reason, if it asks the client to read the conversation again."""
+        """The reason, if the client should read the conversation again."""
         reason = self.reason
         return reason if reason == "trimmed" or reason == "epoch" or reason == "ahead" else None
 
@@ -103,9 +102,9 @@ async def _always() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """How long a user may read: until a time (Unix seconds), and while `check` says so.
+    """How long a user may read: until a time (Unix seconds), and while `check` allows it.
 
-    `check` is asked now and then, at heartbeats.
+    `check` is called at some heartbeats.
     """
 
     until: float = math.inf
@@ -117,9 +116,9 @@ ANYTIME = Permission()
 
 
 async def still_allowed(ask: Callable[[], Awaitable[object]]) -> bool:
-    """Whether `ask` does not refuse: it finds out who reads, and reads what it is about.
+    """Whether `ask` allows it: it identifies the user and reads the conversation.
 
-    A database that is away is no reason to send anybody away.
+    An absent database ends no reader.
     """
     try:
         await ask()
@@ -142,10 +141,10 @@ class Readers:
     async def follow(
         self, conversation_id: str, after: Cursor | None = None, permission: Permission = ANYTIME
     ) -> AsyncIterator["HttpReader"]:
-        """A reader of what follows `after` (None: from now on).
+        """A reader of the events after `after` (None: from now on).
 
-        Whether that can be served is known at once (`reader.ended`). Who may read is checked
-        before. Raises LogUnavailable while Redis is away.
+        An impossible cursor is known at once (`reader.ended`). The caller checks the permission
+        before. Raises LogUnavailable without Redis.
         """
         reader = HttpReader(self.rooms, after, permission)
         room = await self.rooms.enter(conversation_id, reader)
@@ -161,14 +160,14 @@ class Readers:
             self.rooms.leave(room, reader)
 
     def stop(self) -> None:
-        """End every reader, now and from now on: the process goes away."""
+        """End every reader, present and future: the process stops."""
         self.stopping.set()
         for reader in tuple(self._all):
             reader.end("stopped")
 
 
 class HttpReader:
-    """One reading of one conversation: an asynchronous iterator of parts, the last one `Ended`."""
+    """A reader of one conversation: an asynchronous iterator of parts, the last one `Ended`."""
 
     def __init__(self, rooms: Rooms, after: Cursor | None, permission: Permission) -> None:
         self._rooms, self._permission = rooms, permission
@@ -186,7 +185,7 @@ class HttpReader:
 
     @property
     def cursor(self) -> Cursor:
-        """Everything up to here was handed out."""
+        """Everything up to here was returned."""
         return self._reading.cursor
 
     @property
@@ -207,41 +206,41 @@ class HttpReader:
         part = await self._next()
         if isinstance(part, Entries):
             self._reading.passed(part.entries[-1].seq)
-            # Runs only if the caller does something that makes it wait before it comes back.
+            # Runs only if the caller waits for something else before it returns.
             self._away = self._loop.call_soon(self._mark_late)
         self._finished = isinstance(part, Ended)
         return part
 
-    # What the room notices (RoomReader)
+    # Calls of the room (RoomReader)
 
     def news(self, before: int, data: bytes | None, last: int) -> None:  # noqa: ARG002
         """Something happened."""
         self._woken.set()
 
     def beat(self, seen: Page | LogUnavailable) -> None:
-        """The log was looked at."""
+        """The log was read."""
         self._seen = seen
         self._woken.set()
 
     def revoked(self, users: frozenset[str]) -> None:
-        """Who was removed is asked for in SQL: it knows whether they take part again."""
+        """SQL is asked about removed users: it knows whether they have come back."""
         self._doubtful = self._doubtful or self._permission.user_id in users
         self._woken.set()
 
     def fail(self, error: Exception) -> None:
-        """A bug: whoever iterates gets it, so that the connection is cut."""
+        """A bug: the iteration raises it, so that the connection is cut."""
         self._bug = error
         self._woken.set()
 
-    # What the process tells
+    # Calls of the process
 
     def end(self, reason: Reason) -> None:
-        """End the reading; the first reason counts."""
+        """End the reader; the first reason counts."""
         self._over = self._over or reason
         self._woken.set()
 
     async def begin(self, room: Room) -> None:
-        """Judge the cursor. Raises LogUnavailable."""
+        """Check the cursor. Raises LogUnavailable."""
         until = self._permission.until
         if not math.isinf(until):
             self._expiry = self._loop.call_later(max(0.0, until - time.time()), self.end, "expired")
@@ -253,12 +252,12 @@ class HttpReader:
         self._tail = room.tail
 
     def close(self) -> None:
-        """Let go of timers."""
+        """Release the timers."""
         for handle in (self._away, self._expiry):
             if handle is not None:
                 handle.cancel()
 
-    # What is next
+    # The next part
 
     async def _next(self) -> Part:
         if self._tail is None:
@@ -270,7 +269,7 @@ class HttpReader:
             await self._woken.wait()
 
     async def _part(self, tail: Tail) -> Part | None:
-        """What can be handed out now; None: wait until something happens."""
+        """What can be returned now; None: wait until something happens."""
         if self._bug is not None:
             raise self._bug
         if self._doubtful:
@@ -289,7 +288,7 @@ class HttpReader:
                 if entries is None:
                     return self.ended or self._take_outage()
             elif found is FORKED:
-                continue  # the new epoch is seen in the cursor
+                continue  # the cursor shows the new epoch
             elif found is ENDED:
                 break
             else:
@@ -299,7 +298,7 @@ class HttpReader:
         return self.ended
 
     async def _read(self, tail: Tail) -> Sequence[Sendable] | None:
-        """What follows according to the log; None if it did not answer: ask again in a moment."""
+        """The next events from the log; None if it did not answer: retry in a moment."""
         try:
             return self._reading.fetched(await self._rooms.read(tail, self._reading))
         except Gone:
@@ -331,7 +330,7 @@ class HttpReader:
             return Beat(None)
         if self._reading.confirm(seen):
             return Beat(self.cursor)
-        self._woken.set()  # more is there, or the end: look again
+        self._woken.set()  # there is more, or the end: check again
         return None
 
     async def _still_allowed(self) -> bool:

@@ -86,9 +86,9 @@ class Quiet:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """The answer cannot be watched any longer. The last step.
+    """The answer cannot be followed any longer. The last step.
 
-    deleted, expired, removed, or stopped (this process goes away).
+    deleted, expired, removed, or stopped (this process stops).
     """
 
     reason: Reason
@@ -116,7 +116,7 @@ async def watch(
                 async for step in steps:
                     yield step
                     if isinstance(step, News):
-                        deque(step.folded, 0)  # what was not asked for is folded, too
+                        deque(step.folded, 0)  # skipped events are folded, too
                     elif isinstance(step, Left):
                         return
             if answer.ended:
@@ -133,15 +133,15 @@ async def watch(
 
 
 def answer_in(row: Message, have: Answer | None = None) -> Answer:
-    """The answer that a row holds. `have`: what readers hold of it, whose order is kept."""
+    """The answer of a row. `have`: the readers' state of it, whose order is kept."""
     own: dict[str, Any] = {"by": row.cancel_by or "unknown", "seams": row.seams or []}
-    if row.parts is None:  # its layout is a guess: what was followed tells the order
+    if row.parts is None:  # its layout is a guess: the followed log has the order
         own["parts"] = None
     return upgrade.answer_of(message_view(row) | own, have)
 
 
 def unservable() -> ApiProblem:
-    """The answer to a cursor from which nothing can be resumed."""
+    """The refusal of a cursor from which nothing can be resumed."""
     return ApiProblem(
         "cursor_lost",
         "Nothing can be resumed from this cursor: read the whole answer, without a cursor.",
@@ -176,9 +176,9 @@ async def _read(
 
 @dataclass(frozen=True, slots=True)
 class _Begun:
-    """What is known now, and the cursor to follow the log from (None: not at all).
+    """The known state, and the cursor to follow the log from (None: not at all).
 
-    `skip`: events up to this seq are held already.
+    `skip`: events up to this seq are included.
     """
 
     news: News
@@ -187,20 +187,20 @@ class _Begun:
 
 
 class _Watcher:
-    """`_held`: what the reader holds after the events that it was given."""
+    """`_held`: the reader's state after its events."""
 
     def __init__(self, services: WebServices, held: Answer, permission: Permission) -> None:
         self._services, self._id, self._permission = services, held.id, permission
         self._held = held
         self._conversation = ""
-        self._fits = True  # what the log said last
+        self._fits = True  # the last result of the log
 
     async def begin(self) -> _Begun:
         """Read the row. Raises NotFound, Gone, StoreUnavailable."""
         row = await self._row()
         if not unfinished(row) and _knows_order(row):
             return _Begun(self._row_news(row), None)
-        # The log first: a row that is read later holds at least what lies before its cursor.
+        # The log first: a row that is read later holds at least what is before its cursor.
         page = await delivery.log_state(self._services, self._conversation)
         row = await self._row()
         if page is None:
@@ -213,7 +213,7 @@ class _Watcher:
         return _Begun(news, page.cursor, reached)
 
     async def resume(self, after: Cursor) -> _Begun:
-        """Become what the reader holds who has everything up to a cursor."""
+        """Become the state of a reader that has everything up to a cursor."""
         row = await self._row()
         page = await _read(self._services, self._conversation, after.epoch, after.seq - 1, 1)
         shared = page.shared(after.epoch)
@@ -246,7 +246,7 @@ class _Watcher:
                 match part:
                     case Entries():
                         if reader.cursor.epoch != begun.cursor.epoch:
-                            return  # it forked: what is held counts in the log as it was
+                            return  # it forked: the held events count in the old log
                         if (news := self._log_news(reader, part, begun.skip)) is None:
                             continue
                         yield news
@@ -272,7 +272,7 @@ class _Watcher:
         return row
 
     def _row_news(self, row: Message, cursor: Cursor | None = None) -> News:
-        """What the reader lacks of the row. One that is only behind takes nothing back."""
+        """What the reader lacks of the row. A row that is only behind withdraws nothing."""
         want = answer_in(row, self._held)
         if not want.ended and begins(want, self._held):
             return self._news([], row)
@@ -293,7 +293,7 @@ class _Watcher:
         return news
 
     def _checked(self, mine: Iterable[AnyEvent], news: News) -> Iterator[Folded]:
-        """What of the events is new, as the fold knows it, until one does not fit."""
+        """The new events as the fold knows them, until one does not fit."""
         held = self._held
         try:
             for event in mine:
@@ -317,7 +317,7 @@ class _Watcher:
         return mine, last
 
     async def _answer_at(self, page: Page, last: int, row: Message) -> Answer | None:
-        """The answer after the event with this seq; None: nobody can know it any more.
+        """The answer after the event with this seq; None: unknown.
 
         Raises Hole, Unproven.
         """
@@ -347,7 +347,7 @@ class _Watcher:
         return rewound(there, self._mine(before)[0], self._mine(since)[0])
 
     async def _from_first(self, page: Page, after: int, last: int) -> Answer | None:
-        """From the answer's first event in the log, if it lies behind a seq."""
+        """From the answer's first event in the log, if it comes after a seq."""
         after = max(page.oldest - 1, after)
         if (found := await self._between(page, after, last)) is None:
             return None
@@ -357,7 +357,7 @@ class _Watcher:
         return _folded(Answer(self._id), mine) if mine else None
 
     async def _between(self, page: Page, after: int, last: int) -> Sequence[Entry] | None:
-        """What the log has; None where it does not reach back so far."""
+        """The log's events; None if it does not reach back that far."""
         if last <= after:
             return []
         found = await _read(self._services, self._conversation, page.epoch, after, last - after)
@@ -373,7 +373,7 @@ def _folded(answer: Answer, found: Iterable[AnyEvent]) -> Answer:
 
 
 def _is_first(event: AnyEvent) -> bool:
-    """Whether the answer is nothing before this event, or what it was does not count."""
+    """Whether the answer is empty before this event, or its earlier state does not count."""
     match event:
         case events.Start(attempt=1) | events.Reset(keep=0, keep_reasoning=0, keep_parts=0):
             return True
@@ -382,9 +382,9 @@ def _is_first(event: AnyEvent) -> bool:
 
 
 def _knows_order(row: Message) -> bool:
-    """Whether the row tells all that was seen: the order of parts, and what was withdrawn.
+    """Whether the row has the whole order: of parts, and of withdrawn ones.
 
-    Where an answer began again only the log has the items of Responses that were withdrawn.
+    If an answer started over, only the log has the withdrawn items of Responses.
     """
     plain = not row.reasoning and not row.tool_calls
     return row.attempt <= 1 and (plain or row.parts is not None)

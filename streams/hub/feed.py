@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 CONNECT_SECONDS = 2.0
 CONFIRM_SECONDS = 5.0
 PING_SECONDS = 5.0
-"""A PING this often; silence of two such spans is a dead connection."""
+"""A PING this often; silence of two such intervals is a dead connection."""
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 2.0
 MAX_CHANNELS_PER_COMMAND = 500
@@ -74,7 +74,7 @@ class _FeedConnection(asyncio.Protocol):
         self.closed.set()
 
     def fail(self, error: Exception) -> None:
-        """Hang up at once."""
+        """Close at once."""
         self.failure = error
         self.close()
 
@@ -97,7 +97,7 @@ class RedisFeed:
         self._wanted: set[str] = set()
         self._awaited: dict[
             str, int
-        ] = {}  # confirmations on their way, by channel: an older one must not pass for a newer
+        ] = {}  # pending confirmations by channel: an older one must not count for a newer
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
         self._connection: _FeedConnection | None = None
         self._task: asyncio.Task[None] | None = None
@@ -162,7 +162,7 @@ class RedisFeed:
                 reason = connection.failure or "closed by the server"
             if loop.time() - began > LONGEST_PAUSE_SECONDS:
                 pause = FIRST_PAUSE_SECONDS
-            # The first failure is news, the tries that follow are not.
+            # The first failure is logged, the retries that follow are not.
             logger.log(
                 logging.WARNING if pause == FIRST_PAUSE_SECONDS else logging.DEBUG,
                 "pub/sub connection lost: %s",

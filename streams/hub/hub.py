@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 RING_EVENTS = 512
 RING_BYTES = 256 * 1024
 GRACE_SECONDS = 2.0
-"""A tail outlives its last reader this long, so that one who reconnects finds it."""
+"""A tail outlives its last reader this long, for a reader that reconnects."""
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
 _AT_REST = (
@@ -35,11 +35,11 @@ _AT_REST = (
 )
 _CHANGES = keys.CHANGES.encode()
 _HEAD_BYTES = 48
-"""The type of an event stands within its first bytes, right after the seq."""
+"""The type of an event is within its first bytes, right after the seq."""
 
 
 class RingEntry:
-    """One event as it is relayed; `frame` has room for its encoded form, made once for all."""
+    """One event as it is relayed; `frame` caches its encoded form for all."""
 
     __slots__ = ("data", "frame", "seq")
 
@@ -52,10 +52,10 @@ class RingEntry:
 class Tail:
     """The recent end of one conversation's log in this process.
 
-    `epoch` and `top` say how far it is known, `forks` which earlier epochs it continues
-    (`streams.log.ports.Page`), `running` whether an answer runs, `gone` that the conversation was
-    deleted. `life` changes when readers must judge their cursors again.
-    `revoked` says who may not follow it any more.
+    `epoch` and `top`: the known end of the log; `forks`: earlier epochs that it continues
+    (`streams.log.ports.Page`); `running`: an answer runs; `gone`: the conversation was deleted.
+    `life` changes when readers must check their cursors again. `revoked`: users who may not read it
+    any more.
     """
 
     def __init__(self, conversation_id: str, log: Log) -> None:
@@ -94,14 +94,14 @@ class Tail:
 
     @property
     def known(self) -> Page:
-        """The log as far as this tail can tell of it."""
+        """The log as far as this tail knows it."""
         return Page(self.epoch, 0, self.top, None, [], self.forks)
 
     async def read(self, after: Cursor, limit: int, max_bytes: int) -> Page:
         """From the log itself: at most `limit` events and `max_bytes` after a cursor.
 
-        Where it shows another epoch than this tail knows, or a log that was set back, the tail has
-        learnt of that when this returns. Raises Gone, LogUnavailable.
+        If it has another epoch, or was set back, the tail has learnt of that when this returns.
+        Raises Gone, LogUnavailable.
         """
         top = self.top
         page = await self._log.read(self.conversation_id, after.epoch, after.seq, limit, max_bytes)
@@ -110,16 +110,16 @@ class Tail:
         return page
 
     async def refresh(self) -> Page:
-        """What the log says now (for heartbeats). The tail has all of it when this returns.
+        """The present state of the log (for heartbeats). The tail has all of it when this returns.
 
-        Readers who ask at the same time share one read. Raises Gone, LogUnavailable.
+        Concurrent readers share one read. Raises Gone, LogUnavailable.
         """
         return await asyncio.shield(self._ask())
 
     def listen(self, wake: Callable[[], None]) -> Callable[[], None]:
         """Call `wake` whenever entries were added, the epoch changed or the conversation is gone.
 
-        Gives what ends it.
+        Returns a function that ends this.
         """
         self._next_listener += 1
         number = self._next_listener
@@ -155,7 +155,7 @@ class Tail:
                 self.running = _tells_of_running(data)
 
     def wake(self) -> None:
-        """Notify listeners of what changed since the last call."""
+        """Notify listeners of the changes since the last call."""
         if not self._changed:
             return
         self._changed = False
@@ -166,7 +166,7 @@ class Tail:
                 logger.exception("a listener of %s failed", self.conversation_id)
 
     def catch_up(self) -> None:
-        """Read the log from the top until nothing is missing, however often it takes."""
+        """Read the log from the top until nothing is missing."""
         self._stale = True
         self._access_is_known = False
         self._ask()
@@ -182,7 +182,7 @@ class Tail:
         """The outcome of the next read that begins after this call."""
         if self._asked is None:
             self._asked = asyncio.get_running_loop().create_future()
-            # Whoever only wants the tail to catch up does not look at the outcome.
+            # A caller that only wants the tail to catch up ignores the result.
             self._asked.add_done_callback(lambda future: future.cancelled() or future.exception())
         if self._reader is None:
             self._reader = asyncio.create_task(self._read_on())
@@ -216,7 +216,7 @@ class Tail:
             asked.set_exception(error)
             self._end()
         except Exception as error:
-            # Whatever it is, readers wait for this tail, and another look may succeed.
+            # Readers wait for this tail, and another read may succeed.
             logger.exception("the log of %s cannot be read", self.conversation_id)
             unavailable = LogUnavailable(f"the log cannot be read ({type(error).__name__})")
             unavailable.__cause__ = error
@@ -237,9 +237,9 @@ class Tail:
         self.running = page.running
         if (
             epoch and page.epoch != epoch and self.top <= page.forks.get(epoch, -1)
-        ):  # it forked behind everything that is known here
+        ):  # it forked after everything that is known here
             self._turn(page.epoch, page.forks)
-        elif page.epoch != epoch:  # it began again, or forked before what is known here
+        elif page.epoch != epoch:  # it began again, or forked before the known part
             self._start_over(page, page.forks)
         elif page.top < top:  # set back, under its old name
             self._start_over(page, {**page.forks, epoch: page.top})
@@ -258,7 +258,7 @@ class Tail:
         self.revoked = revoked
 
     def _extend(self, page: Page) -> None:
-        # More than a ring is missing, or trimmed already: readers that lag read by themselves.
+        # More than a ring is missing, or trimmed already: lagging readers read by themselves.
         if not page.entries or page.entries[-1].seq < page.top:
             self._skip_to(page.top)
             return
@@ -316,7 +316,7 @@ def _tells_of_running(data: bytes) -> bool:
 
 
 class _Held:
-    """A tail, its readers counted, and its way to being open."""
+    """A tail, the number of its readers, and its opening."""
 
     __slots__ = ("closing", "opening", "tail", "users")
 
@@ -342,7 +342,7 @@ class Hub:
         await self._feed.start(self._deliver, self._subscribed_again)
 
     async def aclose(self) -> None:
-        """Close the feed and every tail; the log stays the caller's."""
+        """Close the feed and every tail; the caller closes the log."""
         for held in list(self._held.values()):
             self._drop(held)
         await self._feed.aclose()
@@ -398,7 +398,7 @@ class Hub:
         try:
             await tail.refresh()
         except Gone:
-            return  # the tail says so itself
+            return  # the tail itself reports it
 
     def _drop(self, held: _Held) -> None:
         conversation_id = held.tail.conversation_id

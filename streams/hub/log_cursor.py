@@ -41,16 +41,16 @@ CursorEnd = ResyncReason | Literal["deleted"]
 
 
 class Next(Enum):
-    """What `LogCursor.next` gives where it has no entries."""
+    """The result of `LogCursor.next` without entries."""
 
     AT_TIP = auto()
-    """The reader has everything that was seen."""
+    """The reader has every seen event."""
     NEED_PAGE = auto()
-    """Read a page after `cursor` and give it to `fetched`."""
+    """Read a page after `cursor` and pass it to `fetched`."""
     FORKED = auto()
-    """The log forked behind the reader, which goes on as `epoch`. Call `next` again."""
+    """The log forked after the cursor; the reader continues as `epoch`. Call `next` again."""
     ENDED = auto()
-    """Nothing follows any more; `ended` says why."""
+    """Nothing follows any more; `ended` has the reason."""
 
 
 AT_TIP: Final = Next.AT_TIP
@@ -60,9 +60,9 @@ ENDED: Final = Next.ENDED
 
 
 class LogTail(Protocol):
-    """What this process holds of a conversation's log (streams.hub.hub.Tail).
+    """This process's part of a conversation's log (streams.hub.hub.Tail).
 
-    `since` gives None for what is not held. `life` changes whenever cursors must be judged again,
+    `since` returns None for missing entries. `life` changes whenever cursors must be checked again,
     by `forks` (`streams.log.ports.Page`).
     """
 
@@ -80,7 +80,7 @@ class LogTail(Protocol):
 
 
 def verdict(after: Cursor, log: Page) -> ResyncReason | None:
-    """Why a log that stands like this cannot serve what follows `after`; None: it can."""
+    """Why a log of this state cannot serve the events after `after`; None: it can."""
     shared = log.shared(after.epoch)
     if shared is None:
         return "epoch"
@@ -90,13 +90,13 @@ def verdict(after: Cursor, log: Page) -> ResyncReason | None:
 
 
 def carried(cursor: Cursor, tail: LogTail) -> bool:
-    """Whether everything up to `cursor` is part of the log as `tail` knows it now."""
+    """Whether everything up to `cursor` is part of the log that `tail` knows."""
     shared = tail.forks.get(cursor.epoch)
     return cursor.epoch == tail.epoch if shared is None else cursor.seq <= shared
 
 
 def follows(entries: Sequence[Sendable], after: int) -> bool:
-    """Whether the entries are what comes right after seq `after`, without a hole."""
+    """Whether the entries follow seq `after` directly, without a hole."""
     return bool(entries) and entries[0].seq == after + 1 and entries[-1].seq == after + len(entries)
 
 
@@ -111,9 +111,9 @@ def portion(entries: Sequence[T], max_bytes: int) -> Sequence[T]:
 
 
 class LogCursor:
-    """A reader that wants what follows `after` (None: from now on).
+    """A reader of the events after `after` (None: from now on).
 
-    Call `begin`, then `next` again and again, and `passed` for what was handed on.
+    Call `begin`, then `next` repeatedly, and `passed` for the events that were sent.
     """
 
     __slots__ = ("_goal", "_life", "after", "behind", "ended", "epoch", "seq")
@@ -123,26 +123,26 @@ class LogCursor:
         self._goal = self._life = 0
         self.epoch = after.epoch if after else ""
         self.seq = after.seq if after else 0
-        """The last event that was handed on."""
+        """The last event that was sent."""
         self.behind = True
-        """`next` did not say AT_TIP, or more was seen since: it must be asked again."""
+        """`next` did not return AT_TIP, or more was seen since: call it again."""
         self.ended: CursorEnd | None = None
         """Why nothing follows any more."""
 
     @property
     def cursor(self) -> Cursor:
-        """Everything up to here was handed on."""
+        """Everything up to here was sent."""
         return Cursor(self.epoch, self.seq)
 
     def held_by(self, tail: LogTail) -> bool:
-        """Whether `tail` alone can tell that `after` is good, so that the log need not be asked."""
+        """Whether `tail` alone can confirm `after`, so that the log need not be read."""
         after = self.after
         return after is None or (carried(after, tail) and tail.since(after.seq) is not None)
 
     def begin(self, log: Page, life: int) -> None:
-        """Judge `after` by a log that stands like this.
+        """Check `after` against a log of this state.
 
-        `life`: of the tail that `next` is given.
+        `life`: of the tail for `next`.
         """
         self._life, self._goal = life, log.top
         if self.after is None:
@@ -153,7 +153,7 @@ class LogCursor:
             self.epoch, self.seq = log.epoch, self.after.seq
 
     def next(self, tail: LogTail) -> Sequence[Sendable] | Next:
-        """What follows `cursor`: entries, never none, or what to do instead."""
+        """The entries after `cursor` (never an empty list), or what to do instead."""
         if tail.gone:
             self.deleted()
         if self.ended is not None:
@@ -169,7 +169,7 @@ class LogCursor:
         return entries if entries and follows(entries, seq) else NEED_PAGE
 
     def _turn(self, tail: LogTail) -> Next | None:
-        """Go on in the log as the tail knows it now; None: under the same name."""
+        """Continue in the log that the tail knows now; None: under the same name."""
         self._life, self._goal = tail.life, 0
         if not carried(self.cursor, tail):
             self._end("epoch")
@@ -180,9 +180,9 @@ class LogCursor:
         return FORKED
 
     def fetched(self, page: Page) -> Sequence[Sendable]:
-        """What follows according to a page that was read after `cursor`.
+        """The entries of a page that was read after `cursor`.
 
-        None of it where the page is of another epoch, or shows an end (`ended`): ask `next` again.
+        None if the page is of another epoch, or shows an end (`ended`): call `next` again.
         """
         if self.ended is not None:
             return ()
@@ -194,15 +194,15 @@ class LogCursor:
             return ()
         if page.epoch != self.epoch:
             return ()
-        # A page is read only if more was seen. One that shows no more proves a log that was set
-        # back under its old name: what was seen is no goal any longer, or reading would not end.
+        # A page is read only if more was seen. One without more proves a log that was set back
+        # under its old name: the goal is dropped, or reading would not end.
         self._goal = max(self._goal, page.top) if page.entries else page.top
         return page.entries
 
     def takes(self, before: int, last: int) -> bool:
-        """The fast path: whether the events after `before`, up to `last`, are what comes next.
+        """The fast path: whether the events after `before`, up to `last`, come next.
 
-        If so they count as handed on.
+        If so, they count as sent.
         """
         if self.behind or self.seq != before:
             return False
@@ -210,13 +210,13 @@ class LogCursor:
         return True
 
     def passed(self, seq: int) -> None:
-        """Everything up to `seq` was handed on."""
+        """Everything up to `seq` was sent."""
         self.seq = seq
 
     def confirm(self, log: Page) -> bool:
-        """The log was seen to stand like this: whether the reader has all of it.
+        """The log was read in this state: whether the reader has all of it.
 
-        If not, ask `next`.
+        If not, call `next`.
         """
         if self.ended is not None or log.epoch != self.epoch:
             self.behind = True
@@ -226,7 +226,7 @@ class LogCursor:
         return not self.behind
 
     def deleted(self) -> None:
-        """The log says that the conversation was deleted."""
+        """The log reports that the conversation was deleted."""
         self._end(self.ended or "deleted")
 
     def _end(self, reason: CursorEnd) -> None:

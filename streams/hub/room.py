@@ -27,14 +27,14 @@ from tokenwire.streams.log.ports import Gone, LogUnavailable, Page
 logger = logging.getLogger(__name__)
 
 OPEN_SECONDS = 5.0
-"""How long a conversation may take to open, and the log to say how it stands."""
+"""Longest time to open a conversation and read its log's state."""
 PAGE_EVENTS = 256
 PAGE_BYTES = 64 * 1024
-"""About what a socket takes before it is full: what is read beyond that is read again."""
+"""About the size of a socket's buffer: what is read beyond it is read again."""
 PAGES_AT_A_TIME = 32
 
 Encode = Callable[[bytes], bytes]
-"""How one event looks that is sent to every reader of the process alike."""
+"""The form of an event that every reader of the process gets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class HeartbeatPace:
 
     @property
     def silence_seconds(self) -> int:
-        """After how much silence a client may call the connection dead.
+        """The silence after which a client may consider the connection dead.
 
         A heartbeat and a fifth (30 s for 25 s), or one second more.
         """
@@ -61,22 +61,22 @@ class HeartbeatPace:
 
 
 class RoomReader(Protocol):
-    """Whoever follows a conversation. None of these may wait; `fail` gets what the others raise."""
+    """A reader in a room. None of these methods may wait; `fail` gets their exceptions."""
 
     def news(self, before: int, data: bytes | None, last: int, /) -> None:
         """Something happened: see the tail.
 
-        `data`: the events after seq `before`, up to `last`, as `Encode` makes them, if there is
-        nothing else to know.
+        `data`: the events after seq `before`, up to `last`, in the form of `Encode`, if nothing
+        else has to be known.
         """
         ...
 
     def beat(self, seen: Page | LogUnavailable, /) -> None:
-        """The log was seen to stand like this, or cannot be seen."""
+        """The log was read in this state, or cannot be read."""
         ...
 
     def revoked(self, users: frozenset[str], /) -> None:
-        """Some of these may have followed until now: none of them may any more."""
+        """None of these users may read any more."""
         ...
 
     def fail(self, error: Exception, /) -> None:
@@ -85,7 +85,7 @@ class RoomReader(Protocol):
 
 
 class Rooms:
-    """All rooms of this process. `encode`: None if readers do not share what is sent."""
+    """All rooms of this process. `encode`: None if readers share no encoded events."""
 
     def __init__(self, hub: Hub, pace: HeartbeatPace, encode: Encode | None = None) -> None:
         self.pace = pace
@@ -153,18 +153,18 @@ class Room:
         self._arm()
 
     def enter(self, reader: RoomReader) -> None:
-        """One more."""
+        """Add a reader."""
         self._readers.add(reader)
         self._present = None
 
     def leave(self, reader: RoomReader) -> bool:
-        """One less; whether nobody is left."""
+        """Remove a reader; whether nobody is left."""
         self._readers.discard(reader)
         self._present = None
         return not self._readers
 
     def close(self) -> None:
-        """Stop listening and beating."""
+        """Stop listening and sending heartbeats."""
         self._closed = True
         self._stop_listening()
         if self._timer is not None:
@@ -173,7 +173,7 @@ class Room:
             self._beating.cancel()
 
     async def log_for(self, cursor: LogCursor) -> Page:
-        """The log as it stands, to judge a cursor by: of the tail, if that suffices.
+        """The log's state, to check a cursor against: the tail's, if that is enough.
 
         Raises Gone, LogUnavailable, also if the log does not answer in time.
         """
@@ -189,7 +189,7 @@ class Room:
             raise LogUnavailable("the log does not answer in time") from error
 
     def _wake(self) -> None:
-        # The path of every event: without a call that can be spared.
+        # The path of every event, with as few calls as possible.
         tail, encode, before = self.tail, self._encode, self._seq
         data = None if encode is None else self._encoded(before, encode)
         self._seq = last = tail.top
@@ -213,16 +213,16 @@ class Room:
                 reader.fail(error)
 
     def _everybody(self) -> tuple[RoomReader, ...]:
-        """A copy, since readers leave while they are served.
+        """A copy, since readers leave during the loop.
 
-        It is kept: most events find the same readers as the one before.
+        It is cached: most events find the same readers as the one before.
         """
         if self._present is None:
             self._present = tuple(self._readers)
         return self._present
 
     def _encoded(self, before: int, encode: Encode) -> bytes | None:
-        """What follows `before`; None if that cannot simply be written to everybody."""
+        """The entries after `before`; None if they cannot simply be sent to everybody."""
         tail = self.tail
         if tail.gone or tail.life != self._life:
             return None
@@ -238,7 +238,7 @@ class Room:
     # Heartbeats
 
     def _arm(self) -> None:
-        """The next heartbeat, instead of the one that was due: there are never two on their way."""
+        """Schedule the next heartbeat in place of the pending one: there are never two."""
         self._armed_running = self.tail.running
         if self._timer is not None:
             self._timer.cancel()

@@ -1,8 +1,8 @@
 """Single answers for clients of the AI SDK: `useCompletion` and `useObject`.
 
-Each makes a conversation of its own, which stands in no list and is forgotten after a day: the
-answer is a job like every other. Plain text cannot take back what was said: where an answer that
-has begun is withdrawn or fails, the connection is broken.
+Each creates its own unlisted conversation, deleted after a day: the answer is a job like every
+other. Plain text cannot be withdrawn: if an answer that has begun is withdrawn or fails, the
+connection is broken.
 """
 
 import contextlib
@@ -104,7 +104,7 @@ async def object_(
     ] = None,
     model: Annotated[str | None, Query(max_length=255)] = None,
 ) -> Response:
-    """A JSON document made from the input, which is any JSON."""
+    """A JSON document generated from the input, which is any JSON."""
     prompt = await read(request, services, chat_requests.parse_input)
     if not prompt.strip():
         raise invalid("body", "must not be blank")
@@ -128,7 +128,7 @@ async def _ask(
     model: str | None,
     schema: Mapping[str, Any] | None = None,
 ) -> tuple[str, str]:
-    """Post the prompt in a conversation of its own; the ids of that and of the answer."""
+    """Post the prompt in a new conversation; the ids of the conversation and the answer."""
     require_fit(services.settings, prompt, "the prompt")
     wanted = services.offers.require(model)
     conversation = await services.store.create_unlisted(
@@ -166,7 +166,7 @@ async def _plain(request: Request, services: WebServices, place: tuple[str, str]
         answer = Answer(place[1])
         async with contextlib.aclosing(watch(services, answer, permission)) as steps:
             text = _text(TextEncoder(answer), steps)
-            # The status can still tell of an answer that fails before its first word.
+            # The status can still report an answer that fails before its first word.
             first = await anext(text, b"")
             yield _joined(first, text)
 
@@ -182,7 +182,7 @@ async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byt
 
 
 class TextEncoder:
-    """Pure: the text of one answer, which cannot take back what is out. `begun`: some of it is."""
+    """Pure: the text of one answer, which cannot withdraw sent text. `begun`: some was sent."""
 
     def __init__(self, answer: Answer) -> None:
         self.answer, self._sent = answer, Sent()
@@ -212,7 +212,7 @@ class CompletionFailed(Exception):
 
 
 async def _text(encoder: TextEncoder, steps: Steps) -> AsyncIterator[bytes]:
-    """What there is to read, without an empty piece. Raises Cut, ApiProblem."""
+    """The text, without empty pieces. Raises Cut, ApiProblem."""
     try:
         async for step in steps:
             for folded in _events(step):

@@ -73,7 +73,7 @@ class AISDKEncoder:
         return self._write.ended
 
     def opening(self) -> list[Chunk]:
-        """What every message begins with."""
+        """The beginning of every message."""
         known = metadata(self._row).items()
         fields = {name: value for name, value in known if name not in _KEPT_BACK}
         return self._write.start(self._row["id"], fields) + self._write.start_step()
@@ -99,18 +99,18 @@ class AISDKEncoder:
                 return []
 
     def quiet(self) -> list[Chunk]:
-        """No chunk is a sign of life: the transport has one."""
+        """No chunk is a sign of life: the transport has its own."""
         return []
 
     def failure(self, reason: str) -> list[Chunk]:
-        """The reader gets no more events; nothing if the answer has ended."""
+        """The reader gets no more events; no chunk if the answer has ended."""
         return [] if self.ended else self._write.error(_WHY.get(reason, EXPIRED))
 
     # --- parts ---
 
     def _grown(self, number: int, piece: str) -> list[Chunk]:
         kind = self._open.get(number)
-        if kind is not None:  # nearly every event: what grows opens and closes nothing
+        if kind is not None:  # nearly every event: a growing part opens and closes nothing
             return [{"type": f"{kind}-delta", "id": str(number), "delta": piece}]
         part = self.answer.parts[number]
         if part.type == "tool_call":
@@ -123,15 +123,15 @@ class AISDKEncoder:
         is_new, part = number >= self._known, self.answer.parts[number]
         self._known = len(self.answer.parts)
         closed = self._close_others()
-        # Other parts cannot be changed in what a client holds.
+        # Other parts cannot be changed in a client.
         return closed + (self._whole(number) if is_new or part.type in _CHANGED else [])
 
     def _whole(self, number: int) -> list[Chunk]:
-        """A part as it is now."""
+        """A part in its present state."""
         part = self.answer.parts[number]
         match part.type:
             case "text" | "reasoning":
-                # Without text nothing is shown, but where other parts may come before the text.
+                # Without text nothing is shown, except where other parts may come before the text.
                 shown = part.units > 0 or "at" in part.fields
                 return self._streamed(number, part.type, part.text) if shown else []
             case "tool_call":
@@ -155,7 +155,7 @@ class AISDKEncoder:
         return chunks + self._close_others()
 
     def _close_others(self) -> list[Chunk]:
-        """Close what cannot grow any more."""
+        """Close parts that cannot grow any more."""
         growing = (self.answer.open_text, self.answer.open_reasoning)
         chunks: list[Chunk] = []
         for number in [number for number in self._open if number not in growing]:
@@ -166,7 +166,7 @@ class AISDKEncoder:
     # --- calls ---
 
     def _call(self, number: int, part: Part) -> list[Chunk]:
-        """A call, as far as it is not shown yet."""
+        """The part of a call that is not shown yet."""
         if not have(part.fields, "id", "name"):
             return []
         call, chunks, state = self._calls.get(number), list[Chunk](), part.fields.get("state")
@@ -208,7 +208,7 @@ class AISDKEncoder:
     # --- what is withdrawn ---
 
     def _withdraw(self, keep: int) -> list[Chunk]:
-        """The first `keep` parts are as they were; those behind them are gone or shorter."""
+        """The first `keep` parts stay; later ones are gone or shorter."""
         self._known = len(self.answer.parts)
         lengths = {
             "keep": self.answer.content_units,
@@ -240,11 +240,11 @@ class AISDKEncoder:
         return chunks + self._write.reset_step(lengths), again
 
     def _marked(self, keep: int, lengths: Mapping[str, int]) -> list[Chunk]:
-        """A part says that nothing before it counts. Calls stay as they are, or fail."""
+        """A part says that earlier parts do not count. Calls stay as they are, or fail."""
         chunks = self._failed(number for number in self._calls if number >= keep)
         chunks += self._write.close() + self._write.data("reset", lengths)
         self._step = 0
-        # What is written again is in a step of its own: only that can be reset.
+        # Repeated text is in a step of its own: only that can be reset.
         return chunks + (self._start_step() if self._write.profile == "v7" else [])
 
     def _failed(self, numbers: Iterable[int]) -> list[Chunk]:
@@ -305,7 +305,7 @@ class _Call:
 
 _OVER = frozenset({"done", "failed", "denied"})
 _STATES = _OVER | {"proposed", "invalid", "awaiting_approval"}
-"""States of a call that are shown; one that is not known is shown as nothing."""
+"""The shown states of a call; an unknown one shows nothing."""
 _CHANGED = ("tool_call", "data")
 
 

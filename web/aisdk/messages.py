@@ -18,7 +18,7 @@ _KEPT = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "
 
 
 def ui_message(row: Row, message_id: str, profile: Profile = "v5") -> dict[str, Any] | None:
-    """The row as a UI message with this id, or None where it holds nothing to show."""
+    """The row as a UI message with this id, or None if it is empty."""
     if row["role"] == "assistant":
         parts = assistant_parts(row, profile)
     else:
@@ -35,7 +35,7 @@ def ui_message(row: Row, message_id: str, profile: Profile = "v5") -> dict[str, 
 
 
 def assistant_parts(row: Row, profile: Profile) -> list[dict[str, Any]]:
-    """The parts of an answer that is not being written any more."""
+    """The parts of an ended answer."""
     write = Writer(profile, started=True, in_step=True)
     shown = [
         ui_part
@@ -114,12 +114,12 @@ def _tool_part(part: Part, profile: Profile) -> dict[str, Any]:
 
 
 NO_OBJECT = "The arguments are not a JSON object."
-"""Of a tool call that cannot be executed."""
+"""The error of a tool call that cannot be executed."""
 _DENIED_V5 = {"state": "output-error", "errorText": "The tool call was not allowed."}
 
 
 def error_text(result: Any) -> str:
-    """What a failed tool gave, as a sentence to show."""
+    """The result of a failed tool, as a sentence."""
     if isinstance(result, str):
         return result
     message = result.get("error") if isinstance(result, Mapping) else None

@@ -1,4 +1,4 @@
-"""Pure: parts of an answer that have one form, as chunk of a stream and as part of a UI message."""
+"""Pure: parts of an answer with one form, as a chunk and as a part of a UI message."""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ _ANY_MEDIA_TYPE = "application/octet-stream"
 
 
 def plain(write: Writer, number: int, part: Part) -> list[Chunk]:
-    """A source, file, data or provider part with this number; none where it cannot be shown."""
+    """A source, file, data or provider part with this number; none if it cannot be shown."""
     fields = part.fields
     match part.type:
         case "source":
@@ -29,12 +29,12 @@ def plain(write: Writer, number: int, part: Part) -> list[Chunk]:
 
 
 def have(fields: Mapping[str, Any], *names: str) -> bool:
-    """Whether all of these are texts that are not empty."""
+    """Whether all of these are non-empty texts."""
     return all(isinstance(fields.get(name), str) and fields[name] for name in names)
 
 
 def input_object(text: str) -> dict[str, Any] | None:
-    """The input of a call; None where it is no JSON object."""
+    """The input of a call; None if it is no JSON object."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

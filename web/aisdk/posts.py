@@ -18,7 +18,7 @@ from tokenwire.web.services import WebServices
 
 
 async def accept(services: WebServices, user: str, asked: ChatRequest) -> Message:
-    """The answer to follow, stored and on its way. Raises what routes may raise."""
+    """The stored answer to follow. Raises what routes may raise."""
     model = None if asked.model is None else services.offers.require(asked.model)
     if asked.trigger == "submit-message":
         return await _submit(services, user, asked, model)
@@ -104,19 +104,19 @@ async def _under_way(services: WebServices, target: Message) -> Message | None:
 
 
 def live(row: Message) -> bool:
-    """An answer that is being made and that nobody has stopped."""
+    """An unfinished answer that nobody has cancelled."""
     return unfinished(row) and row.cancel_by is None
 
 
 async def running(services: WebServices, conversation_id: str) -> Message | None:
-    """The answer of the conversation that is being written now, or waits first in line."""
+    """The conversation's answer that is being written, or is first in line."""
     return next(
         (row for row in await services.store.unfinished(conversation_id) if live(row)), None
     )
 
 
 async def stop(services: WebServices, user: str, conversation_id: str) -> list[str]:
-    """Stop every answer of the conversation; the ids of those that were unfinished."""
+    """Stop every answer of the conversation; returns the ids of the unfinished ones."""
     # The last one first: a waiting answer must not start because the previous one has just ended.
     rows = [row.id for row in await services.store.unfinished(conversation_id)]
     for message_id in reversed(rows):

@@ -33,7 +33,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
 
 
 _NO_MESSAGE = msgspec.Raw(b"null")
-"""In a union with None, msgspec takes None alone."""
+"""In a union with None, msgspec accepts only None."""
 
 
 class _Body(msgspec.Struct):
@@ -111,7 +111,7 @@ _frame = msgspec.json.Decoder(Frame)
 
 
 class Unclean(Exception):
-    """A frame may have to be mended, which takes long."""
+    """A frame may need repairs, which take long."""
 
 
 def parse_login(text: str) -> str:
@@ -128,7 +128,7 @@ def parse_login(text: str) -> str:
 
 
 def login_in(headers: Mapping[str, Any]) -> str | None:
-    """The header that says who asks, if it is there."""
+    """The header with the login, if present."""
     return next(
         (
             value
@@ -151,7 +151,7 @@ def parse_frame(text: str, bounds: InputLimits, *, mend: bool = True) -> Frame:
 
 
 def asked_in(frame: Frame, bounds: InputLimits) -> ChatRequest:
-    """What a `send` frame asks for. Raises ApiProblem (413, 422)."""
+    """The request of a `send` frame. Raises ApiProblem (413, 422)."""
     model = frame.body.get("model")
     if model is not None and not isinstance(model, str):
         raise invalid("frame.body.model", "the name of a model")
@@ -282,7 +282,7 @@ def _checked(decoder: msgspec.json.Decoder[T], body: bytes, field: str) -> T:
 
 
 def invalid(field: str, message: str) -> ApiProblem:
-    """422 about one value."""
+    """A 422 about one value."""
     return ApiProblem(
         "invalid", f"{field}: {message}", errors=[{"field": field, "message": message}]
     )

@@ -88,7 +88,7 @@ ChatId = Annotated[str, Depends(_chat_id)]
 async def read(
     request: Request, services: WebServices, parse: Callable[[bytes, InputLimits], T]
 ) -> T:
-    """What `parse` understands of the body. Raises ApiProblem (400, 408, 413, 422)."""
+    """The parsed body. Raises ApiProblem (400, 408, 413, 422)."""
     body = await read_body(request)
     return await aside(len(body), lambda: parse(body, InputLimits.of(services.settings)))
 
@@ -101,7 +101,7 @@ async def read(
     summary="useChat: post, or make an answer again; the answer",
 )
 async def chat(request: Request, services: With, user: Caller, profile: Profile) -> Response:
-    """A message whose id is known is not posted again; its answer is told from the beginning."""
+    """A message with a known id is not posted again; its answer is sent from the beginning."""
     asked = await read(request, services, chat_requests.parse_chat)
     answer = await chat_posts.accept(services, user, asked)
     return await stream(request, services, answer.conversation_id, answer.id, profile)
@@ -160,7 +160,7 @@ async def resume(
     summary="useChat: stop the answer",
 )
 async def stop(services: With, user: Caller, chat_id: ChatId) -> shapes.CancelResult:
-    """Durable; what was written is kept. Nothing happens where nothing is being written."""
+    """Durable; the written text is kept. No effect without an unfinished answer."""
     conversation = await services.store.find_chat(user, chat_id)
     return shapes.CancelResult(
         cancelled=await chat_posts.stop(services, user, conversation.id) if conversation else []

@@ -39,7 +39,7 @@ from tokenwire.web.services import WebServices
 log_line = structlog.get_logger(__name__)
 
 MAX_REQUESTS = 32
-"""Answers that one socket follows at a time."""
+"""Answers that one socket may follow at a time."""
 RESTART = 1012
 POLICY = 1008
 
@@ -48,7 +48,7 @@ router = APIRouter(prefix="/api")
 
 @router.websocket("/chat/ws")
 async def chat_socket(websocket: WebSocket, profile: str | None = None) -> None:
-    """Serve one socket until either side ends it. Who calls is asked for each request anew."""
+    """Serve one socket until either side ends it. Each request is identified separately."""
     services: WebServices = websocket.app.state.services
     try:
         wanted = profile_of(services, profile)
@@ -79,7 +79,7 @@ class _Socket:
         self._login: str | None = None
 
     async def serve(self) -> None:
-        """Until the client leaves, sends what is no frame, or the process stops."""
+        """Until the client leaves, sends an invalid frame, or the process stops."""
         try:
             if self._seat.user is None:
                 first = await self._websocket.receive_text()
@@ -87,7 +87,7 @@ class _Socket:
                 await self._take(await self._understood(first))
             while True:
                 await self._take(await self._understood(await self._websocket.receive_text()))
-        except (WebSocketDisconnect, RuntimeError):  # RuntimeError: closed by a task of ours
+        except (WebSocketDisconnect, RuntimeError):  # RuntimeError: closed by one of our tasks
             pass
         except (ApiProblem, KeyError) as problem:  # KeyError: a binary frame
             log_line.info("not a frame of a chat", reason=str(problem))
@@ -98,7 +98,7 @@ class _Socket:
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     def _log_in(self, text: str) -> None:
-        # Nothing is waited for in here: the connection reads on as soon as something is.
+        # Nothing waits in here: the connection reads on at the next wait.
         self._login = chat_requests.parse_login(text)
         self._seat.login(self._services.identify(_as_request(self._websocket, self._login)))
 
@@ -128,7 +128,7 @@ class _Socket:
 
     async def _answer(self, frame: Frame) -> None:
         request_id, opening = frame.request_id, self._open(frame)
-        del frame  # which may be long, as an answer may take
+        del frame  # it may be long, and an answer takes long
         try:
             await self._follow(request_id, await opening)
         except ApiProblem as problem:
@@ -186,7 +186,7 @@ class _Socket:
         await self._send("end", request_id)
 
     async def _find(self, frame: Frame, user: str) -> Message | None:
-        """The answer that the client wants to follow; None: nothing is being written."""
+        """The answer to follow; None: no answer is unfinished."""
         if frame.type == "send":
             asked = await in_thread(lambda: chat_requests.asked_in(frame, self._bounds))
             return await chat_posts.accept(self._services, user, asked)
@@ -202,7 +202,7 @@ class _Socket:
     async def _send(self, kind: str, request_id: str, **fields: Any) -> None:
         with contextlib.suppress(
             WebSocketDisconnect, RuntimeError
-        ):  # gone meanwhile: the reading side notices
+        ):  # it has left; the reading side notices
             await self._websocket.send_text(
                 dumps({"type": kind, "requestId": request_id, **fields}).decode()
             )

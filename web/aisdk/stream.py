@@ -20,9 +20,9 @@ from tokenwire.web.services import WebServices
 from tokenwire.web.watching import Left, News, Quiet, Step, Steps, watch
 
 Portion = tuple[Sequence[aisdk.Chunk], Cursor | None]
-"""Chunks (none: a sign of life), and the cursor that a client has reached with the last one.
+"""Chunks (none: a sign of life), and the client's cursor after the last one.
 
-None: none from which it could resume.
+None: no cursor to resume from.
 """
 
 
@@ -38,7 +38,7 @@ async def portions(
     answer = Answer(message_id)
     async with contextlib.aclosing(watch(services, answer, permission, after)) as steps:
         first = await anext(steps)
-        while isinstance(first, Quiet):  # neither row nor log can be read: there is nothing to send
+        while isinstance(first, Quiet):  # neither row nor log can be read: nothing can be sent
             first = await anext(steps)
         if isinstance(first, Left) or first.row is None:
             raise NotFound("message")
@@ -60,7 +60,7 @@ def _portion(encoder: AISDKEncoder, step: Step) -> Portion:
             chunks = [chunk for event in folded for chunk in encoder.apply(*event)]
             return chunks, step.cursor
         case Left("stopped"):
-            # An orderly end would look like the end of the answer: clients come back from a cut.
+            # An orderly end would look like the end of the answer: clients reconnect after a cut.
             raise Cut
         case Left(reason):
             return encoder.failure(reason), None
@@ -69,7 +69,7 @@ def _portion(encoder: AISDKEncoder, step: Step) -> Portion:
 
 
 async def encoded(found: AsyncIterator[Portion]) -> AsyncIterator[bytes]:
-    """As the body of a response: the cursor is the id of the last chunk; `[DONE]` at the end."""
+    """The body of a response: the cursor is the id of the last chunk; `[DONE]` at the end."""
     yield sse.opening(retry_ms())
     async for chunks, cursor in found:
         event_id = None if cursor is None else str(cursor)

@@ -20,7 +20,7 @@ MAX_DEPTH = 100
 
 
 class Misuse(ValueError):
-    """The writer was asked for what no client could read; nothing was written."""
+    """The call would write something that no client could read; nothing was written."""
 
 
 def clean(value: Any, depth: int = 0) -> Any:
@@ -56,7 +56,7 @@ def _clean_object(value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
 
 
 def _key(key: Any) -> str:
-    """As JSON writes it: `json.dumps` does the same."""
+    """As `json.dumps` writes it."""
     if isinstance(key, bool | int | float) or key is None:
         return json.dumps(clean(key))
     raise Misuse(f"{type(key).__name__} is no key of a JSON object")

@@ -24,7 +24,7 @@ HEADERS: Mapping[str, str] = {
     "X-Vercel-AI-UI-Message-Stream": "v1",
     "X-Accel-Buffering": "no",
 }
-"""Headers of a response that carries the stream."""
+"""Headers of a response with the stream."""
 _NO_ID = re.compile("[\r\n\0]")
 DONE = b"data: [DONE]\n\n"
 

@@ -122,29 +122,29 @@ class Writer:
     def finish(
         self, reason: str | None = None, metadata: Mapping[str, Any] | None = None
     ) -> list[Chunk]:
-        """The message is whole. A `reason` that the profile does not know becomes `other`."""
+        """The message is complete. An unknown `reason` becomes `other`."""
         known = None if reason is None else self._reason(string("reason", reason))
         chunk = make("finish", finishReason=known, messageMetadata=mapping("metadata", metadata))
         return self._end(chunk)
 
     def abort(self, reason: str | None = None) -> list[Chunk]:
-        """The message was stopped; what is there stays. v5 is not told the reason."""
+        """The message was stopped; its parts stay. v5 does not get the reason."""
         if reason is not None:
             string("reason", reason)
         return self._end(make("abort", reason=None if self.profile == "v5" else reason))
 
     def error(self, text: str) -> list[Chunk]:
-        """The message failed; what is there stays. The client shows `text` and reads no further."""
+        """The message failed; its parts stay. The client shows `text` and reads no further."""
         return self._end(make("error", errorText=string("text", text)))
 
     # --- text and reasoning ---
 
     def text(self, delta: str) -> list[Chunk]:
-        """A piece of text; what has to be opened or closed for it is."""
+        """A piece of text; opens and closes parts as needed."""
         return self._running("text", delta)
 
     def reasoning(self, delta: str) -> list[Chunk]:
-        """A piece of reasoning; what has to be opened or closed for it is."""
+        """A piece of reasoning; opens and closes parts as needed."""
         return self._running("reasoning", delta)
 
     def text_start(
@@ -277,7 +277,7 @@ class Writer:
         preliminary: bool = False,
         provider_executed: bool = False,
     ) -> list[Chunk]:
-        """What the tool gave. `preliminary`: more of it follows, each replaces the one before."""
+        """The result of a tool. `preliminary`: more follows, each replaces the previous one."""
         tool = self._unanswered(call_id)
         chunk = make(
             "tool-output-available",
@@ -345,7 +345,7 @@ class Writer:
     def tool_approval_response(
         self, approval_id: str, approved: bool, *, reason: str | None = None
     ) -> list[Chunk]:
-        """What the user decided. v5 and v6: the `data-approval` part of this id, changed."""
+        """The user's decision. v5 and v6: changes the `data-approval` part with this id."""
         string("approval_id", approval_id)
         if self.profile == "v7":
             return self._plain(
@@ -401,7 +401,7 @@ class Writer:
     def file(
         self, url: str, media_type: str, provider_metadata: Metadata | None = None
     ) -> list[Chunk]:
-        """A file that the answer made; `url` may be a data URL."""
+        """A file from the answer; `url` may be a data URL."""
         metadata = provided(provider_metadata)
         return self._plain(
             "file",
@@ -449,7 +449,7 @@ class Writer:
     # --- how ---
 
     def _begun(self) -> list[Chunk]:
-        """Every chunk passes here: nothing follows an end; a message that was not started is."""
+        """Every chunk passes here: nothing follows an end, and a message is started when needed."""
         if self.ended:
             raise Misuse("the message has ended")
         return [] if self._started else self.start()

@@ -21,10 +21,9 @@ Block = Callable[[str, Sendable], bytes]
 
 
 def opening(retry_ms: int, begins: Cursor | None = None) -> bytes:
-    """What a stream begins with, so that proxies and clients see it begin.
+    """The beginning of a stream, visible to proxies and clients.
 
-    `retry_ms`: after how long to come back once the stream has ended. `begins`: the cursor of a
-    reader that named none itself.
+    `retry_ms`: when to reconnect after the end. `begins`: the cursor of a reader without its own.
     """
     line = f"id: {begins}\n" if begins else ""
     return f": tokenwire\nretry: {retry_ms}\n{line}\n".encode()
@@ -36,7 +35,7 @@ def event(epoch: str, entry: Sendable) -> bytes:
 
 
 def notice(data: bytes) -> bytes:
-    """The block of what is no event of the log: it has no id."""
+    """A block outside of the log: it has no id."""
     return b"data: %b\n\n" % data
 
 
@@ -57,9 +56,9 @@ def comment(text: str, moved: Cursor | None = None) -> bytes:
 
 
 def cursor(last_event_id: str | None, after: str | None) -> Cursor | None:
-    """The cursor that a client names: `Last-Event-ID` wins over `after`, an empty one is none.
+    """The client's cursor: `Last-Event-ID` comes before `after`; an empty one counts as absent.
 
-    Raises ValueError for what is no cursor.
+    Raises ValueError for a malformed cursor.
     """
     text = last_event_id or after
     return parse(text) if text else None
@@ -96,7 +95,7 @@ class EventEncoder:
         self._sent: Cursor | None = None
 
     def opening(self, retry_ms: int, begins: Cursor | None) -> bytes:
-        """What a stream begins with."""
+        """The beginning of a stream."""
         self._sent = begins
         return opening(retry_ms, begins)
 

@@ -51,7 +51,7 @@ LastEventId = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Who reads what from where."""
+    """A reader, its conversation and its cursor."""
 
     conversation_id: str
     after: Cursor | None
@@ -110,7 +110,7 @@ async def message_events(
 
 
 def wanted_cursor(request: Request, last_event_id: str | None, after: str | None) -> Cursor | None:
-    """Where the client wants to go on (None: from now on). Raises ApiProblem (400)."""
+    """The client's cursor (None: from now on). Raises ApiProblem (400)."""
     if "token" in request.query_params:
         raise ApiProblem(
             "bad_request", "A token does not belong into an address: addresses end up in logs."
@@ -205,7 +205,7 @@ async def _end(services: WebServices, ended: Ended) -> AsyncIterator[bytes]:
         yield sse.comment(ended.reason)
     else:
         yield sse.resync(ended.resync)
-        # An end would make a bare EventSource come back at once with the same cursor.
+        # An end would make a bare EventSource reconnect at once with the same cursor.
         async for text in _comments(services):
             yield text
 
@@ -221,7 +221,9 @@ async def _comments(services: WebServices) -> AsyncIterator[bytes]:
 
 
 def _block(epoch: str, entry: Sendable) -> bytes:
-    """Made once per event and process; pages of the log are made anew for each reader that lags."""
+    """Built once per event and process; pages of the log are built again for each lagging
+    reader.
+    """
     if not isinstance(entry, RingEntry):
         return sse.event(epoch, entry)
     if entry.frame is None:

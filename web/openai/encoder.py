@@ -56,7 +56,7 @@ _json = msgspec.json.Encoder()
 
 
 def why(reason: str) -> str:
-    """The sentence for a reason why a stream ends before its answer."""
+    """The sentence for the reason why a stream ends before its answer."""
     return _REASONS.get(reason, "The answer cannot be read any longer.")
 
 
@@ -77,7 +77,7 @@ class ResponseEncoder:
 
     @property
     def last(self) -> int:
-        """What a reader who has read all of this goes on after."""
+        """The sequence number after which a reader of all this continues."""
         return max(self._writer.number - 1, self._writer.after)
 
     def opening(self) -> bytes:
@@ -89,7 +89,7 @@ class ResponseEncoder:
         return self._writer.flush()
 
     def apply(self, event: AnyEvent, touched: range, added: str) -> Iterable[bytes]:
-        """What an event adds that was folded: see `Answer.gain`."""
+        """The additional events for a folded event: see `Answer.gain`."""
         if isinstance(event, Piece) and len(added) < PORTION_CHARS:
             item = self._items.get(event.part)
             if item is not None and item.is_in_step:
@@ -97,7 +97,7 @@ class ResponseEncoder:
         return self._apply(event, touched, added)
 
     def _grown(self, item: "_Item", added: str, units: int) -> tuple[bytes]:
-        """Nearly every event: the item that is emitted now goes on."""
+        """Nearly every event: the open item grows."""
         item.sent.grow(added)
         item.units = units
         self._pass_known(item)
@@ -135,7 +135,7 @@ class ResponseEncoder:
     # --- parts ---
 
     def _restate(self, touched: range) -> None:
-        """Parts were withdrawn, others may grow again: what is out is compared with what comes."""
+        """Parts were withdrawn, others may grow again: compare the sent items with the parts."""
         if not touched:
             return
         growing = (self.answer.open_text, self.answer.open_reasoning)
@@ -161,7 +161,7 @@ class ResponseEncoder:
             self._current += 1
 
     def _feed(self, number: int, piece: str) -> None:
-        """Bring the part's item up to date; a text's begins with its first character."""
+        """Bring the part's item up to date; a text's item begins with its first character."""
         part, item = self.answer.parts[number], self._items.get(number)
         if item is not None and not item.is_of(part):
             raise Withdrawn
@@ -169,7 +169,7 @@ class ResponseEncoder:
             kind = objects.item_kind(part)
             if kind is None or (kind in ("reasoning", "message") and not part.units):
                 return
-            self._drop(number)  # behind a part that had no item
+            self._drop(number)  # after a part without an item
             item = self._items[number] = self._added(kind, part)
         if item.stale or item.units + utf16_length(piece) != part.units:
             item.sent.become(part.text)
@@ -177,7 +177,7 @@ class ResponseEncoder:
             item.sent.grow(piece)
         item.stale, item.units = False, part.units
         if item.sent.waiting and not item.is_open:
-            raise Withdrawn  # what has ended does not go on
+            raise Withdrawn  # an ended item does not continue
 
     def _added(self, kind: ItemKind, part: Part) -> "_Item":
         name = objects.item_id(self.answer.id, kind, self._counts[kind])
@@ -215,7 +215,7 @@ class ResponseEncoder:
         return number in (answer.open_text, answer.open_reasoning)
 
     def _finish(self, number: int) -> None:
-        """The part has ended. Raises Withdrawn where more than it is out."""
+        """The part has ended. Raises Withdrawn if more than it was sent."""
         if (item := self._items.get(number)) is None:
             return
         item.sent.finish()
@@ -225,12 +225,12 @@ class ResponseEncoder:
             if rest := item.sent.take_rest():
                 self._writer.emit_delta(item.delta, rest)
             self._close(item, status, cited)
-        else:  # it was withdrawn and said again: the final Response has it as it is now
+        else:  # withdrawn and repeated: the final Response has its present form
             part = self.answer.parts[number]
             item.final = objects.item_of(item.kind, item.id, part, status, part.text, cited)
 
     def _close(self, item: "_Item", status: ItemStatus, cited: Sequence[Mapping[str, Any]]) -> None:
-        """End the item with what is out."""
+        """End the item with the sent text."""
         text = item.sent.out
         for index, found in enumerate(cited):
             place = {"annotation_index": index, "annotation": found}
@@ -262,13 +262,13 @@ class ResponseEncoder:
             self._lifecycle("response.in_progress", blank)
 
     def _end(self) -> None:
-        """A reader who claims more than there is gets the last event all the same."""
+        """A reader that claims more than there is still gets the last event."""
         self._over = True
         self._drop(len(self.answer.parts))
         if self._writer.known > 1:
             self._writer.after = self._writer.number - 1
         status = objects.response_status(self.head, self.answer)
-        # There is no event for `cancelled` in this dialect: it is an incomplete Response.
+        # This dialect has no event for `cancelled`: it is an incomplete Response.
         known = {"completed": "response.completed", "failed": "response.failed"}
         output = [self._items[number].final for number in sorted(self._items)]
         self._lifecycle(known.get(status, "response.incomplete"), self.answer, output)
@@ -283,7 +283,7 @@ class ResponseEncoder:
 
 
 class _Item:
-    """An item, and what is out of its text. `units`: how much of its part it was given.
+    """An item and its sent text. `units`: how much of its part it has.
 
     `stale`: its part was withdrawn since, in whole or in part.
     """
@@ -296,17 +296,17 @@ class _Item:
 
     @property
     def is_in_step(self) -> bool:
-        """Whether it goes on from what is out. Only the item that is emitted now may."""
+        """Whether it continues the sent text. Only the open item may."""
         return self.is_open and not (self.stale or self.sent.owed)
 
     @cached_property
     def events(self) -> str:
-        """What the events of its text are called."""
+        """The names of its text events."""
         return _EVENTS.get(self.kind, "")
 
     @cached_property
     def place(self) -> dict[str, Any]:
-        """Where its text is in the Response."""
+        """The place of its text in the Response."""
         place = {"item_id": self.id, "output_index": self.index}
         return place if self.kind == "function_call" else place | {"content_index": 0}
 
@@ -317,7 +317,7 @@ class _Item:
 
     @property
     def logprobs(self) -> dict[str, Any]:
-        """What OpenAI requires of texts."""
+        """OpenAI requires this field for texts."""
         return {"logprobs": []} if self.kind == "message" else {}
 
     def inner(self, text: str, cited: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
@@ -326,7 +326,7 @@ class _Item:
         return objects.text_part(text, cited) if is_text else objects.reasoning_part(text)
 
     def is_of(self, part: Part) -> bool:
-        """Whether the part is the one that the item is of, as far as readers can tell."""
+        """Whether the part is the item's, as far as readers can tell."""
         names = ("id", "name", "url")
         same = all(self.part.fields.get(name) == part.fields.get(name) for name in names)
         return self.part.type == part.type and same
@@ -340,7 +340,7 @@ _EVENTS: Mapping[ItemKind, str] = {
 
 
 class _Delta:
-    """An event that comes again and again, with another number and another piece of text."""
+    """A repeated event with a changing number and piece of text."""
 
     __slots__ = ("_fields", "_head")
 
@@ -355,7 +355,7 @@ class _Delta:
 
 
 class _Writer:
-    """Numbers events, and encodes those that the reader has not."""
+    """Numbers events, and encodes those that the reader lacks."""
 
     def __init__(self, after: int) -> None:
         self.after = after
@@ -380,7 +380,7 @@ class _Writer:
         self.number += 1
 
     def flush(self) -> bytes:
-        """What was encoded since the last time."""
+        """The output since the last call."""
         out, self._out = b"".join(self._out), []
         return out
 
@@ -393,9 +393,9 @@ def _block(kind: str, data: Mapping[str, Any]) -> bytes:
 
 
 class ChatEncoder:
-    """The chunks of one chat completion; to be called like `ResponseEncoder`.
+    """The chunks of one chat completion, with the interface of `ResponseEncoder`.
 
-    `apply` also raises Withdrawn: what is out cannot be taken back.
+    `apply` also raises Withdrawn: sent text cannot be withdrawn.
     """
 
     def __init__(self, answer: Answer, head: Head, *, include_usage: bool = False) -> None:
@@ -404,11 +404,11 @@ class ChatEncoder:
         self._text, self._reasoning = Sent(), Sent()
 
     def opening(self) -> bytes:
-        """The chunk that says who speaks."""
+        """The chunk with the role."""
         return self._chunk({"role": "assistant", "content": "", "refusal": None})
 
     def apply(self, event: AnyEvent, touched: range, added: str) -> Iterable[bytes]:
-        """What an event adds that was folded: see `Answer.gain`. Raises Withdrawn."""
+        """The additional chunks for a folded event: see `Answer.gain`. Raises Withdrawn."""
         if isinstance(event, Chunk):
             self._text.grow(added)
         elif isinstance(event, Reasoning):
@@ -459,7 +459,7 @@ class ChatEncoder:
 
     @cached_property
     def _blank(self) -> dict[str, Any]:
-        """What all chunks have in common."""
+        """The common fields of all chunks."""
         usage = {"usage": None} if self._include_usage else {}
         return objects.completion_chunk(self.head, []) | usage
 

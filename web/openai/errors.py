@@ -34,7 +34,7 @@ _NO_RETRY = {"x-should-retry": "false"}
 
 
 class ErrorDetail(BaseModel):
-    """What went wrong."""
+    """The error."""
 
     message: str
     type: str
@@ -43,13 +43,13 @@ class ErrorDetail(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """A refusal in OpenAI's words."""
+    """A refusal in OpenAI's form."""
 
     error: ErrorDetail
 
 
 BODY = (400, 403, 404, 413, 422)
-"""What a call with a body can be refused with."""
+"""Possible refusals of a call with a body."""
 _JSON: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
 OBJECT: dict[int | str, dict[str, Any]] = {
     200: {"description": "An object of OpenAI's API", "content": _JSON}
@@ -72,7 +72,7 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 class OpenAIProblem(Exception):
-    """A refusal with OpenAI's words for it."""
+    """A refusal in OpenAI's form."""
 
     def __init__(
         self,
@@ -89,19 +89,19 @@ class OpenAIProblem(Exception):
 
 
 def failed(answer: Answer) -> OpenAIProblem:
-    """An answer that ended without being complete, for a client that waited for all of it."""
+    """An answer that failed or was cancelled, for a client that waited for all of it."""
     code, message = objects.failure(answer)
     status, kind = objects.failure_status(code)
     return OpenAIProblem(status, code, message, None, kind, _NO_RETRY)
 
 
 def unsupported(param: str, message: str) -> OpenAIProblem:
-    """Something is asked that would change the answer and that is not done here."""
+    """An unsupported option that would change the answer."""
     return OpenAIProblem(400, "unsupported_parameter", message, param)
 
 
 class OpenAIRoute(JsonRoute):
-    """A route that refuses in OpenAI's words."""
+    """A route whose refusals have OpenAI's form."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -116,7 +116,7 @@ class OpenAIRoute(JsonRoute):
 
 
 class OpenAIStream(EventStream):
-    """A streamed answer whose refusals, as long as nothing was sent, are OpenAI's."""
+    """A streamed answer whose refusals, before the first byte, have OpenAI's form."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         begun = False
@@ -135,7 +135,7 @@ class OpenAIStream(EventStream):
 
 
 def refused(path: str, error: Exception) -> Response:
-    """The answer to whatever was raised."""
+    """The answer to any exception."""
     refusal = _refusal(path, error)
     headers = dict(refusal.headers)
     if refusal.status == 503:

@@ -56,7 +56,7 @@ _UNUSED = {
     "safety_identifier": None,
     "prompt_cache_key": None,
 }
-"""Members of a Response that nothing here sets: as they are where nobody asks for anything."""
+"""Unused members of a Response, with their default values."""
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 ItemKind = Literal["reasoning", "message", "function_call", "image_generation_call"]
@@ -74,9 +74,10 @@ _STEMS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a Response repeats of the row and of the request; the rest is the answer's.
+    """The fields of a Response from the row and the request; the rest is the answer's.
 
-    `created_at`, `completed_at`: Unix seconds. `asked`: `background`, `metadata`, ... as asked for.
+    `created_at`, `completed_at`: Unix seconds. `asked`: `background`, `metadata`, ... of the
+    request.
     """
 
     id: str
@@ -87,7 +88,7 @@ class Head:
 
     @property
     def background(self) -> bool:
-        """It was asked for without waiting for it."""
+        """The request did not wait for the answer."""
         return bool(self.asked.get("background"))
 
 
@@ -97,7 +98,7 @@ class Head:
 def error_body(
     code: str, message: str, kind: str | None = None, param: str | None = None
 ) -> dict[str, Any]:
-    """`{"error": ...}` as OpenAI says what went wrong."""
+    """`{"error": ...}` in OpenAI's form."""
     return {
         "error": {
             "message": message,
@@ -114,7 +115,7 @@ def failure_status(code: str) -> tuple[int, str]:
 
 
 def failure(answer: Answer) -> tuple[str, str]:
-    """Code and sentence of an answer that ended without being complete."""
+    """Code and sentence of a failed or cancelled answer."""
     if answer.status == "cancelled":
         return "cancelled", "The answer was cancelled."
     held = answer.error or {}
@@ -136,7 +137,7 @@ def response_status(head: Head, answer: Answer) -> str:
 def response(
     head: Head, answer: Answer, output: Sequence[Mapping[str, Any]] | None = None
 ) -> dict[str, Any]:
-    """The Response; `output` in place of the items that the answer as such has."""
+    """The Response; `output` replaces the answer's own items."""
     asked, done = head.asked, answer.status == "complete"
     incomplete = _INCOMPLETE.get(answer.finish_reason or "") if done else None
     return {
@@ -188,7 +189,7 @@ def item_kind(part: Part) -> ItemKind | None:
 
 
 def item_id(answer_id: str, kind: ItemKind, count: int) -> str:
-    """The id of the item of this kind before which there are `count` others."""
+    """The id of the item of this kind with `count` others before it."""
     if kind == "function_call":
         return f"fc_{answer_id}_{count}"
     stem = _STEMS[kind] + answer_id
@@ -282,7 +283,7 @@ def text_part(text: str, cited: Sequence[Mapping[str, Any]] = ()) -> dict[str, A
 
 
 def call_item(item_id: str, part: Part, arguments: str, status: ItemStatus) -> dict[str, Any]:
-    """What the model wants called."""
+    """A tool call of the model."""
     return {
         "id": item_id,
         "type": "function_call",
@@ -294,13 +295,15 @@ def call_item(item_id: str, part: Part, arguments: str, status: ItemStatus) -> d
 
 
 def image_item(item_id: str, part: Part, status: ItemStatus) -> dict[str, Any]:
-    """An image that the model made."""
+    """An image from the model."""
     result = _image(part) if status == "completed" else None
     return {"id": item_id, "type": "image_generation_call", "status": status, "result": result}
 
 
 def annotations(answer: Answer, number: int) -> list[dict[str, Any]]:
-    """The sources of a text: those inside it, and before them those that no text before it has."""
+    """The sources of a text: those inside it, and those before it that belong to no earlier
+    text.
+    """
     parts, before = answer.parts, list[Part]()
     for part in reversed(parts[:number]):
         if part.type == "text":
@@ -336,14 +339,14 @@ def _within(place: Any, text: Part) -> int:
 
 
 def _image(part: Part) -> str | None:
-    """The base64 of an image whose address holds its bytes."""
+    """The base64 of an image in its address."""
     url = part.fields.get("url")
     head, separator, data = url.partition(";base64,") if isinstance(url, str) else ("", "", "")
     return data if separator and head.startswith("data:image/") else None
 
 
 def response_usage(usage: Usage | None) -> dict[str, Any] | None:
-    """Tokens as Responses count them."""
+    """Tokens in the form of Responses."""
     if usage is None:
         return None
     taken, given = usage.input_tokens, usage.output_tokens
@@ -363,7 +366,7 @@ def response_usage(usage: Usage | None) -> dict[str, Any] | None:
 
 
 def completion(head: Head, answer: Answer) -> dict[str, Any]:
-    """The ChatCompletion of an answer that is complete."""
+    """The ChatCompletion of a complete answer."""
     message: dict[str, Any] = {
         "role": "assistant",
         "content": answer.content or None,
@@ -401,7 +404,7 @@ def _chat_head(head: Head, kind: str) -> dict[str, Any]:
 
 
 def chat_calls(answer: Answer) -> list[dict[str, Any]]:
-    """What the model wants called, as a chat completion says it."""
+    """Tool calls in the form of a chat completion."""
     return [
         {
             "id": str(part.fields.get("id") or ""),
@@ -427,12 +430,12 @@ def chat_annotations(answer: Answer) -> list[dict[str, Any]]:
 
 
 def chat_reason(answer: Answer) -> str:
-    """`stop` for all that has no word of its own there."""
+    """`stop` for all reasons without a word of their own there."""
     return _CHAT_REASONS.get(answer.finish_reason or "", "stop")
 
 
 def chat_usage(usage: Usage | None) -> dict[str, Any] | None:
-    """Tokens as chat completions count them."""
+    """Tokens in the form of chat completions."""
     if usage is None:
         return None
     taken, given = usage.input_tokens, usage.output_tokens

@@ -47,7 +47,7 @@ MAX_METADATA = 16
 
 
 def _few(value: Any) -> Any:
-    # Before each of them is looked at, and each that is wrong is told of.
+    # Counted before they are parsed, and before each mistake is listed.
     if isinstance(value, dict) and len(value) > MAX_METADATA:
         raise ValueError(f"more than {MAX_METADATA} members")
     return value
@@ -55,7 +55,7 @@ def _few(value: Any) -> Any:
 
 Metadata = Annotated[dict[str, str], BeforeValidator(_few), Field(max_length=MAX_METADATA)]
 Objects = Annotated[list[dict[str, Any]], Field(fail_fast=True)]
-"""Told of is the first that is none: there may be very many."""
+"""Only the first mistake is listed: there may be very many."""
 
 
 class AskBody(BaseModel):
@@ -72,12 +72,12 @@ class AskBody(BaseModel):
 
     @property
     def follows(self) -> str | None:
-        """The response that this one goes on from."""
+        """The response that this one continues."""
         return None
 
     @property
     def wanted(self) -> "Wanted":
-        """How the answer is to be given."""
+        """How the answer is to be sent."""
         return Wanted(bool(self.stream), bool(self.background))
 
     @property
@@ -86,13 +86,13 @@ class AskBody(BaseModel):
         raise NotImplementedError
 
     def question(self, user_id: str, model: str, follows: Message | None = None) -> Question:
-        """What is asked. Raises Refusal (400)."""
+        """The parsed question. Raises OpenAIProblem (400)."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What of a body is needed until its answer has ended."""
+    """The part of a body that is needed until its answer has ended."""
 
     stream: bool
     background: bool = False
@@ -118,13 +118,13 @@ def understood(model: type[B], value: Any) -> B:
 
 
 class ReasoningOptions(BaseModel):
-    """How long to think."""
+    """The reasoning effort."""
 
     effort: Effort | None = None
 
 
 class TextOptions(BaseModel):
-    """What the text is to be."""
+    """The form of the text."""
 
     format: dict[str, Any] | None = None
 
@@ -149,7 +149,7 @@ class ResponseBody(AskBody):
         return self.previous_response_id
 
     def question(self, user_id: str, model: str, follows: Message | None = None) -> Question:
-        """What is asked. Raises Refusal (400)."""
+        """The parsed question. Raises OpenAIProblem (400)."""
         if self.background and self.store is False:
             raise OpenAIProblem(
                 400, "invalid_value", "A background response has to be stored.", "background"
@@ -185,7 +185,7 @@ class ResponseBody(AskBody):
 
 
 class StreamOptions(BaseModel):
-    """What a stream of chunks holds beside the answer."""
+    """Additional fields of a stream of chunks."""
 
     include_usage: bool | None = None
 
@@ -216,7 +216,7 @@ class CompletionsBody(AskBody):
         )
 
     def question(self, user_id: str, model: str, _follows: Message | None = None) -> Question:
-        """What is asked. Raises Refusal (400)."""
+        """The parsed question. Raises OpenAIProblem (400)."""
         if self.n not in (None, 1):
             raise unsupported("n", "There is one answer to a question here: n must be 1.")
         limit = self.max_completion_tokens or self.max_tokens
@@ -295,7 +295,7 @@ def _items(items: Sequence[dict[str, Any]]) -> Iterable[PastTurn]:
         kind = item.get("type", "message")
         if kind == "message":
             yield _message(item, place)
-        elif kind != "reasoning":  # a model's earlier thoughts are its own affair
+        elif kind != "reasoning":  # a model's earlier thoughts are ignored
             raise unsupported(place, f"Items of type {str(kind)[:80]!r} are not supported here.")
 
 

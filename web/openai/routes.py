@@ -67,7 +67,7 @@ router = APIRouter(
 
 T = TypeVar("T")
 CANCEL_SECONDS = 5.0
-"""How long a cancel waits for the answer to have ended before it tells how far it is."""
+"""How long a cancel waits for the end of the answer before it returns its state."""
 PAGE = 100
 
 OnDisconnect = Annotated[
@@ -157,7 +157,7 @@ async def list_input_items(
     limit: Annotated[int, Query(ge=1, le=PAGE)] = 20,
     order: Annotated[str, Query(pattern="^(asc|desc)$")] = "desc",
 ) -> Response:
-    """What the response answers, item by item."""
+    """The input of the response, item by item."""
     ids = await services.store.input_ids(await _readable(services, user, response_id), user)
     if order == "desc":
         ids.reverse()
@@ -179,7 +179,7 @@ async def list_input_items(
     "/responses/{response_id}/cancel", responses=OBJECT | documented(403, 404), summary="Stop"
 )
 async def cancel_response(services: With, user: Caller, response_id: str) -> Response:
-    """Stop it, also before it has begun; what has ended stays as it is."""
+    """Stop it, even before it has begun; an ended one stays."""
     row = await _readable(services, user, response_id)
     if unfinished(row):
         await services.cancels.cancel(row.id, user)
@@ -264,7 +264,7 @@ async def get_model(services: With, _user: Caller, name: str) -> Response:
     include_in_schema=False,
 )
 async def nothing(request: Request, _user: Caller, rest: str) -> Response:
-    """What OpenAI's API has and this one has not."""
+    """Routes of OpenAI's API that this one lacks."""
     own = [route for route in router.routes if route is not router.routes[-1]]
     if taken := problems.methods(request.scope, own):
         raise OpenAIProblem(
@@ -284,7 +284,7 @@ def _model(name: str) -> dict[str, Any]:
 
 
 def head_of(row: Message) -> Head:
-    """What a Response repeats of the row."""
+    """The fields of a Response from the row."""
     return Head(
         id=row.id,
         model=row.model or "",
@@ -310,7 +310,7 @@ def _input_item(row: Message) -> dict[str, Any]:
 
 
 async def _readable(services: WebServices, user: str, response_id: str) -> Message:
-    """The answer of this name, for who may see it. Raises Refusal (404)."""
+    """The answer with this name, for a permitted user. Raises OpenAIProblem (404)."""
     for prefix in (objects.RESPONSE_PREFIX, objects.CHAT_PREFIX):
         if response_id.startswith(prefix) and is_row_id(response_id.removeprefix(prefix)):
             with contextlib.suppress(NotFound):
@@ -359,18 +359,16 @@ async def _ask(
         ROW_BYTES * body.length, lambda: _question(services, body, user, offered, follows)
     )
     if not body.background:
-        with (
-            services.places.take()
-        ):  # refused before anything is asked: a client that is refused asks again
+        with services.places.take():  # refused before any row: a refused client asks again
             pass
     idempotency = None
-    if key is not None:  # a body may be long: it is not walked through for nothing
+    if key is not None:  # a body may be long: it is not walked for nothing
         asked = body.model_dump(mode="json", include=set(type(body).model_fields))
         idempotency = Idempotency.of(key, f"POST {request.url.path}", asked)
     try:
         posted = await services.store.ask(question, idempotency)
     except NotFound as error:
-        if question.follows is None:  # what a repeated key had made is gone
+        if question.follows is None:  # the rows of a repeated key are gone
             raise
         raise OpenAIProblem(
             400,
@@ -397,7 +395,7 @@ def _question(
 
 
 def _passing(row: Message) -> bool:
-    """Asked for with `store: false`: it lives as long as the request."""
+    """A request with `store: false`: the answer lives as long as the request."""
     return (row.asked or {}).get("store") is False
 
 
@@ -406,7 +404,7 @@ async def _forget(services: WebServices, row: Message) -> None:
 
 
 async def _last(services: WebServices, row: Message, permission: Permission) -> Message:
-    """The answer when it has ended. Raises OpenAIProblem when that will not be seen."""
+    """The answer at its end. Raises OpenAIProblem if that cannot be seen."""
     async with contextlib.aclosing(watch(services, Answer(row.id), permission)) as steps:
         async for step in steps:
             if isinstance(step, Left):
@@ -430,7 +428,7 @@ def _left(step: Left) -> OpenAIProblem:
 
 
 class _Asking:
-    """A client that waits for an answer. `cancels`: the answer is of no use without this client."""
+    """A client that waits for an answer. `cancels`: the answer is useless without this client."""
 
     def __init__(
         self,
@@ -465,7 +463,7 @@ class _Asking:
         return OpenAIStream(self._services.places, opened)
 
     async def wait(self) -> Message:
-        """The answer when it has ended. Raises Refusal."""
+        """The answer at its end. Raises OpenAIProblem."""
         with self._services.places.take():
             try:
                 last = _last(self._services, self._row, self._permission)
@@ -493,14 +491,15 @@ class _Asking:
                         yield encoder.failure(encoding.RESTARTED)
                         return
                 case Left("stopped"):
-                    raise Cut  # it is resumed; an orderly end is taken for the end of the answer
+                    # it can be resumed; an orderly end would look like the end of the answer
+                    raise Cut
                 case Left(reason):
                     yield encoder.failure(reason)
                 case Quiet():
                     yield encoder.quiet()
 
     async def _leave(self) -> None:
-        """The client is gone or has all."""
+        """The client has left, or has everything."""
         if _passing(self._row) and self._row.asked:
             await _forget(self._services, self._row)
         elif self._cancels and not self._ended:
@@ -516,7 +515,7 @@ class _Asking:
 
 
 def _joined(encoder: Encoder, folded: Iterable[Folded]) -> Iterator[bytes]:
-    """One write for all that came together, unless it is long."""
+    """One write for all blocks that come together, unless they are long."""
     held: list[bytes] = []
     size = 0
     for event in folded:

@@ -246,7 +246,7 @@ AREA = Area(
         Mutant(
             "openai_a_new_item_inside_an_open_one",
             "web/openai/encoder.py",
-            "            self._drop(number)  # behind a part that had no item\n",
+            "            self._drop(number)  # after a part without an item\n",
             "",
         ),
         Mutant(

@@ -29,12 +29,12 @@ AREA = Area(
         try:
             await tail.refresh()
         except Gone:
-            return  # the tail says so itself
+            return  # the tail itself reports it
 """,
             """        try:
             await tail.refresh()
         except Gone:
-            return  # the tail says so itself
+            return  # the tail itself reports it
         await self._feed.subscribe(keys.channel(tail.conversation_id))
 """,
         ),
