@@ -400,7 +400,8 @@ AREA = Area(
         Mutant(
             "what_an_attached_run_says_is_not_kept",
             "worker/attempt/draft.py",
-            "        for number, part in enumerate(taken.parts):\n            if part.kept is not None:\n",
+            "        for number, part in enumerate(taken.parts):\n            if part.kept is "
+            "not None:\n",
             "        for number, part in enumerate(()):\n            if part.kept is not None:\n",
             ("tests/unit/worker/attempt/test_draft.py",),
         ),
@@ -408,7 +409,8 @@ AREA = Area(
             "withdrawn_items_take_room",
             "worker/attempt/parts.py",
             "        self._kept_room = self._limits.kept_bytes\n        self._kept_room -=",
-            '        self._kept_room = getattr(self, "_kept_room", self._limits.kept_bytes)\n        self._kept_room -=',
+            '        self._kept_room = getattr(self, "_kept_room", self._limits.kept_bytes)\n   '
+            "     self._kept_room -=",
             ("tests/unit/worker/attempt/test_parts.py",),
         ),
         Mutant(
