@@ -1,8 +1,8 @@
-"""Pure: the event union and its JSON codec. Shapes and meanings are those of PROTOCOL.md, section 1.
+"""Pure: the event union and its JSON codec. PROTOCOL.md, section 1, defines shapes and meanings.
 
-An event has no `seq` of its own: the log gives it out when it appends. `encode` therefore gives the JSON object without a seq, and
-`stamp` puts the seq in front, exactly as the append script does; `decode` reads a stamped event.
-Offsets and lengths count UTF-16 code units (`text.py`).
+An event has no `seq` of its own: the log assigns it at the append. So `encode` gives the JSON
+object without a seq, and `stamp` puts the seq in front, exactly as the append script does; `decode`
+reads a stamped event. Offsets and lengths count UTF-16 code units (`text.py`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,9 @@ MAX_EVENT_TEXT_BYTES = 64 * 1024
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Tokens as the provider billed them, for all requests of the answer; `estimated` when it did not say, in whole or in part."""
+    """Tokens as the provider billed them, for all requests of the answer; `estimated` if any of
+    them was not reported.
+    """
 
     input_tokens: int
     output_tokens: int
@@ -93,7 +95,9 @@ class PartEvent(Event, frozen=True, tag="part"):
 
 
 class ToolCall(Event, frozen=True, tag="tool_call"):
-    """`arguments` is an object. Where the model wrote none it is the text that it wrote, `status` is `error`, and nothing is executed."""
+    """`arguments` is an object. If the model wrote none, it is the model's text, `status` is
+    `error`, and nothing is executed.
+    """
 
     message_id: str
     attempt: int
@@ -140,7 +144,8 @@ class Retry(Event, frozen=True, tag="retry"):
 
 
 class Reset(Event, frozen=True, tag="reset"):
-    """Text beyond `keep` and reasoning beyond `keep_reasoning` is withdrawn, with tool calls that have no result.
+    """Text beyond `keep` and reasoning beyond `keep_reasoning` is withdrawn, with tool calls that
+    have no result.
 
     `keep_parts`: how many parts remain.
     """
@@ -238,7 +243,9 @@ def encode(event: AnyEvent) -> bytes:
 
 
 def stamp(seq: int, body: bytes) -> bytes:
-    """An encoded event with its seq in front: what the log holds and every reader is sent, byte for byte."""
+    """An encoded event with its seq in front: the form of the log and of every reader, byte for
+    byte.
+    """
     return b'{"seq":%d,%b' % (seq, body[1:])
 
 
@@ -248,9 +255,10 @@ def has_stamp(seq: int, data: bytes) -> bool:
 
 
 def decode(data: bytes) -> tuple[int, AnyEvent | None]:
-    """(seq, event) of a stamped event; the event is None where the type is not known, as clients must ignore it.
+    """(seq, event) of a stamped event; the event is None for an unknown type, which clients must
+    ignore.
 
-    Raises ValueError (msgspec.DecodeError) for what is no stamped event.
+    Raises ValueError (msgspec.DecodeError) for anything else.
     """
     head = _head.decode(data)
     return head.seq, _decoder.decode(data) if head.type in _TYPES else None
@@ -280,7 +288,9 @@ def is_terminal(event: AnyEvent) -> bool:
 
 
 def check_batch(events: Sequence[AnyEvent]) -> bool:
-    """Whether the batch is a terminal event. Raises ValueError for an empty batch and for a terminal event that has company."""
+    """Whether the batch is a terminal event. Raises ValueError for an empty batch and for a
+    terminal event with others.
+    """
     if not events:
         raise ValueError("a batch holds at least one event")
     terminal = any(is_terminal(event) for event in events)

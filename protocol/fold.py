@@ -279,7 +279,9 @@ class Answer:
         return NOTHING
 
     def _grow(self, piece: events.Piece) -> str:
-        """What a piece adds to its part. Nearly every event of a log is the next one of its part."""
+        """The addition of a piece to its part. Nearly every event of a log is the next one of its
+        part.
+        """
         if piece.message_id != self.id or self.status in _ENDED:
             return ""
         kind, number, content = _PIECES[type(piece)], piece.part, piece.content

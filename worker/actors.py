@@ -8,7 +8,9 @@ from tokenwire.worker.runtime import Runtime
 
 
 def register(broker: dramatiq.Broker, runtime: Runtime) -> None:
-    """Declare the actors on a broker; they run on `runtime`, which its middleware opens when the worker boots."""
+    """Declare the actors on a broker; they run on `runtime`, which its middleware opens when the
+    worker boots.
+    """
 
     @dramatiq.actor(broker=broker, actor_name=GENERATE, queue_name=QUEUE)
     async def generate(message_id: str) -> None:

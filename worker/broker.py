@@ -1,7 +1,9 @@
-"""The Dramatiq broker: Redis, with a consumer that is woken instead of polling, and the middleware, listed once, in order.
+"""The Dramatiq broker: Redis, with consumers that are woken instead of polling, and the middleware
+in order.
 
-Stock consumers sleep up to a second between polls. Here every enqueue also publishes on a wake-up channel; one thread per process
-listens and wakes the consumers, which then fetch at once. The poll stays as a fallback: a lost wake-up costs its interval, no job.
+Stock consumers sleep up to a second between polls. Here every enqueue also publishes on a wake-up
+channel; one thread per process listens and wakes the consumers, which then fetch at once. The poll
+stays as a fallback: a lost wake-up costs its interval, no job.
 """
 
 import contextlib
@@ -13,7 +15,9 @@ from typing import Any
 import redis
 import structlog
 from dramatiq import Broker, Message, Middleware, Worker
-from dramatiq.brokers.redis import (  # the consumer has no public name, and no public hook to wait in
+
+# the consumer has no public name, and no public hook to wait in
+from dramatiq.brokers.redis import (
     RedisBroker,
     _RedisConsumer,
 )
@@ -31,9 +35,11 @@ QUEUE = "answers"
 NAMESPACE = "dramatiq"
 WAKE_CHANNEL = "tw:jobs"
 WAITING = "tw:jobs:waiting"
-"""zset: message id of each job that waits for a worker -> ms since when. What the sweeper asks instead of reading the queue."""
+"""zset: message id of each job that waits for a worker -> ms since when. The sweeper reads this
+instead of the queue.
+"""
 JOBS = "tw:jobs:ids"
-"""hash: message id of each job that waits for a worker -> the id under which Dramatiq's queue has it."""
+"""hash: message id of each job that waits for a worker -> its id in Dramatiq's queue."""
 LEADER = "tw:sweeper"
 """Name of the process whose sweeper is active; expires."""
 SOCKET_SECONDS = 5.0
@@ -45,11 +51,14 @@ HEARTBEAT_TIMEOUT_MS = 15_000
 IDLE_LOOK_MS = 400
 """How often an idle worker thread looks whether it should end."""
 LAST_LOOK_SECONDS = 0.05
-"""The same for a consumer, once nothing runs any more. Before that it wakes only for messages and heartbeats."""
+"""The same for a consumer when nothing runs any more. Before that it wakes only for messages and
+heartbeats.
+"""
 
 
 _LEAD = """
--- What ends later than any leadership that is given out was given before the clock was set back, maybe to a process that is gone.
+-- A later end than any leadership gets was set before the clock was set back, perhaps for a
+-- process that is gone.
 local leader = redis.call('GET', KEYS[1])
 if leader and leader ~= ARGV[1] and redis.call('PTTL', KEYS[1]) <= tonumber(ARGV[2]) then
   return 0
@@ -65,11 +74,13 @@ def now_ms() -> int:
 
 
 def _noticing(pool: redis.ConnectionPool, on_loss: Callable[[], None]) -> type[redis.Connection]:
-    """The connection class of `pool`, for which a server that cannot serve now (streams.log.outages) is a lost connection.
+    """The connection class of `pool` for which a server that cannot serve now (streams.log.outages)
+    is a lost connection.
 
-    Every command of the broker, Dramatiq's own included, then meets one kind of outage. All connections that idle are closed with it:
-    after a failover they would lead to the demoted server one by one. `on_loss` is called for every connection that ends: the reply to
-    its last command may be lost, and redis-py may repeat the command without a word.
+    So every command of the broker, Dramatiq's own included, meets one kind of outage. All idle
+    connections are closed with it: after a failover they would lead to the demoted server one by
+    one. `on_loss` is called for every connection that ends: the reply to its last command may be
+    lost, and redis-py may repeat the command silently.
     """
     kind: type[redis.Connection] = pool.connection_class
 
@@ -94,7 +105,8 @@ def _noticing(pool: redis.ConnectionPool, on_loss: Callable[[], None]) -> type[r
 
 
 class WakingBroker(RedisBroker):
-    """RedisBroker whose consumers wake up when something is enqueued. `draining`: fetch nothing new, keep the heartbeat.
+    """RedisBroker whose consumers wake up after an enqueue. `draining`: fetch nothing new, keep the
+    heartbeat.
 
     `losses`: connections that have ended so far, each with a reply that may be lost.
     """
@@ -114,7 +126,8 @@ class WakingBroker(RedisBroker):
             client=client,
             namespace=NAMESPACE,
             middleware=list(middleware),
-            # Every command looks for dead workers: by default one in a thousand does, which takes minutes on a quiet queue.
+            # Every command checks for dead workers: by default one in a thousand does, which takes
+            # minutes on a quiet queue.
             maintenance_chance=1_000_000,
             heartbeat_timeout=HEARTBEAT_TIMEOUT_MS,
         )
@@ -127,7 +140,9 @@ class WakingBroker(RedisBroker):
         self.losses += 1
 
     def delivered(self, queue_name: str) -> set[str]:
-        """Ids of the jobs that Redis has given to this process from that queue, and that it has not answered for."""
+        """Ids of the jobs that Redis has delivered to this process from that queue, and that it has
+        not acknowledged.
+        """
         jobs: set[Any] = self.client.smembers(
             f"{NAMESPACE}:__acks__.{self.broker_id}.{queue_name}"
         )  # bytes: nothing is decoded here
@@ -139,10 +154,11 @@ class WakingBroker(RedisBroker):
         return WakingConsumer
 
     def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
-        """Enqueue, note that a job waits, wake the consumers of every worker process. Raises redis.RedisError.
+        """Enqueue, mark the job as waiting, wake the consumers of every worker process. Raises
+        redis.RedisError.
 
-        A delay queue that moves a due job on waits for the end of an outage instead: Dramatiq has taken the job out of its memory by
-        then, and would never look at it again.
+        A delay queue that moves a due job on waits for the end of an outage instead: Dramatiq has
+        removed the job from its memory by then, and would never read it again.
         """
         while True:
             try:
@@ -175,7 +191,9 @@ class WakingBroker(RedisBroker):
         }
 
     def held(self, message_ids: Sequence[str]) -> set[str]:
-        """Of these messages, those whose newest job the queue itself still has: for the rare doubt. Asks for the jobs by their ids."""
+        """Of these messages, those whose newest job is still in the queue itself: for rare doubts.
+        Asks for the jobs by id.
+        """
         if not message_ids:
             return set()
         known = {
@@ -212,7 +230,9 @@ class WakingBroker(RedisBroker):
             self.waker.wake()
 
     def leave(self) -> None:
-        """Nothing runs any more: Dramatiq ends its consumers next, and each must notice, which it does only between two waits."""
+        """Nothing runs any more: Dramatiq ends its consumers next, and each notices only between
+        two waits.
+        """
         self.leaving = True
         if self.waker is not None:
             self.waker.wake()
@@ -225,10 +245,11 @@ class WakingBroker(RedisBroker):
 
 
 class WakingConsumer(_RedisConsumer):
-    """Fetches when woken, and at least once per poll interval (which also is the heartbeat).
+    """Fetches when woken, and at least once per poll interval (which is also the heartbeat).
 
-    A fetch whose reply is lost has taken jobs from the queue that nobody runs, and that nobody else is given while this process lives.
-    So after every lost connection, and once at its start, a consumer puts back what was delivered and never reached it.
+    A fetch whose reply is lost has taken jobs from the queue that nobody runs, and that nobody else
+    gets while this process lives. So after every lost connection, and once at its start, a consumer
+    puts back what was delivered and never arrived.
     """
 
     def __init__(self, broker: WakingBroker, queue_name: str, prefetch: int, timeout: int) -> None:
@@ -257,15 +278,17 @@ class WakingConsumer(_RedisConsumer):
         room = 0 if self.broker.draining else self.prefetch - self.outstanding_message_count
         try:
             self._put_back_lost()
-            # A fetch of nothing is still a heartbeat; without it, other workers would take over what runs here.
-            # A few at a time: when many jobs come at once, the other processes get theirs too.
+            # A fetch of nothing is still a heartbeat; without it, other workers would take over
+            # what runs here. A few at a time: when many jobs come at once, the other processes get
+            # some, too.
             self.message_cache = (
                 self.broker.do_fetch(self.queue_name, min(room, FETCH_AT_MOST))
                 if room > 0
                 else self._heartbeat()
             )
         except (redis.ConnectionError, redis.TimeoutError) as error:
-            # Raised, Dramatiq would begin anew after three seconds and forget what it has prefetched.
+            # If it were raised, Dramatiq would restart after three seconds and forget what it has
+            # prefetched.
             log_line.warning("queue out of reach", queue=self.queue_name, error=repr(error))
             self._woken.wait(self._poll)
 
@@ -358,7 +381,7 @@ class Waker(threading.Thread):
 
 
 class Taken(Middleware):
-    """A job that a thread has begun no longer waits: from now on the answer's lease speaks for it."""
+    """A job that a thread has begun no longer waits: from now on the answer's lease shows it."""
 
     def before_process_message(self, broker: Broker, message: Any) -> None:
         """Failing costs nothing but a sweep that looks twice."""
@@ -369,7 +392,9 @@ class Taken(Middleware):
 
 
 class PollPace(Middleware):
-    """Fetch no more than the threads can run (what waits in one process's memory could be running in another), and stop soon."""
+    """Fetch no more than the threads can run (a job waiting in one process could run in another),
+    and stop soon.
+    """
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         """Set on the worker itself; dramatiq's own switch is an environment variable."""
@@ -385,7 +410,8 @@ def make_broker(url: str, *, threads: int, middleware: Sequence[Middleware] = ()
         PollPace(),
         Taken(),
         *middleware,
-        # Retries are decided by worker.retries; what still raises is a bug and goes to the dead letters at once.
+        # worker.retries decides retries; any other exception is a bug and goes to the dead letters
+        # at once.
         Retries(max_retries=0),
     ]
     broker = WakingBroker(url, middleware=ordered, max_connections=threads + 50)

@@ -1,4 +1,6 @@
-"""Pure: errors of providers without what was said in the conversation. They are logged, operators see them, and some quote the request."""
+"""Pure: errors of providers without the conversation's texts. They are logged, operators see them,
+and some quote the request.
+"""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -22,7 +24,9 @@ MAX_CHARS = 1000
 
 
 def keep_back(error: BaseException, said: Iterable[str]) -> None:
-    """Take out of an error what it quotes of these texts. Any other exception than a provider's is left as it is."""
+    """Remove quotations of these texts from an error. Other exceptions than a provider's stay as
+    they are.
+    """
     if not isinstance(error, ProviderError):
         return
     texts = [text for text in said if text]

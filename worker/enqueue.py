@@ -34,7 +34,9 @@ class Jobs:
         self._enqueue(GENERATE, message_id, delay_ms)
 
     async def title(self, message_id: str) -> None:
-        """Name the conversation of this ended answer, if it has no title. Raises JobsUnavailable."""
+        """Name the conversation of this ended answer, if it has no title. Raises
+        JobsUnavailable.
+        """
         await self._ask(self._enqueue, TITLE, message_id, None)
 
     def _enqueue(self, actor: str, message_id: str, delay_ms: int | None) -> None:
@@ -44,7 +46,9 @@ class Jobs:
         self._broker.enqueue(message, delay=delay_ms)
 
     async def waiting(self, message_ids: Sequence[str]) -> dict[str, int]:
-        """Of these messages, those whose job waits for a worker, and since when (ms). Raises JobsUnavailable."""
+        """Of these messages, those whose job waits for a worker, and since when (ms). Raises
+        JobsUnavailable.
+        """
         return await self._ask(self._broker.waiting, message_ids)
 
     async def held(self, message_ids: Sequence[str]) -> set[str]:
@@ -56,7 +60,9 @@ class Jobs:
         return now_ms()
 
     async def lead(self, name: str, seconds: float) -> bool:
-        """Whether this process's sweeper is the active one for the next seconds. Raises JobsUnavailable."""
+        """Whether this process's sweeper is the active one for the next seconds. Raises
+        JobsUnavailable.
+        """
         return await self._ask(self._broker.lead, name, int(seconds * 1000))
 
     async def _ask(self, question: Callable[..., T], *arguments: object) -> T:

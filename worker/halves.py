@@ -13,10 +13,11 @@ async def by_halves(
     work: Callable[[Sequence[Item]], Awaitable[None]],
     refused: Callable[[Item, Exception], None],
 ) -> None:
-    """Do `work` with all items; where it fails, with one half after the other, until the item that it fails at stands alone: `refused`.
+    """Do `work` with all items; if it fails, with one half after another, until the failing item is
+    alone: `refused`.
 
-    Raises StoreUnavailable: an outage is no item's own. Nor is a statement that took too long: no row makes it wait, so the database is
-    slow, and halves would make it slower.
+    Raises StoreUnavailable: an outage belongs to no item. Neither does a statement that took too
+    long: no row makes it wait, so the database is slow, and halves would make it slower.
     """
     if not items:
         return

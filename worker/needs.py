@@ -1,4 +1,4 @@
-"""What web processes and workers need, and what shows whether it can be used: asked at their start, and by `/readyz`."""
+"""What web processes and workers need, and how to check it: at their start, and by `/readyz`."""
 
 from typing import NamedTuple, Protocol, cast
 
@@ -8,7 +8,9 @@ from tokenwire.streams.log import ports
 
 
 class Need(NamedTuple):
-    """The checks of one service: a full disk, or a Redis at its `maxmemory`, answers every read while it refuses every write."""
+    """The checks of one service: a full disk, or a Redis at its `maxmemory`, answers every read
+    while it refuses every write.
+    """
 
     answers: Check
     writes: Check

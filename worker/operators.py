@@ -1,7 +1,8 @@
-"""How operators hear of what a person must mend (a refused key, a used-up quota, a bug of ours): one hook for all of it.
+"""Notifications of operators about what a person must fix (a refused key, a used-up quota, a bug of
+ours): one hook for all of it.
 
-Everything is logged. With SENTRY_DSN set, it is also sent to Sentry (`pip install tokenwire[sentry]`): the error, where it came from and
-the facts, no variables.
+Everything is logged. With SENTRY_DSN set, it is also sent to Sentry (`pip install
+tokenwire[sentry]`): the error, its origin and the facts, no variables.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,7 +28,9 @@ def log_only(error: BaseException, facts: Mapping[str, object]) -> None:
 
 
 def open_hook(sentry_dsn: str | None) -> Hook:
-    """The hook of this process. Raises ValueError, naming the setting, where Sentry is configured and cannot be used."""
+    """The hook of this process. Raises ValueError with the setting's name if Sentry is configured
+    and unusable.
+    """
     if sentry_dsn is None:
         return log_only
     try:
@@ -36,7 +39,7 @@ def open_hook(sentry_dsn: str | None) -> Hook:
         raise ValueError("SENTRY_DSN is set, but the package sentry-sdk is not installed") from None
     sentry_sdk.init(
         dsn=sentry_dsn,
-        include_local_variables=False,  # where a provider is spoken to they hold its key, and what people wrote
+        include_local_variables=False,  # near a provider they hold its key, and people's texts
         include_source_context=False,
         default_integrations=False,  # they send what is logged, asked and received besides
         before_send=lambda event, _hint: _redacted(event),

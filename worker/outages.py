@@ -1,4 +1,6 @@
-"""What has begun outlasts an outage: the text is safe in the log and in memory, and the database and Redis come back."""
+"""Running work survives an outage: the text is safe in the log and in memory, and the database and
+Redis come back.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -1,7 +1,9 @@
-"""Packs the logs of answers that have ended, beside the work: what readers may still ask for in the next hours then costs little memory.
+"""Packs the logs of ended answers beside the work, so that what readers may need in the next hours
+costs little memory.
 
-It comes a moment after the end, so that nobody waits for it, and nothing depends on it: what a crash or an outage leaves unpacked is
-packed with the conversation's next answer, or goes with the log.
+It comes a moment after the end, so that nobody waits for it, and nothing depends on it: what a
+crash or an outage leaves unpacked is packed with the conversation's next answer, or expires with
+the log.
 """
 
 import asyncio
@@ -13,13 +15,16 @@ from tokenwire.streams.log import ports
 log_line = structlog.get_logger(__name__)
 
 PAUSE_SECONDS = 1.0
-"""After an end: what comes right behind it (a title, say) is packed with it, and readers who lag a little find it as it is."""
+"""After an end: later events (a title, for example) are packed with it, and slightly late readers
+find it unpacked.
+"""
 MAX_WAITING = 10_000
 """More conversations than this do not wait to be packed."""
 
 
 class Packing:
-    """The logs that a process is to pack: those of answers that it has ended, however, and others that it is told of.
+    """The logs that a process is to pack: those of answers that it has ended, and others that it is
+    given.
 
     Belongs to one event loop.
     """

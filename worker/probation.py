@@ -1,17 +1,21 @@
-"""Pure: whose fault the deaths of workers are. An answer that kills its workers takes all beside it along, and each of them counts a death.
+"""Pure: which answer causes the deaths of workers. An answer that kills its workers takes all
+others with it, and each of them counts a death.
 
-What streams gets on, and its count begins anew; what thinks without a word would be ended with the deadly answer. So an answer with two
-deaths in a row is a suspect, and waits for its turn before it is claimed: a process has one suspect on probation at a time. The deadly one
-kills its worker within its probation, and counts a death with whatever is no suspect yet. Who outlives it is innocent of the deaths so far.
+A streaming answer makes progress, and its count restarts; a silently thinking one would be ended
+with the deadly one. So an answer with two deaths in a row is a suspect, and waits for its turn
+before it is claimed: a process has one suspect on probation at a time. The deadly one kills its
+worker within its probation, and counts a death with other answers that are no suspects yet. A
+suspect that survives is innocent of the deaths so far.
 
-What kills later than that is taken for innocent each time. The bounds on attempts and on what is billed end it (`runner`, `costs`).
+What kills later than that counts as innocent each time. The limits on attempts and on billing end
+it (`runner`, `costs`).
 """
 
 from tokenwire.worker.retries import PROGRESS_CHARS
 
 SUSPECT_DEATHS = 2
 PROBATION_SECONDS = 5.0
-"""What kills, kills at once: over what the answer holds, or the first thing that its provider says."""
+"""A deadly answer kills at once: by its contents, or by the first words of its provider."""
 
 
 class Probation:
@@ -21,7 +25,9 @@ class Probation:
         self._taken_by: str | None = None
 
     def admits(self, message_id: str, deaths: int) -> bool:
-        """Whether an attempt may begin now, after so many deaths that were counted: a suspect takes the place."""
+        """Whether an attempt may begin now, after that many counted deaths: a suspect takes the
+        place.
+        """
         if deaths < SUSPECT_DEATHS:
             return True
         if self._taken_by is not None:
@@ -40,7 +46,9 @@ class Probation:
 
 
 def over(added: int, lived_seconds: float) -> bool:
-    """Whether a probation ends: the attempt got on, which its next one finds out by itself, or `outlived` it."""
+    """Whether a probation ends: the attempt made progress, which its next one notices by itself, or
+    `outlived` it.
+    """
     return added >= PROGRESS_CHARS or outlived(lived_seconds)
 
 

@@ -1,4 +1,6 @@
-"""The real thing around a `Runner`: connections, the event loop that Dramatiq's worker threads share, start and stop."""
+"""The real thing around a `Runner`: connections, the event loop that Dramatiq's worker threads
+share, start and stop.
+"""
 
 import asyncio
 import contextlib
@@ -47,7 +49,9 @@ from tokenwire.worker.titles import name_conversation
 log_line = structlog.get_logger(__name__)
 
 INTERRUPT_CHECK_SECONDS = 5.0
-"""How often a blocked worker thread looks for Dramatiq's interrupts; at 0.1 s, hundreds of threads would cost a core."""
+"""How often a blocked worker thread checks for Dramatiq's interrupts; at 0.1 s, hundreds of threads
+would cost a core.
+"""
 CONTROL_PAUSE_SECONDS = 1.0
 
 
@@ -63,7 +67,9 @@ class Runtime:
         self.background = Background()
 
     async def open(self, broker: WakingBroker) -> None:
-        """Connect; called on the event loop before the first job. What it raises leaves `close` to be called."""
+        """Connect; called on the event loop before the first job. After an exception, `close` must
+        still be called.
+        """
         settings, opened = self._settings, self._opened
         self._store = Store.open(
             settings.database_url,
@@ -169,14 +175,16 @@ class RuntimeMiddleware(AsyncIO):
 
     def after_process_boot(self, broker: Broker) -> None:  # noqa: ARG002  # dramatiq's signature
         """Dramatiq's master may be killed: the process that it forked must not outlive it."""
-        # Multiprocessing remembers who forked this process; the system may name another parent by now.
+        # Multiprocessing remembers who forked this process; the system may report another parent by
+        # now.
         if (master := multiprocessing.parent_process()) is not None and master.pid is not None:
             die_with_parent(master.pid)
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
-        """Start the loop and open the runtime. Ends the process (SystemExit) where that fails.
+        """Start the loop and open the runtime. Ends the process (SystemExit) if that fails.
 
-        Dramatiq swallows every other error here and takes jobs all the same: without a runtime each would become a dead letter.
+        Dramatiq ignores every other error here and takes jobs all the same: without a runtime each
+        would become a dead letter.
         """
         try:
             self._open(broker)
@@ -203,7 +211,9 @@ class RuntimeMiddleware(AsyncIO):
         self._serving_metrics.enter_context(self._runtime.metrics())
 
     def after_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002  # dramatiq's signature
-        """Dramatiq looks once a second whether it was told to stop: draining begins with the signal, before that."""
+        """Dramatiq checks for a stop once a second: draining begins with the signal, before
+        that.
+        """
         if (
             threading.current_thread() is not threading.main_thread()
         ):  # a test's worker: signals are not for it

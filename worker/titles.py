@@ -1,7 +1,7 @@
 """Names a conversation after its first answer, with the catalogue's `title_model`.
 
-A title is a convenience: whatever goes wrong, the first words of the first message serve. The demo model knows only its script, so with it
-the first words are the title.
+A title is a convenience: after any failure, the first words of the first message serve. The demo
+model knows only its script, so with it the first words are the title.
 """
 
 import asyncio
@@ -25,18 +25,23 @@ LONGEST = 60
 MOST_WORDS = 6
 EXCERPT_CHARS = 1500
 LOOKED_AT = 2000
-"""Characters of a text in which its words are looked for. Marks are found by patterns whose work grows with the square of a line."""
+"""Characters of a text that are searched for its words. The patterns for marks cost the square of a
+line's length.
+"""
 LONGEST_ANSWER_CHARS = 64 * 1024
 """Of the model that is asked for a name, with its reasoning."""
 PATIENCE_SECONDS = 30.0
 _ASK = (
-    "Name this conversation in three to six words, in its own language. Answer with the name alone: no quotation marks, no full stop.\n\n"
+    "Name this conversation in three to six words, in its own language. Answer with the name "
+    "alone: no quotation marks, no full stop.\n\n"
     "Question: {question}\n\nAnswer: {answer}"
 )
 
 
 async def name_conversation(services: WorkerServices, models: Models, message_id: str) -> None:
-    """Give the conversation of this answer a title, if it has none, and tell its readers. Raises StoreUnavailable."""
+    """Name the conversation of this answer if it has no title, and announce it. Raises
+    StoreUnavailable.
+    """
     conversation = await services.store.conversation_of(message_id)
     answer = await services.store.message(message_id)
     if conversation is None or answer is None or conversation.title is not None:
@@ -84,7 +89,9 @@ async def _asked(models: Models, spec: ModelSpec, question: str, answer: str) ->
 
 
 def tidy(text: str) -> str:
-    """A model's answer as a title: the words of its first line that has any; empty if there are far too many to be one."""
+    """A model's answer as a title: the words of its first non-empty line; empty if there are far
+    too many.
+    """
     line = next((plain for line in _beginning(text) if (plain := _plain(line))), "")
     line = re.sub(r"^title:\s*", "", line, flags=re.IGNORECASE).strip(" \t\"'“”«».")
     return _cut(line) if len(line) <= 2 * LONGEST else ""
@@ -100,7 +107,9 @@ def _beginning(text: str) -> list[str]:
 
 
 def _plain(line: str) -> str:
-    """A line of Markdown as its words alone. Marks inside a word stay: `snake_case` is no emphasis."""
+    """A line of Markdown as its words alone. Marks within a word stay: `snake_case` is no
+    emphasis.
+    """
     line = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", line)
     line = re.sub(r"^\s*(?:[#>]+|[-+*]|\d+[.)])\s+|^\s*(?:```|~~~)\w*", "", line)
     line = re.sub(r"(?<!\w)[*_~`]+(?=\S)|(?<=\S)[*_~`]+(?!\w)|<[/!]?[a-zA-Z][^>]*>", "", line)
@@ -108,7 +117,7 @@ def _plain(line: str) -> str:
 
 
 def _cut(line: str) -> str:
-    """At most `MOST_WORDS` words and `LONGEST` characters; what is left out shows as an ellipsis."""
+    """At most `MOST_WORDS` words and `LONGEST` characters; an ellipsis shows an omission."""
     words = line.split(" ")
     short = " ".join(words[:MOST_WORDS])
     if len(short) <= LONGEST and len(words) <= MOST_WORDS:

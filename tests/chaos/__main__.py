@@ -1,5 +1,7 @@
-"""`python -m tests.chaos --kills 200 --seed 1`: real processes under random faults. Prints a table; not 0 if anything was lost,
-repeated, or did not end exactly once."""
+"""`python -m tests.chaos --kills 200 --seed 1`: real processes under random faults.
+
+Prints a table; the exit code is not 0 if anything was lost, repeated, or did not end exactly once.
+"""
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-"""What a test tells when it fails: enough to find out why from its log alone, on a machine that is gone."""
+"""The report of a failing test: enough to find the reason from its output alone."""
 
 import asyncio
 import os
@@ -52,8 +52,14 @@ class Account:
 
     def _machine(self) -> Iterator[str]:
         load = " ".join(f"{average:.1f}" for average in os.getloadavg())
-        yield f"the test began at {self._at(self._began)} UTC and ended at {self._at(time.monotonic())}; load average {load}"
-        yield f"workers: {self._site.cluster.workers()}; Redis' port: {self._site.cluster.redis_proxy.faults}"
+        yield (
+            f"the test began at {self._at(self._began)} UTC and ended at "
+            f"{self._at(time.monotonic())}; load average {load}"
+        )
+        yield (
+            f"workers: {self._site.cluster.workers()}; Redis' port: "
+            f"{self._site.cluster.redis_proxy.faults}"
+        )
 
     def _streams(
         self,
@@ -62,20 +68,32 @@ class Account:
         found: dict[str, dict[str, Any]],
     ) -> Iterator[str]:
         for stream, task in zip(load.streams, following, strict=True):
-            yield f"text {stream.script.number} ({stream.model}), message {stream.message_id or 'not posted'}: {_state(task)}"
+            yield (
+                f"text {stream.script.number} ({stream.model}), message "
+                f"{stream.message_id or 'not posted'}: {_state(task)}"
+            )
             yield f"  row: {_short(found.get(stream.message_id, found.get('')))}"
             yield from (f"  reader {line}" for line in self._readers(stream))
             for asked in self._site.provider.asked:
                 if asked.number == stream.script.number:
                     ended = f"{self._at(asked.ended)}{' whole' if asked.whole else ''}"
-                    yield f"  provider asked at {self._at(asked.began)} after {asked.prefix_chars} characters, ended {ended}"
+                    yield (
+                        f"  provider asked at {self._at(asked.began)} after "
+                        f"{asked.prefix_chars} characters, ended {ended}"
+                    )
         yield from (f"provider: {wrong}" for wrong in self._site.provider.wrong)
 
     def _readers(self, stream: Stream) -> Iterator[str]:
         for watcher in stream.watchers:
             first, end = min(watcher.first_chunks.values(), default=None), watcher.ended_at or None
-            yield f"{watcher.manner}: {len(watcher.text)} characters since {self._at(first)}, {watcher.ended} at {self._at(end)}"
-            counts = f"{watcher.connections} connections, {watcher.resyncs} resyncs, {watcher.resets} resets"
+            yield (
+                f"{watcher.manner}: {len(watcher.text)} characters since {self._at(first)}, "
+                f"{watcher.ended} at {self._at(end)}"
+            )
+            counts = (
+                f"{watcher.connections} connections, {watcher.resyncs} resyncs, "
+                f"{watcher.resets} resets"
+            )
             yield f"{watcher.manner}: {counts}, fault: {watcher.fault}"
 
     def _requests(self) -> Iterator[str]:
@@ -93,7 +111,10 @@ class Account:
         try:
             with self._site.cluster.valkey.client() as client:
                 return [
-                    f"jobs that wait: {client.zrange(WAITING, 0, -1, withscores=True)}, {client.hgetall(JOBS)}",
+                    (
+                        f"jobs that wait: {client.zrange(WAITING, 0, -1, withscores=True)}, "
+                        f"{client.hgetall(JOBS)}"
+                    ),
                     f"sweeper: {client.get(LEADER)!r} for {client.pttl(LEADER)} ms",
                 ]
         except (RedisError, OSError) as error:

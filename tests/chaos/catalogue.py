@@ -7,7 +7,9 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """An entry of the catalogue, how often it is asked, and whether text that was said stays whatever happens."""
+    """An entry of the catalogue, how often it is used, and whether written text must stay in any
+    case.
+    """
 
     entry: Mapping[str, Any]
     weight: int

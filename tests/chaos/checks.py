@@ -1,4 +1,6 @@
-"""Pure: what is compared. Texts with texts, a log with itself, and all that is known of one answer with what must be true of it."""
+"""Pure: comparisons. Texts with texts, a log with itself, and an answer's records with what must be
+true.
+"""
 
 import difflib
 import json
@@ -12,7 +14,7 @@ from tokenwire.streams.log.packing import unpack
 
 
 def difference(expected: str, got: str) -> tuple[int, int]:
-    """Characters of `expected` that `got` lacks, and characters of `got` that do not belong there."""
+    """Characters of `expected` missing in `got`, and characters of `got` that are too many."""
     if expected == got:
         return 0, 0
     lost = repeated = 0
@@ -26,7 +28,9 @@ def difference(expected: str, got: str) -> tuple[int, int]:
 
 @dataclass
 class Folded:
-    """One message as the log tells it. `begins`: the log holds it from its beginning, so that the text can be known."""
+    """One message as the log gives it. `begins`: the log holds its beginning, so that its text is
+    known.
+    """
 
     text: str = ""
     begins: bool = True

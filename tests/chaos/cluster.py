@@ -1,5 +1,8 @@
-"""A whole Tokenwire that can be hurt: the launcher's processes with a second web and broadcaster beside them, a real Valkey, a real
-database, and TCP proxies between them and in front. Every process is found from outside, by its command line."""
+"""A whole Tokenwire for faults: the launcher's processes with a second web and broadcaster, a real
+Valkey, a real database, and TCP proxies between them and in front.
+
+Processes are found from outside, by their command lines.
+"""
 
 import asyncio
 import contextlib
@@ -115,7 +118,8 @@ class Cluster:
         await asyncio.to_thread(self._start_servers)
         self.redis_proxy = FaultProxy("127.0.0.1", self.valkey.port)
         await self.redis_proxy.start()
-        # Titles come from the demo model, so that every request to the scripted provider is for an answer.
+        # The demo model makes titles, so that every request to the scripted provider is for an
+        # answer.
         entries = {**self._models, "titles": {"provider": "demo"}}
         catalogue = {
             "default": next(iter(self._models)),

@@ -1,5 +1,7 @@
-"""Pure: the wire formats that the scripted provider speaks, written from the makers' descriptions: where in a request the conversation
-is, and how pieces of text become bytes."""
+"""Pure: the wire formats of the scripted provider, from the makers' descriptions.
+
+They find the conversation in a request, and turn pieces of text into bytes.
+"""
 
 import json
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What is done to a cluster: one function for each kind of fault, and the seeded order in which they come."""
+"""The faults of a cluster: one function for each kind, and their seeded order."""
 
 import asyncio
 import contextlib
@@ -38,7 +38,9 @@ WEIGHTS: Mapping[str, float] = {
     "pause-database": 0.3,
 }
 LOSE_LOG = ("empty-redis", "flush-redis")
-"""After these an answer may begin anew. A crash keeps all that Redis had answered for: a `reset` after it is a failure."""
+"""After these an answer may start over. A crash keeps everything that Redis had acknowledged: a
+`reset` after it is a failure.
+"""
 REPLACED_SECONDS = 180.0
 OF_DISKS = ("fill-redis", "fill-database")
 OF_POSTGRES = ("restart-database", "crash-database", "pause-database")
@@ -54,7 +56,9 @@ class Faults:
     notes: list[tuple[float, str]] = field(default_factory=list)
     """When (`time.monotonic()`) what was done."""
     failed: list[str] = field(default_factory=list)
-    """Faults that could not be carried out to their end. They spoil the run, and the run goes on: it has a report to make."""
+    """Faults that could not be completed. They spoil the run, which still continues to its
+    report.
+    """
 
     async def run(self, kinds: list[str], count: int, spacing: float, deadline: float) -> None:
         """So many faults, or until the time is over."""
@@ -69,7 +73,7 @@ class Faults:
         await asyncio.gather(*background)
 
     async def roll(self, workers: int) -> None:
-        """A deploy: SIGTERM to one process after the other, each awaited until another one is ready in its place."""
+        """A deploy: SIGTERM to one process after another, each awaited until a new one is ready."""
         there = {"worker": workers, "broadcaster": 2, "web": 2}
         for kind, count in there.items():
             await self._until_ready(kind, count)
@@ -161,7 +165,8 @@ class Faults:
         if verb == "pause":
             return workers
         masters = [pid for pid in self.cluster.pids("worker") if pid not in workers]
-        # SIGTERM goes to the master, as a supervisor's does; it hands it on. Either may be killed: the other one goes with it.
+        # SIGTERM goes to the master, which passes it on, as under a supervisor. If either is
+        # killed, the other ends too.
         return masters if verb == "term" else workers
 
     def _running_in(self, pid: int) -> list[int]:
@@ -216,7 +221,9 @@ class Faults:
             await asyncio.to_thread(end)
 
     async def _fill(self, what: str) -> None:
-        """Its disk is full for a while. PostgreSQL may end for it, as it does on a real one, and is started again."""
+        """Its disk is full for a while. PostgreSQL may end, as a real one does, and is
+        restarted.
+        """
         disk = self.cluster.disks[what]
         await asyncio.to_thread(disk.fill)
         try:

@@ -1,4 +1,6 @@
-"""The streams of a run: each is posted, watched by several readers, sometimes cancelled, and judged by what readers, log and row hold."""
+"""The streams of a run: each is posted, followed by several readers, sometimes cancelled, and
+judged by readers, log and row.
+"""
 
 import asyncio
 import contextlib
@@ -46,10 +48,14 @@ class Stream:
     redis_faults_at_start: int = 0
     redis_faults_at_end: int = 0
     redis_faults_at_log: int = 0
-    """When the log was read: after a loss the log of an ended answer is said anew, which none of its readers sees."""
+    """When the log was read: after a loss, the log of an ended answer is written again, unseen by
+    its readers.
+    """
 
     def cancelled_within(self) -> float | None:
-        """Seconds from the cancel until a reader that does not drop off saw the end; None where nobody did, or it had ended before."""
+        """Seconds from the cancel until a steady reader saw the end; None if none did, or the
+        answer had ended before.
+        """
         ends = [
             watcher.ended_at
             for watcher in self.watchers
@@ -60,7 +66,9 @@ class Stream:
         return min(ends) - self.cancel_called
 
     def takeovers(self) -> list[tuple[float, float]]:
-        """When its worker died, and seconds until its next chunk, or its end. Where it died twice, the last death counts."""
+        """When its worker died, and seconds until its next chunk, or its end. After two deaths, the
+        last one counts.
+        """
         chunks = [watcher.first_chunks for watcher in self.watchers]
         attempts = {
             attempt: min(c[attempt] for c in chunks if attempt in c)
@@ -155,9 +163,10 @@ class Load:
         await self.read_log(stream)
 
     def handovers(self) -> list[float]:
-        """Seconds from the end of a request that was not answered to its end until the next attempt's first chunk.
+        """Seconds from the end of an unfinished request to the next attempt's first chunk.
 
-        What a frozen worker asked ends when it wakes up: the attempt that took over from it began before, and is not handed over anything.
+        A frozen worker's request ends when it wakes up: the attempt that took over began before,
+        and gets no hand-over.
         """
         found = []
         for stream in self.streams:
@@ -212,7 +221,9 @@ class Load:
             )
 
     async def read_log(self, stream: Stream) -> None:
-        """What Valkey holds of it, read past all of Tokenwire. Where Valkey is away, what was read before stands."""
+        """Valkey's own contents of it, read without Tokenwire. Without Valkey, the last read
+        counts.
+        """
         connection: Any = redis.asyncio.Redis.from_url(
             self.valkey_url, protocol=2, socket_timeout=3
         )
@@ -231,7 +242,9 @@ class Load:
 
 
 def judge(stream: Stream, continues: bool) -> tuple[int, int, list[str]]:
-    """Characters lost, characters repeated, and everything else that is wrong with a stream that has been followed to its end."""
+    """Lost characters, repeated characters, and all other faults of a stream that was followed to
+    its end.
+    """
     wrong = [stream.refused] if stream.refused else []
     wrong += [
         f"reader ({watcher.manner}): {watcher.fault}"

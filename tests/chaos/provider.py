@@ -1,5 +1,8 @@
-"""The scripted provider: one HTTP server, several dialects, with and without continuation. It notes every request, so that the driver
-knows which process asked, when, after which prefix, and when the connection was closed."""
+"""The scripted provider: one HTTP server, several dialects, with and without continuation.
+
+It records every request, so that the driver knows which process sent it, when, with which prefix,
+and when the connection was closed.
+"""
 
 import asyncio
 import contextlib
@@ -14,12 +17,14 @@ from tests.chaos.dialects import ANTHROPIC, GEMINI, OLLAMA, OPENAI, Dialect, Tur
 from tests.chaos.script import Script, asked_for
 
 OVERLAP_CHARS = 24
-"""A model that is asked to go on in an extra turn first repeats its last words; so does this one."""
+"""A model that continues in an extra turn first repeats its last words; so does this one."""
 
 
 @dataclass
 class Asked:
-    """One request. Times are `time.monotonic()`; `ended` is None while it runs; `whole`: the answer was sent to its end."""
+    """One request. Times are `time.monotonic()`; `ended` is None while it runs; `whole`: the answer
+    was sent to its end.
+    """
 
     number: int
     peer_port: int
@@ -31,10 +36,10 @@ class Asked:
 
 @dataclass
 class ScriptedProvider:
-    """`base` + one of these words is where a dialect's paths begin.
+    """A dialect's paths begin with `base` and one of these words.
 
-    `prefix`, `turn`: goes on after a prefix, or when asked to in an extra turn; `over`: never does; `down`: says 503; `mute`: takes the
-    question and says nothing.
+    `prefix`, `turn`: continues a prefix, or in an extra turn; `over`: always starts over; `down`:
+    answers 503; `mute`: accepts the request and sends nothing.
     """
 
     pieces_per_second: float
@@ -109,7 +114,8 @@ class ScriptedProvider:
         script, after = asked_for(turns[last].text), turns[last + 1 :]
         if after and how == "over":
             self.wrong.append(
-                f"text {script.number if script else '?'}: asked to continue where that is not possible"
+                f"text {script.number if script else '?'}: asked to continue where that is not "
+                f"possible"
             )
         return script, after[0].text if after else ""
 
@@ -120,7 +126,8 @@ class ScriptedProvider:
             left = script.after(prefix)
         except ValueError:
             self.wrong.append(
-                f"text {script.number}: {len(prefix)} characters that are not its beginning: ...{prefix[-40:]!r}"
+                f"text {script.number}: {len(prefix)} characters that are not its beginning: "
+                f"...{prefix[-40:]!r}"
             )
             return list(script.pieces)
         return [prefix[-OVERLAP_CHARS:], *left] if how == "turn" and prefix else left

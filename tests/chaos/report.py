@@ -17,7 +17,8 @@ from tests.chaos.load import Stream, judge, resets, terminals
 
 CLEAR_BEFORE_SECONDS, CLEAR_AFTER_SECONDS = 5.0, 5.0
 _QUERY = """
-SELECT id, status, content, attempt, tries, deaths, error, terminal_announced, seams, enqueued_at, due_at, updated_at, ended_at, cancel_by
+SELECT id, status, content, attempt, tries, deaths, error, terminal_announced, seams,
+  enqueued_at, due_at, updated_at, ended_at, cancel_by
 FROM messages WHERE role = 'assistant'
 """
 
@@ -84,8 +85,10 @@ class Report:
                 for model, count in sorted(Counter(stream.model for stream in streams).items())
             ),
             "attempts": str(sum(stream.row.get("attempt", 0) for stream in streams)),
-            "readers": f"{len(watchers)}, {sum(watcher.connections for watcher in watchers)} connections",
-            "characters": f"{sum(len(watcher.text) for watcher in watchers)} in readers, {in_rows} in rows",
+            "readers": f"{len(watchers)}, {sum(watcher.connections for watcher in watchers)} "
+            f"connections",
+            "characters": f"{sum(len(watcher.text) for watcher in watchers)} in readers, "
+            f"{in_rows} in rows",
             "lost": str(self.lost),
             "repeated": str(self.repeated),
             "resets": ", ".join(f"{model} {count}" for model, count in self._resets().items())
@@ -125,7 +128,9 @@ class Report:
         return [seconds for seconds in seen if seconds is not None]
 
     def _alone(self, died: float) -> bool:
-        """No other fault was near: neither its successor nor the servers that it needs were hurt meanwhile."""
+        """No other fault was near: neither its successor nor the needed servers were affected
+        meanwhile.
+        """
         return (
             sum(
                 died - CLEAR_BEFORE_SECONDS < at < died + CLEAR_AFTER_SECONDS

@@ -1,11 +1,14 @@
-"""Pure: what the scripted provider answers. The text follows from the question alone, so that everybody who checks can compute it."""
+"""Pure: the scripted provider's answers. The text follows from the question alone, so that every
+check can compute it.
+"""
 
 import random
 import re
 from dataclasses import dataclass
 
 _WORDS = (  # noqa: SIM905 - a list of quoted quotes could not be read
-    "stream answer worker lease reader token naïve façade Straße größer déjà über ещё раз 文字 列 日本語 수 العربية हिन्दी "
+    "stream answer worker lease reader token naïve façade Straße größer déjà über ещё раз 文字 列 "
+    "日本語 수 العربية हिन्दी "
     "🙂 👩‍👩‍👧 🇩🇪 e\u0301 𝒳 𐍈 `code` **bold** 1,024 3.14159 — “quoted” \\n < & > \" ' / { } [ ]"
 ).split()
 _QUESTION = re.compile(r"text (\d+) of (\d+) pieces")
@@ -29,7 +32,9 @@ class Script:
         return "".join(self.pieces)
 
     def after(self, prefix: str) -> list[str]:
-        """The pieces left when `prefix` has been said; the first may be a part. Raises ValueError for what is no prefix of this text."""
+        """The pieces after `prefix`; the first may be partial. Raises ValueError for a prefix of
+        another text.
+        """
         if not self.text.startswith(prefix):
             raise ValueError("not the beginning of this text")
         left, rest = len(prefix), []

@@ -1,4 +1,6 @@
-"""A cluster with the scripted provider, ready to be hurt: what the driver and the tests of single outages have in common."""
+"""A cluster with the scripted provider, ready for faults: shared by the driver and the tests of
+single outages.
+"""
 
 import asyncio
 import contextlib
@@ -58,8 +60,8 @@ class Site:
     async def look(self, load: Load) -> None:
         """Read row and log of every stream, when all is quiet and every end is announced.
 
-        When Redis has started, and half a minute later once more, the sweeper takes nothing that changed lately for announced
-        (worker/sweeper/repeats.py), until it has announced it again.
+        At a start of Redis, and half a minute later, the sweeper marks recent changes as
+        unannounced (worker/sweeper/repeats.py) until it has announced them again.
         """
         await asyncio.sleep(QUIET_SECONDS)
         posted = {stream.message_id for stream in load.streams if stream.message_id}
@@ -81,7 +83,9 @@ class Site:
 async def running(
     folder: Path, database: str, workers: int, rate: float, seconds: float, **environ: str
 ) -> AsyncIterator[Site]:
-    """Started, and stopped at the end. `rate`: pieces of text a second in each stream; after `seconds` the API is no longer asked."""
+    """Started, and stopped at the end. `rate`: pieces of text per second and stream; after
+    `seconds` the API is not used any more.
+    """
     provider = ScriptedProvider(rate)
     await provider.start()
     catalogue = models(provider.base)

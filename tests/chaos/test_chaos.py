@@ -16,11 +16,17 @@ def _options(line: str) -> argparse.Namespace:
 @pytest.mark.timeout(240)
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 async def test_a_few_faults_of_every_process(tmp_path: Path) -> None:
-    """Workers, broadcasters and the web die under a dozen streams: nothing lost, nothing repeated, one end each."""
-    line = "--kills 6 --seed 7 --database sqlite --streams 6 --readers 2 --workers 3 --minutes-at-most 0.5 --rate 40 --spacing 1.5"
+    """Workers, broadcasters and web die under a dozen streams: nothing lost, nothing repeated, one
+    end each.
+    """
+    line = (
+        "--kills 6 --seed 7 --database sqlite --streams 6 --readers 2 --workers 3 "
+        "--minutes-at-most 0.5 --rate 40 --spacing 1.5"
+    )
     report = await run(
         _options(
-            f"{line} --only kill-worker,kill-broadcaster,kill-web,pause-worker,term-worker,cut-readers"
+            f"{line} --only kill-worker,kill-broadcaster,kill-web,pause-worker,term-worker,"
+            f"cut-readers"
         ),
         tmp_path,
     )

@@ -22,7 +22,9 @@ from tests.chaos.script import script
 def test_the_next_attempt_is_measured_where_one_was_handed_over(
     ended: float | None, whole: bool, found: list[float]
 ) -> None:
-    """From the end of the request that was cut to the first chunk of the attempt that began after it."""
+    """From the end of the interrupted request to the first chunk of the attempt that began after
+    it.
+    """
     nothing: Any = None
     watcher: Any = SimpleNamespace(first_chunks={1: 2.0, 2: 6.5})
     asked = [Asked(1, 0, 0, began=1.0, ended=ended, whole=whole), Asked(1, 0, 0, began=6.0)]

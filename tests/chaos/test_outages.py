@@ -1,6 +1,6 @@
-"""One outage at a time, on real processes: what readers hold, the log and the row agree at the end, and the end comes soon.
+"""One outage at a time, on real processes: readers, log and row agree at the end, which comes soon.
 
-What is measured in seconds has room for a busy machine; docs/chaos.md has the figures of a quiet one.
+Limits in seconds leave room for a busy machine; docs/chaos.md has the figures of a quiet one.
 """
 
 import asyncio
@@ -31,8 +31,9 @@ RATE = 50
 SLOW = 0.5
 """Pieces per second: a worker dies before there is progress."""
 SOON_SECONDS = 50.0
-"""Ten times what is promised (docs/chaos.md has the figures), for a machine that does much else. A lost job that nothing else finds is
-found after a minute."""
+"""Ten times the promise (docs/chaos.md has the figures), for a busy machine. A lost job that
+nothing else finds is found after a minute.
+"""
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
@@ -102,7 +103,7 @@ class Streams:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def streams(site: Site, request: pytest.FixtureRequest) -> AsyncIterator[Streams]:
-    """Numbered apart from those of the other tests. What has happened is printed: pytest shows it where the test has failed."""
+    """Numbered apart from other tests. Events are printed: pytest shows them if the test fails."""
     account = Account(site)
     streams = Streams(site, zlib.crc32(request.node.name.encode()) % 1_000_000)
     yield streams
@@ -204,8 +205,9 @@ def _hold_lock(path: str, seconds: float) -> None:
 async def test_a_service_is_away_while_answers_stream(
     site: Site, streams: Streams, outage: Callable[[Site], Awaitable[None]]
 ) -> None:
-    """Redis unreachable, silent or frozen for longer than a lease, the database locked: the same answers, by the same attempt or another,
-    nothing lost, nothing repeated, nothing withdrawn."""
+    """Redis unreachable, silent or frozen for longer than a lease, the database locked: the same
+    answers, by any attempt, nothing lost, repeated or withdrawn.
+    """
     begun = [streams.begin(), streams.begin("turn", 150)]
     await streams.said(begun[0][0])
     await outage(site)
@@ -241,7 +243,9 @@ async def test_a_worker_dies(site: Site, streams: Streams) -> None:
 
 @pytest.mark.long
 async def test_a_worker_that_wakes_up_late(site: Site, streams: Streams) -> None:
-    """Paused past its lease, it is replaced; awake again, it writes nothing: not to the log, not to the row."""
+    """Paused past its lease, it is replaced; awake again, it writes neither to the log nor to the
+    row.
+    """
     stream, task = streams.begin(pieces=400)
     await streams.said(stream)
     with paused([the_worker_of(site, stream)]):
@@ -280,7 +284,9 @@ async def test_the_queue_is_lost(site: Site, streams: Streams) -> None:
 async def test_cancelled_while_it_streams_or_waits(
     site: Site, streams: Streams, model: str
 ) -> None:
-    """In mid-stream, waiting for its next try, waiting for a silent provider: it ends as cancelled, soon, with the text that was seen."""
+    """While streaming, waiting for its next try, or waiting for a silent provider: it ends soon as
+    cancelled, with the visible text.
+    """
     stream, task = streams.begin(model, 400, cancel_after=1.2)
     began = time.monotonic()
     await task
@@ -301,7 +307,7 @@ async def test_cancelled_while_queued(site: Site, streams: Streams) -> None:
 
 
 async def test_cancelled_when_its_worker_has_just_died(site: Site, streams: Streams) -> None:
-    """Nobody is there to stop: it ends as soon as the lease is over, with the text that was seen."""
+    """Nobody is there to stop: it ends after the lease, with the visible text."""
     stream, task = streams.begin(pieces=400)
     await streams.said(stream)
     os.kill(the_worker_of(site, stream), signal.SIGKILL)
@@ -316,7 +322,9 @@ async def test_cancelled_when_its_worker_has_just_died(site: Site, streams: Stre
 
 
 async def test_an_end_whose_event_was_swallowed(site: Site, streams: Streams) -> None:
-    """The row says complete and the log does not, as after a kill between commit and append: readers learn it soon."""
+    """The row says complete and the log does not, as after a kill between commit and append:
+    readers soon learn it.
+    """
     stream, task = streams.begin("mute", 50)
     await streams.asked(stream)
     os.kill(the_worker_of(site, stream), signal.SIGKILL)
@@ -337,7 +345,9 @@ async def test_an_end_whose_event_was_swallowed(site: Site, streams: Streams) ->
 
 @pytest.mark.long
 async def test_three_deaths_without_progress(site: Site, streams: Streams) -> None:
-    """As many as an answer has tries, each within the first words: the fourth worker writes it, and none of its tries is used up."""
+    """As many as an answer has tries, each within the first words: the fourth worker writes it, and
+    no try is used up.
+    """
     stream, task = streams.begin()
     site.provider.pieces_per_second = SLOW
     try:

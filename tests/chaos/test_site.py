@@ -14,7 +14,9 @@ from tests.chaos.site import Site
 async def test_an_end_that_is_announced_again_is_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """After a start of Redis each recent end counts as not announced for some seconds. What was never posted has no row to wait for."""
+    """After a start of Redis each recent end counts as unannounced for some seconds. A stream that
+    was never posted has no row to wait for.
+    """
     looks = iter([False, False, True])
     monkeypatch.setattr(module, "QUIET_SECONDS", 0.0)
     monkeypatch.setattr(module, "rows", lambda _url: {"m": {"terminal_announced": next(looks)}})

@@ -1,6 +1,7 @@
-"""Readers of one answer, written from PROTOCOL.md alone, that live through everything: servers that are away, cut sockets, resyncs.
+"""Readers of one answer, written from PROTOCOL.md alone, that survive everything: absent servers,
+cut sockets, resyncs.
 
-What a reader may conclude is checked at every event (order, offsets, the checksum at the end): a break is kept in `fault`.
+Every event is checked (order, offsets, the checksum at the end); `fault` keeps the first violation.
 """
 
 import asyncio
@@ -60,7 +61,9 @@ class Api:
             return answer.status, await answer.json(content_type=None)
 
     async def call(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
-        """The JSON of a success. Repeats what failed for want of a server; AssertionError for anything else that is no success."""
+        """The JSON of a success. Retries without a server; raises AssertionError for any other
+        failure.
+        """
         while True:
             try:
                 status, answer = await self.once(method, path, body, **headers)
@@ -86,7 +89,9 @@ class Api:
 
 @dataclass
 class Watcher(Reader):
-    """`manner`: `steady`, `dropping` (every half second or so), `slow` (reads in bursts, with a small buffer), `late`."""
+    """`manner`: `steady`, `dropping` (every half second or so), `slow` (reads in bursts, with a
+    small buffer), `late`.
+    """
 
     api: Api = None  # type: ignore[assignment]  # fields after those with a default need one
     manner: str = "steady"
@@ -101,7 +106,9 @@ class Watcher(Reader):
     ended_at: float = 0.0
     heard_at: float = 0.0
     silence: float = 0.0
-    """The longest time between two pieces of text, in seconds: what a person at the screen notices of a restart."""
+    """The longest time between two pieces of text, in seconds: a person's impression of a
+    restart.
+    """
 
     async def watch(self, delay: float = 0) -> "Watcher":
         """Until the answer has ended, or the protocol was broken."""

@@ -38,12 +38,12 @@ Told = Sequence[events.AnyEvent]
 
 
 def end_of(answer: Answer, kind: str) -> int:
-    """How long all texts of a type are, in UTF-16 units."""
+    """The length of all texts of a type, in UTF-16 units."""
     return next((p.start + p.units for p in reversed(answer.parts) if p.type == kind), 0)
 
 
 class Running:
-    """An attempt that applies events and saves what they made."""
+    """An attempt that applies events and saves the result."""
 
     def __init__(self, message_id: str, attempt: int = 1) -> None:
         self.attempt, self.answer, self.unsaved = attempt, Answer(message_id), UnsavedParts()
@@ -98,7 +98,7 @@ class Running:
 
 
 async def posted(store: Store) -> tuple[str, str]:
-    """A conversation and its answer, which an attempt has begun."""
+    """A conversation with an answer that an attempt has begun."""
     conversation = await store.create_conversation(ME)
     made = await store.post(Post(conversation.id, ME, "hi", "m"))
     assert await store.begin_attempt(made.assistant_message.id, 1, "m")
@@ -131,20 +131,20 @@ async def read(store: Store, message_id: str) -> Answer:
 
 
 def same(found: Answer, meant: Answer) -> bool:
-    """Whether they have the same parts, fields, texts, kept values."""
+    """Whether they have the same parts, fields, texts and kept values."""
     ours, theirs = held(found), held(meant)
     return all(ours[name] == theirs[name] for name in ("parts", "kept", "open"))
 
 
 async def rows_of(store: Store, message_id: str) -> list[tuple[int, str | None]]:
-    """What stands in `unfinished_parts`."""
+    """The rows of `unfinished_parts`."""
     query = sql("SELECT number, text FROM unfinished_parts WHERE message_id = :id ORDER BY number")
     async with store.reading() as session:
         return [(n, text) for n, text in await session.execute(query, {"id": message_id})]
 
 
 async def test_an_unfinished_answer_is_read_as_it_was_saved(store: Store, running: Running) -> None:
-    """By everybody who reads rows. The row itself holds only the text that still grows."""
+    """By all readers of rows. The row itself holds only the growing text."""
     assert await store.checkpoint([running.checkpoint()]) == frozenset()
     message_id = running.answer.id
     row = await store.message(message_id)
@@ -180,7 +180,7 @@ async def test_an_unfinished_answer_is_read_as_it_was_saved(store: Store, runnin
 
 
 async def test_reading_writes_nothing_back(store: Store, running: Running) -> None:
-    """A row that was made whole in a writing transaction stays as it is in the database."""
+    """A row that was completed in a writing transaction stays unchanged in the database."""
     await store.checkpoint([running.checkpoint()])
     row = await store.begin_attempt(running.answer.id, 2, "m")
     assert row is not None
@@ -189,7 +189,7 @@ async def test_reading_writes_nothing_back(store: Store, running: Running) -> No
     assert (await rows_of(store, running.answer.id))[0] == (0, "Hm 👋")
 
 
-async def test_an_end_moves_all_into_the_row(store: Store, running: Running) -> None:
+async def test_an_end_moves_everything_into_the_row(store: Store, running: Running) -> None:
     """Nothing is left beside it, and nothing is lost."""
     await store.checkpoint([running.checkpoint()])
     running.part(3, type="tool_call", state="proposed")
@@ -203,8 +203,8 @@ async def test_an_end_moves_all_into_the_row(store: Store, running: Running) -> 
     assert not await store.finish(replace(running.ending(), attempt=2))
 
 
-async def test_readers_are_given_the_layout(store: Store, running: Running) -> None:
-    """Without what is kept, of an answer that is being written and of one that has ended."""
+async def test_readers_get_the_layout(store: Store, running: Running) -> None:
+    """Without kept values, of unfinished and ended answers."""
     await store.checkpoint([running.checkpoint()])
     row = await store.message(running.answer.id)
     assert row is not None
@@ -220,8 +220,8 @@ async def test_readers_are_given_the_layout(store: Store, running: Running) -> N
         assert SIGNATURE["value"]["signature"] not in repr(answer)  # type: ignore[index]
 
 
-async def test_the_version_before_works_on_this_schema(store: Store, running: Running) -> None:
-    """It makes rows, saves and ends answers with its own columns alone; its ends are read whole."""
+async def test_the_previous_version_works_on_this_schema(store: Store, running: Running) -> None:
+    """It writes, saves and ends answers with its own columns; its ends are read whole."""
     row = await store.message(running.answer.id)
     assert row is not None
     names = "id, conversation_id, ordinal, role, content, reasoning, status, seq, attempt, tries"
@@ -243,10 +243,12 @@ async def test_the_version_before_works_on_this_schema(store: Store, running: Ru
 
 
 @pytest.mark.parametrize("beside", [False, True])
-async def test_an_answer_that_was_saved_without_parts_goes_on_with_them(
+async def test_an_answer_saved_without_parts_continues_with_them(
     store: Store, running: Running, beside: bool
 ) -> None:
-    """By the version before, perhaps after this one (`beside`): rows that it left belong to nothing."""
+    """The previous version saved it, perhaps after this one (`beside`): leftover rows belong to
+    nothing.
+    """
     if beside:
         await store.checkpoint([running.checkpoint()])
         await store.begin_attempt(running.answer.id, 2, "m")
@@ -268,8 +270,8 @@ async def test_an_answer_that_was_saved_without_parts_goes_on_with_them(
     assert await rows_of(store, running.answer.id) == [(0, "Hm")]
 
 
-async def test_an_end_that_is_refused_takes_nothing(store: Store, running: Running) -> None:
-    """The parts are those of the attempt that has the answer now."""
+async def test_a_refused_end_changes_nothing(store: Store, running: Running) -> None:
+    """The parts are those of the present attempt."""
     await store.checkpoint([running.checkpoint()])
     await store.begin_attempt(running.answer.id, 2, "m")
     assert not await store.finish(running.ending())
@@ -277,7 +279,7 @@ async def test_an_end_that_is_refused_takes_nothing(store: Store, running: Runni
 
 
 async def test_an_end_in_the_row_alone_keeps_the_parts(store: Store, running: Running) -> None:
-    """Where nobody can read the answer, its parts stay where they are; readers see no difference."""
+    """If nobody can read the answer, its parts stay where they are; readers see no difference."""
     await store.checkpoint([running.checkpoint()])
     assert await store.end_unread(
         running.answer.id, {"code": "x", "error": "y", "retryable": False}
@@ -288,7 +290,7 @@ async def test_an_end_in_the_row_alone_keeps_the_parts(store: Store, running: Ru
 
 
 async def test_a_reset_leaves_no_part_behind(store: Store, running: Running) -> None:
-    """The parts of the new answer have the numbers of the old one's."""
+    """The new answer's parts have the numbers of the old one's."""
     await store.checkpoint([running.checkpoint()])
     running.unsaved.saved(1)
     running.reset(0)
@@ -302,8 +304,8 @@ async def test_a_reset_leaves_no_part_behind(store: Store, running: Running) -> 
     assert await rows_of(store, running.answer.id) == []
 
 
-async def test_what_is_cut_off_is_gone(store: Store, running: Running) -> None:
-    """Also what was stored before a lower part grew past it; then all of it ends."""
+async def test_a_cut_part_is_gone(store: Store, running: Running) -> None:
+    """Even if it was stored before a lower part grew past it; then all of it ends."""
     await store.checkpoint([running.checkpoint()])
     running.reset(2)
     running.part(2, type="data", name="n", data=[1])
@@ -314,10 +316,10 @@ async def test_what_is_cut_off_is_gone(store: Store, running: Running) -> None:
 
 
 @pytest.mark.parametrize("late_first", [True, False])
-async def test_of_two_checkpoints_the_one_that_was_taken_last_counts(
+async def test_of_two_checkpoints_the_later_one_counts(
     store: Store, running: Running, late_first: bool
 ) -> None:
-    """In either order of their commits; parts and row are of one checkpoint."""
+    """In either order of commits; parts and row are of one checkpoint."""
     first = running.checkpoint()
     running.part(3, type="tool_call", state="proposed")
     running.reset(4)
@@ -328,10 +330,8 @@ async def test_of_two_checkpoints_the_one_that_was_taken_last_counts(
     assert same(await read(store, running.answer.id), running.answer)
 
 
-async def test_an_attempt_that_was_fenced_off_changes_no_part(
-    store: Store, running: Running
-) -> None:
-    """Nor does anybody once the answer has ended."""
+async def test_a_fenced_attempt_changes_no_part(store: Store, running: Running) -> None:
+    """Nor does any attempt after the end."""
     await store.checkpoint([running.checkpoint()])
     running.unsaved.saved(1)
     saved = running.answer
@@ -354,10 +354,10 @@ async def test_an_attempt_that_was_fenced_off_changes_no_part(
 
 
 @pytest.mark.parametrize("how", ["hand_back", "begin_run"])
-async def test_who_hands_over_or_names_a_run_saves_parts_too(
+async def test_hand_overs_and_names_of_runs_save_parts_too(
     store: Store, running: Running, how: str
 ) -> None:
-    """The successor goes on from all of it."""
+    """The successor continues from all of them."""
     if how == "hand_back":
         assert await store.hand_back(running.checkpoint(), 0)
     else:
@@ -367,8 +367,8 @@ async def test_who_hands_over_or_names_a_run_saves_parts_too(
     assert same(answer_of(row), running.answer)
 
 
-async def test_a_damaged_part_harms_itself_alone(store: Store, running: Running) -> None:
-    """A row that is gone, a value that is none: numbers stay, the rest is there."""
+async def test_a_damaged_part_affects_only_itself(store: Store, running: Running) -> None:
+    """A missing row or invalid value: numbers stay, and the rest is there."""
     await store.checkpoint([running.checkpoint()])
     bad = "UPDATE unfinished_parts SET value = '[3]', kept = '4' WHERE number = 0"
     async with store.writing() as session:
@@ -403,10 +403,8 @@ async def in_postgresql(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> A
 
 
 @pytest.mark.parametrize("how", ["checkpoint", "finish", "delete"])
-async def test_a_row_that_changes_while_it_is_read_is_of_one_moment(
-    in_postgresql: Store, how: str
-) -> None:
-    """A writing transaction reads the row, then its parts; others commit between the two."""
+async def test_a_row_is_read_at_one_moment(in_postgresql: Store, how: str) -> None:
+    """A writing transaction reads the row, then its parts; others commit in between."""
     store, running = in_postgresql, await begun(in_postgresql)
     await store.checkpoint([running.checkpoint()])
     running.unsaved.saved(1)
@@ -426,8 +424,8 @@ async def test_a_row_that_changes_while_it_is_read_is_of_one_moment(
         assert same(answer_of(row), running.answer)
 
 
-async def test_a_part_that_somebody_has_locked_holds_up_nobody_else(in_postgresql: Store) -> None:
-    """Its answer is left out, row and parts, and saved by a later round."""
+async def test_a_locked_part_delays_no_other_answer(in_postgresql: Store) -> None:
+    """Its answer is skipped, row and parts, and saved by a later round."""
     store, running = in_postgresql, await begun(in_postgresql)
     await store.checkpoint([running.checkpoint()])
     running.unsaved.saved(1)
@@ -454,7 +452,7 @@ async def test_a_part_that_somebody_has_locked_holds_up_nobody_else(in_postgresq
 
 
 class Statements:
-    """What a store sends: how many statements, and how many bytes their parameters have."""
+    """The statements of a store: their number, and the bytes of their parameters."""
 
     def __init__(self, store: Store) -> None:
         self.count = self.size = 0
@@ -472,8 +470,8 @@ async def _wal(store: Store) -> int:
         return int((await session.execute(query)).scalar_one())
 
 
-async def test_a_checkpoint_costs_the_same_however_many_parts_have_ended(store: Store) -> None:
-    """Statements, bytes of parameters, bytes of PostgreSQL's log: with 500 parts of 8 kB behind it."""
+async def test_the_cost_of_a_checkpoint_is_independent_of_ended_parts(store: Store) -> None:
+    """Statements, bytes of parameters, bytes of PostgreSQL's log: with 500 ended parts of 8 kB."""
     costs = list[tuple[int, int, int]]()
     for finished in (0, 500):
         attempt = Running((await posted(store))[1])
@@ -493,12 +491,12 @@ async def test_a_checkpoint_costs_the_same_however_many_parts_have_ended(store: 
         costs.append((count, size, 0 if store.is_sqlite else await _wal(store) - before))
     (count, size, wal), (full_count, full_size, full_wal) = costs
     assert full_count == count
-    assert full_size < size + 20 * 100  # numbers of more digits
-    assert full_wal < wal + 20_000  # whatever else the server writes meanwhile
+    assert full_size < size + 20 * 100  # numbers with more digits
+    assert full_wal < wal + 20_000  # other writes of the server
 
 
-def test_what_is_nothing_to_save() -> None:
-    """A cut at the very beginning is something."""
+def test_an_empty_checkpoint() -> None:
+    """A cut at the very beginning is a change."""
     assert not PartsToSave()
     assert PartsToSave(deleted_from=0)
     assert PartsToSave((StoredPart(0, "step", None, None, None),))
@@ -506,7 +504,7 @@ def test_what_is_nothing_to_save() -> None:
 
 
 async def test_parts_count_as_history(store: Store, running: Running) -> None:
-    """Inputs of tools, and the parts of an answer that is still being written."""
+    """Inputs of tools, and the parts of an unfinished answer."""
     running.apply(events.ToolInput(running.answer.id, 1, 8, "x" * 5_000, 3))
     running.keep(3, {"dialect": "d", "value": "y" * 5_000})
     await store.checkpoint([running.checkpoint()])
@@ -525,8 +523,8 @@ async def test_parts_count_as_history(store: Store, running: Running) -> None:
         assert await store.history(row.conversation_id, 9)
 
 
-async def test_pages_are_bounded_by_what_parts_hold(store: Store, running: Running) -> None:
-    """The text of an answer that is being written is not in its row."""
+async def test_pages_are_limited_by_the_size_of_parts(store: Store, running: Running) -> None:
+    """The text of an unfinished answer is not in its row."""
     running.text(4, "x" * PAGE_BYTES)
     running.part(5, type="step")
     await store.checkpoint([running.checkpoint()])
@@ -539,7 +537,7 @@ async def test_pages_are_bounded_by_what_parts_hold(store: Store, running: Runni
 
 @pytest.mark.parametrize("how", ["finish", "end_unread"])
 async def test_an_end_counts_its_parts(store: Store, running: Running, how: str) -> None:
-    """By the same sum by which they are given back, and counted anew."""
+    """With the same sum for giving back and recounting."""
     await store.checkpoint([running.checkpoint()])
     before = await stored_bytes(store, ME)
     if how == "finish":
@@ -555,8 +553,8 @@ async def test_an_end_counts_its_parts(store: Store, running: Running, how: str)
     assert await stored_bytes(store, ME) == 0
 
 
-async def test_an_answer_without_text_is_something(store: Store) -> None:
-    """One call, or one image: it is part of what was said."""
+async def test_an_answer_without_text_counts(store: Store) -> None:
+    """One call, or one image, is a part of the history."""
     conversation_id, message_id = await posted(store)
     running = Running(message_id)
     running.part(0, **CALL)
@@ -570,7 +568,7 @@ async def test_an_answer_without_text_is_something(store: Store) -> None:
 
 
 async def test_parts_are_found_by_their_key(store: Store) -> None:
-    """However many there are, no query reads the whole table."""
+    """However many there are, no query scans the table."""
     conversation_id, message_id = await posted(store)
     names = "id, conversation_id, ordinal, role, content, reasoning, status, seq, attempt, tries"
     names += ", started_with, rev, announced_rev, terminal_announced, created_at, updated_at"
@@ -591,7 +589,7 @@ async def test_parts_are_found_by_their_key(store: Store) -> None:
         of_it.where(col(UnfinishedPart.number) == 7),
         of_it.where(col(UnfinishedPart.number) >= 5),
     ]
-    if not store.is_sqlite:  # it locks no rows, so it is never asked for some of them
+    if not store.is_sqlite:  # it locks no rows, so the query never runs there
         pairs = keys.in_([(message_id, 3), (message_id, 5)])
         queries.append(select(col(UnfinishedPart.number)).where(pairs))
     explain = "EXPLAIN QUERY PLAN" if store.is_sqlite else "EXPLAIN"

@@ -1,1 +1,3 @@
-"""The real worker, log rules, hub, broadcaster and API on a virtual clock, with a faulty network between them; see docs/simulation.md."""
+"""The real worker, log rules, hub, broadcaster and API on a virtual clock and a faulty network; see
+docs/simulation.md.
+"""

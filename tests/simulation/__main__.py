@@ -1,4 +1,6 @@
-"""`python -m tests.simulation --seed S --n N [--jobs J]`: run the schedules S, S+1, ... and stop with 1 if any of them failed."""
+"""`python -m tests.simulation --seed S --n N [--jobs J]`: run the schedules S, S+1, ...; exit code
+1 if any of them failed.
+"""
 
 import argparse
 import os
@@ -34,7 +36,8 @@ def main() -> int:
             _say(f"seed {outcome.seed}: trace {outcome.digest}, {outcome.turns} turns")
     told = ", ".join(f"{count} {name}" for name, count in sorted(facts.items()))
     _say(
-        f"{wanted.n} schedules, {seconds:.0f} virtual seconds in {time.perf_counter() - began:.1f} s: {told}; {len(failed)} failed"
+        f"{wanted.n} schedules, {seconds:.0f} virtual seconds in "
+        f"{time.perf_counter() - began:.1f} s: {told}; {len(failed)} failed"
     )
     if failed:
         _say(f"failing seeds: {failed[:50]}")

@@ -1,6 +1,8 @@
-"""The job queue of a simulation, with the manners of Dramatiq on Redis: at least once, sometimes much later, sometimes not at all.
+"""The job queue of a simulation, with the guarantees of Dramatiq on Redis: at least once, sometimes
+much later, sometimes never.
 
-`Jobs` is what a process holds: `worker.enqueue.Jobs` over the network. Redis keeps the queue, so it shares its outages and losses.
+`Jobs` is a process's part: `worker.enqueue.Jobs` over the network. Redis keeps the queue, so it
+shares its outages and losses.
 """
 
 import random
@@ -28,7 +30,9 @@ class Consumer(Protocol):
 
 
 class Broker:
-    """The queue. `trouble`: the share of jobs that are lost, and of those that are delivered twice or late."""
+    """The queue. `trouble`: the share of jobs that are lost, and of those that are delivered twice
+    or late.
+    """
 
     def __init__(self, loop: VirtualLoop, rng: random.Random, net: Net, service: Service) -> None:
         self._loop, self._rng, self._net, self._service = loop, rng, net, service

@@ -1,4 +1,6 @@
-"""What must be true, whatever happened: checked as it happens (`Observer`) and when everything has come to rest (`at_rest`)."""
+"""What must be true in any case: checked as it happens (`Observer`) and when everything has come to
+rest (`at_rest`).
+"""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -21,7 +23,9 @@ KEEPING = ("attach", "prefix", "turn")
 
 
 class Observer:
-    """Sees everything that is published, in order, and complains of what the log must never hold."""
+    """Sees everything that is published, in order, and complains about anything that a log must
+    never hold.
+    """
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -55,7 +59,8 @@ class Observer:
         where, before = self._tops.get(channel, (epoch, 0))
         self._tops[channel] = (epoch, seq)
         state = self._site.server.state(channel)
-        # A server may have lost even that there was an epoch: then it goes on from where the newest one that it knows had ended.
+        # A server may have lost even the epoch itself: then it continues from the end of the newest
+        # epoch that it knows.
         if seq != (
             before + 1
             if where == epoch
@@ -75,7 +80,7 @@ class Observer:
             self._check_event(epoch, message_id, event)
 
     def _begin_epoch(self, epoch: str, state: Any, first: int) -> None:
-        """What of the epochs before is still part of the log: each answer's text goes on where the surviving part of it ends."""
+        """The surviving part of the earlier epochs: each answer's text continues at its end."""
         for kept in state.kept:
             if kept.entry.seq < first:
                 _, event = events.decode(kept.entry.data)
@@ -100,11 +105,14 @@ class Observer:
         self.owners[epoch, message_id] = max(newest, attempt)
         if attempt < newest:
             self._site.complain(
-                f"attempt {attempt} of {message_id} wrote {type(event).__name__} although {newest} had begun"
+                f"attempt {attempt} of {message_id} wrote {type(event).__name__} although "
+                f"{newest} had begun"
             )
 
     def _check_offset(self, epoch: str, message_id: str, event: Any) -> None:
-        """Each piece begins where the one before it ends: readers would hide a repetition, and a hole only shows to some."""
+        """Each piece begins where the previous one ends: readers would hide a repetition, and a
+        hole shows only to some.
+        """
         if isinstance(event, events.Chunk | events.Reasoning):
             at = self._ends_at.get((epoch, message_id, type(event).__name__), event.offset)
             if at != event.offset:
@@ -170,14 +178,19 @@ def unsettled(site: Site, clients: Iterable[Client]) -> str | None:
         if not client.live:
             return f"{client.name} is not live"
         if state is not None and (client.epoch, client.seq) != (state.epoch, state.top):
-            return f"{client.name} holds {client.epoch}:{client.seq}, the log {state.epoch}:{state.top}"
+            return (
+                f"{client.name} holds {client.epoch}:{client.seq}, the log "
+                f"{state.epoch}:{state.top}"
+            )
     return None
 
 
 def at_rest(
     site: Site, clients: Iterable[Client], observer: Observer, scripts: dict[str, Script]
 ) -> None:
-    """Complain of every difference between what readers hold, what was announced, what SQL holds and what was answered."""
+    """Complain about every difference between readers, announcements, SQL and the providers'
+    answers.
+    """
     for row in site.database.answers():
         script = scripts.get(row.id)
         if script is not None:
@@ -218,9 +231,11 @@ def in_time(
 
 
 def undisturbed(site: Site, clients: Iterable[Client], plan: Plan, restarted: set[str]) -> None:
-    """Redis started again with all it had, and nothing else went wrong: nobody has anything to read again.
+    """Redis restarted with all its data, and nothing else failed: nobody has to read anything
+    again.
 
-    `restarted`: answers that began anew because their model cannot continue. Who was away then finds other words in the row.
+    `restarted`: answers that started over because their model cannot continue. A reader that was
+    away finds other words in the row.
     """
     if (
         not plan.faults
@@ -235,7 +250,8 @@ def undisturbed(site: Site, clients: Iterable[Client], plan: Plan, restarted: se
             or set(client.withdrawn) - restarted
         ):
             site.complain(
-                f"{client.name} was told to resync ({client.reasons}), or lost text, although nothing was lost"
+                f"{client.name} was told to resync ({client.reasons}), or lost text, although "
+                f"nothing was lost"
             )
 
 
@@ -264,7 +280,8 @@ def _check_writers(site: Site) -> None:
             current[write.message_id] = write.attempt
         elif write.attempt != current.get(write.message_id):
             site.complain(
-                f"attempt {write.attempt} of {write.message_id} wrote ({write.kind}) after {current.get(write.message_id)} had begun"
+                f"attempt {write.attempt} of {write.message_id} wrote ({write.kind}) after "
+                f"{current.get(write.message_id)} had begun"
             )
 
 
@@ -306,9 +323,11 @@ def _check_view(complain: Callable[[str], None], client: Client, row: Row) -> No
         complain(f"{client.name} does not know {row.id}")
     elif (view.text, view.shown, view.status) != (row.content, row.content, row.status):
         complain(
-            f"{client.name} shows {view.shown!r} ({view.text!r}, {view.status}) for {row.id}, SQL holds {row.content!r} ({row.status})"
+            f"{client.name} shows {view.shown!r} ({view.text!r}, {view.status}) for {row.id}, "
+            f"SQL holds {row.content!r} ({row.status})"
         )
     elif view.reasoning != row.reasoning:
         complain(
-            f"{client.name} holds the reasoning {view.reasoning!r} of {row.id}, SQL {row.reasoning!r}"
+            f"{client.name} holds the reasoning {view.reasoning!r} of {row.id}, SQL "
+            f"{row.reasoning!r}"
         )

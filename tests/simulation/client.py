@@ -1,6 +1,8 @@
-"""A reader, written from PROTOCOL.md alone: snapshot, subscribe by cursor, apply, resync. Nothing of the server's code is used.
+"""A reader, written from PROTOCOL.md alone: snapshot, subscribe by cursor, apply, resync. It uses
+no code of the server.
 
-It complains of whatever a correct service never does: a hole, a repetition, text that shrinks without a reason, a wrong checksum.
+It complains about whatever a correct service never does: a hole, a repetition, text that shrinks
+without a reason, a wrong checksum.
 """
 
 import asyncio
@@ -64,7 +66,9 @@ def first_units(text: str, count: int) -> str:
 
 
 class Client:
-    """One reader of one conversation. `dropping`: seconds after which it loses its connection, again and again (0: never)."""
+    """One reader of one conversation. `dropping`: seconds after which it loses its connection,
+    repeatedly (0: never).
+    """
 
     def __init__(
         self,
@@ -143,14 +147,16 @@ class Client:
             self._note_withdrawal(old, f"{old.shown!r} became {new.text!r}")
         if old.status in FINAL and (new.status != old.status or new.text != old.text):
             self._complain(
-                f"{self.name}: {new.id} had ended as {old.status} with {old.text!r}, is {new.status} with {new.text!r}"
+                f"{self.name}: {new.id} had ended as {old.status} with {old.text!r}, is "
+                f"{new.status} with {new.text!r}"
             )
 
     def _note_withdrawal(self, view: View, how: str) -> None:
         self.withdrawn.append(view.id)
         if not self._epoch_lost and view.id not in self._reset:
             self._complain(
-                f"{self.name}: {view.id} shrank although no epoch was lost and nothing was reset: {how}"
+                f"{self.name}: {view.id} shrank although no epoch was lost and nothing was "
+                f"reset: {how}"
             )
 
     # --- events ---
@@ -236,7 +242,8 @@ class Client:
     def _check_seq(self, frame: dict[str, Any], kind: str) -> None:
         if (frame["epoch"], frame["seq"]) != (self.epoch, self.seq):
             self._complain(
-                f"{self.name}: {kind} {frame['epoch']}:{frame['seq']}, holds {self.epoch}:{self.seq}"
+                f"{self.name}: {kind} {frame['epoch']}:{frame['seq']}, holds "
+                f"{self.epoch}:{self.seq}"
             )
 
     def _become_live(self) -> None:

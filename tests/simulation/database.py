@@ -1,7 +1,8 @@
-"""The database of a simulation: the rows, and each method of `models.store.Store` as one step that takes effect at once.
+"""The database of a simulation: the rows, and each method of `models.store.Store` as one atomic
+step.
 
-What a process holds of it is in `store.py`. Rows are plain objects with the columns of `models.tables`.
-`history` notes every write to an answer, for the checks.
+`store.py` is a process's part. Rows are plain objects with the columns of `models.tables`.
+`history` records every write to an answer for the checks.
 """
 
 import itertools
@@ -71,7 +72,9 @@ class ProviderRun:
 
 
 class Database:
-    """`clock` gives seconds. Methods are those of the store, without waiting; what they return is detached."""
+    """`clock` gives seconds. The methods are the store's, without waiting; their results are
+    detached.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock

@@ -1,4 +1,6 @@
-"""Which misfortunes a schedule has, and how each is brought about. Everything is chosen by the seed before the schedule begins."""
+"""The faults of a schedule, and how each is caused. The seed chooses everything before the schedule
+begins.
+"""
 
 import asyncio
 import random
@@ -23,7 +25,9 @@ class Plan:
     job_trouble: float = 0.0
     faults: list[tuple[float, str]] = field(default_factory=list)
     hasty: bool = False
-    """People cancel at the moment in which text comes: its worker does not know yet that it was appended."""
+    """People cancel at the moment when text comes: its worker does not know yet that it was
+    appended.
+    """
     lost: list[int] = field(default_factory=list)
     """How many writes `lose_the_end` takes, each time; by chance where there is nothing more."""
 
@@ -208,7 +212,9 @@ async def cut_feed(town: Town) -> None:
 
 
 async def pause_redis(town: Town) -> None:
-    """Redis stands still; what arrives is carried out when it goes on, even if its sender has given up."""
+    """Redis stands still; calls that arrive are executed when it continues, even if their sender
+    has given up.
+    """
     await _pause(town, town.site.redis, 5.0)
 
 
@@ -227,7 +233,9 @@ async def _pause(town: Town, service: Service, longest: float) -> None:
 
 
 async def redis_away(town: Town) -> None:
-    """Redis refuses connections; its data stays and it is the same server (a firewall, an exhausted limit)."""
+    """Redis refuses connections; it keeps its data and is the same server (a firewall, an exhausted
+    limit).
+    """
     await _away(town, town.site.redis, 8.0)
 
 

@@ -1,7 +1,9 @@
-"""Time and scheduling: an asyncio event loop whose clock jumps, and on which processes live that can be killed and paused.
+"""Time and scheduling: an asyncio event loop with a jumping clock, and processes that can be killed
+and paused.
 
-Decides which callback runs next. Callbacks of one process run in the order in which they were scheduled, as asyncio promises; between
-processes chance decides, so that every seed is another interleaving. Nothing here waits, and nothing asks a real clock.
+Decides which callback runs next. Callbacks of one process run in their scheduled order, as asyncio
+promises; between processes chance decides, so that every seed is another interleaving. Nothing here
+waits or reads a real clock.
 """
 
 import asyncio
@@ -23,14 +25,16 @@ def owner() -> "Node":
 
 
 class Node:
-    """A process: its callbacks, and whether they run. Tasks and timers belong to the node that made them."""
+    """A process: its callbacks, and whether they run. Tasks and timers belong to the node that
+    created them.
+    """
 
     def __init__(self, loop: "VirtualLoop", name: str) -> None:
         self.name = name
         self.alive = True
         self.paused = False
         self.fuse = 0
-        """Counts down with every callback; reaching zero kills the node right there (0: no fuse)."""
+        """Counts down with every callback; at zero the node is killed right there (0: no fuse)."""
         self.on_death: list[Callable[[], None]] = []
         self.waiting: deque[asyncio.Handle] = deque()
         self.context = copy_context()
@@ -61,7 +65,9 @@ class Node:
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
-    """Runs one schedule. `run` gives the outcome of a coroutine; `close` throws away what is unfinished, quietly."""
+    """Runs one schedule. `run` gives the result of a coroutine; `close` silently drops what is
+    unfinished.
+    """
 
     def __init__(self, rng: random.Random) -> None:
         super().__init__()
@@ -83,7 +89,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return self.run_until_complete(self.world.spawn(coroutine))
 
     def close(self) -> None:
-        """Close every unfinished coroutine; what their `finally` blocks do is of no consequence any more."""
+        """Close every unfinished coroutine; the effects of their `finally` blocks no longer
+        matter.
+        """
         for task, _ in self._kept:
             if not task.done():
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
@@ -111,7 +119,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def _make_task(
         self, loop: asyncio.AbstractEventLoop, coroutine: Any, context: Context | None = None
     ) -> "asyncio.Task[Any]":
-        # Kept until the end: collected earlier, the coroutines of a killed process would run their `finally` blocks.
+        # Kept until the end: collected earlier, the coroutines of a killed process would run their
+        # `finally` blocks.
         task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, context=context)
         self._kept.append(
             (
@@ -193,7 +202,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
 
 def _close(coroutine: Any) -> None:
-    """Close a coroutine, and first what it was given to await and has not begun: Python warns of what nobody ever awaited."""
+    """Close a coroutine, and first the unstarted coroutine that it awaits: Python warns about those
+    that nobody awaited.
+    """
     for given in inspect.getcoroutinelocals(coroutine).values():
         if inspect.iscoroutine(given) and inspect.getcoroutinestate(given) == inspect.CORO_CREATED:
             _close(given)

@@ -1,6 +1,8 @@
-"""The network between processes and their services: what is late, lost, refused, or done without anybody being told.
+"""The network between processes and services: calls are late, lost, refused, or executed without a
+reply.
 
-A call is a function that a service runs in one step (both Redis and a transaction are atomic). Around it lie a way there and a way back.
+A call is a function that a service runs in one step (both Redis and a transaction are atomic). The
+network delays it on its way there and back.
 """
 
 import asyncio
@@ -30,12 +32,14 @@ class Fate(Enum):
 
 
 class NoAnswer(Exception):
-    """The connection broke or the service refused: whether the call was carried out is not known."""
+    """The connection broke or the service refused: nobody knows whether the call was executed."""
 
 
 @dataclass(slots=True)
 class Weather:
-    """How likely each misfortune of a call is, and how slow the network is at most (seconds, one way)."""
+    """The probability of each fault of a call, and the network's maximum delay (seconds, one
+    way).
+    """
 
     lost: float = 0.0
     unanswered: float = 0.0
@@ -50,7 +54,7 @@ class Service:
     def __init__(self, name: str, *, ordered: bool) -> None:
         self.name = name
         self.ordered = ordered
-        """Calls of one process arrive in the order in which they were made: it has one connection."""
+        """Calls of one process arrive in order: it has one connection."""
         self.up = True
         self.paused = False
         self.held: list[Callable[[], None]] = []

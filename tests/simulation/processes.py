@@ -1,4 +1,6 @@
-"""The processes of a simulation: each holds the project's own objects, put together as `worker.runtime`, `web` and `broadcaster` do."""
+"""The processes of a simulation: each holds the project's own objects, assembled as in
+`worker.runtime`, `web` and `broadcaster`.
+"""
 
 import asyncio
 import random
@@ -45,7 +47,7 @@ ROOM_BYTES = 1500
 
 @dataclass
 class Site:
-    """What all processes share: the machines between them, and whom to tell of what must not happen."""
+    """What all processes share: the machines between them, and the receiver of complaints."""
 
     loop: VirtualLoop
     rng: random.Random
@@ -271,7 +273,9 @@ class BroadcasterProcess:
 
 
 class Socket:
-    """Both ends of a WebSocket: `broadcaster.connection.Connection` to the server, a `client.Link` to the client."""
+    """Both ends of a WebSocket: `broadcaster.connection.Connection` for the server, a `client.Link`
+    for the client.
+    """
 
     def __init__(
         self, site: Site, server: BroadcasterProcess, conversation_id: str, client: Node
@@ -381,7 +385,9 @@ class Socket:
         self._there.set()
 
     def close(self, *args: Any) -> Any:
-        """The client hangs up (no argument), or the server closes with a code (as the library's `close`)."""
+        """The client closes (no argument), or the server closes with a code (like the library's
+        `close`).
+        """
         if args:
             return self.close_with(args[0])
         if self.is_open:

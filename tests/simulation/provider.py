@@ -1,8 +1,9 @@
-"""Providers of a simulation: what each would answer is known beforehand, so that a repetition or a hole is seen at once.
+"""Providers of a simulation: each answer is known beforehand, so that a repetition or hole shows at
+once.
 
-A question (`q1`, `q2`, ...) has one answer. A model that can continue goes on with exactly what is missing of it; one that cannot
-begins with a text that names the call, so that two beginnings are told apart. How a call ends (whole, cut, stalled, refused) is the
-script's choice.
+A question (`q1`, `q2`, ...) has one answer. A model that can continue sends exactly the missing
+rest; another begins with a text that names the call, so that two beginnings differ. The script
+chooses how a call ends (whole, cut, stalled, refused).
 """
 
 import asyncio
@@ -73,7 +74,9 @@ class Script:
 
 
 class Provider:
-    """`providers.base.Provider` for all questions; `complain` is told of a request that should not have been made."""
+    """`providers.base.Provider` for all questions; `complain` receives requests that should not
+    have been made.
+    """
 
     stall_seconds = 3.0
 
@@ -113,7 +116,8 @@ class _Stream:
         if going_on is not None:
             if not text.startswith(going_on.text):
                 complain(
-                    f"{script.name}: asked to go on from {going_on.text!r}, which is no beginning of {text!r}"
+                    f"{script.name}: asked to go on from {going_on.text!r}, which is no "
+                    f"beginning of {text!r}"
                 )
             text = text[len(going_on.text) :]
         self._outcome = _outcome(script)
@@ -214,7 +218,9 @@ def _halves(character: str) -> str:
 
 
 def _outcome(script: Script) -> Any:
-    """None: the answer comes whole. Else an exception, "hang", or "end" (closed without a proof of completion)."""
+    """None: the whole answer. Otherwise an exception, "hang", or "end" (closed without a proof of
+    completion).
+    """
     rng, mood = script.rng, script.mood
     if script.failures >= MAX_FAILURES or rng.random() >= mood.failing:
         return None

@@ -1,7 +1,8 @@
-"""Redis of a simulation: the rules of the log are `streams.log.memory.MemoryLog`'s, which keeps them as the Lua scripts do.
+"""Redis of a simulation: the log's rules are those of `streams.log.memory.MemoryLog`, as in the Lua
+scripts.
 
-`Log` is what a process holds: `streams.log.redis.RedisLog`, whose repeats of an append are the real ones, over the simulated network.
-`Feed` is the pub/sub side: late, doubled, out of order, lost, or cut.
+`Log` is a process's part: `streams.log.redis.RedisLog`, with its real repetition of appends, over
+the simulated network. `Feed` is the pub/sub side: late, doubled, out of order, lost, or cut.
 """
 
 import asyncio
@@ -26,7 +27,9 @@ Memory = dict[str, Any]
 
 
 class Server(MemoryLog):
-    """What all processes share. `claims` notes every attempt given out: (message id, attempt) -> epoch."""
+    """What all processes share. `claims` records every assigned attempt: (message id, attempt) ->
+    epoch.
+    """
 
     def __init__(self, clock: Callable[[], float], limits: ports.Limits) -> None:
         super().__init__(limits, clock)
@@ -34,7 +37,7 @@ class Server(MemoryLog):
         self.lives = 0
         """How often it may have forgotten which answers are sealed."""
         self.journal: deque[tuple[str, Any, Any]] | None = None
-        """If kept: what each write changed, as it was before: (conversation id, state, tombstone)."""
+        """If kept: the state before each write: (conversation id, state, tombstone)."""
         self.writer: ports.Claim | None = None
         """Whose append is being carried out."""
 
@@ -100,7 +103,7 @@ class Server(MemoryLog):
         limit: int,
         max_bytes: int = ports.PAGE_BYTES,
     ) -> ports.Page:
-        """See streams.log.ports.Log. It writes nothing but an epoch, which is none of the writes that are counted."""
+        """Read a page. It writes at most an epoch, which does not count as a write."""
         page = await super().read(conversation_id, epoch, after, limit, max_bytes)
         if (
             self.journal
@@ -212,7 +215,9 @@ for _name in (
 
 
 class Feed:
-    """`streams.log.ports.Feed` of one process. `trouble`: the share of deliveries that are lost, doubled or overtaken."""
+    """`streams.log.ports.Feed` of one process. `trouble`: the share of deliveries that are lost,
+    doubled or overtaken.
+    """
 
     def __init__(
         self, loop: VirtualLoop, rng: random.Random, node: Node, server: Server, service: Service

@@ -1,6 +1,7 @@
-"""The project's safeguards, taken out one by one: a simulation that does not notice proves nothing.
+"""The project's safeguards, removed one by one: a simulation that does not notice proves nothing.
 
-Each sabotage is what the code would be without one rule. `with SABOTAGES[name]():` holds for the schedules run inside.
+Each sabotage removes one rule from the code. `with SABOTAGES[name]():` applies to the schedules
+inside.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +20,9 @@ from tokenwire.worker.attempt import draft, work
 
 @contextmanager
 def no_fence() -> Iterator[None]:
-    """The log takes what an older attempt appends: a worker that was thought dead goes on writing."""
+    """The log accepts appends of an older attempt: a worker that was taken for dead continues to
+    write.
+    """
 
     def owned(state: Any, claim: ports.Claim) -> Any:
         found = state.answers.get(claim.message_id)
@@ -81,7 +84,9 @@ def no_idempotency() -> Iterator[None]:
 
 @contextmanager
 def no_hand_over_to_live() -> Iterator[None]:
-    """The hub believes its feed: what was published while it read, or while the connection was broken, is not asked for."""
+    """The hub trusts its feed: messages published during its read, or during a break, are not
+    read.
+    """
 
     def take(self: Tail, payload: bytes) -> None:
         if (
@@ -134,7 +139,9 @@ def no_wait_for_what_is_out() -> Iterator[None]:
 
 @contextmanager
 def checkpoints_ahead_of_the_log() -> Iterator[None]:
-    """A checkpoint claims to reach further than its text: a snapshot then skips events that it does not contain."""
+    """A checkpoint claims to reach further than its text: a snapshot then skips events that it does
+    not contain.
+    """
 
     def checkpoint(self: work.Work) -> Any:
         from dataclasses import replace

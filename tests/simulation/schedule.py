@@ -1,4 +1,4 @@
-"""One schedule: a town of processes, people and misfortunes made from a seed, run to its end, and judged.
+"""One schedule: processes, people and faults from a seed, run to the end and judged.
 
 `run(seed)` gives an `Outcome`; the same seed gives the same one, to the last line of its trace.
 """
@@ -34,7 +34,9 @@ from tokenwire.providers.spec import Rung
 from tokenwire.streams.log import ports
 
 REST_SECONDS = 200.0
-"""Within so many seconds after the last fault everything must have come to rest; a job lost by Redis is missed after 60."""
+"""Everything must come to rest within this time after the last fault; a job lost by Redis is missed
+after 60.
+"""
 CANCEL_SECONDS = 0.2
 EXPECTED = ("provider adapter failed",)
 """Errors in the log that a script asks for."""
@@ -64,9 +66,10 @@ def run(
     make_database: DatabaseFactory = Database,
     plan: faults.Plan | None = None,
 ) -> Outcome:
-    """Run the schedule of a seed. `make_server`, `make_database`: another log or database, to see how they compare.
+    """Run the schedule of a seed. `make_server`, `make_database`: another log or database to
+    compare with.
 
-    `plan`: other misfortunes than the seed's.
+    `plan`: faults in place of the seed's.
     """
     was_collecting = gc.isenabled()
     gc.disable()  # what it would close, and when, is nobody's seed
@@ -146,7 +149,7 @@ def _determined(seed: int, loop: VirtualLoop, town: "_Town") -> Iterator[None]:
 
 
 class Ordered(dict[Any, None]):
-    """A set that is walked through in the order in which it was filled: a real one goes by addresses in memory."""
+    """A set that iterates in insertion order: a real one iterates by memory addresses."""
 
     def add(self, item: Any) -> None:
         """See set."""
@@ -164,7 +167,8 @@ class _Errors(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._complain(
-            f"{record.name} logged: {record.getMessage()} {record.exc_info[1] if record.exc_info else ''}"
+            f"{record.name} logged: {record.getMessage()} "
+            f"{record.exc_info[1] if record.exc_info else ''}"
         )
 
 
@@ -401,7 +405,7 @@ class _Town:
         await self._try(person, f"cancel {message_id}", lambda web: web.cancel(message_id))
 
     async def _moment(self, message_id: str, script: provider.Script, seconds: float) -> None:
-        """When somebody cancels: as text comes, at any time, or soon after the model has begun to speak."""
+        """When somebody cancels: as text comes, at any time, or soon after the first words."""
         if self.plan.hasty:
             with suppress(TimeoutError):
                 async with asyncio.timeout(4.0):
@@ -419,7 +423,8 @@ class _Town:
         await asyncio.sleep(CANCEL_SECONDS)
         if script.open and script.calls == call:
             self.complain(
-                f"{script.name}: the provider's connection is open {CANCEL_SECONDS} s after a cancel"
+                f"{script.name}: the provider's connection is open {CANCEL_SECONDS} s after a "
+                f"cancel"
             )
 
     async def _try(self, person: Node, what: str, request: Callable[[WebProcess], Any]) -> None:

@@ -1,8 +1,10 @@
-"""The real Lua scripts beside the simulation's log: each call goes to both, and both must answer and publish the same, step by step.
+"""The real Lua scripts beside the simulation's log: each call goes to both, and both must answer
+and publish the same.
 
-The scripts run on a real server. What they ask it about time and about its identity is answered for the simulation: `redis` of the scripts
-is a table that knows the virtual clock and the virtual server, and passes everything else on. So a schedule's restarts, losses and
-fail-overs happen to them as they do to `streams.log.memory`.
+The scripts run on a real server. The simulation answers their questions about time and identity:
+`redis` in the scripts is a table that knows the virtual clock and the virtual server, and passes
+everything else on. So a schedule's restarts, losses and failovers affect them as they do
+`streams.log.memory`.
 """
 
 from collections import deque
@@ -24,7 +26,8 @@ local function ask(how)
   return function(command, ...)
     if command == 'TIME' then
       local now = tonumber(server.call('GET', 'virtual:ms'))
-      return {string.format('%.0f', math.floor(now / 1000)), string.format('%.0f', now % 1000 * 1000)}
+      return {string.format('%.0f', math.floor(now / 1000)),
+        string.format('%.0f', now % 1000 * 1000)}
     elseif command == 'INFO' then
       return server.call('GET', 'virtual:info')
     elseif command == 'PUBLISH' then
@@ -52,7 +55,9 @@ METHODS = (
 
 
 class Scripts(real.RedisLog):
-    """`RedisLog` whose scripts are carried out at once, in virtual time. `epoch`: how one that begins in this call is to be called."""
+    """`RedisLog` whose scripts run at once, in virtual time. `epoch`: the name of one that begins
+    in this call.
+    """
 
     def __init__(self, url: str, limits: ports.Limits) -> None:
         super().__init__(url, limits)
@@ -115,16 +120,21 @@ class Scripts(real.RedisLog):
 
 
 class Compared(Server):
-    """The simulation's server, with the scripts beside it. `differences`: where they did not agree, and on what."""
+    """The simulation's server with the scripts beside it. `differences`: where and about what they
+    differed.
+    """
 
     def __init__(self, url: str, clock: Callable[[], float], limits: ports.Limits) -> None:
-        # Scripts count whole milliseconds. Fractions keep sums exact, so that a lease ends for both in the same moment.
+        # Scripts count whole milliseconds. Fractions keep sums exact, so that a lease ends for both
+        # at the same moment.
         super().__init__(lambda: Fraction(int(clock() * 1000), 1000), limits)  # type: ignore[arg-type, return-value]
         self._scripts = Scripts(url, limits)
         self._scripts.begin(self._run)
         self._heard: list[tuple[bytes, bytes]] = []
         self._before: deque[tuple[object, tuple[str, dict[bytes, bytes]]]] = deque(maxlen=1000)
-        """Beside each entry of the journal the keys of its conversation. More of them: the journal takes entries back, too."""
+        """The keys of its conversation for each entry of the journal. More of them, since the
+        journal takes entries back.
+        """
         self.calls = 0
         self.differences: list[str] = []
 

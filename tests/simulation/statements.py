@@ -1,7 +1,8 @@
-"""The real SQL statements behind the simulation's database: what was asked of it in a schedule is asked of the store again, in the same
-order and at the same moments, and must be answered the same.
+"""The real SQL statements behind the simulation's database: a schedule's calls are repeated on the
+store, in the same order and at the same moments, and must give the same results.
 
-The clock of the statements is the simulation's: SQLite's `julianday` is replaced on every connection.
+The clock of the statements is the simulation's: SQLite's `julianday` is replaced on every
+connection.
 """
 
 from collections import deque
@@ -32,7 +33,9 @@ _UNORDERED = frozenset(
         "unannounced_revocations",
     }
 )
-"""The simulation's ids have another order than those of the store, so that lists ordered by them compare as sets."""
+"""The order of the simulation's ids differs from the store's, so lists ordered by them compare as
+sets.
+"""
 COLUMNS = {
     "m": (
         *(
@@ -167,7 +170,9 @@ def _holds_rows(value: Any) -> bool:
 
 
 async def differences(url: str, calls: Iterable[Call]) -> list[str]:
-    """Ask it all of a store on the empty, migrated SQLite database at `url`; where the answers differ."""
+    """Repeat all calls on a store with the empty, migrated SQLite database at `url`; the differing
+    results.
+    """
     store = Store.open(url)
     clock, ids = SimpleNamespace(ms=0), deque[str]()
     event.listen(
@@ -184,7 +189,8 @@ async def differences(url: str, calls: Iterable[Call]) -> list[str]:
             answer = await _answer(store, call)
             if _comparable(call.name, answer) != _comparable(call.name, call.outcome):
                 found.append(
-                    f"call {number}, {call.name}{call.args}\n  simulated: {call.outcome}\n  SQL:       {answer}"
+                    f"call {number}, {call.name}{call.args}\n  simulated: {call.outcome}\n  "
+                    f"SQL:       {answer}"
                 )
             ids.clear()
     finally:

@@ -1,4 +1,6 @@
-"""What a process of a simulation holds of the database: the methods of `models.store.Store`, each a call over the network."""
+"""A process's part of the simulated database: the methods of `models.store.Store`, each a call over
+the network.
+"""
 
 from typing import Any
 
@@ -125,7 +127,8 @@ def _told(args: tuple[Any, ...]) -> str:
     for item in args[0] if args and isinstance(args[0], list) else args:
         if isinstance(item, Checkpoint | Ending):
             told.append(
-                f"{item.message_id}#{item.attempt} {getattr(item, 'status', '')} {len(item.content)} to {item.epoch}:{item.seq}"
+                f"{item.message_id}#{item.attempt} {getattr(item, 'status', '')} "
+                f"{len(item.content)} to {item.epoch}:{item.seq}"
             )
             if getattr(item, "run_id", None):
                 told[-1] += f" of {item.run_id}:{item.run_cursor}"

@@ -1,4 +1,6 @@
-"""The simulation's database answers a worker's questions as the real ones do: the tests of `tests/contracts/test_store.py`, over it."""
+"""The simulation's database behaves like the real ones: the tests of
+`tests/contracts/test_store.py`, over it.
+"""
 
 import time
 from collections.abc import Callable
@@ -9,10 +11,10 @@ import pytest
 from tests.contracts.test_pages import test_pages_of_messages_reach_the_beginning  # noqa: F401 - tests are found by name
 from tests.contracts.test_parts import (  # noqa: F401 - the same
     running,
-    test_an_end_that_is_refused_takes_nothing,
-    test_of_two_checkpoints_the_one_that_was_taken_last_counts,
-    test_what_is_cut_off_is_gone,
-    test_who_hands_over_or_names_a_run_saves_parts_too,
+    test_a_cut_part_is_gone,
+    test_a_refused_end_changes_nothing,
+    test_hand_overs_and_names_of_runs_save_parts_too,
+    test_of_two_checkpoints_the_later_one_counts,
 )
 from tests.contracts.test_store import (  # noqa: F401 - tests and fixtures are found by name
     conversation,

@@ -1,4 +1,6 @@
-"""The virtual clock and the processes on it: time jumps, what is killed is silent, what is paused goes on."""
+"""The virtual clock and its processes: time jumps, a killed process is silent, a paused one
+continues.
+"""
 
 import asyncio
 import gc
@@ -139,7 +141,9 @@ def test_a_call_that_is_not_answered_may_have_been_carried_out(
 
 
 def test_what_was_never_begun_is_thrown_away_in_silence() -> None:
-    """Neither a task, nor what it was given to await: Python warns of coroutines that nobody awaited."""
+    """Neither a task, nor the coroutine that it awaits: Python warns about coroutines that nobody
+    awaited.
+    """
     loop = VirtualLoop(random.Random(1))
 
     async def one(piece: Coroutine[Any, Any, None], turn: asyncio.Event) -> None:

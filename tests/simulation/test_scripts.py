@@ -1,4 +1,4 @@
-"""A part of the schedules against what production runs: the Lua scripts on a real Valkey, call by call."""
+"""Some schedules against production's scripts: Lua on a real Valkey, call by call."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ SCHEDULES, AT_A_TIME = 40, 10
 
 @pytest.mark.parametrize("first", range(1, SCHEDULES + 1, AT_A_TIME))
 def test_the_scripts_answer_as_the_memory_log_does(first: int, valkey_url: str) -> None:
-    """Every reply, every refusal and everything published, through restarts, losses and fail-overs."""
+    """Every reply, every refusal and every message, through restarts, losses and failovers."""
     calls = 0
     for seed in range(first, first + AT_A_TIME):
         made: list[Compared] = []

@@ -1,4 +1,4 @@
-"""Some hundred schedules, their replay, and proof that the simulation notices what it is there for."""
+"""Some hundred schedules, their replay, and proof that the simulation notices real bugs."""
 
 import os
 import subprocess
@@ -18,7 +18,9 @@ ENOUGH = 800
 
 @pytest.mark.parametrize("first", range(1, SCHEDULES + 1, AT_A_TIME))
 def test_nothing_is_lost_or_repeated(first: int) -> None:
-    """Whatever is killed, paused, cut, restarted or lost: `checks.py` says what must hold. A failure names its seed."""
+    """Whatever is killed, paused, cut, restarted or lost: `checks.py` has the rules. A failure
+    names its seed.
+    """
     for seed in range(first, first + AT_A_TIME):
         outcome = run(seed)
         assert not outcome.complaints, report(outcome)
@@ -26,7 +28,9 @@ def test_nothing_is_lost_or_repeated(first: int) -> None:
 
 @pytest.mark.parametrize("count", range(48))
 def test_a_lost_end_of_any_length(count: int) -> None:
-    """The last `count` writes are lost, once and again soon after: whoever had seen them reads again, and nobody else."""
+    """The last `count` writes are lost, twice in a row: readers that had seen them read again, and
+    nobody else.
+    """
     for seed in (1, 2):
         again = [
             (0.9 + seed * 0.4, "lose_the_end"),
@@ -41,7 +45,10 @@ def test_a_seed_replays_exactly() -> None:
     """To the last line of the trace, in this process and in one that hashes strings otherwise."""
     here = [run(seed).digest for seed in range(1, 9)]
     assert [run(seed).digest for seed in range(1, 9)] == here
-    code = "from tests.simulation.schedule import run\nprint(*(run(seed).digest for seed in range(1, 9)))"
+    code = (
+        "from tests.simulation.schedule import run\nprint(*(run(seed).digest for seed in "
+        "range(1, 9)))"
+    )
     there = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONHASHSEED": "4711"},

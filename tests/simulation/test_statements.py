@@ -1,4 +1,4 @@
-"""A part of the schedules against what production runs: the SQL statements on SQLite, call by call."""
+"""Some schedules against production's statements: SQL on SQLite, call by call."""
 
 import asyncio
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""What happened, in order: the last lines for a reader, and a hash of all of them, which proves that a replay is one."""
+"""What happened, in order: the last lines for a reader, and a hash of all of them, which proves a
+replay.
+"""
 
 import hashlib
 from collections import deque

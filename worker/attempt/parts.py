@@ -295,7 +295,9 @@ class PartsTaken:
     # --- other parts ---
 
     def _take_source(self, delta: deltas.SourceDelta) -> Iterator[Taken]:
-        """A source that says nothing new is passed over: some providers repeat all at each piece."""
+        """A source that says nothing new is passed over: some providers repeat all at each
+        piece.
+        """
         end = self.answer.content_units
         cites = delta.cites and [max(0, end - back) for back in delta.cites]
         fields = _present(

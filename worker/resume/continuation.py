@@ -1,8 +1,8 @@
 """Pure: how a new attempt goes on from what readers already hold.
 
-`plan` chooses the rung of the ladder: attach to the provider's run, continue from the prefix, ask to
-go on in an extra turn, start over (everything is withdrawn), or give up. A turn that its provider
-has paused is simply sent back to it.
+`plan` chooses the rung of the ladder: attach to the provider's run, continue from the prefix, ask
+to go on in an extra turn, start over (everything is withdrawn), or give up. A turn that its
+provider has paused is simply sent back to it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

@@ -26,7 +26,9 @@ PAGE_EVENTS = 500
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known without the log; `held.seq` counts in `epoch` (None: no log has held any of it)."""
+    """What is known without the log; `held.seq` counts in `epoch` (None: no log has held any of
+    it).
+    """
 
     held: Held
     epoch: str | None
@@ -40,7 +42,8 @@ def held_in(row: Message) -> Held:
 async def recover(
     log: ports.Log, row: Message, claim: ports.Claim, lease_seconds: float
 ) -> tuple[ports.Claim, Held]:
-    """What the holder of `claim` goes on from, and the claim to go on with (batch index 0): what readers hold, or the row where it is more.
+    """What the holder of `claim` goes on from, and the claim to go on with (batch index 0): what
+    readers hold, or the row where it is more.
 
     Raises like `Log.read` and `Log.adopt`.
     """
@@ -58,7 +61,8 @@ async def recover(
 async def recover_anyway(
     log: ports.Log, row: Message, claim: ports.Claim, lease_seconds: float
 ) -> tuple[ports.Claim, Held]:
-    """For an end that must come: the same, but where the log and the row do not fit together, the row's text is told to readers instead.
+    """For an end that must come: the same, but where the log and the row do not fit together, the
+    row's text is told to readers instead.
 
     Raises like `Log.read` and `Log.adopt`, and nothing else.
     """
@@ -74,7 +78,9 @@ async def recover_anyway(
 async def restate(
     log: ports.Log, row: Message, claim: ports.Claim, lease_seconds: float
 ) -> tuple[ports.Claim, Held]:
-    """Tell readers the row's text anew, whatever the log holds: none of that is read. Raises like `Log.read` and `Log.adopt`."""
+    """Tell readers the row's text anew, whatever the log holds: none of that is read. Raises like
+    `Log.read` and `Log.adopt`.
+    """
     held = held_in(row)._replace(seq=0)
     page = await log.read(row.conversation_id, None, 0, 0)
     return await _adopt(log, claim, _Found(page.epoch, page.top, None, held), held, lease_seconds)
@@ -83,7 +89,9 @@ async def restate(
 async def restore(
     log: ports.Log, claim: ports.Claim, known: Known, lease_seconds: float
 ) -> tuple[ports.Claim, Held]:
-    """Bring the log to exactly `known`, whatever it holds: for who knows it all. Batches begin at index 0. Raises like `Log.adopt`."""
+    """Bring the log to exactly `known`, whatever it holds: for who knows it all. Batches begin at
+    index 0. Raises like `Log.adopt`.
+    """
     while True:
         try:
             found = await _read_log(log, claim, known)
@@ -94,7 +102,9 @@ async def restore(
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A log as it was read up to `seq`: what its readers hold (None: that cannot be said), and the most that anybody knows."""
+    """A log as it was read up to `seq`: what its readers hold (None: that cannot be said), and the
+    most that anybody knows.
+    """
 
     epoch: str
     seq: int
@@ -121,10 +131,10 @@ async def _adopt(
 async def _read_log(log: ports.Log, claim: ports.Claim, known: Known) -> _Found:
     """Read the log from where it parted from what is known.
 
-    Whoever goes on in a log that lacks something appends that first. So if there is anything of this
-    answer behind the point of parting, readers hold all that is known; if not, they hold what the
-    part before that point says. If the point is not known either (the server before this one was
-    replaced by one that had never heard of its epoch), the log alone says what they hold.
+    Whoever goes on in a log that lacks something appends that first. So if there is anything of
+    this answer behind the point of parting, readers hold all that is known; if not, they hold what
+    the part before that point says. If the point is not known either (the server before this one
+    was replaced by one that had never heard of its epoch), the log alone says what they hold.
     """
     page = await log.read(claim.conversation_id, None, 0, 0)
     shared = page.reached(known.epoch, known.held.seq)

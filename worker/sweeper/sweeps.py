@@ -1,20 +1,20 @@
 """Pure: when the sweeper acts. SQL lists the outstanding work: no queue is trusted to remember.
 
-| row | is due when | then |
+| row | is due | then |
 |---|---|---|
-| unfinished, cancel asked for | at once | ended here, or its worker is asked again |
-| streaming | nothing was saved for 1.5 s | taken over, if no lease is alive |
-| retrying | its time has come 1 s ago | enqueued |
+| unfinished, cancelled | at once | ended here, or its worker is asked again |
+| streaming | not saved for 1.5 s | taken over, if no lease is alive |
+| retrying | 1 s after its time | enqueued |
 | queued, first of its conversation | for 2 s | enqueued, if no job of it waits for a worker |
-| the same, whose job is said to wait | for 60 s | enqueued, if the broker does not have the job itself |
+| the same, whose job is said to wait | for 60 s | enqueued, if the broker lacks the job |
 | ended, terminal event not announced | for 1 s | announced |
 | row or title not announced | for 1 s | announced |
 | deleted, log not | for 1 s | the log is deleted |
-| takes part no more, log not told | for 1 s | the user's tokens are revoked |
+| removed participant, log not told | for 1 s | the user's tokens are revoked |
 
-A frozen worker is not waited for. A row that somebody else has locked is left to the next round.
-What was just enqueued is given 2 s to be claimed. A time that lies ahead was noted before the clock
-was set back: it is long over.
+A frozen worker is not waited for. A row that is locked is left to the next round. A row that was
+just enqueued has 2 s to be claimed. A time in the future was noted before the clock was set back:
+it is long over.
 """
 
 from enum import Enum, auto

@@ -23,7 +23,7 @@ CALL = {"id": "c1", "name": "n", "arguments": {"a": "é"}, "status": "pending"}
 
 
 def row(columns: Whole, **more: Any) -> Any:
-    """A row that holds these columns."""
+    """A row with these columns."""
     other = {
         "id": "m1",
         "status": "streaming",
@@ -47,8 +47,8 @@ def texts(found: Answer) -> list[tuple[str, str]]:
 
 
 @given(HISTORIES, st.sets(st.integers(0, 30)))
-def test_an_answer_that_has_ended_is_read_as_it_was_stored(history: Any, kept: set[int]) -> None:
-    """Parts, texts, fields, what is kept; and readers are shown all but that."""
+def test_an_ended_answer_is_read_as_it_was_stored(history: Any, kept: set[int]) -> None:
+    """Parts, texts, fields, kept values; readers see everything but the last."""
     ended = folded(written((history[0], None)).events)
     for number in kept & set(range(len(ended.parts))):
         ended.parts[number].kept = {"dialect": "d", "kind": "k", "value": [number]}
@@ -76,8 +76,8 @@ def test_plain_answers_have_no_layout(parts: list[Part], is_default: bool) -> No
     assert (whole(answer(*parts)).parts is None) == is_default
 
 
-def test_calls_of_the_version_before_are_parts() -> None:
-    """They stand behind the text. A row that has a layout holds them there."""
+def test_calls_of_the_previous_version_are_parts() -> None:
+    """They follow the text. A row with a layout has them there."""
     mine = [CALL, CALL | {"arguments": "{oops", "status": "error"}]
     old = row(Whole("a", "b", None, None), tool_calls=mine)
     found = answer_of(old)
@@ -105,19 +105,19 @@ def test_calls_of_the_version_before_are_parts() -> None:
     ],
 )
 def test_a_damaged_layout_costs_no_text(layout: list[Any]) -> None:
-    """And numbers do not shift: what cannot be read has one, too."""
+    """And numbers do not shift: an unreadable part keeps its own."""
     found = answer_of(row(Whole("text👋", "thought", layout, None)))
     assert (found.content, found.reasoning) == ("text👋", "thought")
     assert len(found.parts) >= len(layout)
 
 
-def test_kept_values_of_parts_that_there_are_not() -> None:
-    """They are nobody's."""
+def test_kept_values_of_missing_parts() -> None:
+    """They are dropped."""
     found = answer_of(row(Whole("a", "", None, [{"part": 7, "dialect": "d", "value": 1}])))
     assert [part.kept for part in found.parts] == [None]
 
 
-def test_a_part_that_is_missing_keeps_its_number() -> None:
+def test_a_missing_part_keeps_its_number() -> None:
     """Its place says so, and a text that grows around it still may."""
     rows = [StoredPart(2, "source", None, {"url": "u", "at": 1}, None)]
     found = assembled(3, (0, "ab"), (None, ""), rows)
@@ -130,23 +130,23 @@ def test_a_part_that_is_missing_keeps_its_number() -> None:
 
 
 @pytest.mark.parametrize("number", [None, 7])
-def test_text_of_no_part_is_one_more(number: int | None) -> None:
-    """A version that knows of no parts has written it, or the row is damaged."""
+def test_text_without_a_part_is_a_part(number: int | None) -> None:
+    """A version without parts wrote it, or the row is damaged."""
     rows = [StoredPart(0, "text", "a", None, None)]
     found = assembled(1, (number, "b"), (number, "c"), rows)
     assert texts(found) == [("text", "a"), ("reasoning", "c"), ("text", "b")]
 
 
-def test_the_text_of_a_part_that_grows_is_the_message_s() -> None:
-    """A row of it holds what else there is of it."""
+def test_the_text_of_a_growing_part_is_the_message_s() -> None:
+    """Its own row holds the other fields."""
     rows = [StoredPart(0, "text", "old", {"x": 1}, {"dialect": "d", "value": 1})]
     found = assembled(1, (0, "new"), (None, ""), rows)
     assert (texts(found), found.parts[0].fields) == ([("text", "new")], {"x": 1})
     assert found.parts[0].kept == {"dialect": "d", "value": 1}
 
 
-def test_what_the_database_refuses_of_a_part() -> None:
-    """Its text stays, and the part says that something is gone."""
+def test_a_value_that_the_database_refuses() -> None:
+    """The text stays, and the part is marked."""
     part = StoredPart(1, "reasoning", "Hm", {"at": 1}, {"dialect": "d"})
     assert part.bare() == StoredPart(1, "reasoning", "Hm", {"dropped": True, "at": 1}, None)
     broken = StoredPart(1, "data", None, {"at": "\0", "data": "\0"}, None)

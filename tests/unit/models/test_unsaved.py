@@ -1,4 +1,6 @@
-"""models/unsaved.py with models/parts.py: whatever befalls checkpoints, the rows give the answer."""
+"""models/unsaved.py with models/parts.py: whatever happens to checkpoints, the rows give the
+answer.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,7 +30,7 @@ WHAT_BEFALLS = st.sampled_from(
 
 @dataclass
 class Save:
-    """A checkpoint that is under way, and what it must give when it is read."""
+    """A running checkpoint, and the answer that its rows must give."""
 
     number: int
     seq: int
@@ -51,7 +53,7 @@ class Row:
     parts: dict[int, StoredPart] = field(default_factory=dict)
 
     def commit(self, save: Save) -> None:
-        """Nothing, where a newer one is stored or another attempt has begun."""
+        """No effect if a newer one is stored or another attempt has begun."""
         if save.attempt != self.attempt or self.saves > save.number:
             return
         self.saves, self.saved = save.number, save
@@ -61,13 +63,13 @@ class Row:
         self.parts |= {part.number: part for part in save.parts.parts}
 
     def answer(self) -> Answer:
-        """What a reader makes of the rows."""
+        """The answer that a reader gets from the rows."""
         last = self.saved
         return assembled(last.count, last.open_text, last.open_reasoning, self.parts.values())
 
 
 class Worker:
-    """An attempt that saves what it applies, and all that can happen to its checkpoints."""
+    """An attempt that saves what it applies, and everything that can happen to its checkpoints."""
 
     def __init__(self, log: Sequence[events.AnyEvent]) -> None:
         self.log, self.at, self.attempt = log, 0, 1
@@ -83,7 +85,7 @@ class Worker:
             self.at += 1
 
     def keep(self, place: int) -> None:
-        """The provider sends what only it understands of a part."""
+        """The provider sends a kept value of a part."""
         if self.answer.parts:
             number = place % len(self.answer.parts)
             self.answer.parts[number].kept = {"dialect": "d", "value": {"place": place}}
@@ -102,14 +104,14 @@ class Worker:
         self.under_way.append(save)
 
     def commit(self, place: int) -> None:
-        """In any order; its sender has not heard of it yet."""
+        """In any order, before the sender knows."""
         if self.under_way:
             save = self.under_way[place % len(self.under_way)]
             self.row.commit(save)
             save.committed = True
 
     def confirm(self, place: int) -> None:
-        """The sender hears that it was committed, or refused for a newer one."""
+        """The sender learns that it was committed, or refused for a newer one."""
         done = [save for save in self.under_way if save.committed]
         if done:
             save = done[place % len(done)]
@@ -118,12 +120,12 @@ class Worker:
                 self.unsaved.saved(save.number)
 
     def lose(self, place: int) -> None:
-        """Locked, refused, or its answer was lost: then nobody knows whether it was committed."""
+        """Locked, refused, or its reply was lost: then nobody knows whether it was committed."""
         if self.under_way:
             del self.under_way[place % len(self.under_way)]
 
     def takeover(self, _place: int) -> None:
-        """Another attempt reads the rows, and the log behind them."""
+        """Another attempt reads the rows, and the log after them."""
         self.attempt += 1
         self.row.attempt, self.row.saves = self.attempt, 0
         self.answer = self.row.answer()
@@ -141,7 +143,7 @@ class Worker:
 
 
 def held(answer: Answer) -> dict[str, Any]:
-    """All that was to be stored of an answer."""
+    """Everything of an answer that is to be stored."""
     kept = [part.kept and dict(part.kept) for part in answer.parts]
     return seen(answer) | {"end": None, "kept": kept}
 
@@ -149,7 +151,7 @@ def held(answer: Answer) -> dict[str, Any]:
 @settings(max_examples=600)
 @given(HISTORIES, st.lists(st.tuples(WHAT_BEFALLS, st.integers(0, 7)), min_size=20, max_size=80))
 def test_the_rows_give_the_answer_as_it_was_saved(history: Any, befalls: Any) -> None:
-    """Two under way, late, lost, refused, taken over: always the last that was committed."""
+    """Two running, late, lost, refused, taken over: always the last committed one."""
     worker = Worker(written((history[0], None)).events)
     for name, place in befalls:
         getattr(worker, name)(place)
@@ -169,7 +171,7 @@ def applied(answer: Answer, unsaved: UnsavedParts, *told: events.AnyEvent) -> No
         unsaved.applied(event, answer.apply(event))
 
 
-def test_text_that_grows_has_no_row() -> None:
+def test_growing_text_has_no_row() -> None:
     """A plain answer writes none, however often it is saved."""
     answer, unsaved = Answer(ID), UnsavedParts()
     for offset, word in enumerate("abc"):
@@ -177,8 +179,8 @@ def test_text_that_grows_has_no_row() -> None:
         assert stored_by(answer, unsaved) == []
 
 
-def test_what_is_kept_of_a_text_is_written_once() -> None:
-    """However long the text still grows; when it has ended, it is written with its text."""
+def test_a_kept_value_of_a_text_is_written_once() -> None:
+    """However long the text still grows; at its end it is written with the text."""
     answer, unsaved = Answer(ID), UnsavedParts()
     applied(answer, unsaved, events.Chunk(ID, 1, 0, "a", 0))
     answer.parts[0].kept = {"dialect": "d"}
@@ -193,23 +195,23 @@ def test_what_is_kept_of_a_text_is_written_once() -> None:
     assert (first.text, first.kept, second.type) == ("aaaa", {"dialect": "d"}, "step")
 
 
-def test_what_is_stored_is_not_written_again() -> None:
-    """Until it changes. A part whose text has ended is written by the checkpoint that sees that."""
+def test_stored_parts_are_not_written_again() -> None:
+    """Until they change. The checkpoint that sees the end of a text writes its part."""
     answer, unsaved = Answer(ID), UnsavedParts()
     applied(answer, unsaved, events.Reasoning(ID, 1, 0, "Hm", 0))
     assert stored_by(answer, unsaved) == []
     unsaved.saved(1)
     applied(answer, unsaved, events.Chunk(ID, 1, 0, "a", 1))
     assert stored_by(answer, unsaved) == [0]
-    assert stored_by(answer, unsaved) == [0]  # it is not known that it is stored
+    assert stored_by(answer, unsaved) == [0]  # it is unknown whether it is stored
     unsaved.saved(2)
     assert stored_by(answer, unsaved) == []
     applied(answer, unsaved, events.PartEvent(ID, 1, 0, {"type": "reasoning", "x": 1}))
     assert stored_by(answer, unsaved) == [0]
 
 
-def test_a_change_outlives_the_checkpoint_that_did_not_carry_it() -> None:
-    """A call is complete while the checkpoint with its beginning is under way."""
+def test_a_change_outlives_a_checkpoint_without_it() -> None:
+    """A call completes while the checkpoint with its beginning is running."""
     answer, unsaved = Answer(ID), UnsavedParts()
     value = {"type": "tool_call", "id": "c", "name": "n", "state": "streaming"}
     applied(answer, unsaved, events.PartEvent(ID, 1, 0, value))
@@ -221,22 +223,24 @@ def test_a_change_outlives_the_checkpoint_that_did_not_carry_it() -> None:
     assert part.value["state"] == "proposed"
 
 
-def test_rows_that_a_reset_leaves_behind_are_deleted() -> None:
-    """By each checkpoint until one is stored: the new answer has other parts at these numbers."""
+def test_rows_that_a_reset_leaves_are_deleted() -> None:
+    """By each checkpoint until one is stored: the new answer has other parts under these
+    numbers.
+    """
     answer, unsaved = Answer(ID), UnsavedParts()
     applied(answer, unsaved, events.PartEvent(ID, 1, 0, {"type": "step"}))
     applied(answer, unsaved, events.PartEvent(ID, 1, 1, {"type": "step"}))
     assert unsaved.take(answer).deleted_from is None
     applied(answer, unsaved, events.Reset(ID, 1, 0, 0, 1))
-    unsaved.saved(1)  # which was taken before the reset
+    unsaved.saved(1)  # it was taken before the reset
     assert unsaved.take(answer) == PartsToSave((), 1)
     assert unsaved.take(answer) == PartsToSave((), 1)
     unsaved.saved(2)
     assert unsaved.take(answer) == PartsToSave((), None)
 
 
-def test_of_two_resets_the_one_that_left_less_counts() -> None:
-    """As long as neither is stored; and what came between them is written."""
+def test_of_two_resets_the_lower_one_counts() -> None:
+    """While neither is stored; later parts are written."""
     answer, unsaved = Answer(ID), UnsavedParts(rows=range(3))
     step = {"type": "step"}
     applied(answer, unsaved, *(events.PartEvent(ID, 1, number, step) for number in range(3)))
@@ -247,7 +251,7 @@ def test_of_two_resets_the_one_that_left_less_counts() -> None:
 
 
 def test_a_text_that_grows_again_moves_back() -> None:
-    """A reset withdraws what had ended it: the message's row has its text from then on."""
+    """A reset withdraws what ended it: the message's row has its text from then on."""
     answer, unsaved = Answer(ID), UnsavedParts()
     applied(answer, unsaved, events.Chunk(ID, 1, 0, "a", 0))
     applied(answer, unsaved, events.PartEvent(ID, 1, 1, {"type": "step"}))

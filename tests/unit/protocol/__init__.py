@@ -1,1 +1,1 @@
-"""What all sides must agree on; `vectors`: what every client passes."""
+"""Tests of the protocol; `vectors` are the tests of every client."""

@@ -1,6 +1,6 @@
-"""Histories of an answer: what a worker may write to a log, and a plain model of what it means.
+"""Histories of an answer: what a worker may write to a log, and a plain model of its meaning.
 
-The model is no fold: it never reads an event. `Writer` makes the event and changes the model from
+The model is no fold: it never reads an event. `Writer` creates the event and changes the model from
 the same intention, so a fold that loses or doubles something differs from it.
 """
 
@@ -47,7 +47,7 @@ HISTORIES = st.tuples(st.lists(OPS, max_size=25), ENDS)
 
 @dataclass
 class Model:
-    """What the answer is: parts as {type, text, fields}, and how it ended."""
+    """The answer: parts as {type, text, fields}, and its end."""
 
     parts: list[dict[str, Any]] = field(default_factory=list)
     end: str | None = None
@@ -59,14 +59,14 @@ class Model:
 
 @dataclass
 class History:
-    """The events of a log, and what the answer is after each of them."""
+    """The events of a log, and the answer after each of them."""
 
     events: list[events.AnyEvent]
     models: list[Model]
 
 
 def written(history: tuple[list[Op], str | None]) -> History:
-    """The log that a worker with these intentions writes."""
+    """The log of a worker with these intentions."""
     writer, (ops, end) = Writer(), history
     for name, *values in ops:
         getattr(writer, name)(*values)
@@ -76,7 +76,7 @@ def written(history: tuple[list[Op], str | None]) -> History:
 
 
 class Writer:
-    """A worker that appends as it intends, and notes what that means."""
+    """A worker that appends events and records their meaning."""
 
     def __init__(self) -> None:
         self.events: list[events.AnyEvent] = []
@@ -100,7 +100,7 @@ class Writer:
             self._stream("reasoning", word)
 
     def think_inside(self, word: str) -> None:
-        """Reasoning of a continuation: it stands inside the open text."""
+        """Reasoning of a continuation, inside the open text."""
         if "text" not in self.open:
             return
         if "reasoning" not in self.open:
@@ -136,7 +136,7 @@ class Writer:
             self._set(place % len(self.model.parts), {name: value})
 
     def reset(self, place: int) -> None:
-        """A part, with all behind it, is withdrawn; what a part keeps is whole."""
+        """Withdraw a part and all behind it; kept values are whole."""
         keep = place % (len(self.model.parts) + 1)
         del self.model.parts[keep:]
         self.open = {}
@@ -216,7 +216,7 @@ class Writer:
             self.open[part["type"]] = number
 
     def _streaming(self, place: int) -> list[int]:
-        """One call whose input still comes, if there is any."""
+        """A call whose input still streams, if there is any."""
         calls = [
             number
             for number, part in enumerate(self.model.parts)
@@ -233,7 +233,7 @@ class Writer:
 
 
 def parts_crc32(parts: list[dict[str, Any]]) -> int:
-    """As the protocol says it, in the plainest way."""
+    """As the protocol defines it, in the simplest code."""
     text = ""
     for part in parts:
         said = part["text"] if part["type"] in ("reasoning", "tool_call") else ""

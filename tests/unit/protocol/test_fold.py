@@ -1,4 +1,4 @@
-"""protocol/fold.py: what its users ask of it beside the rules of the vectors."""
+"""protocol/fold.py: what its users need beside the rules of the vectors."""
 
 import pytest
 
@@ -14,7 +14,9 @@ def answer_of(*parts: Part) -> Answer:
 
 
 def test_what_events_touch() -> None:
-    """A piece and a `part` their part; what is held already, and what is no part's, nothing."""
+    """A piece and a `part` touch their part; repetitions and events without a part touch
+    nothing.
+    """
     answer = Answer("m1")
     assert answer.apply(events.Start("m1", 1, "demo")) == NOTHING
     assert answer.apply(events.Chunk("m1", 1, 0, "Hel", 0)) == range(1)
@@ -25,7 +27,7 @@ def test_what_events_touch() -> None:
 
 
 def test_a_reset_touches_what_it_cuts_and_all_behind() -> None:
-    """A reset that comes again cuts the text that has grown since."""
+    """A repeated reset cuts the text that has grown since."""
     answer = answer_of(Part("step", {}), Part("text", {}, text="Hello"), Part("source", {"at": 5}))
     assert answer.copy().apply(events.Reset("m1", 1, 5, 0, 2)) == range(2, 3)
     assert answer.copy().apply(events.Reset("m1", 1, 3, 0, 3)) == range(1, 3)
@@ -33,8 +35,8 @@ def test_a_reset_touches_what_it_cuts_and_all_behind() -> None:
     assert answer.copy().apply(events.Reset("m1", 1, 5, 0, 3)) == NOTHING
 
 
-def test_what_may_grow() -> None:
-    """One text and one reasoning at most."""
+def test_growing_parts() -> None:
+    """At most one text and one reasoning."""
     answer = answer_of(Part("reasoning", {}), Part("text", {}, text="a"))
     assert (answer.open_text, answer.open_reasoning) == (1, None)
     answer.add(Part("reasoning", {"at": 1}))
@@ -45,24 +47,24 @@ def test_what_may_grow() -> None:
     assert (answer.open_text, answer.open_reasoning) == (1, 2)
 
 
-def test_what_only_a_provider_understands_is_nobody_else_s() -> None:
-    """It goes along with a copy, and is in no layout."""
+def test_kept_values_are_copied_and_not_shown() -> None:
+    """They go along with a copy, and are in no layout."""
     answer = answer_of(Part("reasoning", {}, text="Hm"))
     answer.parts[0].kept = {"dialect": "d", "value": {"signature": "s"}}
     assert answer.layout() == [{"type": "reasoning", "length": 2}]
     assert answer.copy().parts[0].kept == answer.parts[0].kept
 
 
-def test_a_row_with_usage_that_cannot_be_read() -> None:
-    """It is an answer all the same."""
+def test_a_row_with_unreadable_usage() -> None:
+    """It is still an answer."""
     assert from_view({"id": "m1", "content": "a", "usage": {"input_tokens": "x"}}).usage is None
     read = from_view({"id": "m1", "usage": {"input_tokens": 1, "output_tokens": 2}})
     assert read.usage == events.Usage(1, 2)
     assert from_view({"id": "m1", "content": "a", "parts": {"type": "text"}}).content == "a"
 
 
-def test_an_end_that_is_not_proven_may_be_believed() -> None:
-    """By a reader that has read the row again, and found the same."""
+def test_an_unproven_end_may_be_accepted() -> None:
+    """By a reader that has read the same row again."""
     answer = Answer("m1")
     answer.apply(events.Chunk("m1", 1, 0, "Hello", 0))
     end = events.Cancelled("m1", 1, "u1", None, 9, 9)

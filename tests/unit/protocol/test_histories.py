@@ -30,7 +30,7 @@ def folded(told: Iterable[events.AnyEvent], answer: Answer | None = None) -> Ans
 
 
 def seen(answer: Answer) -> dict[str, Any]:
-    """All that a reader can see of its parts and its end."""
+    """Everything that a reader can see of its parts and its end."""
     return {
         "parts": [(part.type, dict(part.fields), part.text, part.start) for part in answer.parts],
         "layout": answer.layout(),
@@ -43,13 +43,13 @@ def seen(answer: Answer) -> dict[str, Any]:
 
 
 def of_model(answer: Answer) -> Model:
-    """The answer in the words of the model."""
+    """The answer in the model's terms."""
     parts = [{"type": part.type, "text": part.text, "fields": part.fields} for part in answer.parts]
     return Model(parts, answer.status if answer.ended else None)
 
 
 def view(answer: Answer) -> dict[str, Any]:
-    """The wire form of a row that holds it."""
+    """The wire form of its row."""
     usage = answer.usage
     return {
         "id": answer.id,
@@ -64,7 +64,7 @@ def view(answer: Answer) -> dict[str, Any]:
 
 
 @given(HISTORIES)
-def test_the_fold_says_what_the_worker_meant(history: AnyHistory) -> None:
+def test_the_fold_gives_what_the_worker_meant(history: AnyHistory) -> None:
     """After each event: parts, texts, fields and end."""
     log, answer = written(history), Answer(ID)
     for event, model in zip(log.events, log.models, strict=True):
@@ -77,7 +77,7 @@ def test_the_fold_says_what_the_worker_meant(history: AnyHistory) -> None:
 
 @given(HISTORIES)
 def test_only_touched_parts_change(history: AnyHistory) -> None:
-    """The numbers that `apply` gives are those of the parts that are new, changed or gone."""
+    """`apply` returns the numbers of new, changed and removed parts."""
     answer = Answer(ID)
     for event in written(history).events:
         before = [(part.entry(), part.text) for part in answer.parts]
@@ -90,8 +90,8 @@ def test_only_touched_parts_change(history: AnyHistory) -> None:
 
 
 @given(HISTORIES)
-def test_a_row_says_the_same_as_the_log(history: AnyHistory) -> None:
-    """What catch_up makes of an answer gives that answer, to who holds nothing or anything."""
+def test_a_row_gives_the_same_as_the_log(history: AnyHistory) -> None:
+    """The events of catch_up give that answer to a reader with any state."""
     answer = folded(written(history).events)
     assert seen(folded(catch_up(None, answer, 3))) == seen(answer)
     assert seen(folded(catch_up(Answer(ID), answer, 3))) == seen(answer)
@@ -102,7 +102,9 @@ def test_a_row_says_the_same_as_the_log(history: AnyHistory) -> None:
 @settings(max_examples=300)
 @given(HISTORIES, st.data())
 def test_any_answer_of_a_history_becomes_any_other(history: AnyHistory, data: Any) -> None:
-    """Forwards (what a fork lost is appended again) and backwards; nothing where they are equal."""
+    """Forwards (a fork's lost events are appended again) and backwards; no events between equal
+    ones.
+    """
     log = written(history)
     many = st.integers(0, len(log.events))
     have, want = (folded(log.events[: data.draw(many)]) for _ in range(2))
@@ -118,13 +120,13 @@ def test_any_answer_of_a_history_becomes_any_other(history: AnyHistory, data: An
 
 @given(HISTORIES, HISTORIES)
 def test_an_answer_becomes_one_of_another_history(one: AnyHistory, other: AnyHistory) -> None:
-    """Whatever two have in common: the rest is withdrawn and sent."""
+    """Their common part stays; the rest is withdrawn and sent."""
     have, want = folded(written((one[0], None)).events), folded(written(other).events)
     assert seen(folded(catch_up(have, want, 3), have.copy())) == seen(want)
 
 
 @given(HISTORIES, st.data())
-def test_nothing_is_withdrawn_where_the_log_went_on(history: AnyHistory, data: Any) -> None:
+def test_nothing_is_withdrawn_while_the_log_continues(history: AnyHistory, data: Any) -> None:
     """Without a reset every earlier answer begins every later one."""
     log = [event for event in written(history).events if not isinstance(event, events.Reset)]
     ops = ([op for op in history[0] if op[0] != "reset"], history[1])
@@ -134,7 +136,7 @@ def test_nothing_is_withdrawn_where_the_log_went_on(history: AnyHistory, data: A
 
 
 @given(HISTORIES, st.data())
-def test_a_suffix_that_comes_again_changes_nothing(history: AnyHistory, data: Any) -> None:
+def test_a_repeated_suffix_changes_nothing(history: AnyHistory, data: Any) -> None:
     """Rows are ahead of a log that forked. A suffix from before a reset may be a hole instead."""
     log = written((history[0], None)).events
     answer = folded(log)
@@ -149,8 +151,8 @@ def test_a_suffix_that_comes_again_changes_nothing(history: AnyHistory, data: An
 
 
 @given(HISTORIES, st.data())
-def test_pieces_may_be_cut_anywhere_and_come_twice(history: AnyHistory, data: Any) -> None:
-    """Each piece begins earlier, within its part, and comes a second time; nothing is doubled."""
+def test_pieces_may_be_cut_anywhere_and_repeated(history: AnyHistory, data: Any) -> None:
+    """Each piece begins earlier within its part, and comes a second time; nothing is doubled."""
     log, answer = written(history), Answer(ID)
     for event in log.events:
         if isinstance(event, events.Chunk | events.Reasoning | events.ToolInput):
@@ -165,7 +167,7 @@ def test_pieces_may_be_cut_anywhere_and_come_twice(history: AnyHistory, data: An
 
 
 @given(HISTORIES)
-def test_merged_for_a_slow_reader_it_is_the_same(history: AnyHistory) -> None:
+def test_merged_events_give_the_same(history: AnyHistory) -> None:
     """Pieces of different parts never become one event."""
     log = written(history).events
     stamped = [Entry(n, events.stamp(n, events.encode(event))) for n, event in enumerate(log, 1)]
@@ -175,7 +177,7 @@ def test_merged_for_a_slow_reader_it_is_the_same(history: AnyHistory) -> None:
 
 @given(st.lists(OPS, max_size=25), ENDS.filter(bool), st.data())
 def test_lost_text_is_noticed(ops: list[Op], end: str, data: Any) -> None:
-    """A piece is missing: a hole, or an end that is not proven. Never an answer that lacks it."""
+    """A missing piece is a hole, or the end is not proven. The answer never lacks it silently."""
     log = written((ops, end)).events
     texts = [n for n, event in enumerate(log) if getattr(event, "content", "")]
     if not texts:
@@ -191,7 +193,7 @@ def test_lost_text_is_noticed(ops: list[Op], end: str, data: Any) -> None:
 
 
 def sequences(told: Sequence[events.AnyEvent]) -> tuple[list[int], dict[int, list[Any]], list[int]]:
-    """The order in which parts open; of each what happens to it; where inner ones open."""
+    """The order in which parts open, what happens to each, and where inner ones open."""
     answer, opened, steps, places = Answer(ID), [], {}, []
     for event in told:
         held = len(answer.parts)
@@ -201,7 +203,8 @@ def sequences(told: Sequence[events.AnyEvent]) -> tuple[list[int], dict[int, lis
                 at = answer.parts[number].fields.get("at")
                 places += [] if at is None else [utf16_length(answer.content) - at]
             mine = steps.setdefault(number, [])
-            if isinstance(event, events.Terminal):  # a call that was streaming has ended, too
+            # the end of the answer also ends a streaming call
+            if isinstance(event, events.Terminal):
                 mine += ["ended"] if answer.parts[number].fields.get("state") == "invalid" else []
             elif not isinstance(event, events.PartEvent):
                 mine.append("text")
@@ -215,7 +218,7 @@ def sequences(told: Sequence[events.AnyEvent]) -> tuple[list[int], dict[int, lis
 
 
 @given(HISTORIES)
-def test_rows_open_parts_as_the_log_did(history: AnyHistory) -> None:
+def test_rows_open_parts_in_the_log_s_order(history: AnyHistory) -> None:
     """The same order, the same sequence within each part, inner parts at their place."""
     log = written(([op for op in history[0] if op[0] != "reset"], history[1])).events
     opened, steps, places = sequences(log)
@@ -226,7 +229,7 @@ def test_rows_open_parts_as_the_log_did(history: AnyHistory) -> None:
 
 @given(HISTORIES)
 def test_a_simple_client_ends_with_the_same_text(history: AnyHistory) -> None:
-    """It knows chunk, reset.keep, length and crc32, and ignores all else."""
+    """It knows chunk, reset.keep, length and crc32, and ignores everything else."""
     log = written(history).events
     for told in (log, catch_up(None, folded(log), 1)):
         text = ""
@@ -246,7 +249,7 @@ def test_a_simple_client_ends_with_the_same_text(history: AnyHistory) -> None:
 
 @given(HISTORIES)
 def test_a_row_is_read_as_it_was_written(history: AnyHistory) -> None:
-    """Layout, texts and what is open, from the wire form."""
+    """Layout, texts and open parts, from the wire form."""
     answer = folded(written(history).events)
     read = from_view(view(answer))
     assert read.layout() == answer.layout()
@@ -254,8 +257,8 @@ def test_a_row_is_read_as_it_was_written(history: AnyHistory) -> None:
 
 
 @given(HISTORIES, st.data())
-def test_an_exception_leaves_the_answer_as_it_was(history: AnyHistory, data: Any) -> None:
-    """Any event at all: it fits, or it is a hole, and then nothing has changed."""
+def test_an_exception_leaves_the_answer_unchanged(history: AnyHistory, data: Any) -> None:
+    """Any event either fits, or is a hole that changes nothing."""
     answer = folded(written((history[0], None)).events)
     small = st.integers(-2, 12)
     text = st.sampled_from(["", "a", "👋", "aé👋b"])
@@ -285,8 +288,8 @@ def test_an_exception_leaves_the_answer_as_it_was(history: AnyHistory, data: Any
 
 
 @given(HISTORIES)
-def test_a_copy_goes_its_own_way(history: AnyHistory) -> None:
-    """What happens to one of the two does not happen to the other."""
+def test_a_copy_is_independent(history: AnyHistory) -> None:
+    """A change of one does not change the other."""
     log = written((history[0], None)).events
     answer = folded(log)
     before, other = seen(answer), answer.copy()
@@ -297,8 +300,8 @@ def test_a_copy_goes_its_own_way(history: AnyHistory) -> None:
 
 
 @given(HISTORIES)
-def test_an_answer_that_has_ended_changes_no_more(history: AnyHistory) -> None:
-    """Not by its own log, not by another end, and nothing is checked."""
+def test_an_ended_answer_does_not_change(history: AnyHistory) -> None:
+    """Neither by its own log nor by another end, and nothing is checked."""
     answer = folded(written((history[0], "cancelled")).events)
     before = seen(answer)
     folded(written((history[0], "error")).events, answer)
@@ -307,7 +310,7 @@ def test_an_answer_that_has_ended_changes_no_more(history: AnyHistory) -> None:
     assert answer.status in ENDED
 
 
-def test_large_texts_and_values_travel_in_pieces() -> None:
+def test_large_texts_and_values_are_sent_in_pieces() -> None:
     """No event carries more than 64 KiB of text, or of values."""
     writer = Writer()
     writer.text(["é" * 100_000])

@@ -1,4 +1,4 @@
-"""protocol/kept.py: nothing of a kept value is lost, and no text is stored twice."""
+"""protocol/kept.py: a kept value loses nothing, and no text is stored twice."""
 
 import json
 from typing import Any
@@ -23,14 +23,14 @@ _values = st.recursive(
 
 
 @given(_values, st.sampled_from([TEXT, TEXT * 2, "", "x" + "\u6161👋" * 50]), st.text())
-def test_what_goes_out_comes_in_again(value: Any, text: str, more: str) -> None:
-    """Any JSON value over any text, also one that has grown since, and through JSON."""
+def test_folding_out_and_in_are_inverses(value: Any, text: str, more: str) -> None:
+    """Any JSON value over any text, even a text that has grown since, and through JSON."""
     out = fold_out(value, text)
     assert fold_in(json.loads(json.dumps(out)), text + more) == value
 
 
-def test_text_of_the_part_is_not_stored_again() -> None:
-    """A block of a provider: its thinking is in the part, its signature is nowhere else."""
+def test_a_part_s_text_is_not_stored_again() -> None:
+    """In a block of a provider, the thinking is in the part and only the signature is stored."""
     block = {"type": "thinking", "thinking": TEXT, "signature": "EqQB" * 100}
     out = fold_out(block, "é👋" + TEXT)
     assert out == block | {"thinking": {"$text": [3, len(TEXT) + 20]}}
@@ -39,18 +39,18 @@ def test_text_of_the_part_is_not_stored_again() -> None:
 
 @pytest.mark.parametrize(("length", "stays"), [(SHORTEST - 1, True), (SHORTEST, False)])
 def test_short_strings_stay(length: int, stays: bool) -> None:
-    """A reference would be longer than they are."""
+    """A reference would be longer."""
     assert (fold_out("x" * length, "x" * 99) == "x" * length) is stays
 
 
-def test_a_string_between_the_halves_of_units_is_no_slice() -> None:
-    """Bytes of the text hold it, characters do not begin there."""
+def test_a_string_between_halves_of_units_is_no_slice() -> None:
+    """The text's bytes contain it, but no character begins there."""
     text, string = "\u6100" + "\u6161" * SHORTEST, "\u6161" * SHORTEST
     assert fold_in(fold_out(string, text), text) == string
 
 
 def test_searches_are_bounded() -> None:
-    """A value of thousands of strings does not search megabytes thousands of times."""
+    """Thousands of strings do not search megabytes thousands of times."""
     strings = [f"{n:0{SHORTEST}}" for n in range(MOST_SEARCHES + 50)]
     out = fold_out(strings, "".join(strings))
     assert sum(isinstance(item, str) for item in out) == 50
@@ -58,13 +58,13 @@ def test_searches_are_bounded() -> None:
 
 
 @pytest.mark.parametrize("reference", [[0, 6], [5, 1], [9, 3], [-1, 1]])
-def test_a_text_that_is_too_short_is_an_error(reference: list[int]) -> None:
-    """Better no kept value than one with other words."""
+def test_a_too_short_text_is_an_error(reference: list[int]) -> None:
+    """No kept value is better than one with other words."""
     with pytest.raises(ValueError, match="does not hold"):
         fold_in({"$text": reference}, "abc👋")
 
 
-def test_what_only_looks_like_a_reference_is_a_value() -> None:
+def test_a_value_that_looks_like_a_reference_stays_a_value() -> None:
     """The provider's own names survive."""
     for value in ({"$text": [0, 1]}, {"$text": "a", "b": 1}, {"$$text": [0, 1]}):
         assert fold_in(fold_out(value, "abc"), "abc") == value

@@ -1,4 +1,4 @@
-"""protocol/replay.py by example: which events are sent (test_histories.py: any)."""
+"""protocol/replay.py by example: the events that are sent (test_histories.py: any)."""
 
 from typing import Any
 
@@ -155,8 +155,10 @@ NAMED = {"type": "tool_call", "id": "c1", "name": "n", "state": "streaming"}
         ),
     ],
 )
-def test_what_is_sent(have: list[Part], want: list[Part], needed: list[AnyEvent]) -> None:
-    """The fewest events; they give the answer that is wanted."""
+def test_the_events_that_are_sent(
+    have: list[Part], want: list[Part], needed: list[AnyEvent]
+) -> None:
+    """The fewest events that give the wanted answer."""
     held, wanted = answer_of(*have).copy(), answer_of(*want).copy()
     assert catch_up(held, wanted, 2) == needed
     assert begins(held, wanted) == (not any(isinstance(event, Reset) for event in needed))
@@ -165,12 +167,12 @@ def test_what_is_sent(have: list[Part], want: list[Part], needed: list[AnyEvent]
     assert (held.layout(), held.content) == (wanted.layout(), wanted.content)
 
 
-def test_who_is_not_known_begins_anew() -> None:
-    """What they hold may be anything."""
+def test_an_unknown_reader_starts_over() -> None:
+    """It may hold anything."""
     assert catch_up(None, answer_of(text("a")), 2)[0] == Reset("m1", 2, 0, 0, 0)
 
 
-def test_a_row_that_lacks_what_its_end_says() -> None:
+def test_a_row_shorter_than_its_end() -> None:
     """Damage does not keep an answer from ending."""
     _, ended = catch_up(None, from_view({"id": "m1", "status": "error"}), 2)
     assert isinstance(ended, Error)

@@ -1,4 +1,4 @@
-"""protocol/sent.py: what is out stays out, and is never given twice."""
+"""protocol/sent.py: sent text stays, and is never sent twice."""
 
 import pytest
 from hypothesis import given
@@ -16,8 +16,8 @@ STEPS = st.one_of(
 
 
 @given(st.lists(STEPS, max_size=30))
-def test_what_is_given_is_how_the_text_begins(steps: list[tuple[str, object]]) -> None:
-    """Against a model that holds all of the text; where that is impossible, Withdrawn."""
+def test_sent_text_begins_the_text(steps: list[tuple[str, object]]) -> None:
+    """Against a model with all of the text; Withdrawn where that is impossible."""
     sent, text, out = Sent(), "", ""
     for name, value in steps:
         if name in ("grow", "become"):
@@ -44,7 +44,7 @@ def test_what_is_given_is_how_the_text_begins(steps: list[tuple[str, object]]) -
 
 @given(TEXTS, TEXTS)
 def test_an_end(text: str, last: str) -> None:
-    """Less than what is out is not the end of it."""
+    """An end with less than the sent text is no end of it."""
     sent = Sent()
     sent.grow(text)
     sent.take_rest()
@@ -61,8 +61,8 @@ def test_an_end(text: str, last: str) -> None:
         assert text + sent.take_rest() == last
 
 
-def test_a_long_text_is_given_in_linear_time() -> None:
-    """What was taken is not copied with each further piece."""
+def test_a_long_text_is_sent_in_linear_time() -> None:
+    """Taken text is not copied with each further piece."""
     sent = Sent()
     sent.become("word " * 200_000)
     pieces = 0

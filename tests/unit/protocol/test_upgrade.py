@@ -1,4 +1,4 @@
-"""protocol/upgrade.py: logs and rows of before parts fold to what they meant."""
+"""protocol/upgrade.py: logs and rows without parts fold to what they meant."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,7 +28,7 @@ Ops = list[tuple[str, Any]]
 
 @dataclass
 class Old:
-    """A worker of before parts: what it logs, and its row in the wire form."""
+    """A worker without parts: its log, and its row in wire form."""
 
     content: str = ""
     reasoning: str = ""
@@ -61,7 +61,9 @@ class Old:
             self.urls.append(url)
 
     def reset(self, place: int) -> None:
-        """Texts are cut anywhere; calls without a result go, so do all sources that are not kept."""
+        """Texts are cut anywhere; calls without a result are dropped, and so are sources that are
+        not kept.
+        """
         keeps = [place % (utf16_length(text) + 1) for text in (self.content, self.reasoning)]
         try:
             self.content, self.reasoning = (
@@ -123,8 +125,8 @@ def calls_in(worker: Old) -> list[tuple[Any, str, Any]]:
 
 @settings(max_examples=300)
 @given(st.lists(OPS, max_size=20))
-def test_an_upgraded_log_says_what_the_worker_meant(ops: Ops) -> None:
-    """Text, reasoning and calls; and its end is proven."""
+def test_an_upgraded_log_gives_what_the_worker_meant(ops: Ops) -> None:
+    """Text, reasoning and calls, with a proven end."""
     worker = old(ops)
     answer = folded(worker.log)
     assert (answer.content, answer.reasoning) == (worker.content, worker.reasoning)
@@ -136,7 +138,7 @@ def test_an_upgraded_log_says_what_the_worker_meant(ops: Ops) -> None:
 
 @given(st.lists(OPS, max_size=20))
 def test_an_upgraded_log_folds_to_the_upgraded_row(ops: Ops) -> None:
-    """Where parts come in the order of a row: reasoning, text, calls."""
+    """If parts come in the order of a row: reasoning, text, calls."""
     order = ["think", "text", "call"]
     sorted_ops = sorted([op for op in ops if op[0] in order], key=lambda op: order.index(op[0]))
     worker = old(sorted_ops)
@@ -147,7 +149,7 @@ def test_an_upgraded_log_folds_to_the_upgraded_row(ops: Ops) -> None:
 
 @given(st.lists(OPS, max_size=20), st.integers(0, 30), st.integers(0, 30))
 def test_a_row_keeps_the_order_of_the_log(ops: Ops, first: int, last: int) -> None:
-    """Who followed the log up to anywhere is told what is new of a row, and nothing is withdrawn."""
+    """A reader of any part of the log gets the news of a row, and nothing is withdrawn."""
     ops = [op for op in ops if op[0] != "reset"]
     have = folded(old(ops[:first]).log)
     worker = old(ops[:last])
@@ -163,7 +165,7 @@ def test_a_row_keeps_the_order_of_the_log(ops: Ops, first: int, last: int) -> No
 
 
 @given(st.lists(OPS, max_size=12), st.lists(OPS, max_size=12))
-def test_a_row_that_says_something_else_counts(one: Ops, other: Ops) -> None:
+def test_a_different_row_counts(one: Ops, other: Ops) -> None:
     """An ended row is the truth, whatever was shown."""
     have, worker = folded(old(one).log), old(other)
     want = answer_of(worker.row("cancelled"), have)
@@ -175,7 +177,7 @@ def test_a_row_that_says_something_else_counts(one: Ops, other: Ops) -> None:
 
 
 @given(st.lists(OPS, max_size=20), st.integers(0, 20))
-def test_what_comes_again_changes_nothing(ops: Ops, again: int) -> None:
+def test_repetitions_change_nothing(ops: Ops, again: int) -> None:
     """Rows are ahead of a log that forked."""
     worker = old([op for op in ops if op[0] != "reset"])
     answer = folded(worker.log)
@@ -201,7 +203,7 @@ def test_events_with_parts_pass_as_they_are() -> None:
     assert answer.layout() == [{"type": "text", "length": 1}]
 
 
-def test_of_other_messages_nothing_is_made() -> None:
+def test_other_messages_give_nothing() -> None:
     """Their parts have other numbers."""
     answer = folded([events.Chunk(ID, 1, 0, "a")])
     for event in (events.Source("m2", 1, "x"), events.ToolCall("m2", 1, "c", "n", {}, "pending")):
@@ -217,7 +219,7 @@ def test_a_reset_beyond_the_end_is_a_hole() -> None:
 
 
 def test_results_and_waiting_calls() -> None:
-    """States that nobody writes now."""
+    """States that nobody writes any more."""
     call = events.ToolCall(ID, 1, "c", "n", {"a": 1}, "waiting")
     answer = folded([call, events.ToolResult(ID, 1, "c", "n", 4, "ok")])
     assert answer.parts[0].fields["state"] == "done"
@@ -236,7 +238,7 @@ def test_a_row_with_parts_is_read_as_it_is() -> None:
 
 
 def test_files() -> None:
-    """Under their name, once."""
+    """Once, under their name."""
     file = events.File(ID, 1, "https://x/a.png", "a.png", "image/png")
     (entry,) = folded([file, file]).layout()
     assert entry == {

@@ -21,7 +21,7 @@ CASES = [
 
 
 def outcome(answer: Answer) -> dict[str, Any]:
-    """What a vector may say of an answer."""
+    """The possible outcomes of a vector."""
     names = ("status", "attempt", "model", "content", "reasoning", "finish_reason", "error", "by")
     seen = {name: getattr(answer, name) for name in (*names, "seams", "retry")}
     return seen | {"parts": answer.layout(), "usage": msgspec.to_builtins(answer.usage)}
@@ -50,7 +50,7 @@ def test_vector(case: dict[str, Any]) -> None:
 
 
 def test_there_are_vectors() -> None:
-    """Each file is a rule, each name is said once."""
+    """Each file is a rule; names are unique."""
     rules = [json.loads(path.read_text("utf-8")) for path in FOLDER.glob("*.json")]
     assert all(rule["rule"] and rule["cases"] for rule in rules)
     assert len({case.id for case in CASES}) == len(CASES) >= 100

@@ -1,4 +1,6 @@
-"""What was said in a conversation stays out of the log, whatever a provider puts into its errors."""
+"""What was said in a conversation stays out of the log, whatever a provider puts into its
+errors.
+"""
 
 import pytest
 

@@ -86,7 +86,9 @@ def loaded(text: str) -> Any:
 
 
 def anthropic_back(blocks: list[Json]) -> list[Json]:
-    """Not sent: blank text, unsigned thinking, empty `citations`. Plain texts that touch are one."""
+    """Not sent: blank text, unsigned thinking, empty `citations`. Plain texts that touch are
+    one.
+    """
     found: list[Json] = []
     for block in blocks:
         if block["type"] == "thinking" and not block.get("signature"):

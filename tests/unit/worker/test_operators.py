@@ -49,7 +49,9 @@ def ask_with(key: str) -> None:
 
 
 def test_sentry_gets_the_error_and_the_facts_and_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The real package, but for its way out. Neither variables, nor what a provider echoes, nor a logged line brings a key along."""
+    """The real package, but for its way out. Neither variables, nor what a provider echoes, nor a
+    logged line brings a key along.
+    """
     sent: list[str] = []
 
     class Kept(Transport):

@@ -1,4 +1,6 @@
-"""Logs are packed beside the work: a moment after the end, once, and whatever happens nobody is hurt."""
+"""Logs are packed beside the work: a moment after the end, once, and whatever happens nobody is
+hurt.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -58,7 +60,9 @@ async def test_ends_that_come_together_are_packed_once() -> None:
 
 
 async def test_whoever_ends_an_answer_here_has_its_log_packed() -> None:
-    """A worker, a cancel in its place, an end that was made good: all of them give the terminal event."""
+    """A worker, a cancel in its place, an end that was made good: all of them give the terminal
+    event.
+    """
     log = Noting()
     async with running(log):
         claim = await log.claim("a", "m", 0, 30)

@@ -155,7 +155,9 @@ def test_what_says_nothing_of_what_was_asked_for(error: Exception, says_nothing:
 
 
 def test_a_connection_that_the_pool_kept_too_long_is_tried_again_at_once() -> None:
-    """Nothing is wrong with the provider. It is a try all the same, and the next one waits: who always hangs up is no stale connection."""
+    """Nothing is wrong with the provider. It is a try all the same, and the next one waits: who
+    always hangs up is no stale connection.
+    """
     error = base.Unavailable("closed", code=base.STALE_CONNECTION)
     assert decide(error, 0, jitter=no_jitter) == RetryLater("unavailable", 0, 1)
     assert decide(error, 1, jitter=no_jitter) == RetryLater("unavailable", 1000, 2)

@@ -31,7 +31,9 @@ class Away:
 async def test_a_worker_that_starts_without_redis_hears_of_cancels_when_it_is_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Or each of them would wait for the next renewal of a lease, for as long as the process lives."""
+    """Or each of them would wait for the next renewal of a lease, for as long as the process
+    lives.
+    """
     monkeypatch.setattr(runtime, "CONTROL_PAUSE_SECONDS", 0.0)
     made, feed = (
         Runtime(cast("Settings", None), cast("Any", None), lambda _error, _facts: None),

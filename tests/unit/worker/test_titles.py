@@ -51,7 +51,9 @@ def test_no_markdown_stays_in_first_words() -> None:
 
 @pytest.mark.parametrize("text", ["![" * 128_000, "[" * 250_000, "\n" * 5000 + "<a" * 100_000])
 def test_a_name_is_looked_for_in_the_beginning(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A message of 256 KiB would keep a worker busy for minutes: the marks of a line are looked for in all of it again and again."""
+    """A message of 256 KiB would keep a worker busy for minutes: the marks of a line are looked for
+    in all of it again and again.
+    """
     looked_at: list[int] = []
     plain = titles._plain
 

@@ -50,7 +50,9 @@ def test_an_answer_of_exactly_the_limit_is_whole() -> None:
 
 
 def test_what_viewers_hold_already_counts() -> None:
-    """A retry does not begin to count anew, not even of what other attempts called; where all is withdrawn, it does."""
+    """A retry continues the count, including other attempts' calls; after a withdrawal of
+    everything it starts anew.
+    """
     before = held("x" * 300, "y" * 300)
     fields = {"id": "c", "name": "f", "state": "proposed"}
     before.answer.add(Part("tool_call", fields, text="z" * 100))
@@ -126,7 +128,9 @@ def test_twice_as_much_is_twice_the_work(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["sources", "calls", "text"])
 def test_all_that_waits_counts_as_waiting(kind: str) -> None:
-    """A provider is not read further while much of it has yet to reach the log; afterwards nothing is left over."""
+    """A provider is not read further while much is waiting for the log; afterwards nothing is left
+    over.
+    """
     draft = begun(limit=10**6)
     before = 0
     for at in range(20):

@@ -37,7 +37,9 @@ def test_a_request_is_counted_when_it_begins() -> None:
 
 
 def test_what_is_sent_beside_the_text_is_counted() -> None:
-    """What an answer held, calls of tools, and the schema of the answer are billed like text: here about 40 characters each."""
+    """Other values of an answer, tool calls, and the schema are billed like text: here about 40
+    characters each.
+    """
     value = {"x": "y" * 31}
     thought = ReasoningPart("never sent", Kept("openai.responses", "reasoning", value))
     kept = KeptPart("openai.responses", "web_search_call", value)

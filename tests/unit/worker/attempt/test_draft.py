@@ -1,4 +1,4 @@
-"""worker.attempt.draft: deltas in, batches of events out, nothing stored that was not acknowledged."""
+"""worker.attempt.draft: deltas in, batches of events out, and only acknowledged text is stored."""
 
 import pytest
 from hypothesis import given
@@ -25,7 +25,9 @@ def test_pieces_that_wait_together_leave_as_one_event() -> None:
 
 
 def test_a_batch_stays_the_same_until_acknowledged() -> None:
-    """A repeat must be byte for byte the batch that may have landed; later text waits for the next one."""
+    """A repetition must equal the batch that may have landed, byte for byte; later text waits for
+    the next one.
+    """
     draft = Draft(held(), 1)
     draft.take([base.TextDelta("a")])
     first = list(draft.batch())
@@ -81,7 +83,9 @@ def test_offsets_within_a_batch_are_code_units() -> None:
 
 
 def test_half_a_character_at_the_end_is_not_dropped() -> None:
-    """The provider is done: what its other half never came for is shown as what it is, in text and in reasoning."""
+    """The provider is done: a half without its other half is shown as a replacement, in text and in
+    reasoning.
+    """
     draft = Draft(held(), 1)
     draft.take([base.ReasoningDelta("b\ud83d"), base.TextDelta("a\ud83d")])
     draft.flush()
@@ -146,7 +150,9 @@ def test_what_was_never_appended_is_not_held_after_a_cancel() -> None:
 def test_whatever_the_pieces_events_rebuild_exactly_what_is_held(
     pieces: list[tuple[str, bool]],
 ) -> None:
-    """Surrogate halves, NUL, any cutting into batches: offsets have no hole, and events put together equal the held text."""
+    """Surrogate halves, NUL, any batches: offsets have no hole, and the events add up to the held
+    text.
+    """
     draft, seen, seq = Draft(held(), 1), "", 0
 
     def append() -> None:
@@ -216,7 +222,9 @@ def acknowledge(draft: Draft, seq: int) -> None:
 
 
 def test_a_run_is_kept_with_the_place_up_to_which_its_text_is_acknowledged() -> None:
-    """Half a character is no place; the one before it stays good: what lies between is known to be said again."""
+    """Half a character is no cursor; the previous one stays valid, since the run repeats what
+    follows it.
+    """
     draft = Draft(held(), 1)
     draft.take([base.TextDelta("ab")])
     draft.reached("run", 1)
@@ -234,7 +242,9 @@ def test_a_run_is_kept_with_the_place_up_to_which_its_text_is_acknowledged() -> 
 
 
 def test_the_name_of_a_run_is_known_before_there_is_any_text() -> None:
-    """It can be attached to from its beginning; nothing has to be acknowledged for that but what was taken before."""
+    """It can be attached to from its beginning; only earlier text has to be acknowledged for
+    that.
+    """
     draft = Draft(held(), 1)
     draft.reached("run", None)
     assert draft.run == Run("run", None)
@@ -272,7 +282,9 @@ def test_a_run_has_no_place_within_a_tool_call() -> None:
 
 
 def test_a_run_that_still_repeats_itself_keeps_its_place() -> None:
-    """Attached behind what readers hold, it is good from where it was attached to, and from each place that it reaches."""
+    """Attached behind the readers' text, it is valid from its first cursor, and from each later
+    one.
+    """
     draft = Draft(held("abcd"), 2, run=Run("run", 1, 1, 2))
     assert draft.run == Run("run", 1, 1, 2)
     draft.take([base.TextDelta("c")])

@@ -1,4 +1,6 @@
-"""worker.attempt.parts: deltas become events of parts, within limits, and nothing is lost in silence."""
+"""worker.attempt.parts: deltas become events of parts, within limits, and nothing is lost in
+silence.
+"""
 
 import json
 from collections.abc import Iterable

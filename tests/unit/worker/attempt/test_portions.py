@@ -28,7 +28,9 @@ def test_nothing_is_lost_or_changed() -> None:
 
 
 def test_a_portion_is_quickly_taken() -> None:
-    """Few deltas, not much text; one call, whose arguments are parsed; some items, which are written as JSON."""
+    """Few deltas, little text; one call, whose arguments are parsed; some items, which are written
+    as JSON.
+    """
     for batch, most in (
         ([TextDelta("x")] * 5000, MAX_DELTAS),
         ([TextDelta("x" * 1000)] * 5000, MAX_CHARS // 1000),

@@ -1,4 +1,6 @@
-"""worker.attempt.usage: the sum of what all requests of an answer have reported, and estimates where nothing was."""
+"""worker.attempt.usage: the sum of the usage of all requests of an answer, with estimates for
+missing reports.
+"""
 
 import pytest
 

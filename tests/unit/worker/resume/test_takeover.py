@@ -54,7 +54,9 @@ async def test_no_checkpoint_and_a_log_that_begins_later() -> None:
 
 
 async def test_a_checkpoint_of_an_earlier_epoch() -> None:
-    """The new log is given the text, since readers may have begun with an older row; what is appended there counts as well."""
+    """The new log is given the text, since readers may have begun with an older row; what is
+    appended there counts as well.
+    """
     log = MemoryLog()
     lost = await log.claim("c", "m", 0, 60)
     log.restart(lose_data=True)
@@ -108,7 +110,9 @@ async def test_a_checkpoint_before_the_fork_says_what_viewers_hold() -> None:
 
 
 async def test_a_checkpoint_beyond_the_fork_is_more_than_viewers_hold() -> None:
-    """They are given the rest, and nothing is withdrawn. Whoever comes after that finds it there."""
+    """They are given the rest, and nothing is withdrawn. Whoever comes after that finds it
+    there.
+    """
     log, _, saved = await half_lost(checkpoint=3)
     claim, held = await recover(log, saved, await log.claim("c", "m", 1, 0), 0)
     assert (held.answer.content, held.seq) == ("abcdef", 3)

@@ -1,4 +1,6 @@
-"""worker.sweeper: runs that nobody wants are ended once each, whatever their provider does, and less and less often where it refuses."""
+"""worker.sweeper: runs that nobody wants are ended once each, whatever their provider does, and
+less and less often where it refuses.
+"""
 
 import asyncio
 from typing import cast

@@ -1,4 +1,6 @@
-"""worker.sweeper.repeats: what a lost end of the log took with it is announced again, once and once more."""
+"""worker.sweeper.repeats: what a lost end of the log took with it is announced again, once and once
+more.
+"""
 
 from collections.abc import Sequence
 
@@ -106,7 +108,9 @@ async def test_a_row_that_is_locked_keeps_no_other_one_waiting(
     [(0, LATELY_MS), (3 * 3_600_000, 3 * 3_600_000 + LATELY_MS), (90 * 3_600_000, LONGEST_MS)],
 )
 async def test_a_server_that_was_left_far_behind_lacks_more(behind_ms: int, since: int) -> None:
-    """A replica that had lagged for hours, an old snapshot: what it knows of the time says since when it may lack announcements."""
+    """A replica that had lagged for hours, an old snapshot: what it knows of the time says since
+    when it may lack announcements.
+    """
     log, store = MemoryLog(), Store()
     await log.note_time(NOW_MS - behind_ms)
     await Repeats(store, log).check_server(go_on)  # type: ignore[arg-type]
@@ -124,7 +128,9 @@ async def test_a_time_from_ahead_hides_nothing(monkeypatch: pytest.MonkeyPatch) 
 async def test_the_server_is_given_the_time_once_all_was_seen_to(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Not before: another leader that begins anew must know how far back the loss reaches. Then once a minute."""
+    """Not before: another leader that begins anew must know how far back the loss reaches. Then
+    once a minute.
+    """
     log, store = MemoryLog(), Store()
     looks = Repeats(store, log)  # type: ignore[arg-type]
     await looks.check_server(go_on)

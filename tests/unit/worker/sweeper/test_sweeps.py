@@ -1,4 +1,6 @@
-"""worker.sweeper.sweeps: what is known of a job, and how long an answer waits, whatever clocks do."""
+"""worker.sweeper.sweeps: what is known of a job, and how long an answer waits, whatever clocks
+do.
+"""
 
 import pytest
 
