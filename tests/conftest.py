@@ -10,8 +10,11 @@ import pytest
 from tests.ci import pytest_runtest_makereport  # noqa: F401 - hooks are found by name
 from tests.databases import (  # noqa: F401 - fixtures are found by name
     database_url,
+    empty_database_url,
+    empty_postgres_url,
     own_postgres,
     postgres_server,
+    postgres_tables,
     postgres_url,
     sqlite_store,
     store,

@@ -7,6 +7,7 @@ of the server, not of the machine). It refuses to run as root, so root starts it
 """
 
 import contextlib
+import functools
 import importlib.util
 import os
 import pwd
@@ -245,13 +246,49 @@ def postgres_server() -> Iterator[Postgres]:
     server.close()
 
 
-@pytest.fixture
-def postgres_url(postgres_server: Postgres) -> Iterator[str]:
-    """An empty database for one test."""
+@pytest.fixture(scope="session")
+def postgres_tables(postgres_server: Postgres) -> str:
+    """The database of the session's server that is copied for each test."""
+    postgres_server.execute("CREATE DATABASE tables")
+    migrate(postgres_server.database("tables"))
+    return "tables"
+
+
+@functools.cache
+def _sqlite_tables() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "tables.db")
+        migrate(f"sqlite:///{path}")
+        return path.read_bytes()
+
+
+def create_tables(sqlite_url: str) -> None:
+    """A new SQLite database as `migrate` makes it, for the price of a copy."""
+    path = Path(sqlite_url.removeprefix("sqlite:///"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(_sqlite_tables())
+
+
+@contextlib.contextmanager
+def _copied(server: Postgres, template: str) -> Iterator[str]:
     name = f"test_{secrets.token_hex(6)}"
-    postgres_server.execute(f"CREATE DATABASE {name}")
-    yield postgres_server.database(name)
-    postgres_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    server.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield server.database(name)
+    server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Postgres, postgres_tables: str) -> Iterator[str]:
+    """A database with our tables for one test."""
+    with _copied(postgres_server, postgres_tables) as url:
+        yield url
+
+
+@pytest.fixture
+def empty_postgres_url(postgres_server: Postgres) -> Iterator[str]:
+    """A database without any table for one test."""
+    with _copied(postgres_server, "template1") as url:
+        yield url
 
 
 @pytest.fixture
@@ -266,19 +303,28 @@ def own_postgres(postgres_server: Postgres) -> Iterator[Postgres]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each kind."""
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database of each kind without any table."""
     return (
         f"sqlite:///{tmp_path}/new/store.db"
         if request.param == "sqlite"
-        else str(request.getfixturevalue("postgres_url"))
+        else str(request.getfixturevalue("empty_postgres_url"))
     )
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database of each kind with our tables."""
+    if request.param == "postgresql":
+        return str(request.getfixturevalue("postgres_url"))
+    url = f"sqlite:///{tmp_path}/new/store.db"
+    create_tables(url)
+    return url
 
 
 @pytest.fixture
 async def store(database_url: str) -> AsyncIterator[Store]:
-    """A store on a migrated database."""
-    migrate(database_url)
+    """A store on such a database."""
     opened = Store.open(database_url)
     yield opened
     await opened.aclose()
@@ -288,7 +334,7 @@ async def store(database_url: str) -> AsyncIterator[Store]:
 async def sqlite_store(tmp_path: Path) -> AsyncIterator[Store]:
     """The same on SQLite alone, for tests that do not test the database."""
     url = f"sqlite:///{tmp_path}/t.db"
-    migrate(url)
+    create_tables(url)
     opened = Store.open(url)
     yield opened
     await opened.aclose()

@@ -10,7 +10,6 @@ from tests.databases import prefixed, sql
 from tests.rows import stored_bytes
 from tokenwire.models import database, deletions
 from tokenwire.models.deletions import KEY_LIFE_MS, UNLISTED_LIFE_MS
-from tokenwire.models.migrate import migrate
 from tokenwire.models.responses import PastTurn, Question
 from tokenwire.models.store import Store
 
@@ -103,7 +102,6 @@ async def test_a_locked_conversation_delays_no_other(
 ) -> None:
     """Even the oldest: all others are deleted, and the locked one at the next run."""
     monkeypatch.setattr(database, "LOCK_SECONDS", 0.2)
-    migrate(postgres_url)
     store = Store.open(postgres_url)
     try:
         names = [await single(store, 1) for _ in range(5)]

@@ -21,10 +21,10 @@ def engine_of(database_url: str) -> Engine:
     return create_engine(driver_url(database_url, asynchronous=False))
 
 
-def test_metadata_and_migrations_agree(database_url: str) -> None:
+def test_metadata_and_migrations_agree(empty_database_url: str) -> None:
     """A further migration would be empty: tables, columns, types, indexes, keys."""
-    assert migrate(database_url)
-    engine = engine_of(database_url)
+    assert migrate(empty_database_url)
+    engine = engine_of(empty_database_url)
     with engine.connect() as connection:
         context = MigrationContext.configure(
             connection, opts={"compare_type": True, "version_table": VERSION.name}
@@ -33,10 +33,10 @@ def test_metadata_and_migrations_agree(database_url: str) -> None:
     engine.dispose()
 
 
-def test_deletion_cascades_as_declared(database_url: str) -> None:
+def test_deletion_cascades_as_declared(empty_database_url: str) -> None:
     """What alembic does not compare: the foreign keys' ON DELETE, and the partial index."""
-    migrate(database_url)
-    engine = engine_of(database_url)
+    migrate(empty_database_url)
+    engine = engine_of(empty_database_url)
     found = inspect(engine)
     for table in ("messages", "participants"):
         assert [key["options"].get("ondelete") for key in found.get_foreign_keys(named(table))] == [
@@ -54,16 +54,16 @@ def test_deletion_cascades_as_declared(database_url: str) -> None:
     engine.dispose()
 
 
-def test_a_second_migration_has_nothing_to_do(database_url: str) -> None:
+def test_a_second_migration_has_nothing_to_do(empty_database_url: str) -> None:
     """It reports this and changes nothing."""
-    assert migrate(database_url)
-    assert not migrate(database_url)
+    assert migrate(empty_database_url)
+    assert not migrate(empty_database_url)
 
 
-def test_migrations_at_once_do_not_race(database_url: str) -> None:
+def test_migrations_at_once_do_not_race(empty_database_url: str) -> None:
     """One of them does the work, and all succeed."""
     with ThreadPoolExecutor(4) as threads:
-        done = list(threads.map(migrate, [database_url] * 4))
+        done = list(threads.map(migrate, [empty_database_url] * 4))
     assert sorted(done) == [False, False, False, True]
 
 

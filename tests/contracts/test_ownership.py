@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from tests.databases import create_tables
 from tokenwire.models.answers import Checkpoint, Ending
 from tokenwire.models.conversations import Post
-from tokenwire.models.migrate import migrate
 from tokenwire.models.store import Store
 from tokenwire.models.sweeps import Due
 from tokenwire.models.tables import Message
@@ -133,7 +133,7 @@ async def test_a_writing_transaction_has_the_lock_from_its_start(tmp_path: Path)
     """SQLite refuses a transaction at once that reads first and asks for the lock after another one
     wrote, whatever its timeout.
     """
-    migrate(f"sqlite:///{tmp_path}/t.db")
+    create_tables(f"sqlite:///{tmp_path}/t.db")
     store = Store.open(f"sqlite:///{tmp_path}/t.db")
     other = sqlite3.connect(tmp_path / "t.db", isolation_level=None, timeout=0)
     try:

@@ -18,7 +18,6 @@ from tokenwire.models import database
 from tokenwire.models.answers import Checkpoint, Ending
 from tokenwire.models.conversations import PAGE_BYTES, Post
 from tokenwire.models.errors import HistoryTooLong
-from tokenwire.models.migrate import migrate
 from tokenwire.models.names import named
 from tokenwire.models.parts import StoredPart, answer_of, open_texts, whole
 from tokenwire.models.quotas import Quotas, answer_bytes, shown_bytes
@@ -396,7 +395,6 @@ async def test_parts_go_with_their_conversation(store: Store, running: Running) 
 async def in_postgresql(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Store]:
     """SQLite locks no rows. Here a lock is waited for longer than any test does."""
     monkeypatch.setattr(database, "LOCK_SECONDS", 60.0)
-    migrate(postgres_url)
     opened = Store.open(postgres_url, timeout_seconds=120.0)
     yield opened
     await opened.aclose()

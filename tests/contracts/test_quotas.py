@@ -25,7 +25,6 @@ from tokenwire.models.errors import (
     TooManyQueued,
     TooManyUnfinished,
 )
-from tokenwire.models.migrate import migrate
 from tokenwire.models.quotas import ROW_BYTES, Drift, Quotas, amend
 from tokenwire.models.recount import main, recount
 from tokenwire.models.responses import PastTurn, Question
@@ -41,7 +40,6 @@ Open = Callable[..., Store]
 @pytest.fixture
 async def opened(database_url: str) -> AsyncIterator[Open]:
     """Opens stores with quotas on one migrated database."""
-    migrate(database_url)
     stores: list[Store] = []
 
     def make(**quotas: int) -> Store:
@@ -56,7 +54,6 @@ async def opened(database_url: str) -> AsyncIterator[Open]:
 @pytest.fixture
 def opened_url(database_url: str) -> str:
     """A database in which a sum is wrong."""
-    migrate(database_url)
     engine = create_engine(driver_url(database_url, asynchronous=False))
     with engine.begin() as connection:
         connection.execute(sql("INSERT INTO storage (user_id, bytes) VALUES ('nobody', 7)"))
@@ -355,7 +352,6 @@ async def test_an_answer_ends_although_its_sum_is_locked(
     sum.
     """
     monkeypatch.setattr(database, "LOCK_SECONDS", 60.0)
-    migrate(postgres_url)
     async with aclosing(Store.open(postgres_url, timeout_seconds=120.0)) as store:
         answer = (await said(store, (await store.create_conversation(ME)).id)).assistant_message
         before = await stored_bytes(store, ME)

@@ -539,10 +539,10 @@ async def test_the_revision_is_known(store: Store) -> None:
     assert await store.revision() == HEAD
 
 
-async def test_an_empty_database_has_no_revision(database_url: str, tmp_path: Path) -> None:
+async def test_an_empty_database_has_no_revision(empty_database_url: str, tmp_path: Path) -> None:
     """Readiness can be checked before the first migration."""
     (tmp_path / "new").mkdir()
-    empty = Store.open(database_url)
+    empty = Store.open(empty_database_url)
     try:
         assert await empty.revision() is None
     finally:

@@ -15,7 +15,6 @@ from tokenwire.models import database, sweeps
 from tokenwire.models.answers import Ending
 from tokenwire.models.conversations import Post
 from tokenwire.models.errors import NotFound
-from tokenwire.models.migrate import migrate
 from tokenwire.models.store import Store
 from tokenwire.models.sweeps import KINDS, Due, Outstanding, SweepKey
 
@@ -251,7 +250,6 @@ async def test_a_locked_row_is_not_announced_again(
 ) -> None:
     """Nobody waits for the lock; the caller learns which row it is."""
     monkeypatch.setattr(database, "LOCK_SECONDS", 60.0)
-    migrate(postgres_url)
     store = Store.open(postgres_url, timeout_seconds=120.0)
     try:
         ids = [await posted(store) for _ in range(3)]

@@ -11,9 +11,9 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
+from tests.databases import create_tables
 from tests.integration.broadcasting import Writer
 from tokenwire.config.settings import Settings
-from tokenwire.models.migrate import migrate
 from tokenwire.models.store import Store
 from tokenwire.providers.catalogue import parse
 from tokenwire.streams.limits.rates import Counting
@@ -139,7 +139,7 @@ async def serving(
 ) -> AsyncIterator[Web]:
     """The app on a new SQLite database and the given log, or one in memory."""
     url = f"sqlite:///{folder}/web.db"
-    migrate(url)
+    create_tables(url)
     if log is None or feed is None:
         log = MemoryLog()
         feed = MemoryFeed(log)

@@ -8,10 +8,8 @@ listed here.
 
 import asyncio
 import contextlib
-import shutil
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +18,6 @@ from sqlalchemy import text
 from tests.integration.worker_rig import NoJobs, Script, Step, events_of, runner_over, services_over
 from tokenwire.models.answers import Checkpoint
 from tokenwire.models.conversations import Post
-from tokenwire.models.migrate import migrate
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Message as Row
 from tokenwire.protocol import events
@@ -134,23 +131,13 @@ class Rig:
         )
 
 
-@pytest.fixture(scope="module")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("bugs") / "empty.db"
-    migrate(f"sqlite:///{path}")
-    return path
-
-
 @pytest.fixture
-async def rig(tmp_path: Path, migrated: Path) -> AsyncIterator[Rig]:
-    shutil.copy(migrated, tmp_path / "t.db")
-    store = Store.open(f"sqlite:///{tmp_path}/t.db")
-    conversation = await store.create_conversation("me")
-    posted = await store.post(Post(conversation.id, "me", "hi", "m"))
-    rig = Rig(store, posted.assistant_message)
+async def rig(sqlite_store: Store) -> Rig:
+    conversation = await sqlite_store.create_conversation("me")
+    posted = await sqlite_store.post(Post(conversation.id, "me", "hi", "m"))
+    rig = Rig(sqlite_store, posted.assistant_message)
     await rig.die()
-    yield rig
-    await store.aclose()
+    return rig
 
 
 SCENES: dict[str, tuple[Sequence[Step], dict[str, Any]]] = {

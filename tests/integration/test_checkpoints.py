@@ -14,7 +14,6 @@ from tokenwire.models import database
 from tokenwire.models.answers import Checkpoint
 from tokenwire.models.conversations import Post
 from tokenwire.models.errors import GivenUp, StoreUnavailable
-from tokenwire.models.migrate import migrate
 from tokenwire.models.store import Store
 from tokenwire.worker import checkpoints, metrics
 from tokenwire.worker.checkpoints import Checkpointer
@@ -117,7 +116,6 @@ async def test_a_row_that_makes_the_database_fail_affects_no_other(
 
 async def test_a_full_disk_is_an_outage(postgres_url: str) -> None:
     """It affects every row: none is set apart, and no halves are tried."""
-    migrate(postgres_url)
     async with aclosing(Store.open(postgres_url)) as store:
         attempts, before = [Running(await started(store)) for _ in range(3)], refused()
         await poison(store, attempts[0].message_id, "RAISE EXCEPTION 'x' USING ERRCODE = '53100'")
@@ -203,7 +201,6 @@ async def test_a_locked_row_affects_no_other(
     soon as it is free.
     """
     monkeypatch.setattr(database, "LOCK_SECONDS", 60.0)
-    migrate(postgres_url)
     store = Store.open(postgres_url, timeout_seconds=120.0)
     running = [Running(await started(store)) for _ in range(7)]
     locked, others = running[3], [*running[:3], *running[4:]]
@@ -258,7 +255,6 @@ async def test_a_final_save_waits_for_its_row(
     outage.
     """
     monkeypatch.setattr(database, "LOCK_SECONDS", 0.2)
-    migrate(postgres_url)
     store = Store.open(postgres_url)
     try:
         attempt = Running(await started(store))

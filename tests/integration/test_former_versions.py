@@ -18,9 +18,9 @@ from tokenwire.models.store import Store
 
 
 @pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
+def engine(empty_database_url: str) -> Iterator[Engine]:
     """Of an empty database."""
-    opened = migrate._open(database_url)
+    opened = migrate._open(empty_database_url)
     yield opened.execution_options(writes=True)
     opened.dispose()
 
@@ -59,7 +59,7 @@ def versions(engine: Engine) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("revision", ["0001", "0010", HEAD])
 async def test_it_is_migrated_with_its_rows(
-    database_url: str, engine: Engine, revision: str
+    empty_database_url: str, engine: Engine, revision: str
 ) -> None:
     """From its own revision. The old table stays for the previous version."""
     with engine.begin() as connection:
@@ -69,10 +69,10 @@ async def test_it_is_migrated_with_its_rows(
             text(f"INSERT INTO conversations ({columns}) VALUES ('c', 'me', 1, 1, 0, 0)")
         )
         connection.execute(text("INSERT INTO participants VALUES ('c', 'me')"))
-    assert migrate.migrate(database_url)
+    assert migrate.migrate(empty_database_url)
     assert versions(engine) == {"alembic_version": [revision], "tokenwire_version": [HEAD]}
-    assert not migrate.migrate(database_url)
-    store = Store.open(database_url)
+    assert not migrate.migrate(empty_database_url)
+    store = Store.open(empty_database_url)
     try:
         assert (await store.conversation("c", "me")).user_id == "me"
         assert await store.check() is None
@@ -82,7 +82,7 @@ async def test_it_is_migrated_with_its_rows(
 
 @pytest.mark.parametrize("found", [[], ["0001", "0002"], ["9999"], ["ab12cd34ef56"]])
 def test_an_unknown_revision_is_refused(
-    database_url: str, engine: Engine, found: list[str]
+    empty_database_url: str, engine: Engine, found: list[str]
 ) -> None:
     """Even beside tables like ours: nothing changes."""
     with engine.begin() as connection:
@@ -93,30 +93,34 @@ def test_an_unknown_revision_is_refused(
                 text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": revision}
             )
     with pytest.raises(MigrationRefused, match="TABLE_PREFIX"):
-        migrate.migrate(database_url)
+        migrate.migrate(empty_database_url)
     assert {name: sorted(rows) for name, rows in versions(engine).items()} == {
         "alembic_version": found
     }
 
 
 @pytest.mark.parametrize("table", sorted(migrate._OURS))
-def test_tables_of_others_are_not_migrated(database_url: str, engine: Engine, table: str) -> None:
+def test_tables_of_others_are_not_migrated(
+    empty_database_url: str, engine: Engine, table: str
+) -> None:
     """An equal revision proves nothing unless every table has our columns."""
     column = min(migrate._OURS[table] - {"id"})
     with engine.begin() as connection:
         made_by_a_former_version(connection, "0001")
         connection.execute(text(f"ALTER TABLE {table} RENAME COLUMN {column} TO other"))
     with pytest.raises(MigrationRefused, match=table):
-        migrate.migrate(database_url)
+        migrate.migrate(empty_database_url)
     assert versions(engine) == {"alembic_version": ["0001"]}
 
 
-def test_a_hosts_version_table_alone_is_no_obstacle(database_url: str, engine: Engine) -> None:
+def test_a_hosts_version_table_alone_is_no_obstacle(
+    empty_database_url: str, engine: Engine
+) -> None:
     """Without tables of our names nothing is ambiguous: ours are created, and the host's revision
     stays.
     """
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)"))
         connection.execute(text("INSERT INTO alembic_version VALUES ('0007')"))
-    assert migrate.migrate(database_url)
+    assert migrate.migrate(empty_database_url)
     assert versions(engine) == {"alembic_version": ["0007"], "tokenwire_version": [HEAD]}

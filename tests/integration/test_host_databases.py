@@ -20,10 +20,10 @@ ANSWERED = "[('ours', ['hello?', 'hello!'])]"
 
 
 @pytest.fixture
-def shared_url(database_url: str, tmp_path: Path) -> str:
+def shared_url(empty_database_url: str, tmp_path: Path) -> str:
     """An empty database; for SQLite the folder exists, as a host expects."""
     (tmp_path / "new").mkdir()
-    return database_url
+    return empty_database_url
 
 
 def run(module: str, *arguments: str, prefix: str = "tw_", **environ: str) -> str:

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from tests.databases import create_tables
 from tests.integration.paid import Instead, PaidProvider
 from tests.integration.worker_rig import LEASE_SECONDS, NoJobs, events_of, text_of
 from tokenwire.models.answers import Ending
 from tokenwire.models.conversations import Post
-from tokenwire.models.migrate import migrate
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Message as Row
 from tokenwire.protocol import events
@@ -127,7 +127,7 @@ class Rig:
 @pytest.fixture(params=["responses", "llamacpp", "late responses", "late llamacpp"])
 async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Rig]:
     url = f"sqlite:///{tmp_path}/t.db"
-    migrate(url)
+    create_tables(url)
     store, client = Store.open(url), HttpClient()
     conversation = await store.create_conversation("me", title="t")
     posted = await store.post(Post(conversation.id, "me", "hi", "m"))

@@ -18,10 +18,10 @@ from hypothesis import HealthCheck, Phase, settings
 from schemathesis import checks
 from schemathesis.specs.openapi import checks as openapi_checks
 
+from tests.databases import create_tables
 from tests.integration.serving import KEY, NoJobs, Web
 from tokenwire.config.settings import Settings
 from tokenwire.models.answers import Ending
-from tokenwire.models.migrate import migrate
 from tokenwire.models.store import Store
 from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
 from tokenwire.worker import closing
@@ -72,7 +72,7 @@ class Served:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         address = f"sqlite:///{self._folder}/web.db"
-        migrate(address)
+        create_tables(address)
         store, log = Store.open(address), MemoryLog()
         self.web = Web(
             store, log, MemoryFeed(log), Answering(store, log), max_chat_body_bytes=256 * 1024

@@ -109,7 +109,6 @@ def running(
 
 def test_a_post_works(tmp_path: Path, database_url: str, valkey_url: str) -> None:
     """Ready, a conversation, a post with its cursor, the page: with SQLite and with PostgreSQL."""
-    migrate(database_url)
     with running(tmp_path, DATABASE_URL=database_url, REDIS_URL=valkey_url) as web:
         web.wait_until(web.answers)
         assert web.client.get("/readyz").json() == {"status": "ok"}
@@ -127,16 +126,16 @@ def test_a_post_works(tmp_path: Path, database_url: str, valkey_url: str) -> Non
 
 
 def test_it_is_not_ready_before_the_migration(
-    tmp_path: Path, database_url: str, valkey_url: str
+    tmp_path: Path, empty_database_url: str, valkey_url: str
 ) -> None:
     """It starts, reports the reason, and is ready once the tables exist."""
     (tmp_path / "new").mkdir()
-    with running(tmp_path, DATABASE_URL=database_url, REDIS_URL=valkey_url) as web:
+    with running(tmp_path, DATABASE_URL=empty_database_url, REDIS_URL=valkey_url) as web:
         web.wait_until(web.answers)
         answer = web.client.get("/readyz")
         assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
         assert "tokenwire.models.migrate" in answer.json()["checks"]["database"]
-        migrate(database_url)
+        migrate(empty_database_url)
         assert web.client.get("/readyz").status_code == 200
 
 

@@ -14,7 +14,6 @@ from tests.integration.worker_rig import NoJobs, Script, kinds, services_over, t
 from tokenwire.models.answers import Checkpoint, Ending
 from tokenwire.models.conversations import Post
 from tokenwire.models.errors import StatementFailed, StoreError, Unstorable
-from tokenwire.models.migrate import migrate
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Message as Row
 from tokenwire.protocol import events
@@ -121,7 +120,6 @@ async def test_values_that_only_one_database_accepts(database_url: str) -> None:
     """An endless run name, numbers outside JSON, half characters: the answer is complete on both,
     and its log says the same.
     """
-    migrate(database_url)
     log = MemoryLog()
     async with aclosing(Store.open(database_url)) as store:
         conversation = await store.create_conversation("me")

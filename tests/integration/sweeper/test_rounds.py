@@ -12,7 +12,6 @@ from tests.integration.worker_rig import events_of, kinds
 from tokenwire.config.metrics import TASK_FAILURES
 from tokenwire.models.conversations import Post
 from tokenwire.models.errors import GivenUp, StoreUnavailable
-from tokenwire.models.migrate import migrate
 from tokenwire.models.store import Store
 from tokenwire.models.sweeps import SweepKey
 from tokenwire.models.tables import Message as Row
@@ -165,7 +164,6 @@ async def test_a_locked_row_delays_no_other(postgres_url: str) -> None:
     """An operator's transaction locks one of three cancelled answers: two end, and takeovers go on;
     then the third ends.
     """
-    migrate(postgres_url)
     store = Store.open(postgres_url)
     try:
         answers = []

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from tests.databases import create_tables
 from tokenwire.models import database
 from tokenwire.models.database import Database, _use_wal, driver_url
 from tokenwire.models.errors import StoreUnavailable
-from tokenwire.models.migrate import migrate
 from tokenwire.models.store import Store
 
 
@@ -57,7 +57,7 @@ async def test_a_database_that_stays_locked_is_unavailable(tmp_path: Path) -> No
     is gone.
     """
     url = f"sqlite:///{tmp_path}/locked.db"
-    migrate(url)
+    create_tables(url)
     store, hasty = Store.open(url), Store.open(url, timeout_seconds=0.05)
     other = sqlite3.connect(tmp_path / "locked.db", isolation_level=None)
     try:
@@ -76,7 +76,7 @@ async def test_a_database_that_stays_locked_is_unavailable(tmp_path: Path) -> No
 async def test_sqlite_is_set_up_for_several_processes(tmp_path: Path) -> None:
     """A write-ahead log, foreign keys and a patient busy handler."""
     url = f"sqlite:///{tmp_path}/tuned.db"
-    migrate(url)
+    create_tables(url)
     store = Store.open(url)
     try:
         async with store.reading() as session:
@@ -93,7 +93,7 @@ async def test_sqlite_is_set_up_for_several_processes(tmp_path: Path) -> None:
 async def test_nothing_is_kept_of_a_transaction_that_raises(tmp_path: Path) -> None:
     """The transaction is rolled back as a whole."""
     url = f"sqlite:///{tmp_path}/rolled.db"
-    migrate(url)
+    create_tables(url)
     store = Store.open(url)
     try:
         made = await store.create_conversation("me")

@@ -7,8 +7,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from tests.databases import create_tables
 from tokenwire.config.settings import Settings
-from tokenwire.models.migrate import migrate
 from tokenwire.models.store import Store
 from tokenwire.providers.catalogue import Catalogue, parse
 from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
@@ -62,7 +62,7 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
     url = f"sqlite:///{tmp_path}/web.db"
-    migrate(url)
+    create_tables(url)
     opened = Store.open(url)
     yield opened
     await opened.aclose()

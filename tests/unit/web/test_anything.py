@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
+from tests.databases import create_tables
 from tests.unit.web import conftest
-from tokenwire.models.migrate import migrate
 from tokenwire.models.store import Store
 from tokenwire.providers.catalogue import parse
 from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
@@ -24,7 +24,7 @@ C = "/api/conversations"
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient, str, str]]:
     """A client with a conversation and a message."""
     url = f"sqlite:///{tmp_path_factory.mktemp('anything') / 'web.db'}"
-    migrate(url)
+    create_tables(url)
     store = Store.open(url)
     jobs: Any = conftest.RecordedJobs()
     log = MemoryLog()

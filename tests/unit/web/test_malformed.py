@@ -10,7 +10,6 @@ import httpx
 import pytest
 
 from tests.unit.web.conftest import RecordedJobs, settings
-from tokenwire.models.migrate import migrate
 from tokenwire.models.store import Store
 from tokenwire.providers.catalogue import Catalogue
 from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
@@ -26,7 +25,6 @@ Bodies = list[tuple[str, str]]
 async def client(
     tmp_path: Path, database_url: str, log: MemoryLog, jobs: RecordedJobs, catalogue: Catalogue
 ) -> AsyncIterator[httpx.AsyncClient]:
-    migrate(database_url)
     store = Store.open(database_url)
     app = create_app(settings(), store, log, MemoryFeed(log), jobs, catalogue)  # type: ignore[arg-type]  # the recorder stands in
     async with httpx.AsyncClient(
