@@ -88,6 +88,8 @@ class Api:
     def __init__(self, stage: Stage, cursor: str) -> None:
         self.stage, self.cursor = stage, cursor
         self.row = {"id": "m", "content": "", "status": "streaming", "seq": 0}
+        self.later: tuple[dict[str, Any], str] | None = None
+        """Row and cursor from the second read on."""
         self.reads = self.grants = 0
 
     def client(self) -> httpx.AsyncClient:
@@ -97,7 +99,9 @@ class Api:
     def _answer(self, request: httpx.Request) -> httpx.Response:
         if request.method == "GET":
             self.reads += 1
-            return httpx.Response(200, json={"messages": [self.row], "cursor": self.cursor})
+            page = {"messages": [self.row], "cursor": self.cursor}
+            self.row, self.cursor = self.later or (self.row, self.cursor)
+            return httpx.Response(200, json=page)
         self.grants += 1
         return httpx.Response(200, json={"url": self.stage.url("c"), "token": token("c")})
 
@@ -177,10 +181,9 @@ async def test_it_reads_the_rows_again_where_the_log_is_trimmed(valkey_url: str)
         api = Api(stage, f"{writer.epoch}:0")
         for _ in range(150):
             await writer.say("word ")
+        row = api.row | {"content": writer.text, "seq": writer.seq}
+        api.later = (row, f"{writer.epoch}:{writer.seq}")
         follower = Follower(api)
-        await follower.until("")
-        api.row |= {"content": writer.text, "seq": writer.seq}
-        api.cursor = f"{writer.epoch}:{writer.seq}"
         await writer.say("end")
         await writer.end()
         await follower.end()
@@ -198,7 +201,7 @@ async def test_it_notices_a_checksum_that_is_not_its_own(valkey_url: str) -> Non
         follower = Follower(api)
         await writer.say("!")
         await follower.until("Hallo!")
-        api.row |= {"content": "Hello!", "status": "complete"}
+        api.row = api.row | {"content": "Hello!", "status": "complete"}
         await writer.end()
         await follower.end()
     assert (follower.shown[-1], api.reads) == ("Hello!", 2)
