@@ -48,9 +48,9 @@ POLL_SECONDS = 1.0
 DELAY_POLL_SECONDS = 0.2
 """How often a delay queue looks whether something is due: the precision of a retry's delay."""
 HEARTBEAT_TIMEOUT_MS = 15_000
-IDLE_LOOK_MS = 400
+IDLE_POLL_MS = 400
 """How often an idle worker thread looks whether it should end."""
-LAST_LOOK_SECONDS = 0.05
+LAST_POLL_SECONDS = 0.05
 """The same for a consumer when nothing runs any more. Before that it wakes only for messages and
 heartbeats.
 """
@@ -271,7 +271,7 @@ class WakingConsumer(_RedisConsumer):
             if message is not None:
                 self.holding.add(message.options["redis_message_id"])
             return message
-        self._woken.wait(LAST_LOOK_SECONDS if self.broker.leaving else self._poll)
+        self._woken.wait(LAST_POLL_SECONDS if self.broker.leaving else self._poll)
         return None
 
     def _fetch(self) -> None:
@@ -399,7 +399,7 @@ class PollPace(Middleware):
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         """Set on the worker itself; dramatiq's own switch is an environment variable."""
         worker.queue_prefetch = worker.worker_threads
-        worker.worker_timeout = IDLE_LOOK_MS
+        worker.worker_timeout = IDLE_POLL_MS
         if isinstance(broker, WakingBroker):
             broker.start_waker()
 

@@ -57,7 +57,7 @@ from tokenwire.worker.sweeper.sweeps import wait_ms
 
 log_line = structlog.get_logger(__name__)
 OUTAGE_PAUSE_SECONDS = 1.0
-PROBATION_LOOK_SECONDS = 0.25
+PROBATION_CHECK_SECONDS = 0.25
 MAX_ATTEMPTS = 50
 """An answer that took so many attempts is not finished by another one, whatever they added."""
 MAX_ATTACHES = 500
@@ -288,7 +288,7 @@ class Runner:
         """Let a suspect's probation end; another suspect may begin then."""
         began = clock()
         while self._probation.holds(row.id):
-            await asyncio.sleep(PROBATION_LOOK_SECONDS)
+            await asyncio.sleep(PROBATION_CHECK_SECONDS)
             lived = clock() - began
             if probation.outlived(lived):
                 await outlast(

@@ -24,7 +24,7 @@ log_line = structlog.get_logger(__name__)
 LONGEST = 60
 MOST_WORDS = 6
 EXCERPT_CHARS = 1500
-LOOKED_AT = 2000
+MAX_READ = 2000
 """Characters of a text that are searched for its words. The patterns for marks cost the square of a
 line's length.
 """
@@ -103,7 +103,7 @@ def first_words(text: str) -> str:
 
 
 def _beginning(text: str) -> list[str]:
-    return text.lstrip()[:LOOKED_AT].splitlines()
+    return text.lstrip()[:MAX_READ].splitlines()
 
 
 def _plain(line: str) -> str:

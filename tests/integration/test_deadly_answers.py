@@ -129,7 +129,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(module, "clock", clock)
-    monkeypatch.setattr(module, "PROBATION_LOOK_SECONDS", 0.005)
+    monkeypatch.setattr(module, "PROBATION_CHECK_SECONDS", 0.005)
     return clock
 
 

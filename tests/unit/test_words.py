@@ -46,10 +46,7 @@ LEFT: dict[str, set[str]] = {
     "streams/log/ports.py": {"deliver"},
     "worker/attempt/costs.py": {"said"},
     "worker/attempt/outcome.py": {"said"},
-    "worker/broker.py": {"IDLE_LOOK_MS", "LAST_LOOK_SECONDS"},
     "worker/discretion.py": {"_said", "_said_in", "said", "said_in"},
-    "worker/runner.py": {"PROBATION_LOOK_SECONDS"},
-    "worker/titles.py": {"LOOKED_AT"},
 }
 """Names in which such words still occur, by file. The list only gets shorter."""
 

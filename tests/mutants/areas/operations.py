@@ -344,7 +344,7 @@ AREA = Area(
         Mutant(
             "a_worker_sleeps_before_it_goes",
             "worker/broker.py",
-            "LAST_LOOK_SECONDS if self.broker.leaving else self._poll",
+            "LAST_POLL_SECONDS if self.broker.leaving else self._poll",
             "self._poll",
             _WORKER,
         ),

@@ -59,13 +59,13 @@ def test_a_name_is_looked_for_in_the_beginning(text: str, monkeypatch: pytest.Mo
 
     def counted(line: str) -> str:
         looked_at.append(len(line))
-        assert len(line) <= titles.LOOKED_AT
+        assert len(line) <= titles.MAX_READ
         return plain(line)
 
     monkeypatch.setattr(titles, "_plain", counted)
     assert first_words(text)
     tidy(text)
-    assert 0 < sum(looked_at) <= 2 * titles.LOOKED_AT
+    assert 0 < sum(looked_at) <= 2 * titles.MAX_READ
 
 
 async def test_what_is_asked_for_a_title_is_not_logged() -> None:
