@@ -188,5 +188,5 @@ def _is_too_long(request: Request, caps: Caps) -> bool:
 def _client(connection: ReaderConnection, addresses: Addresses) -> str | None:
     """The client's address: the connection's, or the one that trusted proxies report."""
     peer = connection.remote_address[0] if connection.remote_address else None
-    said = connection.request.headers.get_all("X-Forwarded-For") if connection.request else []
-    return addresses.client(peer, ", ".join(said))
+    forwarded = connection.request.headers.get_all("X-Forwarded-For") if connection.request else []
+    return addresses.client(peer, ", ".join(forwarded))

@@ -152,7 +152,7 @@ class Tail:
             self._add(seq, data)
             self._trim()
             if not self.running:
-                self.running = _tells_of_running(data)
+                self.running = _shows_running(data)
 
     def wake(self) -> None:
         """Notify listeners of the changes since the last call."""
@@ -310,7 +310,7 @@ class Tail:
         self.gone, self.running = True, False
 
 
-def _tells_of_running(data: bytes) -> bool:
+def _shows_running(data: bytes) -> bool:
     head = data[:_HEAD_BYTES]
     return not any(word in head for word in _AT_REST)
 

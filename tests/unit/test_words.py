@@ -37,14 +37,12 @@ FORMS = {
 
 LEFT: dict[str, set[str]] = {
     "benchmarks/broadcast.py": {"_deliver", "deliver"},
-    "broadcaster/server.py": {"said"},
     "models/participants.py": {"told"},
     "models/tables.py": {"told"},
     "streams/hub/feed.py": {"Deliver", "_deliver", "deliver"},
-    "streams/hub/hub.py": {"_deliver", "_tells_of_running"},
+    "streams/hub/hub.py": {"_deliver"},
     "streams/log/memory.py": {"_deliver", "deliver"},
     "streams/log/ports.py": {"deliver"},
-    "worker/attempt/costs.py": {"said"},
     "worker/attempt/outcome.py": {"said"},
     "worker/discretion.py": {"_said", "_said_in", "said", "said_in"},
 }

@@ -73,15 +73,15 @@ class Bill:
         """Billed so far, if the provider takes the request."""
         return self.before + self.cost
 
-    def settled(self, said: int | None, *, answered: bool) -> int:
-        """Billed after the request: as the provider `said`, or estimated if it began to answer."""
-        if not self.cost or not (answered or said is not None):
+    def settled(self, reported: int | None, *, answered: bool) -> int:
+        """Billed after the request: as `reported`, or estimated if the provider began to answer."""
+        if not self.cost or not (answered or reported is not None):
             return self.before
-        return self.before + (said if said is not None else self.cost)
+        return self.before + (reported if reported is not None else self.cost)
 
-    def following(self, request: Request, said: int | None) -> "Bill":
+    def following(self, request: Request, reported: int | None) -> "Bill":
         """Of another request, after this one was answered."""
-        return Bill.of(request, self.number, self.settled(said, answered=True))
+        return Bill.of(request, self.number, self.settled(reported, answered=True))
 
 
 def _chars(request: Request) -> int:

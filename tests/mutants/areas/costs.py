@@ -79,13 +79,13 @@ AREA = Area(
         Mutant(
             "a_request_that_was_not_answered_is_billed",
             _FILE,
-            "if not self.cost or not (answered or said is not None):",
+            "if not self.cost or not (answered or reported is not None):",
             "if not self.cost:",
         ),
         Mutant(
             "what_the_provider_said_is_not_believed",
             _FILE,
-            "(said if said is not None else self.cost)",
+            "(reported if reported is not None else self.cost)",
             "self.cost",
         ),
         Mutant(
