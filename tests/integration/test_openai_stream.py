@@ -48,6 +48,7 @@ class Pen:
     def __init__(self, web: Web, claim: Claim) -> None:
         self._web, self._claim, self._index, self.text = web, claim, 0, ""
         self.reasoning, self._covered, self._seq = "", 0, 0
+        self.layout: list[dict[str, Any]] | None = None
 
     @classmethod
     async def take(cls, web: Web, response_id: str) -> "Pen":
@@ -116,6 +117,7 @@ class Pen:
             self._claim.epoch,
             self._seq,
             "stop",
+            parts=self.layout,
         )
         await self._web.store.finish(ending)
         await closing.announce(self._web.store, self._web.log, self._claim, self._index, ending)

@@ -130,6 +130,10 @@ async def test_the_log_gives_the_order_that_a_row_cannot(web: Web) -> None:
     await pen.save()
     async with contextlib.aclosing(steps_of(web, pen)) as steps:
         assert [event.part for event in events_in(await heard(steps, 3))] == [0, 1, 2]  # type: ignore[union-attr]
+        pen.layout = [
+            {"type": kind, "length": size}
+            for kind, size in (("text", 3), ("reasoning", 2), ("text", 4))
+        ]
         await pen.end()
         assert texts(await rest(steps)) == []
 
