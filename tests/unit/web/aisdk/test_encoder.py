@@ -282,3 +282,12 @@ def test_a_stream_that_cannot_continue() -> None:
     assert gone == {"type": "error", "errorText": "The conversation was deleted."}
     assert expired["errorText"] == "The login has expired."
     assert begun().quiet() == []
+
+
+def test_events_that_show_nothing() -> None:
+    """Those of another message, and those behind the end."""
+    encoder = begun()
+    assert fed(encoder, Retry("other", 1, "unavailable", 10, 1, 3)) == []
+    assert fed(encoder, Retry(ID, 1, "unavailable", 10, 1, 3)) != []
+    encoder.failure("deleted")
+    assert fed(encoder, Retry(ID, 1, "unavailable", 10, 2, 3)) == []
