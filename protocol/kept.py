@@ -12,12 +12,15 @@ is longer than they are); unlimited searching (a search is linear in a text of u
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 SHORTEST: Final = 32
 """Shorter strings stay as they are, in characters."""
 MOST_SEARCHES: Final = 256
 """So many strings of one value are looked for; the others stay as they are."""
+LOST: Final[Mapping[str, Any]] = {"dialect": "", "kind": "lost", "value": {}}
+"""Stands for what may have been kept of a part, and was lost with the worker that had it."""
 _REFERENCE: Final = "$text"
 _ESCAPED: Final = re.compile(r"\$+text")
 

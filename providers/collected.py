@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from tokenwire.protocol.text import cut, utf16_length
+from tokenwire.protocol.slices import Slices
+from tokenwire.protocol.text import utf16_length
 from tokenwire.providers.base import (
     Delta,
     FileDelta,
@@ -114,7 +115,7 @@ class Collected:
         if not isinstance(last, TextPart) or cites is None or cites[1] != 0:
             self.append(KeptPart(kept.dialect, kept.kind, kept.value))
             return
-        before = cut(last.text, max(0, utf16_length(last.text) - cites[0]))
+        before = Slices(last.text).take(utf16_length(last.text) - cites[0])  # splits no character
         if before:
             self._parts[-1] = replace(last, text=before)
             self._parts.append(TextPart(last.text[len(before) :], (kept,)))

@@ -58,7 +58,8 @@ def _message(
         return HistoryMessage("assistant", row.content) if row.content else None
     answer = answer_of(row)
     parts = history_of(answer.parts, _bytes_of(answer, files))
-    return HistoryMessage("assistant", parts, names.get(row.model or "", _NO_MODEL))
+    model = names.get(row.model or "", _NO_MODEL)
+    return HistoryMessage("assistant", parts, model) if parts else None
 
 
 def _bytes_of(answer: Answer, files: Mapping[FileKey, bytes]) -> dict[int, bytes]:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tokenwire.protocol import fold
-from tokenwire.protocol.kept import fold_in
+from tokenwire.protocol.kept import LOST, fold_in
 from tokenwire.protocol.slices import Slices
 from tokenwire.providers import base as deltas
 from tokenwire.providers import history
@@ -64,8 +64,9 @@ class _Walk:
             case "tool_call":
                 self._call(part, kept)
             case "source" if kept is not None:
-                start, end = fields.get("cites") or (place, place)
-                add(deltas.SourceDelta(cites=(place - start, place - end), kept=kept))
+                cites = fields.get("cites")
+                back = cites and (place - cites[0], place - cites[1])
+                add(deltas.SourceDelta(cites=back, kept=kept))
             case "provider" if kept is not None:
                 add(deltas.KeptDelta(kept.dialect, kept.kind, kept.value))
             case "file":
@@ -99,7 +100,7 @@ def _kept_of(parts: Sequence[fold.Part], files: Mapping[int, bytes]) -> dict[int
     """All kept values of an answer, or none: half of them would make the provider refuse it."""
     found: dict[int, history.Kept] = {}
     for number, part in enumerate(parts):
-        if part.fields.get("dropped"):
+        if part.fields.get("dropped") or part.kept == LOST:
             return {}
         if part.kept is None:
             continue

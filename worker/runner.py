@@ -324,10 +324,10 @@ class Runner:
             reported=reported.next_request() if run is None else reported,
             limits=self._models.limits,
         )
-        if chosen.keeps:
+        if chosen.keeps and run is None:  # a run says again what is behind its place
             for number in lost_in(held.answer):
                 draft.drop(number)
-        elif chosen.rung != "fresh":
+        elif not chosen.keeps and chosen.rung != "fresh":
             draft.withdraw()
         return draft
 

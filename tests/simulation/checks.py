@@ -6,20 +6,37 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from tests.simulation.author import shown, up_to_pause, words_of
 from tests.simulation.client import Client
 from tests.simulation.database import Row
 from tests.simulation.faults import Plan
 from tests.simulation.net import Weather
+from tests.simulation.parts import (
+    LogReader,
+    Part,
+    Parts,
+    is_dropping,
+    own_files,
+    public,
+    row_as_parts,
+    said_as_parts,
+)
 from tests.simulation.processes import Site
 from tests.simulation.provider import Script
+from tokenwire.models.parts import answer_of
 from tokenwire.protocol import events
 from tokenwire.protocol.states import UNFINISHED
 from tokenwire.protocol.text import checksum, utf16_length
+from tokenwire.providers.base import Kept
 from tokenwire.streams.log import keys
+from tokenwire.worker.history import history_of
 
 TAKEOVER_SECONDS = 5.0
 HAND_OVER_SECONDS = 1.0
-KEEPING = ("attach", "prefix", "turn")
+
+
+LOST = {}
+"""What stands in a row where something may have been kept that went with its worker."""
 
 
 class Observer:
@@ -41,7 +58,9 @@ class Observer:
         self.restarted: set[str] = set()
         """Answers that a worker began anew."""
         self._awaited: dict[str, asyncio.Event] = {}
+        self.logs = Logs(site)
         site.server.listen(self._published)
+        site.database.on_saved = self.logs.check_saved
 
     def asked(self, message_id: str, script: Script) -> None:
         """This answer is the script's."""
@@ -78,14 +97,18 @@ class Observer:
             self._check_owner(epoch, message_id, event)
             self._check_offset(epoch, message_id, event)
             self._check_event(epoch, message_id, event)
+            self.logs.take(epoch, seq, message_id, event)
 
     def _begin_epoch(self, epoch: str, state: Any, first: int) -> None:
-        """The surviving part of the earlier epochs: each answer's text continues at its end."""
+        """What of the epochs before is still part of the log: each answer's text goes on where the surviving part of it ends."""
+        self.logs.begin(epoch, whole=state.oldest <= 1)
         for kept in state.kept:
             if kept.entry.seq < first:
                 _, event = events.decode(kept.entry.data)
-                if event is not None and getattr(event, "message_id", None) is not None:
-                    self._note_offset(epoch, event.message_id, event)  # type: ignore[union-attr]
+                message_id = getattr(event, "message_id", None)
+                if event is not None and message_id is not None:
+                    self._note_offset(epoch, message_id, event)
+                    self.logs.take(epoch, kept.entry.seq, message_id, event)
 
     def _check_owner(self, epoch: str, message_id: str, event: Any) -> None:
         writer = self._site.server.writer
@@ -133,13 +156,7 @@ class Observer:
         adopted = self._site.server.writer is None
         if isinstance(event, events.Reset) and not adopted:
             self.restarted.add(message_id)
-        if (
-            isinstance(event, events.Reset)
-            and not adopted
-            and script
-            and script.rung in KEEPING
-            and not script.reasoning
-        ):
+        if isinstance(event, events.Reset) and not adopted and script and script.can_continue:
             self._site.complain(f"reset of {message_id}, whose model can continue")
         earlier = self.ends.get(message_id, [])
         if any(where == epoch for where, _, _ in earlier) or (
@@ -150,6 +167,64 @@ class Observer:
             self._site.complain(f"{type(event).__name__} of {message_id} after its end: {earlier}")
         if isinstance(event, events.Terminal):
             self.ends.setdefault(message_id, []).append((epoch, self._site.server.lives, event))
+
+
+class Logs:
+    """What somebody holds of each answer who has read a whole log, at each place of each epoch."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._readers: dict[tuple[str, str], LogReader] = {}
+        self._whole: dict[str, bool] = {}
+        self._states: dict[tuple[str, str], list[tuple[int, list[Any]]]] = {}
+
+    def begin(self, epoch: str, *, whole: bool) -> None:
+        """A log goes on under this name. `whole`: what it holds is all there was."""
+        self._whole[epoch] = whole
+
+    def take(self, epoch: str, seq: int, message_id: str, event: events.AnyEvent) -> None:
+        """The next event."""
+        place = epoch, message_id
+        is_first = isinstance(event, events.Start) and event.attempt == 1
+        is_first = is_first or (isinstance(event, events.Reset) and event.keep_parts == 0)
+        if place not in self._readers and (is_first or self._whole.get(epoch, True)):
+            self._readers[place] = LogReader(message_id, self._site.complain)
+        reader = self._readers.get(place)
+        if reader is not None:
+            reader.read(event)
+            self._states.setdefault(place, []).append((seq, public(reader.parts)))
+            self._check_files(message_id, reader.parts)
+
+    def state(self, epoch: str, seq: int, message_id: str) -> list[Any] | None:
+        """What a reader holds there; None: it cannot be said."""
+        known = self._states.get((epoch, message_id), [])
+        before = [state for at, state in known if at <= seq]
+        return before[-1] if before else None
+
+    def ended(self, message_id: str) -> list[Parts]:
+        """What readers hold at the end, in each epoch that tells all of it."""
+        found = [r for (_, name), r in self._readers.items() if name == message_id]
+        return [reader.parts for reader in found if reader.ended]
+
+    def check_saved(self, row: Any) -> None:
+        """A checkpoint, read back, says what the log said when it was taken."""
+        held = public(row_as_parts(row, files_of(self._site, row.id)))
+        told = self.state(row.epoch, row.seq, row.id)
+        if told is not None and told != held:
+            self._site.complain(
+                f"the row of {row.id} at {row.epoch}:{row.seq} reads {held}, its log says {told}"
+            )
+
+    def _check_files(self, message_id: str, parts: Parts) -> None:
+        lost = set(own_files(message_id, parts)) - set(files_of(self._site, message_id))
+        if lost and message_id in self._site.database.messages:
+            self._site.complain(f"the log of {message_id} names files that nobody stored: {lost}")
+
+
+def files_of(site: Site, message_id: str) -> dict[str, bytes]:
+    """The files of an answer, by digest."""
+    stored = site.database.files_stored
+    return {digest: file.data for (name, digest), file in stored.items() if name == message_id}
 
 
 def unsettled(site: Site, clients: Iterable[Client]) -> str | None:
@@ -195,6 +270,7 @@ def at_rest(
         script = scripts.get(row.id)
         if script is not None:
             _check_content(site.complain, row, script)
+            _check_parts(site, row, script, observer)
         _check_ends(site.complain, row, observer)
     for client in clients:
         if client.conversation_id in site.database.conversations:
@@ -286,19 +362,124 @@ def _check_writers(site: Site) -> None:
 
 
 def _check_content(complain: Callable[[str], None], row: Row, script: Script) -> None:
-    wholes = script.endings()
-    if row.status == "complete" and row.content not in wholes:
+    ways = [*script.beginnings(), []]
+    if row.finish_reason == "paused":
+        ways = [up_to_pause(said) for said in ways]
+    wholes = [shown(words_of(said)) for said in ways]
+    if row.status == "complete" and row.content not in wholes[:-1]:
         complain(
             f"{row.id} ({script.rung}) is complete with {row.content!r}, answered were {wholes!r}"
         )
-    if not any(whole.startswith(row.content) for whole in [*wholes, ""]):
+    if not any(whole.startswith(row.content) for whole in wholes):
         complain(
             f"{row.id} ({script.rung}) holds {row.content!r}, which is no beginning of {wholes!r}"
         )
-    if not script.reasoning.startswith(row.reasoning):
-        complain(
-            f"{row.id} holds the reasoning {row.reasoning!r}, thought was {script.reasoning!r}"
-        )
+
+
+def _check_parts(site: Site, row: Row, script: Script, observer: Observer) -> None:
+    """Log, script, what is kept, files: all say the same of an answer that has ended."""
+    files = files_of(site, row.id)
+    parts = row_as_parts(row, files)
+    for told in observer.logs.ended(row.id):
+        if public(told) != public(parts):
+            site.complain(f"the row of {row.id} has {public(parts)}, its log {public(told)}")
+    if lost := set(own_files(row.id, parts)) - set(files):
+        site.complain(f"{row.id} names files that nobody stored: {lost}")
+    if not script.continued:
+        _check_said(site.complain, row, parts, script)
+    _check_kept(site.complain, row, parts, script)
+    _check_history(site.complain, row, parts, files)
+
+
+def _check_said(complain: Callable[[str], None], row: Row, parts: Parts, script: Script) -> None:
+    """Nobody went on with what another call had said: then it is what one call has said."""
+    ways = [
+        said_as_parts(up_to_pause(said) if row.finish_reason == "paused" else said, row.id)
+        for said in script.beginnings()
+    ]
+    if row.status == "complete":
+        fits = any(_undropped(way) == _undropped(parts) for way in ways)
+    else:
+        fits = any(_begins(parts, way) for way in [*ways, []])
+    if not fits:
+        complain(f"{row.id} ({row.status}) has {public(parts)}, said was {list(map(public, ways))}")
+
+
+def _undropped(parts: Parts) -> list[Any]:
+    return [
+        (kind, {name: item for name, item in fields.items() if name != "dropped"}, text)
+        for kind, fields, text in public(parts)
+    ]
+
+
+def _begins(parts: Parts, way: Parts) -> bool:
+    """Whether these parts are what came first of a way. Of calls, each may have been cut off."""
+    if len(parts) > len(way):
+        return False
+    for held, said, is_last in zip(
+        _undropped(parts), _undropped(way), [False] * (len(parts) - 1) + [True], strict=False
+    ):
+        may_grow = is_last or held[0] == "tool_call"
+        fields = [{**one[1], "state": None} if may_grow else one[1] for one in (held, said)]
+        whole = said[2].startswith(held[2]) if may_grow or held[0] != "file" else True
+        if held[0] != said[0] or fields[0] != fields[1] or not whole:
+            return False
+    return True
+
+
+def _check_kept(complain: Callable[[str], None], row: Row, parts: Parts, script: Script) -> None:
+    """What is kept is what was given with that part; what is missing was dropped, and says so.
+
+    What comes without a break, or is said again by a run, is not dropped but for what is too much.
+    """
+    given: dict[Any, list[Any]] = {}
+    for said in (script.said, script.added):
+        for part in said_as_parts(said, row.id):
+            given.setdefault(part.mark, []).append(part.kept)
+    lost = [part for part in parts if part.fields.get("dropped") or part.kept == LOST]
+    dropped = {id(part) for part in lost}
+    if (
+        any(part.type != "file" for part in lost)
+        and not is_dropping(script.said)
+        and (row.attempt == 1 or (row.status == "complete" and script.asked <= {"fresh", "attach"}))
+    ):
+        complain(f"{row.id} has dropped what could be kept: {parts}")
+    for part in parts:
+        ways = [*given.get(part.mark, []), *([] if _is_whole(part) else [None])]
+        if id(part) in dropped:
+            continue
+        if part.kept is not None and part.kept not in ways:
+            complain(f"{row.id} keeps {part.kept} of {part}, given was {ways}")
+        elif part.kept is None and ways and None not in ways and not dropped:
+            complain(f"{row.id} forgot what was given with {part} in silence: {parts}")
+
+
+def _is_whole(part: Part) -> bool:
+    """Whether a call is: what is kept comes with its end."""
+    return part.fields.get("state") in (None, "proposed")
+
+
+def _check_history(
+    complain: Callable[[str], None], row: Row, parts: Parts, files: dict[str, bytes]
+) -> None:
+    """What goes back to the provider holds all that is kept, or nothing of it."""
+    digests = [own_files(row.id, [part]) for part in parts]
+    data = {n: files[names[0]] for n, names in enumerate(digests) if names and names[0] in files}
+    try:
+        sent = history_of(answer_of(row).parts, data)
+    except Exception as error:  # noqa: BLE001 - whatever it raises is a finding
+        complain(f"{row.id} cannot be sent back: {error!r}")
+        return
+    back = list[Any]()
+    for part in sent:
+        kept: Any = part if isinstance(part, Kept) else getattr(part, "kept", None)
+        back += [one.value for one in kept] if isinstance(kept, tuple) else [kept and kept.value]
+    back = [value for value in back if value is not None]
+    wanted = [part.kept for part in parts if part.kept is not None]
+    if any(part.fields.get("dropped") or part.kept == LOST for part in parts):
+        wanted = []
+    if back != wanted:
+        complain(f"{row.id} is sent back with {back}, kept is {wanted}")
 
 
 def _check_ends(complain: Callable[[str], None], row: Row, observer: Observer) -> None:

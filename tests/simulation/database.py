@@ -10,13 +10,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from tests.simulation.author import FILE_BYTES
 from tokenwire.models import tables
 from tokenwire.models.answers import Checkpoint, Ending
 from tokenwire.models.conversations import Post, Posted, Snapshot
-from tokenwire.models.errors import NotFound
+from tokenwire.models.errors import FileTooLong, NotFound
+from tokenwire.models.files import FileKey, StoredFile, checked_media_type
 from tokenwire.models.parts import StoredPart, assembled, whole
 from tokenwire.models.runs import RunToEnd
 from tokenwire.models.sweeps import Due, Kind, Outstanding, SweepKey, Unannounced
+from tokenwire.protocol.files import digest_of
 from tokenwire.protocol.states import UNFINISHED
 
 FIRST_MS = 1_800_000_000_000
@@ -85,7 +88,10 @@ class Database:
         self.runs: dict[tuple[str, str], ProviderRun] = {}
         self.undeleted: dict[str, int] = {}
         self.deleted: dict[str, int] = {}
+        self.files_stored: dict[FileKey, StoredFile] = {}
         self.history: list[Write] = []
+        self.on_saved: Callable[[Any], None] = lambda _row: None
+        """Is given each row that a checkpoint has changed, as whoever reads it would be."""
 
     # --- the store's methods: worker ---
 
@@ -175,6 +181,22 @@ class Database:
         self._set(row, cancel_by=first or ending.cancel_by)
         self._note(row, ending.attempt, "finish")
         return True
+
+    def save_file(
+        self, message_id: str, attempt: int, number: int, media_type: str, data: bytes
+    ) -> str | None:
+        if len(data) > FILE_BYTES:
+            raise FileTooLong(message_id)
+        if self._mine(message_id, attempt) is None:
+            return None
+        digest = digest_of(data)
+        file = StoredFile(checked_media_type(media_type), data)
+        self.files_stored.setdefault((message_id, digest), file)
+        return digest
+
+    def files(self, keys: Sequence[FileKey]) -> dict[FileKey, bytes]:
+        found = self.files_stored
+        return {key: found[key].data for key in keys if key in found}
 
     def terminal_announced(self, message_id: str, attempt: int) -> None:
         row = self.messages.get(message_id)
@@ -473,6 +495,8 @@ class Database:
         for row in self._of(conversation_id):
             del self.messages[row.id]
             self.parts.pop(row.id, None)
+        kept = self.messages
+        self.files_stored = {key: f for key, f in self.files_stored.items() if key[0] in kept}
         if conversation_id in self.conversations:
             self.undeleted[conversation_id] = self.deleted[conversation_id] = self.now_ms()
         return self.conversations.pop(conversation_id, None) is not None
@@ -551,6 +575,7 @@ class Database:
             del parts[number]
         parts.update((part.number, part) for part in item.changes.parts)
         self._note(row, item.attempt, kind)
+        self.on_saved(self._whole(row))
 
     def _whole(self, row: Row) -> Any:
         """What a reader is given: the row with its parts."""

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from tests.simulation import broker, database, redis
+from tests.simulation.author import KEPT_BYTES
 from tests.simulation.client import parse_frames
 from tests.simulation.loop import Node, VirtualLoop
 from tests.simulation.net import Net, Service
@@ -30,6 +31,7 @@ from tokenwire.web import delivery
 from tokenwire.web.api import routes as api
 from tokenwire.web.cancels import Cancels
 from tokenwire.worker import closing
+from tokenwire.worker.attempt.parts import AnswerLimits
 from tokenwire.worker.checkpoints import Checkpointer
 from tokenwire.worker.packing import Packing
 from tokenwire.worker.runner import Models, Runner
@@ -85,7 +87,8 @@ class WorkerProcess:
             store, log, jobs, checkpointer, LEASE_SECONDS, endings, packing, _nobody
         )
         specs = {rung: ModelSpec(rung, "demo", rung, continuation=rung) for rung in RUNGS}
-        models = Models(Catalogue("prefix", "prefix", specs, {}), self._open)
+        catalogue = Catalogue("prefix", "prefix", specs, {})
+        models = Models(catalogue, self._open, limits=AnswerLimits(kept_bytes=KEPT_BYTES))
         self._runner = Runner(services, models)
         self.feed = redis.Feed(site.loop, site.rng, self.node, site.server, site.redis)
         self.node.spawn(checkpointer.run(self._runner.running))

@@ -1,35 +1,26 @@
 """Providers of a simulation: each answer is known beforehand, so that a repetition or hole shows at
 once.
 
-A question (`q1`, `q2`, ...) has one answer. A model that can continue sends exactly the missing
-rest; another begins with a text that names the call, so that two beginnings differ. The script
-chooses how a call ends (whole, cut, stalled, refused).
+A question (`q1`, `q2`, ...) has one answer (`author.py`). A model that can continue goes on with what is missing of its text, perhaps
+after another thought, or begins anew and says so; one that cannot begins with a text that names the call, so that two beginnings are
+told apart. A turn that was paused goes on when it is sent back, as it was. How a call ends (whole, cut, stalled, refused) is the script's
+choice.
 """
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from tests.simulation import author
+from tests.simulation.author import Said, shown, words_of
 from tests.simulation.loop import Node, owner
 from tokenwire.providers import base
+from tokenwire.providers.collected import Collected
 from tokenwire.providers.spec import Rung
 
 RUNGS: tuple[Rung, ...] = ("attach", "prefix", "turn", "restart", "none")
-_WORDS = (
-    "one ",
-    "two\n",
-    "drei ",
-    "qu\u00e4tre ",
-    "\U0001f600",
-    "\u4e94",
-    "six",
-    "\u0000",
-    " ",
-    "seven eight nine ",
-    "\U0001f468\u200d\U0001f469",
-)
 MAX_FAILURES = 5
 """Failures of one answer; after them it is given whole, so that a schedule ends."""
 
@@ -48,13 +39,14 @@ class Script:
 
     def __init__(self, name: str, rung: Rung, rng: random.Random, mood: Mood) -> None:
         self.name, self.rung, self.rng, self.mood = name, rung, rng, mood
-        self.raw = "".join(rng.choice(_WORDS) for _ in range(rng.randint(1, 24)))
-        self.text = self.raw.replace("\x00", "\ufffd")
-        self.reasoning = (
-            "".join(rng.choice(("hm ", "so ", "\U0001f914")) for _ in range(rng.randint(1, 6)))
-            if rng.random() < 0.2
-            else ""
-        )
+        self.parted = rng.random() < author.WITH_PARTS
+        """Whether it is made of parts of all kinds."""
+        self.said = author.Author(name, rng).write() if self.parted else author.plain(rng)
+        self.text = shown(words_of(self.said))
+        self.asked: set[str] = set()
+        """How it was asked for: fresh, resume, or a rung."""
+        self.added: list[Said] = []
+        """What was thought again by who was asked to go on."""
         self.calls = 0
         self.failures = 0
         self.runs: dict[str, list[list[base.Delta]]] = {}
@@ -64,12 +56,27 @@ class Script:
         self.open: list[Node] = []
         """The processes that hold a connection for this answer."""
 
-    def beginning(self, call: int) -> str:
-        """What a call that begins anew answers, as it may be shown."""
-        return f"[{call}] {self.text}" if self.rung == "restart" else self.text
+    @property
+    def can_continue(self) -> bool:
+        """Whether nothing of it ever needs to be withdrawn."""
+        return author.is_plain(self.said) and self.rung in ("attach", "prefix", "turn")
 
-    def endings(self) -> list[str]:
-        """Every whole answer that there can be."""
+    @property
+    def continued(self) -> bool:
+        """Whether some call went on with the text of another one."""
+        return bool(self.asked & {"prefix", "turn"})
+
+    @property
+    def gave(self) -> list[Said]:
+        """All that it may have been given of the script, in no order."""
+        return [*self.said, *self.added]
+
+    def beginning(self, call: int) -> list[Said]:
+        """What a call that begins anew says."""
+        return author.prefixed(self.said, f"[{call}] ") if self.rung == "restart" else self.said
+
+    def beginnings(self) -> list[list[Said]]:
+        """What any call so far has said, or would have."""
         return [self.beginning(call) for call in range(1, self.calls + 1)]
 
 
@@ -95,44 +102,126 @@ class Provider:
 
     def stream(self, request: base.Request) -> "_Stream":
         """See providers.base.Provider."""
-        if any(not message.text for message in request.messages):
+        if any(not message.parts for message in request.messages):
             self._complain("an empty message was sent to the provider")
+        self._check_kept(request.messages)
         question = next((m.text for m in reversed(request.messages) if m.role == "user"), None)
         if question is None:  # the conversation was deleted while this request was put together
             raise base.InvalidRequest("no question")
         script = self._scripts[question]
-        return _Stream(script, request.continuation, self._complain)
+        last = request.messages[-1]
+        sent_back = last if last.role == "assistant" else None
+        return _Stream(script, request.continuation, sent_back, self._complain)
+
+    def _check_kept(self, messages: Iterable[base.HistoryMessage]) -> None:
+        """Values go back as they came, whatever became of them in between."""
+        given = {
+            kept.value["id"]: kept.value
+            for script in self._scripts.values()
+            for kept in map(author.kept_in, script.gave)
+            if kept is not None
+        }
+        for kept in (kept for message in messages for kept in _kept_of(message)):
+            if given.get(kept.value["id"]) != kept.value:
+                self._complain(f"{kept.value} was sent back, it was {given.get(kept.value['id'])}")
+
+
+def _kept_of(message: base.HistoryMessage) -> list[base.Kept]:
+    """All that is kept of a message, in order."""
+    found = list[base.Kept]()
+    for part in message.parts:
+        if isinstance(part, base.Kept):
+            found.append(part)
+        else:
+            kept = getattr(part, "kept", None)
+            found += kept if isinstance(kept, tuple) else [kept] if kept is not None else []
+    return found
 
 
 class _Stream:
     stitching = naming = False
 
     def __init__(
-        self, script: Script, going_on: base.Continuation | None, complain: Callable[[str], None]
+        self,
+        script: Script,
+        going_on: base.Continuation | None,
+        sent_back: base.HistoryMessage | None,
+        complain: Callable[[str], None],
     ) -> None:
-        self._script = script
+        self._script, self._complain = script, complain
         script.calls += 1
-        text = script.beginning(script.calls)
-        if going_on is not None:
-            if not text.startswith(going_on.text):
-                complain(
-                    f"{script.name}: asked to go on from {going_on.text!r}, which is no "
-                    f"beginning of {text!r}"
-                )
-            text = text[len(going_on.text) :]
+        script.asked.add(
+            going_on.rung if going_on is not None else "fresh" if sent_back is None else "resume"
+        )
         self._outcome = _outcome(script)
         self.run_over = self._asked = False
         self.run_id: str | None = None
         self.cursor: int | None = None
         self._attached = going_on is not None and going_on.rung == "attach"
         if going_on is not None and self._attached:
+            self._check_text(going_on.text)
             self._attach(going_on)
         else:
-            self._batches = _batches(script, text, fresh=going_on is None)
+            self._batches = _batches(script, self._to_say(going_on, sent_back))
             if script.rung == "attach":
                 self.run_id, self.cursor = f"{script.name}-{script.calls}", 0
                 script.runs[self.run_id] = list(self._batches)
         self._left = script.rng.randint(0, len(self._batches)) if self._outcome is not None else -1
+
+    def _to_say(
+        self, going_on: base.Continuation | None, sent_back: base.HistoryMessage | None
+    ) -> list[Said]:
+        script = self._script
+        if going_on is not None:
+            begun = self._check_text(going_on.text)
+            if not script.parted:
+                return author.rest(begun, going_on.text, again=False)
+            if script.rng.random() < 0.1:
+                return [base.Restart(), *script.beginning(script.calls)]
+            said = author.rest(begun, going_on.text, again=script.rng.random() < 0.5)
+            return [*self._think_again(), *said]
+        if sent_back is not None:
+            return author.behind_pause(self._check_sent_back(sent_back))
+        return script.beginning(script.calls)
+
+    def _check_text(self, text: str) -> list[Said]:
+        """What readers hold is the beginning of what some call has said: which that is."""
+        script = self._script
+        for said in script.beginnings():
+            if shown(words_of(said)).startswith(text):
+                return said
+        self._complain(f"{script.name}: asked to go on from {text!r}, which is no beginning")
+        return script.beginning(script.calls)
+
+    def _think_again(self) -> list[Said]:
+        """A model that is asked to go on may think first."""
+        script = self._script
+        if script.rng.random() < 0.5:
+            return []
+        words = f"again {script.calls}: {author.thought(script.rng)}"
+        kept = base.Kept("demo", "thinking", {"id": f"{script.name} again {script.calls}"})
+        said: list[Said] = [base.ReasoningDelta(words), base.ReasoningEnd(kept)]
+        script.added += said
+        return said
+
+    def _check_sent_back(self, turn: base.HistoryMessage) -> list[Said]:
+        """A paused turn comes back as it was. Gives the call that has said it."""
+        script = self._script
+        for said in script.beginnings():
+            before = author.up_to_pause(said)
+            if shown(words_of(before)) == turn.text and len(before) < len(said):
+                collected = Collected()
+                for delta in before:
+                    if isinstance(delta, base.TextDelta):
+                        delta = base.TextDelta(shown(delta.text))
+                    collected.add(delta)  # type: ignore[arg-type]
+                if not script.continued and tuple(collected.parts) != tuple(turn.parts):
+                    self._complain(
+                        f"{script.name}: {turn.parts} was sent back, paused was {collected.parts}"
+                    )
+                return said
+        self._complain(f"{script.name}: {turn.parts} was sent back, which no call has said")
+        return script.said
 
     def _attach(self, going_on: base.Continuation) -> None:
         self.run_id, self.cursor = going_on.run_id, going_on.cursor or 0
@@ -186,35 +275,22 @@ class _Stream:
         raise StopAsyncIteration
 
 
-def _batches(script: Script, text: str, *, fresh: bool) -> list[list[base.Delta]]:
+def _batches(script: Script, said: Sequence[Said]) -> list[list[base.Delta]]:
     rng = script.rng
+    to_say = author.up_to_pause(said)
+    finish = base.Finish("stop" if len(to_say) == len(said) else "paused")
     batches: list[list[base.Delta]] = [[base.RunStarted("run", script.rung)]]
-    if fresh and script.reasoning:
-        batches += [[base.ReasoningDelta(piece)] for piece in _pieces(script.reasoning, rng)]
-    batches += [[base.TextDelta(piece)] for piece in _pieces(text.replace("\ufffd", "\x00"), rng)]
-    batches.append([base.UsageDelta(3, len(text)), base.Finish("stop")])
+    for delta in to_say:
+        pieces: list[list[base.Delta]] = [[piece] for piece in author.in_pieces(delta, rng)]
+        if isinstance(delta, base.ReasoningEnd):
+            batches[-1] += [piece for pair in pieces for piece in pair]
+        else:
+            batches += pieces
+    batches.append([base.UsageDelta(3, len(words_of(to_say))), finish])
     while len(batches) > 2 and rng.random() < 0.5:  # one network read may bring several pieces
         index = rng.randrange(len(batches) - 1)
         batches[index : index + 2] = [batches[index] + batches[index + 1]]
     return batches
-
-
-def _pieces(text: str, rng: random.Random) -> list[str]:
-    # Characters beyond the BMP may arrive in halves, as some providers send them.
-    halves = "".join(_halves(c) if rng.random() < 0.5 else c for c in text)
-    pieces = []
-    while halves:
-        size = rng.randint(1, 9)
-        pieces.append(halves[:size])
-        halves = halves[size:]
-    return pieces
-
-
-def _halves(character: str) -> str:
-    if ord(character) < 0x10000:
-        return character
-    data = character.encode("utf-16-le")
-    return "".join(chr(int.from_bytes(data[i : i + 2], "little")) for i in (0, 2))
 
 
 def _outcome(script: Script) -> Any:

@@ -4,6 +4,7 @@ Each sabotage removes one rule from the code. `with SABOTAGES[name]():` applies 
 inside.
 """
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -11,11 +12,14 @@ from unittest.mock import patch
 
 from tests.simulation import database
 from tokenwire.broadcaster import session
+from tokenwire.models import unsaved
 from tokenwire.protocol.events import AnyEvent, check_batch
+from tokenwire.protocol.fold import Answer, Proof
 from tokenwire.streams.hub.hub import Tail
 from tokenwire.streams.hub.log_cursor import NEED_PAGE, LogCursor, LogTail
 from tokenwire.streams.log import memory, ports
-from tokenwire.worker.attempt import draft, work
+from tokenwire.worker.attempt import draft, work, writing
+from tokenwire.worker.resume import takeover
 
 
 @contextmanager
@@ -154,6 +158,50 @@ def checkpoints_ahead_of_the_log() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def checkpoints_forget_closed_parts() -> Iterator[None]:
+    """A checkpoint does not note that a text has ended: its row is another text's, and it has none of its own."""
+
+    def take(self: unsaved.UnsavedParts, answer: Answer) -> unsaved.PartsToSave:
+        self._open &= {answer.open_text, answer.open_reasoning}
+        return real(self, answer)
+
+    real = unsaved.UnsavedParts.take
+    with patch.object(unsaved.UnsavedParts, "take", take):
+        yield
+
+
+@contextmanager
+def take_overs_forget_in_silence() -> Iterator[None]:
+    """Nobody says what of an answer was kept by a worker that died before it could save it."""
+    with patch.object(takeover, "mark_lost", lambda *_: None):
+        yield
+
+
+@contextmanager
+def files_behind_their_events() -> Iterator[None]:
+    """The event of a file does not wait until its bytes are stored."""
+
+    async def store_files(self: writing.LogWriter) -> None:
+        stored.append(asyncio.create_task(real(self)))  # type: ignore[arg-type]
+
+    stored, real = list[asyncio.Task[None]](), writing.LogWriter._store_files
+    with patch.object(writing.LogWriter, "_store_files", store_files):
+        yield
+
+
+@contextmanager
+def proofs_of_text_alone() -> Iterator[None]:
+    """A terminal event attests no other part than texts."""
+
+    def proof(self: Answer) -> Proof:
+        return real(self)._replace(parts_crc32=0)
+
+    real = Answer.proof
+    with patch.object(Answer, "proof", proof):
+        yield
+
+
 SABOTAGES: dict[str, Callable[[], AbstractContextManager[None]]] = {
     act.__name__: act
     for act in (
@@ -164,5 +212,9 @@ SABOTAGES: dict[str, Callable[[], AbstractContextManager[None]]] = {
         live_before_the_replay_ends,
         no_wait_for_what_is_out,
         checkpoints_ahead_of_the_log,
+        checkpoints_forget_closed_parts,
+        take_overs_forget_in_silence,
+        files_behind_their_events,
+        proofs_of_text_alone,
     )
 }

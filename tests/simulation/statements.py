@@ -13,12 +13,15 @@ from typing import Any
 
 from sqlalchemy import event
 
+from tests.simulation.author import FILE_BYTES
 from tests.simulation.database import Database
 from tests.simulation.store import REMOTE
 from tokenwire.models import conversations, tables
-from tokenwire.models.errors import NotFound
+from tokenwire.models.errors import FileTooLong, NotFound
+from tokenwire.models.quotas import Quotas
 from tokenwire.models.store import Store
 
+REFUSALS = (NotFound, FileTooLong)
 MS_OF_A_DAY, UNIX_EPOCH_JULIAN = 86_400_000, 2_440_587.5
 _REAL_NAMES = {target: name for name, target in REMOTE.items()}
 _UNORDERED = frozenset(
@@ -117,8 +120,8 @@ class Recorded(Database):
         ms = self.now_ms()
         try:
             answer = getattr(Database, name)(self, *args, **kwargs)
-        except NotFound:
-            self.calls.append(Call(ms, _REAL_NAMES[name], args, kwargs, "NotFound"))
+        except REFUSALS as refusal:
+            self.calls.append(Call(ms, _REAL_NAMES[name], args, kwargs, type(refusal).__name__))
             raise
         self.calls.append(Call(ms, _REAL_NAMES[name], args, kwargs, plain(answer)))
         return answer
@@ -170,10 +173,8 @@ def _holds_rows(value: Any) -> bool:
 
 
 async def differences(url: str, calls: Iterable[Call]) -> list[str]:
-    """Repeat all calls on a store with the empty, migrated SQLite database at `url`; the differing
-    results.
-    """
-    store = Store.open(url)
+    """Ask it all of a store on the empty, migrated SQLite database at `url`; where the answers differ."""
+    store = Store.open(url, quotas=Quotas(file_bytes=FILE_BYTES))
     clock, ids = SimpleNamespace(ms=0), deque[str]()
     event.listen(
         store._engine.sync_engine,
@@ -221,8 +222,8 @@ def _made(call: Call) -> list[str]:
 async def _answer(store: Store, call: Call) -> Any:
     try:
         return plain(await getattr(store, call.name)(*call.args, **call.kwargs))
-    except NotFound:
-        return "NotFound"
+    except REFUSALS as refusal:
+        return type(refusal).__name__
 
 
 def _comparable(name: str, answer: Any) -> Any:

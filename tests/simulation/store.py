@@ -46,6 +46,7 @@ REMOTE = {
         ),
         *("unannounced_revocations", "outstanding"),
         *("changed_lately", "announce_again"),
+        *("save_file", "files"),
         *(
             "create_conversation",
             "conversation",
@@ -85,6 +86,7 @@ _READS = frozenset(
             "conversation",
             "snapshot",
             "visible_message",
+            "files",
         ),
     )
 )

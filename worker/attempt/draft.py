@@ -37,6 +37,8 @@ from tokenwire.worker.resume.continuation import Held, Run, as_of
 
 MAX_RUN_ID_CHARS = 255
 """As wide as its column. A longer name cannot be kept, and a part of it names nothing."""
+_REFUSED = {"url": None, "dropped": True}
+"""What becomes of a file part whose bytes are too many."""
 
 
 @dataclass(slots=True)
@@ -144,11 +146,15 @@ class Draft:
     def reached(self, run_id: str, cursor: int | None) -> None:
         """The provider's run can be attached to, after what was taken so far.
 
-        Nobody can resume within a character, a reasoning or a tool call.
+        Nobody can resume within a character, a reasoning or a tool call; nor behind parts of which
+        a run has said again what is kept, before it has caught up.
         """
         if not fits(run_id, MAX_RUN_ID_CHARS) or not self._taken.between_parts:
             return
         taken = self._taken.answer
+        pairs = zip(taken.parts, self.answer.parts, strict=False)
+        if self._catches_up and any(mine.kept != held.kept for mine, held in pairs):
+            return
         place = len(taken.parts), taken.content_units, taken.reasoning_units
         self._reached = Run(run_id, cursor, *place)
         if self.idle:
@@ -213,13 +219,20 @@ class Draft:
         if not self._catches_up or _is_behind(taken, self.answer):
             return
         self._catches_up = False
-        for number in range(len(self.answer.parts)):
-            self._taken.files.pop(number, None)  # its bytes are stored
+        self._settle_files()
         for event in catch_up(self.answer, taken, self.attempt):
             self._put(event)
+        held = self.answer.parts
         for number, part in enumerate(taken.parts):
-            if part.kept is not None:
+            if part.kept is not None or (number < len(held) and held[number].kept is not None):
                 self._put(KeptOfPart(number, part.kept))
+
+    def _settle_files(self) -> None:
+        """Bytes of files that readers hold are stored, or were refused."""
+        for number, part in enumerate(self.answer.parts):
+            file = self._taken.files.pop(number, None) if part.type == "file" else None
+            if file is not None and "url" not in part.fields:
+                self._taken.answer.parts[number].merge(_REFUSED)
 
     # --- files ---
 
@@ -234,11 +247,12 @@ class Draft:
     def file_refused(self, number: int) -> None:
         """It is too long: its event says that its bytes are lost, and gives no address."""
         del self._taken.files[number]
-        self._taken.answer.parts[number].merge({"url": None, "dropped": True})
+        self._taken.answer.parts[number].merge(_REFUSED)
         for event in self._pending:
             if isinstance(event, events.PartEvent) and event.part == number:
                 self._pending_chars -= _weight(event)
-                event.value["dropped"] = event.value.pop("url", None) is not None
+                if event.value.pop("url", None) is not None:  # else it says something else
+                    event.value["dropped"] = True
                 self._pending_chars += _weight(event)
 
     # --- batches out ---

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from tokenwire.protocol import events, fold
 from tokenwire.protocol.files import address_of, digest_of
-from tokenwire.protocol.kept import fold_out
+from tokenwire.protocol.kept import LOST, fold_out
 from tokenwire.protocol.text import Cleaner, storable, storable_json
 from tokenwire.providers import base as deltas
 from tokenwire.providers.tool_calls import parsed_arguments
@@ -55,10 +55,11 @@ class AnswerLimits:
 
 
 class KeptOfPart(NamedTuple):
-    """What is kept of a part from now on. It is stored, and no event: readers are not told."""
+    """What is kept of a part from now on (None: nothing). It is stored, and no event: readers are
+    not told."""
 
     part: int
-    value: Mapping[str, Any]
+    value: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -396,7 +397,7 @@ class PartsTaken:
         self._room = self._limits.answer_bytes - sum(_size_of(part) for part in parts)
         self._kept_room = self._limits.kept_bytes
         self._kept_room -= sum(_json_size(part.kept) for part in parts if part.kept)
-        self._keeps = not any(part.fields.get("dropped") for part in parts)
+        self._keeps = not any(part.fields.get("dropped") or part.kept == LOST for part in parts)
         self._cited = {
             (part.fields.get("url"), *(part.fields.get("cites") or ()))
             for part in parts

@@ -17,6 +17,7 @@ from tokenwire.models.tables import Message as Row
 from tokenwire.streams.log import ports
 from tokenwire.worker.attempt.draft import Draft
 from tokenwire.worker.attempt.lifecycle import CancelAsked, Disowned, Unwritable, Verdict
+from tokenwire.worker.attempt.parts import FileOfPart
 from tokenwire.worker.outages import OUTAGE_PAUSE_SECONDS
 from tokenwire.worker.resume.takeover import Known, restore
 from tokenwire.worker.services import WorkerServices
@@ -124,6 +125,8 @@ class LogWriter:
                 await self._adopt()
                 return
             await self._store_files()
+            if self._draft.idle:  # what waited was abandoned meanwhile
+                return
             done = await self._services.log.append(
                 self.claim, self.index, self._covered, self._draft.batch()
             )
@@ -149,19 +152,26 @@ class LogWriter:
         """
         while files := self._draft.unstored_files():
             for number, file in files.items():
-                try:
-                    digest = await self._services.store.save_file(
-                        self._row.id, self.claim.attempt, number, file.media_type, file.data
-                    )
-                except (FileTooLong, StatementFailed, Unstorable) as error:
-                    log_line.warning(
-                        "a file is not stored", message_id=self._row.id, error=repr(error)
-                    )
+                is_stored = await self._store_file(number, file)
+                if self._draft.unstored_files().get(number) is not file:
+                    continue  # the answer began anew meanwhile
+                if is_stored:
+                    self._draft.file_stored(number)
+                else:
                     self._draft.file_refused(number)
-                    continue
-                if digest is None:
-                    raise _NotOurs
-                self._draft.file_stored(number)
+
+    async def _store_file(self, number: int, file: FileOfPart) -> bool:
+        """False: the database does not take it. Raises StoreUnavailable, _NotOurs."""
+        try:
+            digest = await self._services.store.save_file(
+                self._row.id, self.claim.attempt, number, file.media_type, file.data
+            )
+        except (FileTooLong, StatementFailed, Unstorable) as error:
+            log_line.warning("a file is not stored", message_id=self._row.id, error=repr(error))
+            return False
+        if digest is None:
+            raise _NotOurs
+        return True
 
     async def _adopt(self) -> None:
         """Redis no longer knows this attempt. If SQL says that it is current, it joins again."""

@@ -11,12 +11,15 @@ from typing import Literal, NamedTuple
 
 from tokenwire.protocol import events
 from tokenwire.protocol.events import Entry
-from tokenwire.protocol.fold import Answer, Hole
+from tokenwire.protocol.fold import Answer, Hole, Part
+from tokenwire.protocol.kept import LOST
 from tokenwire.protocol.replay import begins
 from tokenwire.providers.spec import Rung
 
 KEEPING: frozenset[str] = frozenset({"attach", "prefix", "turn"})
 """Rungs that go on from the text that readers hold."""
+_KEEPING_TYPES = frozenset({"reasoning", "tool_call", "source", "file", "provider"})
+"""Parts of which something may be kept."""
 
 
 class Held(NamedTuple):
@@ -106,21 +109,46 @@ def is_attachable(run: Run | None, saved: Answer, held: Answer) -> bool:
     return True
 
 
+def mark_lost(saved: Answer, held: Answer, run_parts: int) -> None:
+    """Mark parts of `held` of which the worker before may have kept something that is not saved.
+
+    What is kept comes with the end of a part, and no event tells of it: it may be lost where a part
+    was not saved as it is now, or as a reasoning that had not ended. `run_parts`: so many parts are
+    before the place of a run, and have all that is kept of them.
+    """
+    for number, part in enumerate(held.parts):
+        was = saved.parts[number] if number < len(saved.parts) else None
+        has_ended = number != saved.open_reasoning or number < run_parts
+        is_saved = was is not None and has_ended and _same(was, part)
+        if part.type in _KEEPING_TYPES and part.kept is None and not is_saved:
+            part.kept = LOST
+
+
+def _same(one: Part, other: Part) -> bool:
+    names = ("type", "fields", "text", "kept")
+    return all(getattr(one, name) == getattr(other, name) for name in names)
+
+
 def lost_in(answer: Answer) -> list[int]:
     """Parts of which the worker before kept something that the database does not have."""
     return [
         number
         for number, part in enumerate(answer.parts)
-        if part.type == "provider" and part.kept is None and not part.fields.get("dropped")
+        if part.type == "provider" and not _has_kept(part) and not part.fields.get("dropped")
     ]
+
+
+def _has_kept(part: Part) -> bool:
+    return part.kept is not None and part.kept != LOST
 
 
 def may_resume(answer: Answer) -> bool:
     """Whether a paused turn can be sent back: all that its provider sent is there, and it is more
     than text, which no provider goes on from."""
-    kept = any(part.type == "provider" and part.kept for part in answer.parts)
-    lost = any(part.fields.get("dropped") or part.type == "file" for part in answer.parts)
-    return kept and not lost and not _calls(answer)
+    kept = any(part.type == "provider" and _has_kept(part) for part in answer.parts)
+    lost = any(part.fields.get("dropped") or part.kept == LOST for part in answer.parts)
+    files = any(part.type == "file" for part in answer.parts)
+    return kept and not lost and not files and not _calls(answer)
 
 
 def is_paused(answer: Answer) -> bool:

@@ -18,7 +18,7 @@ from tokenwire.protocol.events import Entry
 from tokenwire.protocol.fold import Answer
 from tokenwire.protocol.replay import begins, catch_up
 from tokenwire.streams.log import ports
-from tokenwire.worker.resume.continuation import Held, folded, folded_whole
+from tokenwire.worker.resume.continuation import Held, folded, folded_whole, mark_lost
 
 log_line = structlog.get_logger(__name__)
 PAGE_EVENTS = 500
@@ -51,6 +51,7 @@ async def recover(
     while True:
         try:
             found = await _read_log(log, claim, known)
+            mark_lost(known.held.answer, found.newest.answer, row.run_parts or 0)
             if found.epoch == claim.epoch and found.survived == found.newest:
                 return claim, found.newest
             return await _adopt(log, claim, found, found.newest, lease_seconds)

@@ -150,7 +150,7 @@ AREA = Area(
         Mutant(
             "half_of_the_kept_values_go_back",
             "worker/history.py",
-            '        if part.fields.get("dropped"):\n            return {}\n',
+            '        if part.fields.get("dropped") or part.kept == LOST:\n            return {}\n',
             "",
         ),
         Mutant(

@@ -58,14 +58,14 @@ AREA = Area(
         Mutant(
             "a_part_of_a_turn_is_sent_back",
             "worker/resume/continuation.py",
-            'part.fields.get("dropped") or part.type == "file"',
-            'part.type == "file"',
+            'part.fields.get("dropped") or part.kept == LOST',
+            "part.kept == LOST",
             ("tests/unit/worker/resume/test_continuation.py",),
         ),
         Mutant(
             "who_goes_on_keeps_half_of_what_was_too_much",
             "worker/attempt/parts.py",
-            'self._keeps = not any(part.fields.get("dropped") for part in parts)',
+            'self._keeps = not any(part.fields.get("dropped") or part.kept == LOST for part in parts)',
             "self._keeps = True",
             ("tests/integration/test_kept.py",),
         ),
