@@ -154,7 +154,9 @@ class MemoryLog:
     def on_end(self, hook: Callable[[str], None]) -> None:
         self._end_hooks.append(hook)
 
-    async def rejoin(self, claim: Claim, index: int, lease_seconds: float) -> Claim:
+    async def rejoin(
+        self, claim: Claim, index: int, lease_seconds: float, covered: int = 0
+    ) -> Claim:
         state = self._settle(claim.conversation_id)
         answer = state.answers.get(claim.message_id) or LoggedAnswer()
         if claim.attempt < answer.attempt:
@@ -162,7 +164,8 @@ class MemoryLog:
         known = answer.epoch == state.epoch or (
             answer.epoch == claim.epoch and state.shared(claim.epoch) is not None
         )
-        mine = claim.attempt == answer.attempt and known
+        is_there = (state.shared(claim.epoch) or 0) >= covered
+        mine = claim.attempt == answer.attempt and known and is_there
         if not mine or index not in (answer.next_index, answer.next_index - 1):
             raise Sealed if answer.sealed else Lost
         answer.epoch = state.epoch

@@ -195,12 +195,15 @@ class Log(Protocol):
         """
         ...
 
-    async def rejoin(self, claim: Claim, index: int, lease_seconds: float) -> Claim:
+    async def rejoin(
+        self, claim: Claim, index: int, lease_seconds: float, covered: int = 0
+    ) -> Claim:
         """After Lost, if SQL confirms the attempt: continue in a forked epoch that lost nothing
         acknowledged.
 
         Nothing is written. Batch numbers continue: `index` is the next one, and is sent again if
-        its outcome is unknown. Raises Gone, Fenced, Sealed; Lost if something is missing (`adopt`).
+        its outcome is unknown. `covered`: the seq in the claim's epoch up to which everything must
+        be there; no index tells of events that `adopt` wrote. Raises Gone, Fenced, Sealed; Lost if something is missing (`adopt`).
         """
         ...
 

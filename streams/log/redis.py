@@ -137,8 +137,11 @@ class RedisLog:
     def on_end(self, hook: Callable[[str], None]) -> None:
         self._end_hooks = (*self._end_hooks, hook)
 
-    async def rejoin(self, claim: Claim, index: int, lease_seconds: float) -> Claim:
-        arguments = (claim.message_id, claim.epoch, claim.attempt, index, _ms(lease_seconds))
+    async def rejoin(
+        self, claim: Claim, index: int, lease_seconds: float, covered: int = 0
+    ) -> Claim:
+        lease_ms = _ms(lease_seconds)
+        arguments = (claim.message_id, claim.epoch, claim.attempt, index, lease_ms, covered)
         reply = await self._run(_REJOIN, claim.conversation_id, *arguments)
         return replace(claim, epoch=reply[1].decode())
 

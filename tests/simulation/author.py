@@ -1,6 +1,6 @@
 """What a model says in a schedule, made from the seed: text alone, or parts of all kinds.
 
-An answer is a list of deltas, each whole; how they are cut on their way is the provider's choice (`provider.py`).
+An answer is a list of whole deltas; the provider cuts them on their way (`provider.py`).
 Whatever is kept of a part bears a number of its own, so that the judge can tell which one it sees.
 """
 
@@ -94,7 +94,7 @@ def prefixed(said: Sequence[Said], prefix: str) -> list[Said]:
 
 
 def rest(said: Sequence[Said], held: str, *, again: bool) -> list[Said]:
-    """What is behind the text `held`. `again`: what stands right behind that text is said once more."""
+    """What follows the text `held`. `again`: what follows it at once is said once more."""
     left = len(held)
     for number, delta in enumerate(said):
         if not isinstance(delta, base.TextDelta):

@@ -100,7 +100,7 @@ class Observer:
             self.logs.take(epoch, seq, message_id, event)
 
     def _begin_epoch(self, epoch: str, state: Any, first: int) -> None:
-        """What of the epochs before is still part of the log: each answer's text goes on where the surviving part of it ends."""
+        """The surviving part of the earlier epochs: each answer's text continues at its end."""
         self.logs.begin(epoch, whole=state.oldest <= 1)
         for kept in state.kept:
             if kept.entry.seq < first:

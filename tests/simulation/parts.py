@@ -1,6 +1,6 @@
 """Parts of an answer as the judge reads them: from what the model said, from a log, from a row.
 
-Written anew from PROTOCOL.md, simply, and without the project's fold: what both got wrong, nobody would see.
+Written anew from PROTOCOL.md and without the project's fold, so that both cannot err alike.
 """
 
 import base64

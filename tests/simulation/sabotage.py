@@ -160,7 +160,7 @@ def checkpoints_ahead_of_the_log() -> Iterator[None]:
 
 @contextmanager
 def checkpoints_forget_closed_parts() -> Iterator[None]:
-    """A checkpoint does not note that a text has ended: its row is another text's, and it has none of its own."""
+    """A checkpoint does not note that a text has ended: the next text takes its place."""
 
     def take(self: unsaved.UnsavedParts, answer: Answer) -> unsaved.PartsToSave:
         self._open &= {answer.open_text, answer.open_reasoning}

@@ -173,7 +173,9 @@ def _holds_rows(value: Any) -> bool:
 
 
 async def differences(url: str, calls: Iterable[Call]) -> list[str]:
-    """Ask it all of a store on the empty, migrated SQLite database at `url`; where the answers differ."""
+    """Repeat all calls on a store with the empty, migrated SQLite database at `url`; the differing
+    results.
+    """
     store = Store.open(url, quotas=Quotas(file_bytes=FILE_BYTES))
     clock, ids = SimpleNamespace(ms=0), deque[str]()
     event.listen(

@@ -185,7 +185,7 @@ class LogWriter:
             return
         try:
             self.claim = await self._services.log.rejoin(
-                self.claim, self.index, self._services.lease_seconds
+                self.claim, self.index, self._services.lease_seconds, self._draft.seq
             )
         except ports.Lost:
             await self._restore()

@@ -400,7 +400,8 @@ AREA = Area(
         Mutant(
             "what_an_attached_run_says_is_not_kept",
             "worker/attempt/draft.py",
-            "        for number, part in enumerate(taken.parts):\n            if part.kept is not None or",
+            "        for number, part in enumerate(taken.parts):\n"
+            "            if part.kept is not None or",
             "        for number, part in enumerate(()):\n            if part.kept is not None or",
             ("tests/unit/worker/attempt/test_draft.py",),
         ),

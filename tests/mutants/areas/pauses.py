@@ -65,7 +65,8 @@ AREA = Area(
         Mutant(
             "who_goes_on_keeps_half_of_what_was_too_much",
             "worker/attempt/parts.py",
-            'self._keeps = not any(part.fields.get("dropped") or part.kept == LOST for part in parts)',
+            'self._keeps = not any(part.fields.get("dropped") or part.kept == LOST '
+            "for part in parts)",
             "self._keeps = True",
             ("tests/integration/test_kept.py",),
         ),
