@@ -203,7 +203,8 @@ class Log(Protocol):
 
         Nothing is written. Batch numbers continue: `index` is the next one, and is sent again if
         its outcome is unknown. `covered`: the seq in the claim's epoch up to which everything must
-        be there; no index tells of events that `adopt` wrote. Raises Gone, Fenced, Sealed; Lost if something is missing (`adopt`).
+        be there; no index tells of events that `adopt` wrote. Raises Gone, Fenced, Sealed; Lost if
+        something is missing (`adopt`).
         """
         ...
 

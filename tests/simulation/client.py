@@ -92,8 +92,8 @@ class Client:
         self._epoch_lost = True
         self._reset: set[str] = set()
         self._ahead: set[str] = set()
-        """Messages whose rows were ahead of a cursor that a fork renamed. Such a row may lack what a
-        later event withdrew, and earlier events then do not fit it: that hole is no fault.
+        """Messages whose rows were ahead of a cursor that a fork renamed. Such a row may lack what
+        a later event withdrew; earlier events then do not fit it: that hole is no fault.
         """
 
     async def run(self, after: float) -> None:

@@ -1,10 +1,10 @@
 """Providers of a simulation: each answer is known beforehand, so that a repetition or hole shows at
 once.
 
-A question (`q1`, `q2`, ...) has one answer (`author.py`). A model that can continue sends the rest of
-its text, perhaps after another thought, or begins anew and says so. Another one begins with a text
-that names the call, so that two beginnings differ. A paused turn goes on when it is sent back as it
-was. The script chooses how a call ends (whole, cut, stalled, refused).
+A question (`q1`, `q2`, ...) has one answer (`author.py`). A model that can continue sends the rest
+of its text, perhaps after another thought, or begins anew and says so. Another one begins with a
+text that names the call, so that two beginnings differ. A paused turn goes on when it is sent back
+as it was. The script chooses how a call ends (whole, cut, stalled, refused).
 """
 
 import asyncio

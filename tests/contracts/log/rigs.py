@@ -138,7 +138,7 @@ class RedisRig:
         ms = round(seconds * 1000)
         with self.client() as client:
             self._set_clock(client, self.ms + ms)
-            for key in client.keys("tw:*"):
+            for key in client.keys("tw2:*"):
                 if (left := client.pttl(key)) >= 0:
                     client.pexpire(key, left - ms)
             for revoked in client.keys("*:revoked"):
