@@ -97,7 +97,9 @@ async def reserved_opcode(socket: ClientConnection) -> None:
         pytest.param(text(subscribe(token="x.y.z")), 4401, id="bad-token"),
         pytest.param(text(subscribe(token=token("c", left=-1))), 4401, id="expired-token"),
         pytest.param(
-            text(subscribe(token=token("other", left=86_400))), 4403, id="token-for-another-conversation"
+            text(subscribe(token=token("other", left=86_400))),
+            4403,
+            id="token-for-another-conversation",
         ),
         pytest.param(bad_refresh, 4403, id="refresh-for-another-conversation"),
     ],

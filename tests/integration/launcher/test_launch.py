@@ -245,7 +245,7 @@ async def test_a_deaf_process_is_killed() -> None:
 async def test_a_command_that_cannot_run_is_reported() -> None:
     """A missing program gives a line without a traceback, and the rest continues."""
     run = Run()
-    run.launch._of("worker")[0].command = Command("worker", "worker", ("no-such-program",))
+    run.launch._children_of("worker")[0].command = Command("worker", "worker", ("no-such-program",))
     running = asyncio.create_task(run.launch.run())
     await run.sees(
         "tokenwire: worker ended (no-such-program: No such file or directory); starting it "
@@ -267,7 +267,7 @@ async def test_a_failed_migration_ends_the_start() -> None:
 async def test_a_process_with_a_wrong_setting_ends_the_start() -> None:
     """It names the setting, and is not restarted again and again."""
     run = Run()
-    run.launch._of("web")[0].command = _python(
+    run.launch._children_of("web")[0].command = _python(
         "web", "import sys; print('wrong setting: X'); sys.exit(78)"
     )
     assert await asyncio.wait_for(run.launch.run(), 20) == os.EX_CONFIG
