@@ -18,7 +18,7 @@ from typing import Final, NamedTuple, Protocol
 
 from tokenwire.models.parts import StoredPart, stored
 from tokenwire.protocol import events
-from tokenwire.protocol.fold import Answer, Part
+from tokenwire.protocol.fold import Answer
 
 
 class PartsToSave(NamedTuple):
@@ -72,7 +72,7 @@ class UnsavedParts:
         found = cls(range(row.part_count), _open_parts(row.open_text, row.open_reasoning))
         known = min(row.part_count, len(answer.parts))
         found.touched(range(known, len(answer.parts)))
-        found.touched(n for n in range(known) if _differ(saved.parts[n], answer.parts[n]))
+        found.touched(n for n in range(known) if not saved.parts[n].equals(answer.parts[n]))
         if row.part_count > known or (row.part_count == 0 and saved.parts):
             found._cuts.append((known, 1))
             found._rows = set(range(known))
@@ -115,12 +115,6 @@ class UnsavedParts:
         """The checkpoint of this number is stored, or a later one."""
         self._changed = {n: first for n, first in self._changed.items() if first > save}
         self._cuts = [cut for cut in self._cuts if cut[1] > save]
-
-
-def _differ(saved: Part, part: Part) -> bool:
-    return (saved.type, saved.fields, saved.kept) != (part.type, part.fields, part.kept) or (
-        saved.text != part.text
-    )
 
 
 def _open_parts(*numbers: int | None) -> set[int]:

@@ -100,6 +100,11 @@ class Part:
             entry["input"] = self.text
         return entry
 
+    def equals(self, other: "Part") -> bool:
+        """Whether all that either holds is the same, what is kept included."""
+        mine, others = (self.type, self.fields, self.kept), (other.type, other.fields, other.kept)
+        return mine == others and self.text == other.text
+
     def copy(self) -> "Part":
         """Another one that grows by itself. Values of fields are never changed, and shared."""
         other = Part(self.type, self.fields, start=self.start, text=self.text)

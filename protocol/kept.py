@@ -13,6 +13,7 @@ is longer than they are); unlimited searching (a search is linear in a text of u
 
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, Final
 
 SHORTEST: Final = 32
@@ -40,7 +41,12 @@ def fold_in(value: Any, text: str) -> Any:
 
 class _Out:
     def __init__(self, text: str) -> None:
-        self._data, self._searches = _encoded(text), MOST_SEARCHES
+        self._text, self._searches = text, MOST_SEARCHES
+
+    @cached_property
+    def _data(self) -> bytes:
+        """Most values hold no string that is long enough to be looked for."""
+        return _encoded(self._text)
 
     def value(self, value: Any) -> Any:
         match value:

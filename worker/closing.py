@@ -47,7 +47,8 @@ async def announce(
     A log that forked or began again is first given what it lacks of the text: whoever follows it
     must hold, at the terminal event, what that attests.
     """
-    known = Known(Held(answer_in(ending), ending.seq), ending.epoch)
+    answer = answer_in(ending)
+    known, last = Known(Held(answer, ending.seq), ending.epoch), terminal_event(ending, answer)
     there = claim.epoch == ending.epoch
     try:
         while True:
@@ -55,7 +56,7 @@ async def announce(
                 if not there:
                     claim, held = await restore(log, claim, known, CLOSING_LEASE_SECONDS)
                     known, index, there = Known(held, claim.epoch), 0, True
-                await log.append(claim, index, known.held.seq, [terminal_event(ending)])
+                await log.append(claim, index, known.held.seq, [last])
                 _log_end(ending)
                 break
             except ports.Lost:

@@ -91,16 +91,22 @@ def lesser(checkpoint: Checkpoint) -> Iterator[Checkpoint]:
     First all but the provider's run, then the text alone.
     """
     yield checkpoint
-    runless = replace(checkpoint, run_id=None, run_cursor=None)
-    runless = replace(runless, run_parts=None, run_text=None, run_reasoning=None)
+    runless = replace(
+        checkpoint,
+        run_id=None,
+        run_cursor=None,
+        run_parts=None,
+        run_text=None,
+        run_reasoning=None,
+    )
     yield runless
     yield replace(runless, reported=None, changes=checkpoint.changes.bare())
 
 
-def terminal_event(ending: Ending) -> events.Terminal:
-    """The one event that seals an answer, from what was committed."""
+def terminal_event(ending: Ending, answer: Answer) -> events.Terminal:
+    """The one event that seals an answer, from what was committed: `answer_in(ending)`."""
     usage = events.Usage(**ending.usage) if ending.usage else None
-    length, crc32, *parts = answer_in(ending).proof()
+    length, crc32, *parts = answer.proof()
     who = ending.message_id, ending.attempt
     if ending.status == "complete":
         reason = cast("events.FinishReason", ending.finish_reason or "unknown")

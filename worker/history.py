@@ -105,21 +105,21 @@ def _kept_of(parts: Sequence[fold.Part], files: Mapping[int, bytes]) -> dict[int
         if part.kept is None:
             continue
         try:
-            value = fold_in(part.kept["value"], text_around(parts, number, files))
+            value = fold_in(part.kept["value"], text_around(parts, number, files.get(number, b"")))
         except ValueError:
             return {}
         found[number] = history.Kept(part.kept["dialect"], part.kept["kind"], value)
     return found
 
 
-def text_around(parts: Sequence[fold.Part], number: int, files: Mapping[int, bytes]) -> str:
+def text_around(parts: Sequence[fold.Part], number: int, data: bytes) -> str:
     """What a kept value is stored without: the text of its part, or the one that it stands in.
 
-    Of a file it is its bytes in base64.
+    Of a file it is its bytes (`data`) in base64.
     """
     part = parts[number]
     if part.type == "file":
-        return base64.b64encode(files.get(number, b"")).decode()
+        return base64.b64encode(data).decode()
     if "at" not in part.fields or part.type == "reasoning":
         return part.text
     return next((one.text for one in reversed(parts[:number]) if one.type == "text"), "")

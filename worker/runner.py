@@ -245,7 +245,8 @@ class Runner:
     async def _attempt(self, row: Row, claim: ports.Claim, held: Held, *, crashed: bool) -> None:
         spec = self._models.catalogue.models.get(row.model or "")
         best = rung_of(spec) if spec else "none"
-        saved, run = answer_of(row), _saved_run(row)
+        saved = answer_of(row)
+        run = _saved_run(row, saved)
         chosen = plan(
             best,
             held.answer,
@@ -452,12 +453,11 @@ def _not_deadly(row: Row) -> None:
         raise WorkersDied(f"{row.deaths} workers died in a row, the last of them before it began")
 
 
-def _saved_run(row: Row) -> Run | None:
-    """The run that the row names. Without a place in it, its text ends where the row's does."""
+def _saved_run(row: Row, saved: Answer) -> Run | None:
+    """The run that the row names. Without a place in it, it ends where the row does (`saved`)."""
     if row.run_id is None:
         return None
     if row.run_parts is None or row.run_text is None or row.run_reasoning is None:
-        saved = answer_of(row)
         place = len(saved.parts), saved.content_units, saved.reasoning_units
     else:
         place = row.run_parts, row.run_text, row.run_reasoning

@@ -83,6 +83,15 @@ class _OpenCall:
     is_cut: bool = False
 
 
+@dataclass(slots=True)
+class _WaitingInput:
+    """Input of one call that has yet to leave. `size`: characters of it."""
+
+    part: int
+    pieces: list[str]
+    size: int = 0
+
+
 class PartsTaken:
     """What an attempt has taken, as parts. `answer`: what is held already; it is changed.
 
@@ -106,7 +115,7 @@ class PartsTaken:
         self._limits = limits or AnswerLimits()
         self._text, self._thoughts = Cleaner(), Cleaner()
         self._calls: dict[int, _OpenCall] = {}
-        self._input: tuple[int, list[str], int] | None = None  # part, pieces, characters
+        self._input: _WaitingInput | None = None
         self._reasoning: int | None = None  # the part whose ReasoningEnd has yet to come
         self._measure()
 
@@ -257,20 +266,20 @@ class PartsTaken:
             text = text.encode()[: max(0, room)].decode("utf-8", "ignore")
         call.size += size
         if text := self._fitted(text):
-            if self._input is None or self._input[0] != call.part:
+            if self._input is None or self._input.part != call.part:
                 yield from self._release_input()
-                self._input = (call.part, [], 0)
-            number, pieces, chars = self._input
-            self._input = (number, [*pieces, text], chars + len(text))
-            if self._input[2] >= INPUT_CHARS:
+                self._input = _WaitingInput(call.part, [])
+            self._input.pieces.append(text)
+            self._input.size += len(text)
+            if self._input.size >= INPUT_CHARS:
                 yield from self._release_input()
 
     def _release_input(self) -> Iterator[Taken]:
         """The input that waits."""
-        if self._input is None:
+        waiting, self._input = self._input, None
+        if waiting is None:
             return
-        (number, pieces, _), self._input = self._input, None
-        text = "".join(pieces)
+        text, number = "".join(waiting.pieces), waiting.part
         for start in range(0, len(text), PIECE_CHARS):
             offset, piece = self.answer.parts[number].units, text[start : start + PIECE_CHARS]
             yield self._applied(
@@ -386,8 +395,8 @@ class PartsTaken:
         return value if self._kept_room >= 0 else None
 
     def _text_around(self, number: int) -> str:
-        files = {n: file.data for n, file in self.files.items()}
-        return text_around(self.answer.parts, number, files)
+        file = self.files.get(number)
+        return text_around(self.answer.parts, number, file.data if file else b"")
 
     # --- limits ---
 

@@ -61,11 +61,8 @@ class Plan:
 def folded(held: Held, entries: Iterable[Entry]) -> Held:
     """The log's entries applied to what is held, which changes. Raises Hole, Unproven."""
     answer, seq = held
-    for entry in entries:
-        _, event = events.decode(entry.data)
-        if event is not None and getattr(event, "message_id", None) == answer.id:
-            answer.apply(event)
-            seq = entry.seq
+    for seq, event in _mine(answer.id, entries):  # noqa: B007 -- the last one is what is held
+        answer.apply(event)
     return Held(answer, seq)
 
 
@@ -74,17 +71,18 @@ def folded_whole(message_id: str, entries: Sequence[Entry], *, from_first: bool)
 
     `from_first`: nothing was before them.
     """
-    first = next(_mine(message_id, entries), None)
+    _, first = next(_mine(message_id, entries), (0, None))
     anew = isinstance(first, events.Reset) and first.keep_parts == 0
     at_first = anew or (isinstance(first, events.Start) and first.attempt == 1)
     return folded(Held(Answer(message_id)), entries) if from_first or at_first else None
 
 
-def _mine(message_id: str, entries: Iterable[Entry]) -> Iterator[events.AnyEvent]:
+def _mine(message_id: str, entries: Iterable[Entry]) -> Iterator[tuple[int, events.AnyEvent]]:
+    """The events of this answer, each with its seq."""
     for entry in entries:
         _, event = events.decode(entry.data)
         if event is not None and getattr(event, "message_id", None) == message_id:
-            yield event
+            yield entry.seq, event
 
 
 def as_of(answer: Answer, run: Run) -> Answer:
@@ -119,14 +117,9 @@ def mark_lost(saved: Answer, held: Answer, run_parts: int) -> None:
     for number, part in enumerate(held.parts):
         was = saved.parts[number] if number < len(saved.parts) else None
         has_ended = number != saved.open_reasoning or number < run_parts
-        is_saved = was is not None and has_ended and _same(was, part)
+        is_saved = was is not None and has_ended and was.equals(part)
         if part.type in _KEEPING_TYPES and part.kept is None and not is_saved:
             part.kept = LOST
-
-
-def _same(one: Part, other: Part) -> bool:
-    names = ("type", "fields", "text", "kept")
-    return all(getattr(one, name) == getattr(other, name) for name in names)
 
 
 def lost_in(answer: Answer) -> list[int]:

@@ -80,14 +80,14 @@ AREA = Area(
         Mutant(
             "waiting_input_is_forgotten",
             "worker/attempt/parts.py",
-            "self._input = (number, [*pieces, text], chars + len(text))",
-            "self._input = (number, [text], chars + len(text))",
+            "            self._input.pieces.append(text)\n",
+            "            self._input.pieces[:] = [text]\n",
             ("tests/unit/worker/attempt/test_parts.py",),
         ),
         Mutant(
             "the_input_of_two_calls_is_one",
             "worker/attempt/parts.py",
-            "            if self._input is None or self._input[0] != call.part:\n",
+            "            if self._input is None or self._input.part != call.part:\n",
             "            if self._input is None:\n",
             ("tests/unit/worker/attempt/test_parts.py",),
         ),
