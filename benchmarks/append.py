@@ -37,7 +37,7 @@ async def cpu_per_event(act: Callable[[], Awaitable[int]]) -> float:
 
 def chunks() -> list[Chunk]:
     return [
-        Chunk("0198f7c2-6a51-7c3e-9b1d-3f5a8e2d4c6b", 1, offset, " token")
+        Chunk("0198f7c2-6a51-7c3e-9b1d-3f5a8e2d4c6b", 1, offset, " token", 0)
         for offset in range(EVENTS_PER_CALL)
     ]
 

@@ -235,7 +235,7 @@ async def publish(url: str, epochs: dict[str, str]) -> int:
         await asyncio.sleep(max(0.0, began + number / ROUNDS_PER_SECOND - time.monotonic()))
         event = stamp(
             number + 1,
-            encode(Chunk("0198c0de-0000-7000-8000-000000000000", 1, number * 5, "word ")),
+            encode(Chunk("0198c0de-0000-7000-8000-000000000000", 1, number * 5, "word ", 0)),
         )
         size += len(text_frame(event))
         pipeline = client.pipeline(transaction=False)

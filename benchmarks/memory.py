@@ -36,12 +36,14 @@ async def answer(log: RedisLog, number: int) -> None:
     claim = await log.claim(name, name, 0, 30)
     events: list[AnyEvent] = [Start(name, 1, "demo")]
     events += [
-        Chunk(name, 1, 4 * place, TEXT[4 * place : 4 * place + 4]) for place in range(CHUNKS)
+        Chunk(name, 1, 4 * place, TEXT[4 * place : 4 * place + 4], 0) for place in range(CHUNKS)
     ]
     starts = range(0, len(events), EVENTS_PER_CALL)
     for index, start in enumerate(starts):
         await log.append(claim, index, 0, events[start : start + EVENTS_PER_CALL])
-    await log.append(claim, len(starts), 0, [Complete(name, 1, "stop", None, 4 * CHUNKS, 0, [])])
+    await log.append(
+        claim, len(starts), 0, [Complete(name, 1, "stop", None, 4 * CHUNKS, 0, [], 0, 0)]
+    )
 
 
 async def whole(log: RedisLog, name: str) -> list[bytes]:

@@ -16,9 +16,8 @@ import msgspec
 
 from tokenwire.protocol import events
 from tokenwire.protocol.cursors import Cursor
-from tokenwire.protocol.fold import Answer, Part, Unproven
+from tokenwire.protocol.fold import Answer, Part, Unproven, from_view
 from tokenwire.protocol.states import ENDED
-from tokenwire.protocol.upgrade import answer_of, upgraded
 
 PENDING_MAX = 512
 """Events held back for a missing one."""
@@ -111,7 +110,7 @@ class LiveMessage:
         self.id: str = row["id"]
         self.seq: int = row.get("seq") or 0
         self.proven: bool | None = None
-        self._logged = answer_of(row)  # by the row and the log
+        self._logged = from_view(row)  # by the row and the log
         self._longer: Answer | None = None
         self._take(row)
         if before is not None:
@@ -208,8 +207,7 @@ class LiveMessage:
         decoded = events.convert(event)
         if decoded is None:
             return
-        for upgraded_event in upgraded(self._logged, decoded):
-            self._logged.apply(upgraded_event, believe=believe)
+        self._logged.apply(decoded, believe=believe)
         if self.ended:
             self.proven = not believe
         self._keep(None if isinstance(decoded, events.Reset) else self._longer)
@@ -218,7 +216,7 @@ class LiveMessage:
         """Take a newer row. Only events change the parts of an answer, and end it."""
         self._take(row)
         if self.role != "assistant":
-            self._logged = answer_of(row)
+            self._logged = from_view(row)
             return
         self._logged.attempt, self._logged.model = row.get("attempt") or 0, row.get("model")
         if not self.ended and row["status"] not in ENDED:

@@ -40,6 +40,7 @@ class PartsToSave(NamedTuple):
 
 
 NO_PARTS: Final = PartsToSave()
+_TEXTS: Final = (events.Chunk, events.Reasoning)
 
 
 class _UnfinishedRow(Protocol):
@@ -80,9 +81,10 @@ class UnsavedParts:
 
     def applied(self, event: events.AnyEvent, touched: range) -> None:
         """An event was applied to the answer; `touched` is what `Answer.apply` gave."""
-        if isinstance(event, events.Chunk | events.Reasoning):
+        if isinstance(event, _TEXTS):
             # The message's row has the text of a part that grows, and `take` sees when it ends.
-            self.touched(number for number in touched if number not in self._open)
+            if touched and touched.start not in self._open:
+                self.touched(touched)
         else:
             self.touched(touched)
         if isinstance(event, events.Reset) and touched:

@@ -1,6 +1,5 @@
 """Pure: rows in wire form (PROTOCOL.md, section 1). Times are ISO 8601 in UTC with milliseconds."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,17 +38,9 @@ def message_view(row: Message, seq: int = 0) -> dict[str, Any]:
         "user_id": row.user_id,
         "parent_id": row.parent_id,
         "parts": layout_of(row),
-        "tool_calls": [_call_view(call) for call in row.tool_calls or ()],
         "attachments": row.attachments or [],
         "created_at": timestamp(row.created_at),
         "updated_at": timestamp(row.updated_at),
-    }
-
-
-def _call_view(call: Mapping[str, Any]) -> dict[str, Any]:
-    """With the names of events, so that a call of a row equals that of the log."""
-    return {"tool_call_id": call["id"]} | {
-        name: value for name, value in call.items() if name != "id"
     }
 
 

@@ -13,7 +13,6 @@ import msgspec
 FinishReason = Literal[
     "stop", "length", "tool_calls", "content_filter", "refusal", "paused", "unknown"
 ]
-ToolStatus = Literal["pending", "waiting", "running", "ok", "error", "denied"]
 MAX_EVENT_TEXT_BYTES = 64 * 1024
 """No single event carries more text than this (UTF-8): longer text travels as several events."""
 
@@ -56,27 +55,27 @@ class Start(Event, frozen=True, tag="start"):
 
 
 class Chunk(Event, frozen=True, tag="chunk"):
-    """`part`: the text part that it belongs to; -1: its writer does not say so yet."""
+    """A piece of the answer's text. `part`: the text part that it belongs to."""
 
     message_id: str
     attempt: int
     offset: int
     content: str
-    part: int = -1
+    part: int
 
 
 class Reasoning(Event, frozen=True, tag="reasoning"):
-    """The same for the reasoning."""
+    """A piece of its reasoning."""
 
     message_id: str
     attempt: int
     offset: int
     content: str
-    part: int = -1
+    part: int
 
 
 class ToolInput(Event, frozen=True, tag="tool_input"):
-    """The same for the input of one call: the JSON as the model wrote it. Nobody writes it yet."""
+    """A piece of the input of one call: the JSON as the model wrote it."""
 
     message_id: str
     attempt: int
@@ -86,50 +85,12 @@ class ToolInput(Event, frozen=True, tag="tool_input"):
 
 
 class PartEvent(Event, frozen=True, tag="part"):
-    """Opens a part, or sets fields of a held one (null removes one). Nobody writes it yet."""
+    """Opens a part, or sets fields of a held one (null removes one)."""
 
     message_id: str
     attempt: int
     part: int
     value: dict[str, Any]
-
-
-class ToolCall(Event, frozen=True, tag="tool_call"):
-    """`arguments` is an object. If the model wrote none, it is the model's text, `status` is
-    `error`, and nothing is executed.
-    """
-
-    message_id: str
-    attempt: int
-    tool_call_id: str
-    name: str
-    arguments: dict[str, Any] | str
-    status: ToolStatus
-
-
-class ToolResult(Event, frozen=True, tag="tool_result"):
-    message_id: str
-    attempt: int
-    tool_call_id: str
-    name: str
-    result: Any
-    status: ToolStatus
-
-
-class Source(Event, frozen=True, tag="source"):
-    message_id: str
-    attempt: int
-    url: str
-    title: str | None = None
-    media_type: str | None = None
-
-
-class File(Event, frozen=True, tag="file"):
-    message_id: str
-    attempt: int
-    url: str
-    title: str | None = None
-    media_type: str | None = None
 
 
 class Retry(Event, frozen=True, tag="retry"):
@@ -144,21 +105,17 @@ class Retry(Event, frozen=True, tag="retry"):
 
 
 class Reset(Event, frozen=True, tag="reset"):
-    """Text beyond `keep` and reasoning beyond `keep_reasoning` is withdrawn, with tool calls that
-    have no result.
-
-    `keep_parts`: how many parts remain.
-    """
+    """Only `keep_parts` parts remain: `keep` units of text, `keep_reasoning` of reasoning."""
 
     message_id: str
     attempt: int
     keep: int
     keep_reasoning: int
-    keep_parts: int = 0
+    keep_parts: int
 
 
 class Complete(Event, frozen=True, tag="complete"):
-    """`parts`, `parts_crc32`: their number and checksum; None: its writer does not say so yet."""
+    """`parts`, `parts_crc32`: how many parts the answer has, and their checksum."""
 
     message_id: str
     attempt: int
@@ -167,8 +124,8 @@ class Complete(Event, frozen=True, tag="complete"):
     length: int
     crc32: int
     seams: list[int]
-    parts: int | None = None
-    parts_crc32: int | None = None
+    parts: int
+    parts_crc32: int
 
 
 class Error(Event, frozen=True, tag="error"):
@@ -180,8 +137,8 @@ class Error(Event, frozen=True, tag="error"):
     usage: Usage | None
     length: int
     crc32: int
-    parts: int | None = None
-    parts_crc32: int | None = None
+    parts: int
+    parts_crc32: int
 
 
 class Cancelled(Event, frozen=True, tag="cancelled"):
@@ -191,8 +148,8 @@ class Cancelled(Event, frozen=True, tag="cancelled"):
     usage: Usage | None
     length: int
     crc32: int
-    parts: int | None = None
-    parts_crc32: int | None = None
+    parts: int
+    parts_crc32: int
 
 
 class Title(Event, frozen=True, tag="title"):
@@ -207,10 +164,6 @@ AnyEvent = (
     | Reasoning
     | ToolInput
     | PartEvent
-    | ToolCall
-    | ToolResult
-    | Source
-    | File
     | Retry
     | Reset
     | Complete

@@ -366,8 +366,7 @@ class Answer:
         proof = self.proof()
         if (event.length, event.crc32) != (proof.length, proof.crc32):
             return False
-        # A writer that knows of no parts attests none.
-        return event.parts is None or proof[2:] == (event.parts, event.parts_crc32)
+        return proof[2:] == (event.parts, event.parts_crc32)
 
     def _held(self, number: int, kind: str) -> Part:
         if not 0 <= number < len(self.parts):

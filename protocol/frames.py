@@ -187,10 +187,10 @@ class _Mergeable(msgspec.Struct, forbid_unknown_fields=True):
     attempt: int
     offset: int
     content: str
-    part: int = -1
+    part: int
 
 
-class _Merged(msgspec.Struct, omit_defaults=True):
+class _Merged(msgspec.Struct):
     seq: int
     from_seq: int
     type: str
@@ -198,7 +198,7 @@ class _Merged(msgspec.Struct, omit_defaults=True):
     attempt: int
     offset: int
     content: str
-    part: int = -1
+    part: int
 
 
 _piece = msgspec.json.Decoder(_Mergeable)

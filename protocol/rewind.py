@@ -40,7 +40,7 @@ def rewound(
             return None
     for number, end in cuts.items():
         if not 0 <= number < len(earlier.parts):
-            return None  # its writer numbers no parts yet
+            return None
         part = earlier.parts[number]
         part.become(cut(part.text, end - part.start))
     return earlier

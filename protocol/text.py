@@ -66,6 +66,12 @@ class Cleaner:
         """Whether half a character waits for the other."""
         return bool(self._held)
 
+    def passes(self, piece: str) -> bool:
+        """Whether the piece may be logged as it is, and nothing waits before it."""
+        if self._held:
+            return False
+        return "\x00" not in piece if piece.isascii() else not _FORBIDDEN.search(piece)
+
     def push(self, piece: str) -> str:
         """The part of everything pushed that may be logged now."""
         if not self._held and (piece.isascii() or not _FORBIDDEN.search(piece)):

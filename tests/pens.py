@@ -1,16 +1,17 @@
 """Answers that tests write by hand: events, checkpoints and ends that agree with each other."""
 
+from contextlib import suppress
 from typing import Any
 
 from tokenwire.models.answers import Checkpoint, Ending
 from tokenwire.models.parts import open_texts, whole
 from tokenwire.models.unsaved import UnsavedParts
 from tokenwire.protocol import events
-from tokenwire.protocol.fold import Answer
+from tokenwire.protocol.fold import Answer, Hole
 
 
 class Pen:
-    """Writes one answer. Each event is applied to `answer` when it is given."""
+    """Writes one answer. An event that it gives counts once it was taken."""
 
     def __init__(self, message_id: str, attempt: int) -> None:
         self.answer, self.attempt = Answer(message_id), attempt
@@ -29,11 +30,16 @@ class Pen:
     def part(self, kind: str, **fields: Any) -> events.AnyEvent:
         """A new part."""
         number, value = len(self.answer.parts), {"type": kind, **fields}
-        return self._apply(events.PartEvent(self.answer.id, self.attempt, number, value))
+        return events.PartEvent(self.answer.id, self.attempt, number, value)
 
     def reset(self) -> events.AnyEvent:
         """All is withdrawn."""
-        return self._apply(events.Reset(self.answer.id, self.attempt, 0, 0, 0))
+        return events.Reset(self.answer.id, self.attempt, 0, 0, 0)
+
+    def take(self, event: events.AnyEvent) -> None:
+        """It is in the log. One that does not fit changes nothing."""
+        with suppress(Hole):
+            self._unsaved.applied(event, self.answer.apply(event))
 
     def checkpoint(self, epoch: str, seq: int) -> Checkpoint:
         """What a worker saves."""
@@ -57,9 +63,4 @@ class Pen:
         self, kind: type[events.Chunk | events.Reasoning], number: int | None, at: int, text: str
     ) -> events.AnyEvent:
         part = len(self.answer.parts) if number is None else number
-        return self._apply(kind(self.answer.id, self.attempt, at, text, part))
-
-    def _apply(self, event: events.AnyEvent) -> events.AnyEvent:
-        touched = self.answer.apply(event)
-        self._unsaved.applied(event, touched)
-        return event
+        return kind(self.answer.id, self.attempt, at, text, part)

@@ -30,14 +30,13 @@ from tokenwire.models.errors import NotFound, StoreUnavailable
 from tokenwire.models.rows import unfinished
 from tokenwire.models.tables import Message
 from tokenwire.models.views import message_view
-from tokenwire.protocol import events, upgrade
+from tokenwire.protocol import events
 from tokenwire.protocol.cursors import Cursor
 from tokenwire.protocol.events import AnyEvent, Entry
-from tokenwire.protocol.fold import Answer, Hole, Unproven
+from tokenwire.protocol.fold import Answer, Hole, Unproven, from_view
 from tokenwire.protocol.frames import Sendable, merge
 from tokenwire.protocol.replay import begins, catch_up
 from tokenwire.protocol.rewind import before_end, rewound
-from tokenwire.protocol.upgrade import upgraded
 from tokenwire.streams.log.ports import Gone, LogUnavailable, Page
 from tokenwire.web import delivery
 from tokenwire.web.problems import ApiProblem
@@ -132,12 +131,10 @@ async def watch(
         begun = None
 
 
-def answer_in(row: Message, have: Answer | None = None) -> Answer:
-    """The answer of a row. `have`: the readers' state of it, whose order is kept."""
+def answer_in(row: Message) -> Answer:
+    """The answer of a row."""
     own: dict[str, Any] = {"by": row.cancel_by or "unknown", "seams": row.seams or []}
-    if row.parts is None:  # its layout is a guess: the followed log has the order
-        own["parts"] = None
-    return upgrade.answer_of(message_view(row) | own, have)
+    return from_view(message_view(row) | own)
 
 
 def unservable() -> ApiProblem:
@@ -273,7 +270,7 @@ class _Watcher:
 
     def _row_news(self, row: Message, cursor: Cursor | None = None) -> News:
         """What the reader lacks of the row. A row that is only behind withdraws nothing."""
-        want = answer_in(row, self._held)
+        want = answer_in(row)
         if not want.ended and begins(want, self._held):
             return self._news([], row)
         news = self._news(catch_up(self._held, want, row.attempt), row)
@@ -297,10 +294,9 @@ class _Watcher:
         held = self._held
         try:
             for event in mine:
-                for each in upgraded(held, event):
-                    touched, added = held.gain(each)
-                    if added or not isinstance(each, events.Piece):
-                        yield each, touched, added
+                touched, added = held.gain(event)
+                if added or not isinstance(event, events.Piece):
+                    yield event, touched, added
         except (Hole, Unproven) as error:
             log_line.warning("an answer is read again", message_id=self._id, reason=str(error))
             self._fits, news.cursor = False, None
@@ -367,8 +363,7 @@ class _Watcher:
 
 def _folded(answer: Answer, found: Iterable[AnyEvent]) -> Answer:
     for event in found:
-        for each in upgraded(answer, event):
-            answer.apply(each)
+        answer.apply(event)
     return answer
 
 
@@ -382,9 +377,7 @@ def _is_first(event: AnyEvent) -> bool:
 
 
 def _knows_order(row: Message) -> bool:
-    """Whether the row has the whole order: of parts, and of withdrawn ones.
-
-    If an answer started over, only the log has the withdrawn items of Responses.
+    """Whether the row has the whole order. If an answer started over, only the log has the
+    withdrawn items of Responses.
     """
-    plain = not row.reasoning and not row.tool_calls
-    return row.attempt <= 1 and (plain or row.parts is not None)
+    return row.attempt <= 1

@@ -14,10 +14,11 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from tests.answers import answer
 from tokenwire.broadcaster.readers import SocketReaders
 from tokenwire.broadcaster.server import Caps, Server
 from tokenwire.protocol.events import AnyEvent, Chunk, Complete, Start
-from tokenwire.protocol.text import checksum, utf16_length
+from tokenwire.protocol.text import utf16_length
 from tokenwire.protocol.tokens import AUDIENCE, LEEWAY_SECONDS
 from tokenwire.streams.addresses import Addresses
 from tokenwire.streams.hub.hub import Hub, RedisFeed
@@ -164,22 +165,17 @@ class Writer:
     async def say(self, *pieces: str) -> None:
         events: list[AnyEvent] = []
         for piece in pieces:
-            events.append(Chunk(self._message, self.claim.attempt, utf16_length(self.text), piece))
+            events.append(
+                Chunk(self._message, self.claim.attempt, utf16_length(self.text), piece, 0)
+            )
             self.text += piece
         await self._append(*events)
 
     async def end(self) -> None:
-        await self._append(
-            Complete(
-                self._message,
-                self.claim.attempt,
-                "stop",
-                None,
-                utf16_length(self.text),
-                checksum(self.text),
-                [],
-            ),
-        )
+        held = answer(self.text, message_id=self._message).proof()
+        proof, parts = held[:2], held[2:]
+        attempt = self.claim.attempt
+        await self._append(Complete(self._message, attempt, "stop", None, *proof, [], *parts))
 
     @property
     def claim(self) -> Claim:

@@ -81,6 +81,8 @@ class Worker:
         return self.pen.answer.content
 
     async def log(self, *logged: Any, covered: int = 0) -> None:
+        for event in logged:
+            self.pen.take(event)
         appended = await self.web.log.append(self.claim, self.index, covered, list(logged))
         self.index, self.seq = self.index + 1, appended.last_seq
 
@@ -322,8 +324,8 @@ async def test_hostile_tool_inputs(web: Web, profile: str) -> None:
     hostile = {"__proto__": {"x": 1}, "constructor": {"prototype": 1}, "deep": {"__proto__": None}}
     async with posted(web, body("c"), profile) as stream:
         worker = await working(web, "c")
-        await worker.log(events.ToolCall(worker.row.id, 1, "call", "look", hostile, "running"))
-        await worker.log(events.ToolResult(worker.row.id, 1, "call", "look", [hostile], "ok"))
+        call = {"id": "call", "name": "look", "input": json.dumps(hostile)}
+        await worker.log(worker.pen.part("tool_call", **call, state="done", result=[hostile]))
         chunks = await stream.until("tool-output-available")
         assert '"__proto__"' not in json.dumps(chunks)
         assert {chunk["type"]: chunk.get("input") for chunk in chunks}["tool-input-available"][

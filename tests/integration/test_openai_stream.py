@@ -13,11 +13,10 @@ from typing import Any
 import httpx
 import pytest
 
+from tests import pens
 from tests.integration.serving import Web, serving
-from tokenwire.models.answers import Checkpoint, Ending
 from tokenwire.protocol.cursors import Cursor
-from tokenwire.protocol.events import AnyEvent, Chunk, Reasoning, Reset
-from tokenwire.protocol.text import utf16_length
+from tokenwire.protocol.events import AnyEvent
 from tokenwire.streams.hub.hub import RedisFeed
 from tokenwire.streams.log.ports import Claim
 from tokenwire.streams.log.redis import RedisLog
@@ -46,9 +45,14 @@ class Pen:
     """Writes an answer like a worker."""
 
     def __init__(self, web: Web, claim: Claim) -> None:
-        self._web, self._claim, self._index, self.text = web, claim, 0, ""
-        self.reasoning, self._covered, self._seq = "", 0, 0
-        self.layout: list[dict[str, Any]] | None = None
+        self._web, self._claim, self._index = web, claim, 0
+        self._written = pens.Pen(claim.message_id, claim.attempt)
+        self._covered, self._seq = 0, 0
+
+    @property
+    def text(self) -> str:
+        """Of the answer, so far."""
+        return self._written.answer.content
 
     @classmethod
     async def take(cls, web: Web, response_id: str) -> "Pen":
@@ -62,41 +66,30 @@ class Pen:
         return self._claim.message_id
 
     async def append(self, *events: AnyEvent) -> None:
+        for event in events:
+            self._written.take(event)
         self._seq = (
             await self._web.log.append(self._claim, self._index, self._covered, events)
         ).last_seq
         self._index += 1
 
     async def save(self) -> None:
-        claim = self._claim
-        await self._web.store.checkpoint(
-            [
-                Checkpoint(
-                    claim.message_id,
-                    claim.attempt,
-                    self.text,
-                    self.reasoning,
-                    claim.epoch,
-                    self._seq,
-                )
-            ]
-        )
-
+        saved = self._written.checkpoint(self._claim.epoch, self._seq)
+        await self._web.store.checkpoint([saved])
         self._covered = self._seq
 
     async def rejoin(self) -> None:
         self._claim = await self._web.log.rejoin(self._claim, self._index, 30)
 
     async def say(self, piece: str) -> None:
-        await self.append(
-            Chunk(self._claim.message_id, self._claim.attempt, utf16_length(self.text), piece)
-        )
-        self.text += piece
+        await self.append(self._written.text(piece))
+
+    def keep(self, piece: str) -> None:
+        """More text, of which the log does not tell."""
+        self._written.take(self._written.text(piece))
 
     async def think(self, piece: str) -> None:
-        offset = utf16_length(self.reasoning)
-        await self.append(Reasoning(self.message_id, self._claim.attempt, offset, piece))
-        self.reasoning += piece
+        await self.append(self._written.reasoning(piece))
 
     @property
     def cursor(self) -> Cursor:
@@ -104,21 +97,10 @@ class Pen:
         return Cursor(self._claim.epoch, self._seq)
 
     async def withdraw(self) -> None:
-        await self.append(Reset(self._claim.message_id, self._claim.attempt, 0, 0))
-        self.text = ""
+        await self.append(self._written.reset())
 
     async def end(self) -> None:
-        ending = Ending(
-            self._claim.message_id,
-            self._claim.attempt,
-            "complete",
-            self.text,
-            self.reasoning,
-            self._claim.epoch,
-            self._seq,
-            "stop",
-            parts=self.layout,
-        )
+        ending = self._written.ending(self._claim.epoch, self._seq)
         await self._web.store.finish(ending)
         await closing.announce(self._web.store, self._web.log, self._claim, self._index, ending)
 

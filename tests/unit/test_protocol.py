@@ -19,8 +19,6 @@ from tokenwire.worker.retries import _SENTENCES, code_of
 PAGE = Path(ROOT / "PROTOCOL.md").read_text()
 _WITH = re.compile(r"\(with [^)]*\)")
 PROOF = {"length", "crc32", "parts", "parts_crc32"}
-OUT_OF_USE = {"tool_call", "tool_result", "source", "file"}
-"""Event types of before parts, which nobody writes any more."""
 
 
 def rows(heading: str) -> list[list[str]]:
@@ -48,9 +46,7 @@ def test_events() -> None:
         }
         for member in get_args(events.AnyEvent)
     }
-    assert {kind: fields - about for kind, fields in written.items() if kind not in OUT_OF_USE} == (
-        listed
-    )
+    assert {kind: fields - about for kind, fields in written.items()} == listed
     without = {kind for kind, fields in written.items() if not fields >= about}
     assert without == {"message", "title"}
 

@@ -7,8 +7,7 @@ opens them.
 from collections.abc import Mapping
 from typing import Any
 
-from tokenwire.protocol.fold import Part
-from tokenwire.protocol.upgrade import answer_of
+from tokenwire.protocol.fold import Part, from_view
 from tokenwire.web.aisdk.parts import have, input_object, plain
 from tokenwire.web.aisdk.values import Profile, clean
 from tokenwire.web.aisdk.writer import Writer
@@ -39,7 +38,7 @@ def assistant_parts(row: Row, profile: Profile) -> list[dict[str, Any]]:
     write = Writer(profile, started=True, in_step=True)
     shown = [
         ui_part
-        for number, part in enumerate(answer_of(row).parts)
+        for number, part in enumerate(from_view(row).parts)
         for ui_part in _ui_parts(write, number, part)
     ]
     return [{"type": "step-start"}, *shown] if shown else []

@@ -137,7 +137,6 @@ class MessageView(BaseModel):
     user_id: str | None
     parent_id: str | None
     parts: list[dict[str, Any]]
-    tool_calls: list[dict[str, Any]]
     attachments: list[dict[str, Any]]
     created_at: str
     updated_at: str

@@ -119,6 +119,10 @@ class Draft:
             if self.full:
                 break
             match delta:
+                case deltas.TextDelta(text) if not self._catches_up and (
+                    piece := self._taken.extend(text)
+                ):
+                    self._put_piece(piece)
                 case deltas.UsageDelta():
                     self.reported = self.reported.corrected(_usage_fields(delta))
                 case deltas.Finish():
@@ -205,13 +209,18 @@ class Draft:
         if isinstance(item, KeptOfPart) and self.idle:
             self._apply(item)
             return
-        self._pending_chars += _weight(item)
-        if not isinstance(item, events.Piece):
+        if isinstance(item, events.Piece):
+            self._put_piece(item)
+        else:
+            self._pending_chars += _weight(item)
             self._pending.append(item)
-            return
+
+    def _put_piece(self, piece: events.Piece) -> None:
+        size = len(piece.content)
+        self._pending_chars += size
         last = self._pending[-1] if self._pending else None
-        if not (isinstance(last, _Waiting) and last.takes(item)):
-            self._pending.append(_Waiting(item, [item.content], len(item.content)))
+        if not (isinstance(last, _Waiting) and last.takes(piece)):
+            self._pending.append(_Waiting(piece, [piece.content], size))
 
     def _catch_up(self) -> None:
         """Once the run has said again what readers hold, the rest leaves."""

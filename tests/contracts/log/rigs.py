@@ -188,11 +188,11 @@ def _until_end(pubsub: "redis.client.PubSub") -> list[bytes]:
 
 
 def chunk(offset: int, content: str = "x", message_id: str = "m", attempt: int = 1) -> AnyEvent:
-    return Chunk(message_id, attempt, offset, content)
+    return Chunk(message_id, attempt, offset, content, 0)
 
 
 def complete(length: int = 0, message_id: str = "m", attempt: int = 1) -> AnyEvent:
-    return Complete(message_id, attempt, "stop", None, length, 0, [])
+    return Complete(message_id, attempt, "stop", None, length, 0, [], 0, 0)
 
 
 def numbers(page: Page) -> list[int]:

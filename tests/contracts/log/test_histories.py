@@ -104,7 +104,8 @@ class History:
     async def finish(self, who: tuple[int, str], _: int) -> Appended | None:
         worker = self.workers.get(who)
         return await self.send(
-            who, [Complete(who[1], worker.claim.attempt if worker else 0, "stop", None, 0, 0, [])]
+            who,
+            [Complete(who[1], worker.claim.attempt if worker else 0, "stop", None, 0, 0, [], 0, 0)],
         )
 
     async def send(self, who: tuple[int, str], events: list[AnyEvent]) -> Appended | None:
@@ -176,7 +177,7 @@ class History:
         """Text that occurs once in a history, so that a repetition shows."""
         self.serial += 1
         worker = self.workers.get(who)
-        return Chunk(who[1], worker.claim.attempt if worker else 0, 0, f"#{self.serial}")
+        return Chunk(who[1], worker.claim.attempt if worker else 0, 0, f"#{self.serial}", 0)
 
 
 def finish_at_once(coroutine: Coroutine[Any, Any, None]) -> None:

@@ -270,7 +270,7 @@ async def test_the_previous_version_can_continue_after_every_call(
         before.can_go_on()
         page = await log.read("c", None, 0, 0)
         claim, _ = await log.adopt(
-            claim, Cursor(page.epoch, page.top), [Reset(name, 1, 0, 0)], LEASE
+            claim, Cursor(page.epoch, page.top), [Reset(name, 1, 0, 0, 0)], LEASE
         )
         before.can_go_on()
         await log.request_cancel("c", name, "me")
@@ -313,7 +313,7 @@ async def test_the_previous_version_restarts_a_packed_and_forked_log(
     with pytest.raises(Lost):
         await log.rejoin(other, 0, LEASE)
     adopted, _ = await log.adopt(
-        other, Cursor(page.epoch, 0), [Reset("n", 1, 0, 0), chunk(0, message_id="n")], LEASE
+        other, Cursor(page.epoch, 0), [Reset("n", 1, 0, 0, 0), chunk(0, message_id="n")], LEASE
     )
     await log.append(adopted, 0, 0, [complete(1, "n")])
     with pytest.raises(Sealed):
@@ -334,7 +334,7 @@ async def test_the_previous_version_adopts_an_attempt_after_a_fork(
     await rig.restart()
     forked = (await log.read("c", None, 0, 0)).epoch
     assert before.text("epoch") == forked
-    before.write(Reset("m", 1, 0, 0), chunk(0, "xx"))
+    before.write(Reset("m", 1, 0, 0, 0), chunk(0, "xx"))
     before.answer(0, 4, 5, floor=3)
     assert numbers(await log.read("c", EPOCH, 3, 9)) == [4, 5]
     claim = Claim("c", "m", forked, 1)

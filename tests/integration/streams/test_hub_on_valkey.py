@@ -50,13 +50,13 @@ class Rig:
             self.claim = await self.writing.rejoin(self.claim, self.index, LEASE)
         except Lost:
             page = await self.writing.read("c", None, 0, 0)
-            told = [Reset("m", 1, 0, 0), *[Chunk("m", 1, 0, "x")] * 2]
+            told = [Reset("m", 1, 0, 0, 0), *[Chunk("m", 1, 0, "x", 0)] * 2]
             self.claim, _ = await self.writing.adopt(self.claim, page.cursor, told, LEASE)
             self.index = 0
 
     async def write(self, count: int = 1) -> int:
         appended = await self.writing.append(
-            self.claim, self.index, 0, [Chunk("m", 1, 0, "x")] * count
+            self.claim, self.index, 0, [Chunk("m", 1, 0, "x", 0)] * count
         )
         self.index += 1
         return appended.last_seq

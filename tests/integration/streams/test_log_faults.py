@@ -18,7 +18,7 @@ LEASE = 60.0
 
 
 def chunk(offset: int, content: str = "x") -> AnyEvent:
-    return Chunk("m", 1, offset, content)
+    return Chunk("m", 1, offset, content, 0)
 
 
 @pytest.fixture

@@ -58,13 +58,6 @@ AREA = Area(
             ("tests/integration/test_python_client.py",),
         ),
         Mutant(
-            "events_of_before_parts_are_not_read",
-            "client/transcript.py",
-            "for upgraded_event in upgraded(self._logged, decoded):",
-            "for upgraded_event in [decoded]:",
-            ("tests/unit/client",),
-        ),
-        Mutant(
             "a_renewal_that_failed_is_tried_again_without_end",
             "client/following.py",
             "        self._renew_at = now + RENEW_AGAIN_SECONDS\n        try:",

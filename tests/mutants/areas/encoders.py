@@ -7,7 +7,6 @@ AREA = Area(
     (
         "tests/unit/web/events/test_encoder.py",
         "tests/unit/protocol/test_sent.py",
-        "tests/unit/protocol/test_upgrade.py",
         "tests/unit/web/openai/test_encoder.py",
         "tests/unit/web/openai/test_objects.py",
         "tests/unit/web/openai/test_replay.py",
@@ -92,51 +91,6 @@ AREA = Area(
             "sent_compares_from_the_beginning_only",
             "protocol/sent.py",
             "            self._again += len(known)\n",
-            "",
-        ),
-        Mutant(
-            "upgrade_opens_a_part_for_each_piece",
-            "protocol/upgrade.py",
-            "len(answer.parts) if open_part is None else open_part",
-            "len(answer.parts)",
-        ),
-        Mutant(
-            "upgrade_repeats_sources",
-            "protocol/upgrade.py",
-            '    if any(part.type == kind and part.fields.get("url") == event.url for part in '
-            "answer.parts):\n        return\n",
-            "",
-        ),
-        Mutant(
-            "upgrade_a_source_ends_its_text",
-            "protocol/upgrade.py",
-            '        value["at"] = text.start + text.units\n',
-            "        pass\n",
-        ),
-        Mutant(
-            "upgrade_keeps_withdrawn_calls",
-            "protocol/upgrade.py",
-            '        if part.type == "tool_call" and "result" not in part.fields:\n            '
-            "break\n",
-            "",
-        ),
-        Mutant(
-            "upgrade_forgets_the_order_of_the_log",
-            "protocol/upgrade.py",
-            "    return _along(have, answer) or answer\n",
-            "    return answer\n",
-        ),
-        Mutant(
-            "upgrade_a_row_that_lags_counts",
-            "protocol/upgrade.py",
-            "    if behind and not want.ended and calls.keys() <= held:\n        return "
-            "have.copy()\n",
-            "",
-        ),
-        Mutant(
-            "upgrade_no_object_is_proposed",
-            "protocol/upgrade.py",
-            '    if isinstance(arguments, str):\n        return "invalid"\n',
             "",
         ),
         Mutant(

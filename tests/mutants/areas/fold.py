@@ -168,7 +168,7 @@ AREA = Area(
         Mutant(
             "parts_are_not_proven",
             FOLD,
-            "        return event.parts is None or proof[2:] == (event.parts, event.parts_crc32)\n",
+            "        return proof[2:] == (event.parts, event.parts_crc32)\n",
             "        return True\n",
         ),
         Mutant(

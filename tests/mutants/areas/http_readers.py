@@ -38,8 +38,8 @@ AREA = Area(
         Mutant(
             "what_the_row_holds_is_told_again",
             "web/watching.py",
-            "                    if added or not isinstance(each, events.Piece):\n",
-            "                    if True:\n",
+            "                if added or not isinstance(event, events.Piece):\n",
+            "                if True:\n",
             _WATCHING,
         ),
         Mutant(

@@ -28,7 +28,7 @@ from tokenwire.streams.log.ports import LogUnavailable, Page
 
 
 def entry(seq: int, content: str = "x") -> Entry:
-    return Entry(seq, stamp(seq, encode(Chunk("m", 1, 0, content))))
+    return Entry(seq, stamp(seq, encode(Chunk("m", 1, 0, content, 0))))
 
 
 class StillTail:

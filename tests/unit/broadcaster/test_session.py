@@ -29,7 +29,7 @@ def frame(type_: str, **fields: Any) -> str:
 
 
 def event(seq: int) -> Entry:
-    return Entry(seq, stamp(seq, encode(Chunk("m", 1, seq - 1, "x"))))
+    return Entry(seq, stamp(seq, encode(Chunk("m", 1, seq - 1, "x", 0))))
 
 
 @dataclass

@@ -48,7 +48,7 @@ class Log:
 
     def append(self, chunk: bool) -> None:
         seq = self.top + 1
-        event = Chunk("m", 1, seq * 2, "ab") if chunk else Start("m", 1, "model")
+        event = Chunk("m", 1, seq * 2, "ab", 0) if chunk else Start("m", 1, "model")
         self.entries.append(Entry(seq, stamp(seq, encode(event))))
 
     def fork(self, lost: int) -> None:

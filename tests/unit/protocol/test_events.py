@@ -12,18 +12,14 @@ from tokenwire.protocol.events import (
     Chunk,
     Complete,
     Error,
-    File,
     MessageEvent,
     PartEvent,
     Reasoning,
     Reset,
     Retry,
-    Source,
     Start,
     Title,
-    ToolCall,
     ToolInput,
-    ToolResult,
     Usage,
     check_batch,
     convert,
@@ -41,49 +37,25 @@ EVENTS: list[tuple[AnyEvent, dict[str, object]]] = [
     ),
     (Start("m", 1, "demo"), {"type": "start", "message_id": "m", "attempt": 1, "model": "demo"}),
     (
-        Chunk("m", 1, 0, "Hel"),
-        {"type": "chunk", "message_id": "m", "attempt": 1, "offset": 0, "content": "Hel"},
-    ),
-    (
-        Reasoning("m", 1, 7, "Hm"),
-        {"type": "reasoning", "message_id": "m", "attempt": 1, "offset": 7, "content": "Hm"},
-    ),
-    (
-        ToolCall("m", 1, "t", "add", {"a": 1}, "running"),
+        Chunk("m", 1, 0, "Hel", 0),
         {
-            "type": "tool_call",
+            "type": "chunk",
             "message_id": "m",
             "attempt": 1,
-            "tool_call_id": "t",
-            "name": "add",
-            "arguments": {"a": 1},
-            "status": "running",
+            "offset": 0,
+            "content": "Hel",
+            "part": 0,
         },
     ),
     (
-        ToolResult("m", 1, "t", "add", None, "ok"),
+        Reasoning("m", 1, 7, "Hm", 0),
         {
-            "type": "tool_result",
+            "type": "reasoning",
             "message_id": "m",
             "attempt": 1,
-            "tool_call_id": "t",
-            "name": "add",
-            "result": None,
-            "status": "ok",
-        },
-    ),
-    (
-        Source("m", 1, "https://a"),
-        {"type": "source", "message_id": "m", "attempt": 1, "url": "https://a"},
-    ),
-    (
-        File("m", 1, "https://a", None, "image/png"),
-        {
-            "type": "file",
-            "message_id": "m",
-            "attempt": 1,
-            "url": "https://a",
-            "media_type": "image/png",
+            "offset": 7,
+            "content": "Hm",
+            "part": 0,
         },
     ),
     (
@@ -99,11 +71,18 @@ EVENTS: list[tuple[AnyEvent, dict[str, object]]] = [
         },
     ),
     (
-        Reset("m", 1, 0, 0),
-        {"type": "reset", "message_id": "m", "attempt": 1, "keep": 0, "keep_reasoning": 0},
+        Reset("m", 1, 0, 0, 0),
+        {
+            "type": "reset",
+            "message_id": "m",
+            "attempt": 1,
+            "keep": 0,
+            "keep_reasoning": 0,
+            "keep_parts": 0,
+        },
     ),
     (
-        Complete("m", 1, "stop", USAGE, 3, 9, []),
+        Complete("m", 1, "stop", USAGE, 3, 9, [], 0, 0),
         {
             "type": "complete",
             "message_id": "m",
@@ -113,10 +92,12 @@ EVENTS: list[tuple[AnyEvent, dict[str, object]]] = [
             "length": 3,
             "crc32": 9,
             "seams": [],
+            "parts": 0,
+            "parts_crc32": 0,
         },
     ),
     (
-        Error("m", 1, "bug", "sorry", False, None, 0, 0),
+        Error("m", 1, "bug", "sorry", False, None, 0, 0, 0, 0),
         {
             "type": "error",
             "message_id": "m",
@@ -127,10 +108,12 @@ EVENTS: list[tuple[AnyEvent, dict[str, object]]] = [
             "usage": None,
             "length": 0,
             "crc32": 0,
+            "parts": 0,
+            "parts_crc32": 0,
         },
     ),
     (
-        Cancelled("m", 1, "u", Usage(1, 2, 3, 4, estimated=True), 0, 0),
+        Cancelled("m", 1, "u", Usage(1, 2, 3, 4, estimated=True), 0, 0, 0, 0),
         {
             "type": "cancelled",
             "message_id": "m",
@@ -145,6 +128,8 @@ EVENTS: list[tuple[AnyEvent, dict[str, object]]] = [
             },
             "length": 0,
             "crc32": 0,
+            "parts": 0,
+            "parts_crc32": 0,
         },
     ),
     (
@@ -222,8 +207,8 @@ def test_a_parsed_object_of_another_shape_is_a_value_error() -> None:
 
 def test_seq_comes_first() -> None:
     """The bytes are those of the protocol's example: a relay finds the seq without parsing."""
-    assert stamp(42, encode(Chunk("0198", 1, 118, "Hel"))) == (
-        b'{"seq":42,"type":"chunk","message_id":"0198","attempt":1,"offset":118,"content":"Hel"}'
+    assert stamp(42, encode(Chunk("0198", 1, 118, "Hel", 0))) == (
+        b'{"seq":42,"type":"chunk","message_id":"0198","attempt":1,"offset":118,"content":"Hel","part":0}'
     )
 
 
@@ -258,7 +243,7 @@ def test_what_is_no_event_is_a_value_error(data: bytes) -> None:
 @given(st.text(st.characters(codec="utf-8")), st.integers(1, 2**53 - 1))
 def test_any_text_survives(text: str, seq: int) -> None:
     """Quotes, controls, line separators, emoji."""
-    assert decode(stamp(seq, encode(Chunk("m", 1, 0, text)))) == (seq, Chunk("m", 1, 0, text))
+    assert decode(stamp(seq, encode(Chunk("m", 1, 0, text, 0)))) == (seq, Chunk("m", 1, 0, text, 0))
 
 
 def test_terminal_events_are_the_three() -> None:
@@ -285,7 +270,7 @@ def test_an_end_names_its_parts_even_where_there_are_none(parts: tuple[int, int]
 
 def test_a_batch_is_one_terminal_event_or_others() -> None:
     """A terminal event travels alone; an empty batch is refused."""
-    chunk, complete = Chunk("m", 1, 0, ""), Complete("m", 1, "stop", None, 0, 0, [])
+    chunk, complete = Chunk("m", 1, 0, "", 0), Complete("m", 1, "stop", None, 0, 0, [], 0, 0)
     assert check_batch([complete]) is True
     assert check_batch([chunk, chunk]) is False
     for events in ([], [chunk, complete], [complete, complete]):

@@ -67,7 +67,7 @@ def test_an_unproven_end_may_be_accepted() -> None:
     """By a reader that has read the same row again."""
     answer = Answer("m1")
     answer.apply(events.Chunk("m1", 1, 0, "Hello", 0))
-    end = events.Cancelled("m1", 1, "u1", None, 9, 9)
+    end = events.Cancelled("m1", 1, "u1", None, 9, 9, 0, 0)
     with pytest.raises(Unproven):
         answer.apply(end)
     answer.apply(end, believe=True)

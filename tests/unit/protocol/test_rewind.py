@@ -71,13 +71,6 @@ def test_a_log_with_a_hole_is_not_believed() -> None:
     assert rewound(whole, [*TEXTS[:3], PartEvent(ID, 1, 0, {"type": "text"})], TEXTS[3:]) is None
 
 
-def test_pieces_without_a_number_are_not_placed() -> None:
-    """Which part they belong to follows from what was before them."""
-    told: list[AnyEvent] = [Chunk(ID, 1, 0, "a"), Chunk(ID, 1, 1, "b")]
-    answer = folded([Chunk(ID, 1, 0, "ab", 0)])
-    assert rewound(answer, told[:1], told[1:]) is None
-
-
 def test_a_call_that_the_end_cut_off_is_not_guessed() -> None:
     """It was streaming or invalid."""
     told: list[AnyEvent] = [

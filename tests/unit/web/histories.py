@@ -72,7 +72,6 @@ def view(answer: Answer) -> dict[str, Any]:
         "content": answer.content,
         "reasoning": answer.reasoning,
         "parts": answer.layout(),
-        "tool_calls": [],
         "status": answer.status,
         "attempt": answer.attempt or 1,
         "model": "demo",

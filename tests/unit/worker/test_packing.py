@@ -66,8 +66,8 @@ async def test_whoever_ends_an_answer_here_has_its_log_packed() -> None:
     log = Noting()
     async with running(log):
         claim = await log.claim("a", "m", 0, 30)
-        await log.append(claim, 0, 0, [Chunk("m", 1, 0, "text")])
-        await log.append(claim, 1, 0, [Cancelled("m", 1, "reader", None, 4, 0)])
+        await log.append(claim, 0, 0, [Chunk("m", 1, 0, "text", 0)])
+        await log.append(claim, 1, 0, [Cancelled("m", 1, "reader", None, 4, 0, 0, 0)])
         await log.until(["a"])
 
 

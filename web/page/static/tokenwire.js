@@ -261,7 +261,6 @@ const CHANGES = {
     return active(message);
   },
   reset(message, { keep, keep_reasoning, keep_parts }) {
-    keep_parts ??= keep || keep_reasoning ? message.applied.length : 0; // before parts
     const parts = message.applied.slice(0, keep_parts).map((part) => ({ ...part }));
     const fits = cut(parts, "text", keep) && cut(parts, "reasoning", keep_reasoning);
     if (!fits || parts.length !== keep_parts) return false;
@@ -288,7 +287,6 @@ function write(message, type, { part: number, offset, content }) {
   const { applied } = message;
   const call = type === "tool_call";
   const last = open(applied, type);
-  number ??= last < 0 ? applied.length : last; // before parts
   const held = applied[number] ?? (number === applied.length && { type, text: "" });
   if (held.type !== type || typeof content !== "string") return false;
   const text = call ? held.input : join(applied.slice(0, number + 1), type);

@@ -69,7 +69,7 @@ class Rig:
 
     async def write(self, count: int = 1, content: str = "x") -> int:
         appended = await self.log.append(
-            self.claim, self.index, 10**9, [Chunk("m", 1, 0, content)] * count
+            self.claim, self.index, 10**9, [Chunk("m", 1, 0, content, 0)] * count
         )
         self.index += 1
         return appended.last_seq
@@ -77,7 +77,9 @@ class Rig:
     async def new_epoch(self) -> None:
         self.log.restart(lose_data=True)
         page = await self.log.read("c", None, 0, 0)
-        self.claim, _ = await self.log.adopt(self.claim, page.cursor, [Reset("m", 1, 0, 0)], LEASE)
+        self.claim, _ = await self.log.adopt(
+            self.claim, page.cursor, [Reset("m", 1, 0, 0, 0)], LEASE
+        )
         self.index = 0
 
     async def fork(self) -> None:

@@ -91,7 +91,7 @@ async def test_a_refresh_finds_a_lost_last_event(rig: Rig) -> None:
     tail = await rig.hub.open("c")
     reader = Reader(tail)
     rig.feed.losing = 1
-    await rig.log.append(rig.claim, 0, 0, [Complete("m", 1, "stop", None, 0, 0, [])])
+    await rig.log.append(rig.claim, 0, 0, [Complete("m", 1, "stop", None, 0, 0, [], 0, 0)])
     await turn()
     assert reader.seen == []
     page = await tail.refresh()
@@ -213,9 +213,20 @@ async def test_running_is_known_without_a_read(rig: Rig) -> None:
 @pytest.mark.parametrize(
     "end",
     [
-        Complete("m2", 1, "stop", None, 0, 0, []),
-        Error("m2", 1, "unavailable", "Not there.", retryable=True, usage=None, length=0, crc32=0),
-        Cancelled("m2", 1, "you", None, 0, 0),
+        Complete("m2", 1, "stop", None, 0, 0, [], 0, 0),
+        Error(
+            "m2",
+            1,
+            "unavailable",
+            "Not there.",
+            retryable=True,
+            usage=None,
+            length=0,
+            crc32=0,
+            parts=0,
+            parts_crc32=0,
+        ),
+        Cancelled("m2", 1, "you", None, 0, 0, 0, 0),
     ],
 )
 async def test_an_end_does_not_mean_running(rig: Rig, end: AnyEvent) -> None:

@@ -83,7 +83,7 @@ def test_chunks_shrink_to_a_tenth() -> None:
         "grows",
     ]
     events = [
-        stamp(seq, encode(Chunk(message_id, 1, 4 * seq, words[seq * seq % len(words)])))
+        stamp(seq, encode(Chunk(message_id, 1, 4 * seq, words[seq * seq % len(words)], 0)))
         for seq in range(1, 257)
     ]
     assert len(pack(events)) < sum(map(len, events)) / 10

@@ -183,7 +183,7 @@ def test_a_hole_is_noticed() -> None:
     with pytest.raises(Hole):
         told(Chunk(ID, 1, 0, "a", 0), Chunk(ID, 1, 5, "b", 0))
     with pytest.raises(Unproven):
-        told(Complete(ID, 1, "stop", None, 1, 7, []))
+        told(Complete(ID, 1, "stop", None, 1, 7, [], 0, 0))
 
 
 @profiles
@@ -245,14 +245,14 @@ def test_other_messages_are_not_shown() -> None:
 )
 def test_finish_reasons(profile: Profile, reason: Any, shown: str) -> None:
     """In the SDK's words."""
-    [*_, last] = told(Complete(ID, 1, reason, None, 0, checksum(""), []), profile=profile)
+    [*_, last] = told(Complete(ID, 1, reason, None, 0, checksum(""), [], 0, 0), profile=profile)
     assert (last["type"], last["finishReason"]) == ("finish", shown)
 
 
 def test_ends() -> None:
     """A failure is shown as a sentence, a cancelled answer is aborted; nothing follows either."""
     encoder = begun()
-    failed = Error(ID, 1, "unavailable", "Try later.", True, Usage(1, 2), 0, 0)
+    failed = Error(ID, 1, "unavailable", "Try later.", True, Usage(1, 2), 0, 0, 0, 0)
     chunks = fed(encoder, failed)
     assert [chunk["type"] for chunk in chunks] == ["message-metadata", "finish-step", "error"]
     assert chunks[0]["messageMetadata"] == {
@@ -265,7 +265,9 @@ def test_ends() -> None:
     assert (encoder.ended, fed(encoder, Chunk(ID, 1, 0, "late", 0))) == (True, [])
     assert encoder.failure("deleted") == []
     cancelled = told(
-        Chunk(ID, 1, 0, "Hel", 0), Cancelled(ID, 1, "u", None, 3, checksum("Hel")), profile="v7"
+        Chunk(ID, 1, 0, "Hel", 0),
+        Cancelled(ID, 1, "u", None, 3, checksum("Hel"), 1, checksum("text\0003\0")),
+        profile="v7",
     )
     assert [chunk["type"] for chunk in cancelled] == [
         "message-metadata",

@@ -18,7 +18,6 @@ def row(**changes: Any) -> dict[str, Any]:
         "model": "demo",
         "error": None,
         "usage": None,
-        "tool_calls": [],
         "attachments": [],
         "created_at": "2026-08-01T12:00:00.000Z",
     }
@@ -27,26 +26,28 @@ def row(**changes: Any) -> dict[str, Any]:
 
 def test_an_answer_with_everything() -> None:
     """Reasoning, calls, text; numbers in the SDK's form."""
-    calls = [
+    calls: list[dict[str, Any]] = [
         {
-            "tool_call_id": "1",
+            "id": "1",
             "name": "look",
-            "arguments": {"__proto__": 1},
-            "status": "ok",
+            "input": '{"__proto__":1}',
+            "state": "done",
             "result": {"n": 1},
         },
         {
-            "tool_call_id": "2",
+            "id": "2",
             "name": "look",
-            "arguments": {},
-            "status": "error",
+            "input": "{}",
+            "state": "failed",
             "result": {"error": "It broke."},
         },
-        {"tool_call_id": "3", "name": "look", "arguments": {}, "status": "pending"},
-        {"tool_call_id": "4", "name": "rm", "arguments": {}, "status": "denied"},
+        {"id": "3", "name": "look", "input": "{}", "state": "proposed"},
+        {"id": "4", "name": "rm", "input": "{}", "state": "denied"},
     ]
+    texts = [{"type": "reasoning", "length": 2}, {"type": "text", "length": 2}]
+    parts = [*texts, *({"type": "tool_call", **call} for call in calls)]
     counted = {"input_tokens": 1, "output_tokens": 2, "cached_tokens": None, "estimated": False}
-    stored = row(content="Hi", reasoning="Hm", status="complete", tool_calls=calls, usage=counted)
+    stored = row(content="Hi", reasoning="Hm", status="complete", parts=parts, usage=counted)
     found = ui_message(stored, "m", "v7")
     assert found is not None
     assert [(part["type"], part.get("state")) for part in found["parts"]] == [

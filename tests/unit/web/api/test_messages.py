@@ -50,7 +50,7 @@ async def start(store: Store, log: MemoryLog, message_id: str, text: str = "Hell
     assert row is not None
     claim = await log.claim(row.conversation_id, row.id, row.attempt, LEASE)
     assert await store.begin_attempt(row.id, claim.attempt, "demo") is not None
-    appended = await log.append(claim, 0, 0, [Chunk(row.id, claim.attempt, 0, text)])
+    appended = await log.append(claim, 0, 0, [Chunk(row.id, claim.attempt, 0, text, 0)])
     await store.checkpoint(
         [Checkpoint(row.id, claim.attempt, text, "", claim.epoch, appended.last_seq)]
     )
@@ -111,7 +111,7 @@ async def test_the_cursor_of_a_snapshot_matches_its_rows(
     """
     message_id = (await post(client, address))["assistant_message"]["id"]
     claim = await start(store, log, message_id)
-    await log.append(claim, 1, 3, [Chunk(message_id, claim.attempt, 5, " world")])
+    await log.append(claim, 1, 3, [Chunk(message_id, claim.attempt, 5, " world", 0)])
     snapshot = (await client.get(address)).json()
     assert snapshot["cursor"] == f"{claim.epoch}:3"
     assert [(row["content"], row["seq"], row["status"]) for row in snapshot["messages"]] == [

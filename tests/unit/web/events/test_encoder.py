@@ -23,7 +23,7 @@ from tokenwire.web.events import encoder as sse
 
 
 def entry(seq: int, content: str = "x", message: str = "m") -> Entry:
-    return Entry(seq, stamp(seq, encode(Chunk(message, 1, seq - 1, content))))
+    return Entry(seq, stamp(seq, encode(Chunk(message, 1, seq - 1, content, 0))))
 
 
 def parsed(text: bytes) -> list[Event]:
@@ -32,7 +32,7 @@ def parsed(text: bytes) -> list[Event]:
 
 def test_an_event_is_relayed_byte_for_byte() -> None:
     """With its cursor as id, and no name: an `error` event is a message like any other."""
-    data = stamp(7, encode(Error("m", 1, "unavailable", "No.", True, None, 0, 0)))
+    data = stamp(7, encode(Error("m", 1, "unavailable", "No.", True, None, 0, 0, 0, 0)))
     assert sse.event("k3f9", Entry(7, data)) == b"id: k3f9:7\ndata: " + data + b"\n\n"
     assert parsed(sse.event("k3f9", Entry(7, data))) == [Event("message", data.decode(), "k3f9:7")]
 
@@ -40,7 +40,7 @@ def test_an_event_is_relayed_byte_for_byte() -> None:
 @given(st.text())
 def test_no_text_breaks_a_block(content: str) -> None:
     """Line ends of every kind, colons, NUL: one block stays one event."""
-    first, second = Entry(1, stamp(1, encode(Chunk("m", 1, 0, content)))), entry(2)
+    first, second = Entry(1, stamp(1, encode(Chunk("m", 1, 0, content, 0)))), entry(2)
     heard = parsed(sse.event("e", first) + sse.event("e", second))
     assert [event.data for event in heard] == [first.data.decode(), second.data.decode()]
     assert heard[0].json["content"] == content
@@ -104,7 +104,7 @@ def test_a_malformed_cursor_is_refused(text: str) -> None:
         (MessageEvent({"id": "m", "content": "x"}), True),
         (MessageEvent({"id": "other", "parent_id": "m"}), False),
         (Title("m", 2), False),
-        (Complete("m", 1, "stop", None, 0, 0, []), True),
+        (Complete("m", 1, "stop", None, 0, 0, [], 0, 0), True),
     ],
 )
 def test_events_of_a_message(

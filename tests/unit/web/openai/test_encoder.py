@@ -26,11 +26,10 @@ from tokenwire.protocol.events import (
     Start,
     ToolInput,
 )
-from tokenwire.protocol.fold import Answer, Hole
+from tokenwire.protocol.fold import Answer, Hole, from_view
 from tokenwire.protocol.replay import catch_up
 from tokenwire.protocol.sent import Withdrawn
 from tokenwire.protocol.text import utf16_length
-from tokenwire.protocol.upgrade import answer_of
 from tokenwire.web.openai import objects
 from tokenwire.web.openai.encoder import PIECE_CHARS, ChatEncoder, ResponseEncoder
 from tokenwire.web.openai.objects import Head
@@ -38,10 +37,11 @@ from tokenwire.web.openai.objects import Head
 ID = "0198c1f2-0000-7000-8000-000000000001"
 USAGE = {"input_tokens": 3, "output_tokens": 7, "cached_tokens": 1, "estimated": False}
 CALL = {
-    "tool_call_id": "call_1",
-    "status": "pending",
+    "type": "tool_call",
+    "id": "call_1",
     "name": "weather",
-    "arguments": {"city": "Žilina"},
+    "state": "proposed",
+    "input": '{"city":"Žilina"}',
 }
 TEXTS = st.text(st.sampled_from('ab é👍\n"\\'), max_size=40)
 OF_THE_SDK: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
@@ -50,10 +50,18 @@ HEAD = Head(ID, "demo", 1_790_000_000)
 BACKGROUND = Head(ID, "demo", 1_790_000_000, {"background": True})
 
 
-def answer(text: str = "", reasoning: str = "", status: str = "complete", **more: Any) -> Answer:
+def answer(
+    text: str = "",
+    reasoning: str = "",
+    status: str = "complete",
+    calls: Sequence[dict[str, Any]] = (),
+    **more: Any,
+) -> Answer:
+    """Reasoning, text, calls."""
     known = {"finish_reason": "stop", "usage": USAGE} if status == "complete" else {}
     row = {"id": ID, "status": status, "content": text, "reasoning": reasoning}
-    return answer_of(row | known | more)
+    made = from_view(row | known | more)
+    return from_view(row | known | more | {"parts": [*made.layout(), *calls]})
 
 
 def chunks(data: bytes) -> list[Parsed]:
@@ -125,7 +133,7 @@ def test_each_item_has_its_index_in_the_final_response(text: str, reasoning: str
     ended = answer(
         text,
         reasoning,
-        tool_calls=[CALL, CALL | {"tool_call_id": "call_2"}],
+        calls=[CALL, CALL | {"id": "call_2"}],
         finish_reason="tool_calls",
     )
     events = from_row(ended)
@@ -142,9 +150,9 @@ def test_each_item_has_its_index_in_the_final_response(text: str, reasoning: str
     [
         (answer("Hello 👋 world", "hm"), "response.completed"),
         (answer(), "response.completed"),
-        (answer("", "", tool_calls=[CALL], finish_reason="tool_calls"), "response.completed"),
+        (answer("", "", calls=[CALL], finish_reason="tool_calls"), "response.completed"),
         (
-            answer("Let me see", tool_calls=[CALL, CALL | {"tool_call_id": "call_2"}]),
+            answer("Let me see", calls=[CALL, CALL | {"id": "call_2"}]),
             "response.completed",
         ),
         (answer("too lo", finish_reason="length"), "response.incomplete"),
@@ -407,7 +415,7 @@ def test_a_long_answer_is_encoded_in_portions() -> None:
 
 def test_chunks_give_the_completion() -> None:
     """Each is one of the SDK's; text, reasoning, calls, reason and usage arrive."""
-    ended = answer("Hello 👋 there", "hm", tool_calls=[CALL])
+    ended = answer("Hello 👋 there", "hm", calls=[CALL])
     encoder = ChatEncoder(Answer(ID), HEAD, include_usage=True)
     log = [*logged(Reasoning, "hm", []), *logged(Chunk, "Hello 👋", [3], part=1)]
     held = Answer(ID)
