@@ -335,7 +335,7 @@ class _Watcher:
         ahead = row.seq > last
         first = max(page.oldest - 1, last - READS_BACK[0]) if ahead else row.seq
         found = await self._between(page, first, max(last, row.seq))
-        if there is None or found is None:
+        if there is None or found is None or first > last:  # trimmed behind the cursor
             return None
         if not ahead:
             return _folded(there, self._mine(found)[0])

@@ -45,11 +45,15 @@ def answer(message_id: str, chance: random.Random, pieces: int = 60) -> tuple[li
                     "max_tries": 3,
                 }
             )
-            events.append({"type": "reset", **about, "keep": units(text), "keep_reasoning": 0})
+            kept = {"keep": units(text), "keep_reasoning": 0, "keep_parts": 1 if text else 0}
+            events.append({"type": "reset", **about, **kept})
         piece = chance.choice(WORDS)
-        events.append({"type": "chunk", **about, "offset": units(text), "content": piece})
+        place = {"part": 0, "offset": units(text)}
+        events.append({"type": "chunk", **about, **place, "content": piece})
         text += piece
+    layout = f"text\0{units(text)}\0".encode()
     proof = {"length": units(text), "crc32": zlib.crc32(text.encode())}
+    proof |= {"parts": 1, "parts_crc32": zlib.crc32(layout)}
     return [
         *events,
         {"type": "complete", **about, "finish_reason": "stop", "usage": None, "seams": [], **proof},

@@ -147,9 +147,8 @@ async def test_after_a_new_epoch_the_rows_are_read_again() -> None:
         assert message is not None
         shown = message.content
         row["content"] = shown[:4]
-        await server.lose_log(
-            [{"type": "reset", "message_id": "m1", "attempt": 1, "keep": 0, "keep_reasoning": 0}]
-        )
+        nothing = {"keep": 0, "keep_reasoning": 0, "keep_parts": 0}
+        await server.lose_log([{"type": "reset", "message_id": "m1", "attempt": 1, **nothing}])
         for event in events[1:]:
             server.append(event)
         ended = await stream.until_ended("m1")
@@ -199,6 +198,7 @@ async def test_occasionally_refused_tokens_are_no_error() -> None:
                     "type": "chunk",
                     "message_id": "m1",
                     "attempt": 1,
+                    "part": 0,
                     "offset": number,
                     "content": "x",
                 }

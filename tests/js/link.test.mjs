@@ -19,6 +19,7 @@ const EVENT = (seq, offset = seq - 5, content = "x") => ({
   type: "chunk",
   message_id: "m1",
   attempt: 1,
+  part: 0,
   offset,
   content,
 });

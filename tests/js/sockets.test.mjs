@@ -133,6 +133,7 @@ test(
           type: "chunk",
           message_id: "m1",
           attempt: 1,
+          part: 0,
           offset: 0,
           content: "Hello",
         });
@@ -144,6 +145,7 @@ test(
           type: "chunk",
           message_id: "m1",
           attempt: 2,
+          part: 0,
           offset: 5,
           content: " again",
         });

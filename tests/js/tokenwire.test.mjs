@@ -44,16 +44,24 @@ const chunk = (seq, offset, content) => ({
   type: "chunk",
   message_id: "m1",
   attempt: 1,
+  part: 0,
   offset,
   content,
 });
-const ending = (seq, content, type = "complete") => ({
+const ending = (
+  seq,
+  content,
+  type = "complete",
+  parts = content ? [["text", content.length]] : [],
+) => ({
   seq,
   type,
   message_id: "m1",
   attempt: 1,
   length: content.length,
   crc32: crc32(content),
+  parts: parts.length,
+  parts_crc32: crc32(parts.map((part) => `${part.join("\0")}\0`).join("")),
 });
 
 test("it stays small: under 6.5 kB gzipped, with no import", () => {
@@ -160,15 +168,19 @@ test("what a snapshot says is held: the conversation as a copy, parts of its row
   held.apply({ seq: 2, type: "title", title: "Tides again", rev: 3 });
   assert.deepEqual([held.conversation.title, held.conversation.rev], ["Storms", 4]);
   assert.equal(conversation.title, "Tides");
-  held.apply(ending(3, ""));
+  const texts = [
+    ["reasoning", "Hm."],
+    ["tool_call", "{}"],
+  ];
+  assert.equal(held.apply(ending(3, "", "complete", texts)), true);
   assert.equal(held.running, false);
 });
 
 test("reasoning grows beside the text, each by its own offsets", () => {
   const held = transcript();
   assert.equal(held.apply({ ...chunk(1, 0, "Hm"), type: "reasoning" }), true);
-  assert.equal(held.apply(chunk(2, 0, "Yes")), true);
-  assert.equal(held.apply({ ...chunk(3, 2, "."), type: "reasoning" }), true);
+  assert.equal(held.apply({ ...chunk(2, 0, "Yes"), part: 1 }), true);
+  assert.equal(held.apply({ ...chunk(3, 2, "."), type: "reasoning", part: 2 }), true);
   assert.deepEqual([held.get("m1").reasoning, held.get("m1").content], ["Hm.", "Yes"]);
 });
 
@@ -188,7 +200,14 @@ test("a call holds what went in, in pieces, and what came out", () => {
 test("events at or below the row's seq are already in the row", () => {
   const held = transcript({ content: "Hello", status: "streaming", seq: 5 });
   assert.equal(
-    held.apply({ seq: 5, type: "reset", message_id: "m1", keep: 0, keep_reasoning: 0 }),
+    held.apply({
+      seq: 5,
+      type: "reset",
+      message_id: "m1",
+      keep: 0,
+      keep_reasoning: 0,
+      keep_parts: 0,
+    }),
     true,
   );
   assert.equal(held.apply(chunk(6, 5, " you")), true);
@@ -691,6 +710,7 @@ test("a snapshot ahead of its cursor is not counted twice", async () => {
       type: "chunk",
       message_id: "m1",
       attempt: 1,
+      part: 0,
       offset: 0,
       content: "Hello",
     });
@@ -700,6 +720,7 @@ test("a snapshot ahead of its cursor is not counted twice", async () => {
       type: "chunk",
       message_id: "m1",
       attempt: 1,
+      part: 0,
       offset: 5,
       content: " you",
     });
@@ -729,6 +750,7 @@ test("silence is a dead connection, and a heartbeat ahead of what came asks agai
       type: "chunk",
       message_id: "m1",
       attempt: 1,
+      part: 0,
       offset: 0,
       content: "unheard",
     });
@@ -824,6 +846,7 @@ test("garbage on the socket ends the connection, not the page", async () => {
       type: "chunk",
       message_id: "m1",
       attempt: 1,
+      part: 0,
       offset: 0,
       content: "fine",
     });
@@ -850,6 +873,7 @@ test("after close nothing is called any more and nothing is left running", async
       type: "chunk",
       message_id: "m1",
       attempt: 1,
+      part: 0,
       offset: 0,
       content: "late",
     });
@@ -985,8 +1009,22 @@ test("two iterators do not take from each other, and leaving one loop closes not
     };
     const readings = Promise.all([until(1), until(2)]);
     await passTime(timers, () => watch.state.name === "live");
-    conversation.append({ type: "chunk", message_id: "m1", attempt: 1, offset: 0, content: "a" });
-    conversation.append({ type: "chunk", message_id: "m1", attempt: 1, offset: 1, content: "b" });
+    conversation.append({
+      type: "chunk",
+      message_id: "m1",
+      attempt: 1,
+      part: 0,
+      offset: 0,
+      content: "a",
+    });
+    conversation.append({
+      type: "chunk",
+      message_id: "m1",
+      attempt: 1,
+      part: 0,
+      offset: 1,
+      content: "b",
+    });
     await passTime(timers, () => watch.messages[0].content === "ab");
     assert.deepEqual(await readings, [1, 2]);
     assert.equal(watch.state.name, "live");
@@ -1006,7 +1044,14 @@ test("a loop that is far behind is told to look at everything, and holds no more
     assert.deepEqual((await loop.next()).value, {});
     await passTime(timers, () => watch.state.name === "live");
     for (let n = 0; n < 9000; n++)
-      conversation.append({ type: "chunk", message_id: "m1", attempt: 1, offset: n, content: "x" });
+      conversation.append({
+        type: "chunk",
+        message_id: "m1",
+        attempt: 1,
+        part: 0,
+        offset: n,
+        content: "x",
+      });
     await passTime(timers, () => watch.messages[0].content.length === 9000);
     let left = 0;
     for (let last = false; !last; left++) last = (await loop.next()).value.event?.seq === 9000;
@@ -1039,7 +1084,14 @@ test("a loop that was left keeps nothing of what follows", async () => {
     for await (const change of watch) if (change) break;
     await passTime(timers, () => watch.state.name === "live");
     for (let n = 0; n < 10; n++)
-      conversation.append({ type: "chunk", message_id: "m1", attempt: 1, offset: n, content: "x" });
+      conversation.append({
+        type: "chunk",
+        message_id: "m1",
+        attempt: 1,
+        part: 0,
+        offset: n,
+        content: "x",
+      });
     await passTime(timers, () => watch.messages[0].content.length === 10);
     await new Promise(setImmediate); // what a WeakRef was made of lives as long as the job that made it
     collect();
@@ -1116,7 +1168,14 @@ test("a callback that throws is told to its owner, and no event is lost by it", 
     });
     await passTime(timers, () => watch.state.name === "live");
     for (const [offset, content] of [..."abc"].entries())
-      conversation.append({ type: "chunk", message_id: "m1", attempt: 1, offset, content });
+      conversation.append({
+        type: "chunk",
+        message_id: "m1",
+        attempt: 1,
+        part: 0,
+        offset,
+        content,
+      });
     await passTime(timers, () => watch.messages[0].content === "abc");
     watch.close();
     catching.mock.restore();

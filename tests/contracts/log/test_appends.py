@@ -29,6 +29,7 @@ async def test_seq_has_no_holes_and_is_in_the_data(rig: Rig) -> None:
             "message_id": "m",
             "attempt": 1,
             "offset": 0,
+            "part": 0,
             "content": "Hé😀",
         },
         {
@@ -37,6 +38,7 @@ async def test_seq_has_no_holes_and_is_in_the_data(rig: Rig) -> None:
             "message_id": "m",
             "attempt": 1,
             "offset": 4,
+            "part": 0,
             "content": 'a"\\b',
         },
     ]

@@ -15,6 +15,13 @@ AREA = Area(
     ),
     [
         Mutant(
+            "a_row_is_rewound_over_trimmed_events",
+            "web/watching.py",
+            "found is None or first > last:",
+            "found is None:",
+            _WATCHING,
+        ),
+        Mutant(
             "a_row_that_cannot_tell_the_order_is_believed",
             "web/watching.py",
             "if not self._held.parts and not _knows_order(row) and exact and page.oldest == 1:",

@@ -323,8 +323,8 @@ function proves(event, parts) {
   return (
     event.length === content.length &&
     event.crc32 === crc32(content) &&
-    [parts.length, undefined].includes(event.parts) &&
-    [crc32(texts.join("")), undefined].includes(event.parts_crc32)
+    event.parts === parts.length &&
+    event.parts_crc32 === crc32(texts.join(""))
   );
 }
 
