@@ -283,10 +283,10 @@ class Transcript:
             if row["id"] not in self._by_id:
                 self._place(LiveMessage(row))
 
-    def admit(self, row: Row, seq: int = 0) -> LiveMessage | None:
-        """Take a new or changed row, which the log names at `seq`.
+    def admit(self, row: Row) -> LiveMessage | None:
+        """Take a new or changed row.
 
-        The `seq` of the row itself may be of another epoch. An answer's row that comes without
+        Its `seq` may be of another epoch, so it does not count. An answer's row that comes without
         its parts does not end it: the events that follow do.
         """
         if row["id"] in self._replaced:
@@ -295,8 +295,7 @@ class Transcript:
         if held is None:
             bare = row["role"] == "assistant" and not row.get("content") and not row.get("parts")
             status = "queued" if bare and row["status"] in ENDED else row["status"]
-            reached = min(row.get("seq") or 0, seq)
-            held = LiveMessage({**row, "seq": reached, "status": status})
+            held = LiveMessage({**row, "seq": 0, "status": status})
             self._place(held)
         elif row["rev"] > held.rev:
             held.revise(row)
@@ -322,7 +321,7 @@ class Transcript:
         """
         match event["type"]:
             case "message":
-                self.admit(event["message"], event["seq"])
+                self.admit(event["message"])
             case "title":
                 self._rename(event)
             case _:

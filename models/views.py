@@ -44,6 +44,15 @@ def message_view(row: Message, seq: int = 0) -> dict[str, Any]:
     }
 
 
+def announced_view(row: Message) -> dict[str, Any]:
+    """The wire form in a `message` event. An answer comes without text and parts: its own events
+    bring them, and a client that took them from two places would have them twice.
+    """
+    if row.role != "assistant":
+        return message_view(row)
+    return message_view(row) | {"content": "", "reasoning": "", "parts": []}
+
+
 def conversation_view(row: Conversation) -> dict[str, Any]:
     """The wire form of a conversation. `model` null: the default model."""
     return {

@@ -11,20 +11,19 @@ import structlog
 
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Conversation, Message
-from tokenwire.models.views import message_view
+from tokenwire.models.views import announced_view
 from tokenwire.protocol.events import MessageEvent, Title
 from tokenwire.streams.log import ports
 
 log_line = structlog.get_logger(__name__)
 
 
-async def append_message(log: ports.Log, row: Message, reached: int = 0) -> None:
-    """The row's `message` event, without a note: a post notes both of its rows at once.
+async def append_message(log: ports.Log, row: Message) -> None:
+    """Append the row's `message` event. The caller notes it: a post notes both of its rows at once.
 
-    `reached`: the seq that the row's text reaches in this log.
     Raises ports.Gone, ports.LogUnavailable.
     """
-    event = MessageEvent(message_view(row, reached))
+    event = MessageEvent(announced_view(row))
     await log.announce(row.conversation_id, row.id, row.rev, event)
 
 
@@ -34,8 +33,7 @@ async def announce_message(store: Store, log: ports.Log, row: Message) -> None:
     Raises ports.LogUnavailable, StoreUnavailable.
     """
     try:
-        page = await log.read(row.conversation_id, None, 0, 0)
-        await append_message(log, row, page.reached(row.epoch, row.seq))
+        await append_message(log, row)
     except ports.Gone:
         log_line.info("nothing to announce in a deleted conversation", message_id=row.id)
     await store.mark_announced(row.id, row.rev)

@@ -278,10 +278,10 @@ AREA = Area(
             "",
         ),
         Mutant(
-            "a_row_without_seq_has_none",
+            "the_seq_of_an_announced_row_counts",
             _FILE,
-            "Math.min(row.seq ?? 0, seq)",
-            "Math.min(row.seq, seq)",
+            "status, seq: 0 })",
+            "status })",
         ),
         Mutant(
             "a_hole_in_the_text_is_passed_over",
@@ -445,7 +445,7 @@ AREA = Area(
         Mutant(
             "other_parts_are_proven",
             _FILE,
-            '[crc32(texts.join("")), undefined].includes(event.parts_crc32)',
+            'event.parts_crc32 === crc32(texts.join(""))',
             "true",
         ),
         Mutant(

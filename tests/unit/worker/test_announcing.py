@@ -48,6 +48,19 @@ async def test_what_is_announced_is_noted(sqlite_store: Store, row: Message) -> 
     assert now.announced_rev == now.rev
 
 
+async def test_an_answer_is_announced_without_its_text(sqlite_store: Store, row: Message) -> None:
+    """However far it is, and whatever the log holds of it: its own events bring text and parts."""
+    log = MemoryLog()
+    [_, answer] = (await sqlite_store.snapshot(row.conversation_id, "me", 2)).messages
+    answer.content, answer.reasoning, answer.seq = "Hello", "Hm.", 7
+    answer.parts = [{"type": "reasoning", "length": 3}, {"type": "text", "length": 5}]
+    await announcing.append_message(log, answer)
+    [event] = await logged(log, row)
+    texts = {name: event.message[name] for name in ("content", "reasoning", "parts", "seq")}
+    assert texts == {"content": "", "reasoning": "", "parts": [], "seq": 0}
+    assert event.message["parent_id"] == row.id
+
+
 async def test_what_the_log_did_not_take_is_not_noted(sqlite_store: Store, row: Message) -> None:
     """The sweeper must find it."""
     log = MemoryLog()

@@ -261,11 +261,11 @@ export class Transcript {
   /** Put an earlier page in front. */
   prepend(page: Pick<Snapshot, "messages" | "next">): void;
   /**
-   * Take a row that a `message` event (at `seq`) or the answer to a post brought. It replaces what
+   * Take a row that a `message` event or the answer to a post brought. It replaces what
    * stood between it and its `parent_id`: an answer that was made again, or an edited message and
    * what followed it.
    */
-  admit(row: Row, seq?: number): void;
+  admit(row: Row): void;
   /** The log was applied to its end: show what is held, even if more was shown before. */
   release(): void;
   /** The log is another one behind `seq`: rows know of no later event. */

@@ -106,13 +106,13 @@ export class Transcript {
     for (const row of messages) if (!this.#byId.has(row.id)) this.#place(fresh(row));
   }
 
-  admit(row, seq = 0) {
+  admit(row) {
     const held = this.#byId.get(row.id);
     if (this.#replaced.has(row.id)) return;
     // Without parts a row says nothing of the end.
     const bare = row.role === "assistant" && !row.content && !row.parts?.length;
     const status = bare && hasEnded(row) ? "queued" : row.status;
-    if (!held) this.#place(fresh({ ...row, status, seq: Math.min(row.seq ?? 0, seq) }));
+    if (!held) this.#place(fresh({ ...row, status, seq: 0 }));
     else if (row.rev > held.rev) this.#revise(held, row);
     this.#replace(row); // old events may bring it back
   }
@@ -127,7 +127,7 @@ export class Transcript {
 
   apply(event) {
     const { type, message_id: id, seq } = event;
-    if (type === "message") return (this.admit(event.message, seq), true);
+    if (type === "message") return (this.admit(event.message), true);
     if (type === "title") return (this.#rename(event), true);
     if (!(type in CHANGES) || !id || this.#replaced.has(id)) return true;
     const message = this.#byId.get(id) ?? this.#stub(event);
