@@ -1,24 +1,25 @@
-"""Pure: an answer with its parts (`protocol/fold.py`) as rows hold it, and back.
+"""Pure: an answer with its parts (`protocol/fold.py`) as rows, and rows as an answer.
 
-Guarantees: whatever is stored of an answer gives that answer again, at every point of its life:
-parts, fields, texts, what is kept. Numbers of parts never shift. Text survives any damage: what a
-layout does not account for is one part more at the end.
+Guarantees: the rows of an answer give that answer again, at every point of its life: parts,
+fields, texts and kept values. Numbers of parts never shift. Text survives a damaged layout: text
+that the layout does not cover becomes one more part at the end.
 
 How it is stored:
-- An answer that has ended: `content` and `reasoning` whole, and `parts`, the layout with the
-  lengths of their texts. NULL is the layout of nearly all answers: reasoning, then text.
-- An unfinished one: only the texts that still grow stand in `content` and `reasoning`, whose parts
-  are `open_text` and `open_reasoning`. All other parts are rows of `unfinished_parts`.
+- An ended answer: `content` and `reasoning` hold the whole texts, `parts` the layout with their
+  lengths. NULL stands for the layout of nearly all answers: reasoning, then text.
+- An unfinished answer: `content` and `reasoning` hold only the texts that still grow. The columns
+  `open_text` and `open_reasoning` give the numbers of these two parts. All other parts are rows
+  of `unfinished_parts`.
 
-Why it works this way: a checkpoint writes `content` each second. With finished parts in there it
-would write them each second, too, and cost more with each of them.
+Why it works this way: a checkpoint writes `content` each second. If `content` held finished parts,
+each checkpoint would write them again, and cost more with each part.
 
 Rejected: a layout over whole texts (its checkpoints grow); parts in one JSON column (SQLite writes
 the whole record at every change, PostgreSQL the whole value); parts as rows for ever (twice the
-rows of plain chats, and no `content` for those who read the table by SQL).
+rows of plain chats, and no `content` for programs that read the table by SQL).
 
-Values that are kept are stored as they are given: who keeps one leaves out the text that its part
-holds (`protocol/kept.py`).
+Kept values are stored as they are given. The caller has removed the text that the part holds
+(`protocol/kept.py`).
 """
 
 import json
@@ -43,17 +44,17 @@ class StoredPart:
     kept: Mapping[str, Any] | None
 
     def bare(self) -> "StoredPart":
-        """Its text alone: what is left to store where the database refuses the rest."""
+        """The part with its text alone, for a database that refuses the rest."""
         if not (self.value or self.kept):
             return self
-        at = (self.value or {}).get("at")  # without it the part would end the text around it
+        at = (self.value or {}).get("at")  # without `at`, the part would end the text around it
         return replace(
             self, value=_DROPPED | ({"at": at} if isinstance(at, int) else {}), kept=None
         )
 
 
 class Whole(NamedTuple):
-    """The columns of a row that holds an answer whole."""
+    """The columns of a row that holds a whole answer."""
 
     content: str
     reasoning: str
@@ -62,7 +63,7 @@ class Whole(NamedTuple):
 
 
 class _WholeRow(Protocol):
-    """What is read of a row of `messages`."""
+    """The columns of `messages` that are read here."""
 
     id: str
     status: str
@@ -80,7 +81,7 @@ class _WholeRow(Protocol):
 
 
 def whole(answer: Answer) -> Whole:
-    """The answer for a row of its own. Costs its whole size: meant for the end."""
+    """The answer as the columns of an ended row. Takes time in its whole size: call it once."""
     content, reasoning = answer.content, answer.reasoning
     layout = answer.layout()
     kept = [{"part": n, **part.kept} for n, part in enumerate(answer.parts) if part.kept]
@@ -89,7 +90,7 @@ def whole(answer: Answer) -> Whole:
 
 
 def stored(answer: Answer, number: int) -> StoredPart:
-    """A part of an unfinished answer, for a row of its own."""
+    """A part of an unfinished answer, as a row of `unfinished_parts`."""
     part = answer.parts[number]
     is_open = number in (answer.open_text, answer.open_reasoning)
     has_text = part.type in ("text", "reasoning", "tool_call") and not is_open
@@ -98,7 +99,7 @@ def stored(answer: Answer, number: int) -> StoredPart:
 
 
 def open_texts(answer: Answer) -> tuple[str, str]:
-    """What `content` and `reasoning` of an unfinished row hold."""
+    """The values of `content` and `reasoning` of an unfinished row."""
     text, reasoning = (
         "" if number is None else answer.parts[number].text
         for number in (answer.open_text, answer.open_reasoning)
@@ -120,7 +121,7 @@ def answer_of(row: _WholeRow) -> Answer:
 
 
 def layout_of(row: _WholeRow) -> list[dict[str, Any]]:
-    """The parts of a whole row, written out for readers. What is kept of them is not even read."""
+    """The layout of a whole row, for readers. Kept values are not even read."""
     if row.parts is None and not row.tool_calls:  # nearly all: their texts are not copied
         return _default_layout(row.content, row.reasoning)
     return _shown(row).layout()
@@ -150,10 +151,10 @@ def assembled(
     open_reasoning: tuple[int | None, str],
     rows: Iterable[StoredPart],
 ) -> Answer:
-    """The answer of an unfinished row and its parts.
+    """The answer of an unfinished row and its rows of `unfinished_parts`.
 
-    `count`: how many parts it has. `open_text`, `open_reasoning`: the number and text of the part
-    that `content` and `reasoning` belong to. A part whose row is missing is `unknown`.
+    `count`: the number of parts. `open_text`, `open_reasoning`: number and text of the part that
+    still grows. A part whose row is missing is `unknown`.
     """
     known = {row.number: row for row in rows}
     growing = {"text": open_text, "reasoning": open_reasoning}
@@ -167,7 +168,7 @@ def assembled(
             part = Part(kind, _fields(row), text=growing[kind][1])
         elif row is not None:
             part = Part(row.type, _fields(row), text=row.text or "")
-        else:  # with `at` it does not end a text that still grows
+        else:  # `at` keeps the open text open
             inside = {"at": units} if number > first_open else {}
             part = Part("unknown", _DROPPED | inside)
         part.kept = None if row is None else row.kept
@@ -192,7 +193,7 @@ _STATES: Final = {"pending": "proposed", "error": "invalid", "ok": "done"}
 
 
 def _call(call: Mapping[str, Any]) -> Part:
-    """A call as the version before stores it."""
+    """A call as the previous version stored it."""
     arguments = call["arguments"]
     text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
     state = _STATES.get(call["status"], "failed")

@@ -1,9 +1,10 @@
 """Statements that write the parts of an unfinished answer beside its row.
 
-Each has the fence of the row's own UPDATE: the attempt, the number of the checkpoint, and that the
-answer has not ended. The UPDATE comes first and holds the row's lock, so no other attempt comes
-between; where it was refused, the row has another number, and these change nothing either.
-A checkpoint runs them only for answers whose parts have changed, one batch for each statement.
+Each has the same fence as the UPDATE of the row: the attempt, the number of the checkpoint, and
+that the answer has not ended. The UPDATE comes first and holds the row's lock, so no other attempt
+can write in between. If the UPDATE was refused, the row has another number, and these statements
+change nothing either. A checkpoint runs them only for answers whose parts have changed, as one
+batch per statement.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,11 +20,11 @@ from tokenwire.models.tables import Message, UnfinishedPart, is_unfinished
 from tokenwire.models.unsaved import PartsToSave
 
 KEYS_AT_A_TIME = 1_000
-"""Parts that one query asks for by their keys. PostgreSQL takes 65,535 parameters."""
+"""Keys in one query. PostgreSQL accepts 65,535 parameters."""
 
 
 class Saved(Protocol):
-    """A checkpoint of an answer, as far as these statements read it."""
+    """The fields of a checkpoint that these statements use."""
 
     @property
     def message_id(self) -> str: ...
@@ -55,7 +56,7 @@ _new = select(_messages.c.id, *_values).where(*_mine)
 
 
 async def save_parts(session: AsyncSession, items: Sequence[Saved]) -> None:
-    """Save what has changed of these answers' parts, after their rows."""
+    """Save the changed parts of these answers, after the answers' own rows."""
     cuts = [
         _owner(item) | {"b_from": item.changes.deleted_from}
         for item in items
@@ -75,19 +76,22 @@ async def save_parts(session: AsyncSession, items: Sequence[Saved]) -> None:
 
 
 async def forget_parts(session: AsyncSession, message_id: str) -> None:
-    """Delete the rows of an answer whose own row holds all of it now."""
+    """Delete the parts' rows of an answer that has ended: its own row holds everything."""
     change = delete(UnfinishedPart).where(col(UnfinishedPart.message_id) == message_id)
     await session.execute(change.execution_options(synchronize_session=False))
 
 
 async def lock_parts(session: AsyncSession, items: Sequence[Saved]) -> frozenset[str]:
-    """Lock the rows that saving these would change, without waiting. Gives the answers of which
-    somebody has locked one: they are to be left out, or all others would wait with them."""
+    """Lock the rows that saving these would change, without waiting.
+
+    Returns the ids of the answers with a row that another transaction has locked. The caller
+    leaves them out: otherwise all other answers would wait with them.
+    """
     there, free = set[tuple[str, int]](), set[tuple[str, int]]()
     if session.get_bind().dialect.name != "sqlite":  # it locks no rows
         for condition in _conditions(items):
             rows = select(*_KEY).where(condition)
-            # In this order: a row that is free, and then gone, is not taken for a locked one.
+            # In this order, a row that is deleted between the two queries does not count as locked.
             free |= {
                 (name, n)
                 for name, n in await session.execute(rows.with_for_update(skip_locked=True))
@@ -97,7 +101,7 @@ async def lock_parts(session: AsyncSession, items: Sequence[Saved]) -> frozenset
 
 
 def _conditions(items: Sequence[Saved]) -> Iterator[ColumnElement[bool]]:
-    """Which rows are deleted or changed."""
+    """Conditions for the rows that would be deleted or changed."""
     for item in items:
         if item.changes.deleted_from is not None:
             yield and_(_KEY[0] == item.message_id, _KEY[1] >= item.changes.deleted_from)

@@ -1,13 +1,13 @@
 """Pure: which parts of a running answer the next checkpoint must carry.
 
-Guarantees: after any checkpoint that is committed, the rows give exactly the answer as it was when
-that checkpoint was taken; nothing is written twice that is known to be stored.
+Guarantees: after any committed checkpoint, the rows give exactly the answer at the time when that
+checkpoint was taken. A change that is known to be stored is not written again.
 
-Why it works this way: two checkpoints of one answer may be under way at once, and either may be
-committed late, refused, passed over (somebody has locked the row), or lost without an answer. So
-every change is noted with the first checkpoint that carries it, and is carried by each one until
-that one, or a later one, is known to be stored. The database takes no older checkpoint after a
-newer one, which has all that the older one had.
+Why it works this way: two checkpoints of one answer may be under way at once. Either may be
+committed late, refused, skipped (the row is locked), or lost without a reply. So each change is
+noted with the number of the first checkpoint that carries it. Every checkpoint carries it until
+that one, or a later one, is known to be stored. The database refuses an older checkpoint after a
+newer one, which contains everything that the older one had.
 
 Rejected: a set of changed numbers that a stored checkpoint empties (it would forget what changed
 since that checkpoint was taken); comparing with what was stored (a second copy of the answer).
@@ -22,20 +22,20 @@ from tokenwire.protocol.fold import Answer
 
 
 class PartsToSave(NamedTuple):
-    """What a checkpoint changes in `unfinished_parts`.
+    """The changes of `unfinished_parts` that a checkpoint carries.
 
-    `deleted_from`: all rows from this number on are deleted first (None: none is).
+    `deleted_from`: rows with this number or a higher one are deleted first (None: no row).
     """
 
     parts: tuple[StoredPart, ...] = ()
     deleted_from: int | None = None
 
     def __bool__(self) -> bool:
-        """Whether there is anything to do."""
+        """Whether there are any changes."""
         return bool(self.parts) or self.deleted_from is not None
 
     def bare(self) -> "PartsToSave":
-        """The same with the parts' texts alone."""
+        """The same changes, with the texts of the parts alone."""
         return self._replace(parts=tuple(part.bare() for part in self.parts))
 
 
@@ -50,14 +50,15 @@ class _UnfinishedRow(Protocol):
 
 
 class UnsavedParts:
-    """Those of one attempt. `rows`: numbers of the parts that have a row when it begins.
+    """The unsaved parts of one attempt.
 
-    `open_parts`: numbers of the parts whose text stands in the message's row then.
+    When the attempt begins, the parts `rows` have rows of their own, and the texts of the parts
+    `open_parts` are in the message's row. Both are numbers of parts.
     """
 
     def __init__(self, rows: Iterable[int] = (), open_parts: Iterable[int] = ()) -> None:
         self.saves = 0
-        """Checkpoints that were taken."""
+        """The number of checkpoints taken so far."""
         self._changed: dict[int, int] = {}
         self._cuts: list[tuple[int, int]] = []
         self._rows = set(rows)
@@ -65,10 +66,10 @@ class UnsavedParts:
 
     @classmethod
     def following(cls, row: _UnfinishedRow, saved: Answer, answer: Answer) -> "UnsavedParts":
-        """Those of an attempt that goes on with `answer` from a row, which holds `saved`.
+        """The unsaved parts of an attempt that resumes `answer` from a row that holds `saved`.
 
-        A row without parts may hold text all the same, as the version before saves it: then all
-        parts are unsaved, and rows that stand beside it belong to nothing.
+        A row of the previous version holds text, but no parts. Then all parts are unsaved, and any
+        rows of parts beside it are leftovers.
         """
         found = cls(range(row.part_count), _open_parts(row.open_text, row.open_reasoning))
         known = min(row.part_count, len(answer.parts))
@@ -80,9 +81,9 @@ class UnsavedParts:
         return found
 
     def applied(self, event: events.AnyEvent, touched: range) -> None:
-        """An event was applied to the answer; `touched` is what `Answer.apply` gave."""
+        """An event was applied to the answer. `touched` is the result of `Answer.apply`."""
         if isinstance(event, _TEXTS):
-            # The message's row has the text of a part that grows, and `take` sees when it ends.
+            # The message's row has the text of a growing part; `take` notices its end.
             if touched and touched.start not in self._open:
                 self.touched(touched)
         else:
@@ -97,7 +98,7 @@ class UnsavedParts:
             self._changed[number] = self.saves + 1
 
     def take(self, answer: Answer) -> PartsToSave:
-        """What the next checkpoint carries, whose number is `saves` from now on."""
+        """The changes that the next checkpoint carries. `saves` is its number from now on."""
         self.saves += 1
         is_open = _open_parts(answer.open_text, answer.open_reasoning)
         self._changed |= dict.fromkeys(self._open - is_open, self.saves)  # their texts move out
@@ -109,12 +110,12 @@ class UnsavedParts:
         return PartsToSave(tuple(parts), min((first for first, _ in self._cuts), default=None))
 
     def _needs_row(self, answer: Answer, number: int) -> bool:
-        """A part that only grows has none: the message's row holds its text."""
+        """Whether a part needs a row. An open text without fields is in the message's row."""
         part = answer.parts[number]
         return bool(number not in self._open or number in self._rows or part.fields or part.kept)
 
     def saved(self, save: int) -> None:
-        """The checkpoint of this number is stored, or a later one."""
+        """The checkpoint with this number, or a later one, is stored."""
         self._changed = {n: first for n, first in self._changed.items() if first > save}
         self._cuts = [cut for cut in self._cuts if cut[1] > save]
 

@@ -1,16 +1,15 @@
-"""Rows of answers with parts are whole before anybody sees them: what a transaction has loaded is
-made whole when it ends.
+"""Completes the rows of answers with parts at the end of the transaction that loaded them.
 
-Guarantees: a `Message` that a transaction of `database.py` gives away holds all its text, its
-layout and what is kept, whether its answer has ended or not, as of that transaction.
+Guarantees: a `Message` that a transaction of `database.py` returns holds its whole text, its
+layout and its kept values as of that transaction, whether the answer has ended or not.
 
-Why it works this way: the `content` of an unfinished row is only the text that still grows. A
-reader that took it for the answer would lose text, and there are a dozen readers. So none of them
-loads parts: the session notes each row that has some, and the end of the transaction reads them.
-It costs rows without parts nothing, and no query but where there is such a row.
+Why it works this way: `content` of an unfinished row is only the text that still grows. A function
+that took it for the answer would lose text, and a dozen functions read rows. So none of them loads
+parts. Instead, the session notes each row that has parts, and the end of the transaction reads
+them. Rows without parts cost nothing, and a query is sent only if there are rows with parts.
 
 Rejected: a relationship that loads with each query (one more query for every row that is read);
-columns that raise until they are loaded (each reader must then know of parts).
+columns that raise until they are loaded (each of these functions must then know of parts).
 """
 
 from collections.abc import Iterable
@@ -36,10 +35,10 @@ event.listen(Message, "load", _note)
 
 
 async def make_whole(session: AsyncSession) -> None:
-    """Read the parts of all rows that this session has loaded, and put them together.
+    """Read the parts of all rows that this session has loaded, and complete the rows.
 
-    A writing transaction of PostgreSQL sees what others commit meanwhile. A row that was saved
-    since it was read is read again: its own text and its parts must be of one checkpoint.
+    A writing transaction of PostgreSQL sees what others commit meanwhile. So a row that was saved
+    since it was read is read again: its text and its parts must belong to one checkpoint.
     """
     rows: dict[str, Message] = {row.id: row for row in session.info.pop(_NOTED, [])}
     while rows:
@@ -61,7 +60,7 @@ _Versions = dict[str, tuple[int, int, int]]
 async def _read_parts(
     session: AsyncSession, ids: Iterable[str]
 ) -> tuple[_Versions, dict[str, list[StoredPart]]]:
-    """Parts by message, and which version of each row they belong to, all of one moment."""
+    """The stored parts by message, and the version of each row that they belong to."""
     version = (col(Message.attempt), col(Message.saves), col(Message.part_count))
     query = (
         select(UnfinishedPart, col(Message.id), *version)
@@ -84,4 +83,4 @@ def _assemble(row: Message, stored: list[StoredPart]) -> None:
     open_text, open_reasoning = (row.open_text, row.content), (row.open_reasoning, row.reasoning)
     found = whole(assembled(row.part_count, open_text, open_reasoning, stored))
     for name, value in found._asdict().items():
-        set_committed_value(row, name, value)  # not as a change: nothing of it is written back
+        set_committed_value(row, name, value)  # no change, so it is never written back

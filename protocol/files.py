@@ -1,5 +1,5 @@
-"""Pure: where the files of answers are read. An address holds the digest of the bytes, so it never
-changes its meaning.
+"""Pure: addresses of the files of answers. An address holds the digest of the bytes, so it always
+means the same file.
 """
 
 import hashlib
@@ -7,16 +7,16 @@ from typing import Any
 
 
 def digest_of(data: bytes) -> str:
-    """What a file is known by."""
+    """The name of a file: a digest of its bytes."""
     return hashlib.sha256(data).hexdigest()
 
 
 def address_of(message_id: str, digest: str) -> str:
-    """The path at which people read the file."""
+    """The path at which the file can be downloaded."""
     return f"/api/messages/{message_id}/files/{digest}"
 
 
 def digest_in(address: Any, message_id: str) -> str | None:
-    """The digest in an address that `address_of` gave for this message; None: it is no such one."""
+    """The digest in an address of this message's files. None for any other address."""
     digest = address.rpartition("/")[2] if isinstance(address, str) else ""
     return digest if digest and address == address_of(message_id, digest) else None

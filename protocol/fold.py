@@ -1,20 +1,20 @@
-"""Pure: the fold. It applies the events of a log to one answer; whoever reads a log uses it.
+"""Pure: the fold. It applies the events of a log to one answer. Every reader of a log uses it.
 
 Guarantees:
 - Text, reasoning and inputs of tools are neither lost nor doubled. An event that comes again
-  changes nothing; an event behind a gap is a `Hole`.
-- Checks come first: an exception leaves the answer as it was, and nothing is copied for that.
-- An answer that has ended changes no more. Event types that are not known change nothing.
+  changes nothing. An event behind a gap raises `Hole`.
+- Checks come first: an exception leaves the answer as it was, and no copy is made for that.
+- An answer that has ended never changes. Unknown event types change nothing.
 
-Why it works this way: offsets and numbers of parts make each event's place absolute. A reader may
-hold more than the log has told it (rows are ahead of a log that forked), so "I hold this already"
-is checked before "may this part grow?". The order of the checks is part of the protocol.
+Why it works this way: offsets and numbers of parts say exactly where each event belongs. A reader
+may hold more than the log has sent it (rows are ahead of a log that forked), so "I hold this
+already" is checked before "may this part grow?". The order of the checks belongs to the protocol.
 
 Rejected: replacing what an overlap holds (a shorter piece would shorten the text); opening parts by
 any event type (old clients would meet holes behind types that they do not know); a checksum of the
 layout's JSON (each client author would need canonical JSON).
 
-Offsets and lengths count UTF-16 units. `seq` is not the fold's: whoever reads events keeps order.
+Offsets and lengths count UTF-16 units. The fold ignores `seq`: its caller keeps events in order.
 """
 
 import zlib
@@ -29,7 +29,7 @@ from tokenwire.protocol.states import ENDED
 from tokenwire.protocol.text import checksum, cut, utf16_length
 
 NOTHING: Final = range(0)
-"""What an event without effect on parts touches."""
+"""The numbers of the parts that an event touches if it changes no part."""
 _ENDED: Final = frozenset(ENDED)
 _STREAMED: Final = frozenset({"text", "reasoning", "tool_call"})
 _PIECES: Final[Mapping[type, str]] = {
@@ -45,11 +45,11 @@ class Hole(ValueError):
 
 
 class Unproven(ValueError):
-    """A terminal event attests another answer than the one that is held."""
+    """The lengths or checksums of a terminal event do not match the answer."""
 
 
 class Proof(NamedTuple):
-    """What a terminal event attests."""
+    """Lengths (UTF-16 units, parts) and checksums (crc32) that a terminal event carries."""
 
     length: int
     crc32: int
@@ -60,9 +60,10 @@ class Proof(NamedTuple):
 class Part:
     """A piece of an answer. Its text is a slice of content or reasoning, or the input of a call.
 
-    `fields`: what is public, without type, text and length; a field is never null.
-    `kept`: what only the provider that wrote the part understands. It is no part of the layout.
-    `start`: where its text begins in content or reasoning; `units`: how long the text is.
+    `fields`: the public fields, without type, text and length. A field is never null.
+    `kept`: what only the provider that wrote the part understands. The layout does not contain it.
+    `start`: where its text begins in content or reasoning. `units`: the length of its text. Both
+    count UTF-16 units.
     """
 
     __slots__ = ("_pieces", "fields", "kept", "start", "type", "units")
@@ -81,18 +82,18 @@ class Part:
 
     @property
     def text(self) -> str:
-        """Its pieces are joined when it is asked for, once."""
+        """The whole text. Its pieces are joined at the first access."""
         if len(self._pieces) > 1:
             self._pieces = ["".join(self._pieces)]
         return self._pieces[0]
 
     @property
     def streams_input(self) -> bool:
-        """Whether it is a call of which more input is to come."""
+        """Whether the part is a tool call whose input is still growing."""
         return self.type == "tool_call" and self.fields.get("state") == "streaming"
 
     def entry(self) -> dict[str, Any]:
-        """Its place in a layout: the public fields, with the length of its text."""
+        """The part as a layout holds it: the public fields, with the length of its text."""
         entry = {"type": self.type, **self.fields}
         if self.type in _STREAMED:
             entry["length"] = self.units
@@ -101,18 +102,18 @@ class Part:
         return entry
 
     def equals(self, other: "Part") -> bool:
-        """Whether all that either holds is the same, what is kept included."""
+        """Whether both parts have the same type, fields, text and kept value."""
         mine, others = (self.type, self.fields, self.kept), (other.type, other.fields, other.kept)
         return mine == others and self.text == other.text
 
     def copy(self) -> "Part":
-        """Another one that grows by itself. Values of fields are never changed, and shared."""
+        """An independent copy. Values of fields are shared: they are never changed in place."""
         other = Part(self.type, self.fields, start=self.start, text=self.text)
         other.kept = self.kept
         return other
 
     def merge(self, value: Mapping[str, Any]) -> None:
-        """Set the fields that are named; null removes a field. Lengths follow from texts."""
+        """Set the named fields; null removes a field. `length` is ignored: the text decides."""
         streamed = self.type in _STREAMED
         for name, item in value.items():
             if name == "type" or (streamed and name == "length"):
@@ -125,20 +126,20 @@ class Part:
                 self.fields[name] = item
 
     def grow(self, content: str) -> None:
-        """Append."""
+        """Append to the text."""
         self._pieces.append(content)
         self.units += len(content) if content.isascii() else utf16_length(content)
 
     def become(self, text: str) -> None:
-        """Have this text and no other."""
+        """Replace the text."""
         self._pieces = [text]
         self.units = utf16_length(text)
 
 
 class Answer:
-    """One answer, as events made it. `parts` are in order; all else are fields of its row.
+    """One answer, as its events made it. `parts` are in order.
 
-    `retry`: {code, delay_ms, try, max_tries} while another attempt is awaited.
+    `retry`: {code, delay_ms, try, max_tries} while the answer waits for its next attempt.
     """
 
     def __init__(self, message_id: str) -> None:
@@ -158,50 +159,50 @@ class Answer:
 
     @property
     def ended(self) -> bool:
-        """Whether it is final."""
+        """Whether the answer is complete, failed or cancelled. It never changes again."""
         return self.status in _ENDED
 
     @property
     def content(self) -> str:
-        """The texts of all text parts together."""
+        """The texts of all text parts, joined."""
         return "".join([part.text for part in self.parts if part.type == "text"])
 
     @property
     def reasoning(self) -> str:
-        """The texts of all reasoning parts together."""
+        """The texts of all reasoning parts, joined."""
         return "".join([part.text for part in self.parts if part.type == "reasoning"])
 
     @property
     def content_units(self) -> int:
-        """How long `content` is, without joining it."""
+        """The length of `content` in UTF-16 units, without joining it."""
         return self._end_of("text")
 
     @property
     def reasoning_units(self) -> int:
-        """How long `reasoning` is."""
+        """The length of `reasoning` in UTF-16 units, without joining it."""
         return self._end_of("reasoning")
 
     @property
     def units(self) -> int:
-        """How long all texts of its parts are together."""
+        """The length of all texts of all parts in UTF-16 units, tool input included."""
         return sum(part.units for part in self.parts)
 
     @property
     def open_text(self) -> int | None:
-        """The number of the text part that may grow: every part behind it has `at`."""
+        """The number of the text part that may still grow: all parts behind it have `at`."""
         return self._open["text"]
 
     @property
     def open_reasoning(self) -> int | None:
-        """The number of the reasoning part that may grow."""
+        """The number of the reasoning part that may still grow."""
         return self._open["reasoning"]
 
     def layout(self) -> list[dict[str, Any]]:
-        """The parts without the texts that content and reasoning hold; with lengths."""
+        """The parts as JSON, with lengths in place of the texts of content and reasoning."""
         return [part.entry() for part in self.parts]
 
     def proof(self) -> Proof:
-        """What the terminal event attests. Reads all texts: meant for the end."""
+        """Lengths and checksums for the terminal event. Reads all texts: meant for the end."""
         total = 0
         for part in self.parts:
             text = str(part.units) if part.type == "text" else ""
@@ -211,7 +212,7 @@ class Answer:
         return Proof(self.content_units, checksum(self.content), len(self.parts), total)
 
     def copy(self) -> "Answer":
-        """Another one that goes its own way."""
+        """An independent copy."""
         other = Answer(self.id)
         other.__dict__.update(self.__dict__)
         other.seams, other.parts = list(self.seams), [part.copy() for part in self.parts]
@@ -219,10 +220,10 @@ class Answer:
         return other
 
     def apply(self, event: events.AnyEvent, *, believe: bool = False) -> range:
-        """Apply the next event. Gives the numbers of the parts that it touched.
+        """Apply the next event, and return the numbers of the parts that it touched.
 
-        Raises Hole, Unproven (not with `believe`: the row was read again and says the same); the
-        answer is then as it was.
+        Raises Hole or Unproven, and leaves the answer as it was. With `believe`, an end is not
+        checked: its row was read again and says the same.
         """
         if isinstance(event, events.Piece):
             return self._touched(event.part) if self._grow(event) else NOTHING
@@ -237,14 +238,14 @@ class Answer:
         return NOTHING
 
     def gain(self, event: events.AnyEvent) -> tuple[range, str]:
-        """`apply`; and what a piece of text, reasoning or input added to its part."""
+        """Apply the next event like `apply`, and also return the text that it added, or ""."""
         if not isinstance(event, events.Piece):
             return self.apply(event), ""
         added = self._grow(event)
         return (self._touched(event.part), added) if added else _NO_GAIN
 
     def add(self, part: Part) -> None:
-        """Append a part with its text; `start` follows from the parts before it."""
+        """Append a part. Its `start` is set from the parts before it."""
         if "at" not in part.fields:
             self._open["text"] = self._open["reasoning"] = None
         if part.type in self._open:
@@ -253,14 +254,17 @@ class Answer:
         self.parts.append(part)
 
     def reset(self, keep_parts: int) -> None:
-        """Only so many parts remain. Raises Hole where there are fewer."""
+        """Keep the first `keep_parts` parts. Raises Hole if there are fewer."""
         if not 0 <= keep_parts <= len(self.parts):
             raise Hole(f"{len(self.parts)} parts held, {keep_parts} are to be kept")
         self.parts = self.parts[:keep_parts]
         self._open, self._last = _open_of(self.parts), _last_of(self.parts)
 
     def close_calls(self) -> range:
-        """The answer ends: a call whose input is still streaming is `invalid` from now on."""
+        """Mark each call whose input is still streaming as `invalid`, because the answer ends.
+
+        Returns the range of numbers that holds all of them.
+        """
         cut_off = [number for number, part in enumerate(self.parts) if part.streams_input]
         for number in cut_off:
             self.parts[number].merge({"state": "invalid"})
@@ -284,9 +288,7 @@ class Answer:
         return NOTHING
 
     def _grow(self, piece: events.Piece) -> str:
-        """The addition of a piece to its part. Nearly every event of a log is the next one of its
-        part.
-        """
+        """Apply a piece and return the text that it added. Most pieces take the fast path."""
         if piece.message_id != self.id or self.status in _ENDED:
             return ""
         kind, number, content = _PIECES[type(piece)], piece.part, piece.content
@@ -393,7 +395,7 @@ class Answer:
 
 
 def _beyond(held: int, piece: events.Piece) -> str:
-    """What of the piece lies behind the units that are held. Raises Hole where it begins later."""
+    """The part of the piece behind the units that are held. Raises Hole if there is a gap."""
     content, known = piece.content, held - piece.offset
     if known == 0:
         return content
@@ -414,8 +416,8 @@ def _cut(text: str, units: int) -> str:
 def _shortened(parts: Sequence[Part], kind: str, keep: int) -> Iterable[tuple[int, str]]:
     """The last part of this type and its new text, if `keep` cuts into it.
 
-    Raises Hole where these parts and `keep` do not agree: text is missing, or more than the end
-    of a part that may grow is too much. (A reset that comes again finds that part grown.)
+    Raises Hole if these parts and `keep` do not agree: text is missing, or `keep` cuts into more
+    than a part that may grow. (A reset that comes again finds that part grown.)
     """
     surplus = sum(part.units for part in parts if part.type == kind) - keep
     if surplus == 0:
@@ -452,10 +454,11 @@ def _open_of(parts: Sequence[Part]) -> dict[str, int | None]:
 
 
 def from_view(row: Mapping[str, Any]) -> Answer:
-    """The answer of a row in its wire form. Text is never lost, whatever a damaged layout says.
+    """The answer of a row in its wire form. Text is never lost, even if the layout is damaged.
 
-    A row without `parts` has reasoning, then text. What the lengths leave over is one part more
-    at the end; an entry that is none is a part of the type `unknown`, so that numbers never shift.
+    A row without `parts` has reasoning, then text. Text that the lengths do not cover becomes one
+    more part at the end. An entry that is no part becomes a part of type `unknown`, so that the
+    numbers of the others never shift.
     """
     answer = Answer(row["id"])
     answer.status, answer.attempt = row.get("status") or "queued", row.get("attempt") or 0

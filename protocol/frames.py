@@ -19,7 +19,7 @@ from tokenwire.protocol.text import utf16_length
 VERSION = 1
 MAX_CLIENT_FRAME_BYTES = 8 * 1024
 CONTROLS_PER_MINUTE = 120
-"""Pings and pongs: more than any client needs, few enough to be answered for nothing."""
+"""Pings and pongs: more than any client needs, and few enough to cost nothing."""
 MAX_MERGED_BYTES = 64 * 1024
 """No merged frame is longer than this (bytes of JSON)."""
 
@@ -37,14 +37,15 @@ class Advice(StrEnum):
 
 
 class CloseCode(IntEnum):
-    """Every code with which this service closes a socket. Any other code means: reconnect with
-    back-off.
+    """Every code with which this service closes a socket.
+
+    After any other code, a client reconnects with back-off.
     """
 
     advice: Advice
 
     def __new__(cls, code: int, advice: Advice) -> Self:
-        """A member is its number and carries its advice."""
+        """Create a member: an integer with the attribute `advice`."""
         member = int.__new__(cls, code)
         member._value_ = code
         member.advice = advice
@@ -97,7 +98,7 @@ _client = msgspec.json.Decoder(_Subscribe | _Refresh)
 def parse_client(frame: str | bytes) -> Subscribe | Refresh:
     """Parse a client frame: text, JSON, at most 8 KiB (the connection has counted the bytes).
 
-    Unknown fields are ignored; of repeated ones the last counts. Raises Malformed.
+    Unknown fields are ignored. If a field is repeated, the last one counts. Raises Malformed.
     """
     if isinstance(frame, bytes):
         raise Malformed("binary frame")
@@ -119,8 +120,9 @@ def parse_client(frame: str | bytes) -> Subscribe | Refresh:
 
 
 def subscribed(epoch: str, top: int, heartbeat_seconds: int) -> bytes:
-    """The first answer: the end of the log now. Silence of `heartbeat_seconds` means that the
-    connection is dead.
+    """The reply to `subscribe`: `top` is the last seq of the log now.
+
+    The connection is dead if the client receives nothing for `heartbeat_seconds`.
     """
     return b'{"type":"subscribed","epoch":"%b","seq":%d,"heartbeat_seconds":%d,"version":%d}' % (
         epoch.encode(),
@@ -136,7 +138,7 @@ def live(epoch: str, seq: int) -> bytes:
 
 
 def heartbeat(epoch: str, seq: int) -> bytes:
-    """Everything up to `seq`, the last one there is, was written to this socket."""
+    """Everything up to `seq` was written to this socket, and `seq` is the last event."""
     return b'{"type":"heartbeat","epoch":"%b","seq":%d}' % (epoch.encode(), seq)
 
 
@@ -151,9 +153,7 @@ def refreshed(expires_in: int) -> bytes:
 
 
 def text_frame(payload: bytes) -> bytes:
-    """The WebSocket frame (RFC 6455, 5.2: final, text, unmasked) with `payload` from a server to a
-    client.
-    """
+    """A WebSocket frame from server to client (RFC 6455, 5.2: final, text, unmasked)."""
     length = len(payload)
     if length < 126:
         return b"\x81%c%b" % (length, payload)
@@ -166,21 +166,21 @@ def text_frame(payload: bytes) -> bytes:
 
 
 class Sendable(Protocol):
-    """An event as it is relayed: an Entry of a page, or one of a hub's ring."""
+    """An event as it is relayed: an `Entry` of a page, or a `RingEntry` of the hub."""
 
     @property
     def seq(self) -> int:
-        """Its place in the log."""
+        """The number of the event in its log."""
         ...
 
     @property
     def data(self) -> bytes:
-        """The stamped JSON object."""
+        """The event as JSON, with its seq."""
         ...
 
 
 class _Mergeable(msgspec.Struct, forbid_unknown_fields=True):
-    # A chunk with a field unknown here must not lose it: it is no piece and travels as it is.
+    # A chunk with an unknown field must keep it: it is not merged, and is sent as it is.
     seq: int
     type: Literal["chunk", "reasoning", "tool_input"]
     message_id: str
@@ -206,8 +206,8 @@ _encode = msgspec.json.Encoder().encode
 
 
 class _Run:
-    # Pieces that can become one event: of one message, attempt, type and part, without a hole in
-    # seq or text.
+    # Pieces that can be merged: of one message, attempt, type and part, without a gap in seq or
+    # text.
     def __init__(self, entry: Sendable, piece: _Mergeable) -> None:
         self.entry, self.first, self.seq = entry, piece, piece.seq
         self.texts = [piece.content]
@@ -249,12 +249,13 @@ class _Run:
 
 
 def merge(entries: Iterable[Sendable]) -> Iterator[Sendable]:
-    """The same events with neighbouring chunks merged: `seq` is the last, `from_seq` the first; at
-    most 64 KiB each.
+    """Merge neighbouring chunks into events of at most 64 KiB.
 
-    Only events of consecutive seq, the same type (`chunk`, `reasoning`, `tool_input`), message,
-    attempt and part, and adjoining offsets are merged; everything else passes byte for byte. Lazy:
-    unused results cost nothing.
+    `seq` of a merged event is the last seq, `from_seq` the first.
+
+    Events are merged if their seqs are consecutive, their type (`chunk`, `reasoning`,
+    `tool_input`), message, attempt and part are the same, and their offsets adjoin. All other
+    events pass byte for byte. Lazy: unused results cost nothing.
     """
     run: _Run | None = None
     for entry in entries:

@@ -1,14 +1,14 @@
-"""Pure: what only a provider understands, stored without the text that its part holds already.
+"""Pure: stores a kept value without the text that its part already holds.
 
-Guarantees: `fold_in(fold_out(value, text), text) == value` for every JSON value and text, also
-where the text has grown since; nothing but strings is changed, so signatures survive verbatim.
+Guarantees: `fold_in(fold_out(value, text), text) == value` for every JSON value and text, even
+if the text has grown since. Only strings are changed, so signatures survive verbatim.
 
-Why it works this way: providers want thinking back exactly as they sent it, in shapes of their own
-(several summaries in one item, details in lists). One pair of functions that knows no shape
-replaces an inverse for each dialect, each of which could send a damaged signature.
+Why it works this way: providers require thinking exactly as they sent it, and each has its own
+shapes (several summaries in one item, details in lists). This pair of functions knows no shape.
+It replaces a pair for each dialect, and each of those could damage a signature.
 
-Rejected: references for short strings (words like "thinking" stand in many texts, and a reference
-is longer than they are); unlimited searching (a search is linear in a text of up to 4 MiB).
+Rejected: references for short strings (words like "thinking" occur in many texts, and a reference
+is longer); unlimited searches (a search takes linear time in a text of up to 4 MiB).
 """
 
 import re
@@ -17,25 +17,25 @@ from functools import cached_property
 from typing import Any, Final
 
 SHORTEST: Final = 32
-"""Shorter strings stay as they are, in characters."""
+"""Characters. Shorter strings are stored as they are."""
 MOST_SEARCHES: Final = 256
-"""So many strings of one value are looked for; the others stay as they are."""
+"""Searches per value. Further strings are stored as they are."""
 LOST: Final[Mapping[str, Any]] = {"dialect": "", "kind": "lost", "value": {}}
-"""Stands for what may have been kept of a part, and was lost with the worker that had it."""
+"""The kept value of a part whose own one was lost with the worker that had it."""
 _REFERENCE: Final = "$text"
 _ESCAPED: Final = re.compile(r"\$+text")
 
 
 def fold_out(value: Any, text: str) -> Any:
-    """The value with each string that stands in `text` as `{"$text": [start, length]}`.
+    """Replace each string of the value that occurs in `text` by `{"$text": [start, length]}`.
 
-    Numbers are UTF-16 units. A name that looks like the reference's gets one more `$`.
+    `start` and `length` count UTF-16 units. A key that looks like `$text` gets one more `$`.
     """
     return _Out(text).value(value)
 
 
 def fold_in(value: Any, text: str) -> Any:
-    """What `fold_out` was given. Raises ValueError where the text does not reach so far."""
+    """The value that `fold_out` was given. Raises ValueError if the text is too short for it."""
     return _In(text).value(value)
 
 
@@ -45,7 +45,7 @@ class _Out:
 
     @cached_property
     def _data(self) -> bytes:
-        """Most values hold no string that is long enough to be looked for."""
+        """Encoded at the first search: most values hold no string that is long enough for one."""
         return _encoded(self._text)
 
     def value(self, value: Any) -> Any:
@@ -64,7 +64,7 @@ class _Out:
         self._searches -= 1
         wanted = _encoded(string)
         place = self._data.find(wanted)
-        if place < 0 or place % 2:  # odd: between the halves of a unit, which is no slice
+        if place < 0 or place % 2:  # an odd place is inside a unit
             return string
         return {_REFERENCE: [place // 2, len(wanted) // 2]}
 

@@ -1,19 +1,20 @@
-"""Pure: an answer as events again. `catch_up` gives the events that turn what readers hold into it.
+"""Pure: turns an answer back into events. `catch_up` gives the events that readers lack.
 
 Guarantees:
-- Applied to `have`, the events give `want`: parts, texts and end. They are none exactly where the
-  two are equal, and none carries more than 64 KiB of text or of one value.
-- For each part it is the sequence of the log: it opens, its text comes in order, its fields follow;
-  parts open in their order. So row and log look alike to whoever encodes events for readers.
-- What may stay stays: a `reset` withdraws from the first part on that cannot become the other.
+- Applied to `have`, the events give `want`: parts, texts and end. There are no events exactly if
+  both are equal. No event carries more than 64 KiB of text or of one value.
+- Each part follows the sequence of the log: it opens, its text comes in order, its fields follow.
+  Parts open in their order. So an encoder cannot tell the events of a row from those of the log.
+- As many parts stay as can: a `reset` removes parts from the first one that cannot become the
+  wanted one.
 
-Why it works this way: a row stores parts, and everything behind it understands events only. With
-one function from row to events, "the row says the same as the log" is a property of this module.
-A text is split where another part stands inside it (`at`), as the log told it.
+Why it works this way: a row stores parts, but encoders understand events only. With one function
+from row to events, "the row says the same as the log" is a property of this module. A text is
+split where another part stands inside it (`at`), as in the log.
 
 Rejected: a row as one event (it has megabytes, and each reader would need a second fold); a reset
-of everything at the first difference (what is right would flicker, and some readers cannot take it
-back).
+of everything at the first difference (correct text would flicker, and some dialects cannot take
+text back).
 """
 
 import json
@@ -32,13 +33,13 @@ _IDENTITY: Final[Mapping[str, tuple[str, ...]]] = {
     "data": ("at", "name", "id"),
     "provider": ("at", "dialect", "kind"),
 }
-"""Fields by which a part is itself: readers cannot change them in what they have shown."""
+"""Fields that identify a part. Readers cannot change them once the part is shown."""
 
 
 def catch_up(have: Answer | None, want: Answer, attempt: int) -> list[events.AnyEvent]:
-    """The events that turn `have` into `want`. None: it is not known what readers hold.
+    """The events that turn `have` into `want`. `have` is None if it is unknown what readers hold.
 
-    An answer that has ended changes no more: there are none for it.
+    Returns no events if `have` has ended: such an answer never changes.
     """
     needed: list[events.AnyEvent] = []
     if have is None:
@@ -62,7 +63,7 @@ def begins(have: Answer, want: Answer) -> bool:
 
 
 def _agreeing(have: Answer, want: Answer) -> int:
-    """How many leading parts can stay."""
+    """How many leading parts of `have` can stay."""
     growing: set[str] = set()
     for number, (held, wanted) in enumerate(zip(have.parts, want.parts, strict=False)):
         ends = "at" not in held.fields or held.type in growing
@@ -87,7 +88,10 @@ def _identity(part: Part) -> str:
 
 
 class _Growth:
-    """From an answer to a longer one that it begins. Text waits for the parts inside it."""
+    """The events from an answer to a longer one that begins with it.
+
+    A text is emitted up to each part that stands inside it, then the part, then the rest.
+    """
 
     def __init__(self, have: Answer, want: Answer, attempt: int) -> None:
         self._have, self._want, self._attempt = have, want, attempt
@@ -125,7 +129,7 @@ class _Growth:
             yield from self._part(number, _patch(first, part.fields))
 
     def _text_until(self, at: int | None) -> Iterator[events.AnyEvent]:
-        """The open text up to that offset in content (None: all of it)."""
+        """Emit the open text up to an offset in content (None: all of it)."""
         if self._text is None:
             return
         start = self._want.parts[self._text].start
@@ -139,7 +143,7 @@ class _Growth:
         self._is_open = True
 
     def _streamed(self, number: int, held: int) -> Iterator[events.AnyEvent]:
-        """What a reasoning or an input has behind the units that are held."""
+        """Emit the reasoning or input of a part behind the units that readers hold."""
         part = self._want.parts[number]
         kind = events.Reasoning if part.type == "reasoning" else events.ToolInput
         offset = part.start + held
@@ -150,7 +154,7 @@ class _Growth:
     def _part(
         self, number: int, fields: Mapping[str, Any], *, opens: bool = False
     ) -> Iterator[events.AnyEvent]:
-        """`part` events with these fields, none larger than an event may be."""
+        """Emit `part` events with these fields. None is larger than an event may be."""
         kind = self._want.parts[number].type
         value, size = {"type": kind}, 0
         for name, item in fields.items():
@@ -165,7 +169,7 @@ class _Growth:
 
 
 def _first_fields(part: Part) -> dict[str, Any]:
-    """The fields that a part opens with: a call streams its input before it is complete."""
+    """The fields that a part opens with. A call opens as `streaming`: its input follows."""
     if part.type != "tool_call":
         return part.fields
     names = ("at", "id", "name")
@@ -174,7 +178,7 @@ def _first_fields(part: Part) -> dict[str, Any]:
 
 
 def _patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """What to merge into the old fields; null removes a field."""
+    """The fields to merge into `old` so that it becomes `new`; null removes a field."""
     changed = {
         name: item  # most values are the same object
         for name, item in new.items()
@@ -184,7 +188,7 @@ def _patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _json(value: Any) -> str:
-    """Python takes 1 for True, JSON does not."""
+    """The value as JSON, for comparison: in Python, 1 equals True."""
     return json.dumps(value, sort_keys=True)
 
 

@@ -1,17 +1,17 @@
-"""Pure: an answer as it was some events ago.
+"""Pure: the answer as it was before its latest events.
 
-Guarantees: `rewound(answer, before, since)` is the answer that became `answer` by the events
-`since`, or None where the events do not tell.
+Guarantees: the events `since` turn `rewound(answer, before, since)` into `answer`. The result is
+None if the events do not prove it.
 
-Why it works this way: a reader who comes back with a cursor holds less than the row. What it holds
-follows from the answer's first event on, but that costs as much as the answer is long. Nearly
-always only texts grew since the cursor, or the answer ended; then the row, cut where the texts
-ended, is what the reader holds. Two events must agree on that place: the last one before the cursor
-and the first one behind it. A log with a hole, or one that repeats itself, is not believed.
+Why it works this way: a reader who comes back with a cursor holds less than the row. To fold all
+events up to the cursor costs as much as the answer is long. But nearly always only texts grew
+since the cursor, or the answer ended. Then the reader holds the row, with its texts cut off where
+they ended at the cursor. Two events must agree on that offset: the last one before the cursor and
+the first one behind it. So a log with a hole, or with repeated text, gives None.
 
 Rejected: undoing `part`, `reset` and `start` (the events do not have the values that were there
-before); taking the place from the first event behind the cursor alone (a reader loses text where
-the log has a hole).
+before); taking the offset from the first event behind the cursor alone (a reader would lose text
+if the log has a hole).
 """
 
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ from tokenwire.protocol.text import cut, utf16_length
 def rewound(
     answer: Answer, before: Iterable[events.AnyEvent], since: Iterable[events.AnyEvent]
 ) -> Answer | None:
-    """The answer without the events `since`; `before`: the last events ahead of those.
+    """The answer without the events `since`, or None. `before`: the last events ahead of those.
 
     All of them are events of this answer, in order.
     """
@@ -47,7 +47,7 @@ def rewound(
 
 
 def before_end(answer: Answer) -> Answer | None:
-    """The answer without its end. None: an `invalid` call may have been cut off by the end."""
+    """The answer without its end. None if a call is `invalid`: the end may have cut it off."""
     if any(part.fields.get("state") == "invalid" for part in answer.parts):
         return None
     earlier = answer.copy()
@@ -57,7 +57,7 @@ def before_end(answer: Answer) -> Answer | None:
 
 
 def _ends_of(before: Iterable[events.AnyEvent]) -> dict[int, int]:
-    """Where the texts of parts end, as far as these events tell."""
+    """The offset at which each part's text ends, by number, as far as these events show it."""
     ends: dict[int, int] = {}
     for event in before:
         if isinstance(event, events.Piece):

@@ -1,45 +1,45 @@
-"""Pure: what of one text is out and cannot be taken back, for readers whose dialect has no `reset`.
+"""Pure: tracks how much of a text was sent, for dialects that cannot take text back.
 
-Guarantees: what is given out, joined, is a beginning of the text, or `Withdrawn` is raised. Nothing
-is given twice.
+Guarantees: the pieces taken so far, joined, are the beginning of the text, or `Withdrawn` is
+raised. No character is taken twice.
 
-Why it works this way: after a `reset` a text often says the same again. Then nobody needs to
-notice, so what is said again is compared with what is out instead of being refused at once.
+Why it works this way: after a `reset`, a text often repeats what it said before. Then readers need
+not notice. So the new text is compared with what was sent, instead of being refused at once.
 
-It knows no offsets: the fold does.
+Offsets are the fold's task. This module counts characters.
 """
 
 
 class Withdrawn(Exception):
-    """What is out is not how the text goes any more."""
+    """The text no longer begins with what was sent."""
 
 
 class Sent:
-    """A text that grows, of which a part is out. Counts characters."""
+    """A growing text whose beginning was sent. Lengths are characters."""
 
     def __init__(self) -> None:
         self._out: list[str] = []
-        self._sent = self._again = 0  # characters that are out; those of them that the text has
+        self._sent = self._again = 0  # characters sent; how many of them the present text has
         self._unsent, self._taken = "", 0
 
     @property
     def out(self) -> str:
-        """What was given."""
+        """The text that was sent."""
         self._out = ["".join(self._out)]
         return self._out[0]
 
     @property
     def owed(self) -> bool:
-        """Whether the text does not reach as far as what is out."""
+        """Whether the text is shorter than what was sent."""
         return self._again < self._sent
 
     @property
     def waiting(self) -> int:
-        """How many characters were not given yet."""
+        """The number of characters that were not sent yet."""
         return len(self._unsent) - self._taken
 
     def grow(self, piece: str) -> None:
-        """The text goes on with this. Raises Withdrawn."""
+        """Append a piece to the text. Raises Withdrawn if it differs from what was sent."""
         if self._again < self._sent:
             known = self.out[self._again : self._again + len(piece)]
             if not piece.startswith(known):
@@ -49,24 +49,24 @@ class Sent:
         self._unsent, self._taken = self._unsent[self._taken :] + piece, 0
 
     def become(self, text: str) -> None:
-        """The text is this, and may be shorter than what is out. Raises Withdrawn."""
+        """Replace the text, perhaps by a shorter one. Raises Withdrawn if they differ."""
         self._again, self._unsent, self._taken = 0, "", 0
         self.grow(text)
 
     def finish(self) -> None:
-        """The text grows no more. Raises Withdrawn where it is shorter than what is out."""
+        """The text is complete. Raises Withdrawn if it is shorter than what was sent."""
         if self.owed:
             raise Withdrawn
 
     def take(self, size: int, most: int) -> list[str]:
-        """The next full pieces of `size` characters, at most so many."""
+        """The next full pieces of `size` characters, at most `most` of them."""
         first = self._taken
         last = first + size * min(most, self.waiting // size)
         self._give(last)
         return [self._unsent[start : start + size] for start in range(first, last, size)]
 
     def take_rest(self) -> str:
-        """All that was not given yet."""
+        """The rest of the text that was not sent yet."""
         rest = self._unsent[self._taken :]
         self._give(len(self._unsent))
         self._unsent, self._taken = "", 0

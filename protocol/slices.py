@@ -9,7 +9,7 @@ class Slices:
     """
 
     def __init__(self, text: str, given: int = 0) -> None:
-        """`given`: so many units at the beginning are passed over."""
+        """`given`: units at the beginning that are skipped."""
         self._text = text if text.isascii() else None
         self._data = b"" if self._text is not None else text.encode("utf-16-le", "surrogatepass")
         self._units = len(text) if self._text is not None else len(self._data) // 2
@@ -17,7 +17,7 @@ class Slices:
         self.take(given)
 
     def take(self, offset: int | None = None) -> str:
-        """What comes next, up to the offset; None, or an offset beyond the end: all of it."""
+        """The next slice, up to the offset. None, or an offset beyond the end, gives the rest."""
         end = self._units if offset is None else min(max(offset, self.given), self._units)
         if self._text is not None:
             start, self.given = self.given, end

@@ -7,6 +7,6 @@ Ended = Literal["complete", "error", "cancelled"]
 State = Literal[Unfinished, Ended]
 
 UNFINISHED: tuple[Unfinished, ...] = get_args(Unfinished)
-"""It waits or is being written; `waiting` is kept for what a person has to allow first."""
+"""The answer waits or is being written. `waiting` is reserved for approval by a person."""
 ENDED: tuple[Ended, ...] = get_args(Ended)
-"""It never changes again. The terminal events have these names, too."""
+"""The answer never changes again. The terminal events have the same names."""

@@ -38,9 +38,7 @@ def pieces(text: str, max_bytes: int) -> Iterator[str]:
     start = 0
     while start < len(data):
         end = min(start + max_bytes, len(data))
-        while (
-            end < len(data) and data[end] & 0xC0 == 0x80
-        ):  # the next byte goes on with a character
+        while end < len(data) and data[end] & 0xC0 == 0x80:  # the next byte is inside a character
             end -= 1
         yield data[start:end].decode()
         start = end
@@ -83,7 +81,7 @@ class Cleaner:
         return _join(text)
 
     def flush(self) -> str:
-        """What was held back, as U+FFFD: its other half never came."""
+        """The half character that waited, as U+FFFD: its other half never came."""
         held, self._held = self._held, ""
         return "�" if held else ""
 
@@ -100,9 +98,9 @@ def _join(text: str) -> str:
 
 
 MAX_JSON_DEPTH = 64
-"""Deeper than anything that is meant, far from where a JSON library of any language gives up."""
+"""Deeper than any sensible value, and far below the limit of JSON libraries of any language."""
 _INTEGERS = range(-(2**63), 2**64)
-"""What the log's encoder takes as a number."""
+"""The integers that the log's encoder accepts."""
 
 
 _SLICE = 64 * 1024
@@ -131,7 +129,7 @@ def fits(text: str, limit: int) -> bool:
 
 
 class TooBroken(ValueError):
-    """More characters would have to be replaced than may be."""
+    """Too many characters would have to be replaced."""
 
 
 def storable_json(value: Any, most_replaced: int | None = None) -> Any:

@@ -21,11 +21,11 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key, l
 AUDIENCE = "tokenwire"
 MIN_RSA_BITS = 2048
 LEEWAY_SECONDS = 30.0
-"""How far apart the clocks of the two sides may be."""
+"""Seconds that the clocks of the two sides may differ by."""
 
 
 def tombstone_seconds(ttl_seconds: float) -> float:
-    """How long a deleted conversation must be known as such, where tokens are good for so long."""
+    """How long a tombstone must be kept if tokens are valid for `ttl_seconds`."""
     return ttl_seconds + LEEWAY_SECONDS
 
 
@@ -84,13 +84,13 @@ def verify(key: str, token: str | None, now: float) -> Grant:
         jwt.PyJWTError,
         ValueError,
         RecursionError,
-    ) as error:  # its JSON can be anything, before the signature is looked at
+    ) as error:  # before the signature is checked, the JSON can be anything
         raise BadToken(str(error) or type(error).__name__) from error
     return _grant(claims, now)
 
 
 def is_ours(token: str) -> bool:
-    """Whether it says of itself that it is a subscription token; not whether it is a good one."""
+    """Whether the token claims to be a subscription token. It need not be valid."""
     try:
         audience = jwt.decode(token, options={"verify_signature": False}).get("aud")
     except (jwt.PyJWTError, ValueError, OverflowError, RecursionError):
