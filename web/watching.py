@@ -66,8 +66,8 @@ class News:
     """The next events, the terminal one last (`ends`). The first news may be empty.
 
     `folded`: an event is folded when it is asked for; until the next one is, the answer is as it
-    left it. What nobody asked for is folded before the next step. `cursor`: of the last event, if a
-    reader may resume there; to be read behind all of them. `known`: the reader holds these already.
+    left it. What nobody asked for is folded before the next update. `cursor`: of the last event, if
+    a reader may resume there; read it after all of them. `known`: the reader holds these already.
     `row`: the row, where it was read for this (always in the first news).
     """
 
@@ -84,8 +84,8 @@ class Quiet:
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
-    """The answer cannot be followed any longer. The last step.
+class CutOff:
+    """The reader may follow no longer. The last update.
 
     deleted, expired, removed, or stopped (this process stops).
     """
@@ -93,14 +93,14 @@ class Left:
     reason: Reason
 
 
-Step = News | Quiet | Left
-Steps = AsyncGenerator[Step]
+Update = News | Quiet | CutOff
+Updates = AsyncGenerator[Update]
 
 
 async def watch(
     services: WebServices, answer: Answer, permission: Permission, after: Cursor | None = None
-) -> Steps:
-    """The steps of an answer that may be read; to be closed by the caller (`contextlib.aclosing`).
+) -> Updates:
+    """The updates of an answer that may be read. The caller closes them (`contextlib.aclosing`).
 
     `answer`: blank; it becomes what a reader holds. `after`: only what follows this cursor. Where
     that cannot be served it raises ApiProblem (409) at once, or NotFound, Gone, LogUnavailable,
@@ -111,12 +111,12 @@ async def watch(
     while True:
         try:
             begun = begun or await watcher.begin()
-            async with contextlib.aclosing(watcher.follow(begun)) as steps:
-                async for step in steps:
-                    yield step
-                    if isinstance(step, News):
-                        deque(step.folded, 0)  # skipped events are folded, too
-                    elif isinstance(step, Left):
+            async with contextlib.aclosing(watcher.follow(begun)) as updates:
+                async for update in updates:
+                    yield update
+                    if isinstance(update, News):
+                        deque(update.folded, 0)  # skipped events are folded, too
+                    elif isinstance(update, CutOff):
                         return
             if answer.ended:
                 return
@@ -126,7 +126,7 @@ async def watch(
             yield Quiet()
             await asyncio.sleep(OUTAGE_PAUSE_SECONDS)
         except (NotFound, Gone):
-            yield Left("deleted")
+            yield CutOff("deleted")
             return
         begun = None
 
@@ -228,8 +228,8 @@ class _Watcher:
         news.known, news.ends = True, there.ended
         return _Begun(news, Cursor(page.epoch, after.seq))
 
-    async def follow(self, begun: _Begun) -> Steps:
-        """Steps until the end, or until the row must be read again."""
+    async def follow(self, begun: _Begun) -> Updates:
+        """Updates until the end, or until the row must be read again."""
         self._fits = True
         yield begun.news
         if self._held.ended:
@@ -251,7 +251,7 @@ class _Watcher:
                             return
                     case Ended(reason):
                         if part.resync is None:
-                            yield Left(reason)
+                            yield CutOff(reason)
                         return
                     case Live() | Beat():
                         yield Quiet()

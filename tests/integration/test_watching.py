@@ -20,7 +20,7 @@ from tokenwire.streams.log.ports import Limits, Log
 from tokenwire.web import watching
 from tokenwire.web.problems import ApiProblem
 from tokenwire.web.readers import ANYTIME
-from tokenwire.web.watching import Left, News, Quiet, Step, Steps, watch
+from tokenwire.web.watching import CutOff, News, Quiet, Update, Updates, watch
 
 PATIENCE_SECONDS = 20.0
 
@@ -47,7 +47,7 @@ async def begun(web: Web) -> Pen:
     return pen
 
 
-def steps_of(web: Web, pen: Pen, after: Cursor | None = None) -> Steps:
+def updates_of(web: Web, pen: Pen, after: Cursor | None = None) -> Updates:
     return watch(web.app.state.services, Answer(pen.message_id), ANYTIME, after)
 
 
@@ -67,21 +67,21 @@ class Heard:
         return cls(found, news.cursor, news.known, news.row)
 
 
-async def next_step(steps: Steps) -> Step:
-    """The next step other than Quiet."""
+async def next_update(updates: Updates) -> Update:
+    """The next update other than Quiet."""
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while isinstance(step := await anext(steps), Quiet):
+        while isinstance(update := await anext(updates), Quiet):
             pass
-    return step
+    return update
 
 
-async def heard(steps: Steps, count: int) -> list[Heard]:
+async def heard(updates: Updates, count: int) -> list[Heard]:
     """News of that many events with nothing between them."""
     found: list[Heard] = []
     while sum(len(news.events) for news in found) < count:
-        step = await next_step(steps)
-        assert isinstance(step, News), step
-        found.append(Heard.of(step))
+        update = await next_update(updates)
+        assert isinstance(update, News), update
+        found.append(Heard.of(update))
     return found
 
 
@@ -98,26 +98,28 @@ def texts(found: Sequence[Heard]) -> list[str]:
     ]
 
 
-async def rest(steps: Steps) -> list[Heard]:
+async def rest(updates: Updates) -> list[Heard]:
     """All remaining news."""
     async with asyncio.timeout(PATIENCE_SECONDS):
-        found = [Heard.of(step) if isinstance(step, News) else step async for step in steps]
-    assert not any(isinstance(step, Left) for step in found)
-    return [step for step in found if isinstance(step, Heard)]
+        found = [
+            Heard.of(update) if isinstance(update, News) else update async for update in updates
+        ]
+    assert not any(isinstance(update, CutOff) for update in found)
+    return [update for update in found if isinstance(update, Heard)]
 
 
 async def test_a_row_becomes_events_and_the_log_continues(web: Web) -> None:
     """Text withdrawn earlier is not sent; the terminal event is the last."""
     pen = await begun(web)
     await pen.save()
-    async with contextlib.aclosing(steps_of(web, pen)) as steps:
-        first = await heard(steps, 1)
+    async with contextlib.aclosing(updates_of(web, pen)) as updates:
+        first = await heard(updates, 1)
         assert texts(first) == ["It is 42"]
         assert first[0].cursor == pen.cursor
         await pen.say(", no: 43")
-        assert texts(await heard(steps, 1)) == [", no: 43"]
+        assert texts(await heard(updates, 1)) == [", no: 43"]
         await pen.end()
-        last = events_in(await rest(steps))
+        last = events_in(await rest(updates))
         assert [type(event) for event in last] == [Complete]
 
 
@@ -128,17 +130,17 @@ async def test_the_log_gives_the_order_that_a_row_cannot(web: Web) -> None:
     await pen.think("Hm")
     await pen.say(" two")
     await pen.save()
-    async with contextlib.aclosing(steps_of(web, pen)) as steps:
-        assert [event.part for event in events_in(await heard(steps, 3))] == [0, 1, 2]  # type: ignore[union-attr]
+    async with contextlib.aclosing(updates_of(web, pen)) as updates:
+        assert [event.part for event in events_in(await heard(updates, 3))] == [0, 1, 2]  # type: ignore[union-attr]
         await pen.end()
-        assert texts(await rest(steps)) == []
+        assert texts(await rest(updates)) == []
 
 
 async def test_an_ended_answer_comes_from_its_row(web: Web) -> None:
     """Its log is not needed."""
     pen = await begun(web)
     await pen.end()
-    found = await rest(steps_of(web, pen))
+    found = await rest(updates_of(web, pen))
     assert texts(found) == ["It is 42"]
     assert isinstance(events_in(found)[-1], Complete)
     assert found[-1].row is not None
@@ -151,14 +153,14 @@ async def test_nothing_is_repeated_after_a_fork(web: Web) -> None:
     pen = await begun(web)
     await pen.save()
     assert isinstance(web.log, MemoryLog)
-    async with contextlib.aclosing(steps_of(web, pen)) as steps:
-        assert texts(await heard(steps, 1)) == ["It is 42"]
+    async with contextlib.aclosing(updates_of(web, pen)) as updates:
+        assert texts(await heard(updates, 1)) == ["It is 42"]
         web.log.restart()
         await pen.rejoin()
         await pen.say(", no: 43")
-        assert texts(await heard(steps, 1)) == [", no: 43"]
+        assert texts(await heard(updates, 1)) == [", no: 43"]
         await pen.end()
-        assert texts(await rest(steps)) == []
+        assert texts(await rest(updates)) == []
 
 
 async def test_a_lagging_row_withdraws_nothing(web: Web) -> None:
@@ -166,19 +168,19 @@ async def test_a_lagging_row_withdraws_nothing(web: Web) -> None:
     pen = await begun(web)
     await pen.save()
     assert isinstance(web.log, MemoryLog)
-    async with contextlib.aclosing(steps_of(web, pen)) as steps:
-        await heard(steps, 1)
+    async with contextlib.aclosing(updates_of(web, pen)) as updates:
+        await heard(updates, 1)
         await pen.say(" or so")
-        assert texts(await heard(steps, 1)) == [" or so"]
+        assert texts(await heard(updates, 1)) == [" or so"]
         web.log.restart()
         await pen.rejoin()
         await pen.say(".")
-        assert texts(await heard(steps, 1)) == ["."]
+        assert texts(await heard(updates, 1)) == ["."]
 
 
 async def told_after(web: Web, pen: Pen, after: Cursor) -> tuple[list[Heard], list[Heard]]:
     """A tail reader's answer, and the events that it gets until the end."""
-    found = await rest(steps_of(web, pen, after))
+    found = await rest(updates_of(web, pen, after))
     return [news for news in found if news.known], [news for news in found if not news.known]
 
 
@@ -215,21 +217,21 @@ async def test_impossible_cursors_of_a_tail(tmp_path: Path) -> None:
         await pen.say("a")
         for cursor in (Cursor("zzzz", 1), Cursor(pen.cursor.epoch, 999)):
             with pytest.raises(ApiProblem, match="cursor"):
-                await anext(steps_of(web, pen, cursor))
+                await anext(updates_of(web, pen, cursor))
         for _ in range(300):
             await pen.say("b")
             await pen.save()
         middle = pen.cursor
         for _ in range(20):
             await pen.say("c")
-        first = await anext(steps_of(web, pen, middle))
+        first = await anext(updates_of(web, pen, middle))
         assert isinstance(first, News)
         assert texts([Heard.of(first)])[0] == pen.text[:-20]
         for _ in range(150):
             await pen.say("d")
             await pen.save()
         with pytest.raises(ApiProblem, match="cursor"):
-            await anext(steps_of(web, pen, middle))
+            await anext(updates_of(web, pen, middle))
 
 
 @pytest.mark.parametrize("ended", [False, True])
@@ -251,12 +253,12 @@ async def test_a_tail_reads_what_is_new(
         return read(name, epoch, after, limit, most)
 
     monkeypatch.setattr(log, "read", counted)
-    async with contextlib.aclosing(steps_of(web, pen, cursors[-10])) as steps:
-        known = await anext(steps)
+    async with contextlib.aclosing(updates_of(web, pen, cursors[-10])) as updates:
+        known = await anext(updates)
         assert isinstance(known, News)
         assert texts([Heard.of(known)]) == ["a " * 291]
         assert max(limits) < 100
-        told = await heard(steps, 9 + ended)
+        told = await heard(updates, 9 + ended)
         assert "".join(texts(told)) == "a " * 9
     assert isinstance(events_in(told)[-1], Complete) == ended
 
@@ -282,8 +284,8 @@ async def test_a_tail_of_a_row_that_cannot_be_rewound(web: Web) -> None:
     cursor = pen.cursor
     await pen.say("b")
     await pen.save()
-    async with contextlib.aclosing(steps_of(web, pen, cursor)) as steps:
-        known = await anext(steps)
+    async with contextlib.aclosing(updates_of(web, pen, cursor)) as updates:
+        known = await anext(updates)
         assert isinstance(known, News)
         assert texts([Heard.of(known)]) == ["a " * 100]
 
@@ -291,40 +293,40 @@ async def test_a_tail_of_a_row_that_cannot_be_rewound(web: Web) -> None:
 async def test_a_deleted_answer(web: Web) -> None:
     """Before or while it is watched."""
     pen = await begun(web)
-    steps = steps_of(web, pen)
-    await heard(steps, 1)
+    updates = updates_of(web, pen)
+    await heard(updates, 1)
     row = await web.store.message(pen.message_id)
     await web.client.delete(f"/v1/responses/resp_{pen.message_id}")
     assert row is not None
-    assert await next_step(steps) == Left("deleted")
-    assert await next_step(steps_of(web, pen)) == Left("deleted")
+    assert await next_update(updates) == CutOff("deleted")
+    assert await next_update(updates_of(web, pen)) == CutOff("deleted")
 
 
 async def test_what_does_not_fit_has_no_cursor(web: Web) -> None:
     """Who came back with it would miss what the row brings now."""
     pen = await Pen.take(web, await asked(web))
-    async with contextlib.aclosing(steps_of(web, pen)) as steps:
+    async with contextlib.aclosing(updates_of(web, pen)) as updates:
         await pen.say("The ")
-        assert (await heard(steps, 1))[-1].cursor == pen.cursor
+        assert (await heard(updates, 1))[-1].cursor == pen.cursor
         await pen.append(
             Chunk(pen.message_id, 1, 4, "answer", 0), Chunk(pen.message_id, 1, 14, "of all", 0)
         )
-        [told] = await heard(steps, 1)
+        [told] = await heard(updates, 1)
         assert (texts([told]), told.cursor) == (["answer"], None)
         pen.keep(" is 42, of all")
         await pen.save()
-        assert texts(await heard(steps, 1)) == [" is 42, of all"]
+        assert texts(await heard(updates, 1)) == [" is 42, of all"]
 
 
 async def test_what_nobody_asks_for_is_folded(web: Web) -> None:
     """Who only waits for the end need not look at the events."""
     pen = await begun(web)
     answer = Answer(pen.message_id)
-    async with contextlib.aclosing(watch(web.app.state.services, answer, ANYTIME)) as steps:
-        assert isinstance(await next_step(steps), News)
+    async with contextlib.aclosing(watch(web.app.state.services, answer, ANYTIME)) as updates:
+        assert isinstance(await next_update(updates), News)
         await pen.say(", no: 43")
         await pen.end()
         async with asyncio.timeout(PATIENCE_SECONDS):
-            async for _ in steps:
+            async for _ in updates:
                 pass
     assert (answer.content, answer.ended) == ("It is 42, no: 43", True)

@@ -26,7 +26,7 @@ from tokenwire.web.events.routes import admit
 from tokenwire.web.http.streaming import Cut, EventStream, event_headers
 from tokenwire.web.problems import MODEL, ApiProblem, documented
 from tokenwire.web.services import Caller, WebServices, With, json_body
-from tokenwire.web.watching import Folded, Left, News, Step, Steps, watch
+from tokenwire.web.watching import CutOff, Folded, News, Update, Updates, watch
 
 _TEXT = {"text/plain": {"schema": {"type": "string"}}}
 _PROBLEMS = documented(
@@ -164,8 +164,8 @@ async def _plain(request: Request, services: WebServices, place: tuple[str, str]
     @contextlib.asynccontextmanager
     async def opened() -> AsyncIterator[AsyncIterator[bytes]]:
         answer = Answer(place[1])
-        async with contextlib.aclosing(watch(services, answer, permission)) as steps:
-            text = _text(TextEncoder(answer), steps)
+        async with contextlib.aclosing(watch(services, answer, permission)) as updates:
+            text = _text(TextEncoder(answer), updates)
             # The status can still report an answer that fails before its first word.
             first = await anext(text, b"")
             yield _joined(first, text)
@@ -211,11 +211,11 @@ class CompletionFailed(Exception):
     """The answer ended without being complete; the message is for its reader."""
 
 
-async def _text(encoder: TextEncoder, steps: Steps) -> AsyncIterator[bytes]:
+async def _text(encoder: TextEncoder, updates: Updates) -> AsyncIterator[bytes]:
     """The text, without empty pieces. Raises Cut, ApiProblem."""
     try:
-        async for step in steps:
-            for folded in _events(step):
+        async for update in updates:
+            for folded in _events(update):
                 if piece := encoder.apply(*folded):
                     yield piece
     except Withdrawn as error:
@@ -226,12 +226,12 @@ async def _text(encoder: TextEncoder, steps: Steps) -> AsyncIterator[bytes]:
         raise ApiProblem("answer_failed", str(error)) from error
 
 
-def _events(step: Step) -> Iterable[Folded]:
-    match step:
+def _events(update: Update) -> Iterable[Folded]:
+    match update:
         case News(folded):
             return folded
-        case Left("stopped"):
+        case CutOff("stopped"):
             raise Cut
-        case Left():
+        case CutOff():
             raise CompletionFailed("The answer cannot be read any longer.")
     return ()

@@ -17,7 +17,7 @@ from tokenwire.web.events import encoder as sse
 from tokenwire.web.http.streaming import Cut, retry_ms
 from tokenwire.web.readers import Permission
 from tokenwire.web.services import WebServices
-from tokenwire.web.watching import Left, News, Quiet, Step, Steps, watch
+from tokenwire.web.watching import CutOff, News, Quiet, Update, Updates, watch
 
 Portion = tuple[Sequence[aisdk.Chunk], Cursor | None]
 """Chunks (none: a sign of life), and the client's cursor after the last one.
@@ -36,33 +36,33 @@ async def portions(
 ) -> AsyncIterator[AsyncIterator[Portion]]:
     """The answer for a reader. Raises NotFound, and what `watch` raises for a cursor."""
     answer = Answer(message_id)
-    async with contextlib.aclosing(watch(services, answer, permission, after)) as steps:
-        first = await anext(steps)
+    async with contextlib.aclosing(watch(services, answer, permission, after)) as updates:
+        first = await anext(updates)
         while isinstance(first, Quiet):  # neither row nor log can be read: nothing can be sent
-            first = await anext(steps)
-        if isinstance(first, Left) or first.row is None:
+            first = await anext(updates)
+        if isinstance(first, CutOff) or first.row is None:
             raise NotFound("message")
         encoder = AISDKEncoder(answer, message_view(first.row), profile)
-        yield _encode(encoder, first, steps)
+        yield _encode(encoder, first, updates)
 
 
-async def _encode(encoder: AISDKEncoder, first: News, steps: Steps) -> AsyncIterator[Portion]:
+async def _encode(encoder: AISDKEncoder, first: News, updates: Updates) -> AsyncIterator[Portion]:
     opening, (begun, cursor) = encoder.opening(), _portion(encoder, first)
     if not first.known:
         yield [*opening, *begun], cursor
-    async for step in steps:
-        yield _portion(encoder, step)
+    async for update in updates:
+        yield _portion(encoder, update)
 
 
-def _portion(encoder: AISDKEncoder, step: Step) -> Portion:
-    match step:
+def _portion(encoder: AISDKEncoder, update: Update) -> Portion:
+    match update:
         case News(folded):
             chunks = [chunk for event in folded for chunk in encoder.apply(*event)]
-            return chunks, step.cursor
-        case Left("stopped"):
+            return chunks, update.cursor
+        case CutOff("stopped"):
             # An orderly end would look like the end of the answer: clients reconnect after a cut.
             raise Cut
-        case Left(reason):
+        case CutOff(reason):
             return encoder.failure(reason), None
         case Quiet():
             return encoder.quiet(), None

@@ -54,7 +54,7 @@ from tokenwire.web.services import (
     json_body,
     read_body,
 )
-from tokenwire.web.watching import Folded, Left, News, Quiet, Steps, answer_in, watch
+from tokenwire.web.watching import CutOff, Folded, News, Quiet, Updates, answer_in, watch
 from tokenwire.worker import closing
 
 router = APIRouter(
@@ -405,17 +405,17 @@ async def _forget(services: WebServices, row: Message) -> None:
 
 async def _last(services: WebServices, row: Message, permission: Permission) -> Message:
     """The answer at its end. Raises OpenAIProblem if that cannot be seen."""
-    async with contextlib.aclosing(watch(services, Answer(row.id), permission)) as steps:
-        async for step in steps:
-            if isinstance(step, Left):
-                raise _left(step)
+    async with contextlib.aclosing(watch(services, Answer(row.id), permission)) as updates:
+        async for update in updates:
+            if isinstance(update, CutOff):
+                raise _cut_off(update)
     if (ended := await services.store.message(row.id)) is None:
-        raise _left(Left("deleted"))
+        raise _cut_off(CutOff("deleted"))
     return ended
 
 
-def _left(step: Left) -> OpenAIProblem:
-    if step.reason == "stopped":
+def _cut_off(update: CutOff) -> OpenAIProblem:
+    if update.reason == "stopped":
         return OpenAIProblem(
             503,
             "restarting",
@@ -423,8 +423,8 @@ def _left(step: Left) -> OpenAIProblem:
             kind="server_error",
             headers={"x-should-retry": "false"},
         )
-    status = 404 if step.reason in ("deleted", "removed") else 401
-    return OpenAIProblem(status, step.reason, encoding.why(step.reason))
+    status = 404 if update.reason in ("deleted", "removed") else 401
+    return OpenAIProblem(status, update.reason, encoding.why(update.reason))
 
 
 class _Asking:
@@ -454,9 +454,9 @@ class _Asking:
         async def opened() -> AsyncIterator[AsyncIterator[bytes]]:
             async with contextlib.aclosing(
                 watch(self._services, answer, self._permission)
-            ) as steps:
+            ) as updates:
                 try:
-                    yield self._stream(make(answer), steps)
+                    yield self._stream(make(answer), updates)
                 finally:
                     await self._leave()
 
@@ -475,12 +475,12 @@ class _Asking:
             finally:
                 await self._leave()
 
-    async def _stream(self, encoder: Encoder, steps: Steps) -> AsyncIterator[bytes]:
+    async def _stream(self, encoder: Encoder, updates: Updates) -> AsyncIterator[bytes]:
         yield encoder.opening()
-        async for step in steps:
-            match step:
+        async for update in updates:
+            match update:
                 case News(folded):
-                    if step.ends:  # only the row knows when it was completed
+                    if update.ends:  # only the row knows when it was completed
                         self._ended = True
                         row = await self._services.store.message(self._row.id)
                         encoder.head = head_of(row or self._row)
@@ -490,10 +490,10 @@ class _Asking:
                     except Withdrawn:
                         yield encoder.failure(encoding.RESTARTED)
                         return
-                case Left("stopped"):
+                case CutOff("stopped"):
                     # it can be resumed; an orderly end would look like the end of the answer
                     raise Cut
-                case Left(reason):
+                case CutOff(reason):
                     yield encoder.failure(reason)
                 case Quiet():
                     yield encoder.quiet()

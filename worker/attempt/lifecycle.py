@@ -175,15 +175,15 @@ AT_ONCE = frozenset({Act.LEAVE_PROVIDER, Act.FLUSH, Act.ABANDON_WAITING, Act.ABA
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """To a state, with these acts."""
+class Transition:
+    """To a state, with these acts: a cell of the table."""
 
     state: AttemptState
     acts: tuple[Act, ...] = ()
 
 
 class Cell(Enum):
-    """A cell of the table that is no step."""
+    """A cell of the table that is no transition."""
 
     NOTHING = "-"
     """It comes too late to matter."""
@@ -197,12 +197,12 @@ CLAIMED, ANSWERING, SETTLING, CARRYING_OUT, OVER = AttemptState
 NOTHING, BEHIND, IMPOSSIBLE = Cell
 
 
-def _to(state: AttemptState, *acts: Act) -> Step:
-    return Step(state, acts)
+def _to(state: AttemptState, *acts: Act) -> Transition:
+    return Transition(state, acts)
 
 
 # fmt: off
-TABLE: dict[AttemptState, dict[type[Input], Step | Cell]] = {
+TABLE: dict[AttemptState, dict[type[Input], Transition | Cell]] = {
     CLAIMED: {
         Begin:       _to(ANSWERING, Act.ASK),
         Finished:    IMPOSSIBLE,
@@ -291,7 +291,7 @@ class Lifecycle:
             raise Impossible(f"{type(given).__name__} while {self.state.value}")
         if isinstance(given, Verdict) and not self._counts(given, cell):
             return ()
-        if not isinstance(cell, Step):
+        if not isinstance(cell, Transition):
             return ()
         if isinstance(given, Paused) and not self._resumes():
             return self.take(Settled())
@@ -300,11 +300,11 @@ class Lifecycle:
             return (Act.CANCEL,)
         return cell.acts
 
-    def _counts(self, given: Verdict, cell: Step | Cell) -> bool:
+    def _counts(self, given: Verdict, cell: Transition | Cell) -> bool:
         """Whether it is the verdict now."""
         if cell is BEHIND and outranks(given, self.behind):
             self.behind = given
-        if not (isinstance(cell, Step) and outranks(given, self.verdict)):
+        if not (isinstance(cell, Transition) and outranks(given, self.verdict)):
             return False
         self.verdict = given
         return True

@@ -26,7 +26,7 @@ LATE_SECONDS = 30.0
 """When everything is done a second time: a worker may note only now what the lost server took."""
 PAGE = 500
 """Rows that are looked at, and changed, in one transaction."""
-Left = list[tuple[Kind, str]]
+LockedRows = list[tuple[Kind, str]]
 """Rows that somebody has locked: whatever the lock is for, nobody waits for it."""
 
 
@@ -38,7 +38,7 @@ class Repeats:
         self._server: str | None = None
         self._since = 0.0
         self._noted: float | None = None
-        self._left: Left | None = None
+        self._left: LockedRows | None = None
         """What the second time has left out; None before it."""
 
     async def check_server(self, go_on: Callable[[], Awaitable[None]]) -> None:
@@ -70,9 +70,9 @@ class Repeats:
             if not self._left:
                 await self._log.note_server(server)
 
-    async def _announce_again(self, go_on: Callable[[], Awaitable[None]]) -> Left:
+    async def _announce_again(self, go_on: Callable[[], Awaitable[None]]) -> LockedRows:
         since = await self._lost_since()
-        left: Left = []
+        left: LockedRows = []
         for kind in KINDS:
             page = await self._store.changed_lately(kind, since, None, PAGE)
             while page:

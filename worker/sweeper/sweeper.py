@@ -38,7 +38,7 @@ from tokenwire.worker.sweeper.sweeps import DUE, Job, judge
 
 log_line = structlog.get_logger(__name__)
 T = TypeVar("T")
-Step = Callable[[], Awaitable[None]]
+SweepStep = Callable[[], Awaitable[None]]
 INTERVAL_SECONDS = 0.5
 LEADERSHIP_SECONDS = 1.5
 STAND_BACK_SECONDS = LEADERSHIP_SECONDS + 2 * INTERVAL_SECONDS
@@ -130,14 +130,14 @@ class Sweeper:
             return list(self._steps)
         return [name for name in self._steps if name in found]
 
-    def _begin(self, name: str, step: Step) -> "asyncio.Task[Exception | None]":
+    def _begin(self, name: str, step: SweepStep) -> "asyncio.Task[Exception | None]":
         """Begin a step, unless it is under way."""
         if name not in self._under_way:
             self._under_way[name] = task = asyncio.create_task(self._carry_out(step))
             task.add_done_callback(lambda _task: self._under_way.pop(name, None))
         return self._under_way[name]
 
-    async def _carry_out(self, step: Step) -> Exception | None:
+    async def _carry_out(self, step: SweepStep) -> Exception | None:
         """The outage that the step met, or that it was broken off. A bug is counted and logged."""
         try:
             error = await _guarded(step())
@@ -190,7 +190,7 @@ class Sweeper:
         self._not_before = _clock() + self._services.lease_seconds
 
     @property
-    def _steps(self) -> dict[str, Step]:
+    def _steps(self) -> dict[str, SweepStep]:
         """By the names of the queries that find what they work at."""
         return {
             "to_cancel": self._cancel,

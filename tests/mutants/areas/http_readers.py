@@ -52,7 +52,7 @@ AREA = Area(
         Mutant(
             "what_nobody_asks_for_is_not_folded",
             "web/watching.py",
-            "                        deque(step.folded, 0)",
+            "                        deque(update.folded, 0)",
             "                        pass",
             _WATCHING,
         ),

@@ -25,7 +25,7 @@ from tokenwire.worker.attempt.lifecycle import (
     Paused,
     Released,
     Settled,
-    Step,
+    Transition,
     Unwritable,
     Verdict,
     outranks,
@@ -118,7 +118,9 @@ def test_the_table_is_whole() -> None:
     for row in TABLE.values():
         assert set(row) == {type(given) for given in INPUTS}
         for cell in row.values():
-            waits = [act not in AT_ONCE for act in cell.acts] if isinstance(cell, Step) else []
+            waits = (
+                [act not in AT_ONCE for act in cell.acts] if isinstance(cell, Transition) else []
+            )
             assert waits == sorted(waits)
 
 
