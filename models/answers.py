@@ -21,7 +21,7 @@ from tokenwire.models.saving import forget_parts, lock_parts, save_parts
 from tokenwire.models.tables import Conversation, Message, UnfinishedPart, is_unfinished
 from tokenwire.models.threads import measure, rows_before, thread
 from tokenwire.models.unsaved import NO_PARTS, PartsToSave
-from tokenwire.protocol.states import Ended
+from tokenwire.protocol.states import EndedStatus
 
 _unfinished = is_unfinished(Message)
 
@@ -64,7 +64,7 @@ class Ending:
 
     message_id: str
     attempt: int
-    status: Ended
+    status: EndedStatus
     content: str
     reasoning: str
     epoch: str | None

@@ -2,11 +2,11 @@
 
 from typing import Literal, get_args
 
-Unfinished = Literal["queued", "streaming", "retrying", "waiting"]
-Ended = Literal["complete", "error", "cancelled"]
-State = Literal[Unfinished, Ended]
+UnfinishedStatus = Literal["queued", "streaming", "retrying", "waiting"]
+EndedStatus = Literal["complete", "error", "cancelled"]
+AnswerStatus = Literal[UnfinishedStatus, EndedStatus]
 
-UNFINISHED: tuple[Unfinished, ...] = get_args(Unfinished)
+UNFINISHED: tuple[UnfinishedStatus, ...] = get_args(UnfinishedStatus)
 """The answer waits or is being written. `waiting` is reserved for approval by a person."""
-ENDED: tuple[Ended, ...] = get_args(Ended)
+ENDED: tuple[EndedStatus, ...] = get_args(EndedStatus)
 """The answer never changes again. The terminal events have the same names."""

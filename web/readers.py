@@ -6,8 +6,8 @@ reads pages, and ends readers whose permission expires or whose process stops. W
 reader waits (a WebSocket reader is closed instead: its client knows how to come back).
 
     async with readers.follow(conversation_id, after) as reader:
-        async for part in reader:
-            match part: Entries(...) | Live(...) | Beat(...) | Ended(...)
+        async for item in reader:
+            match item: Entries(...) | Live(...) | Beat(...) | Ended(...)
 """
 
 import asyncio
@@ -39,8 +39,8 @@ from tokenwire.web.problems import ApiProblem
 
 log_line = structlog.get_logger(__name__)
 
-PART_BYTES = PAGE_BYTES
-"""Maximum size of a part's events (bytes of their data), except for a single longer event."""
+ITEM_BYTES = PAGE_BYTES
+"""Maximum size of an item's events (bytes of their data), except for a single longer event."""
 OUTAGE_PAUSE_SECONDS = 1.0
 RECHECK_SECONDS = 30.0
 """A permission is checked again at the first heartbeat after this time."""
@@ -78,7 +78,7 @@ class Beat:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The last part.
+    """The last item.
 
     trimmed, epoch, ahead: the cursor cannot be served; deleted: the conversation; expired: the
     permission; removed: the user is no participant any more; stopped: this process stops.
@@ -93,7 +93,7 @@ class Ended:
         return reason if reason == "trimmed" or reason == "epoch" or reason == "ahead" else None
 
 
-Part = Entries | Live | Beat | Ended
+ReaderItem = Entries | Live | Beat | Ended
 
 
 async def _always() -> bool:
@@ -167,7 +167,7 @@ class Readers:
 
 
 class HttpReader:
-    """A reader of one conversation: an asynchronous iterator of parts, the last one `Ended`."""
+    """A reader of one conversation: an asynchronous iterator of items, the last one `Ended`."""
 
     def __init__(self, rooms: Rooms, after: Cursor | None, permission: Permission) -> None:
         self._rooms, self._permission = rooms, permission
@@ -190,26 +190,26 @@ class HttpReader:
 
     @property
     def ended(self) -> Ended | None:
-        """Why nothing follows any more; known before the first part if `after` cannot be served."""
+        """Why nothing follows any more; known before the first item if `after` cannot be served."""
         reason = self._reading.ended or self._over
         return Ended(reason) if reason else None
 
     def __aiter__(self) -> "HttpReader":
         return self
 
-    async def __anext__(self) -> Part:
+    async def __anext__(self) -> ReaderItem:
         if self._finished:
             raise StopAsyncIteration
         if self._away is not None:
             self._away.cancel()
             self._away = None
-        part = await self._next()
-        if isinstance(part, Entries):
-            self._reading.passed(part.entries[-1].seq)
+        item = await self._next()
+        if isinstance(item, Entries):
+            self._reading.passed(item.entries[-1].seq)
             # Runs only if the caller waits for something else before it returns.
             self._away = self._loop.call_soon(self._mark_late)
-        self._finished = isinstance(part, Ended)
-        return part
+        self._finished = isinstance(item, Ended)
+        return item
 
     # Calls of the room (RoomReader)
 
@@ -257,18 +257,18 @@ class HttpReader:
             if handle is not None:
                 handle.cancel()
 
-    # The next part
+    # The next item
 
-    async def _next(self) -> Part:
+    async def _next(self) -> ReaderItem:
         if self._tail is None:
             raise RuntimeError("begin comes first")
         while True:
             self._woken.clear()
-            if (part := await self._part(self._tail)) is not None:
-                return part
+            if (item := await self._item(self._tail)) is not None:
+                return item
             await self._woken.wait()
 
-    async def _part(self, tail: Tail) -> Part | None:
+    async def _item(self, tail: Tail) -> ReaderItem | None:
         """What can be returned now; None: wait until something happens."""
         if self._bug is not None:
             raise self._bug
@@ -294,7 +294,7 @@ class HttpReader:
             else:
                 entries = found
             if entries and self._over is None:
-                return Entries(portion(entries, PART_BYTES), self._late)
+                return Entries(portion(entries, ITEM_BYTES), self._late)
         return self.ended
 
     async def _read(self, tail: Tail) -> Sequence[Sendable] | None:
@@ -316,7 +316,7 @@ class HttpReader:
         seen, self._seen = self._seen, None
         return Beat(None) if isinstance(seen, LogUnavailable) else None
 
-    async def _at_tip(self) -> Part | None:
+    async def _at_tip(self) -> ReaderItem | None:
         if not self._live:
             self._live = True
             return Live(self.cursor)

@@ -239,23 +239,23 @@ class _Watcher:
         async with self._services.readers.follow(
             self._conversation, begun.cursor, self._permission
         ) as reader:
-            async for part in reader:
-                match part:
+            async for item in reader:
+                match item:
                     case Entries():
                         if reader.cursor.epoch != begun.cursor.epoch:
                             return  # it forked: the held events count in the old log
-                        if (news := self._log_news(reader, part, begun.skip)) is None:
+                        if (news := self._log_news(reader, item, begun.skip)) is None:
                             continue
                         yield news
                         if self._held.ended or not self._fits:
                             return
                     case Ended(reason):
-                        if part.resync is None:
+                        if item.resync is None:
                             yield CutOff(reason)
                         return
                     case Live() | Beat():
                         yield Quiet()
-                        if isinstance(part, Live) or part.cursor is None:
+                        if isinstance(item, Live) or item.cursor is None:
                             row = await self._row()
                             if not unfinished(row):
                                 yield self._row_news(row)
@@ -280,9 +280,9 @@ class _Watcher:
     def _news(self, needed: Iterable[AnyEvent], row: Message) -> News:
         return News(((event, *self._held.gain(event)) for event in needed), row=row)
 
-    def _log_news(self, reader: HttpReader, part: Entries, skip: int) -> News | None:
+    def _log_news(self, reader: HttpReader, item: Entries, skip: int) -> News | None:
         """The events that concern the answer."""
-        mine, last = self._mine(merge(part.entries) if part.late else part.entries, skip)
+        mine, last = self._mine(merge(item.entries) if item.late else item.entries, skip)
         if not mine:
             return None
         news = News(iter(()), Cursor(reader.cursor.epoch, last), events.is_terminal(mine[-1]))

@@ -15,12 +15,14 @@ from tokenwire.models.parts import whole
 from tokenwire.models.tables import Message as Row
 from tokenwire.protocol import events
 from tokenwire.protocol.fold import Answer, from_view
-from tokenwire.protocol.states import Ended
+from tokenwire.protocol.states import EndedStatus
 from tokenwire.worker.internal import INTERNAL_ERROR
 from tokenwire.worker.resume.continuation import Held
 
 
-def make_ending(status: Ended, held: Held, attempt: int, epoch: str | None, **facts: Any) -> Ending:
+def make_ending(
+    status: EndedStatus, held: Held, attempt: int, epoch: str | None, **facts: Any
+) -> Ending:
     """How `attempt` ends the answer, at `held`, whose `seq` counts in `epoch`.
 
     `facts`: the fields of `Ending` that not every end has.
@@ -45,7 +47,7 @@ def ending_of(row: Row) -> Ending:
     return Ending(
         message_id=row.id,
         attempt=row.attempt,
-        status=cast("Ended", row.status),
+        status=cast("EndedStatus", row.status),
         content=row.content,
         reasoning=row.reasoning,
         epoch=row.epoch,

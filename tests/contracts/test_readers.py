@@ -26,7 +26,16 @@ from tokenwire.streams.hub.room import HeartbeatPace, RoomReader, Rooms
 from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.streams.log.ports import Limits, Page
 from tokenwire.web import readers as http
-from tokenwire.web.readers import Beat, Ended, Entries, HttpReader, Live, Part, Permission, Readers
+from tokenwire.web.readers import (
+    Beat,
+    Ended,
+    Entries,
+    HttpReader,
+    Live,
+    Permission,
+    ReaderItem,
+    Readers,
+)
 
 NEVER = HeartbeatPace(3600, 3600)
 """Tests call the heartbeat themselves."""
@@ -130,14 +139,14 @@ class OverHttp:
 
     async def _iterate(self, reader: HttpReader) -> None:
         try:
-            async for part in reader:
-                self._take(part)
+            async for item in reader:
+                self._take(item)
                 await self._may_read.wait()
         except ValueError:
             self.seen.append(("ended", "cut"))
 
-    def _take(self, part: Part) -> None:
-        match part:
+    def _take(self, item: ReaderItem) -> None:
+        match item:
             case Entries(entries, _):
                 self.seen += [entry.seq for entry in entries]
             case Live():

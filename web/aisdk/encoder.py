@@ -21,7 +21,7 @@ from typing import Any
 
 from tokenwire.protocol import events
 from tokenwire.protocol.fold import Answer, Part
-from tokenwire.protocol.states import Ended
+from tokenwire.protocol.states import EndedStatus
 from tokenwire.web.aisdk.messages import NO_OBJECT, Row, error_text, metadata, usage
 from tokenwire.web.aisdk.parts import have, input_object, plain
 from tokenwire.web.aisdk.values import Chunk, Profile
@@ -36,7 +36,7 @@ _FINISH: Mapping[str, str] = {
     "paused": "other",
     "unknown": "unknown",
 }
-_STATUS: Mapping[type, Ended] = {
+_STATUS: Mapping[type, EndedStatus] = {
     events.Complete: "complete",
     events.Error: "error",
     events.Cancelled: "cancelled",

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from tokenwire.protocol.states import State
+from tokenwire.protocol.states import AnswerStatus
 from tokenwire.web.http.bodies import is_id
 
 MAX_PAGE = 200
@@ -126,7 +126,7 @@ class MessageView(BaseModel):
     role: Literal["user", "assistant", "system", "tool"]
     content: str
     reasoning: str
-    status: State
+    status: AnswerStatus
     seq: int
     attempt: int
     rev: int

@@ -185,8 +185,8 @@ async def _stream(
     yield encoder.opening(
         retry_ms(), reader.cursor if reading.after is None and reader.ended is None else None
     )
-    async for part in reader:
-        match part:
+    async for item in reader:
+        match item:
             case Entries(entries, late):
                 yield encoder.events(reader.cursor.epoch, entries, merged=late)
             case Live(cursor):
@@ -194,7 +194,7 @@ async def _stream(
             case Beat(cursor):
                 yield encoder.heartbeat(cursor)
             case Ended():
-                async for text in _end(services, part):
+                async for text in _end(services, item):
                     yield text
 
 

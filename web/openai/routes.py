@@ -43,7 +43,7 @@ from tokenwire.web.openai.errors import (
 )
 from tokenwire.web.openai.objects import Head
 from tokenwire.web.openai.requests import AskBody, CompletionsBody, ResponseBody, Wanted, understood
-from tokenwire.web.readers import PART_BYTES, Permission, still_allowed
+from tokenwire.web.readers import ITEM_BYTES, Permission, still_allowed
 from tokenwire.web.services import (
     Caller,
     IdempotencyKey,
@@ -522,7 +522,7 @@ def _joined(encoder: Encoder, folded: Iterable[Folded]) -> Iterator[bytes]:
         for portion in encoder.apply(*event):
             held.append(portion)
             size += len(portion)
-            if size > PART_BYTES:
+            if size > ITEM_BYTES:
                 yield b"".join(held)
                 held, size = [], 0
     yield b"".join(held)

@@ -14,7 +14,7 @@ import structlog
 from tokenwire.models.answers import Checkpoint, Ending
 from tokenwire.models.errors import StatementFailed, Unstorable
 from tokenwire.protocol import events
-from tokenwire.protocol.states import Ended
+from tokenwire.protocol.states import EndedStatus
 from tokenwire.providers.base import ProviderError
 from tokenwire.worker import closing
 from tokenwire.worker.attempt.failure import follow_up
@@ -68,7 +68,7 @@ class Outcome:
 
     # --- the answer ends ---
 
-    async def _end(self, status: Ended, **facts: Any) -> None:
+    async def _end(self, status: EndedStatus, **facts: Any) -> None:
         """Commit, then the terminal event. While either side is away, wait: the text is safe."""
         work, services = self._work, self._work.services
         ending = self._ending(status, facts)
@@ -85,7 +85,7 @@ class Outcome:
             lambda: closing.start_next(services.store, services.jobs, work.row.conversation_id)
         )
 
-    def _ending(self, status: Ended, facts: dict[str, Any]) -> Ending:
+    def _ending(self, status: EndedStatus, facts: dict[str, Any]) -> Ending:
         work, draft = self._work, self._work.draft
         usage = work.billing.usage(stopped=status != "complete" or draft.full)
         return make_ending(

@@ -94,7 +94,7 @@ AREA = Area(
         Mutant(
             "an_end_in_the_row_alone_is_not_seen",
             "web/watching.py",
-            "if isinstance(part, Live) or part.cursor is None:",
+            "if isinstance(item, Live) or item.cursor is None:",
             "if False:",
             ("tests/integration/test_openai_stream.py", "tests/integration/test_watching.py"),
         ),
@@ -102,12 +102,12 @@ AREA = Area(
             "a_late_wake_is_lost",
             "web/readers.py",
             """            self._woken.clear()
-            if (part := await self._part(self._tail)) is not None:
-                return part
+            if (item := await self._item(self._tail)) is not None:
+                return item
             await self._woken.wait()
 """,
-            """            if (part := await self._part(self._tail)) is not None:
-                return part
+            """            if (item := await self._item(self._tail)) is not None:
+                return item
             self._woken.clear()
             await self._woken.wait()
 """,
@@ -139,13 +139,13 @@ AREA = Area(
         Mutant(
             "a_part_of_any_size",
             "web/readers.py",
-            "Entries(portion(entries, PART_BYTES), self._late)",
+            "Entries(portion(entries, ITEM_BYTES), self._late)",
             "Entries(entries, self._late)",
         ),
         Mutant(
             "the_position_stays_behind",
             "web/readers.py",
-            "            self._reading.passed(part.entries[-1].seq)\n",
+            "            self._reading.passed(item.entries[-1].seq)\n",
             "",
         ),
         Mutant(

@@ -4,7 +4,7 @@ import re
 from typing import get_args
 
 from tokenwire.config.settings import ROOT
-from tokenwire.protocol.states import ENDED, UNFINISHED, State
+from tokenwire.protocol.states import ENDED, UNFINISHED, AnswerStatus
 
 PACKAGES = (
     *("broadcaster", "client", "config", "models", "protocol"),
@@ -18,7 +18,7 @@ LISTED = re.compile(
 
 def test_a_state_is_unfinished_or_ended() -> None:
     """There is no third kind."""
-    assert (*UNFINISHED, *ENDED) == get_args(State)
+    assert (*UNFINISHED, *ENDED) == get_args(AnswerStatus)
     assert not set(UNFINISHED) & set(ENDED)
 
 

@@ -25,8 +25,8 @@ from tokenwire.web.readers import (
     Entries,
     HttpReader,
     Live,
-    Part,
     Permission,
+    ReaderItem,
     Readers,
     still_allowed,
 )
@@ -79,7 +79,7 @@ async def rig() -> AsyncIterator[Rig]:
     await made.hub.aclose()
 
 
-async def part(reader: HttpReader) -> Part:
+async def next_item(reader: HttpReader) -> ReaderItem:
     async with asyncio.timeout(PATIENCE_SECONDS):
         return await anext(reader)
 
@@ -88,7 +88,7 @@ async def until_live(reader: HttpReader) -> list[int]:
     """Seqs up to `live`."""
     seqs: list[int] = []
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while not isinstance(found := await part(reader), Live):
+        while not isinstance(found := await next_item(reader), Live):
             assert isinstance(found, Entries)
             seqs += [entry.seq for entry in found.entries]
     assert found.cursor == reader.cursor
@@ -96,12 +96,12 @@ async def until_live(reader: HttpReader) -> list[int]:
 
 
 async def until_ended(reader: HttpReader) -> Ended:
-    """The last part; nothing follows it."""
+    """The last item; nothing follows it."""
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while not isinstance(found := await part(reader), Ended):
+        while not isinstance(found := await next_item(reader), Ended):
             pass
     with pytest.raises(StopAsyncIteration):
-        await part(reader)
+        await next_item(reader)
     assert reader.ended == found
     return found
 
@@ -113,7 +113,7 @@ async def test_events_after_a_cursor_then_live_then_new_ones(rig: Rig) -> None:
     async with rig.readers().follow("c", Cursor(writer.epoch, 1)) as reader:
         assert await until_live(reader) == [2, 3, 4]
         await writer.say("d")
-        found = await part(reader)
+        found = await next_item(reader)
         assert isinstance(found, Entries)
         assert [entry.seq for entry in found.entries] == [5]
         assert str(reader.cursor) == f"{writer.epoch}:5"
@@ -132,7 +132,7 @@ async def test_without_a_cursor_it_starts_now(rig: Rig) -> None:
     [("{epoch}:1", "trimmed"), ("other:3", "epoch"), ("{epoch}:999", "ahead")],
 )
 async def test_a_position_that_cannot_be_served_is_known_at_once(cursor: str, reason: str) -> None:
-    """Before the first part is asked for, and it is the first part."""
+    """Before the first item is asked for, and it is the first item."""
     rig = Rig(Limits(max_events=4))
     await rig.hub.start()
     writer = await rig.writer()
@@ -154,11 +154,11 @@ async def test_the_heartbeat_finds_what_the_feed_lost(rig: Rig) -> None:
         await until_live(reader)
         rig.feed.cut()
         await writer.end()
-        while not isinstance(found := await part(reader), Entries):
+        while not isinstance(found := await next_item(reader), Entries):
             assert isinstance(found, Beat)
             assert found.cursor == Cursor(writer.epoch, 1)
         assert [entry.seq for entry in found.entries] == [2]
-        while not isinstance(beat := await part(reader), Beat):
+        while not isinstance(beat := await next_item(reader), Beat):
             pass
         assert beat.cursor == Cursor(writer.epoch, 2)
 
@@ -170,7 +170,7 @@ async def test_the_heartbeat_makes_the_reader_read(rig: Rig) -> None:
         await until_live(reader)
         rig.feed.cut()
         await writer.say("unheard")
-        waiting = asyncio.create_task(part(reader))
+        waiting = asyncio.create_task(next_item(reader))
         await asyncio.sleep(0)
         reader.beat(await rig.log.read("c", None, 0, 0))
         found = await waiting
@@ -193,7 +193,7 @@ async def test_readers_of_one_conversation_share_reads(rig: Rig) -> None:
 
 
 async def _one_beat(reader: HttpReader) -> None:
-    while not isinstance(await part(reader), Beat):
+    while not isinstance(await next_item(reader), Beat):
         pass
 
 
@@ -218,7 +218,7 @@ async def test_a_forked_log_is_read_on(rig: Rig) -> None:
         page = await rig.log.read("c", None, 0, 0)
         forked = Cursor(page.epoch, page.top)
         while reader.cursor != forked:
-            assert not isinstance(await part(reader), Ended)
+            assert not isinstance(await next_item(reader), Ended)
     async with rig.readers(QUICK).follow("c", Cursor(writer.epoch, forked.seq)) as reader:
         await until_live(reader)
         assert reader.cursor == forked
@@ -255,11 +255,11 @@ async def test_an_outage_during_the_stream_is_waited_for(
     async with rig.readers(QUICK).follow("c", Cursor(writer.epoch, 0)) as reader:
         await until_live(reader)
         rig.log.go_down()
-        while (await part(reader)) != Beat(None):
+        while (await next_item(reader)) != Beat(None):
             pass
         rig.log.come_back()
         await writer.say("a", "b")
-        while not isinstance(found := await part(reader), Entries):
+        while not isinstance(found := await next_item(reader), Entries):
             pass
         assert [entry.seq for entry in found.entries] == [2, 3]
 
@@ -272,13 +272,13 @@ async def test_an_outage_during_pages_is_waited_for(
     writer = await rig.writer()
     await writer.say(*["x"] * 600)
     async with rig.readers(QUICK).follow("c", Cursor(writer.epoch, 0)) as reader:
-        first = await part(reader)
+        first = await next_item(reader)
         assert isinstance(first, Entries)
         rig.log.go_down()
-        while (await part(reader)) != Beat(None):
+        while (await next_item(reader)) != Beat(None):
             pass
         rig.log.come_back()
-        while not isinstance(found := await part(reader), Entries):
+        while not isinstance(found := await next_item(reader), Entries):
             pass
         assert found.entries[0].seq == first.entries[-1].seq + 1
 
@@ -291,10 +291,10 @@ async def test_after_an_outage_the_reader_reads_again(
     writer = await rig.writer()
     await writer.say(*["x"] * 600)
     async with rig.readers().follow("c", Cursor(writer.epoch, 0)) as reader:
-        first = await part(reader)
+        first = await next_item(reader)
         assert isinstance(first, Entries)
         rig.log.go_down()
-        waiting = asyncio.create_task(part(reader))
+        waiting = asyncio.create_task(next_item(reader))
         asked = rig.log.reads["c"] + 3
         await until(lambda: rig.log.reads["c"] >= asked)
         rig.log.come_back()
@@ -308,22 +308,22 @@ async def test_a_reader_is_late_only_while_its_socket_is_full(rig: Rig) -> None:
     writer = await rig.writer()
     await writer.say(
         *["x"] * 600
-    )  # more than a page: the reader itself waits for the log between parts
+    )  # more than a page: the reader itself waits for the log between items
     async with rig.readers().follow("c", Cursor(writer.epoch, 0)) as reader:
-        while isinstance(found := await part(reader), Entries):
+        while isinstance(found := await next_item(reader), Entries):
             assert not found.late
         await writer.say("a")
-        await part(reader)
+        await next_item(reader)
         await writer.say("b", "c")
         await until_ready()  # as a full socket makes it wait
-        late = await part(reader)
+        late = await next_item(reader)
         assert isinstance(late, Entries)
         assert late.late
         await writer.say("d")
         await until_ready()
-        assert isinstance(late := await part(reader), Entries)
+        assert isinstance(late := await next_item(reader), Entries)
         assert late.late
-        waiting = asyncio.create_task(part(reader))
+        waiting = asyncio.create_task(next_item(reader))
         await until_ready()
         await writer.say("e")
         assert isinstance(caught_up := await waiting, Entries)
@@ -336,23 +336,23 @@ async def test_the_size_of_a_part_is_bounded(rig: Rig) -> None:
     await writer.say(*["x" * 1000] * 200)
     async with rig.readers().follow("c", Cursor(writer.epoch, 0)) as reader:
         sizes = []
-        while isinstance(found := await part(reader), Entries):
+        while isinstance(found := await next_item(reader), Entries):
             sizes.append(sum(len(entry.data) for entry in found.entries))
-        assert max(sizes) <= module.PART_BYTES
+        assert max(sizes) <= module.ITEM_BYTES
         assert len(sizes) > 3
 
 
 async def test_the_size_of_a_part_from_the_ring_is_bounded(rig: Rig) -> None:
-    """The ring may hold more than a part."""
+    """The ring may hold more than an item."""
     writer = await rig.writer()
     async with rig.readers().follow("c", Cursor(writer.epoch, 0)) as reader:
         await until_live(reader)
         before = rig.log.reads["c"]
         await writer.say(*["x" * 1000] * 200)
         while reader.cursor.seq < writer.seq:
-            found = await part(reader)
+            found = await next_item(reader)
             assert isinstance(found, Entries)
-            assert sum(len(entry.data) for entry in found.entries) <= module.PART_BYTES
+            assert sum(len(entry.data) for entry in found.entries) <= module.ITEM_BYTES
         assert rig.log.reads["c"] == before
 
 
@@ -438,7 +438,7 @@ async def test_a_removal_is_checked_at_once(rig: Rig, may: bool) -> None:
         if may:
             assert await until_live(reader) == []
             await writer.say("a")
-            assert isinstance(await part(reader), Entries)
+            assert isinstance(await next_item(reader), Entries)
         else:
             assert (await until_ended(reader)).reason == "removed"
 
@@ -481,12 +481,12 @@ async def test_an_outage_is_reported_once_per_read(
     writer = await rig.writer()
     await writer.say(*["x"] * 600)
     async with rig.readers().follow("c", Cursor(writer.epoch, 0)) as reader:
-        await part(reader)
+        await next_item(reader)
         rig.log.go_down()
         for _ in range(2):
             reader.beat(LogUnavailable("away"))
-            assert await part(reader) == Beat(None)
-        waiting = asyncio.create_task(part(reader))
+            assert await next_item(reader) == Beat(None)
+        waiting = asyncio.create_task(next_item(reader))
         asked = rig.log.reads["c"] + 3
         await until(lambda: rig.log.reads["c"] >= asked or waiting.done())
         assert not waiting.done()
