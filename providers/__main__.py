@@ -74,17 +74,31 @@ def _decode(options: argparse.Namespace) -> int:
 def _list(options: argparse.Namespace) -> int:
     from tokenwire.providers import shell
 
+    _load_plugins()
     return shell.list_models(_catalogue(options.models_file))
 
 
 def _stream(options: argparse.Namespace) -> int:
     from tokenwire.providers import shell
 
+    _load_plugins()
     catalogue = None if options.provider else _catalogue(options.models_file)
     try:
         return asyncio.run(shell.stream(options, catalogue))
     except KeyboardInterrupt:
         return 130
+
+
+def _load_plugins() -> None:
+    """Before the catalogue is read; a mistake of a plugin ends the program with one line."""
+    from tokenwire.providers import registry
+    from tokenwire.providers.base import InvalidRequest
+
+    try:
+        registry.load_plugins()
+    except InvalidRequest as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(2) from None
 
 
 def _catalogue(models_file: Path | None) -> "Catalogue | None":

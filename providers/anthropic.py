@@ -45,6 +45,7 @@ from tokenwire.providers.spec import ModelSpec, Preset
 from tokenwire.providers.tool_calls import parsed_arguments
 
 API = "anthropic.messages"
+QUIRKS = frozenset({"max_tokens", "thinking"})
 _CONTAINER = "container"
 FINISH: Mapping[str, FinishReason] = {
     "end_turn": "stop",
@@ -450,4 +451,4 @@ def _add_thinking(body: dict[str, Any], effort: str, quirks: Mapping[str, Any]) 
     body["max_tokens"] = max(body["max_tokens"], budget + 1024)
 
 
-DIALECT = Dialect(API, AnthropicDecoder, build, strips_prefix=True)
+DIALECT = Dialect(API, AnthropicDecoder, build, strips_prefix=True, quirks=QUIRKS)

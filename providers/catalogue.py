@@ -1,9 +1,10 @@
 """Reads the model catalogue (YAML): which models exist, which are offered, which is the default.
 
 An entry is read in three steps: `${VARIABLES}` are expanded, `ModelSpec` checks types and ranges,
-and the preset supplies the key and the rung that the entry does not name. An entry whose variable
+and the preset supplies the key that the entry does not name. An entry whose variable
 is not set is left out (`Catalogue.missing`); its other fields are checked all the same, so that a
-mistake is found without the key.
+mistake is found without the key. A process that asks providers loads plugins first, so that their
+presets count; others know an entry of a plugin by its `api`.
 
 A mistake is one line that names file, model and field. The line shows names and no values: neither
 of a variable nor of a key that stands in the file itself.
@@ -23,7 +24,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from tokenwire.providers.presets import IN_PROCESS, PRESETS, rung_of
+from tokenwire.providers.presets import PRESETS, key_of, lacks_address
 from tokenwire.providers.spec import ModelSpec, Preset, empty_for_null, mistake
 
 EXIT_CONFIG = 78
@@ -230,7 +231,6 @@ def _read_entry(
     if preset is not None:
         _require_address(spec, preset, lacking, path)
         spec = _with_key(spec, preset, environ, lacking)
-    spec = replace(spec, continuation=rung_of(spec))
     return spec, next(iter(lacking.values()), None)
 
 
@@ -246,7 +246,10 @@ def _checked(name: str, given: Mapping[str, Any], path: str) -> ModelSpec:
 
 
 def _preset(spec: ModelSpec, path: str) -> Preset | None:
-    """None: a plugin brings this provider. Raises CatalogueError for an unknown name."""
+    """None: a plugin that is not loaded brings this provider.
+
+    Raises CatalogueError for an unknown name.
+    """
     preset = PRESETS.get(spec.provider)
     if preset is None and spec.api is None:
         known = f"(known: {', '.join(PRESETS)}; others need `api`)"
@@ -255,9 +258,7 @@ def _preset(spec: ModelSpec, path: str) -> Preset | None:
 
 
 def _require_address(spec: ModelSpec, preset: Preset, lacking: Collection[str], path: str) -> None:
-    if (spec.api or preset.api) in IN_PROCESS or "base_url" in lacking:
-        return
-    if spec.base_url is None and preset.base_url is None:
+    if "base_url" not in lacking and lacks_address(spec, preset):
         raise CatalogueError(path, spec.name, f"base_url: is needed for provider {preset.name}")
 
 
@@ -267,10 +268,11 @@ def _with_key(
     variable = preset.key_variable
     if variable is None or spec.api_key is not None or "api_key" in lacking:
         return spec
-    if not environ.get(variable):
+    key = key_of(preset, environ)
+    if key is None:
         lacking["api_key"] = variable
         return spec
-    return replace(spec, api_key=environ[variable])
+    return replace(spec, api_key=key)
 
 
 def _local_server(spec: ModelSpec) -> LocalServer | None:

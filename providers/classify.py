@@ -88,20 +88,9 @@ _STATUS: dict[int, Class] = {
     498: RateLimited,
     529: RateLimited,
 }
-_ANY = frozenset(
-    {
-        QuotaExhausted,
-        ContextLengthExceeded,
-        ContentFiltered,
-        AuthenticationFailed,
-        ModelNotFound,
-        RateLimited,
-        PermissionDenied,
-    }
-)
 _MAY_BECOME: dict[Class, frozenset[Class]] = {
     # 400 is vague: Google sends it for a wrong key, Anthropic for an empty account
-    InvalidRequest: _ANY,
+    InvalidRequest: frozenset(_PRECISE.values()),
     RateLimited: frozenset({QuotaExhausted}),
     Unavailable: frozenset(
         {ContextLengthExceeded, RateLimited}

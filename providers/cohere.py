@@ -146,4 +146,4 @@ def _choice(request: Request) -> str | None:
     raise InvalidRequest(f"cohere.chat cannot be told to use {choice}", code="unsupported_option")
 
 
-DIALECT = Dialect(API, CohereDecoder, build, takes_prefix=False)
+DIALECT = Dialect(API, CohereDecoder, build, takes_prefix=False, quirks=openai_chat_request.QUIRKS)

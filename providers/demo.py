@@ -46,7 +46,8 @@ from tokenwire.providers.base import (
     Unavailable,
     UsageDelta,
 )
-from tokenwire.providers.spec import ModelSpec, Preset, Rung
+from tokenwire.providers.presets import rung_of
+from tokenwire.providers.spec import ModelSpec, Preset
 
 _TOKEN = re.compile(r"\s*\S{1,7}|\s+")
 _CUE = re.compile(r"!([a-z_]+)")
@@ -140,7 +141,7 @@ class DemoProvider:
     def __init__(self, spec: ModelSpec, preset: Preset) -> None:
         options = spec.options
         self.spec = spec
-        self.continuation: Rung = spec.continuation or preset.continuation
+        self.continuation = rung_of(spec)
         self._rate = _number(spec, options, "tokens_per_second", 50.0)
         self._fail_times = int(_number(spec, options, "fail_times", 2.0))
         self._text = str(options.get("text", STORY))

@@ -54,3 +54,5 @@ class Dialect:
     """A request may end with the beginning of the answer."""
     strips_prefix: bool = False
     """A prefix to continue is sent without its trailing white space."""
+    quirks: frozenset[str] = frozenset()
+    """The names of its deviations, in a preset or in an entry's `options`."""

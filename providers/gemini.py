@@ -73,6 +73,7 @@ _CANDIDATE = frozenset({
 })  # fmt: skip
 """Fields of a candidate, and of a chunk without any, that are read or carry no answer."""
 API = "gemini.generateContent"
+QUIRKS = frozenset({"thinking"})
 FINISH: Mapping[str, FinishReason] = {
     "STOP": "stop",
     "MAX_TOKENS": "length",
@@ -382,5 +383,11 @@ def _add_tools(body: dict[str, Any], request: Request) -> None:
 
 
 DIALECT = Dialect(
-    API, GeminiDecoder, build, embed=gemini_call, vectors=gemini_vectors, takes_prefix=False
+    API,
+    GeminiDecoder,
+    build,
+    embed=gemini_call,
+    vectors=gemini_vectors,
+    takes_prefix=False,
+    quirks=QUIRKS,
 )

@@ -26,6 +26,7 @@ from tokenwire.providers.history import (
 from tokenwire.providers.spec import ModelSpec, Preset
 
 API = "ollama.chat"
+QUIRKS = frozenset({"keep_alive", "num_ctx", "think_levels"})
 FINISH: Mapping[str, FinishReason] = {"stop": "stop", "length": "length", "error": "error"}
 
 
@@ -170,4 +171,6 @@ def _add_tools(body: dict[str, Any], request: Request) -> None:
     ]
 
 
-DIALECT = Dialect(API, OllamaDecoder, build, embed=ollama_call, vectors=ollama_vectors)
+DIALECT = Dialect(
+    API, OllamaDecoder, build, embed=ollama_call, vectors=ollama_vectors, quirks=QUIRKS
+)

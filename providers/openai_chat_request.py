@@ -5,7 +5,7 @@ Quirks, in a preset or in an entry's `options`: `stream_options` (false: refused
 `continue_final_message`: how an unfinished last message is marked), `prefix_base_url`, `echoes`
 (the prefix comes back with the answer), `echo_reasoning` (thoughts go back as `reasoning_content`),
 `resume` (llama.cpp's resumable runs), `effort` (`field`, `object`: the place of the reasoning
-effort; `none`: nowhere).
+effort; `none`: nowhere), `output_excludes_reasoning` (how its tokens are counted, `cost.py`).
 """
 
 from collections.abc import Mapping
@@ -35,6 +35,23 @@ from tokenwire.providers.history import (
 )
 from tokenwire.providers.openai_chat import API, ChatDecoder
 from tokenwire.providers.spec import ModelSpec, Preset
+
+QUIRKS = frozenset(
+    {
+        "api_version",
+        "echo_reasoning",
+        "echoes",
+        "effort",
+        "max_tokens_field",
+        "output_excludes_reasoning",
+        "path",
+        "prefix",
+        "prefix_base_url",
+        "resume",
+        "stream_options",
+        "system_role",
+    }
+)
 
 
 def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
@@ -217,4 +234,6 @@ def _add_continuation(body: dict[str, Any], request: Request, quirks: Mapping[st
     body["messages"].append(last)
 
 
-DIALECT = Dialect(API, ChatDecoder, build, llamacpp.cancel, openai_call, openai_vectors)
+DIALECT = Dialect(
+    API, ChatDecoder, build, llamacpp.cancel, openai_call, openai_vectors, quirks=QUIRKS
+)

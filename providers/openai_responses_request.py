@@ -36,6 +36,8 @@ from tokenwire.providers.history import (
 from tokenwire.providers.openai_responses import API, ASKING, ResponsesDecoder
 from tokenwire.providers.spec import ModelSpec, Preset
 
+QUIRKS = frozenset({"background", "encrypted_reasoning"})
+
 
 def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
     """The call for a request. Raises InvalidRequest for what this dialect cannot express."""
@@ -245,4 +247,4 @@ def _add_options(body: dict[str, Any], request: Request) -> None:
         body["reasoning"] = {"effort": request.reasoning_effort, "summary": "auto"}
 
 
-DIALECT = Dialect(API, ResponsesDecoder, build, cancel, takes_prefix=False)
+DIALECT = Dialect(API, ResponsesDecoder, build, cancel, takes_prefix=False, quirks=QUIRKS)

@@ -1,9 +1,11 @@
-"""Pure: the table of providers that are known by name, as data.
+"""Pure: the one table of providers that are known by name, and what it says of an entry.
 
-Each dialect's module documents its quirks. A package adds a provider with `registry.register`.
+Each dialect's module documents its quirks. A package adds a provider with `registry.register`: from
+then on the catalogue, the registry and the worker find its preset here.
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from tokenwire.providers.spec import ModelSpec, Preset, Rung
 
@@ -173,10 +175,30 @@ _ALL = (
     Preset("demo", "demo", None, auth="none", continuation="prefix"),
 )
 
-PRESETS: Mapping[str, Preset] = {preset.name: preset for preset in _ALL}
+_presets = {preset.name: preset for preset in _ALL}
+PRESETS: Mapping[str, Preset] = MappingProxyType(_presets)
+"""All presets by name, those of plugins included as soon as they are registered."""
+
+
+def add(preset: Preset) -> None:
+    """Add a preset; it replaces one of the same name."""
+    _presets[preset.name] = preset
 
 
 def rung_of(spec: ModelSpec) -> Rung:
-    """The best rung of an entry: its own, else its preset's, else `turn` (a plugin's provider)."""
+    """The best rung of an entry: its own, else its preset's, else `turn` (a plugin's provider, in
+    a process that has not loaded the plugin).
+    """
     preset = PRESETS.get(spec.provider)
     return spec.continuation or (preset.continuation if preset else "turn")
+
+
+def key_of(preset: Preset, environ: Mapping[str, str]) -> str | None:
+    """The key in the preset's variable; None if it names none, or the variable is empty."""
+    return environ.get(preset.key_variable or "") or None
+
+
+def lacks_address(spec: ModelSpec, preset: Preset) -> bool:
+    """Whether nobody says where this provider is: neither the entry nor its preset."""
+    needs = (spec.api or preset.api) not in IN_PROCESS
+    return needs and spec.base_url is None and preset.base_url is None

@@ -21,13 +21,13 @@ from tokenwire.providers.base import (
 from tokenwire.providers.catalogue import Catalogue
 from tokenwire.providers.cost import cost
 from tokenwire.providers.http import HttpClient
-from tokenwire.providers.registry import dialects, load_plugins, open_provider, presets
+from tokenwire.providers.presets import key_of
+from tokenwire.providers.registry import dialects, open_provider, presets
 from tokenwire.providers.spec import ModelSpec, mistake
 
 
 def list_models(catalogue: Catalogue | None) -> int:
     """Print the usable models."""
-    load_plugins()
     if catalogue is not None:
         default, models = catalogue.default, catalogue.models
         _table(
@@ -52,7 +52,6 @@ def list_models(catalogue: Catalogue | None) -> int:
 
 async def stream(options: argparse.Namespace, catalogue: Catalogue | None) -> int:
     """Print an answer as it streams: text to standard output, everything else to standard error."""
-    load_plugins()
     spec = _spec_of(options) if options.provider else _chosen(options.model, catalogue)
     if spec is None:
         return 2
@@ -123,7 +122,7 @@ def _spec_of(options: argparse.Namespace) -> ModelSpec | None:
             f"no provider is called {options.provider}; there are {', '.join(presets())}\n"
         )
         return None
-    key = options.api_key or os.environ.get(preset.key_variable or "") or None
+    key = options.api_key or key_of(preset, os.environ)
     name = options.model or "default"
     try:
         return ModelSpec(

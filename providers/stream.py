@@ -30,9 +30,10 @@ from tokenwire.providers.content import check_abilities
 from tokenwire.providers.decoding import Decoder
 from tokenwire.providers.dialect import Call, Dialect
 from tokenwire.providers.http import HttpClient, Reply
+from tokenwire.providers.presets import rung_of
 from tokenwire.providers.redaction import redacted
 from tokenwire.providers.seams import Seam
-from tokenwire.providers.spec import LADDER, ModelSpec, Preset, Rung
+from tokenwire.providers.spec import LADDER, ModelSpec, Preset
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ class HttpProvider:
         self._preset = preset
         self.dialect = dialect
         self._client = client
-        self.continuation: Rung = spec.continuation or preset.continuation
+        self.continuation = rung_of(spec)
         self.stall_seconds: float = spec.stall_seconds or preset.stall_seconds
 
     @asynccontextmanager

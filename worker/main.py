@@ -3,7 +3,7 @@
 import dramatiq
 
 from tokenwire.config import logs, settings
-from tokenwire.providers import catalogue, registry
+from tokenwire.providers import base, catalogue, registry
 from tokenwire.worker import actors
 from tokenwire.worker.broker import make_broker
 from tokenwire.worker.operators import Hook, open_hook
@@ -18,10 +18,17 @@ def _hook() -> Hook:
         settings.stop(str(error))
 
 
+def _load_plugins() -> None:
+    try:
+        registry.load_plugins()
+    except base.InvalidRequest as error:
+        settings.stop(str(error))
+
+
 _settings = settings.load(needs=["redis_url", "database_url"])
+_load_plugins()  # before the catalogue, whose entries take the keys of their presets
 _catalogue = catalogue.load_or_exit(_settings.models_file, settings.variables())
 logs.setup_for(_settings, _catalogue.secrets)
-registry.load_plugins()
 _runtime = Runtime(_settings, _catalogue, _hook())
 broker = make_broker(
     _settings.redis, threads=_settings.worker_threads, middleware=[RuntimeMiddleware(_runtime)]

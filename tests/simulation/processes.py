@@ -23,6 +23,7 @@ from tokenwire.models.errors import NotFound, StoreUnavailable
 from tokenwire.protocol import tokens
 from tokenwire.protocol.frames import CloseCode
 from tokenwire.providers.catalogue import Catalogue
+from tokenwire.providers.presets import rung_of
 from tokenwire.providers.spec import ModelSpec, Rung
 from tokenwire.streams.hub import hub
 from tokenwire.streams.hub.room import HeartbeatPace
@@ -108,7 +109,7 @@ class WorkerProcess:
         return [(attempt.message_id, attempt.draft.attempt) for attempt in self._runner.running()]
 
     def _open(self, spec: ModelSpec) -> Provider:
-        return Provider(spec.continuation, self._site.scripts, self._site.complain)
+        return Provider(rung_of(spec), self._site.scripts, self._site.complain)
 
     def _open_named(self, name: str) -> Provider:
         return Provider(cast("Rung", name), self._site.scripts, self._site.complain)

@@ -11,6 +11,7 @@ AREA = Area(
         "tests/unit/providers/test_catalogue.py",
         "tests/unit/providers/test_spec.py",
         "tests/unit/providers/test_any_catalogue.py",
+        "tests/unit/providers/test_registry.py",
     ),
     [
         Mutant(
@@ -30,7 +31,7 @@ AREA = Area(
         Mutant(
             "an_empty_variable_is_a_key",
             _CATALOGUE,
-            "if not environ.get(variable):",
+            "if key is None:",
             "if variable not in environ:",
         ),
         Mutant(
@@ -42,13 +43,13 @@ AREA = Area(
         Mutant(
             "an_entry_may_lack_its_address",
             _CATALOGUE,
-            "if spec.base_url is None and preset.base_url is None:",
+            'if "base_url" not in lacking and lacks_address(spec, preset):',
             "if False:",
         ),
         Mutant(
             "an_address_that_is_missing_is_a_mistake",
             _CATALOGUE,
-            ' or "base_url" in lacking',
+            '"base_url" not in lacking and ',
             "",
         ),
         Mutant(
@@ -80,6 +81,18 @@ AREA = Area(
             "providers/presets.py",
             'return spec.continuation or (preset.continuation if preset else "turn")',
             'return preset.continuation if preset else spec.continuation or "turn"',
+        ),
+        Mutant(
+            "a_plugin's_preset_is_not_in_the_table",
+            "providers/presets.py",
+            "    _presets[preset.name] = preset\n",
+            "    _presets.setdefault(preset.name, preset)\n",
+        ),
+        Mutant(
+            "an_unknown_quirk_is_ignored",
+            "providers/registry.py",
+            "    if dialect and unknown:",
+            "    if False and dialect:",
         ),
         Mutant(
             "what_is_missing_comes_before_what_is_misspelt",

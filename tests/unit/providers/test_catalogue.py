@@ -16,6 +16,7 @@ from tokenwire.providers.catalogue import (
     parse,
     variables_of,
 )
+from tokenwire.providers.presets import rung_of
 from tokenwire.providers.registry import presets
 from tokenwire.providers.spec import ModelSpec
 
@@ -35,7 +36,7 @@ def test_the_shipped_file_needs_nothing() -> None:
     catalogue = load(SHIPPED, {})
     assert catalogue.default == catalogue.title_model == "demo"
     assert catalogue.offered([]) == ["demo"]
-    assert catalogue.models["demo"].continuation == "prefix"
+    assert rung_of(catalogue.models["demo"]) == "prefix"
 
 
 def test_a_key_brings_its_models() -> None:
@@ -307,9 +308,9 @@ def test_the_provider_is_not_expanded() -> None:
 
 
 def test_a_provider_of_a_plugin_needs_its_api() -> None:
-    """Its preset is not known here, so its answers are resumed by an extra turn."""
+    """Where the plugin is not loaded: its answers would be resumed by an extra turn."""
     entry = {"provider": "acme", "api": "openai.chat", "base_url": "http://acme/v1"}
-    assert parse({"models": {"m": entry}}, {}).models["m"].continuation == "turn"
+    assert rung_of(parse({"models": {"m": entry}}, {}).models["m"]) == "turn"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tokenwire.providers.classify import classify, classify_stream_error
+from tokenwire.providers.base import InvalidRequest
+from tokenwire.providers.classify import _MAY_BECOME, _PRECISE, classify, classify_stream_error
 from tokenwire.providers.hints import duration, retry_after
 
 NOW = 1_800_000_000.0
@@ -358,3 +359,14 @@ def test_an_error_inside_a_stream_has_a_delay_too() -> None:
     )
     assert found is not None
     assert (found.status, found.retry_after_s) == (429, 7.5)
+
+
+@pytest.mark.parametrize("code", _PRECISE)
+def test_every_precise_code_refines_a_400(code: str) -> None:
+    """One table: a code that is added there counts at once."""
+    assert type(classify(400, {}, error(code=code, message="x"))) is _PRECISE[code]
+
+
+def test_a_class_needs_no_second_list() -> None:
+    """What a 400 may become is what the table of precise codes holds."""
+    assert set(_PRECISE.values()) == _MAY_BECOME[InvalidRequest]

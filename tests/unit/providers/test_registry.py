@@ -2,19 +2,30 @@
 line.
 """
 
+import inspect
 import json
+import re
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from tokenwire.providers import catalogue
+from tokenwire.providers import presets as table
 from tokenwire.providers.__main__ import main
 from tokenwire.providers.base import InvalidRequest
 from tokenwire.providers.dialect import Dialect
 from tokenwire.providers.dialects import DIALECTS
 from tokenwire.providers.http import HttpClient
-from tokenwire.providers.registry import dialects, open_provider, presets, register
+from tokenwire.providers.presets import PRESETS
+from tokenwire.providers.registry import (
+    dialects,
+    load_plugins,
+    open_provider,
+    presets,
+    register,
+)
 from tokenwire.providers.spec import ModelSpec, Preset
 from tokenwire.providers.stream import HttpProvider, auth_headers
 
@@ -57,20 +68,72 @@ async def test_an_entry_may_change_the_dialect(client: HttpClient) -> None:
     assert provider.dialect.api == "anthropic.messages"
 
 
+@pytest.fixture
+def tables(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a test registers is gone behind it."""
+    monkeypatch.setattr(table, "_presets", known := dict(PRESETS))
+    monkeypatch.setattr(table, "PRESETS", known)
+    monkeypatch.setattr(catalogue, "PRESETS", known)
+    formats = dict(DIALECTS)
+    yield
+    DIALECTS.clear()
+    DIALECTS.update(formats)
+
+
+@pytest.mark.usefixtures("tables")
 async def test_a_new_provider_is_one_registration(client: HttpClient) -> None:
     """A preset, and a dialect if the format is new."""
     chat = DIALECTS["openai.chat"]
     register(Dialect("acme.chat", chat.decoder, chat.build))
     register(Preset("acme", "acme.chat", "https://acme.example/v1", "ACME_KEY", auth="x-api-key"))
-    try:
-        assert open_provider(ModelSpec("m", "acme", "m"), client)
-        assert "acme.chat" in dialects()
-        assert auth_headers(presets()["acme"], "k") == {"x-api-key": "k"}
-    finally:
-        del DIALECTS["acme.chat"]
-        from tokenwire.providers import registry
+    assert open_provider(ModelSpec("m", "acme", "m"), client)
+    assert "acme.chat" in dialects()
+    assert auth_headers(presets()["acme"], "k") == {"x-api-key": "k"}
 
-        del registry._presets["acme"]
+
+@pytest.mark.usefixtures("tables")
+async def test_a_registered_preset_counts_everywhere(client: HttpClient) -> None:
+    """Its rung and its key: in the catalogue, for the worker, and in the open provider."""
+    register(
+        Preset("acme", "openai.chat", "http://127.0.0.1:1", "ACME_KEY", continuation="restart")
+    )
+    entry = {"models": {"m": {"provider": "acme", "api": "openai.chat"}, "d": {"provider": "demo"}}}
+    assert catalogue.parse(entry, {}).missing == {"m": "ACME_KEY"}
+    spec = catalogue.parse(entry, {"ACME_KEY": "k"}).models["m"]
+    assert (spec.api_key, table.rung_of(spec)) == ("k", "restart")
+    assert open_provider(spec, client).continuation == "restart"
+
+
+@pytest.mark.usefixtures("tables")
+async def test_a_preset_may_be_replaced(client: HttpClient) -> None:
+    """The later one counts, in every place."""
+    register(Preset("openai", "openai.chat", "http://127.0.0.1:1", continuation="prefix"))
+    spec = catalogue.parse({"models": {"m": {"provider": "openai"}}}, {}).models["m"]
+    assert table.rung_of(spec) == open_provider(spec, client).continuation == "prefix"
+
+
+@pytest.mark.usefixtures("tables")
+async def test_an_unknown_quirk_is_refused_by_name(client: HttpClient) -> None:
+    """When plugins are loaded, and when a program opens the provider itself."""
+    register(Preset("acme", "openai.chat", "http://127.0.0.1:1", quirks={"prefx": "flag"}))
+    for refuse in (load_plugins, lambda: open_provider(ModelSpec("m", "acme", "m"), client)):
+        with pytest.raises(
+            InvalidRequest, match=r"^acme: .* no quirk 'prefx' \(known: api_version"
+        ):
+            refuse()
+
+
+def test_a_dialect_names_the_quirks_that_it_reads() -> None:
+    """Else a preset with one of them would be refused, or one that nobody reads would pass."""
+    read = re.compile(r"""quirks(?:\.get\(|\[)"(\w+)"|"(\w+)" in quirks""")
+    elsewhere = {"openai.chat": {"echoes", "output_excludes_reasoning"}}  # stream.py, cost.py
+    for api, dialect in DIALECTS.items():
+        if api == "cohere.chat":  # its requests begin as those of openai.chat
+            assert dialect.quirks == DIALECTS["openai.chat"].quirks
+            continue
+        text = inspect.getsource(sys.modules[dialect.build.__module__])
+        found = {name for match in read.findall(text) for name in match if name}
+        assert dialect.quirks == found | elsewhere.get(api, set()), api
 
 
 def test_keys_are_sent_as_each_provider_requires() -> None:
