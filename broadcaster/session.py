@@ -25,14 +25,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from tokenwire.protocol import frames
-from tokenwire.protocol.frames import (
-    CONTROLS_PER_MINUTE,
-    CloseCode,
-    Malformed,
-    Refresh,
-    Sendable,
-    Subscribe,
-)
+from tokenwire.protocol.events import Sendable
+from tokenwire.protocol.frames import CONTROLS_PER_MINUTE, CloseCode, Malformed, Refresh, Subscribe
 from tokenwire.protocol.tokens import LEEWAY_SECONDS, BadToken, Grant, verify
 from tokenwire.streams.hub.log_cursor import (
     AT_TIP,

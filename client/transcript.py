@@ -233,7 +233,11 @@ class LiveMessage:
 
 
 def _begins(parts: Sequence[Part], longer: Sequence[Part]) -> bool:
-    """Whether `longer` begins with these parts: the same types, and texts that begin so."""
+    """Whether `longer` begins with these parts: the same types, and texts that begin so.
+
+    A weaker rule than `replay.begins`, and small enough for every client: it decides only what is
+    shown until the log has caught up.
+    """
     return len(parts) <= len(longer) and all(
         part.type == other.type and other.text.startswith(part.text)
         for part, other in zip(parts, longer, strict=False)

@@ -70,6 +70,10 @@ class _WholeRow(Protocol):
     attempt: int
     model: str | None
     finish_reason: str | None
+    error: dict[str, Any] | None
+    usage: dict[str, Any] | None
+    seams: list[int] | None
+    cancel_by: str | None
     content: str
     reasoning: str
     parts: list[Any] | None
@@ -112,7 +116,7 @@ def open_texts(answer: Answer) -> tuple[str, str]:
 
 def answer_of(row: _WholeRow) -> Answer:
     """The answer that a whole row holds."""
-    answer = _shown(row)
+    answer = shown_answer(row)
     for entry in row.parts_kept or ():
         if entry["part"] < len(answer.parts):
             kept = {name: value for name, value in entry.items() if name != "part"}
@@ -124,10 +128,11 @@ def layout_of(row: _WholeRow) -> list[dict[str, Any]]:
     """The layout of a whole row, for readers. Kept values are not even read."""
     if row.parts is None and not row.tool_calls:  # nearly all: their texts are not copied
         return _default_layout(row.content, row.reasoning)
-    return _shown(row).layout()
+    return shown_answer(row).layout()
 
 
-def _shown(row: _WholeRow) -> Answer:
+def shown_answer(row: _WholeRow) -> Answer:
+    """The answer that a whole row shows to readers: without what is kept for its provider."""
     answer = from_view(
         {
             "id": row.id,
@@ -138,6 +143,10 @@ def _shown(row: _WholeRow) -> Answer:
             "content": row.content,
             "reasoning": row.reasoning,
             "parts": row.parts,
+            "error": row.error,
+            "by": row.cancel_by,
+            "usage": row.usage,
+            "seams": row.seams,
         }
     )
     for call in (row.tool_calls or ()) if row.parts is None else ():

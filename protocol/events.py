@@ -5,8 +5,8 @@ object without a seq, and `stamp` puts the seq in front, exactly as the append s
 reads a stamped event. Offsets and lengths count UTF-16 code units (`text.py`).
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, Literal, NamedTuple, Protocol, get_args
 
 import msgspec
 
@@ -36,6 +36,20 @@ class Entry(NamedTuple):
 
     seq: int
     data: bytes
+
+
+class Sendable(Protocol):
+    """An event as it is relayed: an `Entry` of a page, or a `RingEntry` of the hub."""
+
+    @property
+    def seq(self) -> int:
+        """The number of the event in its log."""
+        ...
+
+    @property
+    def data(self) -> bytes:
+        """The event as JSON, with its seq."""
+        ...
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type"):
@@ -126,6 +140,14 @@ class Complete(Event, frozen=True, tag="complete"):
     seams: list[int]
     parts: int
     parts_crc32: int
+
+
+INTERNAL_ERROR: Final[dict[str, Any]] = {
+    "code": "internal_error",
+    "error": "Something went wrong on our side.",
+    "retryable": False,
+}
+"""What an `error` event says of a fault of ours, and where nothing else is known."""
 
 
 class Error(Event, frozen=True, tag="error"):
@@ -233,6 +255,23 @@ def convert(event: Mapping[str, Any]) -> AnyEvent | None:
     """
     kind = _TYPES.get(event["type"])
     return None if kind is None else msgspec.convert(event, kind)  # a union costs ten times that
+
+
+def events_of(message_id: str, entries: Iterable[Sendable]) -> Iterator[tuple[int, AnyEvent]]:
+    """The events of one answer, each with its seq."""
+    for entry in entries:
+        event = event_in(entry.data)
+        if event is not None and getattr(event, "message_id", None) == message_id:
+            yield entry.seq, event
+
+
+def begins_anew(event: AnyEvent) -> bool:
+    """Whether the answer is empty before this event, or nothing of it counts any more."""
+    match event:
+        case Start(attempt=1) | Reset(keep_parts=0):
+            return True
+        case _:
+            return False
 
 
 def is_terminal(event: AnyEvent) -> bool:

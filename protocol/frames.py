@@ -7,13 +7,13 @@ readers, and the bytes of a frame. broadcaster/session.py decides when any of it
 import struct
 from collections.abc import Iterable, Iterator
 from enum import IntEnum, StrEnum
-from typing import Literal, NamedTuple, Protocol, Self
+from typing import Literal, NamedTuple, Self
 
 import msgspec
 
 from tokenwire.protocol.cursors import Cursor
 from tokenwire.protocol.cursors import parse as parse_cursor
-from tokenwire.protocol.events import Entry
+from tokenwire.protocol.events import Entry, Sendable
 from tokenwire.protocol.text import utf16_length
 
 VERSION = 1
@@ -163,20 +163,6 @@ def text_frame(payload: bytes) -> bytes:
 
 
 # Merging, for readers that fell behind
-
-
-class Sendable(Protocol):
-    """An event as it is relayed: an `Entry` of a page, or a `RingEntry` of the hub."""
-
-    @property
-    def seq(self) -> int:
-        """The number of the event in its log."""
-        ...
-
-    @property
-    def data(self) -> bytes:
-        """The event as JSON, with its seq."""
-        ...
 
 
 class _Mergeable(msgspec.Struct, forbid_unknown_fields=True):

@@ -54,7 +54,20 @@ def catch_up(have: Answer | None, want: Answer, attempt: int) -> list[events.Any
         lengths = have.content_units, have.reasoning_units
         needed.append(events.Reset(want.id, attempt, *lengths, keep))
     needed += _Growth(have, want, attempt).emit()
-    return [*needed, *_end(want, attempt)]
+    return [*needed, terminal_event(want, attempt)] if want.ended else needed
+
+
+def terminal_event(ended: Answer, attempt: int) -> events.Terminal:
+    """The event that seals an answer. What its row does not say has a default."""
+    who, proof = (ended.id, attempt), ended.proof()
+    if ended.status == "complete":
+        reason: Any = ended.finish_reason or "unknown"
+        return events.Complete(*who, reason, ended.usage, *proof[:2], ended.seams, *proof[2:])
+    if ended.status == "cancelled":
+        return events.Cancelled(*who, ended.by or "unknown", ended.usage, *proof)
+    error = {**events.INTERNAL_ERROR, **(ended.error or {})}
+    names = error["code"], error["error"], error["retryable"]
+    return events.Error(*who, *names, ended.usage, *proof)
 
 
 def begins(have: Answer, want: Answer) -> bool:
@@ -190,19 +203,3 @@ def _patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 def _json(value: Any) -> str:
     """The value as JSON, for comparison: in Python, 1 equals True."""
     return json.dumps(value, sort_keys=True)
-
-
-def _end(want: Answer, attempt: int) -> Iterator[events.AnyEvent]:
-    if not want.ended:
-        return
-    proof = want.proof()
-    if want.status == "complete":
-        reason: Any = want.finish_reason or "unknown"
-        first, last = proof[:2], proof[2:]
-        yield events.Complete(want.id, attempt, reason, want.usage, *first, want.seams, *last)
-    elif want.status == "error":
-        error = {"code": "internal_error", "error": "", "retryable": False, **(want.error or {})}
-        names = (error["code"], error["error"], error["retryable"])
-        yield events.Error(want.id, attempt, *names, want.usage, *proof)
-    else:
-        yield events.Cancelled(want.id, attempt, want.by or "", want.usage, *proof)

@@ -50,6 +50,11 @@ def before_end(answer: Answer) -> Answer | None:
     """The answer without its end. None if a call is `invalid`: the end may have cut it off."""
     if any(part.fields.get("state") == "invalid" for part in answer.parts):
         return None
+    return without_end(answer)
+
+
+def without_end(answer: Answer) -> Answer:
+    """A copy that has not ended. Its calls are as the end left them."""
     earlier = answer.copy()
     earlier.status, earlier.finish_reason = "streaming", None
     earlier.error = earlier.usage = earlier.by = None

@@ -22,7 +22,8 @@ import structlog
 
 from tokenwire.models.errors import NotFound, StoreUnavailable
 from tokenwire.protocol.cursors import Cursor
-from tokenwire.protocol.frames import ResyncReason, Sendable
+from tokenwire.protocol.events import Sendable
+from tokenwire.protocol.frames import ResyncReason
 from tokenwire.streams.hub.hub import Hub, Tail
 from tokenwire.streams.hub.log_cursor import (
     AT_TIP,

@@ -22,19 +22,18 @@ import random
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
 
 from tokenwire.models.errors import NotFound, StoreUnavailable
+from tokenwire.models.parts import shown_answer
 from tokenwire.models.rows import unfinished
 from tokenwire.models.tables import Message
-from tokenwire.models.views import message_view
 from tokenwire.protocol import events
 from tokenwire.protocol.cursors import Cursor
 from tokenwire.protocol.events import AnyEvent, Entry
-from tokenwire.protocol.fold import Answer, Hole, Unproven, from_view
-from tokenwire.protocol.frames import Sendable, merge
+from tokenwire.protocol.fold import Answer, Hole, Unproven
+from tokenwire.protocol.frames import merge
 from tokenwire.protocol.replay import begins, catch_up
 from tokenwire.protocol.rewind import before_end, rewound
 from tokenwire.streams.log.ports import Gone, LogUnavailable, Page
@@ -129,12 +128,6 @@ async def watch(
             yield CutOff("deleted")
             return
         begun = None
-
-
-def answer_in(row: Message) -> Answer:
-    """The answer of a row."""
-    own: dict[str, Any] = {"by": row.cancel_by or "unknown", "seams": row.seams or []}
-    return from_view(message_view(row) | own)
 
 
 def unservable() -> ApiProblem:
@@ -270,7 +263,7 @@ class _Watcher:
 
     def _row_news(self, row: Message, cursor: Cursor | None = None) -> News:
         """What the reader lacks of the row. A row that is only behind withdraws nothing."""
-        want = answer_in(row)
+        want = shown_answer(row)
         if not want.ended and begins(want, self._held):
             return self._news([], row)
         news = self._news(catch_up(self._held, want, row.attempt), row)
@@ -282,11 +275,13 @@ class _Watcher:
 
     def _log_news(self, reader: HttpReader, item: Entries, skip: int) -> News | None:
         """The events that concern the answer."""
-        mine, last = self._mine(merge(item.entries) if item.late else item.entries, skip)
+        entries = merge(item.entries) if item.late else item.entries
+        mine = [(seq, event) for seq, event in events.events_of(self._id, entries) if seq > skip]
         if not mine:
             return None
-        news = News(iter(()), Cursor(reader.cursor.epoch, last), events.is_terminal(mine[-1]))
-        news.folded = self._checked(mine, news)
+        last, final = mine[-1]
+        news = News(iter(()), Cursor(reader.cursor.epoch, last), events.is_terminal(final))
+        news.folded = self._checked((event for _, event in mine), news)
         return news
 
     def _checked(self, mine: Iterable[AnyEvent], news: News) -> Iterator[Folded]:
@@ -300,17 +295,6 @@ class _Watcher:
         except (Hole, Unproven) as error:
             log_line.warning("an answer is read again", message_id=self._id, reason=str(error))
             self._fits, news.cursor = False, None
-
-    def _mine(self, entries: Iterable[Sendable], skip: int = 0) -> tuple[list[AnyEvent], int]:
-        """The events that concern the answer, and the seq of the last one."""
-        mine: list[AnyEvent] = []
-        last = 0
-        for entry in entries:
-            event = events.event_in(entry.data)
-            if getattr(event, "message_id", None) == self._id and entry.seq > skip:
-                mine.append(event)  # type: ignore[arg-type]
-                last = entry.seq
-        return mine, last
 
     async def _answer_at(self, page: Page, last: int, row: Message) -> Answer | None:
         """The answer after the event with this seq; None: unknown.
@@ -330,7 +314,7 @@ class _Watcher:
         """
         if row.seq == 0 or page.reached(row.epoch, row.seq) != row.seq:
             return None
-        held = answer_in(row)
+        held = shown_answer(row)
         there = before_end(held) if held.ended else held
         ahead = row.seq > last
         first = max(page.oldest - 1, last - READS_BACK[0]) if ahead else row.seq
@@ -338,19 +322,22 @@ class _Watcher:
         if there is None or found is None or first > last:  # trimmed behind the cursor
             return None
         if not ahead:
-            return _folded(there, self._mine(found)[0])
+            return _folded(there, self._mine(found))
         before, since = found[: last - first], found[last - first :]
-        return rewound(there, self._mine(before)[0], self._mine(since)[0])
+        return rewound(there, self._mine(before), self._mine(since))
 
     async def _from_first(self, page: Page, after: int, last: int) -> Answer | None:
         """From the answer's first event in the log, if it comes after a seq."""
         after = max(page.oldest - 1, after)
         if (found := await self._between(page, after, last)) is None:
             return None
-        mine, _ = self._mine(found)
+        mine = self._mine(found)
         if after > 0:
-            mine = [*itertools.dropwhile(lambda event: not _is_first(event), mine)]
+            mine = [*itertools.dropwhile(lambda event: not events.begins_anew(event), mine)]
         return _folded(Answer(self._id), mine) if mine else None
+
+    def _mine(self, entries: Iterable[Entry]) -> list[AnyEvent]:
+        return [event for _, event in events.events_of(self._id, entries)]
 
     async def _between(self, page: Page, after: int, last: int) -> Sequence[Entry] | None:
         """The log's events; None if it does not reach back that far."""
@@ -365,15 +352,6 @@ def _folded(answer: Answer, found: Iterable[AnyEvent]) -> Answer:
     for event in found:
         answer.apply(event)
     return answer
-
-
-def _is_first(event: AnyEvent) -> bool:
-    """Whether the answer is empty before this event, or its earlier state does not count."""
-    match event:
-        case events.Start(attempt=1) | events.Reset(keep=0, keep_reasoning=0, keep_parts=0):
-            return True
-        case _:
-            return False
 
 
 def _knows_order(row: Message) -> bool:

@@ -18,18 +18,19 @@ from tokenwire.models.errors import HistoryTooLong, NotFound, StoreUnavailable
 from tokenwire.models.rows import unfinished
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Message
+from tokenwire.protocol.replay import terminal_event
+from tokenwire.protocol.rewind import without_end
 from tokenwire.streams.log import ports
 from tokenwire.worker.attempt.usage import Reported, Sent, history_chars, json_chars, tokens
+from tokenwire.worker.deaths import DEADLY
 from tokenwire.worker.ending import (
-    answer_in,
     bare,
+    ended_answer,
     ending_of,
     make_ending,
-    terminal_event,
     usage_fields,
 )
 from tokenwire.worker.enqueue import Jobs, JobsUnavailable
-from tokenwire.worker.internal import DEADLY
 from tokenwire.worker.metrics import ANSWERS_ENDED
 from tokenwire.worker.resume.continuation import Held
 from tokenwire.worker.resume.takeover import Known, held_in, recover_anyway, restate, restore
@@ -47,8 +48,9 @@ async def announce(
     A log that forked or began again is first given what it lacks of the text: whoever follows it
     must hold, at the terminal event, what that attests.
     """
-    answer = answer_in(ending)
-    known, last = Known(Held(answer, ending.seq), ending.epoch), terminal_event(ending, answer)
+    ended = ended_answer(ending)
+    known = Known(Held(without_end(ended), ending.seq), ending.epoch)
+    last = terminal_event(ended, ending.attempt)
     there = claim.epoch == ending.epoch
     try:
         while True:

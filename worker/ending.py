@@ -16,7 +16,6 @@ from tokenwire.models.tables import Message as Row
 from tokenwire.protocol import events
 from tokenwire.protocol.fold import Answer, from_view
 from tokenwire.protocol.states import EndedStatus
-from tokenwire.worker.internal import INTERNAL_ERROR
 from tokenwire.worker.resume.continuation import Held
 
 
@@ -62,10 +61,12 @@ def ending_of(row: Row) -> Ending:
     )
 
 
-def answer_in(ending: Ending) -> Answer:
-    """The answer as readers hold it before the terminal event."""
-    fields = {name: getattr(ending, name) for name in ("content", "reasoning", "parts", "attempt")}
-    return from_view({"id": ending.message_id, "status": "streaming", **fields})
+def ended_answer(ending: Ending) -> Answer:
+    """The answer as readers hold it after the terminal event."""
+    names = ("status", "attempt", "content", "reasoning", "parts")
+    facts = ("finish_reason", "error", "usage", "seams")
+    fields = {name: getattr(ending, name) for name in (*names, *facts)}
+    return from_view({"id": ending.message_id, "by": ending.cancel_by, **fields})
 
 
 def usage_fields(usage: events.Usage | None) -> dict[str, Any] | None:
@@ -83,7 +84,7 @@ def bare(ending: Ending) -> Ending:
 def reduced(ending: Ending) -> Ending:
     """The same, of an attempt's own end: an answer that has lost a part is not called complete."""
     if ending.status == "complete":
-        ending = replace(ending, status="error", error=INTERNAL_ERROR)
+        ending = replace(ending, status="error", error=events.INTERNAL_ERROR)
     return bare(ending)
 
 
@@ -103,20 +104,3 @@ def lesser(checkpoint: Checkpoint) -> Iterator[Checkpoint]:
     )
     yield runless
     yield replace(runless, reported=None, changes=checkpoint.changes.bare())
-
-
-def terminal_event(ending: Ending, answer: Answer) -> events.Terminal:
-    """The one event that seals an answer, from what was committed: `answer_in(ending)`."""
-    usage = events.Usage(**ending.usage) if ending.usage else None
-    length, crc32, *parts = answer.proof()
-    who = ending.message_id, ending.attempt
-    if ending.status == "complete":
-        reason = cast("events.FinishReason", ending.finish_reason or "unknown")
-        seams = list(ending.seams or ())
-        return events.Complete(*who, reason, usage, length, crc32, seams, *parts)
-    if ending.status == "cancelled":
-        by = ending.cancel_by or "unknown"
-        return events.Cancelled(*who, by, usage, length, crc32, *parts)
-    error = ending.error or cast("dict[str, Any]", INTERNAL_ERROR)
-    shown = error["code"], error["error"], error["retryable"]
-    return events.Error(*who, *shown, usage, length, crc32, *parts)

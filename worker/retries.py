@@ -28,6 +28,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tokenwire.protocol.events import INTERNAL_ERROR
 from tokenwire.providers.base import (
     NOT_HEARD,
     STALE_CONNECTION,
@@ -44,7 +45,6 @@ from tokenwire.providers.base import (
     Unavailable,
 )
 from tokenwire.worker.attempt.costs import BudgetExhausted
-from tokenwire.worker.internal import INTERNAL
 
 MAX_TRIES = 3
 LONGEST_WAIT_S = 120.0
@@ -132,7 +132,9 @@ def decide(
     - `longest_wait_s`: the longest wait that a provider may ask for.
     """
     if not isinstance(error, ProviderError):
-        return Discard("internal_error", INTERNAL, retryable=False, notify_operators=True)
+        return Discard(
+            INTERNAL_ERROR["code"], INTERNAL_ERROR["error"], retryable=False, notify_operators=True
+        )
     if free and not stuck:
         return RetryLater(code_of(error), 0, tries)
     if silent_s is not None:

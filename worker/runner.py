@@ -15,6 +15,7 @@ from tokenwire.models.parts import answer_of
 from tokenwire.models.rows import unfinished
 from tokenwire.models.tables import Message as Row
 from tokenwire.models.unsaved import UnsavedParts
+from tokenwire.protocol.events import INTERNAL_ERROR
 from tokenwire.protocol.fold import Answer
 from tokenwire.providers.base import (
     ContextLengthExceeded,
@@ -37,8 +38,8 @@ from tokenwire.worker.attempt.lifecycle import HandedOver
 from tokenwire.worker.attempt.parts import AnswerLimits
 from tokenwire.worker.attempt.run import Attempt
 from tokenwire.worker.attempt.usage import Reported
+from tokenwire.worker.deaths import MAX_DEATHS
 from tokenwire.worker.enqueue import JobsUnavailable
-from tokenwire.worker.internal import INTERNAL_ERROR, MAX_DEATHS
 from tokenwire.worker.outages import outlast
 from tokenwire.worker.probation import Probation
 from tokenwire.worker.resume.continuation import (

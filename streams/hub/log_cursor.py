@@ -30,7 +30,8 @@ from enum import Enum, auto
 from typing import Final, Literal, Protocol, TypeVar
 
 from tokenwire.protocol.cursors import Cursor
-from tokenwire.protocol.frames import ResyncReason, Sendable
+from tokenwire.protocol.events import Sendable
+from tokenwire.protocol.frames import ResyncReason
 from tokenwire.streams.log.ports import Page
 
 BATCH_BYTES = 16 * 1024

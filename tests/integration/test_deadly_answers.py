@@ -18,7 +18,7 @@ from tokenwire.protocol.states import UNFINISHED
 from tokenwire.providers import base
 from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.worker import runner as module
-from tokenwire.worker.internal import MAX_DEATHS
+from tokenwire.worker.deaths import MAX_DEATHS
 from tokenwire.worker.probation import PROBATION_SECONDS, SUSPECT_DEATHS
 from tokenwire.worker.retries import PROGRESS_CHARS
 from tokenwire.worker.runner import Runner

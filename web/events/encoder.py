@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
+from tokenwire.protocol import frames
 from tokenwire.protocol.cursors import Cursor, parse
-from tokenwire.protocol.frames import ResyncReason, Sendable, merge
+from tokenwire.protocol.events import Sendable
+from tokenwire.protocol.frames import ResyncReason, merge
 
 MEDIA_TYPE = "text/event-stream"
 
@@ -41,7 +43,7 @@ def notice(data: bytes) -> bytes:
 
 def resync(reason: ResyncReason) -> bytes:
     """The cursor cannot be served; only comments follow."""
-    return notice(b'{"type":"resync","reason":"%b"}' % reason.encode())
+    return notice(frames.resync(reason))
 
 
 def deleted() -> bytes:

@@ -18,7 +18,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from tokenwire.models.errors import NotFound
 from tokenwire.protocol import tokens
 from tokenwire.protocol.cursors import Cursor
-from tokenwire.protocol.frames import Sendable
+from tokenwire.protocol.events import Sendable
 from tokenwire.streams.hub.hub import RingEntry
 from tokenwire.web.events import encoder as sse
 from tokenwire.web.http.streaming import RESPONSES, EventStream, event_headers, retry_ms

@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse
 
 from tokenwire.models.errors import NotFound, StoreUnavailable
 from tokenwire.models.idempotency import Idempotency
+from tokenwire.models.parts import shown_answer
 from tokenwire.models.quotas import ROW_BYTES
 from tokenwire.models.responses import Question
 from tokenwire.models.rows import unfinished
@@ -54,7 +55,7 @@ from tokenwire.web.services import (
     json_body,
     read_body,
 )
-from tokenwire.web.watching import CutOff, Folded, News, Quiet, Updates, answer_in, watch
+from tokenwire.web.watching import CutOff, Folded, News, Quiet, Updates, watch
 from tokenwire.worker import closing
 
 router = APIRouter(
@@ -113,9 +114,9 @@ async def create_response(
     if wanted.stream:
         return asking.stream(lambda answer: encoding.ResponseEncoder(answer, head_of(row)))
     if wanted.background:
-        return JSONResponse(objects.response(head_of(row), answer_in(row)))
+        return JSONResponse(objects.response(head_of(row), shown_answer(row)))
     last = await asking.wait()
-    ended = answer_in(last)
+    ended = shown_answer(last)
     if ended.status == "error":
         raise failed(ended)
     return JSONResponse(objects.response(head_of(last), ended))
@@ -141,7 +142,7 @@ async def get_response(
             lambda answer: encoding.ResponseEncoder(answer, head_of(row), starting_after)
         )
     await delivery.note_interest(services, [row])
-    return JSONResponse(objects.response(head_of(row), answer_in(row)))
+    return JSONResponse(objects.response(head_of(row), shown_answer(row)))
 
 
 @router.get(
@@ -187,7 +188,7 @@ async def cancel_response(services: With, user: Caller, response_id: str) -> Res
             async with asyncio.timeout(CANCEL_SECONDS):
                 await _last(services, row, Permission())
         row = await services.store.visible_message(row.id, user)
-    return JSONResponse(objects.response(head_of(row), answer_in(row)))
+    return JSONResponse(objects.response(head_of(row), shown_answer(row)))
 
 
 @router.delete(
@@ -235,7 +236,7 @@ async def create_completion(
             )
         )
     last = await asking.wait()
-    ended = answer_in(last)
+    ended = shown_answer(last)
     if ended.status != "complete":
         raise failed(ended)
     return JSONResponse(objects.completion(head_of(last), ended))

@@ -5,7 +5,7 @@ to go on in an extra turn, start over (everything is withdrawn), or give up. A t
 provider has paused is simply sent back to it.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -61,7 +61,7 @@ class Plan:
 def folded(held: Held, entries: Iterable[Entry]) -> Held:
     """The log's entries applied to what is held, which changes. Raises Hole, Unproven."""
     answer, seq = held
-    for seq, event in _mine(answer.id, entries):  # noqa: B007 -- the last one is what is held
+    for seq, event in events.events_of(answer.id, entries):  # noqa: B007 -- the last one is what is held
         answer.apply(event)
     return Held(answer, seq)
 
@@ -71,18 +71,9 @@ def folded_whole(message_id: str, entries: Sequence[Entry], *, from_first: bool)
 
     `from_first`: nothing was before them.
     """
-    _, first = next(_mine(message_id, entries), (0, None))
-    anew = isinstance(first, events.Reset) and first.keep_parts == 0
-    at_first = anew or (isinstance(first, events.Start) and first.attempt == 1)
-    return folded(Held(Answer(message_id)), entries) if from_first or at_first else None
-
-
-def _mine(message_id: str, entries: Iterable[Entry]) -> Iterator[tuple[int, events.AnyEvent]]:
-    """The events of this answer, each with its seq."""
-    for entry in entries:
-        _, event = events.decode(entry.data)
-        if event is not None and getattr(event, "message_id", None) == message_id:
-            yield entry.seq, event
+    _, first = next(events.events_of(message_id, entries), (0, None))
+    at_first = from_first or (first is not None and events.begins_anew(first))
+    return folded(Held(Answer(message_id)), entries) if at_first else None
 
 
 def as_of(answer: Answer, run: Run) -> Answer:

@@ -17,8 +17,8 @@ from tokenwire.models.conversations import Post
 from tokenwire.providers import base
 from tokenwire.providers.spec import Rung
 from tokenwire.streams.log.ports import LogUnavailable
+from tokenwire.worker.deaths import MAX_DEATHS
 from tokenwire.worker.enqueue import JobsUnavailable
-from tokenwire.worker.internal import MAX_DEATHS
 from tokenwire.worker.retries import MAX_TRIES, WorkersDied
 from tokenwire.worker.runner import MAX_ATTEMPTS
 

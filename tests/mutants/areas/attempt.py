@@ -263,7 +263,7 @@ AREA = Area(
         ),
         Mutant(
             "an_end_after_deaths_does_not_ask_what_was_seen",
-            "worker/internal.py",
+            "worker/deaths.py",
             "DEADLY = MAX_DEATHS + 2",
             "DEADLY = MAX_DEATHS",
             _TAKEOVERS,

@@ -236,7 +236,7 @@ AREA = Area(
         Mutant(
             "the_end_is_not_said_again",
             REPLAY,
-            "    return [*needed, *_end(want, attempt)]\n",
+            "    return [*needed, terminal_event(want, attempt)] if want.ended else needed\n",
             "    return needed\n",
         ),
         Mutant(

@@ -32,7 +32,8 @@ def row(columns: Whole, **more: Any) -> Any:
         "finish_reason": None,
         "tool_calls": None,
     }
-    return SimpleNamespace(**other | columns._asdict() | more)
+    ends = dict.fromkeys(("error", "usage", "seams", "cancel_by"))
+    return SimpleNamespace(**ends | other | columns._asdict() | more)
 
 
 def answer(*parts: Part) -> Answer:

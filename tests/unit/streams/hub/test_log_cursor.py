@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from tokenwire.protocol.cursors import Cursor
-from tokenwire.protocol.events import Entry
-from tokenwire.protocol.frames import Sendable
+from tokenwire.protocol.events import Entry, Sendable
 from tokenwire.streams.hub.log_cursor import (
     AT_TIP,
     ENDED,
