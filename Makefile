@@ -9,6 +9,8 @@ UV := var/uv/bin/uv
 # Files run in the order of their names: unit tests, which are many and quick, come last and leave no process idle. By default the files with few
 # tests come last: whole processes, each of which takes a minute.
 SIDE_BY_SIDE := --numprocesses 3 --dist loadfile --no-loadscope-reorder
+# The suite starts hundreds of Python processes. Where this variable is set, each would compile all of Tokenwire anew.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 .DEFAULT_GOAL := help
 .PHONY: help run llamacpp check format test test-all simulate chaos fuzz mutants bench lock clean
@@ -36,10 +38,10 @@ format: $(VENV)/dev.stamp ## write the format, mend what ruff can mend
 	$(BIN)/python -m tests.js.check --write
 
 test: $(VENV)/dev.stamp ## every test that is not long (under 10 minutes)
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not long"
+	$(PYTEST) -m "not long"
 
 test-all: $(VENV)/dev.stamp ## every test
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
+	$(PYTEST)
 
 simulate: $(VENV)/dev.stamp ## simulated schedules full of faults (SEED=first, N=how many), or one of them again
 	$(BIN)/python -m tests.simulation --seed $(or $(SEED),1) --n $(or $(N),4000)

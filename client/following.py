@@ -31,6 +31,8 @@ STEADY_SECONDS = 5.0
 RENEW_AGAIN_SECONDS = 10.0
 REFUSED_TOKENS = 4
 """So many refused tokens in a row: keys or clocks of the servers differ."""
+_GRACE_SECONDS = 0.1
+"""From the moment a frame is overdue until its absence counts."""
 MAX_FRAME_BYTES = 32 * 1024 * 1024
 
 Call = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -281,9 +283,16 @@ class _Link:
             self._renew_at,
             self._hole if self._hole is not None else float("inf"),
         )
+        # What has arrived already counts, however long the consumer took to come for it.
+        text = await self._within(max(due - _now(), 0.01))
+        if text is None and due != self._renew_at:
+            # After a standstill of the whole program, the time is over before the socket is read.
+            text = await self._within(_GRACE_SECONDS)
+        return text
+
+    async def _within(self, seconds: float) -> str | bytes | None:
         try:
-            # What has arrived already counts, however long the consumer took to come for it.
-            async with asyncio.timeout(max(due - _now(), 0.01)):
+            async with asyncio.timeout(seconds):
                 return await self._socket.recv()
         except TimeoutError:
             return None

@@ -2,6 +2,7 @@
 one that a test may kill (`valkey`).
 """
 
+import gc
 from collections.abc import Iterator
 
 import hypothesis
@@ -26,6 +27,16 @@ from tests.valkey import Valkey
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 """A slow example on a busy machine is no failure."""
+
+gc.disable()
+"""Until all tests are collected: objects are only made, and nothing is garbage."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """pytest's hook: collections of garbage leave alone what stays until the end."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ the answer's.
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 
@@ -261,6 +262,21 @@ async def test_a_wait_that_timed_out_can_be_repeated() -> None:
                     seqs += [change.event["seq"]] if change.event else []
         await playing
     assert (held.content, server.connections, seqs) == (text, 1, list(range(1, len(events) + 1)))
+
+
+async def test_a_standstill_of_the_program_is_no_silence_of_the_server() -> None:
+    """A laptop slept, say: what the server sends right afterwards keeps the connection."""
+    server = Hostile(random.Random(1), Faults())
+    server.row(id="m1", status="streaming")
+    events, text = answer("m1", random.Random(2), pieces=20)
+    async with followed(server) as stream:
+        await until_live(stream)
+        ended = asyncio.create_task(stream.until_ended("m1"))
+        await asyncio.sleep(0.1)
+        time.sleep(1.2)  # noqa: ASYNC251 -- longer than the silence that ends a connection
+        await asyncio.sleep(0.2)
+        await server.play(events)
+        assert ((await ended).content, server.connections) == (text, 1)
 
 
 async def test_a_web_app_that_is_away_is_asked_again() -> None:

@@ -17,6 +17,7 @@ MODELS = """
 default: demo
 models:
   demo: {provider: demo, options: {tokens_per_second: 150}}
+  unhurried: {provider: demo, options: {tokens_per_second: 20}}
   anew: {provider: demo, continuation: restart, options: {tokens_per_second: 150}}
   json: {provider: demo, options: {tokens_per_second: 50,
     text: '{"recipe": {"name": "Lasagne", "steps": ["one", "two", "three"]}}'}}
@@ -49,8 +50,8 @@ def run_node(node: str, *names: str, **environ: str) -> str:
 
 @pytest.fixture(scope="package")
 def chat_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack with a fast demo model, one that always starts over, and one that writes JSON. Pages
-    of one other origin may use it.
+    """A stack with a fast demo model, a slow one, one that always starts over, and one that writes
+    JSON. Pages of one other origin may use it.
     """
     folder = tmp_path_factory.mktemp("chats")
     (folder / "models.yml").write_text(MODELS)

@@ -121,8 +121,15 @@ export const textOf = (message) =>
     .join("");
 export const lastText = (chat) => textOf(chat.messages.at(-1));
 
+/** Like a browser: a request that may be repeated is, if the server closed the idle connection just when it was used again. */
+const insist = (url, init) =>
+  fetch(url, init).catch((error) => {
+    if (init?.method === "POST" || error.cause?.code !== "UND_ERR_SOCKET") throw error;
+    return fetch(url, init);
+  });
+
 export async function get(path, init) {
-  const response = await fetch(`${BASE}${path}`, init);
+  const response = await insist(`${BASE}${path}`, init);
   return response.status === 204 ? null : response.json();
 }
 export const chatPath = (id) => `/api/chat/${encodeURIComponent(id)}`;
@@ -131,7 +138,7 @@ export const stop = (id) => get(`${chatPath(id)}/stop`, { method: "POST" });
 
 /** Wait until the stored history has `count` messages, and give them. */
 export async function storedMessages(id, count) {
-  for (let tries = 0; tries < 400; tries++) {
+  for (let tries = 0; tries < 1200; tries++) {
     const messages = await stored(id);
     if (messages.length >= count) return messages;
     await sleep(50);
@@ -140,7 +147,7 @@ export async function storedMessages(id, count) {
 }
 
 export async function until(question, what = question) {
-  for (let tries = 0; tries < 600; tries++) {
+  for (let tries = 0; tries < 3000; tries++) {
     if (question()) return;
     await sleep(20);
   }
@@ -151,6 +158,18 @@ export const growing = (chat, length = 40) =>
     () => chat.messages.at(-1)?.role === "assistant" && lastText(chat).length > length,
     "the answer grows",
   );
+
+/** Options of a post: an answer that takes half a minute. */
+export const UNHURRIED = { body: { model: "unhurried" } };
+
+/** Run a test whose step must come in mid-answer. If the answer ended before that, on a busy machine, `run` returns `TOO_LATE`: once more, with an unhurried one. */
+export const TOO_LATE = Symbol("the answer ended first");
+export async function inMidAnswer(run) {
+  if ((await run({})) !== TOO_LATE) return;
+  assert.notEqual(await run(UNHURRIED), TOO_LATE);
+}
+/** Whether a history that was read in mid-answer has become whole since then. */
+export const isWhole = async (id) => (await stored(id)).at(-1).metadata?.status === "complete";
 
 /** What every finished chat must show: exactly what is stored, under the same ids. */
 export async function assertAsStored(chat) {

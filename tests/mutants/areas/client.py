@@ -13,6 +13,13 @@ AREA = Area(
             "self.state = state  #",
         ),
         Mutant(
+            "a_standstill_ends_the_connection",
+            "client/following.py",
+            "if text is None and due != self._renew_at:",
+            "if False:",
+            ("tests/integration/test_python_client.py",),
+        ),
+        Mutant(
             "a_server_s_wait_is_ignored",
             "client/api.py",
             """
