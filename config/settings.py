@@ -27,6 +27,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tokenwire.config.terms import AnswerTerms, LogTerms
+
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout, for its tests and benchmarks. The program needs none: its files are beside its
 modules, and the operator's (`.env`, `var/`) in the current folder.
@@ -72,9 +74,9 @@ class TableNames(BaseSettings):
         return prefix
 
 
-class Settings(TableNames):
+class Settings(TableNames, AnswerTerms, LogTerms):
     """Environment variables (upper case) or lines of `.env`; `.env.example` lists each with its
-    default.
+    default. `config/terms.py` has those that pure code reads.
     """
 
     mode: Literal["production", "development"] = "production"
@@ -137,38 +139,12 @@ class Settings(TableNames):
     coalesce_ms: int = Field(0, ge=0, le=1000)
     lease_seconds: float = Field(3.0, gt=0, le=60)
     drain_seconds: float = Field(25.0, ge=0)
-    cancel_without_readers_seconds: float = Field(0.0, ge=0)
-    """An answer that nobody has followed or read for this long is cancelled (`by` is `no_readers`);
-    0: never.
-    """
-    max_retry_after_seconds: float = Field(120.0, gt=0, le=600)
-    """The longest wait that a provider may ask for; a longer one is shortened to this."""
-    max_requests_per_answer: int = Field(20, ge=1)
-    """Requests to a provider for one answer. Attaching to a running run does not count."""
-    max_billed_input_tokens_per_answer: int = Field(1_000_000, ge=1)
-    """Input tokens that one answer's requests may be billed together. The first request is never
-    refused.
-    """
-    max_answer_bytes: int = Field(4 * 1024 * 1024, ge=1024)
-    """Longest answer: text, reasoning and tool calls together, in bytes of UTF-8. A longer one is
-    cut and ends as `length`.
-    """
-    max_kept_bytes: int = Field(1024 * 1024, ge=0)
-    """Other stored values of an answer (results of the provider's tools, images, signatures), as
-    JSON: an answer with more keeps none. 0: nothing is kept.
-    """
     max_file_bytes: int = Field(8 * 1024 * 1024, ge=0)
     """Longest file that may be a part of an answer, such as an image from the model. 0: none."""
     sentry_dsn: SecretStr | None = None
     """Also sends Sentry what an operator must handle (needs `pip install tokenwire[sentry]`)."""
 
-    # Log
-    log_max_events: int = Field(10_000, ge=100)
-    log_max_bytes: int = Field(4 * 1024 * 1024, ge=64 * 1024)
-    log_max_seconds: int = Field(24 * 3600, ge=60)
-
     # API
-    token_ttl_seconds: int = Field(600, ge=10)
     max_content_bytes: int = Field(256 * 1024, ge=1024)
     """Longest message (also instructions, a schema, metadata) from a client, in bytes of UTF-8, in
     every dialect.

@@ -17,7 +17,6 @@ from tokenwire.config import logs, metrics, settings, startup, stopping
 from tokenwire.config.background import EXIT_TASK_ENDED
 from tokenwire.models.quotas import Quotas
 from tokenwire.models.store import Store
-from tokenwire.protocol.tokens import tombstone_seconds
 from tokenwire.providers import catalogue
 from tokenwire.streams.hub.hub import RedisFeed
 from tokenwire.streams.limits.rates import RedisRates
@@ -96,13 +95,7 @@ def _quieten(server: logging.Logger) -> None:
 
 async def _serve(found: settings.Settings, models: catalogue.Catalogue) -> None:
     store = _open_store(found)
-    limits = Limits(
-        found.log_max_events,
-        found.log_max_bytes,
-        found.log_max_seconds,
-        tombstone_seconds(found.token_ttl_seconds),
-    )
-    log = RedisLog(found.redis, limits)
+    log = RedisLog(found.redis, Limits.of(found))
     jobs, rates = Jobs(found.redis), RedisRates(found.redis)
     try:
         app = _app(found, store, log, RedisFeed(found.redis), jobs, models, rates)

@@ -1,5 +1,10 @@
-"""Pure: how many workers an answer may kill. Each process that ends answers loads it, web too."""
+"""Pure: how many workers an answer may kill, and how often it may meet a bug.
 
+Each process that ends answers loads it, web too.
+"""
+
+MAX_FAILED_STARTS = 3
+"""So many starts of an answer in a row may meet a bug. They are no tries: no provider was asked."""
 MAX_DEATHS = 8
 """More than a bad day of deploys and crashes causes for one answer, and few enough for a service
 that loses a worker each time.

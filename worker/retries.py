@@ -26,8 +26,9 @@ WorkersDied
 import random
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from tokenwire.config.terms import AnswerTerms
 from tokenwire.protocol.events import INTERNAL_ERROR
 from tokenwire.providers.base import (
     NOT_HEARD,
@@ -47,8 +48,6 @@ from tokenwire.providers.base import (
 from tokenwire.worker.attempt.costs import BudgetExhausted
 
 MAX_TRIES = 3
-LONGEST_WAIT_S = 120.0
-"""A provider that asks for a longer wait is asked again after this: somebody waits at the page."""
 PROGRESS_CHARS = 100
 LONGEST_SILENCE_SECONDS = 3600.0
 """How long a provider's run may give nothing before it is given up. Models think for half an hour
@@ -99,6 +98,30 @@ class Discard:
     notify_operators: bool
 
 
+_BUG = Discard(
+    INTERNAL_ERROR["code"], INTERNAL_ERROR["error"], retryable=False, notify_operators=True
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What an attempt has left behind when it failed.
+
+    - `tries`: used before this attempt.
+    - `added`: characters that this attempt added and the next one will keep.
+    - `stuck`: there is text, and no way to resume it or to start over.
+    - `free`: nothing was asked of the provider.
+    - `silent_s`: only the connection failed, to a run that has said nothing for so long.
+    """
+
+    tries: int = 0
+    added: int = 0
+    stuck: bool = False
+    free: bool = False
+    silent_s: float | None = None
+    terms: AnswerTerms = field(default_factory=AnswerTerms)
+
+
 def code_of(error: BaseException) -> str:
     """The stable wire code of an error: `rate_limited`; `internal_error` if it is no provider's."""
     if not isinstance(error, ProviderError):
@@ -113,46 +136,69 @@ def _known(error: ProviderError) -> type[ProviderError]:
 
 def decide(
     error: BaseException,
-    tries: int,
-    *,
-    added: int = 0,
-    stuck: bool = False,
-    free: bool = False,
-    silent_s: float | None = None,
-    longest_wait_s: float = LONGEST_WAIT_S,
+    outlook: Outlook,
     jitter: Callable[[], float] = random.random,
 ) -> RetryLater | Discard:
-    """What to do after `error`.
-
-    - `tries`: used before this attempt.
-    - `added`: characters that this attempt added and the next one will keep.
-    - `stuck`: there is text, and no way to resume it or to start over.
-    - `free`: nothing was asked of the provider; another way is tried at once.
-    - `silent_s`: only the connection failed, to a run that has said nothing for so long.
-    - `longest_wait_s`: the longest wait that a provider may ask for.
-    """
+    """What to do after `error`: what the first of `_RULES` says that applies, or the end."""
     if not isinstance(error, ProviderError):
-        return Discard(
-            INTERNAL_ERROR["code"], INTERNAL_ERROR["error"], retryable=False, notify_operators=True
-        )
-    if free and not stuck:
-        return RetryLater(code_of(error), 0, tries)
-    if silent_s is not None:
-        return RetryLater(
-            code_of(error),
-            int(_attach_pause_s(error, silent_s, longest_wait_s, jitter()) * 1000),
-            tries,
-        )
-    used = max(1, tries + 1 - added // PROGRESS_CHARS)
-    delay_s = _delay_s(error, used, longest_wait_s, jitter())
-    if error.retryable and not stuck and used < MAX_TRIES:
-        return RetryLater(code_of(error), int(delay_s * 1000), used)
+        return _BUG
+    for rule in _RULES:
+        if (retry := rule(error, outlook, jitter)) is not None:
+            return retry
     return Discard(
         code_of(error),
         _SENTENCES[_known(error)],
         retryable=error.retryable,
         notify_operators=_needs_a_person(error),
     )
+
+
+def _ask_otherwise(
+    error: ProviderError, outlook: Outlook, _jitter: Callable[[], float]
+) -> RetryLater | None:
+    """Nothing was asked of the provider: another way is tried at once."""
+    if not outlook.free or outlook.stuck:
+        return None
+    return RetryLater(code_of(error), 0, outlook.tries)
+
+
+def _attach_again(
+    error: ProviderError, outlook: Outlook, jitter: Callable[[], float]
+) -> RetryLater | None:
+    """The run goes on: it is attached to after an eighth of its silence so far.
+
+    So soon after a cut, and seldom while the provider is away.
+    """
+    if outlook.silent_s is None:
+        return None
+    shortest_s = 0.0 if error.code == STALE_CONNECTION else 0.5
+    pause_s = min(max(shortest_s, outlook.silent_s / 8), LONGEST_ATTACH_PAUSE_S)
+    return _later(error, pause_s, outlook.tries, outlook, jitter)
+
+
+def _ask_again(
+    error: ProviderError, outlook: Outlook, jitter: Callable[[], float]
+) -> RetryLater | None:
+    """A try is left: after a polynomial pause for rate limits, a doubling one for the rest."""
+    used = max(1, outlook.tries + 1 - outlook.added // PROGRESS_CHARS)
+    if not error.retryable or outlook.stuck or used >= MAX_TRIES:
+        return None
+    pause_s = float(used**4 + 2) if isinstance(error, RateLimited) else 0.5 * 2 ** (used - 1)
+    if error.code == STALE_CONNECTION and used == 1:
+        pause_s = 0.0
+    return _later(error, pause_s, used, outlook, jitter)
+
+
+_RULES = (_ask_otherwise, _attach_again, _ask_again)
+
+
+def _later(
+    error: ProviderError, pause_s: float, tries: int, outlook: Outlook, jitter: Callable[[], float]
+) -> RetryLater:
+    """After our pause or the provider's hint, whichever is longer, and some more by chance."""
+    hint_s = min(error.retry_after_s or 0.0, outlook.terms.max_retry_after_seconds)
+    delay_s = max(hint_s, pause_s) + pause_s * 0.25 * jitter()
+    return RetryLater(code_of(error), int(delay_s * 1000), tries)
 
 
 def unheard(error: BaseException) -> bool:
@@ -167,24 +213,6 @@ def unheard(error: BaseException) -> bool:
 def deaths_in_a_row(counted: int, added: int) -> int:
     """The count after an attempt that added so many characters: progress begins it anew."""
     return 0 if added >= PROGRESS_CHARS else counted
-
-
-def _delay_s(error: ProviderError, used: int, longest_wait_s: float, jitter: float) -> float:
-    """Polynomial for rate limits, doubling for the rest, and up to a quarter more by chance."""
-    own = float(used**4 + 2) if isinstance(error, RateLimited) else 0.5 * 2 ** (used - 1)
-    if error.code == STALE_CONNECTION and used == 1:
-        own = 0.0
-    return max(min(error.retry_after_s or 0.0, longest_wait_s), own) + own * 0.25 * jitter
-
-
-def _attach_pause_s(
-    error: ProviderError, silent_s: float, longest_wait_s: float, jitter: float
-) -> float:
-    """An eighth of the silence so far: soon after a cut, seldom while the provider is away."""
-    own = min(
-        max(0.0 if error.code == STALE_CONNECTION else 0.5, silent_s / 8), LONGEST_ATTACH_PAUSE_S
-    )
-    return max(min(error.retry_after_s or 0.0, longest_wait_s), own) + own * 0.25 * jitter
 
 
 def _needs_a_person(error: ProviderError) -> bool:

@@ -5,7 +5,7 @@ Connections and providers are given to it: real ones by `runtime`, others by tes
 
 import asyncio
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import structlog
 
@@ -31,14 +31,13 @@ from tokenwire.providers.presets import rung_of
 from tokenwire.providers.spec import ModelSpec
 from tokenwire.streams.log import ports
 from tokenwire.worker import closing, context, probation
-from tokenwire.worker.attempt.costs import Budget, BudgetExhausted
+from tokenwire.worker.attempt.costs import BudgetExhausted
 from tokenwire.worker.attempt.draft import Draft
 from tokenwire.worker.attempt.intake import NAMING_SECONDS, clock
 from tokenwire.worker.attempt.lifecycle import HandedOver
-from tokenwire.worker.attempt.parts import AnswerLimits
 from tokenwire.worker.attempt.run import Attempt
 from tokenwire.worker.attempt.usage import Reported
-from tokenwire.worker.deaths import MAX_DEATHS
+from tokenwire.worker.deaths import MAX_DEATHS, MAX_FAILED_STARTS
 from tokenwire.worker.enqueue import JobsUnavailable
 from tokenwire.worker.outages import outlast
 from tokenwire.worker.probation import Probation
@@ -52,8 +51,8 @@ from tokenwire.worker.resume.continuation import (
     plan,
 )
 from tokenwire.worker.resume.takeover import recover
-from tokenwire.worker.retries import LONGEST_WAIT_S, MAX_TRIES, WorkersDied, deaths_in_a_row
-from tokenwire.worker.services import AttemptTerms, WorkerServices
+from tokenwire.worker.retries import WorkersDied, deaths_in_a_row
+from tokenwire.worker.services import WorkerServices
 from tokenwire.worker.sweeper.sweeps import wait_ms
 
 log_line = structlog.get_logger(__name__)
@@ -67,18 +66,10 @@ MAX_ATTACHES = 500
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """What can be asked, and on what terms.
-
-    `open` gives the provider of an entry of the catalogue. `alone_seconds`: how long an answer may
-    go on without readers (0: for ever). `longest_wait_seconds`: what a provider may ask for.
-    """
+    """What can be asked. `open` gives the provider of an entry of the catalogue."""
 
     catalogue: Catalogue
     open: Callable[[ModelSpec], Provider]
-    alone_seconds: float = 0.0
-    longest_wait_seconds: float = LONGEST_WAIT_S
-    bounds: Budget = field(default_factory=Budget)
-    limits: AnswerLimits = field(default_factory=AnswerLimits)
 
     def provider(self, name: str) -> Provider:
         """The provider of this entry of the catalogue. Raises ProviderError if there is none."""
@@ -202,7 +193,7 @@ class Runner:
 
     async def _count(self, row: Row, starts: int, error: Exception) -> None:
         """An attempt raised what nobody expects. After some of them in a row, the answer ends."""
-        if starts <= MAX_TRIES and not isinstance(error, WorkersDied):
+        if starts <= MAX_FAILED_STARTS and not isinstance(error, WorkersDied):
             return
         now = await self._services.store.message(row.id)
         if now is None or not unfinished(now):
@@ -217,7 +208,7 @@ class Runner:
         Operators are notified first: a row that cannot be read may not take its end either.
         """
         store = self._services.store
-        if await store.count_start(message_id) <= MAX_TRIES:
+        if await store.count_start(message_id) <= MAX_FAILED_STARTS:
             return
         self._services.notify_operators(
             error, {"message_id": message_id, "code": "internal_error", "bug": True}
@@ -261,11 +252,8 @@ class Runner:
             await self._account(row, claim, held.answer, chosen, crashed=crashed)
         unsaved = UnsavedParts.following(row, saved, held.answer)
         going_on = _going_on(chosen, held.answer, run)
-        terms = AttemptTerms(
-            best, self._models.alone_seconds, self._models.longest_wait_seconds, self._models.bounds
-        )
         draft = self._draft(row, claim, held, chosen, run, unsaved)
-        attempt = Attempt(self._services, row, claim, draft, terms)
+        attempt = Attempt(self._services, row, claim, draft, best)
         self._running[row.id] = attempt
         if self._handing_over:
             attempt.stop(HandedOver())
@@ -324,7 +312,7 @@ class Runner:
             run=run,
             continues=chosen.rung in ("prefix", "turn"),
             reported=reported.next_request() if run is None else reported,
-            limits=self._models.limits,
+            terms=self._services.terms,
         )
         if chosen.keeps and run is None:  # a run says again what is behind its place
             for number in lost_in(held.answer):

@@ -24,15 +24,12 @@ from tokenwire.config.parent import die_with_parent
 from tokenwire.config.settings import Settings
 from tokenwire.models.quotas import Quotas
 from tokenwire.models.store import Store
-from tokenwire.protocol import tokens
 from tokenwire.providers.catalogue import Catalogue
 from tokenwire.providers.http import HttpClient
 from tokenwire.providers.registry import open_provider
 from tokenwire.streams.hub.feed import RedisFeed
 from tokenwire.streams.log import keys, ports
 from tokenwire.streams.log.redis import RedisLog
-from tokenwire.worker.attempt.costs import Budget
-from tokenwire.worker.attempt.parts import AnswerLimits
 from tokenwire.worker.broker import WakingBroker
 from tokenwire.worker.checkpoints import Checkpointer
 from tokenwire.worker.enqueue import Jobs
@@ -77,13 +74,7 @@ class Runtime:
             timeout_seconds=settings.database_timeout_seconds,
         )
         opened.push_async_callback(self._store.aclose)
-        limits = ports.Limits(
-            settings.log_max_events,
-            settings.log_max_bytes,
-            settings.log_max_seconds,
-            tokens.tombstone_seconds(settings.token_ttl_seconds),
-        )
-        self._log = RedisLog(settings.redis, limits, settings.coalesce_ms)
+        self._log = RedisLog(settings.redis, ports.Limits.of(settings), settings.coalesce_ms)
         opened.push_async_callback(self._log.aclose)
         self._client = HttpClient()
         opened.push_async_callback(self._client.aclose)
@@ -94,10 +85,6 @@ class Runtime:
         self._models = models = Models(
             self._catalogue,
             lambda spec: open_provider(spec, self._client),
-            settings.cancel_without_readers_seconds,
-            settings.max_retry_after_seconds,
-            Budget(settings.max_requests_per_answer, settings.max_billed_input_tokens_per_answer),
-            AnswerLimits(settings.max_answer_bytes, settings.max_kept_bytes),
         )
         endings = Endings(self._store, models.provider, self._notify_operators)
         packing = Packing(self._log)
@@ -110,6 +97,7 @@ class Runtime:
             endings,
             packing,
             self._notify_operators,
+            settings,
         )
         self._runner = Runner(services, models)
         self._feed = RedisFeed(settings.redis)

@@ -17,11 +17,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from tokenwire.config.terms import LogTerms
+from tokenwire.protocol import tokens
 from tokenwire.protocol.cursors import Cursor
 from tokenwire.protocol.events import AnyEvent, Entry
 
 PAGE_BYTES = 1024 * 1024
 """Maximum size of a page, unless its reader asks for less."""
+_DEFAULTS = LogTerms()
 
 
 class LogError(Exception):
@@ -90,10 +93,20 @@ class Limits:
     valid (`protocol.tokens.tombstone_seconds`).
     """
 
-    max_events: int = 10_000
-    max_bytes: int = 4 * 1024 * 1024
-    max_seconds: int = 24 * 3600
-    tombstone_seconds: float = 3600.0
+    max_events: int = _DEFAULTS.log_max_events
+    max_bytes: int = _DEFAULTS.log_max_bytes
+    max_seconds: int = _DEFAULTS.log_max_seconds
+    tombstone_seconds: float = tokens.tombstone_seconds(_DEFAULTS.token_ttl_seconds)
+
+    @classmethod
+    def of(cls, terms: LogTerms) -> "Limits":
+        """From the settings."""
+        return cls(
+            max_events=terms.log_max_events,
+            max_bytes=terms.log_max_bytes,
+            max_seconds=terms.log_max_seconds,
+            tombstone_seconds=tokens.tombstone_seconds(terms.token_ttl_seconds),
+        )
 
 
 @dataclass(frozen=True, slots=True)

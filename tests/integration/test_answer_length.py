@@ -2,11 +2,12 @@
 
 import itertools
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
 from tests.integration.worker_rig import NoJobs, Script, events_of, services_over, text_of
+from tokenwire.config.terms import AnswerTerms
 from tokenwire.models.conversations import Post
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Message as Row
@@ -15,7 +16,6 @@ from tokenwire.providers import base
 from tokenwire.providers.catalogue import Catalogue
 from tokenwire.providers.spec import ModelSpec
 from tokenwire.streams.log.memory import MemoryLog
-from tokenwire.worker.attempt.parts import AnswerLimits
 from tokenwire.worker.runner import Models, Runner
 from tokenwire.worker.services import WorkerServices
 from tokenwire.worker.sweeper.endings import Endings
@@ -51,7 +51,8 @@ def over(services: WorkerServices, provider: base.Provider) -> Runner:
         missing={},
     )
     return Runner(
-        services, Models(catalogue, lambda _spec: provider, limits=AnswerLimits(answer_bytes=LIMIT))
+        replace(services, terms=AnswerTerms(max_answer_bytes=LIMIT)),
+        Models(catalogue, lambda _spec: provider),
     )
 
 

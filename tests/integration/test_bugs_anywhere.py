@@ -25,7 +25,7 @@ from tokenwire.protocol.states import UNFINISHED
 from tokenwire.providers import base
 from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.worker import closing
-from tokenwire.worker.retries import MAX_TRIES
+from tokenwire.worker.deaths import MAX_FAILED_STARTS
 
 
 class Bug(Exception):
@@ -117,7 +117,7 @@ class Rig:
         return row
 
     async def until_ended(self, *steps: Step, **options: Any) -> Row:
-        for _ in range(3 * MAX_TRIES):
+        for _ in range(3 * MAX_FAILED_STARTS):
             await self.generate(*steps, **options)
             row = await self.reread()
             if row.status not in UNFINISHED:
@@ -205,8 +205,8 @@ async def test_a_call_that_always_fails(rig: Rig, name: str, scene: str) -> None
 async def test_a_call_that_fails_for_a_while(rig: Rig, name: str, scene: str) -> None:
     """Any call, even one that no end can do without."""
     steps, options = SCENES[scene]
-    rig.break_call(name, times=MAX_TRIES)
-    for _ in range(MAX_TRIES + 1):
+    rig.break_call(name, times=MAX_FAILED_STARTS)
+    for _ in range(MAX_FAILED_STARTS + 1):
         await rig.generate(*steps, **options)
     row = await rig.until_ended(*SCENES["whole"][0])
     assert row.status in ("complete", "error")

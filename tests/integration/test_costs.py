@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from sqlalchemy import text
 
 from tests.integration.providers.wire import Exchange, serving
 from tests.integration.worker_rig import NoJobs, events_of, kinds, services_over, text_of
+from tokenwire.config.terms import AnswerTerms
 from tokenwire.models.conversations import Post
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Message as Row
@@ -17,7 +19,6 @@ from tokenwire.providers.http import HttpClient
 from tokenwire.providers.registry import open_provider
 from tokenwire.providers.spec import ModelSpec
 from tokenwire.streams.log.memory import MemoryLog
-from tokenwire.worker.attempt.costs import Budget
 from tokenwire.worker.runner import Models, Runner
 
 END = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
@@ -39,15 +40,14 @@ class Rig:
         self.log = MemoryLog()
         self.services = services_over(store, self.log, NoJobs())
 
-    async def run(self, url: str, bounds: Budget | None = None, **entry: Any) -> Row:
+    async def run(self, url: str, terms: AnswerTerms | None = None, **entry: Any) -> Row:
         """Run attempts until the answer has ended."""
         spec = ModelSpec(name="m", provider="openai_compatible", model="m", base_url=url, **entry)
         catalogue = Catalogue(default="m", title_model="m", models={"m": spec}, missing={})
-        models = Models(
-            catalogue, lambda spec: open_provider(spec, self.client), bounds=bounds or Budget()
-        )
+        services = replace(self.services, terms=terms or AnswerTerms())
+        models = Models(catalogue, lambda spec: open_provider(spec, self.client))
         for _ in range(100):
-            await Runner(self.services, models).generate(self.row.id)
+            await Runner(services, models).generate(self.row.id)
             row = await self.store.message(self.row.id)
             assert row is not None
             if row.status != "retrying":
@@ -102,7 +102,9 @@ async def test_a_few_words_are_no_progress(rig: Rig) -> None:
 async def test_requests_of_an_answer_are_bounded(rig: Rig) -> None:
     """Whatever progress each of them makes; the code says so."""
     async with serving(Words(200)) as server:
-        row = await rig.run(server.url, Budget(requests=5), continuation="prefix")
+        row = await rig.run(
+            server.url, AnswerTerms(max_requests_per_answer=5), continuation="prefix"
+        )
     assert (len(server.calls), row.status, row.error and row.error["code"]) == (
         5,
         "error",
@@ -118,7 +120,9 @@ async def test_input_tokens_of_an_answer_are_bounded(
 ) -> None:
     """By the provider's bill, else by an estimate of what was sent, continued text included."""
     async with serving(Words(200, usage)) as server:
-        row = await rig.run(server.url, Budget(input_tokens=2_500), continuation="prefix")
+        row = await rig.run(
+            server.url, AnswerTerms(max_billed_input_tokens_per_answer=2_500), continuation="prefix"
+        )
     assert row.error is not None
     assert (len(server.calls), row.error["code"]) == (calls, "budget_exhausted")
 
@@ -136,7 +140,9 @@ async def test_refused_requests_are_not_billed(rig: Rig) -> None:
         await exchange.whole(chunk("Hello.") + END)
 
     async with serving(script) as server:
-        row = await rig.run(server.url, Budget(input_tokens=200), continuation="prefix")
+        row = await rig.run(
+            server.url, AnswerTerms(max_billed_input_tokens_per_answer=200), continuation="prefix"
+        )
     assert (row.status, row.content, len(server.calls)) == ("complete", "Hello.", 3)
 
 
@@ -145,7 +151,9 @@ async def test_the_request_of_a_dead_worker_is_counted(rig: Rig) -> None:
     claim = await rig.log.claim(rig.row.conversation_id, rig.row.id, 0, 0.0)
     assert await rig.store.begin_attempt(rig.row.id, claim.attempt, "m")
     async with serving(Words(200)) as server:
-        row = await rig.run(server.url, Budget(input_tokens=200), continuation="prefix")
+        row = await rig.run(
+            server.url, AnswerTerms(max_billed_input_tokens_per_answer=200), continuation="prefix"
+        )
     assert (len(server.calls), row.error and row.error["code"]) == (0, "budget_exhausted")
 
 

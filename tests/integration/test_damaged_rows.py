@@ -30,7 +30,7 @@ from tokenwire.models.store import Store
 from tokenwire.protocol import events
 from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.worker import runner as module
-from tokenwire.worker.retries import MAX_TRIES
+from tokenwire.worker.deaths import MAX_FAILED_STARTS
 from tokenwire.worker.runner import Runner
 from tokenwire.worker.services import WorkerServices
 from tokenwire.worker.sweeper.sweeper import Sweeper
@@ -106,7 +106,7 @@ async def jobs_end_it(damaged: Damaged) -> None:
     assert (told.__cause__, told.__suppress_context__) == (None, True), (
         "what the driver says may quote the row"
     )
-    for number in range(MAX_TRIES + 1):
+    for number in range(MAX_FAILED_STARTS + 1):
         assert (await damaged.status(), damaged.told) == ("queued", []), number
         with pytest.raises(StatementFailed):
             async with asyncio.timeout(20):
@@ -210,7 +210,7 @@ async def test_operators_are_notified_before_a_failing_end(
         raise StatementFailed("XX001")
 
     monkeypatch.setattr(damaged.store, "end_unread", end_unread)
-    for _ in range(MAX_TRIES + 1):
+    for _ in range(MAX_FAILED_STARTS + 1):
         assert damaged.told == []
         with pytest.raises(StatementFailed):
             await damaged.runner.generate(damaged.sick)
@@ -220,7 +220,7 @@ async def test_operators_are_notified_before_a_failing_end(
 async def test_an_unreadable_cancelled_answer_ends(damaged: Damaged) -> None:
     """The sweeper cannot read the visible text: its jobs count the failures."""
     await damaged.age(damaged.sick, cancel_by="me")
-    for _ in range(MAX_TRIES + 1):
+    for _ in range(MAX_FAILED_STARTS + 1):
         await Sweeper(damaged.services)._cancel()
         assert damaged.jobs.sent.pop() == (damaged.sick, None)
         with pytest.raises(StatementFailed):

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.integration.worker_rig import NoJobs, Script, Step, runner_over, services_over
+from tokenwire.config.terms import AnswerTerms
 from tokenwire.models.conversations import Post
 from tokenwire.models.errors import StoreUnavailable
 from tokenwire.models.parts import answer_of
@@ -16,7 +17,6 @@ from tokenwire.models.tables import Message as Row
 from tokenwire.providers import base
 from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.worker import closing
-from tokenwire.worker.attempt.parts import MAX_KEPT_BYTES
 from tokenwire.worker.runner import Runner
 from tokenwire.worker.services import WorkerServices
 
@@ -205,7 +205,10 @@ async def test_a_cancel_without_a_worker_keeps_the_items(rig: Rig) -> None:
 async def test_items_above_the_limit_stay_dropped(rig: Rig) -> None:
     """A successor keeps none either: a result without its tool would be refused."""
     await rig.hand_over(
-        [base.TextDelta("Look: "), item(USE | {"input": {"image": "x" * MAX_KEPT_BYTES}})],
+        [
+            base.TextDelta("Look: "),
+            item(USE | {"input": {"image": "x" * AnswerTerms().max_kept_bytes}}),
+        ],
         rung="prefix",
     )
     await rig.hand_over([item(RESULT)], rung="prefix")
@@ -221,7 +224,10 @@ async def test_items_above_the_limit_stay_dropped(rig: Rig) -> None:
 async def test_a_new_start_resets_the_limit(rig: Rig) -> None:
     """An answer that starts over keeps its new items."""
     await rig.hand_over(
-        [base.TextDelta("Look: "), item(USE | {"input": {"image": "x" * MAX_KEPT_BYTES}})],
+        [
+            base.TextDelta("Look: "),
+            item(USE | {"input": {"image": "x" * AnswerTerms().max_kept_bytes}}),
+        ],
         rung="restart",
     )
     await runner_over(

@@ -5,6 +5,7 @@ whatever comes between.
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from sqlalchemy import text
 
 from tests.integration.providers.wire import Exchange, Server, serving
 from tests.integration.worker_rig import NoJobs, events_of, kinds, services_over, text_of
+from tokenwire.config.terms import AnswerTerms
 from tokenwire.models.conversations import Post
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Message as Row
@@ -21,8 +23,6 @@ from tokenwire.providers.http import HttpClient
 from tokenwire.providers.registry import open_provider
 from tokenwire.providers.spec import ModelSpec
 from tokenwire.streams.log.memory import MemoryLog
-from tokenwire.worker.attempt.costs import Budget
-from tokenwire.worker.attempt.parts import AnswerLimits
 from tokenwire.worker.runner import Models, Runner
 
 SEARCH = {
@@ -80,7 +80,7 @@ class Rig:
         )
         self.services = services_over(store, self.log, self.jobs)
 
-    def runner(self, server: Server, **limits: Any) -> Runner:
+    def runner(self, server: Server, **terms: Any) -> Runner:
         spec = ModelSpec(
             name="m",
             provider="anthropic",
@@ -91,15 +91,15 @@ class Rig:
         )
         catalogue = Catalogue(default="m", title_model="m", models={"m": spec}, missing={})
         return Runner(
-            self.services,
-            Models(catalogue, lambda spec: open_provider(spec, self.client), **limits),
+            replace(self.services, terms=AnswerTerms(**terms)),
+            Models(catalogue, lambda spec: open_provider(spec, self.client)),
         )
 
-    async def run(self, server: Server, **limits: Any) -> Row:
+    async def run(self, server: Server, **terms: Any) -> Row:
         """One attempt, due at once."""
         async with self.store.writing() as session:
             await session.execute(text("UPDATE messages SET due_at = 0 WHERE due_at IS NOT NULL"))
-        await self.runner(server, **limits).generate(self.row.id)
+        await self.runner(server, **terms).generate(self.row.id)
         row = await self.store.message(self.row.id)
         assert row is not None
         return row
@@ -168,7 +168,7 @@ async def test_a_turn_that_pauses_repeatedly(rig: Rig) -> None:
     """
     more = turn([RESULT, words("One more. "), {**SEARCH, "id": "srv_2"}], "pause_turn")
     async with serving(playing(PAUSED, more, PAUSED)) as server:
-        row = await rig.run(server, bounds=Budget(requests=3))
+        row = await rig.run(server, max_requests_per_answer=3)
     assert (row.status, row.finish_reason, len(server.calls)) == ("complete", "paused", 3)
     last = sent(server, 2)
     assert [message["role"] for message in last] == ["user", "assistant"]
@@ -229,7 +229,7 @@ async def test_a_deploy_between_pause_and_resumption(rig: Rig) -> None:
 async def test_a_turn_above_the_limit_of_kept_values(rig: Rig) -> None:
     """Part of it would be refused, so the answer ends as paused."""
     async with serving(playing(PAUSED)) as server:
-        row = await rig.run(server, limits=AnswerLimits(kept_bytes=10))
+        row = await rig.run(server, max_kept_bytes=10)
     assert (row.status, row.finish_reason, row.parts_kept, len(server.calls)) == (
         "complete",
         "paused",

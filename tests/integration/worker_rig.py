@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from tokenwire.config.terms import AnswerTerms
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Message as Row
 from tokenwire.protocol import events
@@ -104,12 +105,21 @@ class Script:
                 await asyncio.sleep(0)
 
 
-def services_over(store: Store, log: MemoryLog, jobs: NoJobs) -> WorkerServices:
+def services_over(
+    store: Store, log: MemoryLog, jobs: NoJobs, terms: AnswerTerms | None = None
+) -> WorkerServices:
     """The services that an attempt needs."""
     endings = Endings(store, lambda _model: Script([]))
     return WorkerServices(
-        store, log, jobs, Checkpointer(store, 1.0, 500), LEASE_SECONDS, endings, Packing(log)
-    )  # type: ignore[arg-type]
+        store,
+        log,  # type: ignore[arg-type]
+        jobs,  # type: ignore[arg-type]
+        Checkpointer(store, 1.0, 500),
+        LEASE_SECONDS,
+        endings,
+        Packing(log),
+        terms=terms or AnswerTerms(),
+    )
 
 
 def runner_over(services: WorkerServices, provider: base.Provider, **spec: Any) -> Runner:

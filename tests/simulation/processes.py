@@ -18,6 +18,7 @@ from tests.simulation.provider import RUNGS, Mood, Provider, Script
 from tests.simulation.store import Store
 from tests.simulation.trace import Trace
 from tokenwire.broadcaster.readers import SocketReader, SocketReaders
+from tokenwire.config.terms import AnswerTerms
 from tokenwire.models.conversations import Policy, Post
 from tokenwire.models.errors import NotFound, StoreUnavailable
 from tokenwire.protocol import tokens
@@ -32,7 +33,6 @@ from tokenwire.web import delivery
 from tokenwire.web.api import routes as api
 from tokenwire.web.cancels import Cancels
 from tokenwire.worker import closing
-from tokenwire.worker.attempt.parts import AnswerLimits
 from tokenwire.worker.checkpoints import Checkpointer
 from tokenwire.worker.packing import Packing
 from tokenwire.worker.runner import Models, Runner
@@ -85,11 +85,19 @@ class WorkerProcess:
         endings = Endings(store, self._open_named, _nobody)
         packing = Packing(log)
         services = WorkerServices(
-            store, log, jobs, checkpointer, LEASE_SECONDS, endings, packing, _nobody
+            store,
+            log,
+            jobs,
+            checkpointer,
+            LEASE_SECONDS,
+            endings,
+            packing,
+            _nobody,
+            AnswerTerms(max_kept_bytes=KEPT_BYTES),
         )
         specs = {rung: ModelSpec(rung, "demo", rung, continuation=rung) for rung in RUNGS}
         catalogue = Catalogue("prefix", "prefix", specs, {})
-        models = Models(catalogue, self._open, limits=AnswerLimits(kept_bytes=KEPT_BYTES))
+        models = Models(catalogue, self._open)
         self._runner = Runner(services, models)
         self.feed = redis.Feed(site.loop, site.rng, self.node, site.server, site.redis)
         self.node.spawn(checkpointer.run(self._runner.running))

@@ -1,8 +1,9 @@
 """Pure: what the requests of one attempt cost, on top of those of the answer's earlier attempts."""
 
+from tokenwire.config.terms import AnswerTerms
 from tokenwire.protocol import events
 from tokenwire.providers.base import Request
-from tokenwire.worker.attempt.costs import Bill, Budget, BudgetExhausted
+from tokenwire.worker.attempt.costs import Bill, BudgetExhausted, is_over_budget
 from tokenwire.worker.attempt.draft import Draft
 
 
@@ -12,8 +13,8 @@ class Billing:
     The bill changes with each request; what a request reports of its tokens stands in the draft.
     """
 
-    def __init__(self, budget: Budget, draft: Draft, billed: int | None, requests: int) -> None:
-        self._budget, self._draft, self._noted = budget, draft, billed
+    def __init__(self, terms: AnswerTerms, draft: Draft, billed: int | None, requests: int) -> None:
+        self._terms, self._draft, self._noted = terms, draft, billed
         self._earlier = max(requests, min(draft.attempt - 1, 1))
         """A first request is not noted: its attempt was begun."""
         self.bill = Bill(0, 0, billed or 0, 0)
@@ -21,13 +22,13 @@ class Billing:
     def begin(self, request: Request) -> None:
         """The attempt's first request. Raises BudgetExhausted."""
         self.bill = bill = Bill.of(request, self._earlier, self._noted)
-        if self._budget.forbid(bill.number, bill.before, bill.cost):
+        if is_over_budget(self._terms, bill.number, bill.before, bill.cost):
             raise BudgetExhausted(f"request {bill.number}, {bill.before} input tokens billed")
 
     def resume(self, request: Request) -> bool:
         """Another request, after the last one was answered. False: it would be too much."""
         bill = self.bill.following(request, self._reported)
-        if self._budget.forbid(bill.number, bill.before, bill.cost):
+        if is_over_budget(self._terms, bill.number, bill.before, bill.cost):
             return False
         self.bill = bill
         self._draft.next_request()
@@ -36,7 +37,7 @@ class Billing:
     def forbids_another(self, *, free: bool) -> bool:
         """Whether the answer may not be asked for once more. `free`: a run is attached to."""
         cost = 0 if free else self.bill.asked
-        return self._budget.forbid(self.bill.number + 1, self.billed, cost)
+        return is_over_budget(self._terms, self.bill.number + 1, self.billed, cost)
 
     @property
     def to_note(self) -> Bill | None:

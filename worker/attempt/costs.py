@@ -8,6 +8,7 @@ estimate, and so does that it answered nothing at all. To attach to a run is fre
 from dataclasses import dataclass
 from typing import Any
 
+from tokenwire.config.terms import AnswerTerms
 from tokenwire.providers.base import HistoryMessage, ProviderError, Request
 from tokenwire.providers.history import (
     CallPart,
@@ -24,23 +25,15 @@ class BudgetExhausted(ProviderError):
     """The answer has had all the requests, or was billed all the input tokens, that it may."""
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """What one answer may cost. Its first request is never refused."""
+def is_over_budget(terms: AnswerTerms, number: int, billed: int, cost: int) -> bool:
+    """Whether request `number` (from 1) is too many, after `billed` tokens, for `cost` more.
 
-    requests: int = 20
-    input_tokens: int = 1_000_000
-
-    def forbid(self, number: int, billed: int, cost: int) -> bool:
-        """Whether request `number` (from 1) is too many, after `billed` tokens, for `cost` more.
-
-        A `cost` of 0 is free, and never too much.
-        """
-        return (
-            cost > 0
-            and number > 1
-            and (number > self.requests or billed + cost > self.input_tokens)
-        )
+    The first request is never refused, and neither is one that costs nothing.
+    """
+    if number <= 1 or cost <= 0:
+        return False
+    too_many = number > terms.max_requests_per_answer
+    return too_many or billed + cost > terms.max_billed_input_tokens_per_answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +52,13 @@ class Bill:
     def of(cls, request: Request, earlier: int, noted: int | None) -> "Bill":
         """`earlier`: requests of the answer before this one; `noted`: what they were billed.
 
-        None: of a first request nothing is noted.
+        `noted` is None after the first request: its cost is not saved.
         """
         going_on = request.continuation
         attaches = going_on is not None and going_on.rung == "attach"
         held = 0 if going_on is None or attaches else len(going_on.text)
         asked = tokens(_chars(request) + held)
-        before = noted if noted is not None else asked if earlier else 0
+        before = _billed_before(asked, earlier, noted)
         return cls(earlier + (not attaches), asked, before, 0 if attaches else asked)
 
     @property
@@ -82,6 +75,13 @@ class Bill:
     def following(self, request: Request, reported: int | None) -> "Bill":
         """Of another request, after this one was answered."""
         return Bill.of(request, self.number, self.settled(reported, answered=True))
+
+
+def _billed_before(asked: int, earlier: int, noted: int | None) -> int:
+    """As noted. A first request that was not noted asked about as much as this one does."""
+    if noted is not None:
+        return noted
+    return asked if earlier else 0
 
 
 def _chars(request: Request) -> int:

@@ -17,6 +17,7 @@ Rejected: batches as the difference of the two folds (each would compare whole t
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from tokenwire.config.terms import AnswerTerms
 from tokenwire.models.unsaved import PartsToSave, UnsavedParts
 from tokenwire.protocol import events
 from tokenwire.protocol.fold import Answer
@@ -26,7 +27,6 @@ from tokenwire.providers import base as deltas
 from tokenwire.worker.attempt.parts import (
     PART_COST,
     PIECE_CHARS,
-    AnswerLimits,
     FileOfPart,
     KeptOfPart,
     PartsTaken,
@@ -82,7 +82,7 @@ class Draft:
         run: Run | None = None,
         continues: bool = False,
         reported: Reported | None = None,
-        limits: AnswerLimits | None = None,
+        terms: AnswerTerms | None = None,
     ) -> None:
         self.answer = held.answer
         """What readers hold: everything that was acknowledged."""
@@ -101,7 +101,7 @@ class Draft:
         self._run = run
         self._catches_up = run is not None
         taken = held.answer.copy() if run is None else as_of(held.answer, run)
-        self._taken = PartsTaken(taken, attempt, limits, continues=continues)
+        self._taken = PartsTaken(taken, attempt, terms, continues=continues)
         self._refused = False
         self._pending: list[_Waiting | Taken] = []
         self._pending_chars = 0

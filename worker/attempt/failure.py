@@ -1,4 +1,4 @@
-"""Pure: what follows from the failure of an attempt.
+"""What follows from the failure of an attempt.
 
 `retries.decide` decides by the error. This module knows what the attempt has seen of its provider's
 run. A run is attached to for as long as it may go on: until its provider says that it is over or
@@ -13,6 +13,7 @@ from tokenwire.worker.retries import (
     LONGEST_SEARCH_SECONDS,
     LONGEST_SILENCE_SECONDS,
     Discard,
+    Outlook,
     RetryLater,
     decide,
     unheard,
@@ -21,39 +22,37 @@ from tokenwire.worker.retries import (
 
 def follow_up(work: Work, error: BaseException, lived_seconds: float) -> RetryLater | Discard:
     """What to do after `error`. A run that is not to be attached to any more is forgotten."""
-    row, draft, terms, billing = work.row, work.draft, work.terms, work.billing
-    gone = getattr(error, "code", None) == RUN_GONE
-    silent_s = (
-        _silent_seconds(work, lived_seconds) if _can_attach(work) and unheard(error) else None
-    )
-    if (
-        gone
-        or work.run.over
-        or _attached_in_vain(work, error, silent_s)
-        or _never_begun(work, error)
-    ):
-        draft.forget_run()
-    attaches = terms.best == "attach" and draft.run is not None
-    verdict = decide(
-        error,
-        row.tries,
-        added=draft.added if terms.best in KEEPING else 0,
-        stuck=plan(terms.best, draft.answer, paused=work.paused).rung == "none",
-        # Else a connection to it broke, and it had never begun: that was a try.
-        free=gone and row.run_silent_since is None,
-        silent_s=None if draft.run is None else silent_s,
-        longest_wait_s=terms.longest_wait_seconds,
-    )
-    if isinstance(verdict, RetryLater) and billing.forbids_another(free=attaches):
-        return decide(BudgetExhausted("no further request"), row.tries)
+    silent_s = _silent_seconds(work, lived_seconds) if _goes_on(work, error) else None
+    if any(is_forgotten(work, error, silent_s) for is_forgotten in _FORGOTTEN):
+        work.draft.forget_run()
+    verdict = decide(error, _outlook(work, error, silent_s))
+    if isinstance(verdict, RetryLater) and work.billing.forbids_another(free=_attaches(work)):
+        return decide(BudgetExhausted("no further request"), Outlook(work.row.tries))
     return verdict
 
 
-def _can_attach(work: Work) -> bool:
+def _outlook(work: Work, error: BaseException, silent_s: float | None) -> Outlook:
     draft = work.draft
-    attachable = draft.run is not None
-    chosen = plan(work.terms.best, draft.answer, attachable=attachable, paused=work.paused)
-    return chosen.rung == "attach"
+    return Outlook(
+        tries=work.row.tries,
+        added=draft.added if work.best in KEEPING else 0,
+        stuck=plan(work.best, draft.answer, paused=work.paused).rung == "none",
+        # Else a connection to it broke, and it had never begun: that was a try.
+        free=_is_gone(work, error, silent_s) and work.row.run_silent_since is None,
+        silent_s=None if draft.run is None else silent_s,
+        terms=work.services.terms,
+    )
+
+
+def _attaches(work: Work) -> bool:
+    return work.best == "attach" and work.draft.run is not None
+
+
+def _goes_on(work: Work, error: BaseException) -> bool:
+    """Whether only the connection failed, and the run can be attached to."""
+    attachable = work.draft.run is not None
+    chosen = plan(work.best, work.draft.answer, attachable=attachable, paused=work.paused)
+    return chosen.rung == "attach" and unheard(error)
 
 
 def _silent_seconds(work: Work, lived_seconds: float) -> float:
@@ -63,24 +62,41 @@ def _silent_seconds(work: Work, lived_seconds: float) -> float:
     return 0.0 if work.draft.emitted else before + lived_seconds
 
 
-def _attached_in_vain(work: Work, error: BaseException, silent_s: float | None) -> bool:
-    """`silent_s`: only the connection failed, and the run goes on.
+# --- when a run is forgotten; `silent_s` is None unless it goes on (`_goes_on`) ---
 
-    What the run itself says may be worth nothing, every time.
-    """
-    if silent_s is None:
-        return work.billing.bill.cost == 0 and work.row.tries > 0 and not work.draft.emitted
+
+def _is_gone(_work: Work, error: BaseException, _silent_s: float | None) -> bool:
+    """Its provider does not know it."""
+    return getattr(error, "code", None) == RUN_GONE
+
+
+def _is_over(work: Work, _error: BaseException, _silent_s: float | None) -> bool:
+    """Its provider has said its end."""
+    return work.run.over
+
+
+def _is_silent_for_too_long(work: Work, error: BaseException, silent_s: float | None) -> bool:
+    """A run that never said anything is not looked for as long while its server is away."""
     run = work.draft.run
-    heard = run is not None and bool(run.cursor)  # 0: nothing behind its beginning
-    away = getattr(error, "status", None) is not None
-    longest = LONGEST_SEARCH_SECONDS if away and not heard else LONGEST_SILENCE_SECONDS
-    return silent_s > longest
+    has_spoken = run is not None and run.cursor not in (None, 0)  # 0: nothing behind its beginning
+    is_away = getattr(error, "status", None) is not None
+    longest = LONGEST_SEARCH_SECONDS if is_away and not has_spoken else LONGEST_SILENCE_SECONDS
+    return silent_s is not None and silent_s > longest
 
 
-def _never_begun(work: Work, error: BaseException) -> bool:
+def _fails_each_time(work: Work, _error: BaseException, silent_s: float | None) -> bool:
+    """What the run itself says may be worth nothing, each time it is attached to."""
+    attached = silent_s is None and work.billing.bill.cost == 0
+    return attached and work.row.tries > 0 and not work.draft.emitted
+
+
+def _never_began(work: Work, error: BaseException, _silent_s: float | None) -> bool:
     """A run whose name is our own choice has it before it is asked for.
 
     It may go on unless the error proves that it does not.
     """
     asked, answered = work.billing.bill.cost > 0, work.draft.answered
     return asked and not answered and getattr(error, "no_run", False)
+
+
+_FORGOTTEN = (_is_gone, _is_over, _is_silent_for_too_long, _fails_each_time, _never_began)

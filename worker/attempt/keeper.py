@@ -15,7 +15,7 @@ from tokenwire.streams.log import ports
 from tokenwire.worker.attempt.intake import clock
 from tokenwire.worker.attempt.lifecycle import CancelAsked, Failed, Verdict
 from tokenwire.worker.attempt.writing import LogWriter
-from tokenwire.worker.services import AttemptTerms, WorkerServices
+from tokenwire.worker.services import WorkerServices
 
 
 class Keeper:
@@ -28,13 +28,12 @@ class Keeper:
         self,
         services: WorkerServices,
         row: Row,
-        terms: AttemptTerms,
         writer: LogWriter,
         end: Callable[[Verdict], None],
         stall: Callable[[], ProviderError | None],
     ) -> None:
         self._log, self._conversation_id = services.log, row.conversation_id
-        self._lease_seconds, self._alone_seconds = services.lease_seconds, terms.alone_seconds
+        self._terms, self._lease_seconds = services.terms, services.lease_seconds
         self._writer, self._end, self._stall = writer, end, stall
         self._pause_seconds = services.lease_seconds / 4
         self._cancel_may_have_come = asyncio.Event()
@@ -73,9 +72,10 @@ class Keeper:
         self._cancel_may_have_come.clear()
 
     async def _check_readers(self) -> None:
-        if not self._alone_seconds or await self._log.watched(self._conversation_id):
+        longest = self._terms.cancel_without_readers_seconds
+        if not longest or await self._log.watched(self._conversation_id):
             self._watched = clock()
-        elif clock() - self._watched > self._alone_seconds:
+        elif clock() - self._watched > longest:
             self._end(CancelAsked("no_readers"))
 
     async def _renew(self) -> None:

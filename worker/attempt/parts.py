@@ -20,6 +20,7 @@ from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from tokenwire.config.terms import AnswerTerms
 from tokenwire.protocol import events, fold
 from tokenwire.protocol.files import address_of, digest_of
 from tokenwire.protocol.kept import LOST, fold_out
@@ -28,9 +29,6 @@ from tokenwire.providers import base as deltas
 from tokenwire.providers.tool_calls import parsed_arguments
 from tokenwire.worker.history import text_around
 
-MAX_ANSWER_BYTES = 4 * 1024 * 1024
-"""Text, reasoning and input of tools, and PART_COST for each part beside them."""
-MAX_KEPT_BYTES = 1024 * 1024
 MAX_PARTS = 4096
 """Of one answer."""
 SPARE_PARTS = 1024
@@ -44,14 +42,6 @@ INPUT_CHARS = 512
 """Input of a call waits for so many characters, for the end of the call, or for another event."""
 MAX_FIELD_CHARS = 8 * 1024
 """Of a title, a name, a quote, an address. A longer address is dropped, all else is cut."""
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerLimits:
-    """How much one answer may hold, in bytes: of texts, and of what is kept beside them."""
-
-    answer_bytes: int = MAX_ANSWER_BYTES
-    kept_bytes: int = MAX_KEPT_BYTES
 
 
 class KeptOfPart(NamedTuple):
@@ -103,7 +93,7 @@ class PartsTaken:
         self,
         answer: fold.Answer,
         attempt: int,
-        limits: AnswerLimits | None = None,
+        terms: AnswerTerms | None = None,
         *,
         continues: bool = False,
     ) -> None:
@@ -112,7 +102,7 @@ class PartsTaken:
         self.full = False
         """The answer is as long as it may be."""
         self._attempt, self._continues = attempt, continues
-        self._limits = limits or AnswerLimits()
+        self._terms = terms or AnswerTerms()
         self._text, self._thoughts = Cleaner(), Cleaner()
         self._calls: dict[int, _OpenCall] = {}
         self._input: _WaitingInput | None = None
@@ -418,8 +408,8 @@ class PartsTaken:
     def _measure(self) -> None:
         """What is left of the limits, beside what the answer holds."""
         parts = self.answer.parts
-        self._room = self._limits.answer_bytes - sum(_size_of(part) for part in parts)
-        self._kept_room = self._limits.kept_bytes
+        self._room = self._terms.max_answer_bytes - sum(_size_of(part) for part in parts)
+        self._kept_room = self._terms.max_kept_bytes
         self._kept_room -= sum(_json_size(part.kept) for part in parts if part.kept)
         self._keeps = not any(part.fields.get("dropped") or part.kept == LOST for part in parts)
         self._cited = {

@@ -15,6 +15,7 @@ from tokenwire.models.answers import Checkpoint
 from tokenwire.models.tables import Message as Row
 from tokenwire.protocol import events
 from tokenwire.providers.base import Provider, ProviderError, Request
+from tokenwire.providers.spec import Rung
 from tokenwire.streams.log import ports
 from tokenwire.worker.attempt.billing import Billing
 from tokenwire.worker.attempt.costs import BudgetExhausted
@@ -42,13 +43,16 @@ from tokenwire.worker.attempt.work import Work
 from tokenwire.worker.attempt.writing import LogWriter
 from tokenwire.worker.outages import outlast
 from tokenwire.worker.resume.continuation import may_resume
-from tokenwire.worker.services import AttemptTerms, WorkerServices
+from tokenwire.worker.services import WorkerServices
 
 log_line = structlog.get_logger(__name__)
 
 
 class Attempt:
-    """A claimed attempt, until its answer has ended or is somebody else's."""
+    """A claimed attempt, until its answer has ended or is somebody else's.
+
+    `best`: the best rung on which a later attempt may resume the answer.
+    """
 
     def __init__(
         self,
@@ -56,7 +60,7 @@ class Attempt:
         row: Row,
         claim: ports.Claim,
         draft: Draft,
-        terms: AttemptTerms,
+        best: Rung,
     ) -> None:
         self.draft = draft
         self._life = Lifecycle()
@@ -65,9 +69,9 @@ class Attempt:
             services, row, claim, draft, self.stop, lambda: services.checkpointer.grown(self)
         )
         run = NamedRun(services.store, row.id, row.model or "", claim.attempt, draft)
-        billing = Billing(terms.bounds, draft, row.billed_input, row.requests)
-        self.work = Work(services, row, terms, draft, writer, run, billing)
-        self._keeper = Keeper(services, row, terms, writer, self.stop, self._stall)
+        billing = Billing(services.terms, draft, row.billed_input, row.requests)
+        self.work = Work(services, row, best, draft, writer, run, billing)
+        self._keeper = Keeper(services, row, writer, self.stop, self._stall)
         self._outcome = Outcome(self.work, self._keeper, self._give)
         self._intake: Intake | None = None
 

@@ -6,22 +6,26 @@ from tokenwire.models.answers import Checkpoint
 from tokenwire.models.parts import open_texts
 from tokenwire.models.tables import Message as Row
 from tokenwire.providers.base import HistoryMessage, ProviderError, Request
+from tokenwire.providers.spec import Rung
 from tokenwire.worker.attempt.billing import Billing
 from tokenwire.worker.attempt.draft import Draft
 from tokenwire.worker.attempt.named_run import NamedRun
 from tokenwire.worker.attempt.writing import LogWriter
 from tokenwire.worker.history import history_of
 from tokenwire.worker.resume.continuation import is_paused
-from tokenwire.worker.services import AttemptTerms, WorkerServices
+from tokenwire.worker.services import WorkerServices
 
 
 @dataclass(slots=True)
 class Work:
-    """What the parts of an attempt share. `request`: what was asked first (None: nothing yet)."""
+    """What the parts of an attempt share.
+
+    `best`: the best rung of the answer's model. `request`: what was asked first, or None.
+    """
 
     services: WorkerServices
     row: Row
-    terms: AttemptTerms
+    best: Rung
     draft: Draft
     writer: LogWriter
     run: NamedRun

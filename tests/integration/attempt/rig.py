@@ -16,7 +16,7 @@ from tokenwire.streams.log.ports import Claim
 from tokenwire.worker.attempt.draft import Draft
 from tokenwire.worker.attempt.run import Attempt
 from tokenwire.worker.resume.continuation import Held
-from tokenwire.worker.services import AttemptTerms, WorkerServices
+from tokenwire.worker.services import WorkerServices
 
 DONE = [base.UsageDelta(3, 2), base.Finish("stop", "stop")]
 
@@ -42,7 +42,7 @@ class Rig:
             mine,
             claim,
             Draft(held or Held(Answer(row.id)), claim.attempt),
-            AttemptTerms(best),
+            best,
         )
 
     async def run(self, *steps: Step, **options: Any) -> Script:

@@ -10,6 +10,7 @@ import pytest
 from tests.answers import held as held_of
 from tests.integration.attempt.rig import DONE, Clock, Rig
 from tests.integration.worker_rig import LEASE_SECONDS, Script, kinds, text_of
+from tokenwire.config.terms import AnswerTerms
 from tokenwire.protocol import events
 from tokenwire.providers import base
 from tokenwire.streams.log import keys
@@ -24,7 +25,6 @@ from tokenwire.worker.attempt.lifecycle import (
     Verdict,
 )
 from tokenwire.worker.attempt.run import Attempt
-from tokenwire.worker.services import AttemptTerms
 
 
 async def test_a_cancel_while_streaming(rig: Rig) -> None:
@@ -176,11 +176,11 @@ async def test_an_answer_without_readers(rig: Rig, clock: Clock) -> None:
     mine = await rig.store.begin_attempt(row.id, claim.attempt, "m")
     assert mine is not None
     attempt = Attempt(
-        rig.services,
+        replace(rig.services, terms=AnswerTerms(cancel_without_readers_seconds=60)),
         mine,
         claim,
         Draft(held_of(message_id=row.id), 1),
-        AttemptTerms("restart", alone_seconds=60),
+        "restart",
     )
     watched, looks = rig.log.watched, 0
     watched_until = asyncio.Event()

@@ -17,7 +17,7 @@ from tokenwire.protocol import events
 from tokenwire.providers import base
 from tokenwire.streams.log.ports import UNHEARD_SECONDS, Claim, Limits
 from tokenwire.worker import closing
-from tokenwire.worker.retries import MAX_TRIES
+from tokenwire.worker.deaths import MAX_FAILED_STARTS
 
 
 async def test_an_unannounced_end(rig: Rig) -> None:
@@ -183,9 +183,13 @@ async def test_an_answer_that_cannot_be_recovered_ends(rig: Rig) -> None:
         await attempt(rig)
         await rig.age()
         tries += 1
-        assert tries <= MAX_TRIES
+        assert tries <= MAX_FAILED_STARTS
     row, log = await rig.reread(), await newest(rig)
-    assert (row.status, (row.error or {})["code"], tries) == ("error", "internal_error", MAX_TRIES)
+    assert (row.status, (row.error or {})["code"], tries) == (
+        "error",
+        "internal_error",
+        MAX_FAILED_STARTS,
+    )
     assert [str(error)[:6] for error in told] == ["0 unit"]
     assert isinstance(log[-1], events.Error)
     assert (log[-1].length, kinds(log)[-2]) == (len(row.content), "Reset")
@@ -206,7 +210,7 @@ async def test_an_unrecoverable_answer_can_be_cancelled(rig: Rig) -> None:
 
 async def test_attempts_with_progress_do_not_count(rig: Rig) -> None:
     """Hand-overs, retries and deaths are counted elsewhere."""
-    for _ in range(MAX_TRIES + 3):
+    for _ in range(MAX_FAILED_STARTS + 3):
         await rig.die("", "")
         await rig.age(tries=0)
         runner = runner_over(
@@ -224,7 +228,7 @@ async def test_an_unreadable_log_ends_the_answer_in_the_rows(rig: Rig) -> None:
         raise ValueError("a bug")
 
     rig.log.claim = broken  # type: ignore[method-assign]
-    for _ in range(MAX_TRIES):
+    for _ in range(MAX_FAILED_STARTS):
         await attempt(rig)
         assert (await rig.reread()).status == "queued"
     await attempt(rig)

@@ -328,8 +328,8 @@ AREA = Area(
         Mutant(
             "a_word_pays_for_a_try",
             "worker/retries.py",
-            "used = max(1, tries + 1 - added // PROGRESS_CHARS)",
-            "used = 1 if added else tries + 1",
+            "used = max(1, outlook.tries + 1 - outlook.added // PROGRESS_CHARS)",
+            "used = 1 if outlook.added else outlook.tries + 1",
             ("tests/unit/worker/test_retries.py",),
         ),
         Mutant(
@@ -408,8 +408,8 @@ AREA = Area(
         Mutant(
             "withdrawn_items_take_room",
             "worker/attempt/parts.py",
-            "        self._kept_room = self._limits.kept_bytes\n        self._kept_room -=",
-            '        self._kept_room = getattr(self, "_kept_room", self._limits.kept_bytes)\n   '
+            "        self._kept_room = self._terms.max_kept_bytes\n        self._kept_room -=",
+            '        self._kept_room = getattr(self, "_kept_room", self._terms.max_kept_bytes)\n   '
             "     self._kept_room -=",
             ("tests/unit/worker/attempt/test_parts.py",),
         ),

@@ -15,34 +15,26 @@ AREA = Area(
         Mutant(
             "the_first_request_is_refused",
             _FILE,
-            """(
-            cost > 0
-            and number > 1
-            and (number > self.requests or billed + cost > self.input_tokens)
-        """,
-            "cost > 0 and (number > self.requests or billed + cost > self.input_tokens",
+            "if number <= 1 or cost <= 0:",
+            "if cost <= 0:",
         ),
         Mutant(
             "attaching_is_refused",
             _FILE,
-            """(
-            cost > 0
-            and number > 1
-            and (number > self.requests or billed + cost > self.input_tokens)
-        """,
-            "number > 1 and (number > self.requests or billed + cost > self.input_tokens",
+            "if number <= 1 or cost <= 0:",
+            "if number <= 1:",
         ),
         Mutant(
             "one_request_too_many",
             _FILE,
-            "number > self.requests or",
-            "number > self.requests + 1 or",
+            "number > terms.max_requests_per_answer",
+            "number > terms.max_requests_per_answer + 1",
         ),
         Mutant(
             "what_comes_up_is_not_counted",
             _FILE,
-            "billed + cost > self.input_tokens",
-            "billed > self.input_tokens",
+            "billed + cost > terms",
+            "billed > terms",
         ),
         Mutant(
             "attaching_is_billed",
@@ -101,7 +93,10 @@ AREA = Area(
             "    if True:\n",
         ),
         Mutant(
-            "a_killed_worker_s_request_was_free", _FILE, "else asked if earlier else 0", "else 0"
+            "a_killed_worker_s_request_was_free",
+            _FILE,
+            "return asked if earlier else 0",
+            "return 0",
         ),
         Mutant("to_attach_is_a_request", _FILE, "earlier + (not attaches)", "earlier + 1"),
         Mutant(

@@ -78,8 +78,8 @@ AREA = Area(
         Mutant(
             "an_answer_that_cannot_be_read_ends_at_once",
             "worker/runner.py",
-            "        if await store.count_start(message_id) <= MAX_TRIES:\n            return\n "
-            "       self._services",
+            "        if await store.count_start(message_id) <= MAX_FAILED_STARTS:\n"
+            "            return\n        self._services",
             "        await store.count_start(message_id)\n        self._services",
             _ROWS,
         ),

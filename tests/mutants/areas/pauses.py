@@ -20,8 +20,8 @@ AREA = Area(
         Mutant(
             "resumptions_are_not_bounded",
             "worker/attempt/billing.py",
-            "        if self._budget.forbid(bill.number, bill.before, bill.cost):\n            "
-            "return",
+            "        if is_over_budget(self._terms, bill.number, bill.before, bill.cost):\n"
+            "            return",
             "        if False:\n            return",
         ),
         Mutant(

@@ -13,25 +13,25 @@ AREA = Area(
         Mutant(
             "a_cut_connection_to_a_run_is_a_try",
             "worker/attempt/failure.py",
-            " if _can_attach(work) and unheard(error) else None",
+            " if _goes_on(work, error) else None",
             " if False else None",
         ),
         Mutant(
             "a_run_may_be_silent_for_ever",
             "worker/attempt/failure.py",
-            "    return silent_s > longest\n",
+            "    return silent_s is not None and silent_s > longest\n",
             "    return False\n",
         ),
         Mutant(
             "a_run_that_never_was_is_looked_for_for_an_hour",
             "worker/attempt/failure.py",
-            "LONGEST_SEARCH_SECONDS if away and not heard else ",
+            "LONGEST_SEARCH_SECONDS if is_away and not has_spoken else ",
             "",
         ),
         Mutant(
             "a_thinking_run_is_looked_for_for_minutes",
             "worker/attempt/failure.py",
-            "LONGEST_SEARCH_SECONDS if away and not heard",
+            "LONGEST_SEARCH_SECONDS if is_away and not has_spoken",
             "LONGEST_SEARCH_SECONDS if True",
         ),
         Mutant(
@@ -63,7 +63,7 @@ AREA = Area(
         Mutant(
             "a_run_that_says_what_nobody_can_read_is_kept",
             "worker/attempt/failure.py",
-            "return work.billing.bill.cost == 0 and work.row.tries > 0 and not work.draft.emitted",
+            "return attached and work.row.tries > 0 and not work.draft.emitted",
             "return False",
         ),
         Mutant(
@@ -81,8 +81,8 @@ AREA = Area(
         Mutant(
             "requests_that_are_lost_on_their_way_are_no_tries",
             "worker/attempt/failure.py",
-            "free=gone and row.run_silent_since is None",
-            "free=gone",
+            "free=_is_gone(work, error, silent_s) and work.row.run_silent_since is None",
+            "free=_is_gone(work, error, silent_s)",
         ),
         Mutant(
             "a_stale_connection_is_waited_for",
@@ -106,9 +106,7 @@ AREA = Area(
         Mutant(
             "a_provider_that_is_away_is_asked_all_the_time",
             "worker/retries.py",
-            """min(
-        max(0.0 if error.code == STALE_CONNECTION else 0.5, silent_s / 8), LONGEST_ATTACH_PAUSE_S
-    )""",
+            "min(max(shortest_s, outlook.silent_s / 8), LONGEST_ATTACH_PAUSE_S)",
             "0.5",
             ("tests/unit/worker/test_retries.py",),
         ),

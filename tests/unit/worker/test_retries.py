@@ -2,11 +2,12 @@
 
 import pytest
 
+from tokenwire.config.terms import AnswerTerms
 from tokenwire.providers import base
 from tokenwire.worker.attempt.costs import BudgetExhausted
 from tokenwire.worker.retries import (
-    LONGEST_WAIT_S,
     Discard,
+    Outlook,
     RetryLater,
     WorkersDied,
     code_of,
@@ -35,14 +36,18 @@ def no_jitter() -> float:
 def test_retryable_errors_get_three_tries(kind: type[base.ProviderError]) -> None:
     """Two tries are followed by another one, the third by the end."""
     error = kind("x")
-    assert [type(decide(error, used)) for used in range(3)] == [RetryLater, RetryLater, Discard]
-    assert decide(error, 2).retryable  # type: ignore[union-attr]
+    assert [type(decide(error, Outlook(used))) for used in range(3)] == [
+        RetryLater,
+        RetryLater,
+        Discard,
+    ]
+    assert decide(error, Outlook(2)).retryable  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("kind", FINAL)
 def test_final_errors_are_discarded_at_once(kind: type[base.ProviderError]) -> None:
     """What another try cannot mend is not tried again, and is not called retryable."""
-    verdict = decide(kind("provider's own words with sk-secret"), 0)
+    verdict = decide(kind("provider's own words with sk-secret"), Outlook(0))
     assert isinstance(verdict, Discard)
     assert not verdict.retryable
     assert "sk-secret" not in verdict.sentence
@@ -50,25 +55,28 @@ def test_final_errors_are_discarded_at_once(kind: type[base.ProviderError]) -> N
 
 def test_rate_limits_wait_polynomially_longer() -> None:
     """n^4 + 2 seconds, without the jitter."""
-    waits = [decide(base.RateLimited("x"), used, jitter=no_jitter) for used in (0, 1)]
+    waits = [decide(base.RateLimited("x"), Outlook(used), jitter=no_jitter) for used in (0, 1)]
     assert [wait.delay_ms for wait in waits if isinstance(wait, RetryLater)] == [3000, 18000]
 
 
 def test_a_longer_hint_wins() -> None:
     """Whichever is longer: the provider's hint or our own wait."""
-    verdict = decide(base.RateLimited("x", retry_after_s=48), 0, jitter=no_jitter)
+    verdict = decide(base.RateLimited("x", retry_after_s=48), Outlook(0), jitter=no_jitter)
     assert isinstance(verdict, RetryLater)
     assert verdict.delay_ms == 48_000
-    verdict = decide(base.RateLimited("x", retry_after_s=0.5), 0, jitter=no_jitter)
+    verdict = decide(base.RateLimited("x", retry_after_s=0.5), Outlook(0), jitter=no_jitter)
     assert isinstance(verdict, RetryLater)
     assert verdict.delay_ms == 3000
 
 
-@pytest.mark.parametrize(("longest", "delay_ms"), [(LONGEST_WAIT_S, 120_000), (7.5, 7500)])
-def test_an_endless_hint_is_not_waited_for(longest: float, delay_ms: int) -> None:
+@pytest.mark.parametrize(
+    ("terms", "delay_ms"),
+    [(AnswerTerms(), 120_000), (AnswerTerms(max_retry_after_seconds=7.5), 7500)],
+)
+def test_an_endless_hint_is_not_waited_for(terms: AnswerTerms, delay_ms: int) -> None:
     """Nobody sits before a page for an hour: the provider is asked again sooner."""
     verdict = decide(
-        base.RateLimited("x", retry_after_s=3600), 0, longest_wait_s=longest, jitter=no_jitter
+        base.RateLimited("x", retry_after_s=3600), Outlook(terms=terms), jitter=no_jitter
     )
     assert isinstance(verdict, RetryLater)
     assert verdict.delay_ms == delay_ms
@@ -90,7 +98,7 @@ def test_an_endless_hint_is_not_waited_for(longest: float, delay_ms: int) -> Non
 )
 def test_an_attempt_gives_back_what_it_is_worth(tries: int, added: int, left: int | None) -> None:
     """Not everything for a few words: each request is billed the whole conversation."""
-    verdict = decide(base.Interrupted("x"), tries, added=added)
+    verdict = decide(base.Interrupted("x"), Outlook(tries, added=added))
     assert (verdict.tries if isinstance(verdict, RetryLater) else None) == left
 
 
@@ -104,7 +112,7 @@ def test_deaths_in_a_row_are_counted(deaths: int, added: int, left: int) -> None
 
 def test_deaths_are_no_fault_of_a_provider() -> None:
     """After too many of them operators are told, and the reader that it is our side."""
-    verdict = decide(WorkersDied("8 workers died"), 0)
+    verdict = decide(WorkersDied("8 workers died"), Outlook(0))
     assert isinstance(verdict, Discard)
     assert (verdict.code, verdict.retryable, verdict.notify_operators) == (
         "internal_error",
@@ -115,11 +123,12 @@ def test_deaths_are_no_fault_of_a_provider() -> None:
 
 def test_a_way_that_cost_nothing_is_no_try() -> None:
     """A run that could not be attached to: the next rung follows at once."""
-    assert decide(base.Unavailable("gone", code=base.RUN_GONE), 2, free=True) == RetryLater(
-        "unavailable", 0, 2
-    )
+    assert decide(
+        base.Unavailable("gone", code=base.RUN_GONE), Outlook(2, free=True)
+    ) == RetryLater("unavailable", 0, 2)
     assert isinstance(
-        decide(base.Unavailable("gone", code=base.RUN_GONE), 2, free=True, stuck=True), Discard
+        decide(base.Unavailable("gone", code=base.RUN_GONE), Outlook(2, free=True, stuck=True)),
+        Discard,
     )
 
 
@@ -127,11 +136,11 @@ def test_a_way_that_cost_nothing_is_no_try() -> None:
 def test_a_connection_to_a_run_that_goes_on_is_no_try(silent_s: float, pause_ms: int) -> None:
     """It is attached to again, later the longer it has been silent."""
     error = base.Unavailable("cut", code="connection_lost")
-    assert decide(error, 2, silent_s=silent_s, jitter=no_jitter) == RetryLater(
+    assert decide(error, Outlook(2, silent_s=silent_s), jitter=no_jitter) == RetryLater(
         "unavailable", pause_ms, 2
     )
     waits = decide(
-        base.RateLimited("busy", retry_after_s=500), 2, silent_s=silent_s, jitter=no_jitter
+        base.RateLimited("busy", retry_after_s=500), Outlook(2, silent_s=silent_s), jitter=no_jitter
     )
     assert waits == RetryLater("rate_limited", 120_000, 2)
 
@@ -159,15 +168,19 @@ def test_a_connection_that_the_pool_kept_too_long_is_tried_again_at_once() -> No
     always hangs up is no stale connection.
     """
     error = base.Unavailable("closed", code=base.STALE_CONNECTION)
-    assert decide(error, 0, jitter=no_jitter) == RetryLater("unavailable", 0, 1)
-    assert decide(error, 1, jitter=no_jitter) == RetryLater("unavailable", 1000, 2)
-    assert decide(error, 0, silent_s=0.0, jitter=no_jitter) == RetryLater("unavailable", 0, 0)
-    assert decide(error, 0, silent_s=80.0, jitter=no_jitter) == RetryLater("unavailable", 10_000, 0)
+    assert decide(error, Outlook(0), jitter=no_jitter) == RetryLater("unavailable", 0, 1)
+    assert decide(error, Outlook(1), jitter=no_jitter) == RetryLater("unavailable", 1000, 2)
+    assert decide(error, Outlook(0, silent_s=0.0), jitter=no_jitter) == RetryLater(
+        "unavailable", 0, 0
+    )
+    assert decide(error, Outlook(0, silent_s=80.0), jitter=no_jitter) == RetryLater(
+        "unavailable", 10_000, 0
+    )
 
 
 def test_an_exhausted_budget_is_the_end_and_says_so() -> None:
     """With a code of its own; operators are told of what keeps costing."""
-    verdict = decide(BudgetExhausted("20 requests"), 0)
+    verdict = decide(BudgetExhausted("20 requests"), Outlook(0))
     assert isinstance(verdict, Discard)
     assert (verdict.code, verdict.retryable, verdict.notify_operators) == (
         "budget_exhausted",
@@ -178,7 +191,7 @@ def test_an_exhausted_budget_is_the_end_and_says_so() -> None:
 
 def test_a_bug_is_ours_and_says_nothing() -> None:
     """An unknown exception becomes `internal_error`; its text is not shown."""
-    verdict = decide(KeyError("secret"), 0)
+    verdict = decide(KeyError("secret"), Outlook(0))
     assert isinstance(verdict, Discard)
     assert verdict.code == "internal_error"
     assert "secret" not in verdict.sentence
@@ -192,8 +205,8 @@ def test_a_providers_own_kind_of_error_counts_as_its_parent() -> None:
         pass
 
     assert code_of(Throttled("x")) == "rate_limited"
-    assert isinstance(decide(Throttled("x"), 0), RetryLater)
-    assert isinstance(decide(Throttled("x"), 2), Discard)
+    assert isinstance(decide(Throttled("x"), Outlook(0)), RetryLater)
+    assert isinstance(decide(Throttled("x"), Outlook(2)), Discard)
 
 
 def test_codes_are_the_class_names_in_snake_case() -> None:

@@ -7,18 +7,19 @@ import pytest
 
 from tests.answers import held
 from tests.steps import steps
+from tokenwire.config.terms import AnswerTerms
 from tokenwire.protocol import events
 from tokenwire.protocol.fold import Part
 from tokenwire.providers import base
 from tokenwire.worker.attempt.draft import Draft
-from tokenwire.worker.attempt.parts import PART_COST, AnswerLimits
+from tokenwire.worker.attempt.parts import PART_COST
 from tokenwire.worker.resume.continuation import Held
 
 LIMIT = 1000
 
 
 def begun(before: Held | None = None, limit: int = LIMIT) -> Draft:
-    return Draft(before or held(), 1, limits=AnswerLimits(answer_bytes=limit))
+    return Draft(before or held(), 1, terms=AnswerTerms.model_construct(max_answer_bytes=limit))
 
 
 def told(draft: Draft) -> list[events.AnyEvent]:

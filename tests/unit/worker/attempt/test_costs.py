@@ -2,9 +2,10 @@
 
 import pytest
 
+from tokenwire.config.terms import AnswerTerms
 from tokenwire.providers.base import Continuation, HistoryMessage, Kept, Request, Tool
 from tokenwire.providers.history import CallPart, KeptPart, ReasoningPart, ResultPart, TextPart
-from tokenwire.worker.attempt.costs import Bill, Budget
+from tokenwire.worker.attempt.costs import Bill, is_over_budget
 
 ASKED = Request([HistoryMessage("user", "x" * 400)])
 
@@ -25,7 +26,8 @@ def test_both_bounds_hold_for_every_request_but_the_first(
     number: int, billed: int, cost: int, forbidden: bool
 ) -> None:
     """And not for what is free."""
-    assert Budget(requests=3, input_tokens=1000).forbid(number, billed, cost) is forbidden
+    terms = AnswerTerms(max_requests_per_answer=3, max_billed_input_tokens_per_answer=1000)
+    assert is_over_budget(terms, number, billed, cost) is forbidden
 
 
 def test_a_request_is_counted_when_it_begins() -> None:

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.answers import answer
+from tokenwire.config.terms import AnswerTerms
 from tokenwire.protocol import events
 from tokenwire.protocol.fold import Answer
 from tokenwire.providers import base
 from tokenwire.worker.attempt import parts
-from tokenwire.worker.attempt.parts import AnswerLimits, KeptOfPart, PartsTaken, Taken
+from tokenwire.worker.attempt.parts import KeptOfPart, PartsTaken, Taken
 
 
 def told(taken: PartsTaken, *deltas: base.Delta) -> list[Taken]:
@@ -98,8 +99,8 @@ def test_a_model_that_changes_its_mind_at_each_token_does_not_use_up_the_parts()
 
 def test_an_answer_of_too_many_parts_is_full() -> None:
     """It ends as `length`, as one of too many characters does."""
-    limits = AnswerLimits(answer_bytes=10**9)
-    taken = PartsTaken(Answer("m"), 1, limits)
+    terms = AnswerTerms(max_answer_bytes=10**9)
+    taken = PartsTaken(Answer("m"), 1, terms)
     told(taken, *[base.KeptDelta("d", "k", {}) for _ in range(parts.MAX_PARTS)])
     assert not taken.full
     assert told(taken, base.KeptDelta("d", "k", {})) == []
@@ -298,7 +299,7 @@ def nested(depth: int) -> dict[str, Any]:
 )
 def test_what_cannot_be_kept_is_dropped_and_the_part_says_so(value: Any) -> None:
     """Too long, nested too deeply, or no JSON that every database takes verbatim."""
-    taken = PartsTaken(Answer("m"), 1, AnswerLimits(kept_bytes=1000))
+    taken = PartsTaken(Answer("m"), 1, AnswerTerms(max_kept_bytes=1000))
     told(taken, base.KeptDelta("d", "k", value))
     assert taken.answer.layout() == [
         {"type": "provider", "dialect": "d", "kind": "k", "dropped": True}
@@ -308,7 +309,7 @@ def test_what_cannot_be_kept_is_dropped_and_the_part_says_so(value: Any) -> None
 
 def test_after_one_is_dropped_no_other_is_kept() -> None:
     """Half of them would make the provider refuse the conversation; of one that begins anew all."""
-    taken = PartsTaken(Answer("m"), 1, AnswerLimits(kept_bytes=1000))
+    taken = PartsTaken(Answer("m"), 1, AnswerTerms(max_kept_bytes=1000))
     many = [base.KeptDelta("d", "k", {"x": "y" * 300}) for _ in range(10)]
     items = told(taken, *many)
     assert sum(isinstance(item, KeptOfPart) for item in items) == 2
@@ -320,17 +321,17 @@ def test_after_one_is_dropped_no_other_is_kept() -> None:
 def test_what_is_far_too_long_is_not_even_written(monkeypatch: pytest.MonkeyPatch) -> None:
     """To find out by its JSON that there is too much of it would take as long as storing it."""
     monkeypatch.setattr("tokenwire.worker.attempt.parts.storable_json", pytest.fail)
-    taken = PartsTaken(Answer("m"), 1, AnswerLimits(kept_bytes=1000))
+    taken = PartsTaken(Answer("m"), 1, AnswerTerms(max_kept_bytes=1000))
     told(taken, base.KeptDelta("d", "k", {"a": [{"b": "x" * 2000}]}))
     assert taken.answer.parts[0].fields["dropped"] is True
 
 
 def test_kept_values_of_earlier_attempts_count() -> None:
     """They are in the same row."""
-    limits = AnswerLimits(kept_bytes=500)
-    first = PartsTaken(Answer("m"), 1, limits)
+    terms = AnswerTerms(max_kept_bytes=500)
+    first = PartsTaken(Answer("m"), 1, terms)
     told(first, base.KeptDelta("d", "k", {"x": "y" * 300}))
-    second = PartsTaken(first.answer, 2, limits)
+    second = PartsTaken(first.answer, 2, terms)
     told(second, base.KeptDelta("d", "k", {"x": "y" * 300}))
     assert second.answer.parts[1].fields["dropped"] is True
 
@@ -397,7 +398,7 @@ def test_the_events_fold_to_what_was_taken(deltas: list[base.Delta], continues: 
 @given(DELTAS, st.integers(0, 3000))
 def test_no_answer_outgrows_its_limit(deltas: list[base.Delta], limit: int) -> None:
     """Whatever it is made of; where it ends, calls have ended, too."""
-    taken = PartsTaken(Answer("m"), 1, AnswerLimits(answer_bytes=limit))
+    taken = PartsTaken(Answer("m"), 1, AnswerTerms.model_construct(max_answer_bytes=limit))
     told(taken, *possible(deltas))
     size = sum(len(part.text.encode()) for part in taken.answer.parts)
     assert size <= limit

@@ -1,0 +1,47 @@
+"""Pure: groups of settings that are handed down whole. `Settings` inherits them.
+
+A function that needs a value takes its group and reads the value there. A process passes its
+settings; a test passes the group, whose defaults are those of the settings. So a new setting of a
+group touches this file, `.env.example`, and the place that uses it.
+
+Rejected: one dataclass per module with values copied from the settings. Each value then has
+several names, and its default stands in several files.
+"""
+
+from pydantic import BaseModel, Field
+
+
+class AnswerTerms(BaseModel, frozen=True):
+    """How much one answer may hold, cost and wait for."""
+
+    cancel_without_readers_seconds: float = Field(0.0, ge=0)
+    """An answer that nobody has followed or read for this long is cancelled (`by` is `no_readers`);
+    0: never.
+    """
+    max_retry_after_seconds: float = Field(120.0, gt=0, le=600)
+    """The longest wait that a provider may ask for; a longer one is shortened to this, because
+    somebody waits at the page.
+    """
+    max_requests_per_answer: int = Field(20, ge=1)
+    """Requests to a provider for one answer. Attaching to a running run does not count."""
+    max_billed_input_tokens_per_answer: int = Field(1_000_000, ge=1)
+    """Input tokens that one answer's requests may be billed together. The first request is never
+    refused.
+    """
+    max_answer_bytes: int = Field(4 * 1024 * 1024, ge=1024)
+    """Longest answer: text, reasoning and tool calls together, in bytes of UTF-8. A longer one is
+    cut and ends as `length`.
+    """
+    max_kept_bytes: int = Field(1024 * 1024, ge=0)
+    """Other stored values of an answer (results of the provider's tools, images, signatures), as
+    JSON: an answer with more keeps none. 0: nothing is kept.
+    """
+
+
+class LogTerms(BaseModel, frozen=True):
+    """The window of a log, and how long tokens live whose refusal it remembers."""
+
+    log_max_events: int = Field(10_000, ge=100)
+    log_max_bytes: int = Field(4 * 1024 * 1024, ge=64 * 1024)
+    log_max_seconds: int = Field(24 * 3600, ge=60)
+    token_ttl_seconds: int = Field(600, ge=10)
