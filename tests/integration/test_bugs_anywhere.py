@@ -245,7 +245,7 @@ DECISIONS = [
         "_saved_run",
         "_going_on",
     ),
-    *("AttemptTerms", "context.messages", "context.options", "Request"),
+    *("context.messages", "context.options", "Request"),
 ]
 
 
