@@ -9,18 +9,14 @@ event is folded once, into an answer that watcher and encoder share: the encoder
 with what the fold made of it. When the log forks, is trimmed or does not fit, the watcher reads the
 row and gives what turns the one into the other. While Redis is away the row is read now and then.
 
-What the reader of a tail holds follows from the row: folded forward to the cursor, or rewound
-(`protocol.rewind`) where the row is ahead; else from the answer's first event in the log. So it
-costs as much as happened since, and no more in a long log. Rejected: guessing from the last event
-before the cursor (it does not tell which sources were sent, or how far two mixed inputs were).
+What a reader who comes back with a cursor holds already, `web.resuming` finds out.
 """
 
 import asyncio
 import contextlib
-import itertools
 import random
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from dataclasses import dataclass
 
 import structlog
@@ -31,29 +27,22 @@ from tokenwire.models.rows import unfinished
 from tokenwire.models.tables import Message
 from tokenwire.protocol import events
 from tokenwire.protocol.cursors import Cursor
-from tokenwire.protocol.events import AnyEvent, Entry
+from tokenwire.protocol.events import AnyEvent
 from tokenwire.protocol.fold import Answer, Hole, Unproven
 from tokenwire.protocol.frames import merge
 from tokenwire.protocol.replay import begins, catch_up
-from tokenwire.protocol.rewind import before_end, rewound
-from tokenwire.streams.log.ports import Gone, LogUnavailable, Page
-from tokenwire.web import delivery
-from tokenwire.web.problems import ApiProblem
+from tokenwire.streams.log.ports import Gone, LogUnavailable
+from tokenwire.web import delivery, resuming
 from tokenwire.web.readers import Beat, Ended, Entries, HttpReader, Live, Permission, Reason
 from tokenwire.web.services import WebServices
 
 log_line = structlog.get_logger(__name__)
 
 OUTAGE_PAUSE_SECONDS = 1.0
-PATIENCE_SECONDS = 5.0
 RESYNC_SECONDS = 0.5
 """A new epoch reaches every reader at once: each reads its row at a random moment within this
 time.
 """
-READS_BACK = (64, 1024)
-"""How many events before a cursor are read at first: most often they tell what its reader holds."""
-WINDOW_BYTES = 16 * 1024 * 1024
-"""A window of a log is read whole: it is far smaller."""
 
 
 Folded = tuple[AnyEvent, range, str]
@@ -130,40 +119,6 @@ async def watch(
         begun = None
 
 
-def unservable() -> ApiProblem:
-    """The refusal of a cursor from which nothing can be resumed."""
-    return ApiProblem(
-        "cursor_lost",
-        "Nothing can be resumed from this cursor: read the whole answer, without a cursor.",
-    )
-
-
-async def message_at(services: WebServices, conversation_id: str, cursor: Cursor) -> str:
-    """The id of the answer with the event at a cursor. Raises ApiProblem (409), Gone,
-    LogUnavailable.
-    """
-    if cursor.seq > 0:
-        page = await _read(services, conversation_id, cursor.epoch, cursor.seq - 1, 1)
-        for entry in page.entries if page.reached(*cursor) == cursor.seq else ():
-            seq, event = events.decode(entry.data)
-            message_id = getattr(event, "message_id", None)
-            if seq == cursor.seq and isinstance(message_id, str):
-                return message_id
-    raise unservable()
-
-
-async def _read(
-    services: WebServices, conversation_id: str, epoch: str | None, after: int, limit: int
-) -> Page:
-    try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            return await services.log.read(
-                conversation_id, epoch, max(after, 0), limit, WINDOW_BYTES
-            )
-    except TimeoutError as error:
-        raise LogUnavailable("the log does not answer") from error
-
-
 @dataclass(frozen=True, slots=True)
 class _Begun:
     """The known state, and the cursor to follow the log from (None: not at all).
@@ -188,7 +143,7 @@ class _Watcher:
     async def begin(self) -> _Begun:
         """Read the row. Raises NotFound, Gone, StoreUnavailable."""
         row = await self._row()
-        if not unfinished(row) and _knows_order(row):
+        if not unfinished(row) and resuming.knows_order(row):
             return _Begun(self._row_news(row), None)
         # The log first: a row that is read later holds at least what is before its cursor.
         page = await delivery.log_state(self._services, self._conversation)
@@ -197,7 +152,7 @@ class _Watcher:
             return _Begun(self._row_news(row), None)
         reached = page.reached(row.epoch, row.seq)
         exact = reached == row.seq
-        if not self._held.parts and not _knows_order(row) and exact and page.oldest == 1:
+        if not self._held.parts and not resuming.knows_order(row) and exact and page.oldest == 1:
             return _Begun(self._news([], row), Cursor(page.epoch, 0))
         news = self._row_news(row, Cursor(page.epoch, reached) if exact and reached else None)
         return _Begun(news, page.cursor, reached)
@@ -205,17 +160,9 @@ class _Watcher:
     async def resume(self, after: Cursor) -> _Begun:
         """Become the state of a reader that has everything up to a cursor."""
         row = await self._row()
-        page = await _read(self._services, self._conversation, after.epoch, after.seq - 1, 1)
-        shared = page.shared(after.epoch)
-        if shared is None or after.seq > shared:
-            raise unservable()
-        row = await self._row()
-        try:
-            there = await self._answer_at(page, after.seq, row)
-        except (Hole, Unproven) as error:
-            raise unservable() from error
-        if there is None:
-            raise unservable()
+        page = await resuming.page_at(self._services, self._conversation, after)
+        row = await self._row()  # at least as far as the log was
+        there = await resuming.answer_at(self._services, page, row, after.seq)
         begun = [events.Start(there.id, there.attempt, there.model or "")] if there.attempt else []
         news = self._news([*begun, *catch_up(self._held, there, there.attempt)], row)
         news.known, news.ends = True, there.ended
@@ -295,67 +242,3 @@ class _Watcher:
         except (Hole, Unproven) as error:
             log_line.warning("an answer is read again", message_id=self._id, reason=str(error))
             self._fits, news.cursor = False, None
-
-    async def _answer_at(self, page: Page, last: int, row: Message) -> Answer | None:
-        """The answer after the event with this seq; None: unknown.
-
-        Raises Hole, Unproven.
-        """
-        there = await self._from_row(page, row, last) if _knows_order(row) else None
-        for count in (*READS_BACK, last):
-            there = there or await self._from_first(page, last - count, last)
-        if there is None and row.seq <= last:
-            there = await self._from_row(page, row, last)
-        return there
-
-    async def _from_row(self, page: Page, row: Message, last: int) -> Answer | None:
-        """From the row, which is behind or ahead. Its end has an event of its own, behind its
-        seq.
-        """
-        if row.seq == 0 or page.reached(row.epoch, row.seq) != row.seq:
-            return None
-        held = shown_answer(row)
-        there = before_end(held) if held.ended else held
-        ahead = row.seq > last
-        first = max(page.oldest - 1, last - READS_BACK[0]) if ahead else row.seq
-        found = await self._between(page, first, max(last, row.seq))
-        if there is None or found is None or first > last:  # trimmed behind the cursor
-            return None
-        if not ahead:
-            return _folded(there, self._mine(found))
-        before, since = found[: last - first], found[last - first :]
-        return rewound(there, self._mine(before), self._mine(since))
-
-    async def _from_first(self, page: Page, after: int, last: int) -> Answer | None:
-        """From the answer's first event in the log, if it comes after a seq."""
-        after = max(page.oldest - 1, after)
-        if (found := await self._between(page, after, last)) is None:
-            return None
-        mine = self._mine(found)
-        if after > 0:
-            mine = [*itertools.dropwhile(lambda event: not events.begins_anew(event), mine)]
-        return _folded(Answer(self._id), mine) if mine else None
-
-    def _mine(self, entries: Iterable[Entry]) -> list[AnyEvent]:
-        return [event for _, event in events.events_of(self._id, entries)]
-
-    async def _between(self, page: Page, after: int, last: int) -> Sequence[Entry] | None:
-        """The log's events; None if it does not reach back that far."""
-        if last <= after:
-            return []
-        found = await _read(self._services, self._conversation, page.epoch, after, last - after)
-        whole = found.epoch == page.epoch and found.entries and found.entries[-1].seq == last
-        return found.entries if whole else None
-
-
-def _folded(answer: Answer, found: Iterable[AnyEvent]) -> Answer:
-    for event in found:
-        answer.apply(event)
-    return answer
-
-
-def _knows_order(row: Message) -> bool:
-    """Whether the row has the whole order. If an answer started over, only the log has the
-    withdrawn items of Responses.
-    """
-    return row.attempt <= 1

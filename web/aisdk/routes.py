@@ -28,8 +28,8 @@ from tokenwire.web.events.routes import admit, wanted_cursor
 from tokenwire.web.http.aside import aside
 from tokenwire.web.http.streaming import EventStream
 from tokenwire.web.problems import MODEL, documented
+from tokenwire.web.resuming import message_at, unservable
 from tokenwire.web.services import Caller, WebServices, With, json_body, read_body
-from tokenwire.web.watching import message_at, unservable
 
 STREAM: dict[int | str, dict[str, Any]] = {
     200: {

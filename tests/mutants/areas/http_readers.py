@@ -16,7 +16,7 @@ AREA = Area(
     [
         Mutant(
             "a_row_is_rewound_over_trimmed_events",
-            "web/watching.py",
+            "web/resuming.py",
             "found is None or first > last:",
             "found is None:",
             _WATCHING,
@@ -24,20 +24,20 @@ AREA = Area(
         Mutant(
             "a_row_that_cannot_tell_the_order_is_believed",
             "web/watching.py",
-            "if not self._held.parts and not _knows_order(row) and exact and page.oldest == 1:",
+            "if not self._held.parts and not resuming.knows_order(row) and exact and page.oldest == 1:",
             "if False:",
             _WATCHING,
         ),
         Mutant(
             "a_tail_is_told_from_a_row_that_is_ahead",
-            "web/watching.py",
+            "web/resuming.py",
             "        ahead = row.seq > last\n",
             "        ahead = False\n",
             _WATCHING,
         ),
         Mutant(
             "a_tail_is_told_from_the_middle_of_its_answer",
-            "web/watching.py",
+            "web/resuming.py",
             "        if after > 0:\n            mine =",
             "        if False:\n            mine =",
             _WATCHING,
@@ -65,14 +65,14 @@ AREA = Area(
         ),
         Mutant(
             "who_comes_back_is_told_from_the_beginning_of_the_log",
-            "web/watching.py",
-            "there = await self._from_row(page, row, last) if _knows_order(row) else None",
+            "web/resuming.py",
+            "there = await self._from_row(last) if knows_order(self._row) else None",
             "there: Answer | None = None",
             _WATCHING,
         ),
         Mutant(
             "who_comes_back_before_the_end_is_not_told_of_it",
-            "web/watching.py",
+            "web/resuming.py",
             "        there = before_end(held) if held.ended else held\n",
             "        there = held\n",
             _WATCHING,
