@@ -24,7 +24,8 @@ AREA = Area(
         Mutant(
             "a_row_that_cannot_tell_the_order_is_believed",
             "web/watching.py",
-            "if not self._held.parts and not resuming.knows_order(row) and exact and page.oldest == 1:",
+            "if not self._held.parts and not resuming.knows_order(row) and exact"
+            " and page.oldest == 1:",
             "if False:",
             _WATCHING,
         ),
