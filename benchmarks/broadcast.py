@@ -56,11 +56,11 @@ _READY = b'{"type":"live"}'
 
 
 class Channels:
-    """One subscription client; `deliver(conversation, event)` for each message."""
+    """One subscription client; `receive(conversation, event)` for each message."""
 
-    def __init__(self, url: str, deliver: Callable[[str, bytes], None]) -> None:
+    def __init__(self, url: str, receive: Callable[[str, bytes], None]) -> None:
         self._feed = RedisFeed(url)
-        self._deliver = deliver
+        self._receive = receive
 
     async def start(self) -> None:
         await self._feed.start(self._take, lambda _: None)
@@ -70,7 +70,7 @@ class Channels:
 
     def _take(self, messages: list[tuple[bytes, bytes]]) -> None:
         for channel, payload in messages:
-            self._deliver(channel[4:-1].decode(), payload.split(b":", 2)[2])
+            self._receive(channel[4:-1].decode(), payload.split(b":", 2)[2])
 
 
 async def serve_broadcast(url: str, port: int) -> None:
@@ -129,12 +129,12 @@ async def serve_bare(url: str, port: int) -> None:
     """The minimum of a Python server."""
     rooms: dict[str, list[asyncio.Transport]] = {}
 
-    def deliver(conversation: str, event: bytes) -> None:
+    def receive(conversation: str, event: bytes) -> None:
         frame = text_frame(event)
         for transport in rooms.get(conversation, ()):
             transport.write(frame)
 
-    channels = Channels(url, deliver)
+    channels = Channels(url, receive)
     await channels.start()
 
     async def joined(conversation: str, transport: asyncio.Transport) -> None:

@@ -273,7 +273,7 @@ class RemoteConversation:
 def _piece(text: Sent, held: LiveMessage) -> str:
     """What has come since the last look."""
     try:
-        text.become(held.content)
+        text.replace(held.content)
         if held.ended:
             text.finish()
     except Withdrawn as error:

@@ -68,7 +68,10 @@ class Deletions(Database):
             col(DeletedConversation.log_deleted),
         )
         await self._forget_rows(
-            Revocation, (Revocation.id,), col(Revocation.revoked_at) < before, col(Revocation.told)
+            Revocation,
+            (Revocation.id,),
+            col(Revocation.revoked_at) < before,
+            col(Revocation.announced),
         )
 
     async def _forget_rows(

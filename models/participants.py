@@ -124,7 +124,7 @@ class Participants(Database):
                 )
             ).first()
             if invited is not None:
-                await session.execute(_gone(Revocation, conversation_id, user_id))
+                await session.execute(_delete_of(Revocation, conversation_id, user_id))
                 row = insert(session, Participant).values(
                     conversation_id=conversation_id, user_id=user_id
                 )
@@ -151,24 +151,28 @@ class Participants(Database):
         The log must learn of an ended participation: `unannounced_revocations`.
         """
         async with self.writing() as session:
-            await session.execute(_gone(Invitation, conversation_id, user_id))
+            await session.execute(_delete_of(Invitation, conversation_id, user_id))
             part = (
                 await session.scalars(
-                    _gone(Participant, conversation_id, user_id).returning(col(Participant.user_id))
+                    _delete_of(Participant, conversation_id, user_id).returning(
+                        col(Participant.user_id)
+                    )
                 )
             ).first()
             if part is not None:
                 await session.execute(_revocation_upsert(session, conversation_id, user_id))
 
-    async def note_revocation(self, conversation_id: str, user_id: str, *, told: bool) -> bool:
-        """Note whether the log has the removal. False: the user is a participant again, or the
-        conversation is gone.
+    async def note_revocation(self, conversation_id: str, user_id: str, *, announced: bool) -> bool:
+        """Note whether the log has the removal.
+
+        Returns False if the user is a participant again, or the conversation was deleted.
         """
         mine = (
             col(Revocation.conversation_id) == conversation_id,
             col(Revocation.user_id) == user_id,
         )
-        change = update(Revocation).where(*mine).values(told=told).returning(col(Revocation.id))
+        change = update(Revocation).where(*mine).values(announced=announced)
+        change = change.returning(col(Revocation.id))
         async with self.writing() as session:
             return (
                 await session.scalars(change.execution_options(synchronize_session=False))
@@ -192,13 +196,13 @@ def _revocation_upsert(session: AsyncSession, conversation_id: str, user_id: str
         conversation_id=conversation_id,
         user_id=user_id,
         revoked_at=now_ms(),
-        told=False,
+        announced=False,
     )
-    again = {"revoked_at": row.excluded.revoked_at, "told": False}
+    again = {"revoked_at": row.excluded.revoked_at, "announced": False}
     return row.on_conflict_do_update(index_elements=["conversation_id", "user_id"], set_=again)
 
 
-def _gone(
+def _delete_of(
     table: type[Participant] | type[Invitation] | type[Revocation],
     conversation_id: str,
     user_id: str,

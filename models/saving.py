@@ -40,7 +40,7 @@ _messages: Any = Message.__table__  # type: ignore[attr-defined]  # SQLModel add
 _parts: Any = UnfinishedPart.__table__  # type: ignore[attr-defined]
 _KEY = (col(UnfinishedPart.message_id), col(UnfinishedPart.number))
 _NAMES = ("number", "type", "text", "value", "kept")
-_mine = (
+_fence = (
     _messages.c.id == bindparam("b_id"),
     _messages.c.attempt == bindparam("b_attempt"),
     _messages.c.saves == bindparam("b_saves"),
@@ -49,10 +49,10 @@ _mine = (
 _delete = delete(_parts).where(
     _parts.c.message_id == bindparam("b_id"),
     _parts.c.number >= bindparam("b_from"),
-    select(_messages.c.id).where(*_mine).exists(),
+    select(_messages.c.id).where(*_fence).exists(),
 )
 _values = [bindparam(f"b_{name}", type_=_parts.c[name].type) for name in _NAMES]
-_new = select(_messages.c.id, *_values).where(*_mine)
+_new = select(_messages.c.id, *_values).where(*_fence)
 
 
 async def save_parts(session: AsyncSession, items: Sequence[Saved]) -> None:

@@ -103,7 +103,7 @@ _LATELY: dict[Kind, _Lately] = {
     "rows": _Lately(Message, None, {"announced_rev": 0}),
     "titles": _Lately(Conversation, "updated_at", {"announced_rev": 0}, RENAMED_SQL),
     "deletions": _Lately(DeletedConversation, "deleted_at", {"log_deleted": False}),
-    "revocations": _Lately(Revocation, "revoked_at", {"told": False}),
+    "revocations": _Lately(Revocation, "revoked_at", {"announced": False}),
 }
 KINDS: tuple[Kind, ...] = ("revocations", "deletions", "ends", "titles", "rows")
 

@@ -375,8 +375,9 @@ class DeletedConversation(Table, table=True):
 
 
 class Revocation(Table, table=True):
-    """A former participant. `told`: the log has the removal. Kept while a token of theirs may be
-    valid.
+    """A former participant. The row is kept while a token of the user may still be valid.
+
+    `announced` (column `told`): whether the log has the removal.
     """
 
     __tablename__ = named("revocations")
@@ -397,7 +398,7 @@ class Revocation(Table, table=True):
     )
     user_id: str = Field(max_length=255)
     revoked_at: int = Field(sa_type=BigInteger)
-    told: bool = False
+    announced: bool = Field(default=False, sa_column_kwargs={"name": "told", "key": "announced"})
 
 
 class IdempotencyKey(Table, table=True):

@@ -77,7 +77,7 @@ class Part:
         self.fields: dict[str, Any] = {}
         self.kept: Mapping[str, Any] | None = None
         self.start = start
-        self.become(text)
+        self.set_text(text)
         self.merge(fields)
 
     @property
@@ -92,7 +92,7 @@ class Part:
         """Whether the part is a tool call whose input is still growing."""
         return self.type == "tool_call" and self.fields.get("state") == "streaming"
 
-    def entry(self) -> dict[str, Any]:
+    def view(self) -> dict[str, Any]:
         """The part as a layout holds it: the public fields, with the length of its text."""
         entry = {"type": self.type, **self.fields}
         if self.type in _STREAMED:
@@ -119,7 +119,7 @@ class Part:
             if name == "type" or (streamed and name == "length"):
                 continue
             if name == "input" and self.type == "tool_call":
-                self.become(item if isinstance(item, str) else "")
+                self.set_text(item if isinstance(item, str) else "")
             elif item is None:
                 self.fields.pop(name, None)
             else:
@@ -130,7 +130,7 @@ class Part:
         self._pieces.append(content)
         self.units += len(content) if content.isascii() else utf16_length(content)
 
-    def become(self, text: str) -> None:
+    def set_text(self, text: str) -> None:
         """Replace the text."""
         self._pieces = [text]
         self.units = utf16_length(text)
@@ -199,7 +199,7 @@ class Answer:
 
     def layout(self) -> list[dict[str, Any]]:
         """The parts as JSON, with lengths in place of the texts of content and reasoning."""
-        return [part.entry() for part in self.parts]
+        return [part.view() for part in self.parts]
 
     def proof(self) -> Proof:
         """Lengths and checksums for the terminal event. Reads all texts: meant for the end."""
@@ -340,7 +340,7 @@ class Answer:
         shorter = [*_shortened(kept, "text", event.keep)]
         shorter += _shortened(kept, "reasoning", event.keep_reasoning)
         for number, text in shorter:
-            kept[number].become(text)
+            kept[number].set_text(text)
         self.parts = kept
         self._open, self._last = _open_of(kept), _last_of(kept)
         return range(min([event.keep_parts, *(number for number, _ in shorter)]), held)

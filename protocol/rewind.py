@@ -42,7 +42,7 @@ def rewound(
         if not 0 <= number < len(earlier.parts):
             return None
         part = earlier.parts[number]
-        part.become(cut(part.text, end - part.start))
+        part.set_text(cut(part.text, end - part.start))
     return earlier
 
 

@@ -48,7 +48,7 @@ class Sent:
             piece = piece[len(known) :]
         self._unsent, self._taken = self._unsent[self._taken :] + piece, 0
 
-    def become(self, text: str) -> None:
+    def replace(self, text: str) -> None:
         """Replace the text, perhaps by a shorter one. Raises Withdrawn if they differ."""
         self._again, self._unsent, self._taken = 0, "", 0
         self.grow(text)

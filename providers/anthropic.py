@@ -34,9 +34,9 @@ from tokenwire.providers.history import (
     Attachment,
     CallPart,
     HistoryMessage,
+    HistoryPart,
     Kept,
     KeptPart,
-    Part,
     ReasoningPart,
     ResultPart,
     TextPart,
@@ -339,7 +339,7 @@ def _message(message: HistoryMessage, *, paused: bool = False) -> dict[str, Any]
     return {"role": "assistant" if message.role == "assistant" else "user", "content": content}
 
 
-def _blocks(part: Part, role: str) -> list[dict[str, Any]]:
+def _blocks(part: HistoryPart, role: str) -> list[dict[str, Any]]:
     """A part as its provider wrote it, else in our own form. The API refuses blank text."""
     match part:
         case TextPart(text, kept) if text.strip():
@@ -373,7 +373,7 @@ def _whole(kept: Kept) -> bool:
     return named(kept) or kept.kind == _CONTAINER
 
 
-def _lacks_result(part: Part, message: HistoryMessage) -> bool:
+def _lacks_result(part: HistoryPart, message: HistoryMessage) -> bool:
     """A tool of the provider without a result."""
     if not isinstance(part, KeptPart) or not part.kind.endswith("_tool_use"):
         return False

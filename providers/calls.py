@@ -32,8 +32,8 @@ from tokenwire.providers.base import (
     merge_usage,
 )
 from tokenwire.providers.collected import Collected
-from tokenwire.providers.history import CallPart, Part
-from tokenwire.providers.hooks import Hook, call_hooks, watched
+from tokenwire.providers.history import CallPart, HistoryPart
+from tokenwire.providers.hooks import Hook, call_hooks, with_hooks
 from tokenwire.providers.http import HttpClient
 from tokenwire.providers.registry import http_provider
 from tokenwire.providers.spec import ModelSpec
@@ -78,7 +78,7 @@ class Response:
         return "".join(self._refusal)
 
     @property
-    def parts(self) -> Sequence[Part]:
+    def parts(self) -> Sequence[HistoryPart]:
         """All of it in order, to send back as `HistoryMessage("assistant", parts)`."""
         return self._collected.parts
 
@@ -154,7 +154,7 @@ async def run(
 
     Raises ProviderError: Broken after the first visible piece.
     """
-    observed = watched(provider, hooks)
+    observed = with_hooks(provider, hooks)
     failed = 0
     while True:
         response = Response()

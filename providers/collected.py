@@ -30,9 +30,9 @@ from tokenwire.providers.base import (
 from tokenwire.providers.history import (
     Attachment,
     CallPart,
+    HistoryPart,
     Kept,
     KeptPart,
-    Part,
     ReasoningPart,
     TextPart,
 )
@@ -42,14 +42,14 @@ class Collected:
     """The parts of one answer so far."""
 
     def __init__(self) -> None:
-        self._parts: list[Part] = []
+        self._parts: list[HistoryPart] = []
         self._calls: dict[int, tuple[int, list[str]]] = {}
         """The index of each call among the parts, and the pieces of its input."""
         self._open: type[TextPart | ReasoningPart] | None = None
         self._pieces: list[str] = []
 
     @property
-    def parts(self) -> Sequence[Part]:
+    def parts(self) -> Sequence[HistoryPart]:
         """All of them, in order."""
         self._close()
         for place, pieces in self._calls.values():
@@ -82,7 +82,7 @@ class Collected:
                 self._parts, self._pieces, self._open = [], [], None
                 self._calls.clear()
 
-    def append(self, part: Part) -> None:
+    def append(self, part: HistoryPart) -> None:
         """Add a whole part."""
         self._close()
         self._parts.append(part)

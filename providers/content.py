@@ -12,9 +12,9 @@ from tokenwire.providers.history import (
     Attachment,
     CallPart,
     HistoryMessage,
+    HistoryPart,
     Kept,
     KeptPart,
-    Part,
     ReasoningPart,
     ResultPart,
     StepPart,
@@ -70,7 +70,7 @@ def _without_foreign_values(
 ) -> HistoryMessage:
     """Without kept values of other dialects or models."""
     mine = message.model in (None, model)
-    parts: list[Part] = []
+    parts: list[HistoryPart] = []
     for part in message.parts:
         match part:
             case KeptPart():
@@ -87,7 +87,7 @@ def _without_foreign_values(
     return HistoryMessage(message.role, _joined(parts), message.model)
 
 
-def _joined(parts: Iterable[Part]) -> Iterator[Part]:
+def _joined(parts: Iterable[HistoryPart]) -> Iterator[HistoryPart]:
     """Adjacent texts are joined unless a kept value separates them."""
     open_: list[str] = []
     for part in parts:
@@ -107,8 +107,8 @@ def _turns_of(message: HistoryMessage) -> Iterator[HistoryMessage]:
     if message.role != "assistant":
         yield message
         return
-    parts: list[Part] = []
-    results: list[Part] = []
+    parts: list[HistoryPart] = []
+    results: list[HistoryPart] = []
     for part in (*message.parts, StepPart()):
         if isinstance(part, ResultPart):
             results.append(part)
@@ -184,7 +184,7 @@ def is_empty(message: HistoryMessage) -> bool:
     return not any(_has_content(part) for part in message.parts)
 
 
-def _has_content(part: Part) -> bool:
+def _has_content(part: HistoryPart) -> bool:
     if isinstance(part, TextPart):
         return bool(part.text.strip())
     return not isinstance(part, ReasoningPart | StepPart)

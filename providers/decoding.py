@@ -62,7 +62,7 @@ MAX_HELD_BYTES = 16 * 1024 * 1024
 """Bytes of an answer's events that the decoder may hold until the end (parts without a delta, names
 of calls).
 """
-MAX_PARTS = 5_000
+MAX_OBJECTS = 5_000
 """Of one event: choices, content parts, calls and sources, however they are nested."""
 MAX_REASON_CHARS = 200
 """Of the provider's finish reason."""
@@ -123,7 +123,7 @@ class Decoder:
         self._text_so_far = Passages()
         self._kept_kinds = False
         self._frame_bytes = self._held_bytes = 0
-        self._frame_parts = 0
+        self._frame_objects = 0
         self._growing: dict[tuple[str, Any], Accumulator] = {}
         self._rest: dict[str, list[Mapping[str, Any]]] = {}
         self._unreadable = b""
@@ -242,13 +242,13 @@ class Decoder:
         since each costs work.
         """
         parts = loose_list(value) if loosely else mappings(value)
-        self._count_parts(len(parts))
+        self._count_objects(len(parts))
         return parts
 
-    def _count_parts(self, number: int) -> None:
-        self._frame_parts += number
-        if self._frame_parts > MAX_PARTS:
-            raise FrameTooLarge(f"an event has more than {MAX_PARTS} parts")
+    def _count_objects(self, number: int) -> None:
+        self._frame_objects += number
+        if self._frame_objects > MAX_OBJECTS:
+            raise FrameTooLarge(f"an event has more than {MAX_OBJECTS} objects")
 
     # Deltas are checked here: a stranger's body may hold anything.
 
@@ -480,7 +480,7 @@ class Decoder:
                 self._frame(name, item, data)
 
     def _frame(self, name: bytes, item: Any, data: bytes) -> None:
-        self._frame_bytes, self._frame_parts = len(data), 0
+        self._frame_bytes, self._frame_objects = len(data), 0
         if self._stray and (self._started or self.emitted):
             self._fail_unreadable(self._stray)
         elif type(item) is not dict:

@@ -34,9 +34,9 @@ from tokenwire.providers.history import (
     Attachment,
     CallPart,
     HistoryMessage,
+    HistoryPart,
     Kept,
     KeptPart,
-    Part,
     ReasoningPart,
     ResultPart,
     TextPart,
@@ -295,7 +295,7 @@ def _sign(parts: list[dict[str, Any]], signature: Mapping[str, Any]) -> None:
         parts.append({"text": "", **signature})
 
 
-def _parts(part: Part, named: Container[str]) -> list[dict[str, Any]]:
+def _parts(part: HistoryPart, named: Container[str]) -> list[dict[str, Any]]:
     match part:
         case TextPart(text) if text.strip():
             return [{"text": text}]

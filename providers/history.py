@@ -78,7 +78,7 @@ class StepPart:
     """The model received a new request here: what follows is another turn."""
 
 
-Part = TextPart | ReasoningPart | CallPart | ResultPart | Attachment | KeptPart | StepPart
+HistoryPart = TextPart | ReasoningPart | CallPart | ResultPart | Attachment | KeptPart | StepPart
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -91,13 +91,13 @@ class HistoryMessage:
     """
 
     role: Literal["system", "user", "assistant", "tool"]
-    parts: Sequence[Part]
+    parts: Sequence[HistoryPart]
     model: str | None
 
     def __init__(
         self,
         role: Literal["system", "user", "assistant", "tool"],
-        parts: str | Iterable[Part] = (),
+        parts: str | Iterable[HistoryPart] = (),
         model: str | None = None,
     ) -> None:
         held = (TextPart(parts),) if isinstance(parts, str) else tuple(parts)

@@ -1,8 +1,8 @@
 """Lifecycle hooks: they watch answers and cannot break them.
 
 A hook is a subclass of `Hook` that overrides some methods. Several may watch one provider
-(`watched`); an exception in one is logged and affects neither the stream nor other hooks. Hooks are
-called in the given order on the event loop: be quick.
+(`with_hooks`). An exception in one is logged and affects neither the stream nor other hooks. Hooks
+are called in the given order on the event loop: be quick.
 """
 
 import logging
@@ -61,7 +61,7 @@ def call_hooks(hooks: Sequence[Hook], event: str, *arguments: object) -> None:
             _log.exception("a hook failed in %s", event)
 
 
-def watched(provider: Provider, hooks: Sequence[Hook]) -> Provider:
+def with_hooks(provider: Provider, hooks: Sequence[Hook]) -> Provider:
     """The same provider, with hooks."""
     return Watched(provider, hooks) if hooks else provider
 

@@ -19,7 +19,7 @@ from tokenwire.providers.history import (
     Attachment,
     CallPart,
     HistoryMessage,
-    Part,
+    HistoryPart,
     ResultPart,
     TextPart,
 )
@@ -121,7 +121,7 @@ def _messages(message: HistoryMessage) -> list[dict[str, Any]]:
     return [item]
 
 
-def _add(item: dict[str, Any], part: Part) -> None:
+def _add(item: dict[str, Any], part: HistoryPart) -> None:
     match part:
         case TextPart(text):
             item["content"] += text

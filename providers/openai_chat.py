@@ -284,7 +284,7 @@ class ChatDecoder(Decoder):
         return self._counted.back(start, end)
 
     def _cite_all(self, entries: list[Any]) -> None:
-        self._count_parts(len(entries))
+        self._count_objects(len(entries))
         for entry in entries:
             url, title = (
                 (entry, None)

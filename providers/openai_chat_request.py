@@ -28,7 +28,7 @@ from tokenwire.providers.history import (
     Attachment,
     CallPart,
     HistoryMessage,
-    Part,
+    HistoryPart,
     ReasoningPart,
     ResultPart,
     TextPart,
@@ -127,7 +127,7 @@ def _answer(message: HistoryMessage, quirks: Mapping[str, Any]) -> dict[str, Any
     return item
 
 
-def _text_of(part: Part) -> str:
+def _text_of(part: HistoryPart) -> str:
     if isinstance(part, TextPart):
         return part.text
     return spoken(part) if isinstance(part, Attachment) else ""
@@ -139,7 +139,7 @@ def _content(message: HistoryMessage) -> str | list[dict[str, Any]]:
     return [item for part in message.parts for item in _input(part)]
 
 
-def _input(part: Part) -> list[dict[str, Any]]:
+def _input(part: HistoryPart) -> list[dict[str, Any]]:
     if isinstance(part, TextPart) and part.text.strip():
         return [{"type": "text", "text": part.text}]
     return [_attachment(part)] if isinstance(part, Attachment) else []

@@ -26,9 +26,9 @@ from tokenwire.providers.history import (
     Attachment,
     CallPart,
     HistoryMessage,
+    HistoryPart,
     Kept,
     KeptPart,
-    Part,
     ReasoningPart,
     ResultPart,
     TextPart,
@@ -134,7 +134,7 @@ class _Answer:
             self._items.pop()
         return self._items
 
-    def _item(self, part: Part) -> list[dict[str, Any]]:
+    def _item(self, part: HistoryPart) -> list[dict[str, Any]]:
         match part:
             case ReasoningPart(kept=Kept(value=value)) | Attachment(kept=Kept(value=value)):
                 return [dict(value)]
@@ -184,7 +184,7 @@ def _content(message: HistoryMessage) -> str | list[dict[str, Any]]:
     return [item for part in message.parts for item in _input(part)]
 
 
-def _input(part: Part) -> list[dict[str, Any]]:
+def _input(part: HistoryPart) -> list[dict[str, Any]]:
     if isinstance(part, TextPart) and part.text.strip():
         return [{"type": "input_text", "text": part.text}]
     return [_attachment(part)] if isinstance(part, Attachment) else []

@@ -10,9 +10,9 @@ from tokenwire.providers.base import HistoryMessage, ProviderError, Request
 from tokenwire.providers.history import (
     Attachment,
     CallPart,
+    HistoryPart,
     Kept,
     KeptPart,
-    Part,
     ReasoningPart,
     ResultPart,
     TextPart,
@@ -23,22 +23,22 @@ MAX_CHARS = 1000
 """Of what a provider says in an error, so many are logged."""
 
 
-def keep_back(error: BaseException, said: Iterable[str]) -> None:
+def remove_quotes(error: BaseException, texts: Iterable[str]) -> None:
     """Remove quotations of these texts from an error. Other exceptions than a provider's stay as
     they are.
     """
     if not isinstance(error, ProviderError):
         return
-    texts = [text for text in said if text]
-    error.message = without_quotes(error.message[:MAX_CHARS], texts)
-    error.code = error.code and without_quotes(error.code, texts)
+    found = [text for text in texts if text]
+    error.message = without_quotes(error.message[:MAX_CHARS], found)
+    error.code = error.code and without_quotes(error.code, found)
     error.args = (error.message,)
 
 
-def said_in(request: Request) -> Iterator[str]:
+def texts_in(request: Request) -> Iterator[str]:
     """All that people and models have said in a request, and what tools have."""
     for message in request.messages:
-        yield from _said(message)
+        yield from _texts_of(message)
     if request.continuation is not None:
         yield request.continuation.text
 
@@ -48,12 +48,12 @@ def written(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _said(message: HistoryMessage) -> Iterator[str]:
+def _texts_of(message: HistoryMessage) -> Iterator[str]:
     for part in message.parts:
-        yield from _said_in(part)
+        yield from _texts_of_part(part)
 
 
-def _said_in(part: Part) -> Iterator[str]:
+def _texts_of_part(part: HistoryPart) -> Iterator[str]:
     match part:
         case TextPart(text, kept):
             yield text

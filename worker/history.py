@@ -21,7 +21,9 @@ from tokenwire.providers import history
 from tokenwire.providers.collected import Collected
 
 
-def history_of(parts: Sequence[fold.Part], files: Mapping[int, bytes]) -> Sequence[history.Part]:
+def history_of(
+    parts: Sequence[fold.Part], files: Mapping[int, bytes]
+) -> Sequence[history.HistoryPart]:
     """An answer as it is sent back. `files`: the bytes of its file parts, by number."""
     walk = _Walk(_kept_of(parts, files))
     for number, part in enumerate(parts):
@@ -38,7 +40,7 @@ class _Walk:
         self._text, self._start, self._end = Slices(""), 0, 0
         self._has_results = False
 
-    def parts(self) -> Sequence[history.Part]:
+    def parts(self) -> Sequence[history.HistoryPart]:
         """All of them."""
         self._collected.add(deltas.TextDelta(self._text.take()))
         return self._collected.parts

@@ -109,7 +109,7 @@ class Runner:
                 self._emptied.set()
 
     async def _generate_through_outages(self, message_id: str) -> None:
-        if await self._came_through(message_id):
+        if await self._tried_once(message_id):
             return
         if message_id in self._waiting:  # each job that waits has a thread of this process
             log_line.info("job not needed", message_id=message_id, reason="another one waits here")
@@ -117,12 +117,12 @@ class Runner:
         self._waiting.add(message_id)
         try:
             await asyncio.sleep(OUTAGE_PAUSE_SECONDS)
-            while not await self._came_through(message_id):
+            while not await self._tried_once(message_id):
                 await asyncio.sleep(OUTAGE_PAUSE_SECONDS)
         finally:
             self._waiting.discard(message_id)
 
-    async def _came_through(self, message_id: str) -> bool:
+    async def _tried_once(self, message_id: str) -> bool:
         """Whether neither Redis nor the database was away."""
         try:
             await self._generate(message_id)
@@ -259,7 +259,7 @@ class Runner:
             attempt.stop(HandedOver())
         suspect = self._probation.holds(row.id)
         proving = (
-            [asyncio.create_task(keep("probation", lambda: self._prove(attempt, row)))]
+            [asyncio.create_task(keep("probation", lambda: self._end_probation(attempt, row)))]
             if suspect
             else []
         )
@@ -274,7 +274,7 @@ class Runner:
             ):  # a later attempt of the same answer may have begun here
                 del self._running[row.id]
 
-    async def _prove(self, attempt: Attempt, row: Row) -> None:
+    async def _end_probation(self, attempt: Attempt, row: Row) -> None:
         """Let a suspect's probation end; another suspect may begin then."""
         began = clock()
         while self._probation.holds(row.id):

@@ -16,7 +16,7 @@ from tokenwire.providers.calls import complete
 from tokenwire.providers.spec import ModelSpec
 from tokenwire.streams.log import ports
 from tokenwire.worker import announcing
-from tokenwire.worker.discretion import keep_back
+from tokenwire.worker.discretion import remove_quotes
 from tokenwire.worker.runner import Models
 from tokenwire.worker.services import WorkerServices
 
@@ -71,7 +71,7 @@ async def _title(models: Models, question: Row, answer: Row) -> str:
         async with asyncio.timeout(PATIENCE_SECONDS):
             asked = await _asked(models, spec, question.content, answer.content)
     except (ProviderError, TimeoutError) as error:
-        keep_back(error, [question.content[:EXCERPT_CHARS], answer.content[:EXCERPT_CHARS]])
+        remove_quotes(error, [question.content[:EXCERPT_CHARS], answer.content[:EXCERPT_CHARS]])
         log_line.warning("no title from the model", model=spec.name, error=repr(error))
         asked = ""
     return tidy(asked) or first_words(question.content)

@@ -28,15 +28,15 @@ FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 2.0
 MAX_CHANNELS_PER_COMMAND = 500
 
-Deliver = Callable[[list[tuple[bytes, bytes]]], None]
+Receive = Callable[[list[tuple[bytes, bytes]]], None]
 
 
 class _FeedConnection(asyncio.Protocol):
     """One TCP connection in subscribed mode (RESP2)."""
 
-    def __init__(self, deliver: Deliver, confirmed: Callable[[bytes], None]) -> None:
+    def __init__(self, receive: Receive, confirmed: Callable[[bytes], None]) -> None:
         self._reader = hiredis.Reader()
-        self._deliver = deliver
+        self._receive = receive
         self._confirmed = confirmed
         self._transport: asyncio.Transport | None = None
         self.heard = True
@@ -57,7 +57,7 @@ class _FeedConnection(asyncio.Protocol):
         except hiredis.HiredisError as error:
             self.fail(error)
         if messages:
-            self._deliver(messages)
+            self._receive(messages)
 
     def _take(self, reply: Any, messages: list[tuple[bytes, bytes]]) -> None:
         if isinstance(reply, hiredis.ReplyError):
@@ -108,9 +108,9 @@ class RedisFeed:
         """Whether there is a connection now."""
         return self._ready.is_set()
 
-    async def start(self, deliver: Deliver, subscribed: Callable[[bytes], None]) -> None:
+    async def start(self, receive: Receive, subscribed: Callable[[bytes], None]) -> None:
         """Begin, without waiting for the connection."""
-        self._deliver, self._subscribed = deliver, subscribed
+        self._receive, self._subscribed = receive, subscribed
         self._task = asyncio.create_task(keep("pubsub", self._stay_connected))
 
     async def subscribe(self, channel: str) -> None:
@@ -176,7 +176,7 @@ class RedisFeed:
         address = self._address
 
         def factory() -> _FeedConnection:
-            return _FeedConnection(self._deliver, self._confirm)
+            return _FeedConnection(self._receive, self._confirm)
 
         async with asyncio.timeout(CONNECT_SECONDS):
             if address.get("connection_class") is UnixDomainSocketConnection:

@@ -194,7 +194,7 @@ class Tail:
             while self._asked is not None:
                 asked, self._asked = self._asked, None
                 self._stale, stale = False, self._stale
-                if await self._answer(asked):
+                if await self._resolve(asked):
                     pause = FIRST_PAUSE_SECONDS
                 elif stale:
                     self._stale = True
@@ -206,7 +206,7 @@ class Tail:
             if self._asked is not None:
                 self._asked.cancel()
 
-    async def _answer(self, asked: asyncio.Future[Page]) -> bool:
+    async def _resolve(self, asked: asyncio.Future[Page]) -> bool:
         try:
             page = await self._read_to_the_top()
         except LogUnavailable as error:
@@ -238,7 +238,7 @@ class Tail:
         if (
             epoch and page.epoch != epoch and self.top <= page.forks.get(epoch, -1)
         ):  # it forked after everything that is known here
-            self._turn(page.epoch, page.forks)
+            self._set_epoch(page.epoch, page.forks)
         elif page.epoch != epoch:  # it began again, or forked before the known part
             self._start_over(page, page.forks)
         elif page.top < top:  # set back, under its old name
@@ -269,13 +269,13 @@ class Tail:
 
     # --- the ring ---
 
-    def _turn(self, epoch: str, forks: Mapping[str, int]) -> None:
+    def _set_epoch(self, epoch: str, forks: Mapping[str, int]) -> None:
         self._changed = True
         self.epoch, self.forks = epoch, forks
         self.life += 1
 
     def _start_over(self, page: Page, forks: Mapping[str, int]) -> None:
-        self._turn(page.epoch, forks)
+        self._set_epoch(page.epoch, forks)
         self._skip_to(page.top)
 
     def _skip_to(self, top: int) -> None:
@@ -315,7 +315,7 @@ def _shows_running(data: bytes) -> bool:
     return not any(word in head for word in _AT_REST)
 
 
-class _Held:
+class _OpenTail:
     """A tail, the number of its readers, and its opening."""
 
     __slots__ = ("closing", "opening", "tail", "users")
@@ -333,17 +333,17 @@ class Hub:
     def __init__(self, log: Log, feed: Feed) -> None:
         self._log = log
         self._feed = feed
-        self._held: dict[str, _Held] = {}
+        self._open_tails: dict[str, _OpenTail] = {}
         self._by_channel: dict[bytes, Tail] = {}
         self._changed: Callable[[str | None], None] | None = None
 
     async def start(self) -> None:
         """Begin to listen."""
-        await self._feed.start(self._deliver, self._subscribed_again)
+        await self._feed.start(self._receive, self._subscribed_again)
 
     async def aclose(self) -> None:
         """Close the feed and every tail; the caller closes the log."""
-        for held in list(self._held.values()):
+        for held in list(self._open_tails.values()):
             self._drop(held)
         await self._feed.aclose()
 
@@ -353,10 +353,10 @@ class Hub:
 
         A deleted conversation gives a tail that is `gone`.
         """
-        held = self._held.get(conversation_id)
+        held = self._open_tails.get(conversation_id)
         if held is None:
             tail = Tail(conversation_id, self._log)
-            held = self._held[conversation_id] = _Held(
+            held = self._open_tails[conversation_id] = _OpenTail(
                 tail, asyncio.create_task(self._prepare(tail))
             )
             self._by_channel[keys.channel(conversation_id).encode()] = tail
@@ -375,7 +375,7 @@ class Hub:
 
     def release(self, tail: Tail) -> None:
         """Release the result of `open`. The last release ends the subscription after a moment."""
-        held = self._held.get(tail.conversation_id)
+        held = self._open_tails.get(tail.conversation_id)
         if held is None or held.tail is not tail:
             return
         held.users -= 1
@@ -400,18 +400,18 @@ class Hub:
         except Gone:
             return  # the tail itself reports it
 
-    def _drop(self, held: _Held) -> None:
+    def _drop(self, held: _OpenTail) -> None:
         conversation_id = held.tail.conversation_id
-        if self._held.get(conversation_id) is not held:
+        if self._open_tails.get(conversation_id) is not held:
             return
-        del self._held[conversation_id]
+        del self._open_tails[conversation_id]
         channel = keys.channel(conversation_id)
         del self._by_channel[channel.encode()]
         held.opening.cancel()
         held.tail.close()
         self._feed.unsubscribe(channel)
 
-    def _deliver(self, messages: list[tuple[bytes, bytes]]) -> None:
+    def _receive(self, messages: list[tuple[bytes, bytes]]) -> None:
         # Writers publish their events together: a tail is woken once for them, at once, while it is
         # in the processor's cache.
         last: Tail | None = None

@@ -159,7 +159,7 @@ class LogCursor:
             self.deleted()
         if self.ended is not None:
             return ENDED
-        if (tail.life != self._life or tail.epoch != self.epoch) and (turn := self._turn(tail)):
+        if (tail.life != self._life or tail.epoch != self.epoch) and (turn := self._recheck(tail)):
             return turn
         seq, top = self.seq, tail.top
         if seq >= top and seq >= self._goal:
@@ -169,7 +169,7 @@ class LogCursor:
         entries = tail.since(seq) if seq < top else None
         return entries if entries and follows(entries, seq) else NEED_PAGE
 
-    def _turn(self, tail: LogTail) -> Next | None:
+    def _recheck(self, tail: LogTail) -> Next | None:
         """Continue in the log that the tail knows now; None: under the same name."""
         self._life, self._goal = tail.life, 0
         if not carried(self.cursor, tail):

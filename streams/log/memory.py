@@ -230,7 +230,7 @@ class MemoryLog:
         answer = self._settle(conversation_id).answers.get(message_id)
         return answer is not None and answer.leased(self._clock())
 
-    async def watched(self, conversation_id: str) -> bool:
+    async def has_readers(self, conversation_id: str) -> bool:
         self._check_up()
         return (
             self.listening[keys.channel(conversation_id)] > 0
@@ -414,10 +414,10 @@ class MemoryFeed:
 
     async def start(
         self,
-        deliver: Callable[[list[tuple[bytes, bytes]]], None],
+        receive: Callable[[list[tuple[bytes, bytes]]], None],
         subscribed: Callable[[bytes], None],
     ) -> None:
-        self._deliver, self._subscribed = deliver, subscribed
+        self._receive, self._subscribed = receive, subscribed
         self._stop = self._log.listen(self._publish)
         self._connected = True
 
@@ -461,4 +461,4 @@ class MemoryFeed:
     def _flush(self) -> None:
         arrived, self._arrived = self._arrived, []
         if arrived:
-            self._deliver(arrived)
+            self._receive(arrived)

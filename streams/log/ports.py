@@ -253,7 +253,7 @@ class Log(Protocol):
         """Whether an attempt of the answer holds a live lease. Raises Gone."""
         ...
 
-    async def watched(self, conversation_id: str) -> bool:
+    async def has_readers(self, conversation_id: str) -> bool:
         """Whether any process has a reader of this conversation (a hub stays subscribed for 2 s
         after the last), or `note_interest` counts.
         """
@@ -358,10 +358,10 @@ class Feed(Protocol):
 
     async def start(
         self,
-        deliver: Callable[[list[tuple[bytes, bytes]]], None],
+        receive: Callable[[list[tuple[bytes, bytes]]], None],
         subscribed: Callable[[bytes], None],
     ) -> None:
-        """Begin. `deliver` is called with (channel, payload) pairs in order, all of one read at a
+        """Begin. `receive` is called with (channel, payload) pairs in order, all of one read at a
         time.
 
         `subscribed` is called when a channel is confirmed again after a break: messages in between

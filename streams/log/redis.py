@@ -184,7 +184,7 @@ class RedisLog:
         reply = await self._run(_LEASED, conversation_id, message_id)
         return bool(reply[1])
 
-    async def watched(self, conversation_id: str) -> bool:
+    async def has_readers(self, conversation_id: str) -> bool:
         _channel, count = await self._wire.execute(
             "PUBSUB", "NUMSUB", keys.channel(conversation_id)
         )

@@ -196,7 +196,7 @@ async def test_recent_changes_are_announced_again(store: Store) -> None:
         await store.mark_title_announced(name, row.rev)
     for user in ("they", "you"):
         await removed(store, titled[0], user)
-        assert await store.note_revocation(titled[0], user, told=True)
+        assert await store.note_revocation(titled[0], user, announced=True)
     async with store.writing() as session:
         await session.execute(
             sql("UPDATE revocations SET revoked_at = revoked_at - :hour WHERE user_id = :id"),
@@ -303,20 +303,20 @@ async def test_a_removal_is_remembered_until_the_log_has_it(store: Store) -> Non
     ]
     await store.invite(name, "me", "they", 9, 9)
     await store.accept_invitation(name, "they")
-    assert not await store.note_revocation(name, "they", told=True)
+    assert not await store.note_revocation(name, "they", announced=True)
     async with store.writing() as session:
         await session.execute(sql("UPDATE revocations SET revoked_at = revoked_at - 60000"))
     assert await found(store) == {"revocations"}
     await store.forget_deleted(0)
-    assert await store.note_revocation(name, "you", told=True)
+    assert await store.note_revocation(name, "you", announced=True)
     assert await found(store) == set()
     await removed(store, name, "you")
-    await store.note_revocation(name, "you", told=True)
+    await store.note_revocation(name, "you", announced=True)
     await removed(store, name, "you")  # removed again, and to be announced again
     assert [row.user_id for row in await store.unannounced_revocations(now, "", 10)] == ["you"]
-    await store.note_revocation(name, "you", told=True)
+    await store.note_revocation(name, "you", announced=True)
     await store.forget_deleted(-1000)
-    assert not await store.note_revocation(name, "you", told=True)
+    assert not await store.note_revocation(name, "you", announced=True)
 
 
 async def test_only_the_head_of_a_conversation_is_due(store: Store) -> None:

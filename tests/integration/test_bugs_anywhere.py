@@ -181,7 +181,7 @@ async def test_all_calls_are_known(rig: Rig, scene: str) -> None:
     """Each call of a healthy attempt between its claim and its end is broken below."""
     steps, options = SCENES[scene]
     await rig.generate(*steps, **options)
-    assert set(rig.calls) - {"renew", "watched", "leased", "now_ms"} <= CALLED
+    assert set(rig.calls) - {"renew", "has_readers", "leased", "now_ms"} <= CALLED
 
 
 @pytest.mark.parametrize("scene", ["restarted", "interrupted"])

@@ -35,19 +35,6 @@ FORMS = {
     "looked": "look", "looking": "look",
 }  # fmt: skip
 
-LEFT: dict[str, set[str]] = {
-    "benchmarks/broadcast.py": {"_deliver", "deliver"},
-    "models/participants.py": {"told"},
-    "models/tables.py": {"told"},
-    "streams/hub/feed.py": {"Deliver", "_deliver", "deliver"},
-    "streams/hub/hub.py": {"_deliver"},
-    "streams/log/memory.py": {"_deliver", "deliver"},
-    "streams/log/ports.py": {"deliver"},
-    "worker/attempt/outcome.py": {"said"},
-    "worker/discretion.py": {"_said", "_said_in", "said", "said_in"},
-}
-"""Names in which such words still occur, by file. The list only gets shorter."""
-
 
 def _tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text("utf-8"))
@@ -92,7 +79,7 @@ def test_names_use_the_words_of_the_glossary() -> None:
         names = {name for name in [path.stem, *_given(_tree(path))] if _banned(name)}
         if names:
             found[str(path.relative_to(ROOT))] = names
-    assert found == LEFT, INSTEAD
+    assert found == {}, INSTEAD
 
 
 def test_a_banned_word_is_found_in_each_kind_of_name() -> None:

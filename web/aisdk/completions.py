@@ -195,7 +195,7 @@ class TextEncoder:
         if isinstance(event, Chunk):
             self._sent.grow(added)
         elif isinstance(event, Reset) and touched:
-            self._sent.become(self.answer.content)
+            self._sent.replace(self.answer.content)
         elif isinstance(event, Complete):
             self._sent.finish()
         elif isinstance(event, Error | Cancelled):

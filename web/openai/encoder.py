@@ -172,7 +172,7 @@ class ResponseEncoder:
             self._drop(number)  # after a part without an item
             item = self._items[number] = self._added(kind, part)
         if item.stale or item.units + utf16_length(piece) != part.units:
-            item.sent.become(part.text)
+            item.sent.replace(part.text)
         else:
             item.sent.grow(piece)
         item.stale, item.units = False, part.units
@@ -414,8 +414,8 @@ class ChatEncoder:
         elif isinstance(event, Reasoning):
             self._reasoning.grow(added)
         elif isinstance(event, Reset) and touched:
-            self._text.become(self.answer.content)
-            self._reasoning.become(self.answer.reasoning)
+            self._text.replace(self.answer.content)
+            self._reasoning.replace(self.answer.reasoning)
         elif isinstance(event, Terminal):
             return self._end()
         return (self._rest(),)

@@ -129,7 +129,7 @@ class Intake:
 
     async def _read(self, provider: Provider, request: Request) -> Finished | Failed:
         try:
-            await self._deaf(self._begin())
+            await self._ignoring_silence(self._begin())
             async with provider.stream(request) as stream:
                 self._stream = stream
                 # A run is ended by what SQL says of it (`endings`), not by whoever leaves it.
@@ -181,14 +181,14 @@ class Intake:
     async def _room(self) -> None:
         """The provider is not read further than it may run ahead of the log."""
         if self._writer.full:
-            await self._deaf(self._writer.room())
+            await self._ignoring_silence(self._writer.room())
 
     async def _note_run(self, stream: DeltaStream, cursor: int | None) -> None:
         """Save the name of a run before any text. A name of our own choice is known before that."""
         if self._run.learn(stream, cursor) and not self._left:
-            await self._deaf(self._save_run())
+            await self._ignoring_silence(self._save_run())
 
-    async def _deaf(self, work: Awaitable[object]) -> None:
+    async def _ignoring_silence(self, work: Awaitable[object]) -> None:
         """Do something else than listen to the provider, whose silence does not count meanwhile."""
         self._listening = False
         await work

@@ -73,7 +73,7 @@ class Keeper:
 
     async def _check_readers(self) -> None:
         longest = self._terms.cancel_without_readers_seconds
-        if not longest or await self._log.watched(self._conversation_id):
+        if not longest or await self._log.has_readers(self._conversation_id):
             self._watched = clock()
         elif clock() - self._watched > longest:
             self._end(CancelAsked("no_readers"))

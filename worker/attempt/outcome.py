@@ -32,7 +32,7 @@ from tokenwire.worker.attempt.lifecycle import (
     Verdict,
 )
 from tokenwire.worker.attempt.work import Work
-from tokenwire.worker.discretion import keep_back, said_in
+from tokenwire.worker.discretion import remove_quotes, texts_in
 from tokenwire.worker.ending import lesser, make_ending, reduced, usage_fields
 from tokenwire.worker.outages import outlast
 from tokenwire.worker.retries import MAX_TRIES, RetryLater
@@ -107,7 +107,7 @@ class Outcome:
     async def _fail(self, error: BaseException) -> None:
         work = self._work
         decision = follow_up(work, error, clock() - self._begun)
-        self._keep_back(error)
+        self._remove_quotes(error)
         log_line.warning(
             "attempt failed",
             message_id=work.row.id,
@@ -132,10 +132,10 @@ class Outcome:
         if not isinstance(error, ProviderError):
             raise error  # a bug of ours: the job becomes a dead letter, with its traceback
 
-    def _keep_back(self, error: BaseException) -> None:
+    def _remove_quotes(self, error: BaseException) -> None:
         work = self._work
-        said = said_in(work.request) if work.request is not None else ()
-        keep_back(error, [*said, *(part.text for part in work.draft.answer.parts)])
+        texts = texts_in(work.request) if work.request is not None else ()
+        remove_quotes(error, [*texts, *(part.text for part in work.draft.answer.parts)])
 
     # --- another attempt goes on ---
 

@@ -21,7 +21,7 @@ async def announce(store: Store, log: ports.Log, conversation_id: str, user_id: 
     Taken back if they take part again meanwhile: this would undo what was announced before it.
     """
     await log.revoke(conversation_id, user_id)
-    if not await store.note_revocation(conversation_id, user_id, told=True):
+    if not await store.note_revocation(conversation_id, user_id, announced=True):
         await take_back(store, log, conversation_id, user_id)
 
 
@@ -31,7 +31,7 @@ async def take_back(store: Store, log: ports.Log, conversation_id: str, user_id:
     Told again if they were removed again meanwhile, for the same reason.
     """
     await log.restore(conversation_id, user_id)
-    if await store.note_revocation(conversation_id, user_id, told=False):
+    if await store.note_revocation(conversation_id, user_id, announced=False):
         await announce(store, log, conversation_id, user_id)
 
 

@@ -62,9 +62,9 @@ async def test_readers_are_seen(rig: Rig) -> None:
     """A subscription to the conversation's channel is a reader; one to another channel is not."""
     log, feed = rig.log(), rig.feed()
     await feed.start(lambda _messages: None, lambda _channel: None)
-    assert await log.watched("c") is False
+    assert await log.has_readers("c") is False
     await feed.subscribe(keys.channel("c"))
-    assert (await log.watched("c"), await log.watched("d")) == (True, False)
+    assert (await log.has_readers("c"), await log.has_readers("d")) == (True, False)
     await feed.aclose()
 
 
@@ -92,6 +92,6 @@ async def test_a_read_conversation_counts_as_watched_for_a_while(rig: Rig) -> No
     log = rig.log()
     await log.note_interest("c", 60)
     await log.note_interest("e", 0.05)
-    assert (await log.watched("c"), await log.watched("d")) == (True, False)
+    assert (await log.has_readers("c"), await log.has_readers("d")) == (True, False)
     await rig.wait(0.1)
-    assert (await log.watched("c"), await log.watched("e")) == (True, False)
+    assert (await log.has_readers("c"), await log.has_readers("e")) == (True, False)

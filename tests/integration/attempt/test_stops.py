@@ -182,13 +182,13 @@ async def test_an_answer_without_readers(rig: Rig, clock: Clock) -> None:
         Draft(held_of(message_id=row.id), 1),
         "restart",
     )
-    watched, looks = rig.log.watched, 0
+    has_readers, looks = rig.log.has_readers, 0
     watched_until = asyncio.Event()
 
     async def count_looks(conversation_id: str) -> bool:
         nonlocal looks
         looks += 1
-        return await watched(conversation_id)
+        return await has_readers(conversation_id)
 
     async def leave() -> None:
         await rig.said()
@@ -202,7 +202,7 @@ async def test_an_answer_without_readers(rig: Rig, clock: Clock) -> None:
         clock.now += 100
         await asyncio.Event().wait()
 
-    rig.log.watched = count_looks  # type: ignore[method-assign]
+    rig.log.has_readers = count_looks  # type: ignore[method-assign]
 
     script = Script([[base.TextDelta("a")], leave], stall_seconds=1e6)
     await attempt.run(script, base.Request([base.HistoryMessage("user", "hi")]), "m")

@@ -9,7 +9,7 @@ import pytest
 from tests.integration.providers.answers import END, HELLO, broken_off, chunk, read, spec
 from tests.integration.providers.wire import Exchange, serving
 from tokenwire.providers.base import Continuation, Finish, ProviderError, Request, Unavailable
-from tokenwire.providers.hooks import Hook, watched
+from tokenwire.providers.hooks import Hook, with_hooks
 from tokenwire.providers.http import HttpClient
 from tokenwire.providers.registry import open_provider
 
@@ -178,7 +178,7 @@ async def test_only_the_provider_proves_the_end_of_a_run(
 
     async with serving(script) as server:
         entry = spec(server.url, provider="openai_responses", options={"background": True})
-        async with watched(open_provider(entry, client), [Hook()]).stream(HELLO) as stream:
+        async with with_hooks(open_provider(entry, client), [Hook()]).stream(HELLO) as stream:
             with contextlib.suppress(ProviderError):
                 async for _ in stream:
                     assert stream.run_id == "r"

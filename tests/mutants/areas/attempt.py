@@ -20,21 +20,21 @@ AREA = Area(
         Mutant(
             "what_a_provider_quotes_is_logged",
             "worker/attempt/outcome.py",
-            "        self._keep_back(error)\n",
+            "        self._remove_quotes(error)\n",
             "",
             ("tests/integration/test_answer_lines.py",),
         ),
         Mutant(
             "the_code_of_an_error_quotes",
             "worker/discretion.py",
-            "error.code and without_quotes(error.code, texts)",
+            "error.code and without_quotes(error.code, found)",
             "error.code",
             ("tests/unit/worker/test_discretion.py",),
         ),
         Mutant(
             "what_a_title_is_made_of_is_logged",
             "worker/titles.py",
-            "        keep_back(error, [question.content[:EXCERPT_CHARS], "
+            "        remove_quotes(error, [question.content[:EXCERPT_CHARS], "
             "answer.content[:EXCERPT_CHARS]])\n",
             "",
             ("tests/unit/worker/test_titles.py",),

@@ -425,7 +425,7 @@ AREA = Area(
         Mutant(
             "text_of_a_withdrawn_answer_goes_on",
             "web/aisdk/completions.py",
-            "            self._sent.become(self.answer.content)\n",
+            "            self._sent.replace(self.answer.content)\n",
             "            pass\n",
         ),
         Mutant(

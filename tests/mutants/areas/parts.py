@@ -183,7 +183,7 @@ AREA = Area(
         Mutant(
             "cuts_of_a_late_checkpoint_count",
             "models/saving.py",
-            "    select(_messages.c.id).where(*_mine).exists(),\n",
+            "    select(_messages.c.id).where(*_fence).exists(),\n",
             "",
         ),
         Mutant(

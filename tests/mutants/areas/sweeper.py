@@ -67,28 +67,30 @@ AREA = Area(
         Mutant(
             "another_server_is_not_told_of_removals",
             "models/sweeps.py",
-            '"revoked_at", {"told": False})',
-            '"revoked_at", {"told": True})',
+            '"revoked_at", {"announced": False})',
+            '"revoked_at", {"announced": True})',
         ),
         Mutant(
             "who_takes_part_again_is_shut_out",
             "worker/sweeper/revocations.py",
-            "    if not await store.note_revocation(conversation_id, user_id, told=True):\n",
-            "    if await store.note_revocation(conversation_id, user_id, told=True) is None:\n",
+            "    if not await store.note_revocation(conversation_id, user_id, announced=True):\n",
+            "    if await store.note_revocation(conversation_id, user_id, "
+            "announced=True) is None:\n",
             ("tests/contracts/test_revocations.py",),
         ),
         Mutant(
             "who_is_removed_again_is_let_in",
             "worker/sweeper/revocations.py",
-            "    if await store.note_revocation(conversation_id, user_id, told=False):\n",
-            "    if await store.note_revocation(conversation_id, user_id, told=False) is None:\n",
+            "    if await store.note_revocation(conversation_id, user_id, announced=False):\n",
+            "    if await store.note_revocation(conversation_id, user_id, "
+            "announced=False) is None:\n",
             ("tests/contracts/test_revocations.py",),
         ),
         Mutant(
             "a_removal_that_was_undone_counts_as_told",
             "worker/sweeper/revocations.py",
-            "user_id, told=False)",
-            "user_id, told=True)",
+            "user_id, announced=False)",
+            "user_id, announced=True)",
             ("tests/contracts/test_revocations.py",),
         ),
         Mutant(

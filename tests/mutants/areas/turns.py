@@ -57,19 +57,19 @@ AREA = Area(
         Mutant(
             "an_event_has_any_number_of_parts",
             "providers/decoding.py",
-            "if self._frame_parts > MAX_PARTS:",
+            "if self._frame_objects > MAX_OBJECTS:",
             "if False:",
         ),
         Mutant(
             "parts_of_events_add_up",
             "providers/decoding.py",
-            "self._frame_bytes, self._frame_parts = len(data), 0",
+            "self._frame_bytes, self._frame_objects = len(data), 0",
             "self._frame_bytes = len(data)",
         ),
         Mutant(
             "sources_are_no_parts",
             "providers/openai_chat.py",
-            "        self._count_parts(len(entries))\n",
+            "        self._count_objects(len(entries))\n",
             "",
         ),
         Mutant(

@@ -65,7 +65,7 @@ def reset(seq: int, keep: int, keep_parts: int) -> dict[str, Any]:
 
 
 def layout(held: Transcript) -> list[dict[str, Any]]:
-    return [part.entry() for part in m1(held).parts]
+    return [part.view() for part in m1(held).parts]
 
 
 def ending(seq: int, content: str, kind: str = "complete") -> dict[str, Any]:

@@ -19,7 +19,7 @@ CASES = [
 
 def value_of(message: LiveMessage, name: str) -> Any:
     """As the wire has it: parts as their layout."""
-    return [part.entry() for part in message.parts] if name == "parts" else getattr(message, name)
+    return [part.view() for part in message.parts] if name == "parts" else getattr(message, name)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -80,9 +80,9 @@ def test_only_touched_parts_change(history: AnyHistory) -> None:
     """`apply` returns the numbers of new, changed and removed parts."""
     answer = Answer(ID)
     for event in written(history).events:
-        before = [(part.entry(), part.text) for part in answer.parts]
+        before = [(part.view(), part.text) for part in answer.parts]
         touched = answer.apply(event)
-        after = [(part.entry(), part.text) for part in answer.parts]
+        after = [(part.view(), part.text) for part in answer.parts]
         length = max(len(before), len(after))
         assert all(before[n : n + 1] == after[n : n + 1] for n in range(length) if n not in touched)
         if isinstance(event, events.Reset):

@@ -24,7 +24,7 @@ def test_sent_text_begins_the_text(steps: list[tuple[str, object]]) -> None:
             text = (text if name == "grow" else "") + str(value)
             fits = text.startswith(out) or out.startswith(text)
             try:
-                sent.grow(str(value)) if name == "grow" else sent.become(str(value))
+                sent.grow(str(value)) if name == "grow" else sent.replace(str(value))
             except Withdrawn:
                 assert not fits
                 return
@@ -50,9 +50,9 @@ def test_an_end(text: str, last: str) -> None:
     sent.take_rest()
     if not (last.startswith(text) or text.startswith(last)):
         with pytest.raises(Withdrawn):
-            sent.become(last)
+            sent.replace(last)
         return
-    sent.become(last)
+    sent.replace(last)
     if len(last) < len(text):
         with pytest.raises(Withdrawn):
             sent.finish()
@@ -64,7 +64,7 @@ def test_an_end(text: str, last: str) -> None:
 def test_a_long_text_is_sent_in_linear_time() -> None:
     """Taken text is not copied with each further piece."""
     sent = Sent()
-    sent.become("word " * 200_000)
+    sent.replace("word " * 200_000)
     pieces = 0
     while sent.waiting >= 4:
         pieces += len(sent.take(4, 256))

@@ -33,7 +33,7 @@ from tokenwire.providers.base import (
 )
 from tokenwire.providers.cost import cost
 from tokenwire.providers.history import CallPart, KeptPart, ReasoningPart, TextPart
-from tokenwire.providers.hooks import Hook, watched
+from tokenwire.providers.hooks import Hook, with_hooks
 from tokenwire.providers.registry import presets
 from tokenwire.providers.spec import ModelSpec
 
@@ -213,7 +213,7 @@ async def test_a_watched_provider_is_the_provider() -> None:
         def error(self, error: ProviderError) -> None:
             errors.append(error)
 
-    provider = watched(Scripted([[TextDelta("a")], Unavailable("gone")]), [Listener()])  # type: ignore[arg-type]
+    provider = with_hooks(Scripted([[TextDelta("a")], Unavailable("gone")]), [Listener()])  # type: ignore[arg-type]
     assert (provider.continuation, provider.stall_seconds) == ("none", 7.0)
     batches = []
 

@@ -450,9 +450,9 @@ async def test_nothing_is_left_when_the_last_reader_leaves(
     monkeypatch.setattr("tokenwire.streams.hub.hub.GRACE_SECONDS", 0.0)
     readers = rig.readers(QUICK)
     async with readers.follow("c"), readers.follow("c"):
-        assert await rig.log.watched("c")
+        assert await rig.log.has_readers("c")
     await until_ready()
-    assert not await rig.log.watched("c")
+    assert not await rig.log.has_readers("c")
     assert readers.rooms._rooms == {}
 
 

@@ -52,9 +52,9 @@ async def test_reading_an_answer_counts_as_following(
     """Only if the setting is on; otherwise nothing is stored."""
     async with make_client(cancel_without_readers_seconds=seconds) as client:
         ids = await asked(client, store)
-        assert not await log.watched(ids[1])
+        assert not await log.has_readers(ids[1])
         assert (await read(client, *ids)).status_code == 200
-    assert await log.watched(ids[1]) is (seconds > 0)
+    assert await log.has_readers(ids[1]) is (seconds > 0)
 
 
 async def test_an_answer_that_has_ended_is_not_noted(
@@ -65,7 +65,7 @@ async def test_an_answer_that_has_ended_is_not_noted(
         ids = await asked(client, store)
         await finish(store, log, ids[0], "Done.")
         await polled(client, *ids)
-    assert not await log.watched(ids[1])
+    assert not await log.has_readers(ids[1])
 
 
 async def test_reading_works_without_redis(

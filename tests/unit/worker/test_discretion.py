@@ -13,7 +13,7 @@ from tokenwire.providers.history import (
     ResultPart,
     TextPart,
 )
-from tokenwire.worker.discretion import MAX_CHARS, keep_back, said_in
+from tokenwire.worker.discretion import MAX_CHARS, remove_quotes, texts_in
 
 REQUEST = Request(
     [
@@ -63,7 +63,7 @@ REQUEST = Request(
 def test_whatever_a_request_holds(quoted: str) -> None:
     """In the words of the error, in its code, and as operators see it."""
     error = Unavailable(f"refused: {quoted}", code=quoted, status=500)
-    keep_back(error, said_in(REQUEST))
+    remove_quotes(error, texts_in(REQUEST))
     assert quoted not in f"{error!r} {error} {error.message} {error.code}"
     assert (error.message[:9], error.status) == ("refused: ", 500)
 
@@ -71,7 +71,7 @@ def test_whatever_a_request_holds(quoted: str) -> None:
 def test_what_an_error_says_of_itself_stays() -> None:
     """Cut to what is worth reading."""
     error = Unavailable("the model is overloaded" + "!" * 5000, code="overloaded")
-    keep_back(error, said_in(REQUEST))
+    remove_quotes(error, texts_in(REQUEST))
     assert (error.message, error.code) == (
         ("the model is overloaded" + "!" * 5000)[:MAX_CHARS],
         "overloaded",
@@ -81,5 +81,5 @@ def test_what_an_error_says_of_itself_stays() -> None:
 def test_other_exceptions_are_left_alone() -> None:
     """They are no provider's words."""
     error = ValueError("What is the matter with me?")
-    keep_back(error, said_in(REQUEST))
+    remove_quotes(error, texts_in(REQUEST))
     assert str(error) == "What is the matter with me?"

@@ -55,7 +55,7 @@ async def test_a_deleted_conversation_wakes_readers_and_stays_gone(rig: Rig) -> 
         await tail.refresh()
     assert woken == [True]
     rig.hub.release(tail)
-    await until(lambda: not rig.hub._held)
+    await until(lambda: not rig.hub._open_tails)
     assert (await rig.hub.open("c")).gone
 
 
@@ -72,14 +72,14 @@ async def test_the_last_release_ends_the_subscription_after_a_grace(
     await rig.hub.open("c")
     rig.hub.release(tail)
     await turn()
-    assert rig.hub._held, "another reader is there"
+    assert rig.hub._open_tails, "another reader is there"
     rig.hub.release(tail)
     await rig.hub.open("c")
     await turn()
-    assert rig.hub._held, "somebody came back within the grace"
+    assert rig.hub._open_tails, "somebody came back within the grace"
     rig.hub.release(tail)
     rig.hub.release(tail)  # a second release does no harm
-    await until(lambda: not rig.hub._held)
+    await until(lambda: not rig.hub._open_tails)
     assert rig.feed._channels == set()
     assert not rig.hub._by_channel
     assert await rig.hub.open("c") is not tail
@@ -90,7 +90,7 @@ async def test_opening_without_a_feed_fails_and_leaves_nothing(rig: Rig) -> None
     rig.feed.cut()
     results = await asyncio.gather(rig.hub.open("c"), rig.hub.open("c"), return_exceptions=True)
     assert [type(result) for result in results] == [LogUnavailable, LogUnavailable]
-    assert not rig.hub._held
+    assert not rig.hub._open_tails
     rig.feed.mend()
     assert (await rig.hub.open("c")).top == 0
 
@@ -104,18 +104,18 @@ async def test_a_cancelled_opening_affects_no_other(rig: Rig) -> None:
     with pytest.raises(asyncio.CancelledError):
         await first
     rig.hub.release(tail)
-    assert rig.hub._held["c"].users == 0
+    assert rig.hub._open_tails["c"].users == 0
 
 
 async def test_an_opening_that_all_cancel_leaves_nothing(rig: Rig) -> None:
     """Neither a tail nor a subscription that nobody would release."""
     opening = asyncio.create_task(rig.hub.open("c"))
     await asyncio.sleep(0)
-    assert rig.hub._held
+    assert rig.hub._open_tails
     opening.cancel()
     await asyncio.gather(opening, return_exceptions=True)
     await turn()
-    assert not rig.hub._held
+    assert not rig.hub._open_tails
     assert rig.feed._channels == set()
 
 
@@ -142,7 +142,7 @@ async def test_closing_the_hub_ends_everything(rig: Rig) -> None:
     tail.catch_up()
     await rig.hub.aclose()
     await turn()
-    assert not rig.hub._held
+    assert not rig.hub._open_tails
     assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
 
 
