@@ -1,0 +1,105 @@
+"""A request for an answer becomes rows and a job. Responses and chat completions ask alike."""
+
+import contextlib
+
+from fastapi import Request
+
+from tokenwire.models.errors import NotFound
+from tokenwire.models.idempotency import Idempotency
+from tokenwire.models.quotas import ROW_BYTES
+from tokenwire.models.responses import Question
+from tokenwire.models.rows import unfinished
+from tokenwire.models.tables import Message
+from tokenwire.web import delivery
+from tokenwire.web.contents import require_question_fits
+from tokenwire.web.http.aside import aside
+from tokenwire.web.openai import objects
+from tokenwire.web.openai.errors import OpenAIProblem
+from tokenwire.web.openai.following import is_passing
+from tokenwire.web.openai.requests import AskBody, Wanted, understood
+from tokenwire.web.services import WebServices, decoded, is_row_id, read_body
+
+
+async def readable(services: WebServices, user: str, response_id: str) -> Message:
+    """The answer with this name, for a permitted user. Raises OpenAIProblem (404)."""
+    for prefix in (objects.RESPONSE_PREFIX, objects.CHAT_PREFIX):
+        if response_id.startswith(prefix) and is_row_id(response_id.removeprefix(prefix)):
+            with contextlib.suppress(NotFound):
+                row = await services.store.visible_message(response_id.removeprefix(prefix), user)
+                if row.role == "assistant" and not is_passing(row):
+                    return row
+    raise OpenAIProblem(
+        404,
+        "not_found",
+        f"There is no response {response_id!r}, or it is not yours.",
+        "response_id",
+    )
+
+
+async def _followed(
+    services: WebServices, user: str, previous_response_id: str | None
+) -> Message | None:
+    if previous_response_id is None:
+        return None
+    try:
+        row = await readable(services, user, previous_response_id)
+    except OpenAIProblem as error:
+        raise OpenAIProblem(
+            400, "previous_response_not_found", str(error), "previous_response_id"
+        ) from error
+    if unfinished(row):
+        raise OpenAIProblem(
+            400,
+            "previous_response_unfinished",
+            "The response before has not ended yet.",
+            "previous_response_id",
+        )
+    return row
+
+
+async def ask(
+    request: Request, services: WebServices, user: str, model: type[AskBody], key: str | None
+) -> tuple[Message, Wanted]:
+    """The new answer. The body ends with this call: nothing else may hold it for as long as the
+    answer takes.
+    """
+    body = await _read(request, services, model)
+    offered = services.offers.require(body.model)
+    follows = await _followed(services, user, body.follows)
+    question = await aside(
+        ROW_BYTES * body.length, lambda: _question(services, body, user, offered, follows)
+    )
+    if not body.background:
+        with services.places.take():  # refused before any row: a refused client asks again
+            pass
+    idempotency = None
+    if key is not None:  # a body may be long: it is not walked for nothing
+        asked = body.model_dump(mode="json", include=set(type(body).model_fields))
+        idempotency = Idempotency.of(key, f"POST {request.url.path}", asked)
+    try:
+        posted = await services.store.ask(question, idempotency)
+    except NotFound as error:
+        if question.follows is None:  # the rows of a repeated key are gone
+            raise
+        raise OpenAIProblem(
+            400,
+            "previous_response_not_found",
+            "A response that this one follows was deleted.",
+            "previous_response_id",
+        ) from error
+    services.metrics.posts.inc()
+    await delivery.announce_post(services, posted)
+    return posted.assistant_message, body.wanted
+
+
+async def _read(request: Request, services: WebServices, model: type[AskBody]) -> AskBody:
+    body, most = await read_body(request), services.settings.max_body_values
+    return await aside(len(body), lambda: understood(model, decoded(body, most)))
+
+
+def _question(
+    services: WebServices, body: AskBody, user: str, model: str, follows: Message | None
+) -> Question:
+    question = body.question(user, model, follows)
+    require_question_fits(services.settings, question)
+    return question
