@@ -33,7 +33,7 @@ from tokenwire.web.feed import routes as feed
 from tokenwire.web.feed.feeds import Feeds
 from tokenwire.web.housekeeping import keep_house
 from tokenwire.web.http.hosts import Hosts
-from tokenwire.web.http.middleware import KnownHosts, Surroundings
+from tokenwire.web.http.middleware import KnownHosts, LastErrorHandler, Surroundings
 from tokenwire.web.http.streaming import Places
 from tokenwire.web.metrics import Metrics
 from tokenwire.web.offers import Offers
@@ -134,7 +134,7 @@ def _add_layers(app: FastAPI, services: WebServices, gate: Gate) -> None:
     """The last added layer is the outermost."""
     app.add_middleware(Admission, gate=gate)
     app.add_middleware(KnownHosts, hosts=services.hosts)
-    app.add_middleware(Surroundings, metrics=services.metrics, hosts=services.hosts)
+    app.add_middleware(LastErrorHandler)
     if services.settings.origins:
         app.add_middleware(
             CORSMiddleware,
@@ -145,6 +145,7 @@ def _add_layers(app: FastAPI, services: WebServices, gate: Gate) -> None:
             expose_headers=EXPOSED_HEADERS,
             max_age=600,
         )
+    app.add_middleware(Surroundings, metrics=services.metrics, hosts=services.hosts)
 
 
 def end_streams(app: FastAPI) -> None:

@@ -4,8 +4,9 @@ Nothing is read before that.
     address -> identity, from headers alone -> slots (user, address) -> rates
       -> the body, with its limits -> the answer, until it is read
 
-A refusal here is a problem document, under /v1 one of OpenAI's. Storage and waiting posts of a user
-are counted where they are written (`models.quotas`): there the count and the write are one.
+Every path is guarded but the public ones (`costs`). A refusal here is a problem document, under /v1
+one of OpenAI's. Storage and waiting posts of a user are counted where they are written
+(`models.quotas`): there the count and the write are one.
 
 A WebSocket may log in by a frame, since browsers cannot send `Authorization` with a handshake.
 Until then it is anonymous: a limited number (`newcomers`), one short frame, a short time
@@ -30,6 +31,7 @@ from tokenwire.protocol import tokens
 from tokenwire.streams.addresses import Addresses
 from tokenwire.streams.limits.occupancy import Full, Occupancy
 from tokenwire.streams.limits.rates import WINDOW_SECONDS, InBulk, Rates, Verdict
+from tokenwire.web.admission.costs import cost_of, is_public
 from tokenwire.web.admission.identity import Identify
 from tokenwire.web.admission.newcomers import Newcomers
 from tokenwire.web.http.receiving import BodyMemory, BufferedBody, LimitedBody, MinimumRate, reading
@@ -42,17 +44,7 @@ ANONYMOUS_SOCKETS = 1000
 ANONYMOUS_SOCKETS_PER_ADDRESS = 10
 EXPOSED_HEADERS = ("RateLimit", "RateLimit-Policy", "Retry-After")
 """Headers that pages of other origins may read (CORS)."""
-_GUARDED = ("/api/", "/v1/")
-_POSTS = re.compile(
-    r"POST /api/(conversations(/[^/]+/(messages|participants))?|messages/[^/]+/regenerate|chat|"
-    r"completion|object)"
-    r"|POST /v1/(responses|chat/completions)|PATCH /api/conversations/[^/]+"
-)
-"""Requests that count as posts: they create something, usually an answer, or store a text."""
 _DID = {"reads": "read", "changes": "changed things"}
-"""Other counted requests: GET and HEAD; and the rest, such as a cancel, a deletion, a
-subscription.
-"""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _EVENTS = re.compile(r"/api/.+/(events|stream)")
 """Paths that a subscription token opens."""
@@ -101,7 +93,7 @@ class Gate:
         if _CONTROL.search(scope["path"]):  # a route may match only a part of it
             raise ApiProblem("not_found", "There is nothing at this address.")
         address = self._address(scope)
-        if not scope["path"].startswith(_GUARDED):
+        if is_public(scope["path"]):
             return Caller(None, address)
         request = Request(scope)
         granted = self._token_user(request)
@@ -147,13 +139,13 @@ class Gate:
 
     async def count(self, scope: Scope, caller: Caller) -> dict[str, str]:
         """Count a request; returns the rate headers. Raises ApiProblem (429)."""
-        if is_post(scope):
-            return await self.count_post(caller)
-        if not scope["path"].startswith(_GUARDED):
-            return {}
-        return await self._count_in_bulk(
-            caller, "reads" if scope["method"] in ("GET", "HEAD") else "changes"
-        )
+        match cost_of(scope["method"], scope["path"]):
+            case None:
+                return {}
+            case "posts":
+                return await self.count_post(caller)
+            case cost:
+                return await self._count_in_bulk(caller, cost)
 
     async def count_post(self, caller: Caller) -> dict[str, str]:
         """Count a post. Raises ApiProblem (429)."""
@@ -249,8 +241,9 @@ class Admission:
                     MutableHeaders(scope=message).update(headers)
                 await send(message)
 
+            repeatable = cost_of(scope["method"], scope["path"]) != "posts"
             await self._app(
-                scope, body, Outgoing(scope, body, admitted, unread, repeatable=not is_post(scope))
+                scope, body, Outgoing(scope, body, admitted, unread, repeatable=repeatable)
             )
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -321,11 +314,6 @@ class Seat:
     def _make_room(self) -> None:
         if self._socket is not None:
             self._socket.refuse(TRY_AGAIN_LATER, "others want to log in")
-
-
-def is_post(scope: Scope) -> bool:
-    """Whether a request creates something. Others may be repeated without harm."""
-    return _POSTS.fullmatch(f"{scope['method']} {scope['path']}") is not None
 
 
 def _limits(

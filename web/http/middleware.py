@@ -13,6 +13,7 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tokenwire.web.admission.costs import PROBES
 from tokenwire.web.http.hosts import Hosts
 from tokenwire.web.http.refusals import refusal
 from tokenwire.web.metrics import Metrics
@@ -48,7 +49,9 @@ _CLIENT_GONE = 499
 
 
 class Surroundings:
-    """The outermost layer around the routes."""
+    """The outermost layer of all: protective headers, and counts. What CORS answers by itself
+    (preflights) is counted and protected too.
+    """
 
     def __init__(
         self,
@@ -78,24 +81,6 @@ class Surroundings:
 
         try:
             await self._app(scope, receive, answer)
-        except asyncio.CancelledError:
-            # The server stops, and the time of this request is over. The caller does not know what
-            # it has done.
-            if status:
-                raise
-            await refusal(scope["path"], ApiProblem("unavailable", "The server is restarting."))(
-                scope, receive, answer
-            )
-        except (
-            Exception
-        ) as error:  # the last error handler: logged in full, answered without details
-            if status:
-                raise
-            log_line.exception(
-                "request failed", method=scope["method"], path=scope["path"], exc_info=error
-            )
-            problem = ApiProblem("internal", "The server failed. It is not your request's fault.")
-            await refusal(scope["path"], problem)(scope, receive, answer)
         finally:
             self._count(scope, status, self._clock() - begun)
 
@@ -120,8 +105,44 @@ class Surroundings:
         self._metrics.seconds.labels(route).observe(seconds)
 
 
-PROBES = ("/healthz", "/readyz", "/metrics")
-"""Load balancers use the machine's address for these; they show nothing of users."""
+class LastErrorHandler:
+    """Refuses what raised before it answered. It is within CORS, so that pages of allowed origins
+    can read the refusal.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = False
+
+        async def answer(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, answer)
+        except asyncio.CancelledError:
+            # The server stops, and the time of this request is over. The caller does not know what
+            # it has done.
+            if begun:
+                raise
+            problem = ApiProblem("unavailable", "The server is restarting.")
+            await refusal(scope["path"], problem)(scope, receive, send)
+        except Exception as error:  # logged in full, answered without details
+            if begun:
+                raise
+            log_line.exception(
+                "request failed", method=scope["method"], path=scope["path"], exc_info=error
+            )
+            problem = ApiProblem("internal", "The server failed. It is not your request's fault.")
+            await refusal(scope["path"], problem)(scope, receive, send)
+
+
 _POLICY = 1008
 _DETAIL = "This server has another name: ALLOWED_HOSTS lists its names."
 

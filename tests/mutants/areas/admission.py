@@ -23,6 +23,7 @@ _UNREAD = (
     "tests/integration/test_admission.py::test_unread_answers_share_memory",
     "tests/integration/test_admission.py::test_an_answer_above_the_share_can_be_read",
 )
+_COSTS = ("tests/unit/web/admission/test_costs.py",)
 _PAGES = (
     "tests/contracts/test_pages.py::test_a_page_is_measured_as_json",
     "tests/contracts/test_pages.py::test_a_page_of_long_texts_is_short",
@@ -36,9 +37,9 @@ AREA = Area(
     [
         Mutant(
             "any_path_is_public",
-            "web/admission/layer.py",
-            '_GUARDED = ("/api/", "/v1/")',
-            '_GUARDED = ("/api/",)',
+            "web/admission/costs.py",
+            "return path in PUBLIC or path",
+            'return path in PUBLIC or path.startswith("/v1/") or path',
         ),
         Mutant(
             "a_token_opens_everything",
@@ -267,32 +268,47 @@ AREA = Area(
         Mutant(
             "posts_are_not_counted",
             "web/admission/layer.py",
-            "        if is_post(scope):\n",
-            "        if False:\n",
+            '            case "posts":\n',
+            '            case "none":\n',
         ),
         Mutant(
             "reads_are_not_counted",
-            "web/admission/layer.py",
-            'if not scope["path"].startswith(_GUARDED):\n            return {}',
-            "if True:\n            return {}",
+            "web/admission/costs.py",
+            'return "reads"',
+            "return None",
         ),
         Mutant(
             "health_checks_are_counted",
-            "web/admission/layer.py",
-            'if not scope["path"].startswith(_GUARDED):\n            return {}',
-            "if False:\n            return {}",
+            "web/admission/costs.py",
+            "    if is_public(path):\n",
+            "    if False:\n",
+            _COSTS,
+        ),
+        Mutant(
+            "a_new_path_is_public",
+            "web/admission/costs.py",
+            "return path in PUBLIC or path",
+            'return path in PUBLIC or not path.startswith(("/api/", "/v1/")) or path',
+            _COSTS,
+        ),
+        Mutant(
+            "a_new_post_is_a_change",
+            "web/admission/costs.py",
+            "not CHANGES.fullmatch(path)",
+            'path.startswith("/api/conversations")',
+            _COSTS,
         ),
         Mutant(
             "heads_are_no_reads",
-            "web/admission/layer.py",
-            '"reads" if scope["method"] in ("GET", "HEAD")',
-            '"reads" if scope["method"] == "GET"',
+            "web/admission/costs.py",
+            'if method in ("GET", "HEAD"):',
+            'if method == "GET":',
         ),
         Mutant(
             "a_cancel_counts_as_a_read",
-            "web/admission/layer.py",
-            '"reads" if scope["method"] in ("GET", "HEAD") else "changes"',
-            '"reads"',
+            "web/admission/costs.py",
+            'else "changes"',
+            'else "reads"',
         ),
         Mutant(
             "reads_have_the_limits_of_posts",
@@ -578,7 +594,7 @@ AREA = Area(
         Mutant(
             "an_unread_answer_is_charged_to_nobody",
             "web/admission/layer.py",
-            "Outgoing(scope, body, admitted, unread, repeatable=not is_post(scope))",
+            "Outgoing(scope, body, admitted, unread, repeatable=repeatable)",
             "admitted",
             _UNREAD,
         ),

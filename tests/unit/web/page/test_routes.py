@@ -6,10 +6,7 @@ import httpx
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from tests.unit.web.conftest import settings
-from tokenwire.web.http.hosts import Hosts
-from tokenwire.web.http.middleware import Surroundings
-from tokenwire.web.metrics import Metrics
+from tokenwire.web.http.middleware import LastErrorHandler
 
 
 async def test_the_page_and_its_files_are_revalidated(client: httpx.AsyncClient) -> None:
@@ -61,9 +58,7 @@ async def test_an_open_request_is_answered_at_shutdown() -> None:
         "query_string": b"",
         "scheme": "http",
     }
-    task = asyncio.create_task(
-        Surroundings(forever, Metrics(), Hosts(settings()))(scope, receive, send)
-    )
+    task = asyncio.create_task(LastErrorHandler(forever)(scope, receive, send))
     await asyncio.sleep(0)
     task.cancel()
     await task
@@ -89,4 +84,4 @@ async def test_a_broken_answer_is_visible() -> None:
         "scheme": "http",
     }
     with pytest.raises(RuntimeError, match="half"):
-        await Surroundings(half, Metrics(), Hosts(settings()))(scope, nothing, nothing)  # type: ignore[arg-type]  # sends nowhere
+        await LastErrorHandler(half)(scope, nothing, nothing)  # type: ignore[arg-type]  # sends nowhere
