@@ -208,7 +208,7 @@ async def connect(port: int, conversations: list[str]) -> list[Reader]:
 
 
 @dataclass
-class Shape:
+class LoadShape:
     """`conversations`, each with `readers` readers."""
 
     title: str
@@ -221,8 +221,8 @@ class Shape:
 
 
 SHAPES = (
-    Shape(f"{CONVERSATIONS:,} conversations with one reader each", CONVERSATIONS, 1),
-    Shape(f"One conversation with {READERS:,} readers", 1, READERS),
+    LoadShape(f"{CONVERSATIONS:,} conversations with one reader each", CONVERSATIONS, 1),
+    LoadShape(f"One conversation with {READERS:,} readers", 1, READERS),
 )
 
 
@@ -254,7 +254,7 @@ def cpu_seconds(pid: int) -> float:
     return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
 
 
-async def measure(server: str, shape: Shape, url: str) -> float:
+async def measure(server: str, shape: LoadShape, url: str) -> float:
     """Microseconds of the server's CPU per delivery."""
     names = [f"{server}{secrets.token_hex(4)}-{number}" for number in range(shape.conversations)]
     log = RedisLog(url)

@@ -120,10 +120,10 @@ class Played:
             yield Entries(part, late=False)
 
 
-Encoder = ResponseEncoder | ChatEncoder | TextEncoder
+AnyEncoder = ResponseEncoder | ChatEncoder | TextEncoder
 
 
-async def through(services: WebServices, make: Callable[[Answer], Encoder]) -> None:
+async def through(services: WebServices, make: Callable[[Answer], AnyEncoder]) -> None:
     answer = Answer(ID)
     encoder = make(answer)
     async for step in watch(services, answer, ANYTIME):

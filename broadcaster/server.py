@@ -13,7 +13,7 @@ from http import HTTPStatus
 from urllib.parse import parse_qs
 
 import structlog
-from websockets.asyncio.server import Server as Listener
+from websockets.asyncio.server import Server as WebSocketServer
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
@@ -68,7 +68,7 @@ class Server:
         self._caps = caps
         self._addresses = Occupancy(caps.per_address)
         self._connections: set[ReaderConnection] = set()
-        self._listener: Listener | None = None
+        self._listener: WebSocketServer | None = None
 
     async def start(self, host: str, port: int, *, reuse_port: bool = False) -> int:
         """Listen; returns the port (port 0: any free one). `reuse_port`: other processes listen on

@@ -25,8 +25,8 @@ from tokenwire.client.following import Following
 from tokenwire.client.transcript import LiveMessage
 from tokenwire.protocol.sent import Sent, Withdrawn
 
-Headers = Mapping[str, str]
-HeadersSource = Headers | Callable[[], Headers | Awaitable[Headers]]
+RequestHeaders = Mapping[str, str]
+HeadersSource = RequestHeaders | Callable[[], RequestHeaders | Awaitable[RequestHeaders]]
 TRIES = 4
 """How often a call that may be repeated is made."""
 _PASSING = frozenset({0, 429, 502, 503, 504})
@@ -183,7 +183,7 @@ class Tokenwire:
             return dict(answer.json()) if answer.content else {}
         raise _refusal(answer)
 
-    async def _current_headers(self) -> Headers:
+    async def _current_headers(self) -> RequestHeaders:
         headers = self._headers() if callable(self._headers) else self._headers
         if inspect.isawaitable(headers):
             headers = await headers

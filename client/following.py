@@ -19,7 +19,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from tokenwire.client.errors import FollowingStopped, RequestFailed
-from tokenwire.client.transcript import Event, LiveMessage, Order, Transcript, after_close
+from tokenwire.client.transcript import EventObject, LiveMessage, Order, Transcript, after_close
 from tokenwire.protocol.cursors import parse
 
 HELLO_SECONDS = 15.0
@@ -35,7 +35,8 @@ _GRACE_SECONDS = 0.1
 """From the moment a frame is overdue until its absence counts."""
 MAX_FRAME_BYTES = 32 * 1024 * 1024
 
-Call = Callable[[], Awaitable[Mapping[str, Any]]]
+Fetch = Callable[[], Awaitable[Mapping[str, Any]]]
+"""Asks the server, and returns the JSON object of its answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class Change:
     """
 
     message: LiveMessage | None = None
-    event: Event | None = None
+    event: EventObject | None = None
 
 
 @dataclass(slots=True)
@@ -88,7 +89,7 @@ class Following:
     """
 
     def __init__(
-        self, load: Call, grant: Call, jitter: Callable[[], float] = random.random
+        self, load: Fetch, grant: Fetch, jitter: Callable[[], float] = random.random
     ) -> None:
         self.state = ConnectionState("connecting")
         self.transcript = Transcript()
@@ -334,7 +335,7 @@ class _Link:
                 return self._event(frame)
         return []
 
-    def _subscribed(self, frame: Event) -> list[Change]:
+    def _subscribed(self, frame: EventObject) -> list[Change]:
         self._silence = float(frame["heartbeat_seconds"])
         if (
             frame["epoch"] != self._order.epoch
@@ -344,7 +345,7 @@ class _Link:
         self._to.set_state(ConnectionState("replaying"))
         return [Change()]
 
-    def _live(self, frame: Event) -> list[Change]:
+    def _live(self, frame: EventObject) -> list[Change]:
         if not self._agrees(frame):
             return []
         self.live_since = _now()
@@ -352,14 +353,14 @@ class _Link:
         self._to.set_state(ConnectionState("live"))
         return [Change()]
 
-    def _agrees(self, frame: Event) -> bool:
+    def _agrees(self, frame: EventObject) -> bool:
         """Whether everything that the server says it sent is here. If not, the link ends."""
         if (frame["epoch"], frame["seq"]) == self._order.cursor:
             return True
         self._end(0)
         return False
 
-    def _event(self, frame: Event) -> Iterator[Change]:
+    def _event(self, frame: EventObject) -> Iterator[Change]:
         # Each event is applied when its change is asked for: `messages` are those right after it.
         for event in self._order.push(frame):
             if not self._to.transcript.apply(event):

@@ -23,8 +23,8 @@ PENDING_MAX = 512
 """Events held back for a missing one."""
 _FOR_GOOD = frozenset({4400, 4403, 4404, 400, 401, 403, 404})
 
-Event = Mapping[str, Any]
-Row = Mapping[str, Any]
+EventObject = Mapping[str, Any]
+MessageObject = Mapping[str, Any]
 
 
 # --- order --------------------------------------------------------------------------------------
@@ -38,7 +38,7 @@ class Order:
 
     def __init__(self, cursor: Cursor) -> None:
         self.epoch, self.seq = cursor
-        self._pending: list[Event] = []
+        self._pending: list[EventObject] = []
 
     @property
     def cursor(self) -> Cursor:
@@ -60,7 +60,7 @@ class Order:
         self.epoch = epoch
         self._pending.clear()
 
-    def push(self, event: Event) -> list[Event]:
+    def push(self, event: EventObject) -> list[EventObject]:
         """The events that may be applied now."""
         ready = []
         if self._take(event):
@@ -73,19 +73,19 @@ class Order:
                 ready.append(following)
         return ready
 
-    def _take(self, event: Event) -> bool:
+    def _take(self, event: EventObject) -> bool:
         if event["seq"] <= self.seq or _first(event) > self.seq + 1:
             return False
         self.seq = event["seq"]
         return True
 
-    def _hold(self, event: Event) -> None:
+    def _hold(self, event: EventObject) -> None:
         at = bisect.bisect_right(self._pending, _first(event), key=_first)
         if at == 0 or self._pending[at - 1]["seq"] != event["seq"]:
             self._pending.insert(at, event)
 
 
-def _first(event: Event) -> int:
+def _first(event: EventObject) -> int:
     return int(event.get("from_seq", event["seq"]))
 
 
@@ -105,7 +105,7 @@ class LiveMessage:
     seen. `row`: the row as it was read last, with the fields that have no attribute here.
     """
 
-    def __init__(self, row: Row, before: "LiveMessage | None" = None) -> None:
+    def __init__(self, row: MessageObject, before: "LiveMessage | None" = None) -> None:
         """`before`: shown for this message until now. It stays while the row begins it."""
         self.id: str = row["id"]
         self.seq: int = row.get("seq") or 0
@@ -116,7 +116,7 @@ class LiveMessage:
         if before is not None:
             self._keep(before.shown)
 
-    def _take(self, row: Row) -> None:
+    def _take(self, row: MessageObject) -> None:
         self.row = row
         self.role: str = row["role"]
         self.ordinal: float = row["ordinal"]
@@ -199,7 +199,7 @@ class LiveMessage:
         """Whether it is an answer that is yet to end."""
         return self.role == "assistant" and not self.ended
 
-    def apply(self, event: Event, *, believe: bool = False) -> None:
+    def apply(self, event: EventObject, *, believe: bool = False) -> None:
         """Fold the next event. `believe` an end that attests something else.
 
         Raises Unproven, ValueError (a hole, or not the shape of its type); nothing has changed.
@@ -212,7 +212,7 @@ class LiveMessage:
             self.proven = not believe
         self._keep(None if isinstance(decoded, events.Reset) else self._longer)
 
-    def revise(self, row: Row) -> None:
+    def revise(self, row: MessageObject) -> None:
         """Take a newer row. Only events change the parts of an answer, and end it."""
         self._take(row)
         if self.role != "assistant":
@@ -287,7 +287,7 @@ class Transcript:
             if row["id"] not in self._by_id:
                 self._place(LiveMessage(row))
 
-    def admit(self, row: Row) -> LiveMessage | None:
+    def admit(self, row: MessageObject) -> LiveMessage | None:
         """Take a new or changed row.
 
         Its `seq` may be of another epoch, so it does not count. An answer's row that comes without
@@ -318,7 +318,7 @@ class Transcript:
         for message in self.messages:
             message.seq = min(message.seq, seq)
 
-    def apply(self, event: Event) -> bool:
+    def apply(self, event: EventObject) -> bool:
         """Apply the next event.
 
         False: what is held cannot be right, the conversation must be read again.
@@ -333,7 +333,7 @@ class Transcript:
                 return message is None or self._change(message, event)
         return True
 
-    def _addressed(self, event: Event) -> LiveMessage | None:
+    def _addressed(self, event: EventObject) -> LiveMessage | None:
         """The answer that an event changes. None: its row holds the event, or it is an old one."""
         message_id = event.get("message_id")
         if not isinstance(message_id, str) or message_id in self._replaced:
@@ -343,7 +343,7 @@ class Transcript:
             return None
         return message
 
-    def _change(self, message: LiveMessage, event: Event) -> bool:
+    def _change(self, message: LiveMessage, event: EventObject) -> bool:
         try:
             message.apply(event)
         except Unproven:
@@ -371,11 +371,11 @@ class Transcript:
             del self._by_id[other.id]
             self._replaced.add(other.id)
 
-    def _rename(self, event: Event) -> None:
+    def _rename(self, event: EventObject) -> None:
         if event["rev"] > self.conversation.get("rev", 0):
             self.conversation |= {"title": event["title"], "rev": event["rev"]}
 
-    def _stub(self, event: Event) -> LiveMessage | None:
+    def _stub(self, event: EventObject) -> LiveMessage | None:
         """A message whose row has not come yet. None: the event does not begin it.
 
         Later events of a message that is not here are about one that was replaced.

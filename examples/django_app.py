@@ -21,7 +21,7 @@ from django.http import HttpRequest, StreamingHttpResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
-from tokenwire.aisdk import HEADERS, Chunk, Writer, body, comment
+from tokenwire.aisdk import HEADERS, UIChunk, Writer, body, comment
 
 settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["localhost", "127.0.0.1"])
 
@@ -37,7 +37,7 @@ def chat(request: HttpRequest) -> StreamingHttpResponse:
     )
 
 
-def answer(question: str) -> Iterator[list[Chunk] | bytes]:
+def answer(question: str) -> Iterator[list[UIChunk] | bytes]:
     """An answer like a model's: the writer's chunks, and sometimes a comment that keeps the
     connection open.
     """

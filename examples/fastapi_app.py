@@ -16,7 +16,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 
-from tokenwire.aisdk import HEADERS, Chunk, Writer, abody, comment
+from tokenwire.aisdk import HEADERS, UIChunk, Writer, abody, comment
 
 app = FastAPI()
 
@@ -30,7 +30,7 @@ async def chat(body: dict[str, Any]) -> StreamingResponse:
     )
 
 
-async def answer(question: str) -> AsyncIterator[list[Chunk] | bytes]:
+async def answer(question: str) -> AsyncIterator[list[UIChunk] | bytes]:
     """An answer like a model's: the writer's chunks, and sometimes a comment that keeps the
     connection open.
     """

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from flask import Flask, Response, request
 
-from tokenwire.aisdk import HEADERS, Chunk, Writer, body, comment
+from tokenwire.aisdk import HEADERS, UIChunk, Writer, body, comment
 
 app = Flask(__name__)
 
@@ -28,7 +28,7 @@ def chat() -> Response:
     )
 
 
-def answer(question: str) -> Iterator[list[Chunk] | bytes]:
+def answer(question: str) -> Iterator[list[UIChunk] | bytes]:
     """An answer like a model's: the writer's chunks, and sometimes a comment that keeps the
     connection open.
     """

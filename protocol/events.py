@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, NamedTuple, Protocol, get_args
 
 import msgspec
 
-FinishReason = Literal[
+CompleteReason = Literal[
     "stop", "length", "tool_calls", "content_filter", "refusal", "paused", "unknown"
 ]
 MAX_EVENT_TEXT_BYTES = 64 * 1024
@@ -133,7 +133,7 @@ class Complete(Event, frozen=True, tag="complete"):
 
     message_id: str
     attempt: int
-    finish_reason: FinishReason
+    finish_reason: CompleteReason
     usage: Usage | None
     length: int
     crc32: int

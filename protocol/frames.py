@@ -191,7 +191,7 @@ _piece = msgspec.json.Decoder(_Mergeable)
 _encode = msgspec.json.Encoder().encode
 
 
-class _Run:
+class _MergeRun:
     # Pieces that can be merged: of one message, attempt, type and part, without a gap in seq or
     # text.
     def __init__(self, entry: Sendable, piece: _Mergeable) -> None:
@@ -243,14 +243,14 @@ def merge(entries: Iterable[Sendable]) -> Iterator[Sendable]:
     `tool_input`), message, attempt and part are the same, and their offsets adjoin. All other
     events pass byte for byte. Lazy: unused results cost nothing.
     """
-    run: _Run | None = None
+    run: _MergeRun | None = None
     for entry in entries:
         piece = _piece_of(entry)
         if run is not None:
             if piece is not None and run.take(entry, piece):
                 continue
             yield run.close()
-        run = None if piece is None else _Run(entry, piece)
+        run = None if piece is None else _MergeRun(entry, piece)
         if piece is None:
             yield entry
     if run is not None:

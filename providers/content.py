@@ -31,7 +31,7 @@ _QUOTED = 100
 ANY_JSON = "Answer with one JSON object and nothing else: no text around it, no code fence."
 """For dialects without a JSON mode that needs no schema."""
 NO_RESULT = "This call has no result: the answer that made it ended before it was carried out."
-Whole = Callable[[Kept], bool]
+SentAlone = Callable[[Kept], bool]
 """Whether a kept part is sent to its dialect by itself: it was not only an accompaniment."""
 
 
@@ -46,7 +46,7 @@ def named(kept: Kept) -> bool:
 
 
 def turns(
-    request: Request, dialect: str, model: str, whole: Whole = nothing
+    request: Request, dialect: str, model: str, sent_alone: SentAlone = nothing
 ) -> list[HistoryMessage]:
     """The messages for this dialect and model, in order.
 
@@ -55,7 +55,9 @@ def turns(
     `turn` the partial answer follows, with the request to continue. Raises InvalidRequest if
     nothing is left to answer.
     """
-    own = (_without_foreign_values(message, dialect, model, whole) for message in request.messages)
+    own = (
+        _without_foreign_values(message, dialect, model, sent_alone) for message in request.messages
+    )
     split = [turn for message in own for turn in _turns_of(message)]
     messages = list(_answered(message for message in split if not is_empty(message)))
     if request.continuation and request.continuation.rung == "turn":
@@ -66,7 +68,7 @@ def turns(
 
 
 def _without_foreign_values(
-    message: HistoryMessage, dialect: str, model: str, whole: Whole
+    message: HistoryMessage, dialect: str, model: str, sent_alone: SentAlone
 ) -> HistoryMessage:
     """Without kept values of other dialects or models."""
     mine = message.model in (None, model)
@@ -74,7 +76,7 @@ def _without_foreign_values(
     for part in message.parts:
         match part:
             case KeptPart():
-                fits = mine and part.dialect == dialect and whole(part)
+                fits = mine and part.dialect == dialect and sent_alone(part)
                 parts += [part] if fits else []
             case TextPart(text, kept):
                 fitting = [item for item in kept if mine and item.dialect == dialect]

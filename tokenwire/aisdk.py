@@ -5,9 +5,9 @@ explains it.
 from tokenwire.web.aisdk import (
     DONE,
     HEADERS,
-    Chunk,
     Misuse,
     Profile,
+    UIChunk,
     Writer,
     abody,
     body,
@@ -18,9 +18,9 @@ from tokenwire.web.aisdk import (
 __all__ = [
     "DONE",
     "HEADERS",
-    "Chunk",
     "Misuse",
     "Profile",
+    "UIChunk",
     "Writer",
     "abody",
     "body",

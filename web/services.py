@@ -141,10 +141,10 @@ def _message_id(message_id: Annotated[str, Path()]) -> str:
 
 
 With = Annotated[WebServices, Depends(_services)]
-Caller = Annotated[str, Depends(_caller)]
+CurrentUser = Annotated[str, Depends(_caller)]
 ConversationId = Annotated[str, Depends(_conversation_id)]
 MessageId = Annotated[str, Depends(_message_id)]
-IdempotencyKey = Annotated[
+IdempotencyKeyHeader = Annotated[
     str | None,
     Header(
         min_length=1,

@@ -21,7 +21,7 @@ from tokenwire.models.tables import Message
 from tokenwire.protocol.replay import terminal_event
 from tokenwire.protocol.rewind import without_end
 from tokenwire.streams.log import ports
-from tokenwire.worker.attempt.usage import Reported, Sent, history_chars, json_chars, tokens
+from tokenwire.worker.attempt.usage import Reported, SentMessage, history_chars, json_chars, tokens
 from tokenwire.worker.deaths import DEADLY
 from tokenwire.worker.ending import (
     bare,
@@ -293,11 +293,11 @@ async def _cost(store: Store, row: Message, units: int) -> dict[str, Any] | None
     )
 
 
-def _sent(row: Message, model: str | None) -> Sent:
+def _sent(row: Message, model: str | None) -> SentMessage:
     """What the row sends to `model`, as `context` makes it (which web may not load)."""
     kept = row.parts_kept or () if row.model == model else ()
     calls = (part for part in row.parts or () if part["type"] == "tool_call" and "result" in part)
-    return (
+    return SentMessage(
         row.content,
         (entry.get("value") for entry in kept),
         ((call["name"], call["input"]) for call in calls),

@@ -5,7 +5,7 @@ from typing import Any
 
 from tokenwire.models.files import FileKey
 from tokenwire.models.parts import answer_of
-from tokenwire.models.tables import Message as Row
+from tokenwire.models.tables import Message
 from tokenwire.protocol.files import digest_in
 from tokenwire.protocol.fold import Answer
 from tokenwire.providers.base import HistoryMessage
@@ -17,7 +17,7 @@ _NO_MODEL = ""
 
 
 def messages(
-    rows: Iterable[Row],
+    rows: Iterable[Message],
     instructions: str | None,
     names: Mapping[str, str] | None = None,
     files: Mapping[FileKey, bytes] | None = None,
@@ -33,12 +33,12 @@ def messages(
     return system + [message for message in found if message is not None]
 
 
-def options(row: Row) -> dict[str, Any]:
+def options(row: Message) -> dict[str, Any]:
     """What the answer is to be like, as arguments of a provider's `Request`."""
     return {name: value for name, value in (row.options or {}).items() if name in _OPTIONS}
 
 
-def files_in(rows: Iterable[Row]) -> list[FileKey]:
+def files_in(rows: Iterable[Message]) -> list[FileKey]:
     """The files that answers hold, in order."""
     urls = ((row.id, part.get("url")) for row in rows for part in row.parts or ())
     found = ((message_id, digest_in(url, message_id)) for message_id, url in urls)
@@ -46,7 +46,7 @@ def files_in(rows: Iterable[Row]) -> list[FileKey]:
 
 
 def _message(
-    row: Row, names: Mapping[str, str], files: Mapping[FileKey, bytes]
+    row: Message, names: Mapping[str, str], files: Mapping[FileKey, bytes]
 ) -> HistoryMessage | None:
     if row.role == "user" and row.content:
         return HistoryMessage("user", row.content)

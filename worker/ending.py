@@ -12,7 +12,7 @@ import msgspec
 
 from tokenwire.models.answers import Checkpoint, Ending
 from tokenwire.models.parts import whole
-from tokenwire.models.tables import Message as Row
+from tokenwire.models.tables import Message
 from tokenwire.protocol import events
 from tokenwire.protocol.fold import Answer, from_view
 from tokenwire.protocol.states import EndedStatus
@@ -41,7 +41,7 @@ def make_ending(
     )
 
 
-def ending_of(row: Row) -> Ending:
+def ending_of(row: Message) -> Ending:
     """The ending that the row of an ended answer holds."""
     return Ending(
         message_id=row.id,

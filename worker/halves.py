@@ -5,13 +5,13 @@ from typing import TypeVar
 
 from tokenwire.models.errors import StoreUnavailable
 
-Item = TypeVar("Item")
+T = TypeVar("T")
 
 
 async def by_halves(
-    items: Sequence[Item],
-    work: Callable[[Sequence[Item]], Awaitable[None]],
-    refused: Callable[[Item, Exception], None],
+    items: Sequence[T],
+    work: Callable[[Sequence[T]], Awaitable[None]],
+    refused: Callable[[T, Exception], None],
 ) -> None:
     """Do `work` with all items; if it fails, with one half after another, until the failing item is
     alone: `refused`.

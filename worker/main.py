@@ -6,11 +6,11 @@ from tokenwire.config import logs, settings
 from tokenwire.providers import base, catalogue, registry
 from tokenwire.worker import actors
 from tokenwire.worker.broker import make_broker
-from tokenwire.worker.operators import Hook, open_hook
+from tokenwire.worker.operators import OperatorHook, open_hook
 from tokenwire.worker.runtime import Runtime, RuntimeMiddleware
 
 
-def _hook() -> Hook:
+def _hook() -> OperatorHook:
     dsn = _settings.sentry_dsn
     try:
         return open_hook(dsn.get_secret_value() if dsn else None)

@@ -12,7 +12,7 @@ import structlog
 
 from tokenwire.config import logs
 
-Hook = Callable[[BaseException, Mapping[str, object]], None]
+OperatorHook = Callable[[BaseException, Mapping[str, object]], None]
 """Called with the error and the facts that help to find it; must not raise."""
 log_line = structlog.get_logger(__name__)
 
@@ -27,7 +27,7 @@ def log_only(error: BaseException, facts: Mapping[str, object]) -> None:
     )
 
 
-def open_hook(sentry_dsn: str | None) -> Hook:
+def open_hook(sentry_dsn: str | None) -> OperatorHook:
     """The hook of this process. Raises ValueError with the setting's name if Sentry is configured
     and unusable.
     """

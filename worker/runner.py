@@ -13,7 +13,7 @@ from tokenwire.config.background import keep
 from tokenwire.models.errors import HistoryTooLong, NotFound, StatementFailed, StoreUnavailable
 from tokenwire.models.parts import answer_of
 from tokenwire.models.rows import unfinished
-from tokenwire.models.tables import Message as Row
+from tokenwire.models.tables import Message
 from tokenwire.models.unsaved import UnsavedParts
 from tokenwire.protocol.events import INTERNAL_ERROR
 from tokenwire.protocol.fold import Answer
@@ -159,7 +159,7 @@ class Runner:
         finally:
             self._probation.leave(message_id)
 
-    async def _claim_and_run(self, row: Row) -> None:
+    async def _claim_and_run(self, row: Message) -> None:
         store, log, message_id = self._services.store, self._services.log, row.id
         try:
             claim = await log.claim(
@@ -191,7 +191,7 @@ class Runner:
                 await self._count(mine, mine.starts, error)
                 raise
 
-    async def _count(self, row: Row, starts: int, error: Exception) -> None:
+    async def _count(self, row: Message, starts: int, error: Exception) -> None:
         """An attempt raised what nobody expects. After some of them in a row, the answer ends."""
         if starts <= MAX_FAILED_STARTS and not isinstance(error, WorkersDied):
             return
@@ -217,12 +217,12 @@ class Runner:
         if conversation_id is not None:
             await closing.start_next(store, self._services.jobs, conversation_id)
 
-    def _notify_operators(self, row: Row, error: Exception) -> None:
+    def _notify_operators(self, row: Message, error: Exception) -> None:
         self._services.notify_operators(
             error, {"message_id": row.id, "model": row.model, "code": "internal_error", "bug": True}
         )
 
-    async def _not_yet(self, row: Row) -> bool:
+    async def _not_yet(self, row: Message) -> bool:
         """Draining, not due, or behind another answer: somebody brings the job again."""
         if self._draining:
             await self._services.jobs.generate(row.id)
@@ -234,7 +234,9 @@ class Runner:
             return True
         return await self._services.store.blocked_by(row.id) is not None
 
-    async def _attempt(self, row: Row, claim: ports.Claim, held: Held, *, crashed: bool) -> None:
+    async def _attempt(
+        self, row: Message, claim: ports.Claim, held: Held, *, crashed: bool
+    ) -> None:
         spec = self._models.catalogue.models.get(row.model or "")
         best = rung_of(spec) if spec else "none"
         saved = answer_of(row)
@@ -274,7 +276,7 @@ class Runner:
             ):  # a later attempt of the same answer may have begun here
                 del self._running[row.id]
 
-    async def _end_probation(self, attempt: Attempt, row: Row) -> None:
+    async def _end_probation(self, attempt: Attempt, row: Message) -> None:
         """Let a suspect's probation end; another suspect may begin then."""
         began = clock()
         while self._probation.holds(row.id):
@@ -292,7 +294,7 @@ class Runner:
 
     def _draft(
         self,
-        row: Row,
+        row: Message,
         claim: ports.Claim,
         held: Held,
         chosen: Plan,
@@ -322,7 +324,7 @@ class Runner:
         return draft
 
     async def _account(
-        self, row: Row, claim: ports.Claim, answer: Answer, chosen: Plan, *, crashed: bool
+        self, row: Message, claim: ports.Claim, answer: Answer, chosen: Plan, *, crashed: bool
     ) -> None:
         """Forget deaths after which an attempt got on, and note what this one begins with.
 
@@ -348,7 +350,7 @@ class Runner:
     async def _run(
         self,
         attempt: Attempt,
-        row: Row,
+        row: Message,
         spec: ModelSpec | None,
         chosen: Plan,
         going_on: Continuation | None,
@@ -364,7 +366,7 @@ class Runner:
             await self._name_conversation(attempt, row)
 
     async def _prepared(
-        self, row: Row, spec: ModelSpec | None, chosen: Plan, going_on: Continuation | None
+        self, row: Message, spec: ModelSpec | None, chosen: Plan, going_on: Continuation | None
     ) -> tuple[Provider, Request]:
         """Whom to ask what. Raises ProviderError or WorkersDied if nobody is to be asked."""
         if spec is None:
@@ -377,7 +379,7 @@ class Runner:
             raise Interrupted("there is text, and no way to go on from it")
         return self._models.open(spec), await self._request(row, going_on)
 
-    async def _name_conversation(self, attempt: Attempt, row: Row) -> None:
+    async def _name_conversation(self, attempt: Attempt, row: Message) -> None:
         """After the first answer; a title that is lost on the way is made after a later one."""
         if not attempt.completed:
             return
@@ -385,7 +387,7 @@ class Runner:
         if conversation is not None and conversation.title is None:
             await self._services.jobs.title(row.id)
 
-    async def _request(self, row: Row, going_on: Continuation | None) -> Request:
+    async def _request(self, row: Message, going_on: Continuation | None) -> Request:
         conversation = await self._services.store.conversation_of(row.id)
         rows = await self._history(row)
         instructions = conversation.instructions if conversation else None
@@ -403,7 +405,7 @@ class Runner:
             **context.options(row),
         )
 
-    async def _history(self, row: Row) -> list[Row]:
+    async def _history(self, row: Message) -> list[Message]:
         """What was said before. Raises ProviderError if it is too long, or no longer all there."""
         try:
             return await self._services.store.history(row.conversation_id, row.ordinal)
@@ -436,13 +438,13 @@ class Runner:
         return True
 
 
-def _not_deadly(row: Row) -> None:
+def _not_deadly(row: Message) -> None:
     """Raises WorkersDied if the last worker died before it began: this one would, too."""
     if row.deaths > MAX_DEATHS:
         raise WorkersDied(f"{row.deaths} workers died in a row, the last of them before it began")
 
 
-def _saved_run(row: Row, saved: Answer) -> Run | None:
+def _saved_run(row: Message, saved: Answer) -> Run | None:
     """The run that the row names. Without a place in it, it ends where the row does (`saved`)."""
     if row.run_id is None:
         return None

@@ -35,7 +35,7 @@ from tokenwire.worker.checkpoints import Checkpointer
 from tokenwire.worker.enqueue import Jobs
 from tokenwire.worker.metrics import RUNNING
 from tokenwire.worker.needs import needs
-from tokenwire.worker.operators import Hook
+from tokenwire.worker.operators import OperatorHook
 from tokenwire.worker.packing import Packing
 from tokenwire.worker.runner import Models, Runner
 from tokenwire.worker.services import WorkerServices
@@ -55,7 +55,9 @@ CONTROL_PAUSE_SECONDS = 1.0
 class Runtime:
     """One per worker process."""
 
-    def __init__(self, settings: Settings, catalogue: Catalogue, notify_operators: Hook) -> None:
+    def __init__(
+        self, settings: Settings, catalogue: Catalogue, notify_operators: OperatorHook
+    ) -> None:
         self._settings = settings
         self._catalogue = catalogue
         self._notify_operators = notify_operators

@@ -7,7 +7,7 @@ from tokenwire.models.store import Store
 from tokenwire.streams.log import ports
 from tokenwire.worker.checkpoints import Checkpointer
 from tokenwire.worker.enqueue import Jobs
-from tokenwire.worker.operators import Hook, log_only
+from tokenwire.worker.operators import OperatorHook, log_only
 from tokenwire.worker.packing import Packing
 from tokenwire.worker.sweeper.endings import Endings
 
@@ -23,5 +23,5 @@ class WorkerServices:
     lease_seconds: float
     endings: Endings
     packing: Packing
-    notify_operators: Hook = log_only
+    notify_operators: OperatorHook = log_only
     terms: AnswerTerms = field(default_factory=AnswerTerms)

@@ -10,7 +10,7 @@ import re
 import structlog
 
 from tokenwire.models.errors import HistoryTooLong
-from tokenwire.models.tables import Message as Row
+from tokenwire.models.tables import Message
 from tokenwire.providers.base import HistoryMessage, ProviderError, Request
 from tokenwire.providers.calls import complete
 from tokenwire.providers.spec import ModelSpec
@@ -63,7 +63,7 @@ async def name_conversation(services: WorkerServices, models: Models, message_id
         log_line.info("title not announced", conversation_id=conversation.id, error=repr(error))
 
 
-async def _title(models: Models, question: Row, answer: Row) -> str:
+async def _title(models: Models, question: Message, answer: Message) -> str:
     spec = models.catalogue.models.get(models.catalogue.title_model)
     if spec is None or spec.provider == "demo":
         return first_words(question.content)

@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class RateCheck:
     """Whether it is allowed, how many more are, and when the next place becomes free."""
 
     allowed: bool
@@ -54,7 +54,7 @@ class Verdict:
 class Counting(Protocol):
     """Counts."""
 
-    async def hit(self, name: str, limit: int) -> Verdict:
+    async def hit(self, name: str, limit: int) -> RateCheck:
         """Count one more under this name, unless that exceeds `limit` within a window."""
 
     async def add(self, name: str, amount: int) -> int:
@@ -79,12 +79,12 @@ class RedisRates:
         self._client: redis.asyncio.Redis = self._storage.bridge.get_connection()  # type: ignore[attr-defined]  # by `implementation`
         self._window = MovingWindowRateLimiter(self._storage)
 
-    async def hit(self, name: str, limit: int) -> Verdict:
+    async def hit(self, name: str, limit: int) -> RateCheck:
         item = RateLimitItemPerSecond(limit, WINDOW_SECONDS)
         async with self._asking():
             allowed = await self._window.hit(item, name)
             stats = await self._window.get_window_stats(item, name)
-        return Verdict(allowed, max(stats.remaining, 0), max(stats.reset_time - time.time(), 0.0))
+        return RateCheck(allowed, max(stats.remaining, 0), max(stats.reset_time - time.time(), 0.0))
 
     async def add(self, name: str, amount: int) -> int:
         async with self._asking():
@@ -116,7 +116,7 @@ class MemoryRates:
         self._hits: dict[str, deque[float]] = {}
         self._sums: dict[str, tuple[float, int]] = {}
 
-    async def hit(self, name: str, limit: int) -> Verdict:
+    async def hit(self, name: str, limit: int) -> RateCheck:
         now = self._clock()
         if name not in self._hits and len(self._hits) >= MAX_NAMES:
             self._hits = {
@@ -128,7 +128,9 @@ class MemoryRates:
         allowed = len(hits) < limit
         if allowed:
             hits.append(now)
-        return Verdict(allowed, limit - len(hits), hits[0] + WINDOW_SECONDS - now if hits else 0.0)
+        return RateCheck(
+            allowed, limit - len(hits), hits[0] + WINDOW_SECONDS - now if hits else 0.0
+        )
 
     async def add(self, name: str, amount: int) -> int:
         now = self._clock()
@@ -154,7 +156,7 @@ class Rates:
         self._memory = MemoryRates(clock)
         self._asked_again_at = -math.inf
 
-    async def hit(self, name: str, limit: int) -> Verdict:
+    async def hit(self, name: str, limit: int) -> RateCheck:
         """Count one more, in this process if Redis is away. Never raises for Redis, and waits only
         briefly.
         """
@@ -198,8 +200,8 @@ class InBulk:
         self._counting, self._clock = counting, clock
         self._shares: dict[str, _Share] = {}
 
-    async def hit(self, limits: Mapping[str, int]) -> list[Verdict]:
-        """Count one more under each of these names in order, until one refuses: its verdict is the
+    async def hit(self, limits: Mapping[str, int]) -> list[RateCheck]:
+        """Count one more under each of these names in order, until one refuses: its check is the
         last.
         """
         minute, seconds = divmod(self._clock(), WINDOW_SECONDS)
@@ -211,14 +213,14 @@ class InBulk:
         ]
         if asked:
             await asyncio.gather(*asked)
-        verdicts: list[Verdict] = []
+        checks: list[RateCheck] = []
         for share in shares:
             allowed = share.left > 0
             share.left -= allowed
-            verdicts.append(Verdict(allowed, share.left + share.others, WINDOW_SECONDS - seconds))
+            checks.append(RateCheck(allowed, share.left + share.others, WINDOW_SECONDS - seconds))
             if not allowed:
                 break
-        return verdicts
+        return checks
 
     def _share(self, name: str, minute: int) -> _Share:
         share = self._shares.get(name)

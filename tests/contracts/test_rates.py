@@ -15,9 +15,9 @@ from tokenwire.streams.limits.rates import (
     Counting,
     InBulk,
     MemoryRates,
+    RateCheck,
     Rates,
     RedisRates,
-    Verdict,
 )
 
 PATIENCE_SECONDS = 20.0
@@ -34,20 +34,20 @@ async def rates(request: pytest.FixtureRequest) -> AsyncIterator[Counting]:
 
 
 async def test_the_limit_is_exact(rates: Counting) -> None:
-    """Refused hits do not count and names are separate. The verdict has the rest and the time until
+    """Refused hits do not count and names are separate. The check has the rest and the time until
     there is room.
     """
-    verdicts = [await rates.hit("ada", 3) for _ in range(5)]
-    assert [verdict.allowed for verdict in verdicts] == [True, True, True, False, False]
-    assert [verdict.remaining for verdict in verdicts] == [2, 1, 0, 0, 0]
-    assert WINDOW_SECONDS - 5 < verdicts[-1].reset_seconds <= WINDOW_SECONDS
+    checks = [await rates.hit("ada", 3) for _ in range(5)]
+    assert [check.allowed for check in checks] == [True, True, True, False, False]
+    assert [check.remaining for check in checks] == [2, 1, 0, 0, 0]
+    assert WINDOW_SECONDS - 5 < checks[-1].reset_seconds <= WINDOW_SECONDS
     assert (await rates.hit("bob", 3)).allowed
 
 
 async def test_simultaneous_hits_are_counted(rates: Counting) -> None:
     """Speed does not get past the limit."""
-    verdicts = await asyncio.gather(*(rates.hit("ada", 3) for _ in range(8)))
-    assert sum(verdict.allowed for verdict in verdicts) == 3
+    checks = await asyncio.gather(*(rates.hit("ada", 3) for _ in range(8)))
+    assert sum(check.allowed for check in checks) == 3
 
 
 async def test_processes_count_together(valkey_url: str) -> None:
@@ -102,7 +102,7 @@ class _Asked:
         self.amounts: list[int] = []
         self._sums: Counter[str] = Counter()
 
-    async def hit(self, name: str, limit: int) -> Verdict:
+    async def hit(self, name: str, limit: int) -> RateCheck:
         raise NotImplementedError
 
     async def add(self, name: str, amount: int) -> int:
@@ -119,10 +119,10 @@ async def test_in_bulk_redis_is_called_rarely() -> None:
     """A thirtieth of the limit is taken at a time; the headers' numbers count each hit."""
     asked = _Asked()
     bulk = InBulk(asked, lambda: NOON + 20)
-    verdicts = [(await bulk.hit({"ada": 60}))[0] for _ in range(61)]
-    assert [verdict.allowed for verdict in verdicts] == [True] * 60 + [False]
-    assert [verdict.remaining for verdict in verdicts] == [*range(59, -1, -1), 0]
-    assert {verdict.reset_seconds for verdict in verdicts} == {40.0}
+    checks = [(await bulk.hit({"ada": 60}))[0] for _ in range(61)]
+    assert [check.allowed for check in checks] == [True] * 60 + [False]
+    assert [check.remaining for check in checks] == [*range(59, -1, -1), 0]
+    assert {check.reset_seconds for check in checks} == {40.0}
     assert asked.amounts == [2] * 30
     await bulk.hit({"ada": 60})
     assert len(asked.amounts) == 30, "who has used a minute up is refused without a question"
@@ -157,16 +157,16 @@ async def test_in_bulk_a_refusal_of_one_name_costs_the_other_nothing() -> None:
     """A user who reads without end takes nothing from others at the same address."""
     bulk = InBulk(_Asked(), lambda: NOON)
     for _ in range(50):
-        verdicts = await bulk.hit({"ada": 3, "here": 5})
-    assert [verdict.allowed for verdict in verdicts] == [False]
-    assert [verdict.allowed for verdict in await bulk.hit({"bob": 3, "here": 5})] == [True, True]
+        checks = await bulk.hit({"ada": 3, "here": 5})
+    assert [check.allowed for check in checks] == [False]
+    assert [check.allowed for check in await bulk.hit({"bob": 3, "here": 5})] == [True, True]
 
 
 async def test_in_bulk_simultaneous_hits_are_counted() -> None:
     """Speed does not get past the limit."""
     bulk = InBulk(_Asked(), lambda: NOON)
-    verdicts = await asyncio.gather(*(bulk.hit({"ada": 30, "here": 60}) for _ in range(100)))
-    assert sum(all(verdict.allowed for verdict in found) for found in verdicts) == 30
+    checks = await asyncio.gather(*(bulk.hit({"ada": 30, "here": 60}) for _ in range(100)))
+    assert sum(all(check.allowed for check in found) for found in checks) == 30
 
 
 async def test_in_bulk_one_round_trip_at_most() -> None:
@@ -233,11 +233,11 @@ class _Away:
         self.asked = 0
         self.error: Exception | None = TimeoutError()
 
-    async def hit(self, name: str, limit: int) -> Verdict:
+    async def hit(self, name: str, limit: int) -> RateCheck:
         self.asked += 1
         if self.error is not None:
             raise self.error
-        return Verdict(allowed=True, remaining=7, reset_seconds=1.0)
+        return RateCheck(allowed=True, remaining=7, reset_seconds=1.0)
 
     async def add(self, name: str, amount: int) -> int:
         self.asked += 1

@@ -23,7 +23,7 @@ from tokenwire.protocol import events
 from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
 from tokenwire.streams.log.ports import Claim, Limits, LogUnavailable
 from tokenwire.web import watching
-from tokenwire.web.aisdk import Chunk
+from tokenwire.web.aisdk import UIChunk
 from tokenwire.worker import closing
 from tokenwire.worker.resume.takeover import Known, restore
 
@@ -41,19 +41,19 @@ class Stream:
 
     def __init__(self, response: httpx.Response) -> None:
         self.response = response
-        self.chunks: list[Chunk] = []
+        self.chunks: list[UIChunk] = []
         self.id: str | None = None
         self.done = False
         self._lines = response.aiter_lines()
 
-    async def until(self, kind: str, times: int = 1) -> list[Chunk]:
+    async def until(self, kind: str, times: int = 1) -> list[UIChunk]:
         """Read until that many chunks of this type have come."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while sum(chunk["type"] == kind for chunk in self.chunks) < times:
                 self._take(await anext(self._lines))
         return self.chunks
 
-    async def rest(self) -> list[Chunk]:
+    async def rest(self) -> list[UIChunk]:
         """Read to the end."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             async for line in self._lines:

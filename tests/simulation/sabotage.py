@@ -147,14 +147,14 @@ def checkpoints_ahead_of_the_log() -> Iterator[None]:
     not contain.
     """
 
-    def checkpoint(self: work.Work) -> Any:
+    def checkpoint(self: work.AttemptWork) -> Any:
         from dataclasses import replace
 
         saved = real(self)
         return replace(saved, seq=saved.seq + 1)
 
-    real = work.Work.checkpoint
-    with patch.object(work.Work, "checkpoint", checkpoint):
+    real = work.AttemptWork.checkpoint
+    with patch.object(work.AttemptWork, "checkpoint", checkpoint):
         yield
 
 

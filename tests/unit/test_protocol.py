@@ -54,7 +54,7 @@ def test_events() -> None:
 def test_finish_reasons() -> None:
     """All, in one sentence."""
     sentence = PAGE.split("- `finish_reason` is ", 1)[1].split(".", 1)[0]
-    assert set(names(sentence)) == set(get_args(events.FinishReason))
+    assert set(names(sentence)) == set(get_args(events.CompleteReason))
 
 
 def test_messages_and_conversations() -> None:

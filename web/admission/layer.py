@@ -30,7 +30,7 @@ from tokenwire.config.settings import Settings
 from tokenwire.protocol import tokens
 from tokenwire.streams.addresses import Addresses
 from tokenwire.streams.limits.occupancy import Full, Occupancy
-from tokenwire.streams.limits.rates import WINDOW_SECONDS, InBulk, Rates, Verdict
+from tokenwire.streams.limits.rates import WINDOW_SECONDS, InBulk, RateCheck, Rates
 from tokenwire.web.admission.costs import cost_of, is_public
 from tokenwire.web.admission.identity import Identify
 from tokenwire.web.admission.newcomers import Newcomers
@@ -154,14 +154,14 @@ class Gate:
             self._settings.posts_per_minute_per_user,
             self._settings.posts_per_minute_per_address,
         )
-        verdicts: dict[str, Verdict] = {}
+        checks: dict[str, RateCheck] = {}
         for kind, (name, limit) in limits.items():
-            verdicts[kind] = await self._rates.hit(f"{kind}:{name}", limit)
-            if not verdicts[
+            checks[kind] = await self._rates.hit(f"{kind}:{name}", limit)
+            if not checks[
                 kind
             ].allowed:  # requests that are refused for a user do not count for the address
                 break
-        return _headers_or_refusal("too_many_posts", "posted", limits, verdicts)
+        return _headers_or_refusal("too_many_posts", "posted", limits, checks)
 
     async def _count_in_bulk(self, caller: Caller, what: str) -> dict[str, str]:
         # They are frequent, so mostly counted without Redis. A user above the read limit can still
@@ -172,11 +172,11 @@ class Gate:
             self._settings.reads_per_minute_per_address,
             f"-{what}",
         )
-        verdicts = await self._in_bulk.hit(
+        checks = await self._in_bulk.hit(
             {f"{kind}:{name}": limit for kind, (name, limit) in limits.items()}
         )
         return _headers_or_refusal(
-            f"too_many_{what}", _DID[what], limits, dict(zip(limits, verdicts, strict=False))
+            f"too_many_{what}", _DID[what], limits, dict(zip(limits, checks, strict=False))
         )
 
     def _token_user(self, request: Request) -> str | None:
@@ -327,13 +327,13 @@ def _limits(
 
 
 def _headers_or_refusal(
-    code: str, did: str, limits: Mapping[str, tuple[str, int]], verdicts: Mapping[str, Verdict]
+    code: str, did: str, limits: Mapping[str, tuple[str, int]], checks: Mapping[str, RateCheck]
 ) -> dict[str, str]:
     """The rate headers of a counted request. Raises ApiProblem (429) with them above the limit."""
-    headers = _rate_headers({kind: limits[kind][1] for kind in verdicts}, verdicts)
-    for verdict in verdicts.values():
-        if not verdict.allowed:
-            retry = {"Retry-After": str(_seconds(verdict.reset_seconds))}
+    headers = _rate_headers({kind: limits[kind][1] for kind in checks}, checks)
+    for check in checks.values():
+        if not check.allowed:
+            retry = {"Retry-After": str(_seconds(check.reset_seconds))}
             raise ApiProblem(code, f"You have {did} too often within a minute.", headers | retry)
     return headers
 
@@ -346,14 +346,14 @@ def _too_many_open() -> ApiProblem:
     )
 
 
-def _rate_headers(limits: Mapping[str, int], verdicts: Mapping[str, Verdict]) -> dict[str, str]:
+def _rate_headers(limits: Mapping[str, int], checks: Mapping[str, RateCheck]) -> dict[str, str]:
     """Draft 10 of RateLimit header fields (draft-ietf-httpapi-ratelimit-headers)."""
     if not limits:
         return {}
     policy = ", ".join(f'"{kind}";q={limit};w={WINDOW_SECONDS}' for kind, limit in limits.items())
     state = ", ".join(
-        f'"{kind}";r={verdict.remaining};t={_seconds(verdict.reset_seconds)}'
-        for kind, verdict in verdicts.items()
+        f'"{kind}";r={check.remaining};t={_seconds(check.reset_seconds)}'
+        for kind, check in checks.items()
     )
     return {"RateLimit-Policy": policy, "RateLimit": state}
 

@@ -18,16 +18,16 @@ of Tokenwire. `encoder` maps the events of a log to chunks, `messages` stored ro
 Written for ai 5.0.100 to 7.0.173; docs/ai-sdk.md explains.
 """
 
-from tokenwire.web.aisdk.values import Chunk, Misuse, Profile
+from tokenwire.web.aisdk.values import Misuse, Profile, UIChunk
 from tokenwire.web.aisdk.wire import DONE, HEADERS, abody, body, comment, frames
 from tokenwire.web.aisdk.writer import Writer
 
 __all__ = [
     "DONE",
     "HEADERS",
-    "Chunk",
     "Misuse",
     "Profile",
+    "UIChunk",
     "Writer",
     "abody",
     "body",

@@ -19,13 +19,13 @@ from tokenwire.protocol.sent import Sent, Withdrawn
 from tokenwire.web import delivery
 from tokenwire.web.aisdk import requests as chat_requests
 from tokenwire.web.aisdk.requests import invalid
-from tokenwire.web.aisdk.routes import STREAM, Profile, read, stream
+from tokenwire.web.aisdk.routes import STREAM, WantedProfile, read, stream
 from tokenwire.web.api import shapes
 from tokenwire.web.contents import require_fit
 from tokenwire.web.events.routes import admit
 from tokenwire.web.http.streaming import Cut, EventStream, event_headers
 from tokenwire.web.problems import MODEL, ApiProblem, documented
-from tokenwire.web.services import Caller, WebServices, With, json_body
+from tokenwire.web.services import CurrentUser, WebServices, With, json_body
 from tokenwire.web.watching import CutOff, Folded, News, Update, Updates, watch
 
 _TEXT = {"text/plain": {"schema": {"type": "string"}}}
@@ -69,8 +69,8 @@ router = APIRouter(
 async def completion(
     request: Request,
     services: With,
-    user: Caller,
-    profile: Profile,
+    user: CurrentUser,
+    profile: WantedProfile,
     protocol: Annotated[
         Literal["data", "text"], Query(description="As the hook's `streamProtocol`")
     ] = "data",
@@ -98,7 +98,7 @@ async def completion(
 async def object_(
     request: Request,
     services: With,
-    user: Caller,
+    user: CurrentUser,
     schema: Annotated[
         str | None, Query(description="A name in OBJECT_SCHEMAS_FILE; without: any JSON")
     ] = None,

@@ -22,9 +22,9 @@ from typing import Any
 from tokenwire.protocol import events
 from tokenwire.protocol.fold import Answer, Part
 from tokenwire.protocol.states import EndedStatus
-from tokenwire.web.aisdk.messages import NO_OBJECT, Row, error_text, metadata, usage
+from tokenwire.web.aisdk.messages import NO_OBJECT, RowView, error_text, metadata, usage
 from tokenwire.web.aisdk.parts import have, input_object, plain
-from tokenwire.web.aisdk.values import Chunk, Profile
+from tokenwire.web.aisdk.values import Profile, UIChunk
 from tokenwire.web.aisdk.writer import Writer
 
 _FINISH: Mapping[str, str] = {
@@ -57,7 +57,7 @@ class AISDKEncoder:
     `answer`: what the reader holds. Whoever feeds the encoder folds: `apply` follows each event.
     """
 
-    def __init__(self, answer: Answer, row: Row, profile: Profile = "v5") -> None:
+    def __init__(self, answer: Answer, row: RowView, profile: Profile = "v5") -> None:
         self.answer, self._row = answer, row
         self._write = Writer(profile)
         self._open: dict[int, str] = {}  # number and type of each part that may grow
@@ -72,13 +72,13 @@ class AISDKEncoder:
         """Nothing follows."""
         return self._write.ended
 
-    def opening(self) -> list[Chunk]:
+    def opening(self) -> list[UIChunk]:
         """The beginning of every message."""
         known = metadata(self._row).items()
         fields = {name: value for name, value in known if name not in _KEPT_BACK}
         return self._write.start(self._row["id"], fields) + self._write.start_step()
 
-    def apply(self, event: events.AnyEvent, touched: range, added: str) -> list[Chunk]:
+    def apply(self, event: events.AnyEvent, touched: range, added: str) -> list[UIChunk]:
         """The chunks of an event of the answer, which was folded: see `Answer.gain`."""
         if isinstance(event, events.Piece):
             return self._grown(event.part, added) if added else []
@@ -98,17 +98,17 @@ class AISDKEncoder:
             case _:
                 return []
 
-    def quiet(self) -> list[Chunk]:
+    def quiet(self) -> list[UIChunk]:
         """No chunk is a sign of life: the transport has its own."""
         return []
 
-    def failure(self, reason: str) -> list[Chunk]:
+    def failure(self, reason: str) -> list[UIChunk]:
         """The reader gets no more events; no chunk if the answer has ended."""
         return [] if self.ended else self._write.error(_WHY.get(reason, EXPIRED))
 
     # --- parts ---
 
-    def _grown(self, number: int, piece: str) -> list[Chunk]:
+    def _grown(self, number: int, piece: str) -> list[UIChunk]:
         kind = self._open.get(number)
         if kind is not None:  # nearly every event: a growing part opens and closes nothing
             return [{"type": f"{kind}-delta", "id": str(number), "delta": piece}]
@@ -119,14 +119,14 @@ class AISDKEncoder:
         self._known = len(self.answer.parts)
         return self._close_others() + self._streamed(number, part.type, piece)
 
-    def _set(self, number: int) -> list[Chunk]:
+    def _set(self, number: int) -> list[UIChunk]:
         is_new, part = number >= self._known, self.answer.parts[number]
         self._known = len(self.answer.parts)
         closed = self._close_others()
         # Other parts cannot be changed in a client.
         return closed + (self._whole(number) if is_new or part.type in _CHANGED else [])
 
-    def _whole(self, number: int) -> list[Chunk]:
+    def _whole(self, number: int) -> list[UIChunk]:
         """A part in its present state."""
         part = self.answer.parts[number]
         match part.type:
@@ -142,9 +142,9 @@ class AISDKEncoder:
             case _:
                 return plain(self._write, number, part)
 
-    def _streamed(self, number: int, kind: str, piece: str) -> list[Chunk]:
+    def _streamed(self, number: int, kind: str, piece: str) -> list[UIChunk]:
         """A piece of text or reasoning, in a part that is open as long as it may grow."""
-        write, part_id, chunks = self._write, str(number), list[Chunk]()
+        write, part_id, chunks = self._write, str(number), list[UIChunk]()
         is_text = kind == "text"
         if number not in self._open:
             chunks = write.text_start(part_id) if is_text else write.reasoning_start(part_id)
@@ -154,10 +154,10 @@ class AISDKEncoder:
             chunks += delta(piece, part_id)
         return chunks + self._close_others()
 
-    def _close_others(self) -> list[Chunk]:
+    def _close_others(self) -> list[UIChunk]:
         """Close parts that cannot grow any more."""
         growing = (self.answer.open_text, self.answer.open_reasoning)
-        chunks: list[Chunk] = []
+        chunks: list[UIChunk] = []
         for number in [number for number in self._open if number not in growing]:
             write, kind = self._write, self._open.pop(number)
             chunks += (write.text_end if kind == "text" else write.reasoning_end)(str(number))
@@ -165,11 +165,11 @@ class AISDKEncoder:
 
     # --- calls ---
 
-    def _call(self, number: int, part: Part) -> list[Chunk]:
+    def _call(self, number: int, part: Part) -> list[UIChunk]:
         """The part of a call that is not shown yet."""
         if not have(part.fields, "id", "name"):
             return []
-        call, chunks, state = self._calls.get(number), list[Chunk](), part.fields.get("state")
+        call, chunks, state = self._calls.get(number), list[UIChunk](), part.fields.get("state")
         if call is None:
             call = self._calls[number] = _Call(part.fields["id"], part.fields["name"])
             chunks = self._write.tool_input_start(call.id, call.name)
@@ -186,12 +186,12 @@ class AISDKEncoder:
         call.state, call.over = state, state in _OVER
         return chunks + self._outcome(call, part.fields)
 
-    def _cut_off(self, numbers: Iterable[int]) -> list[Chunk]:
+    def _cut_off(self, numbers: Iterable[int]) -> list[UIChunk]:
         """Calls whose input was still streaming at the end of the answer are invalid now."""
         calls = [number for number in numbers if number in self._calls]
         return [chunk for n in calls for chunk in self._call(n, self.answer.parts[n])]
 
-    def _outcome(self, call: "_Call", fields: Mapping[str, Any]) -> list[Chunk]:
+    def _outcome(self, call: "_Call", fields: Mapping[str, Any]) -> list[UIChunk]:
         match call.state:
             case "done":
                 return self._write.tool_output_available(call.id, fields.get("result"))
@@ -207,7 +207,7 @@ class AISDKEncoder:
 
     # --- what is withdrawn ---
 
-    def _withdraw(self, keep: int) -> list[Chunk]:
+    def _withdraw(self, keep: int) -> list[UIChunk]:
         """The first `keep` parts stay; later ones are gone or shorter."""
         self._known = len(self.answer.parts)
         lengths = {
@@ -224,7 +224,7 @@ class AISDKEncoder:
                 chunks += self._close_others() + self._whole(number)
         return chunks
 
-    def _reset(self, keep: int, lengths: Mapping[str, int]) -> tuple[list[Chunk], Iterable[int]]:
+    def _reset(self, keep: int, lengths: Mapping[str, int]) -> tuple[list[UIChunk], Iterable[int]]:
         """Empty the open step. Calls before it stay as they are, or fail.
 
         Also the numbers of the parts that the step holds still: a call may be shown in a later
@@ -239,7 +239,7 @@ class AISDKEncoder:
         again += range(self._step, len(self.answer.parts))
         return chunks + self._write.reset_step(lengths), again
 
-    def _marked(self, keep: int, lengths: Mapping[str, int]) -> list[Chunk]:
+    def _marked(self, keep: int, lengths: Mapping[str, int]) -> list[UIChunk]:
         """A part says that earlier parts do not count. Calls stay as they are, or fail."""
         chunks = self._failed(number for number in self._calls if number >= keep)
         chunks += self._write.close() + self._write.data("reset", lengths)
@@ -247,9 +247,9 @@ class AISDKEncoder:
         # Repeated text is in a step of its own: only that can be reset.
         return chunks + (self._start_step() if self._write.profile == "v7" else [])
 
-    def _failed(self, numbers: Iterable[int]) -> list[Chunk]:
+    def _failed(self, numbers: Iterable[int]) -> list[UIChunk]:
         """Calls that are withdrawn and that a client cannot take back."""
-        chunks: list[Chunk] = []
+        chunks: list[UIChunk] = []
         for number in list(numbers):
             call = self._calls.pop(number)
             self._earlier.discard(number)
@@ -257,20 +257,20 @@ class AISDKEncoder:
                 chunks += self._write.tool_output_error(call.id, WITHDRAWN)
         return chunks
 
-    def _start_step(self) -> list[Chunk]:
+    def _start_step(self) -> list[UIChunk]:
         self._earlier = set(self._calls)
         return self._write.start_step()
 
     # --- the rest ---
 
-    def _started(self, event: events.Start) -> list[Chunk]:
+    def _started(self, event: events.Start) -> list[UIChunk]:
         if (event.attempt, event.model) == (self._attempt, self._model):
             return []
         self._attempt, self._model = event.attempt, event.model
         fields = {"attempt": event.attempt, "model": event.model, "status": "streaming"}
         return self._write.message_metadata(fields)
 
-    def _retry(self, event: events.Retry) -> list[Chunk]:
+    def _retry(self, event: events.Retry) -> list[UIChunk]:
         fields = {
             "code": event.code,
             "delayMs": event.delay_ms,
@@ -279,7 +279,7 @@ class AISDKEncoder:
         }
         return self._write.data("retry", fields, transient=True)
 
-    def _end(self, event: events.Terminal) -> list[Chunk]:
+    def _end(self, event: events.Terminal) -> list[UIChunk]:
         fields: dict[str, Any] = {"attempt": event.attempt, "status": _STATUS[type(event)]}
         if event.usage is not None:
             fields["usage"] = usage(_fields(event.usage))

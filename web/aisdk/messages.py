@@ -12,11 +12,11 @@ from tokenwire.web.aisdk.parts import have, input_object, plain
 from tokenwire.web.aisdk.values import Profile, clean
 from tokenwire.web.aisdk.writer import Writer
 
-Row = Mapping[str, Any]
+RowView = Mapping[str, Any]
 _KEPT = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "estimated")
 
 
-def ui_message(row: Row, message_id: str, profile: Profile = "v5") -> dict[str, Any] | None:
+def ui_message(row: RowView, message_id: str, profile: Profile = "v5") -> dict[str, Any] | None:
     """The row as a UI message with this id, or None if it is empty."""
     if row["role"] == "assistant":
         parts = assistant_parts(row, profile)
@@ -33,7 +33,7 @@ def ui_message(row: Row, message_id: str, profile: Profile = "v5") -> dict[str, 
     }
 
 
-def assistant_parts(row: Row, profile: Profile) -> list[dict[str, Any]]:
+def assistant_parts(row: RowView, profile: Profile) -> list[dict[str, Any]]:
     """The parts of an ended answer."""
     write = Writer(profile, started=True, in_step=True)
     shown = [
@@ -44,7 +44,7 @@ def assistant_parts(row: Row, profile: Profile) -> list[dict[str, Any]]:
     return [{"type": "step-start"}, *shown] if shown else []
 
 
-def metadata(row: Row) -> dict[str, Any]:
+def metadata(row: RowView) -> dict[str, Any]:
     """`conversationId`, `createdAt`; of an answer also `model`, `attempt`, `status`, `usage`, and
     `error` if there is one.
     """
@@ -73,7 +73,7 @@ def _camel(name: str) -> str:
     return first + "".join(word.capitalize() for word in rest)
 
 
-def _files(row: Row) -> list[dict[str, Any]]:
+def _files(row: RowView) -> list[dict[str, Any]]:
     found = [item for item in row["attachments"] if "url" in item and "media_type" in item]
     return [{"type": "file", "url": item["url"], "mediaType": item["media_type"]} for item in found]
 

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from tokenwire.protocol.fold import Part
-from tokenwire.web.aisdk.values import Chunk
+from tokenwire.web.aisdk.values import UIChunk
 from tokenwire.web.aisdk.writer import Writer
 
 _ANY_MEDIA_TYPE = "application/octet-stream"
 
 
-def plain(write: Writer, number: int, part: Part) -> list[Chunk]:
+def plain(write: Writer, number: int, part: Part) -> list[UIChunk]:
     """A source, file, data or provider part with this number; none if it cannot be shown."""
     fields = part.fields
     match part.type:
@@ -42,7 +42,7 @@ def input_object(text: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _source(write: Writer, source_id: str, fields: Mapping[str, Any]) -> list[Chunk]:
+def _source(write: Writer, source_id: str, fields: Mapping[str, Any]) -> list[UIChunk]:
     title = fields["title"] if have(fields, "title") else None
     if have(fields, "url"):
         return write.source_url(source_id, fields["url"], title)

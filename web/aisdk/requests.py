@@ -91,7 +91,7 @@ class _Login(msgspec.Struct, frozen=True):
     headers: dict[str, Any]
 
 
-class Frame(msgspec.Struct, frozen=True, rename="camel"):
+class ChatFrame(msgspec.Struct, frozen=True, rename="camel"):
     """A frame of `WebSocketChatTransport`. The fields besides `type` and `request_id` are those of
     an HTTP request.
     """
@@ -107,7 +107,7 @@ class Frame(msgspec.Struct, frozen=True, rename="camel"):
 
 
 _login = msgspec.json.Decoder(_Login)
-_frame = msgspec.json.Decoder(Frame)
+_frame = msgspec.json.Decoder(ChatFrame)
 
 
 class Unclean(Exception):
@@ -139,7 +139,7 @@ def login_in(headers: Mapping[str, Any]) -> str | None:
     )
 
 
-def parse_frame(text: str, bounds: InputLimits, *, mend: bool = True) -> Frame:
+def parse_frame(text: str, bounds: InputLimits, *, mend: bool = True) -> ChatFrame:
     """Parse a frame. Raises ApiProblem (400, 413, 422), and Unclean if repairs are needed and not
     allowed.
     """
@@ -150,7 +150,7 @@ def parse_frame(text: str, bounds: InputLimits, *, mend: bool = True) -> Frame:
     return frame
 
 
-def asked_in(frame: Frame, bounds: InputLimits) -> ChatRequest:
+def asked_in(frame: ChatFrame, bounds: InputLimits) -> ChatRequest:
     """The request of a `send` frame. Raises ApiProblem (413, 422)."""
     model = frame.body.get("model")
     if model is not None and not isinstance(model, str):

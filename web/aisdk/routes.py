@@ -29,7 +29,7 @@ from tokenwire.web.http.aside import aside
 from tokenwire.web.http.streaming import EventStream
 from tokenwire.web.problems import MODEL, documented
 from tokenwire.web.resuming import message_at, unservable
-from tokenwire.web.services import Caller, WebServices, With, json_body, read_body
+from tokenwire.web.services import CurrentUser, WebServices, With, json_body, read_body
 
 STREAM: dict[int | str, dict[str, Any]] = {
     200: {
@@ -81,7 +81,7 @@ def profile_of(services: WebServices, wanted: str | None) -> aisdk.Profile:
     return found
 
 
-Profile = Annotated[aisdk.Profile, Depends(_profile)]
+WantedProfile = Annotated[aisdk.Profile, Depends(_profile)]
 ChatId = Annotated[str, Depends(_chat_id)]
 
 
@@ -100,7 +100,9 @@ async def read(
     openapi_extra=json_body(shapes.ChatPost),
     summary="useChat: post, or make an answer again; the answer",
 )
-async def chat(request: Request, services: With, user: Caller, profile: Profile) -> Response:
+async def chat(
+    request: Request, services: With, user: CurrentUser, profile: WantedProfile
+) -> Response:
     """A message with a known id is not posted again; its answer is sent from the beginning."""
     asked = await read(request, services, chat_requests.parse_chat)
     answer = await chat_posts.accept(services, user, asked)
@@ -128,7 +130,7 @@ async def resume(
     request: Request,
     services: With,
     chat_id: ChatId,
-    profile: Profile,
+    profile: WantedProfile,
     after: Annotated[
         str | None,
         Query(description="Only what follows this cursor, which the `id:` of a chunk was"),
@@ -159,7 +161,7 @@ async def resume(
     responses=documented("foreign_origin", "not_found", "invalid"),
     summary="useChat: stop the answer",
 )
-async def stop(services: With, user: Caller, chat_id: ChatId) -> shapes.CancelResult:
+async def stop(services: With, user: CurrentUser, chat_id: ChatId) -> shapes.CancelResult:
     """Durable; the written text is kept. No effect without an unfinished answer."""
     conversation = await services.store.find_chat(user, chat_id)
     return shapes.CancelResult(
@@ -174,9 +176,9 @@ async def stop(services: With, user: Caller, chat_id: ChatId) -> shapes.CancelRe
 )
 async def messages(
     services: With,
-    user: Caller,
+    user: CurrentUser,
     chat_id: ChatId,
-    profile: Profile,
+    profile: WantedProfile,
     limit: Annotated[int, Query(ge=1, le=shapes.MAX_PAGE)] = shapes.MAX_PAGE,
     before: Annotated[int | None, Query(ge=1, le=shapes.MAX_ORDINAL)] = None,
 ) -> shapes.ChatMessages:

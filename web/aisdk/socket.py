@@ -26,7 +26,7 @@ from tokenwire.web import aisdk
 from tokenwire.web.admission.layer import Seat
 from tokenwire.web.aisdk import posts as chat_posts
 from tokenwire.web.aisdk import requests as chat_requests
-from tokenwire.web.aisdk.requests import Frame, InputLimits
+from tokenwire.web.aisdk.requests import ChatFrame, InputLimits
 from tokenwire.web.aisdk.routes import profile_of
 from tokenwire.web.aisdk.stream import portions
 from tokenwire.web.aisdk.values import dumps
@@ -102,7 +102,7 @@ class _Socket:
         self._login = chat_requests.parse_login(text)
         self._seat.login(self._services.identify(_as_request(self._websocket, self._login)))
 
-    async def _understood(self, text: str) -> Frame:
+    async def _understood(self, text: str) -> ChatFrame:
         try:
             return await aside(
                 len(text), lambda: chat_requests.parse_frame(text, self._bounds, mend=False)
@@ -110,7 +110,7 @@ class _Socket:
         except chat_requests.Unclean:
             return await in_thread(lambda: chat_requests.parse_frame(text, self._bounds))
 
-    async def _take(self, frame: Frame) -> None:
+    async def _take(self, frame: ChatFrame) -> None:
         task = self._tasks.get(frame.request_id)
         if frame.type == "abort":
             if task is not None:
@@ -126,7 +126,7 @@ class _Socket:
             request_id = frame.request_id
             task.add_done_callback(lambda _: self._tasks.pop(request_id, None))
 
-    async def _answer(self, frame: Frame) -> None:
+    async def _answer(self, frame: ChatFrame) -> None:
         request_id, opening = frame.request_id, self._open(frame)
         del frame  # it may be long, and an answer takes long
         try:
@@ -158,7 +158,7 @@ class _Socket:
                 "error", request_id, errorText="The server failed. It is not your request's fault."
             )
 
-    async def _open(self, frame: Frame) -> "_Asked":
+    async def _open(self, frame: ChatFrame) -> "_Asked":
         request = _as_request(self._websocket, chat_requests.login_in(frame.headers) or self._login)
         user = self._services.identify(request)
         if frame.type == "send":
@@ -185,7 +185,7 @@ class _Socket:
                         number += 1
         await self._send("end", request_id)
 
-    async def _find(self, frame: Frame, user: str) -> Message | None:
+    async def _find(self, frame: ChatFrame, user: str) -> Message | None:
         """The answer to follow; None: no answer is unfinished."""
         if frame.type == "send":
             asked = await in_thread(lambda: chat_requests.asked_in(frame, self._bounds))

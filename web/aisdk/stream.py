@@ -19,7 +19,7 @@ from tokenwire.web.readers import Permission
 from tokenwire.web.services import WebServices
 from tokenwire.web.watching import CutOff, News, Quiet, Update, Updates, watch
 
-Portion = tuple[Sequence[aisdk.Chunk], Cursor | None]
+Portion = tuple[Sequence[aisdk.UIChunk], Cursor | None]
 """Chunks (none: a sign of life), and the client's cursor after the last one.
 
 None: no cursor to resume from.

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
-Chunk: TypeAlias = dict[str, Any]
+UIChunk: TypeAlias = dict[str, Any]
 """One chunk: a JSON object with a `type`."""
 Profile = Literal["v5", "v6", "v7"]
 """The major version of `ai` that reads the stream. All releases from 5.0.100 on understand `v5`."""
@@ -76,7 +76,7 @@ _json = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", "
 _ascii_json = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 
 
-def make(kind: str, /, **fields: Any) -> Chunk:
+def make(kind: str, /, **fields: Any) -> UIChunk:
     """A chunk with those of the fields that are not None."""
     return {"type": kind} | present(**fields)
 

@@ -16,7 +16,7 @@ from collections.abc import (
     Sequence,
 )
 
-from tokenwire.web.aisdk.values import Chunk, Misuse, dumps
+from tokenwire.web.aisdk.values import Misuse, UIChunk, dumps
 
 HEADERS: Mapping[str, str] = {
     "Content-Type": "text/event-stream",
@@ -28,13 +28,13 @@ HEADERS: Mapping[str, str] = {
 _NO_ID = re.compile("[\r\n\0]")
 DONE = b"data: [DONE]\n\n"
 
-Item = Sequence[Chunk] | bytes
-"""Items of a body: chunks of `Writer`, or bytes that are frames already (`comment`, `frames` with
-an id).
+Output = Sequence[UIChunk] | bytes
+"""What an application yields: chunks of `Writer`, or bytes that are frames already (`comment`,
+`frames` with an id).
 """
 
 
-def frames(chunks: Sequence[Chunk], event_id: str | None = None) -> bytes:
+def frames(chunks: Sequence[UIChunk], event_id: str | None = None) -> bytes:
     """The chunks as events. `event_id` goes with the last one: its reader has seen them all. Misuse
     for an id with a line break.
     """
@@ -54,7 +54,7 @@ def comment(text: str = "") -> bytes:
 
 
 def body(
-    items: Iterable[Item], on_error: Callable[[Exception], str] | None = None
+    items: Iterable[Output], on_error: Callable[[Exception], str] | None = None
 ) -> Iterator[bytes]:
     """The body of a response, built while it is read, ending with `[DONE]`.
 
@@ -73,7 +73,7 @@ def body(
 
 
 async def abody(
-    items: AsyncIterable[Item], on_error: Callable[[Exception], str] | None = None
+    items: AsyncIterable[Output], on_error: Callable[[Exception], str] | None = None
 ) -> AsyncIterator[bytes]:
     """`body` over an asynchronous source."""
     try:
@@ -87,7 +87,7 @@ async def abody(
     yield DONE
 
 
-def _encoded(item: Item) -> bytes:
+def _encoded(item: Output) -> bytes:
     return item if isinstance(item, bytes) else frames(item)
 
 

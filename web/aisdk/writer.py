@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 from tokenwire.web.aisdk.values import (
     PROFILES,
-    Chunk,
     Misuse,
     Profile,
+    UIChunk,
     clean,
     make,
     mapping,
@@ -24,8 +24,8 @@ from tokenwire.web.aisdk.values import (
     string,
 )
 
-Part = Literal["text", "reasoning"]
-Metadata = Mapping[str, Mapping[str, Any]]
+TextKind = Literal["text", "reasoning"]
+ProviderMetadata = Mapping[str, Mapping[str, Any]]
 """Provider metadata: {provider: {key: value}}."""
 _REASONS = frozenset({"stop", "length", "content-filter", "tool-calls", "error", "other"})
 
@@ -55,7 +55,7 @@ class Writer:
         *,
         started: bool = False,
         in_step: bool = False,
-        open_parts: Mapping[str, Part] | None = None,
+        open_parts: Mapping[str, TextKind] | None = None,
         tools: Iterable[str] | None = (),
     ) -> None:
         if profile not in PROFILES:
@@ -64,7 +64,7 @@ class Writer:
         self.ended = False
         self._started = started
         self._in_step = in_step
-        self._open: dict[str, Part] = dict(open_parts or {})
+        self._open: dict[str, TextKind] = dict(open_parts or {})
         self._any_tool = tools is None
         self._tools = {call_id: _Tool("", dynamic=False) for call_id in tools or ()}
         self._earlier = set(self._tools)  # calls that stand in steps before the open one
@@ -73,7 +73,7 @@ class Writer:
 
     def start(
         self, message_id: str | None = None, metadata: Mapping[str, Any] | None = None
-    ) -> list[Chunk]:
+    ) -> list[UIChunk]:
         """The message begins. Give `message_id`: otherwise the client generates one, and cannot
         match a replay.
         """
@@ -85,13 +85,13 @@ class Writer:
         self._started = True
         return [chunk]
 
-    def start_step(self) -> list[Chunk]:
+    def start_step(self) -> list[UIChunk]:
         """A step begins: one call of a model. An open one ends."""
         chunks = self.finish_step() if self._in_step else self._begun()
         self._in_step, self._earlier = True, set(self._tools)
         return [*chunks, {"type": "start-step"}]
 
-    def finish_step(self) -> list[Chunk]:
+    def finish_step(self) -> list[UIChunk]:
         """The step ends; open text and reasoning are closed before."""
         if not self._in_step:
             raise Misuse("no step is open")
@@ -99,7 +99,7 @@ class Writer:
         self._in_step = False
         return chunks
 
-    def reset_step(self, note: Mapping[str, Any] | None = None) -> list[Chunk]:
+    def reset_step(self, note: Mapping[str, Any] | None = None) -> list[UIChunk]:
         """Withdraw what the step has shown; write again what stays.
 
         v7 removes the parts of the step. v5 and v6 cannot: open parts are closed, and a
@@ -115,77 +115,80 @@ class Writer:
         marked = self.data("reset", note or {})
         return self.close() + marked
 
-    def message_metadata(self, metadata: Mapping[str, Any]) -> list[Chunk]:
+    def message_metadata(self, metadata: Mapping[str, Any]) -> list[UIChunk]:
         """Metadata of the message, merged deeply into what the client has."""
         return self._plain("message-metadata", messageMetadata=mapping("metadata", metadata) or {})
 
     def finish(
         self, reason: str | None = None, metadata: Mapping[str, Any] | None = None
-    ) -> list[Chunk]:
+    ) -> list[UIChunk]:
         """The message is complete. An unknown `reason` becomes `other`."""
         known = None if reason is None else self._reason(string("reason", reason))
         chunk = make("finish", finishReason=known, messageMetadata=mapping("metadata", metadata))
         return self._end(chunk)
 
-    def abort(self, reason: str | None = None) -> list[Chunk]:
+    def abort(self, reason: str | None = None) -> list[UIChunk]:
         """The message was stopped; its parts stay. v5 does not get the reason."""
         if reason is not None:
             string("reason", reason)
         return self._end(make("abort", reason=None if self.profile == "v5" else reason))
 
-    def error(self, text: str) -> list[Chunk]:
+    def error(self, text: str) -> list[UIChunk]:
         """The message failed; its parts stay. The client shows `text` and reads no further."""
         return self._end(make("error", errorText=string("text", text)))
 
     # --- text and reasoning ---
 
-    def text(self, delta: str) -> list[Chunk]:
+    def text(self, delta: str) -> list[UIChunk]:
         """A piece of text; opens and closes parts as needed."""
         return self._running("text", delta)
 
-    def reasoning(self, delta: str) -> list[Chunk]:
+    def reasoning(self, delta: str) -> list[UIChunk]:
         """A piece of reasoning; opens and closes parts as needed."""
         return self._running("reasoning", delta)
 
     def text_start(
-        self, part_id: str = "text", provider_metadata: Metadata | None = None
-    ) -> list[Chunk]:
+        self, part_id: str = "text", provider_metadata: ProviderMetadata | None = None
+    ) -> list[UIChunk]:
         """Open a text part; several may be open."""
         return self._part_start("text", part_id, provider_metadata)
 
     def text_delta(
-        self, delta: str, part_id: str = "text", provider_metadata: Metadata | None = None
-    ) -> list[Chunk]:
+        self, delta: str, part_id: str = "text", provider_metadata: ProviderMetadata | None = None
+    ) -> list[UIChunk]:
         """A piece of an open text part."""
         return self._part_delta("text", part_id, delta, provider_metadata)
 
     def text_end(
-        self, part_id: str = "text", provider_metadata: Metadata | None = None
-    ) -> list[Chunk]:
+        self, part_id: str = "text", provider_metadata: ProviderMetadata | None = None
+    ) -> list[UIChunk]:
         """Close a text part; its id may be used again."""
         return self._part_end("text", part_id, provider_metadata)
 
     def reasoning_start(
-        self, part_id: str = "reasoning", provider_metadata: Metadata | None = None
-    ) -> list[Chunk]:
+        self, part_id: str = "reasoning", provider_metadata: ProviderMetadata | None = None
+    ) -> list[UIChunk]:
         """Open a reasoning part."""
         return self._part_start("reasoning", part_id, provider_metadata)
 
     def reasoning_delta(
-        self, delta: str, part_id: str = "reasoning", provider_metadata: Metadata | None = None
-    ) -> list[Chunk]:
+        self,
+        delta: str,
+        part_id: str = "reasoning",
+        provider_metadata: ProviderMetadata | None = None,
+    ) -> list[UIChunk]:
         """A piece of an open reasoning part."""
         return self._part_delta("reasoning", part_id, delta, provider_metadata)
 
     def reasoning_end(
-        self, part_id: str = "reasoning", provider_metadata: Metadata | None = None
-    ) -> list[Chunk]:
+        self, part_id: str = "reasoning", provider_metadata: ProviderMetadata | None = None
+    ) -> list[UIChunk]:
         """Close a reasoning part."""
         return self._part_end("reasoning", part_id, provider_metadata)
 
-    def close(self) -> list[Chunk]:
+    def close(self) -> list[UIChunk]:
         """Close all open text and reasoning."""
-        chunks: list[Chunk] = [
+        chunks: list[UIChunk] = [
             {"type": f"{kind}-end", "id": part_id} for part_id, kind in self._open.items()
         ]
         self._open.clear()
@@ -202,8 +205,8 @@ class Writer:
         provider_executed: bool = False,
         title: str | None = None,
         tool_metadata: Mapping[str, Any] | None = None,
-        provider_metadata: Metadata | None = None,
-    ) -> list[Chunk]:
+        provider_metadata: ProviderMetadata | None = None,
+    ) -> list[UIChunk]:
         """A tool call begins, and its input follows in pieces. `dynamic`: the front end does not
         know the tool's types.
         """
@@ -217,7 +220,7 @@ class Writer:
         self._tools[call_id].open = True
         return chunks
 
-    def tool_input_delta(self, call_id: str, delta: str) -> list[Chunk]:
+    def tool_input_delta(self, call_id: str, delta: str) -> list[UIChunk]:
         """A piece of the JSON text of the input."""
         if not self._tool(call_id).open:
             raise Misuse(f"no input of tool call {call_id!r} is open")
@@ -235,8 +238,8 @@ class Writer:
         provider_executed: bool = False,
         title: str | None = None,
         tool_metadata: Mapping[str, Any] | None = None,
-        provider_metadata: Metadata | None = None,
-    ) -> list[Chunk]:
+        provider_metadata: ProviderMetadata | None = None,
+    ) -> list[UIChunk]:
         """The whole input of a tool call, whether its pieces were sent before or not."""
         extras = self._call(provider_executed, title, tool_metadata, provider_metadata)
         return self._input(
@@ -252,8 +255,8 @@ class Writer:
         *,
         dynamic: bool = False,
         provider_executed: bool = False,
-        provider_metadata: Metadata | None = None,
-    ) -> list[Chunk]:
+        provider_metadata: ProviderMetadata | None = None,
+    ) -> list[UIChunk]:
         """The input of a tool call is not usable: it ends here."""
         extras = self._call(provider_executed, None, None, provider_metadata)
         message = string("text", text)
@@ -276,7 +279,7 @@ class Writer:
         *,
         preliminary: bool = False,
         provider_executed: bool = False,
-    ) -> list[Chunk]:
+    ) -> list[UIChunk]:
         """The result of a tool. `preliminary`: more follows, each replaces the previous one."""
         tool = self._unanswered(call_id)
         chunk = make(
@@ -291,7 +294,7 @@ class Writer:
 
     def tool_output_error(
         self, call_id: str, text: str, *, provider_executed: bool = False
-    ) -> list[Chunk]:
+    ) -> list[UIChunk]:
         """The tool failed."""
         tool = self._unanswered(call_id)
         chunk = make(
@@ -303,7 +306,7 @@ class Writer:
         )
         return self._output(tool, chunk)
 
-    def tool_output_denied(self, call_id: str) -> list[Chunk]:
+    def tool_output_denied(self, call_id: str) -> list[UIChunk]:
         """The user did not allow the call. v5: an error of the tool."""
         if self.profile == "v5":
             return self.tool_output_error(call_id, "The tool call was not allowed.")
@@ -319,7 +322,7 @@ class Writer:
         reason: str | None = None,
         automatic: bool = False,
         signature: str | None = None,
-    ) -> list[Chunk]:
+    ) -> list[UIChunk]:
         """The call waits for the user. v5: a `data-approval` part with this id, for the front end
         to show.
         """
@@ -344,7 +347,7 @@ class Writer:
 
     def tool_approval_response(
         self, approval_id: str, approved: bool, *, reason: str | None = None
-    ) -> list[Chunk]:
+    ) -> list[UIChunk]:
         """The user's decision. v5 and v6: changes the `data-approval` part with this id."""
         string("approval_id", approval_id)
         if self.profile == "v7":
@@ -367,8 +370,8 @@ class Writer:
         source_id: str,
         url: str,
         title: str | None = None,
-        provider_metadata: Metadata | None = None,
-    ) -> list[Chunk]:
+        provider_metadata: ProviderMetadata | None = None,
+    ) -> list[UIChunk]:
         """A web page that the answer cites."""
         string("source_id", source_id)
         metadata = provided(provider_metadata)
@@ -386,8 +389,8 @@ class Writer:
         media_type: str,
         title: str,
         filename: str | None = None,
-        provider_metadata: Metadata | None = None,
-    ) -> list[Chunk]:
+        provider_metadata: ProviderMetadata | None = None,
+    ) -> list[UIChunk]:
         """A document that the answer cites."""
         return self._plain(
             "source-document",
@@ -399,8 +402,8 @@ class Writer:
         )
 
     def file(
-        self, url: str, media_type: str, provider_metadata: Metadata | None = None
-    ) -> list[Chunk]:
+        self, url: str, media_type: str, provider_metadata: ProviderMetadata | None = None
+    ) -> list[UIChunk]:
         """A file from the answer; `url` may be a data URL."""
         metadata = provided(provider_metadata)
         return self._plain(
@@ -410,7 +413,7 @@ class Writer:
             providerMetadata=metadata,
         )
 
-    def reasoning_file(self, url: str, media_type: str) -> list[Chunk]:
+    def reasoning_file(self, url: str, media_type: str) -> list[UIChunk]:
         """A file that belongs to the reasoning. v5 and v6: a file."""
         if self.profile != "v7":
             return self.file(url, media_type)
@@ -420,7 +423,7 @@ class Writer:
 
     def data(
         self, name: str, data: Any, *, part_id: str | None = None, transient: bool = False
-    ) -> list[Chunk]:
+    ) -> list[UIChunk]:
         """A `data-<name>` part of the application. The same name and id replaces it; `transient`:
         only for `onData`.
         """
@@ -430,7 +433,7 @@ class Writer:
         chunks[-1]["data"] = clean(data)
         return chunks
 
-    def custom(self, kind: str, provider_metadata: Metadata | None = None) -> list[Chunk]:
+    def custom(self, kind: str, provider_metadata: ProviderMetadata | None = None) -> list[UIChunk]:
         """A part of a provider's own kind (`provider.type`). v5 and v6: a `data-custom` part."""
         if "." not in string("kind", kind):
             raise Misuse("a kind looks like provider.type")
@@ -439,7 +442,9 @@ class Writer:
             return self._plain("custom", kind=kind, providerMetadata=metadata)
         return self.data("custom", present(kind=kind, providerMetadata=metadata))
 
-    def steering_message(self, message_id: str, parts: Iterable[Mapping[str, Any]]) -> list[Chunk]:
+    def steering_message(
+        self, message_id: str, parts: Iterable[Mapping[str, Any]]
+    ) -> list[UIChunk]:
         """A user's message during the answer. v5 and v6: a `data-steering-message` part."""
         given = {"id": string("message_id", message_id), "parts": clean(list(parts))}
         if self.profile == "v7":
@@ -448,16 +453,16 @@ class Writer:
 
     # --- how ---
 
-    def _begun(self) -> list[Chunk]:
+    def _begun(self) -> list[UIChunk]:
         """Every chunk passes here: nothing follows an end, and a message is started when needed."""
         if self.ended:
             raise Misuse("the message has ended")
         return [] if self._started else self.start()
 
-    def _plain(self, kind: str, /, **fields: Any) -> list[Chunk]:
+    def _plain(self, kind: str, /, **fields: Any) -> list[UIChunk]:
         return [*self._begun(), make(kind, **fields)]
 
-    def _end(self, chunk: Chunk) -> list[Chunk]:
+    def _end(self, chunk: UIChunk) -> list[UIChunk]:
         chunks = [*self._begun(), *(self.finish_step() if self._in_step else self.close()), chunk]
         self.ended = True
         return chunks
@@ -466,7 +471,7 @@ class Writer:
         known = reason in _REASONS or (reason == "interrupted" and self.profile == "v7")
         return reason if known else "other"
 
-    def _running(self, kind: Part, delta: str) -> list[Chunk]:
+    def _running(self, kind: TextKind, delta: str) -> list[UIChunk]:
         if not string("delta", delta):
             return []
         chunks = self._begun()
@@ -474,7 +479,9 @@ class Writer:
             chunks += self.close() + self._part_start(kind, kind, None)
         return [*chunks, {"type": f"{kind}-delta", "id": kind, "delta": delta}]
 
-    def _part_start(self, kind: Part, part_id: str, metadata: Metadata | None) -> list[Chunk]:
+    def _part_start(
+        self, kind: TextKind, part_id: str, metadata: ProviderMetadata | None
+    ) -> list[UIChunk]:
         if string("part_id", part_id) in self._open:
             raise Misuse(f"a part {part_id!r} is open")
         chunks = self._plain(f"{kind}-start", id=part_id, providerMetadata=provided(metadata))
@@ -482,8 +489,8 @@ class Writer:
         return chunks
 
     def _part_delta(
-        self, kind: Part, part_id: str, delta: str, metadata: Metadata | None
-    ) -> list[Chunk]:
+        self, kind: TextKind, part_id: str, delta: str, metadata: ProviderMetadata | None
+    ) -> list[UIChunk]:
         self._need_open(kind, part_id)
         return self._plain(
             f"{kind}-delta",
@@ -492,13 +499,15 @@ class Writer:
             providerMetadata=provided(metadata),
         )
 
-    def _part_end(self, kind: Part, part_id: str, metadata: Metadata | None) -> list[Chunk]:
+    def _part_end(
+        self, kind: TextKind, part_id: str, metadata: ProviderMetadata | None
+    ) -> list[UIChunk]:
         self._need_open(kind, part_id)
         chunks = self._plain(f"{kind}-end", id=part_id, providerMetadata=provided(metadata))
         del self._open[part_id]
         return chunks
 
-    def _need_open(self, kind: Part, part_id: str) -> None:
+    def _need_open(self, kind: TextKind, part_id: str) -> None:
         if self._open.get(part_id) != kind:
             raise Misuse(f"no {kind} part {part_id!r} is open")
 
@@ -507,7 +516,7 @@ class Writer:
         executed: bool,
         title: str | None,
         tool_metadata: Mapping[str, Any] | None,
-        metadata: Metadata | None,
+        metadata: ProviderMetadata | None,
     ) -> dict[str, Any]:
         newer = self.profile != "v5"
         return {
@@ -525,7 +534,7 @@ class Writer:
         dynamic: bool,
         extras: dict[str, Any],
         **fields: Any,
-    ) -> list[Chunk]:
+    ) -> list[UIChunk]:
         chunks = self._plain(
             kind,
             toolCallId=string("call_id", call_id),
@@ -551,7 +560,7 @@ class Writer:
             raise Misuse(f"tool call {call_id!r} has its output")
         return tool
 
-    def _output(self, tool: _Tool, chunk: Chunk, *, done: bool = True) -> list[Chunk]:
+    def _output(self, tool: _Tool, chunk: UIChunk, *, done: bool = True) -> list[UIChunk]:
         chunks = [*self._begun(), chunk]
         tool.done = done
         return chunks

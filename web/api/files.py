@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Response
 
 from tokenwire.models.files import ANY_MEDIA_TYPE
 from tokenwire.web.problems import documented
-from tokenwire.web.services import Caller, JsonRoute, MessageId, With
+from tokenwire.web.services import CurrentUser, JsonRoute, MessageId, With
 
 router = APIRouter(
     prefix="/api",
@@ -39,7 +39,7 @@ Digest = Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
     summary="A file that an answer holds",
 )
 async def read_file(
-    services: With, user: Caller, message_id: MessageId, digest: Digest
+    services: With, user: CurrentUser, message_id: MessageId, digest: Digest
 ) -> Response:
     """Its address holds the digest of its bytes, so it may be cached for ever."""
     found = await services.store.visible_file(message_id, digest, user)

@@ -13,7 +13,7 @@ from tokenwire.web import delivery
 from tokenwire.web.api import shapes
 from tokenwire.web.http.bodies import is_id
 from tokenwire.web.problems import BODY, ApiProblem, documented
-from tokenwire.web.services import Caller, ConversationId, JsonRoute, WebServices, With
+from tokenwire.web.services import ConversationId, CurrentUser, JsonRoute, WebServices, With
 from tokenwire.worker.sweeper import revocations
 
 router = APIRouter(
@@ -36,7 +36,7 @@ async def require_owner(services: WebServices, conversation_id: str, user: str) 
     summary="Who takes part",
 )
 async def list_participants(
-    services: With, user: Caller, conversation_id: ConversationId
+    services: With, user: CurrentUser, conversation_id: ConversationId
 ) -> shapes.ParticipantsView:
     """All participants may see the list."""
     await services.store.conversation(conversation_id, user)
@@ -56,7 +56,7 @@ async def list_participants(
     summary="Invite a user",
 )
 async def invite(
-    services: With, user: Caller, conversation_id: ConversationId, body: shapes.NewParticipant
+    services: With, user: CurrentUser, conversation_id: ConversationId, body: shapes.NewParticipant
 ) -> shapes.ParticipantsView:
     """The user takes part after accepting. Only the owner invites; repeating it changes nothing."""
     await require_owner(services, conversation_id, user)
@@ -75,7 +75,10 @@ async def invite(
     summary="Leave, or remove a user",
 )
 async def remove(
-    services: With, user: Caller, conversation_id: ConversationId, user_id: Annotated[str, Path()]
+    services: With,
+    user: CurrentUser,
+    conversation_id: ConversationId,
+    user_id: Annotated[str, Path()],
 ) -> None:
     """Participants may leave; the owner removes others and withdraws invitations, but cannot leave.
     Open streams of the user end at once, or as soon as Redis is available.
@@ -92,7 +95,7 @@ async def remove(
 
 
 @router.get("/invitations", summary="The caller's invitations")
-async def invitations(services: With, user: Caller) -> shapes.Invitations:
+async def invitations(services: With, user: CurrentUser) -> shapes.Invitations:
     """Open invitations of the caller, newest first."""
     found = await services.store.invitations(user, shapes.MAX_PAGE)
     return shapes.Invitations(
@@ -114,7 +117,7 @@ async def invitations(services: With, user: Caller) -> shapes.Invitations:
     summary="Accept: take part from now on",
 )
 async def accept(
-    services: With, user: Caller, conversation_id: ConversationId
+    services: With, user: CurrentUser, conversation_id: ConversationId
 ) -> shapes.ConversationView:
     """Repeating it changes nothing. Refused without Redis: tokens of an earlier participation would
     stay revoked.
@@ -133,7 +136,7 @@ async def accept(
     responses=documented("not_found", "foreign_origin"),
     summary="Decline",
 )
-async def decline(services: With, user: Caller, conversation_id: ConversationId) -> None:
+async def decline(services: With, user: CurrentUser, conversation_id: ConversationId) -> None:
     """Deletes the invitation; participants stay participants."""
     if not await services.store.decline_invitation(conversation_id, user):
         raise ApiProblem("not_found", "There is no such invitation.")

@@ -25,9 +25,9 @@ from tokenwire.web.api.participants import require_owner
 from tokenwire.web.contents import require_fit
 from tokenwire.web.problems import BODY, MODEL, documented
 from tokenwire.web.services import (
-    Caller,
     ConversationId,
-    IdempotencyKey,
+    CurrentUser,
+    IdempotencyKeyHeader,
     JsonRoute,
     MessageId,
     WebServices,
@@ -46,13 +46,13 @@ _QUOTAS = ("too_many_queued", "too_many_unfinished", "storage_full")
 
 
 @router.get("/me", summary="Who is calling")
-async def me(user: Caller) -> shapes.Me:
+async def me(user: CurrentUser) -> shapes.Me:
     """The user id under which the caller's messages are stored."""
     return shapes.Me(user_id=user)
 
 
 @router.get("/models", summary="The models that can be used now")
-async def models(services: With, _user: Caller) -> shapes.OfferedModels:
+async def models(services: With, _user: CurrentUser) -> shapes.OfferedModels:
     """A model is offered if its key is set and, for a local server, if that answers."""
     offered = [shapes.OfferedModel(name=name) for name in services.offers.names()]
     return shapes.OfferedModels(default=services.offers.default, models=offered)
@@ -66,9 +66,9 @@ async def models(services: With, _user: Caller) -> shapes.OfferedModels:
 )
 async def create_conversation(
     services: With,
-    user: Caller,
+    user: CurrentUser,
     body: shapes.NewConversation | None = None,
-    idempotency_key: IdempotencyKey = None,
+    idempotency_key: IdempotencyKeyHeader = None,
 ) -> shapes.ConversationView:
     """The caller owns it and is its only participant."""
     wanted = body or shapes.NewConversation()
@@ -90,7 +90,7 @@ async def create_conversation(
 @router.get("/conversations", responses=documented("invalid"), summary="The caller's conversations")
 async def list_conversations(
     services: With,
-    user: Caller,
+    user: CurrentUser,
     limit: Limit = 50,
     before: Annotated[str | None, Query(max_length=64)] = None,
 ) -> shapes.ConversationPage:
@@ -108,7 +108,7 @@ async def list_conversations(
 )
 async def get_conversation(
     services: With,
-    user: Caller,
+    user: CurrentUser,
     conversation_id: ConversationId,
     limit: Limit = shapes.MAX_PAGE,
     before: Annotated[int | None, Query(ge=1, le=shapes.MAX_ORDINAL)] = None,
@@ -139,7 +139,10 @@ async def get_conversation(
     summary="Change title, model or instructions",
 )
 async def change_conversation(
-    services: With, user: Caller, conversation_id: ConversationId, body: shapes.ConversationChange
+    services: With,
+    user: CurrentUser,
+    conversation_id: ConversationId,
+    body: shapes.ConversationChange,
 ) -> shapes.ConversationView:
     """Missing fields stay. A new title is announced to readers. Only the owner may change
     instructions.
@@ -167,7 +170,7 @@ async def change_conversation(
     summary="Delete",
 )
 async def delete_conversation(
-    services: With, user: Caller, conversation_id: ConversationId
+    services: With, user: CurrentUser, conversation_id: ConversationId
 ) -> None:
     """Deletes rows and log; a running answer stops, and readers are notified. Only for its
     owner.
@@ -193,10 +196,10 @@ async def delete_conversation(
 async def post_message(
     request: Request,
     services: With,
-    user: Caller,
+    user: CurrentUser,
     conversation_id: ConversationId,
     body: shapes.NewMessage,
-    idempotency_key: IdempotencyKey = None,
+    idempotency_key: IdempotencyKeyHeader = None,
 ) -> shapes.PostedMessage:
     """Accepted once both rows are stored: the answer is written in the background, and the
     subscription follows it.
@@ -243,9 +246,9 @@ async def post_message(
 async def regenerate(
     request: Request,
     services: With,
-    user: Caller,
+    user: CurrentUser,
     message_id: MessageId,
-    idempotency_key: IdempotencyKey = None,
+    idempotency_key: IdempotencyKeyHeader = None,
 ) -> shapes.PostedMessage:
     """A new answer to the same message (`message_id`: the answer, or the user's message) replaces
     the old one and all after it.
@@ -289,7 +292,7 @@ def _posted(
     summary="A token to follow",
 )
 async def subscribe(
-    request: Request, services: With, user: Caller, conversation_id: ConversationId
+    request: Request, services: With, user: CurrentUser, conversation_id: ConversationId
 ) -> shapes.Subscription:
     """Valid for one conversation and a short time; request a new one later."""
     await services.store.conversation(conversation_id, user)
@@ -303,7 +306,7 @@ async def subscribe(
     summary="Stop every answer of the conversation",
 )
 async def cancel_conversation(
-    services: With, user: Caller, conversation_id: ConversationId
+    services: With, user: CurrentUser, conversation_id: ConversationId
 ) -> shapes.CancelResult:
     """Durable; ended answers stay. The written text is kept."""
     await services.store.conversation(conversation_id, user)
@@ -317,7 +320,7 @@ async def cancel_conversation(
     summary="Stop an answer",
 )
 async def cancel_message(
-    services: With, user: Caller, message_id: MessageId
+    services: With, user: CurrentUser, message_id: MessageId
 ) -> shapes.CancelResult:
     """Durable, even before the job has started; no effect after the end. The written text is
     kept.

@@ -27,7 +27,9 @@ def _not_blank(value: str) -> str:
     return value
 
 
-Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+ConversationTitle = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)
+]
 Instructions = Annotated[str, StringConstraints(max_length=32_768)]
 ModelName = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 UserId = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_usable)]
@@ -45,7 +47,7 @@ class _Request(BaseModel):
 class NewConversation(_Request):
     """The fields of a new conversation. Without `model`, the default model answers."""
 
-    title: Title | None = None
+    title: ConversationTitle | None = None
     model: ModelName | None = None
     instructions: Instructions | None = None
 
@@ -53,7 +55,9 @@ class NewConversation(_Request):
 class ConversationChange(_Request):
     """Missing fields stay. `model` null: the default one; `instructions` null: none."""
 
-    title: Title = Field(default_factory=str)  # never used: OpenAPI would show an invalid default
+    title: ConversationTitle = Field(
+        default_factory=str
+    )  # never used: OpenAPI would show an invalid default
     model: ModelName | None = None
     instructions: Instructions | None = None
 

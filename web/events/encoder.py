@@ -18,7 +18,7 @@ from tokenwire.protocol.frames import ResyncReason, merge
 
 MEDIA_TYPE = "text/event-stream"
 
-Block = Callable[[str, Sendable], bytes]
+EncodeBlock = Callable[[str, Sendable], bytes]
 """Gives the block of one event of an epoch."""
 
 
@@ -91,7 +91,7 @@ class EventEncoder:
     other readers.
     """
 
-    def __init__(self, message_id: str | None = None, block: Block = event) -> None:
+    def __init__(self, message_id: str | None = None, block: EncodeBlock = event) -> None:
         self._message_id = message_id
         self._block = block
         self._sent: Cursor | None = None

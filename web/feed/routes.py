@@ -12,7 +12,7 @@ from tokenwire.web.feed.feeds import FeedReader
 from tokenwire.web.http.streaming import RESPONSES, EventStream, event_headers, retry_ms
 from tokenwire.web.problems import ApiProblem, documented
 from tokenwire.web.readers import RECHECK_SECONDS
-from tokenwire.web.services import Caller, WebServices, With
+from tokenwire.web.services import CurrentUser, WebServices, With
 
 router = APIRouter(prefix="/api")
 
@@ -28,7 +28,7 @@ _RESPONSES = RESPONSES | documented(
     responses=_RESPONSES,
     summary="The caller's conversations, live",
 )
-async def feed(request: Request, services: With, user: Caller) -> Response:
+async def feed(request: Request, services: With, user: CurrentUser) -> Response:
     """The present list of the newest conversations, then changes: created, titled, running, ended,
     deleted.
     """

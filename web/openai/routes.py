@@ -34,8 +34,8 @@ from tokenwire.web.openai.posts import ask, readable
 from tokenwire.web.openai.requests import CompletionsBody, ResponseBody
 from tokenwire.web.readers import Permission
 from tokenwire.web.services import (
-    Caller,
-    IdempotencyKey,
+    CurrentUser,
+    IdempotencyKeyHeader,
     With,
     json_body,
 )
@@ -72,8 +72,8 @@ continues.
 async def create_response(
     request: Request,
     services: With,
-    user: Caller,
-    idempotency_key: IdempotencyKey = None,
+    user: CurrentUser,
+    idempotency_key: IdempotencyKeyHeader = None,
     on_disconnect: OnDisconnect = None,
 ) -> Response:
     """Create a response. With `background` it returns at once; with `stream` it sends events;
@@ -98,7 +98,7 @@ async def create_response(
 async def get_response(
     request: Request,
     services: With,
-    user: Caller,
+    user: CurrentUser,
     response_id: str,
     stream: bool = False,
     starting_after: Annotated[int, Query(ge=-1, le=2**53)] = -1,
@@ -122,7 +122,7 @@ async def get_response(
 )
 async def list_input_items(
     services: With,
-    user: Caller,
+    user: CurrentUser,
     response_id: str,
     after: str | None = None,
     limit: Annotated[int, Query(ge=1, le=PAGE)] = 20,
@@ -149,7 +149,7 @@ async def list_input_items(
 @router.post(
     "/responses/{response_id}/cancel", responses=OBJECT | documented(403, 404), summary="Stop"
 )
-async def cancel_response(services: With, user: Caller, response_id: str) -> Response:
+async def cancel_response(services: With, user: CurrentUser, response_id: str) -> Response:
     """Stop it, even before it has begun; an ended one stays."""
     row = await readable(services, user, response_id)
     if unfinished(row):
@@ -164,7 +164,7 @@ async def cancel_response(services: With, user: Caller, response_id: str) -> Res
 @router.delete(
     "/responses/{response_id}", responses=OBJECT | documented(400, 403, 404), summary="Forget"
 )
-async def delete_response(services: With, user: Caller, response_id: str) -> Response:
+async def delete_response(services: With, user: CurrentUser, response_id: str) -> Response:
     """Delete it with its input. Only responses that were created here can be deleted here."""
     row = await readable(services, user, response_id)
     conversation = await services.store.conversation(row.conversation_id, user)
@@ -190,8 +190,8 @@ async def delete_response(services: With, user: Caller, response_id: str) -> Res
 async def create_completion(
     request: Request,
     services: With,
-    user: Caller,
-    idempotency_key: IdempotencyKey = None,
+    user: CurrentUser,
+    idempotency_key: IdempotencyKeyHeader = None,
     on_disconnect: OnDisconnect = None,
 ) -> Response:
     """Create a completion; with `stream` in chunks, otherwise at the end. A truncated one can be
@@ -216,7 +216,7 @@ async def create_completion(
 
 
 @router.get("/models", responses=OBJECT, summary="The models that can be used now")
-async def list_models(services: With, _user: Caller) -> Response:
+async def list_models(services: With, _user: CurrentUser) -> Response:
     """The models that can be used now."""
     return JSONResponse(
         {"object": "list", "data": [_model(name) for name in services.offers.names()]}
@@ -224,7 +224,7 @@ async def list_models(services: With, _user: Caller) -> Response:
 
 
 @router.get("/models/{name:path}", responses=OBJECT | documented(404), summary="A model")
-async def get_model(services: With, _user: Caller, name: str) -> Response:
+async def get_model(services: With, _user: CurrentUser, name: str) -> Response:
     """One of them."""
     return JSONResponse(_model(services.offers.require(name)))
 
@@ -234,7 +234,7 @@ async def get_model(services: With, _user: Caller, name: str) -> Response:
     methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"],
     include_in_schema=False,
 )
-async def nothing(request: Request, _user: Caller, rest: str) -> Response:
+async def nothing(request: Request, _user: CurrentUser, rest: str) -> Response:
     """Routes of OpenAI's API that this one lacks."""
     own = [route for route in router.routes if route is not router.routes[-1]]
     if taken := problems.methods(request.scope, own):

@@ -18,7 +18,7 @@ from tokenwire.providers.history import (
     ResultPart,
     TextPart,
 )
-from tokenwire.worker.attempt.usage import Sent, history_chars, json_chars, tokens
+from tokenwire.worker.attempt.usage import SentMessage, history_chars, json_chars, tokens
 
 
 class BudgetExhausted(ProviderError):
@@ -93,7 +93,7 @@ def _chars(request: Request) -> int:
     return history_chars(map(_sent, request.messages)) + tools + json_chars(request.schema)
 
 
-def _sent(message: HistoryMessage) -> Sent:
+def _sent(message: HistoryMessage) -> SentMessage:
     """What is kept of a part is sent for it, its text where nothing is."""
     texts: list[str] = []
     kept: list[Any] = []
@@ -106,4 +106,4 @@ def _sent(message: HistoryMessage) -> Sent:
                 kept.append(value)
             case CallPart(name=name, input=text) | ResultPart(name=name, text=text):
                 texts += [name, text]
-    return "".join(texts), kept, ()
+    return SentMessage("".join(texts), kept)

@@ -27,10 +27,10 @@ from tokenwire.providers import base as deltas
 from tokenwire.worker.attempt.parts import (
     PART_COST,
     PIECE_CHARS,
+    DraftItem,
     FileOfPart,
     KeptOfPart,
     PartsTaken,
-    Taken,
 )
 from tokenwire.worker.attempt.usage import Reported
 from tokenwire.worker.resume.continuation import Held, Run, as_of
@@ -103,11 +103,11 @@ class Draft:
         taken = held.answer.copy() if run is None else as_of(held.answer, run)
         self._taken = PartsTaken(taken, attempt, terms, continues=continues)
         self._refused = False
-        self._pending: list[_Waiting | Taken] = []
+        self._pending: list[_Waiting | DraftItem] = []
         self._pending_chars = 0
         self._reached: Run | None = None
         self._sent: Run | None = None
-        self._out: list[Taken] = []
+        self._out: list[DraftItem] = []
         self._uncheckpointed = 0
 
     # --- deltas in ---
@@ -200,12 +200,12 @@ class Draft:
         self.finish, self.answered = None, False
         self.reported = self.reported.next_request()
 
-    def _queue(self, items: Iterable[Taken]) -> None:
+    def _queue(self, items: Iterable[DraftItem]) -> None:
         for item in items:
             if not self._catches_up:
                 self._put(item)
 
-    def _put(self, item: Taken) -> None:
+    def _put(self, item: DraftItem) -> None:
         if isinstance(item, KeptOfPart) and self.idle:
             self._apply(item)
             return
@@ -298,7 +298,7 @@ class Draft:
         self._run = (self._sent if self._pending else self._reached) or self._run
         self.seq = last_seq
 
-    def _apply(self, item: Taken) -> None:
+    def _apply(self, item: DraftItem) -> None:
         if isinstance(item, KeptOfPart):
             if self.answer.parts[item.part].kept != item.value:
                 self.answer.parts[item.part].kept = item.value
@@ -355,7 +355,7 @@ class Draft:
         """The last checkpoint is due again."""
         self._uncheckpointed += 1
 
-    def finish_reason(self) -> events.FinishReason:
+    def finish_reason(self) -> events.CompleteReason:
         """The provider's reason in the protocol's words."""
         reason = self.finish.reason if self.finish else "unknown"
         if self._refused and reason == "stop":
@@ -363,7 +363,7 @@ class Draft:
         return "unknown" if reason == "error" else reason
 
 
-def _weight(item: "Taken | _Waiting") -> int:
+def _weight(item: "DraftItem | _Waiting") -> int:
     """What waits as characters, so that a provider may run ahead of the log only so far."""
     if isinstance(item, events.Piece):
         return len(item.content)

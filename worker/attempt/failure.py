@@ -7,7 +7,7 @@ gone, it is silent for too long, or what it says fails each time.
 
 from tokenwire.providers.base import RUN_GONE
 from tokenwire.worker.attempt.costs import BudgetExhausted
-from tokenwire.worker.attempt.work import Work
+from tokenwire.worker.attempt.work import AttemptWork
 from tokenwire.worker.resume.continuation import KEEPING, plan
 from tokenwire.worker.retries import (
     LONGEST_SEARCH_SECONDS,
@@ -20,7 +20,9 @@ from tokenwire.worker.retries import (
 )
 
 
-def follow_up(work: Work, error: BaseException, lived_seconds: float) -> RetryLater | Discard:
+def follow_up(
+    work: AttemptWork, error: BaseException, lived_seconds: float
+) -> RetryLater | Discard:
     """What to do after `error`. A run that is not to be attached to any more is forgotten."""
     silent_s = _silent_seconds(work, lived_seconds) if _goes_on(work, error) else None
     if any(is_forgotten(work, error, silent_s) for is_forgotten in _FORGOTTEN):
@@ -31,7 +33,7 @@ def follow_up(work: Work, error: BaseException, lived_seconds: float) -> RetryLa
     return verdict
 
 
-def _outlook(work: Work, error: BaseException, silent_s: float | None) -> Outlook:
+def _outlook(work: AttemptWork, error: BaseException, silent_s: float | None) -> Outlook:
     draft = work.draft
     return Outlook(
         tries=work.row.tries,
@@ -44,18 +46,18 @@ def _outlook(work: Work, error: BaseException, silent_s: float | None) -> Outloo
     )
 
 
-def _attaches(work: Work) -> bool:
+def _attaches(work: AttemptWork) -> bool:
     return work.best == "attach" and work.draft.run is not None
 
 
-def _goes_on(work: Work, error: BaseException) -> bool:
+def _goes_on(work: AttemptWork, error: BaseException) -> bool:
     """Whether only the connection failed, and the run can be attached to."""
     attachable = work.draft.run is not None
     chosen = plan(work.best, work.draft.answer, attachable=attachable, paused=work.paused)
     return chosen.rung == "attach" and unheard(error)
 
 
-def _silent_seconds(work: Work, lived_seconds: float) -> float:
+def _silent_seconds(work: AttemptWork, lived_seconds: float) -> float:
     """For how long the run has given nothing, in this attempt and those before it."""
     since = work.row.run_silent_since
     before = 0 if since is None else max(0, work.row.updated_at - since) / 1000
@@ -65,17 +67,19 @@ def _silent_seconds(work: Work, lived_seconds: float) -> float:
 # --- when a run is forgotten; `silent_s` is None unless it goes on (`_goes_on`) ---
 
 
-def _is_gone(_work: Work, error: BaseException, _silent_s: float | None) -> bool:
+def _is_gone(_work: AttemptWork, error: BaseException, _silent_s: float | None) -> bool:
     """Its provider does not know it."""
     return getattr(error, "code", None) == RUN_GONE
 
 
-def _is_over(work: Work, _error: BaseException, _silent_s: float | None) -> bool:
+def _is_over(work: AttemptWork, _error: BaseException, _silent_s: float | None) -> bool:
     """Its provider has said its end."""
     return work.run.over
 
 
-def _is_silent_for_too_long(work: Work, error: BaseException, silent_s: float | None) -> bool:
+def _is_silent_for_too_long(
+    work: AttemptWork, error: BaseException, silent_s: float | None
+) -> bool:
     """A run that never said anything is not looked for as long while its server is away."""
     run = work.draft.run
     has_spoken = run is not None and run.cursor not in (None, 0)  # 0: nothing behind its beginning
@@ -84,13 +88,13 @@ def _is_silent_for_too_long(work: Work, error: BaseException, silent_s: float | 
     return silent_s is not None and silent_s > longest
 
 
-def _fails_each_time(work: Work, _error: BaseException, silent_s: float | None) -> bool:
+def _fails_each_time(work: AttemptWork, _error: BaseException, silent_s: float | None) -> bool:
     """What the run itself says may be worth nothing, each time it is attached to."""
     attached = silent_s is None and work.billing.bill.cost == 0
     return attached and work.row.tries > 0 and not work.draft.emitted
 
 
-def _never_began(work: Work, error: BaseException, _silent_s: float | None) -> bool:
+def _never_began(work: AttemptWork, error: BaseException, _silent_s: float | None) -> bool:
     """A run whose name is our own choice has it before it is asked for.
 
     It may go on unless the error proves that it does not.

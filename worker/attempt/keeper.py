@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Callable
 
 from tokenwire.config.background import keep
-from tokenwire.models.tables import Message as Row
+from tokenwire.models.tables import Message as Message
 from tokenwire.providers.base import ProviderError
 from tokenwire.streams.log import ports
 from tokenwire.worker.attempt.intake import clock
@@ -27,7 +27,7 @@ class Keeper:
     def __init__(
         self,
         services: WorkerServices,
-        row: Row,
+        row: Message,
         writer: LogWriter,
         end: Callable[[Verdict], None],
         stall: Callable[[], ProviderError | None],

@@ -31,7 +31,7 @@ from tokenwire.worker.attempt.lifecycle import (
     Unwritable,
     Verdict,
 )
-from tokenwire.worker.attempt.work import Work
+from tokenwire.worker.attempt.work import AttemptWork
 from tokenwire.worker.discretion import remove_quotes, texts_in
 from tokenwire.worker.ending import lesser, make_ending, reduced, usage_fields
 from tokenwire.worker.outages import outlast
@@ -44,7 +44,7 @@ T = TypeVar("T")
 class Outcome:
     """Of one attempt. `give` takes what has happened; `ended`: the end that was committed."""
 
-    def __init__(self, work: Work, keeper: Keeper, give: Callable[[Input], None]) -> None:
+    def __init__(self, work: AttemptWork, keeper: Keeper, give: Callable[[Input], None]) -> None:
         self._work, self._keeper, self._give = work, keeper, give
         self._begun = clock()
         self._delay_ms: int | None = None

@@ -60,7 +60,8 @@ class FileOfPart:
     data: bytes
 
 
-Taken = events.AnyEvent | KeptOfPart
+DraftItem = events.AnyEvent | KeptOfPart
+"""What a delta becomes: an event for the log, or a kept value for SQL alone."""
 
 
 @dataclass(slots=True)
@@ -115,7 +116,7 @@ class PartsTaken:
         half = self._text.holds or self._thoughts.holds
         return not (half or self._calls or self._reasons)
 
-    def take(self, delta: deltas.Delta) -> Iterator[Taken]:
+    def take(self, delta: deltas.Delta) -> Iterator[DraftItem]:
         """What says this; each event is applied to `answer` before the next one is given."""
         if self.full:
             return
@@ -157,13 +158,13 @@ class PartsTaken:
         part.grow(text)  # what `apply` would do with this very piece
         return events.Chunk(answer.id, self._attempt, offset, text, number)
 
-    def flush(self) -> Iterator[Taken]:
+    def flush(self) -> Iterator[DraftItem]:
         """The provider is done. Half a character is shown as what it is, half a call is invalid."""
         yield from self._take_reasoning(self._thoughts.flush())
         yield from self._take_text(self._text.flush())
         yield from self._close_calls()
 
-    def step(self) -> Iterator[Taken]:
+    def step(self) -> Iterator[DraftItem]:
         """The model is asked again from here on."""
         yield from self._open("step", {}, is_inside=False)
 
@@ -184,7 +185,7 @@ class PartsTaken:
 
     # --- text and reasoning ---
 
-    def _take_text(self, text: str) -> Iterator[Taken]:
+    def _take_text(self, text: str) -> Iterator[DraftItem]:
         if text:
             yield from self._release_input()
         for piece in self._fitting_pieces(text):
@@ -196,7 +197,7 @@ class PartsTaken:
             offset = self.answer.content_units
             yield self._applied(events.Chunk(self.answer.id, self._attempt, offset, piece, number))
 
-    def _take_reasoning(self, text: str) -> Iterator[Taken]:
+    def _take_reasoning(self, text: str) -> Iterator[DraftItem]:
         if text:
             yield from self._release_input()
         for piece in self._fitting_pieces(text):
@@ -209,7 +210,7 @@ class PartsTaken:
                 events.Reasoning(self.answer.id, self._attempt, offset, piece, number)
             )
 
-    def _open_reasoning(self) -> Iterator[Taken]:
+    def _open_reasoning(self) -> Iterator[DraftItem]:
         """Reasoning inside a text is opened by an event; other reasoning opens itself."""
         spares = self._continues or len(self.answer.parts) >= MAX_PARTS - SPARE_PARTS
         if spares and self.answer.open_text is not None:
@@ -217,7 +218,7 @@ class PartsTaken:
         else:
             self._reasoning = len(self.answer.parts) if self._may_open() else None
 
-    def _end_reasoning(self, kept: deltas.Kept | None) -> Iterator[Taken]:
+    def _end_reasoning(self, kept: deltas.Kept | None) -> Iterator[DraftItem]:
         number, self._reasoning = self._reasoning, None
         if number is None and kept is not None:
             is_inside = self._continues and self.answer.open_text is not None
@@ -245,7 +246,7 @@ class PartsTaken:
 
     def _take_call(
         self, delta: deltas.ToolCallStart | deltas.ToolCallArguments | deltas.ToolCallEnd
-    ) -> Iterator[Taken]:
+    ) -> Iterator[DraftItem]:
         match delta:
             case deltas.ToolCallStart(index, call_id, name):
                 if index in self._calls:
@@ -262,7 +263,7 @@ class PartsTaken:
                 yield from self._close(call, is_whole=True)
                 yield from self._keep(call.part, kept)
 
-    def _take_input(self, call: _OpenCall, text: str) -> Iterator[Taken]:
+    def _take_input(self, call: _OpenCall, text: str) -> Iterator[DraftItem]:
         """Input that is longer than an event may be is cut: then it is no object."""
         room = events.MAX_EVENT_TEXT_BYTES - call.size
         size = _bytes(text)
@@ -279,7 +280,7 @@ class PartsTaken:
             if self._input.size >= INPUT_CHARS:
                 yield from self._release_input()
 
-    def _release_input(self) -> Iterator[Taken]:
+    def _release_input(self) -> Iterator[DraftItem]:
         """The input that waits."""
         waiting, self._input = self._input, None
         if waiting is None:
@@ -291,7 +292,7 @@ class PartsTaken:
                 events.ToolInput(self.answer.id, self._attempt, offset, piece, number)
             )
 
-    def _close(self, call: _OpenCall, *, is_whole: bool = False) -> Iterator[Taken]:
+    def _close(self, call: _OpenCall, *, is_whole: bool = False) -> Iterator[DraftItem]:
         """A call whose input is an object is proposed; no input at all is an empty one."""
         is_whole = is_whole and not call.is_cut
         if is_whole and not call.size:
@@ -302,14 +303,14 @@ class PartsTaken:
         state = "proposed" if is_object else "invalid"
         yield self._set(call.part, {"state": state})
 
-    def _close_calls(self) -> Iterator[Taken]:
+    def _close_calls(self) -> Iterator[DraftItem]:
         """Nothing more comes of them."""
         while self._calls:
             yield from self._close(self._calls.pop(next(iter(self._calls))))
 
     # --- other parts ---
 
-    def _take_source(self, delta: deltas.SourceDelta) -> Iterator[Taken]:
+    def _take_source(self, delta: deltas.SourceDelta) -> Iterator[DraftItem]:
         """A source that says nothing new is passed over: some providers repeat all at each
         piece.
         """
@@ -330,7 +331,7 @@ class PartsTaken:
         number = yield from self._open("source", fields, is_inside=is_open)
         yield from self._keep(number, delta.kept)
 
-    def _take_file(self, delta: deltas.FileDelta) -> Iterator[Taken]:
+    def _take_file(self, delta: deltas.FileDelta) -> Iterator[DraftItem]:
         fields = _present(media_type=delta.media_type, url=delta.url)
         if delta.data is not None:
             url = address_of(self.answer.id, digest_of(delta.data))
@@ -342,7 +343,7 @@ class PartsTaken:
 
     def _open(
         self, kind: str, fields: Mapping[str, Any], is_inside: bool
-    ) -> Generator[Taken, None, int | None]:
+    ) -> Generator[DraftItem, None, int | None]:
         """Gives the number of the new part; None: there is no room for it.
 
         `is_inside`: it stands inside the open text, and does not end it.
@@ -368,7 +369,7 @@ class PartsTaken:
 
     # --- what is kept ---
 
-    def _keep(self, number: int | None, kept: deltas.Kept | None) -> Iterator[Taken]:
+    def _keep(self, number: int | None, kept: deltas.Kept | None) -> Iterator[DraftItem]:
         """Half of what is kept of an answer is worth nothing: after one is dropped, none is."""
         if number is None or kept is None or not self._keeps:
             return

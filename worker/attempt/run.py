@@ -12,7 +12,7 @@ from collections import deque
 import structlog
 
 from tokenwire.models.answers import Checkpoint
-from tokenwire.models.tables import Message as Row
+from tokenwire.models.tables import Message as Message
 from tokenwire.protocol import events
 from tokenwire.providers.base import Provider, ProviderError, Request
 from tokenwire.providers.spec import Rung
@@ -39,7 +39,7 @@ from tokenwire.worker.attempt.lifecycle import (
 )
 from tokenwire.worker.attempt.named_run import NamedRun
 from tokenwire.worker.attempt.outcome import Outcome
-from tokenwire.worker.attempt.work import Work
+from tokenwire.worker.attempt.work import AttemptWork
 from tokenwire.worker.attempt.writing import LogWriter
 from tokenwire.worker.outages import outlast
 from tokenwire.worker.resume.continuation import may_resume
@@ -57,7 +57,7 @@ class Attempt:
     def __init__(
         self,
         services: WorkerServices,
-        row: Row,
+        row: Message,
         claim: ports.Claim,
         draft: Draft,
         best: Rung,
@@ -70,7 +70,7 @@ class Attempt:
         )
         run = NamedRun(services.store, row.id, row.model or "", claim.attempt, draft)
         billing = Billing(services.terms, draft, row.billed_input, row.requests)
-        self.work = Work(services, row, best, draft, writer, run, billing)
+        self.work = AttemptWork(services, row, best, draft, writer, run, billing)
         self._keeper = Keeper(services, row, writer, self.stop, self._stall)
         self._outcome = Outcome(self.work, self._keeper, self._give)
         self._intake: Intake | None = None

@@ -8,7 +8,7 @@ that is killed. Whoever ends answers may load this module, web too.
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from tokenwire.protocol import events
 
@@ -25,12 +25,15 @@ def json_chars(value: Any) -> int:
     return len(json.dumps(value, ensure_ascii=False, default=str)) if value else 0
 
 
-Sent = tuple[str, Iterable[Any], Iterable[tuple[str, Any]]]
-"""What a message of the history sends: its text, what is kept beside it, and its calls (name and
-arguments)."""
+class SentMessage(NamedTuple):
+    """What a message of the history sends. `calls`: name and arguments of each."""
+
+    text: str
+    kept: Iterable[Any]
+    calls: Iterable[tuple[str, Any]] = ()
 
 
-def history_chars(messages: Iterable[Sent]) -> int:
+def history_chars(messages: Iterable[SentMessage]) -> int:
     """How long a history is as it is sent: everything but text as JSON."""
     return sum(
         len(text)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from tokenwire.models.answers import Checkpoint
 from tokenwire.models.parts import open_texts
-from tokenwire.models.tables import Message as Row
+from tokenwire.models.tables import Message as Message
 from tokenwire.providers.base import HistoryMessage, ProviderError, Request
 from tokenwire.providers.spec import Rung
 from tokenwire.worker.attempt.billing import Billing
@@ -17,14 +17,14 @@ from tokenwire.worker.services import WorkerServices
 
 
 @dataclass(slots=True)
-class Work:
+class AttemptWork:
     """What the parts of an attempt share.
 
     `best`: the best rung of the answer's model. `request`: what was asked first, or None.
     """
 
     services: WorkerServices
-    row: Row
+    row: Message
     best: Rung
     draft: Draft
     writer: LogWriter

@@ -13,7 +13,7 @@ import structlog
 from tokenwire.models.answers import Checkpoint
 from tokenwire.models.errors import FileTooLong, StatementFailed, StoreUnavailable, Unstorable
 from tokenwire.models.rows import unfinished
-from tokenwire.models.tables import Message as Row
+from tokenwire.models.tables import Message
 from tokenwire.streams.log import ports
 from tokenwire.worker.attempt.draft import Draft
 from tokenwire.worker.attempt.lifecycle import CancelAsked, Disowned, Unwritable, Verdict
@@ -40,7 +40,7 @@ class LogWriter:
     def __init__(
         self,
         services: WorkerServices,
-        row: Row,
+        row: Message,
         claim: ports.Claim,
         draft: Draft,
         stop: Callable[[Verdict], None],

@@ -19,7 +19,7 @@ from tokenwire.models.runs import RunToEnd
 from tokenwire.models.store import Store
 from tokenwire.providers.base import Provider, ProviderError
 from tokenwire.worker.metrics import RUNS_ENDED
-from tokenwire.worker.operators import Hook, log_only
+from tokenwire.worker.operators import OperatorHook, log_only
 
 log_line = structlog.get_logger(__name__)
 MAX_TRIES = 10
@@ -36,7 +36,10 @@ class Endings:
     """
 
     def __init__(
-        self, store: Store, open_model: Callable[[str], Provider], notify_operators: Hook = log_only
+        self,
+        store: Store,
+        open_model: Callable[[str], Provider],
+        notify_operators: OperatorHook = log_only,
     ) -> None:
         self._store = store
         self._open_model = open_model

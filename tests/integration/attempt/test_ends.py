@@ -24,7 +24,7 @@ from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.worker.attempt.intake import STALL_GRACE_SECONDS
 from tokenwire.worker.attempt.lifecycle import HandedOver
 from tokenwire.worker.attempt.run import Attempt
-from tokenwire.worker.attempt.work import Work
+from tokenwire.worker.attempt.work import AttemptWork
 
 
 async def test_a_complete_answer(rig: Rig) -> None:
@@ -223,13 +223,13 @@ async def test_a_last_save_that_the_database_refuses(
     told: list[BaseException] = []
     rig.services = replace(rig.services, notify_operators=lambda error, _facts: told.append(error))
     attempt = await rig.attempt()
-    take = Work.checkpoint
+    take = AttemptWork.checkpoint
     poison = (
         {"run_id": "run", "run_cursor": 2**70}
         if refused == "the run"
         else {"reported": {"a": object()}, "run_id": "run"}
     )
-    monkeypatch.setattr(Work, "checkpoint", lambda work: replace(take(work), **poison))  # type: ignore[arg-type]
+    monkeypatch.setattr(AttemptWork, "checkpoint", lambda work: replace(take(work), **poison))  # type: ignore[arg-type]
 
     row = await left_by(way, rig, attempt)
     assert (row.status, row.content, row.run_id) == (
@@ -251,8 +251,8 @@ async def test_a_last_save_that_exceeds_a_limit_of_its_row(
     told: list[BaseException] = []
     rig.services = replace(rig.services, notify_operators=lambda error, _facts: told.append(error))
     attempt = await rig.attempt()
-    take, checkpoint, hand_back = Work.checkpoint, rig.store.checkpoint, rig.store.hand_back
-    monkeypatch.setattr(Work, "checkpoint", lambda work: replace(take(work), run_id="run"))
+    take, checkpoint, hand_back = AttemptWork.checkpoint, rig.store.checkpoint, rig.store.hand_back
+    monkeypatch.setattr(AttemptWork, "checkpoint", lambda work: replace(take(work), run_id="run"))
 
     def fits(held: Checkpoint) -> Checkpoint:
         if held.run_id is not None:

@@ -6,14 +6,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tokenwire.web.aisdk import Chunk, Misuse, Writer
+from tokenwire.web.aisdk import Misuse, UIChunk, Writer
 from tokenwire.web.aisdk.values import PROFILES, Profile
 
 IDS = ("a", "b", "text", "reasoning", "")
-Call = Callable[[], list[Chunk]]
+Call = Callable[[], list[UIChunk]]
 
 
-def everything(profile: Profile) -> list[Chunk]:
+def everything(profile: Profile) -> list[UIChunk]:
     """Each method of the writer, at least once, with all its arguments."""
     write = Writer(profile)
     pm = {"provider": {"key": ["value", None, 1.5]}}
@@ -95,11 +95,11 @@ def everything(profile: Profile) -> list[Chunk]:
     return chunks + write.finish("interrupted", {"usage": {"inputTokens": 1}})
 
 
-def at_random(profile: Profile, seed: int) -> list[Chunk]:
+def at_random(profile: Profile, seed: int) -> list[UIChunk]:
     """60 random calls, many of them not allowed at their moment."""
     choose = random.Random(seed)
     write = Writer(profile)
-    chunks: list[Chunk] = []
+    chunks: list[UIChunk] = []
     for _ in range(60):
         try:
             chunks += choose.choice(_calls(write, choose))()

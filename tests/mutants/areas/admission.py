@@ -252,7 +252,7 @@ AREA = Area(
         Mutant(
             "too_many_posts_are_let_in",
             "web/admission/layer.py",
-            """not verdicts[
+            """not checks[
                 kind
             ].allowed""",
             "False",
@@ -260,9 +260,9 @@ AREA = Area(
         Mutant(
             "the_address_is_not_counted",
             "web/admission/layer.py",
-            """            if not verdicts[
+            """            if not checks[
 """,
-            """            if verdicts[
+            """            if checks[
 """,
         ),
         Mutant(
@@ -319,7 +319,7 @@ AREA = Area(
         Mutant(
             "too_much_is_no_reason",
             "web/admission/layer.py",
-            "        if not verdict.allowed:\n            retry",
+            "        if not check.allowed:\n            retry",
             "        if False:\n            retry",
         ),
         Mutant(
@@ -353,8 +353,8 @@ AREA = Area(
         Mutant(
             "a_refused_user_uses_up_the_address",
             "streams/limits/rates.py",
-            "            if not allowed:\n                break\n        return verdicts",
-            "        return verdicts",
+            "            if not allowed:\n                break\n        return checks",
+            "        return checks",
             _RATES,
         ),
         Mutant(

@@ -290,7 +290,7 @@ AREA = Area(
             "aisdk_open_parts_are_left_at_the_end_of_a_step",
             "web/aisdk/writer.py",
             'chunks = [*self.close(), {"type": "finish-step"}]',
-            'chunks: list[Chunk] = [{"type": "finish-step"}]',
+            'chunks: list[UIChunk] = [{"type": "finish-step"}]',
         ),
         Mutant(
             "aisdk_text_goes_on_in_the_reasoning_part",

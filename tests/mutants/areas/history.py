@@ -17,8 +17,8 @@ AREA = Area(
         Mutant(
             "kept_parts_go_to_every_dialect",
             "providers/content.py",
-            "fits = mine and part.dialect == dialect and whole(part)",
-            "fits = mine and whole(part)",
+            "fits = mine and part.dialect == dialect and sent_alone(part)",
+            "fits = mine and sent_alone(part)",
         ),
         Mutant(
             "kept_values_of_parts_go_to_every_dialect",

@@ -5,7 +5,7 @@ AssertionError.
 from collections.abc import Iterable
 from typing import Any
 
-from tokenwire.web.aisdk import Chunk
+from tokenwire.web.aisdk import UIChunk
 
 
 class Client:
@@ -17,12 +17,12 @@ class Client:
     def __init__(self) -> None:
         self.parts: list[dict[str, Any]] = []
         self.metadata: dict[str, Any] = {}
-        self.over: Chunk | None = None
+        self.over: UIChunk | None = None
         self.steps: dict[str, list[str]] = {}
         self._open: dict[tuple[str, str], dict[str, Any]] = {}
         self._in_step = False
 
-    def read(self, chunks: Iterable[Chunk]) -> "Client":
+    def read(self, chunks: Iterable[UIChunk]) -> "Client":
         """Read chunks in order."""
         for chunk in chunks:
             assert self.over is None, f"{chunk} after the end"
@@ -44,7 +44,7 @@ class Client:
         """State of each call."""
         return {part["id"]: part["state"] for part in self.parts if part["type"] == "tool"}
 
-    def _take(self, chunk: Chunk) -> None:
+    def _take(self, chunk: UIChunk) -> None:
         kind = chunk["type"]
         part, _, action = kind.partition("-")
         if part in ("text", "reasoning") and action == "start":
@@ -77,7 +77,7 @@ class Client:
             self.parts.append(dict(chunk))
         self.metadata |= chunk.get("messageMetadata", {})
 
-    def _data(self, chunk: Chunk) -> None:
+    def _data(self, chunk: UIChunk) -> None:
         if chunk.get("transient"):
             return
         same = [
@@ -90,7 +90,7 @@ class Client:
         else:
             self.parts.append(dict(chunk))
 
-    def _tool(self, action: str, chunk: Chunk) -> None:
+    def _tool(self, action: str, chunk: UIChunk) -> None:
         call_id = chunk["toolCallId"]
         found = next((p for p in self.parts if p["type"] == "tool" and p["id"] == call_id), None)
         if found is None:
@@ -110,7 +110,7 @@ class Client:
             found["state"] = states.get(action, action)
             found |= {name: chunk[name] for name in ("input", "output") if name in chunk}
 
-    def _note(self, chunk: Chunk) -> None:
+    def _note(self, chunk: UIChunk) -> None:
         kind = chunk["type"]
         name = chunk.get("toolCallId") or chunk.get("id") or chunk.get("sourceId")
         mine = self.steps.setdefault(str(name or kind), [])

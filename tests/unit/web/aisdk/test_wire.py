@@ -4,14 +4,14 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from tokenwire.web.aisdk import DONE, HEADERS, Chunk, Misuse, Writer, abody, body, comment, frames
+from tokenwire.web.aisdk import DONE, HEADERS, Misuse, UIChunk, Writer, abody, body, comment, frames
 
 
 def test_a_body_is_made_while_it_is_read() -> None:
     """Lazy, with comments and ids passed through, ended by [DONE]."""
     asked: list[str] = []
 
-    def answer() -> Iterator[list[Chunk] | bytes]:
+    def answer() -> Iterator[list[UIChunk] | bytes]:
         write = Writer()
         asked.append("begun")
         yield write.start("m")
@@ -38,7 +38,7 @@ def test_a_body_is_made_while_it_is_read() -> None:
 async def test_an_asynchronous_source() -> None:
     """Like an iterable."""
 
-    async def answer() -> AsyncIterator[list[Chunk]]:
+    async def answer() -> AsyncIterator[list[UIChunk]]:
         write = Writer()
         yield write.text("é")
         yield write.finish()
@@ -51,11 +51,11 @@ async def test_an_asynchronous_source() -> None:
 async def test_a_failure_breaks_the_stream_or_is_sent() -> None:
     """By default it is raised to the server; `on_error` makes it an error that the client shows."""
 
-    def failing() -> Iterator[list[Chunk]]:
+    def failing() -> Iterator[list[UIChunk]]:
         yield Writer().text("a")
         raise RuntimeError("secret")
 
-    async def failing_too() -> AsyncIterator[list[Chunk]]:
+    async def failing_too() -> AsyncIterator[list[UIChunk]]:
         for chunks in failing():
             yield chunks
 

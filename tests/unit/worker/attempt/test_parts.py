@@ -16,10 +16,10 @@ from tokenwire.protocol import events
 from tokenwire.protocol.fold import Answer
 from tokenwire.providers import base
 from tokenwire.worker.attempt import parts
-from tokenwire.worker.attempt.parts import KeptOfPart, PartsTaken, Taken
+from tokenwire.worker.attempt.parts import DraftItem, KeptOfPart, PartsTaken
 
 
-def told(taken: PartsTaken, *deltas: base.Delta) -> list[Taken]:
+def told(taken: PartsTaken, *deltas: base.Delta) -> list[DraftItem]:
     return [item for delta in deltas for item in taken.take(delta)]
 
 
