@@ -38,7 +38,7 @@ from tokenwire.protocol.replay import catch_up
 from tokenwire.streams.log.ports import Page
 from tokenwire.streams.log.redis import RedisLog
 from tokenwire.web.aisdk.completions import TextEncoder
-from tokenwire.web.aisdk.stream import encoded, portions
+from tokenwire.web.aisdk.stream import chunk_batches, encoded
 from tokenwire.web.events.encoder import EventEncoder
 from tokenwire.web.openai.encoder import ChatEncoder, ResponseEncoder
 from tokenwire.web.openai.objects import Head
@@ -136,7 +136,7 @@ async def through(services: WebServices, make: Callable[[Answer], AnyEncoder]) -
 
 
 async def aisdk(services: WebServices) -> None:
-    async with portions(services, ID, "v5", ANYTIME) as found:
+    async with chunk_batches(services, ID, "v5", ANYTIME) as found:
         last = [data async for data in encoded(found)][-1]
     if last != b"data: [DONE]\n\n":
         sys.exit("the answer did not end")

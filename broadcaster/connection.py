@@ -21,7 +21,7 @@ from websockets.server import ServerProtocol
 from tokenwire.protocol.frames import MAX_CLIENT_FRAME_BYTES, CloseCode
 from tokenwire.streams.limits.stalled import Stalled, StalledWrites
 
-log = structlog.get_logger("tokenwire.broadcaster")
+log_line = structlog.get_logger("tokenwire.broadcaster")
 
 MAX_FRAGMENTS = 64
 """Frames of one message. The library limits their bytes, so empty frames would be collected without
@@ -129,7 +129,7 @@ class ReaderConnection(StalledWrites, ServerConnection):
             self.listener.control()
 
     def _cut(self) -> None:
-        log.info(
+        log_line.info(
             "a client that does not read is cut",
             conversation_id=self.conversation_id,
             unsent=self.transport.get_write_buffer_size(),

@@ -13,7 +13,7 @@ import time
 import structlog
 
 from tokenwire.broadcaster.connection import ReaderConnection
-from tokenwire.broadcaster.session import Closing, Phase, SocketSession
+from tokenwire.broadcaster.session import Phase, SocketClose, SocketSession
 from tokenwire.config.background import failed
 from tokenwire.protocol.frames import CloseCode, text_frame
 from tokenwire.streams.hub.hub import Hub
@@ -25,7 +25,7 @@ CLOSE_SECONDS = 5.0
 """Longest time of a closing handshake; then the reader is cut off."""
 FLOOD_CLOSE_SECONDS = 0.5
 
-log = structlog.get_logger("tokenwire.broadcaster")
+log_line = structlog.get_logger("tokenwire.broadcaster")
 
 
 class SocketReaders:
@@ -279,7 +279,7 @@ class SocketReader:
             self._cut_off = asyncio.get_running_loop().call_later(seconds, self._transport.abort)
 
     def _report(self, code: int, detail: str) -> None:
-        log.info(
+        log_line.info(
             "closed",
             code=int(code),
             reason=detail,
@@ -288,6 +288,6 @@ class SocketReader:
         )
 
 
-def _public(ending: Closing) -> str:
+def _public(ending: SocketClose) -> str:
     # Details may name internals; a client needs only the code.
     return ending.code.name.lower()

@@ -39,7 +39,7 @@ _CONVERSATION = re.compile(r"/conversations/([0-9A-Za-z_-]{1,64})")
 Ready = Callable[[], Awaitable[str | None]]
 """What is wrong, or None. May raise LogUnavailable."""
 
-log = structlog.get_logger("tokenwire.broadcaster")
+log_line = structlog.get_logger("tokenwire.broadcaster")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class Server:
             return
         self._listener.close(close_connections=False)
         readers = list(self._readers.all)
-        log.info("stopping", readers=len(readers))
+        log_line.info("stopping", readers=len(readers))
         loop = asyncio.get_running_loop()
         for number, reader in enumerate(readers):
             loop.call_later(

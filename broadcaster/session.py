@@ -31,7 +31,7 @@ from tokenwire.protocol.tokens import LEEWAY_SECONDS, BadToken, Grant, verify
 from tokenwire.streams.hub.log_cursor import (
     AT_TIP,
     BATCH_BYTES,
-    ENDED,
+    END,
     FORKED,
     NEED_PAGE,
     LogCursor,
@@ -60,7 +60,7 @@ _FOLLOWING = frozenset({Phase.REPLAY, Phase.LIVE})
 
 
 @dataclass(frozen=True, slots=True)
-class Closing:
+class SocketClose:
     """How a connection is closed.
 
     `last` is written before the close frame, `detail` is for our own log alone.
@@ -105,7 +105,7 @@ class SocketSession(LogCursor):
         self._refreshes = PerMinute(REFRESHES_PER_MINUTE, now)
         self._controls = PerMinute(CONTROLS_PER_MINUTE, now)
         self.phase = Phase.WAITING
-        self.ending: Closing | None = None
+        self.ending: SocketClose | None = None
         self.user_id: str | None = None
         self.slow = False
         """The socket was full with more to come: chunks are merged until the tip."""
@@ -217,7 +217,7 @@ class SocketSession(LogCursor):
             if found is AT_TIP:
                 self._arrive(write)
                 return False
-            if found is ENDED:
+            if found is END:
                 self._close()
             elif found is FORKED:
                 # Later events are of the new epoch: the client must use its name for the cursor.
@@ -277,7 +277,7 @@ class SocketSession(LogCursor):
         if self.phase is not Phase.ENDED:
             self.phase = Phase.ENDED
             self.behind = True
-            self.ending = Closing(code, detail, last)
+            self.ending = SocketClose(code, detail, last)
 
 
 def _batches(entries: Iterable[Sendable]) -> Iterator[tuple[int, bytes]]:

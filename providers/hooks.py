@@ -24,7 +24,7 @@ from tokenwire.providers.base import (
 )
 from tokenwire.providers.spec import Rung
 
-_log = logging.getLogger(__name__)
+log_line = logging.getLogger(__name__)
 _OUTPUT = (TextDelta, ReasoningDelta, RefusalDelta, ToolCallStart)
 
 
@@ -57,8 +57,8 @@ def call_hooks(hooks: Sequence[Hook], event: str, *arguments: object) -> None:
     for hook in hooks:
         try:
             getattr(hook, event)(*arguments)
-        except Exception:  # noqa: BLE001 - whatever a hook does, the answer goes on
-            _log.exception("a hook failed in %s", event)
+        except Exception:
+            log_line.exception("a hook failed in %s", event)
 
 
 def with_hooks(provider: Provider, hooks: Sequence[Hook]) -> Provider:

@@ -35,7 +35,7 @@ from tokenwire.providers.redaction import redacted
 from tokenwire.providers.seams import Seam
 from tokenwire.providers.spec import LADDER, ModelSpec, Preset
 
-_log = logging.getLogger(__name__)
+log_line = logging.getLogger(__name__)
 
 _END_SECONDS = 10.0
 """Longest wait for the call that ends a run."""
@@ -171,7 +171,7 @@ class HttpProvider:
             async with asyncio.timeout(_LEAVE_SECONDS):
                 await self.end(run_id)
         except (ProviderError, TimeoutError) as error:
-            _log.warning("a run of %s could not be cancelled: %s", self.spec.name, error)
+            log_line.warning("a run of %s could not be cancelled: %s", self.spec.name, error)
 
 
 def _possible(request: Request, dialect: Dialect) -> Request:
@@ -294,9 +294,9 @@ class HttpStream:
                 yield deltas
         except ProviderError as error:
             self._decoder.cut(error)
-        except Exception as error:  # noqa: BLE001 - logged, and told in the project's own terms
+        except Exception as error:
             # Any exception that foreign bytes cause ends this answer, with the project's own error.
-            _log.exception("an answer could not be read")
+            log_line.exception("an answer could not be read")
             self._decoder.cut(
                 Unavailable(
                     f"the answer cannot be read ({type(error).__name__})", code="unreadable"

@@ -27,12 +27,12 @@ from tokenwire.protocol.frames import ResyncReason
 from tokenwire.streams.hub.hub import Hub, Tail
 from tokenwire.streams.hub.log_cursor import (
     AT_TIP,
-    ENDED,
+    END,
     FORKED,
     NEED_PAGE,
     CursorEnd,
     LogCursor,
-    portion,
+    fitting,
 )
 from tokenwire.streams.hub.room import PAGE_BYTES, HeartbeatPace, Room, Rooms
 from tokenwire.streams.log.ports import Gone, LogUnavailable, Page
@@ -290,12 +290,12 @@ class HttpReader:
                     return self.ended or self._take_outage()
             elif found is FORKED:
                 continue  # the cursor shows the new epoch
-            elif found is ENDED:
+            elif found is END:
                 break
             else:
                 entries = found
             if entries and self._over is None:
-                return Entries(portion(entries, ITEM_BYTES), self._late)
+                return Entries(fitting(entries, ITEM_BYTES), self._late)
         return self.ended
 
     async def _read(self, tail: Tail) -> Sequence[Sendable] | None:

@@ -33,14 +33,14 @@ from tokenwire.worker.ending import (
 from tokenwire.worker.enqueue import Jobs, JobsUnavailable
 from tokenwire.worker.metrics import ANSWERS_ENDED
 from tokenwire.worker.resume.continuation import Held
-from tokenwire.worker.resume.takeover import Known, held_in, recover_anyway, restate, restore
+from tokenwire.worker.resume.takeover import Known, recover_anyway, restate, restore, saved_in
 
 log_line = structlog.get_logger(__name__)
 CLOSING_LEASE_SECONDS = 10.0
 """Long enough for one commit and one append. If this process dies in between, the sweeper comes."""
 
 
-async def announce(
+async def append_end(
     store: Store, log: ports.Log, claim: ports.Claim, index: int, ending: Ending
 ) -> None:
     """Append the terminal event of a committed ending.
@@ -153,7 +153,7 @@ async def _end(store: Store, log: ports.Log, row: Message, make: _Make) -> None:
         log_line.exception("an answer cannot be claimed", message_id=row.id)
         claim = ports.Claim(row.conversation_id, row.id, row.epoch or "", row.attempt + 1)
         if (mine := await store.begin_attempt(row.id, claim.attempt, row.model or "")) is not None:
-            await _end_in_rows(store, mine, make(mine, claim, held_in(mine)))
+            await _end_in_rows(store, mine, make(mine, claim, saved_in(mine)))
         return
     async with released_on_failure(log, claim):
         mine = await store.begin_attempt(row.id, claim.attempt, row.model or "")
@@ -168,7 +168,7 @@ async def _end(store: Store, log: ports.Log, row: Message, make: _Make) -> None:
                 replace(make(mine, claim, held), usage=await _usage(store, mine, held)),
             )
         else:
-            await _end_in_rows(store, mine, make(mine, claim, held_in(mine)))
+            await _end_in_rows(store, mine, make(mine, claim, saved_in(mine)))
             await give_back(log, claim)
 
 
@@ -217,7 +217,7 @@ async def commit(store: Store, log: ports.Log, claim: ports.Claim, ending: Endin
     """Store an ending and announce it. What the database refuses to hold is left out."""
     stored = await _store(store, ending)
     if stored is not None:
-        await announce(store, log, claim, 0, stored)
+        await append_end(store, log, claim, 0, stored)
 
 
 async def _store(store: Store, ending: Ending) -> Ending | None:
@@ -247,7 +247,7 @@ async def announce_end(store: Store, log: ports.Log, row: Message) -> bool:
         await store.terminal_announced(row.id, row.attempt)
         return False
     async with released_on_failure(log, claim):
-        await announce(store, log, claim, 0, ending_of(row))
+        await append_end(store, log, claim, 0, ending_of(row))
     return True
 
 
@@ -257,7 +257,7 @@ async def _announce_of(store: Store, log: ports.Log, claim: ports.Claim) -> None
     if row is None or unfinished(row):
         await log.release(claim)
     else:
-        await announce(store, log, claim, 0, ending_of(row))
+        await append_end(store, log, claim, 0, ending_of(row))
 
 
 async def _usage(store: Store, row: Message, held: Held) -> dict[str, Any] | None:

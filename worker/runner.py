@@ -238,11 +238,11 @@ class Runner:
         self, row: Message, claim: ports.Claim, held: Held, *, crashed: bool
     ) -> None:
         spec = self._models.catalogue.models.get(row.model or "")
-        best = rung_of(spec) if spec else "none"
+        best_rung = rung_of(spec) if spec else "none"
         saved = answer_of(row)
         run = _saved_run(row, saved)
         chosen = plan(
-            best,
+            best_rung,
             held.answer,
             must_be_json=row.response_schema is not None,
             attachable=is_attachable(run, saved, held.answer),
@@ -255,7 +255,7 @@ class Runner:
         unsaved = UnsavedParts.following(row, saved, held.answer)
         going_on = _going_on(chosen, held.answer, run)
         draft = self._draft(row, claim, held, chosen, run, unsaved)
-        attempt = Attempt(self._services, row, claim, draft, best)
+        attempt = Attempt(self._services, row, claim, draft, best_rung)
         self._running[row.id] = attempt
         if self._handing_over:
             attempt.stop(HandedOver())

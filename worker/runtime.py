@@ -39,7 +39,7 @@ from tokenwire.worker.operators import OperatorHook
 from tokenwire.worker.packing import Packing
 from tokenwire.worker.runner import Models, Runner
 from tokenwire.worker.services import WorkerServices
-from tokenwire.worker.sweeper.endings import Endings
+from tokenwire.worker.sweeper.run_ender import RunEnder
 from tokenwire.worker.sweeper.sweeper import Sweeper
 from tokenwire.worker.titles import name_conversation
 
@@ -88,7 +88,7 @@ class Runtime:
             self._catalogue,
             lambda spec: open_provider(spec, self._client),
         )
-        endings = Endings(self._store, models.provider, self._notify_operators)
+        run_ender = RunEnder(self._store, models.provider, self._notify_operators)
         packing = Packing(self._log)
         self._services = services = WorkerServices(
             self._store,
@@ -96,7 +96,7 @@ class Runtime:
             jobs,
             checkpointer,
             settings.lease_seconds,
-            endings,
+            run_ender,
             packing,
             self._notify_operators,
             settings,
@@ -104,7 +104,7 @@ class Runtime:
         self._runner = Runner(services, models)
         self._feed = RedisFeed(settings.redis)
         opened.push_async_callback(self._feed.aclose)
-        opened.push_async_callback(endings.aclose)
+        opened.push_async_callback(run_ender.aclose)
         opened.push_async_callback(self.background.aclose)
         self.background.when_ended(_stop_process)
         self.background.start("checkpointer", lambda: checkpointer.run(self._runner.running))

@@ -9,7 +9,7 @@ from tokenwire.worker.checkpoints import Checkpointer
 from tokenwire.worker.enqueue import Jobs
 from tokenwire.worker.operators import OperatorHook, log_only
 from tokenwire.worker.packing import Packing
-from tokenwire.worker.sweeper.endings import Endings
+from tokenwire.worker.sweeper.run_ender import RunEnder
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class WorkerServices:
     jobs: Jobs
     checkpointer: Checkpointer
     lease_seconds: float
-    endings: Endings
+    run_ender: RunEnder
     packing: Packing
     notify_operators: OperatorHook = log_only
     terms: AnswerTerms = field(default_factory=AnswerTerms)

@@ -18,7 +18,7 @@ from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection, 
 from tokenwire.config.background import keep
 from tokenwire.streams.log.ports import LogUnavailable
 
-logger = logging.getLogger(__name__)
+log_line = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 2.0
 CONFIRM_SECONDS = 5.0
@@ -163,7 +163,7 @@ class RedisFeed:
             if loop.time() - began > LONGEST_PAUSE_SECONDS:
                 pause = FIRST_PAUSE_SECONDS
             # The first failure is logged, the retries that follow are not.
-            logger.log(
+            log_line.log(
                 logging.WARNING if pause == FIRST_PAUSE_SECONDS else logging.DEBUG,
                 "pub/sub connection lost: %s",
                 reason,

@@ -18,7 +18,7 @@ from tokenwire.streams.log.ports import Feed, Gone, Log, LogUnavailable, Page
 
 __all__ = ["Hub", "RedisFeed", "RingEntry", "Tail"]
 
-logger = logging.getLogger(__name__)
+log_line = logging.getLogger(__name__)
 
 RING_EVENTS = 512
 RING_BYTES = 256 * 1024
@@ -144,7 +144,7 @@ class Tail:
             name, number, data = payload.split(b":", 2)
             epoch, seq = name.decode(), int(number)
         except ValueError:
-            logger.warning("not an event on the channel of %s", self.conversation_id)
+            log_line.warning("not an event on the channel of %s", self.conversation_id)
             return
         if epoch != self.epoch or seq > self.top + 1:
             self.catch_up()
@@ -163,7 +163,7 @@ class Tail:
             try:
                 listener()
             except Exception:
-                logger.exception("a listener of %s failed", self.conversation_id)
+                log_line.exception("a listener of %s failed", self.conversation_id)
 
     def catch_up(self) -> None:
         """Read the log from the top until nothing is missing."""
@@ -217,7 +217,7 @@ class Tail:
             self._end()
         except Exception as error:
             # Readers wait for this tail, and another read may succeed.
-            logger.exception("the log of %s cannot be read", self.conversation_id)
+            log_line.exception("the log of %s cannot be read", self.conversation_id)
             unavailable = LogUnavailable(f"the log cannot be read ({type(error).__name__})")
             unavailable.__cause__ = error
             asked.set_exception(unavailable)

@@ -50,14 +50,14 @@ class Next(Enum):
     """Read a page after `cursor` and pass it to `fetched`."""
     FORKED = auto()
     """The log forked after the cursor; the reader continues as `epoch`. Call `next` again."""
-    ENDED = auto()
+    END = auto()
     """Nothing follows any more; `ended` has the reason."""
 
 
 AT_TIP: Final = Next.AT_TIP
 NEED_PAGE: Final = Next.NEED_PAGE
 FORKED: Final = Next.FORKED
-ENDED: Final = Next.ENDED
+END: Final = Next.END
 
 
 class LogTail(Protocol):
@@ -80,7 +80,7 @@ class LogTail(Protocol):
     def since(self, after: int, /) -> Sequence[Sendable] | None: ...
 
 
-def verdict(after: Cursor, log: Page) -> ResyncReason | None:
+def resync_reason(after: Cursor, log: Page) -> ResyncReason | None:
     """Why a log of this state cannot serve the events after `after`; None: it can."""
     shared = log.shared(after.epoch)
     if shared is None:
@@ -101,7 +101,7 @@ def follows(entries: Sequence[Sendable], after: int) -> bool:
     return bool(entries) and entries[0].seq == after + 1 and entries[-1].seq == after + len(entries)
 
 
-def portion(entries: Sequence[T], max_bytes: int) -> Sequence[T]:
+def fitting(entries: Sequence[T], max_bytes: int) -> Sequence[T]:
     """The first entries, as many as fit into `max_bytes` of data; at least one."""
     size = 0
     for count, entry in enumerate(entries):
@@ -148,7 +148,7 @@ class LogCursor:
         self._life, self._goal = life, log.top
         if self.after is None:
             self.epoch, self.seq = log.epoch, log.top
-        elif reason := verdict(self.after, log):
+        elif reason := resync_reason(self.after, log):
             self._end(reason)
         else:
             self.epoch, self.seq = log.epoch, self.after.seq
@@ -158,7 +158,7 @@ class LogCursor:
         if tail.gone:
             self.deleted()
         if self.ended is not None:
-            return ENDED
+            return END
         if (tail.life != self._life or tail.epoch != self.epoch) and (turn := self._recheck(tail)):
             return turn
         seq, top = self.seq, tail.top
@@ -174,7 +174,7 @@ class LogCursor:
         self._life, self._goal = tail.life, 0
         if not carried(self.cursor, tail):
             self._end("epoch")
-            return ENDED
+            return END
         if tail.epoch == self.epoch:
             return None
         self.epoch, self.behind = tail.epoch, True
@@ -187,7 +187,7 @@ class LogCursor:
         """
         if self.ended is not None:
             return ()
-        reason = verdict(self.cursor, page)
+        reason = resync_reason(self.cursor, page)
         if reason is None and self.seq < page.top and not follows(page.entries, self.seq):
             reason = "trimmed"
         if reason is not None:

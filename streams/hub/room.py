@@ -24,7 +24,7 @@ from tokenwire.streams.hub.hub import Hub, Tail
 from tokenwire.streams.hub.log_cursor import BATCH_BYTES, LogCursor
 from tokenwire.streams.log.ports import Gone, LogUnavailable, Page
 
-logger = logging.getLogger(__name__)
+log_line = logging.getLogger(__name__)
 
 OPEN_SECONDS = 5.0
 """Longest time to open a conversation and read its log's state."""
@@ -263,5 +263,5 @@ class Room:
         try:
             return await self.tail.refresh()
         except LogUnavailable as error:
-            logger.warning("no heartbeat of %s: %s", self.tail.conversation_id, error)
+            log_line.warning("no heartbeat of %s: %s", self.tail.conversation_id, error)
             return error

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from tokenwire.protocol.cursors import Cursor
 from tokenwire.protocol.events import AnyEvent, Entry, check_batch, encode, stamp
-from tokenwire.streams.hub.log_cursor import portion
+from tokenwire.streams.hub.log_cursor import fitting
 from tokenwire.streams.log import keys
 from tokenwire.streams.log.memory_state import (
     Announced,
@@ -274,7 +274,7 @@ class MemoryLog:
         self._revoked[conversation_id, user_id] = self._clock() + self.tombstone_seconds
         self._publish(keys.channel(conversation_id), keys.ACCESS)
 
-    async def restore(self, conversation_id: str, user_id: str) -> None:
+    async def readmit(self, conversation_id: str, user_id: str) -> None:
         self._check_up()
         self._revoked.pop((conversation_id, user_id), None)
         self._publish(keys.channel(conversation_id), keys.ACCESS)
@@ -305,7 +305,7 @@ class MemoryLog:
             entries = [
                 state.kept[i].entry for i in range(start, min(start + limit, len(state.kept)))
             ]
-            entries = list(portion(entries, max_bytes))
+            entries = list(fitting(entries, max_bytes))
         return Page(
             state.epoch,
             oldest,

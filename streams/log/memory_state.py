@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tokenwire.protocol.events import Entry
-from tokenwire.streams.hub.log_cursor import portion
+from tokenwire.streams.hub.log_cursor import fitting
 from tokenwire.streams.log.packing import BLOCK_BYTES, BLOCK_EVENTS, pack
 from tokenwire.streams.log.ports import (
     ENDING_SECONDS,
@@ -140,7 +140,7 @@ class LogState:
         while self.unpacked <= highest:
             start, stop = self.unpacked - self.oldest, highest - self.oldest + 1
             kept = [self.kept[place] for place in range(start, min(start + BLOCK_EVENTS, stop))]
-            events = [entry.data for entry in portion([item.entry for item in kept], BLOCK_BYTES)]
+            events = [entry.data for entry in fitting([item.entry for item in kept], BLOCK_BYTES)]
             block = Block(len(events), len(pack(events)), kept[len(events) - 1].at)
             self.size += block.size - sum(map(len, events))
             self.blocks.append(block)

@@ -289,7 +289,7 @@ class Log(Protocol):
         """
         ...
 
-    async def restore(self, conversation_id: str, user_id: str) -> None:
+    async def readmit(self, conversation_id: str, user_id: str) -> None:
         """Undo `revoke`: the user is a participant again."""
         ...
 

@@ -21,7 +21,7 @@ from redis.exceptions import ResponseError
 
 from tokenwire.protocol.cursors import Cursor
 from tokenwire.protocol.events import AnyEvent, Entry, check_batch, encode
-from tokenwire.streams.hub.log_cursor import portion
+from tokenwire.streams.hub.log_cursor import fitting
 from tokenwire.streams.log import keys
 from tokenwire.streams.log.metrics import BLOCKS_DAMAGED
 from tokenwire.streams.log.outages import cannot_serve, error_word
@@ -43,7 +43,7 @@ from tokenwire.streams.log.ports import (
 )
 from tokenwire.streams.log.wire import Argument, Script, Wire
 
-logger = logging.getLogger(__name__)
+log_line = logging.getLogger(__name__)
 
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 1.0
@@ -212,7 +212,7 @@ class RedisLog:
         await self._wire.execute("PEXPIRE", key, _ms(self.tombstone_seconds))
         await self._wire.execute("PUBLISH", keys.channel(conversation_id), keys.ACCESS)
 
-    async def restore(self, conversation_id: str, user_id: str) -> None:
+    async def readmit(self, conversation_id: str, user_id: str) -> None:
         await self._wire.execute("HDEL", keys.revoked(conversation_id), user_id)
         await self._wire.execute("PUBLISH", keys.channel(conversation_id), keys.ACCESS)
 
@@ -241,7 +241,7 @@ class RedisLog:
                 await self._drop_packed(conversation_id, reply[1], error)
                 continue
             floor = int(reply[4]) if reply[4] else None
-            entries = list(portion(found[:limit], max_bytes))
+            entries = list(fitting(found[:limit], max_bytes))
             return Page(
                 reply[1].decode(), reply[2], reply[3], floor, entries, _forks(reply[5].decode())
             )
@@ -253,7 +253,7 @@ class RedisLog:
         with contextlib.suppress(Lost):
             await self._run(_DROP_PACKED, conversation_id, epoch, damage.last)
             BLOCKS_DAMAGED.inc()
-            logger.error(
+            log_line.error(
                 "the packed part of the log of %s was dropped: %s", conversation_id, damage
             )
 

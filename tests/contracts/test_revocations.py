@@ -29,9 +29,9 @@ class Between(MemoryLog):
         await self._let("revoke")
         await super().revoke(conversation_id, user_id)
 
-    async def restore(self, conversation_id: str, user_id: str) -> None:
-        await self._let("restore")
-        await super().restore(conversation_id, user_id)
+    async def readmit(self, conversation_id: str, user_id: str) -> None:
+        await self._let("readmit")
+        await super().readmit(conversation_id, user_id)
 
     async def _let(self, step: str) -> None:
         other = self.first.pop(step, None)
@@ -59,13 +59,13 @@ async def accept(store: Store, log: MemoryLog, name: str) -> None:
 
 async def remove(store: Store, log: MemoryLog, name: str) -> None:
     await store.remove_participant(name, YOU)
-    await revocations.announce(store, log, name, YOU)
+    await revocations.revoke(store, log, name, YOU)
 
 
 async def test_a_second_removal_during_the_return_counts(store: Store, log: Between) -> None:
     """Otherwise the log would end with the return, and the tokens would be valid again."""
     name = await invited(store)
-    log.first["restore"] = lambda: remove(store, log, name)
+    log.first["readmit"] = lambda: remove(store, log, name)
     await accept(store, log, name)
     assert await log.revoked(name) == {YOU}
 
@@ -90,10 +90,10 @@ async def test_changes_that_overtake_each_other(store: Store, log: Between) -> N
 
     async def again() -> None:
         await store.invite(name, ME, YOU, 9, 9)
-        log.first["restore"] = lambda: remove(store, log, name)
+        log.first["readmit"] = lambda: remove(store, log, name)
         await accept(store, log, name)
 
-    log.first["restore"] = lambda: remove(store, log, name)
+    log.first["readmit"] = lambda: remove(store, log, name)
     log.first["revoke"] = again
     await accept(store, log, name)
     assert await log.revoked(name) == {YOU}
@@ -109,12 +109,12 @@ async def test_the_sweeper_completes_an_interrupted_change(store: Store, log: Be
         await remove(store, log, name)
         log.first["revoke"] = _ends
 
-    log.first["restore"] = removed_and_then_gone
+    log.first["readmit"] = removed_and_then_gone
     with pytest.raises(_Ended):
         await accept(store, log, name)
     assert await log.revoked(name) == set()
     (row,) = await store.unannounced_revocations(NOW, "", 9)
-    await revocations.announce(store, log, row.conversation_id, row.user_id)
+    await revocations.revoke(store, log, row.conversation_id, row.user_id)
     assert await log.revoked(name) == {YOU}
 
 

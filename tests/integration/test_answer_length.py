@@ -18,7 +18,7 @@ from tokenwire.providers.spec import ModelSpec
 from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.worker.runner import Models, Runner
 from tokenwire.worker.services import WorkerServices
-from tokenwire.worker.sweeper.endings import Endings
+from tokenwire.worker.sweeper.run_ender import RunEnder
 
 LIMIT = 20_000
 
@@ -79,7 +79,7 @@ async def test_its_run_is_ended_at_the_provider(sqlite_store: Store, row: Row) -
     """Otherwise it would continue without us, on the user's bill."""
     script = Looping([], run_id="run-1")
     await over(services_over(sqlite_store, MemoryLog(), NoJobs()), script).generate(row.id)
-    endings = Endings(sqlite_store, lambda _model: script)
-    await endings.carry_out()
-    await endings.settled()
+    run_ender = RunEnder(sqlite_store, lambda _model: script)
+    await run_ender.carry_out()
+    await run_ender.settled()
     assert script.ended == ["run-1"]

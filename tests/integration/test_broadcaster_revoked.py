@@ -59,7 +59,7 @@ async def test_an_older_token_is_refused_until_the_user_returns(
         for stage in stages:
             async with stage.reader("c", user="bob") as bob:
                 assert await bob.close_code() == 4403
-        await other.log.restore("c", "bob")
+        await other.log.readmit("c", "bob")
         async with asyncio.timeout(SOON_SECONDS):
             while one.hub._held["c"].tail.revoked:
                 await asyncio.sleep(0.01)

@@ -101,7 +101,7 @@ class Worker:
     async def finish(self) -> None:
         ending = self.pen.ending(self.claim.epoch, self.seq)
         assert await self.web.store.finish(ending)
-        await closing.announce(self.web.store, self.web.log, self.claim, self.index, ending)
+        await closing.append_end(self.web.store, self.web.log, self.claim, self.index, ending)
 
 
 async def working(web: Web, chat: str) -> Worker:

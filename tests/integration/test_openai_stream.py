@@ -102,7 +102,7 @@ class Pen:
     async def end(self) -> None:
         ending = self._written.ending(self._claim.epoch, self._seq)
         await self._web.store.finish(ending)
-        await closing.announce(self._web.store, self._web.log, self._claim, self._index, ending)
+        await closing.append_end(self._web.store, self._web.log, self._claim, self._index, ending)
 
 
 async def asked(web: Web) -> str:

@@ -28,11 +28,10 @@ from tokenwire.worker.attempt import intake
 from tokenwire.worker.checkpoints import Checkpointer
 from tokenwire.worker.metrics import RUNS_ENDED
 from tokenwire.worker.packing import Packing
-from tokenwire.worker.retries import LONGEST_SEARCH_SECONDS, LONGEST_SILENCE_SECONDS
-from tokenwire.worker.retries import MAX_TRIES as MAX_ANSWER_TRIES
+from tokenwire.worker.retries import LONGEST_SEARCH_SECONDS, LONGEST_SILENCE_SECONDS, MAX_TRIES
 from tokenwire.worker.runner import MAX_ATTACHES, MAX_ATTEMPTS, Models, Runner
 from tokenwire.worker.services import WorkerServices
-from tokenwire.worker.sweeper.endings import MAX_TRIES, Endings
+from tokenwire.worker.sweeper.run_ender import MAX_END_TRIES, RunEnder
 from tokenwire.worker.sweeper.sweeper import Sweeper
 
 PATIENCE_SECONDS = 40
@@ -49,12 +48,18 @@ class Rig:
             default="m", title_model="m", models={"m": provider.spec()}, missing={}
         )
         self.models = Models(catalogue, lambda spec: open_provider(spec, client))
-        self.endings = Endings(
+        self.run_ender = RunEnder(
             store, self.models.provider, lambda _error, facts: self.told.append(facts["code"])
         )
         checkpointer = Checkpointer(store, 1.0, 500)
         self.services = WorkerServices(
-            store, self.log, self.jobs, checkpointer, LEASE_SECONDS, self.endings, Packing(self.log)
+            store,
+            self.log,
+            self.jobs,
+            checkpointer,
+            LEASE_SECONDS,
+            self.run_ender,
+            Packing(self.log),
         )  # type: ignore[arg-type]
         self.sweeper = Sweeper(self.services)
 
@@ -78,7 +83,7 @@ class Rig:
     async def sweep(self) -> None:
         """One round, and the attempts that it began."""
         await self.sweeper.sweep()
-        await self.endings.settled()
+        await self.run_ender.settled()
 
     async def reread(self) -> Row:
         row = await self.store.message(self.row.id)
@@ -137,7 +142,7 @@ async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[R
         provider = await stack.enter_async_context(PaidProvider(dialect, late=bool(late)).serving())
         rig = Rig(store, posted.assistant_message, provider, client)
         yield rig
-        await rig.endings.aclose()
+        await rig.run_ender.aclose()
         await client.aclose()
     await store.aclose()
 
@@ -303,7 +308,7 @@ async def test_an_unreadable_run(rig: Rig) -> None:
     """
     rig.provider.broken = True
     rig.provider.go.set()
-    for _ in range(MAX_ANSWER_TRIES):
+    for _ in range(MAX_TRIES):
         await rig.worker()
         await rig.change("due_at = 0")
     row = await rig.reread()
@@ -315,7 +320,7 @@ async def test_a_run_with_an_impossible_cursor(rig: Rig) -> None:
     """No database can store it: the answer fails as unreadable, and no row is left."""
     rig.provider.first = 2**63
     rig.provider.go.set()
-    for _ in range(MAX_ANSWER_TRIES):
+    for _ in range(MAX_TRIES):
         assert (await rig.reread()).status in ("queued", "retrying")
         await rig.worker()
         await rig.change("due_at = 0")
@@ -327,7 +332,7 @@ async def test_a_run_with_an_impossible_cursor(rig: Rig) -> None:
 async def test_an_unreachable_provider_has_no_run(rig: Rig) -> None:
     """We chose its name, and nobody received it: nothing has to be waited for."""
     await rig.provider.leave()
-    for tries in range(1, MAX_ANSWER_TRIES):
+    for tries in range(1, MAX_TRIES):
         await rig.worker()
         row = await rig.reread()
         assert (row.status, row.tries, row.run_id) == ("retrying", tries, None)
@@ -422,12 +427,12 @@ async def test_a_lost_request(rig: Rig) -> None:
 async def test_repeatedly_lost_requests(rig: Rig) -> None:
     """Each is a try: a server that a request kills is not killed twenty times."""
     rig.provider.deaf = 100
-    for _ in range(2 * MAX_ANSWER_TRIES):
+    for _ in range(2 * MAX_TRIES):
         assert (await rig.reread()).status in ("queued", "retrying")
         await rig.worker()
         await rig.change("due_at = 0")
     assert (await rig.reread()).status == "error"
-    assert [asked.split()[0] for asked in rig.provider.asked] == ["POST", "GET"] * MAX_ANSWER_TRIES
+    assert [asked.split()[0] for asked in rig.provider.asked] == ["POST", "GET"] * MAX_TRIES
 
 
 @pytest.mark.parametrize("rig", ["responses"], indirect=True)
@@ -436,12 +441,12 @@ async def test_an_attempt_sends_one_request(rig: Rig) -> None:
     repeated silently.
     """
     rig.provider.deaf = 100
-    for tries in range(1, MAX_ANSWER_TRIES + 1):
+    for tries in range(1, MAX_TRIES + 1):
         await rig.worker()
         assert len(rig.provider.asked) == tries
         await rig.change("due_at = 0")
     row = await rig.reread()
-    assert (row.status, row.requests) == ("error", MAX_ANSWER_TRIES)
+    assert (row.status, row.requests) == ("error", MAX_TRIES)
 
 
 @pytest.mark.parametrize("dead", [True, False])
@@ -586,13 +591,13 @@ async def test_a_run_that_cannot_be_ended_is_reported(rig: Rig) -> None:
     await rig.begun()
     await rig.cancel()
     await worker
-    for _ in range(MAX_TRIES + 2):
+    for _ in range(MAX_END_TRIES + 2):
         await rig.sweep()
         async with rig.store.writing() as session:
             await session.execute(
                 text("UPDATE provider_runs SET due_at = 0 WHERE due_at IS NOT NULL")
             )
-    assert sum(asked.startswith("END") for asked in rig.provider.asked) == MAX_TRIES
+    assert sum(asked.startswith("END") for asked in rig.provider.asked) == MAX_END_TRIES
     assert (rig.told, await rig.runs_known()) == (["run_not_ended"], 1)
     assert RUNS_ENDED.labels("given_up")._value.get() == before + 1
 

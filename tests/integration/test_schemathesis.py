@@ -57,7 +57,7 @@ class Answering(NoJobs):
         await self._store.begin_attempt(row.id, claim.attempt, "demo")
         ending = Ending(row.id, claim.attempt, "complete", "Yes.", "", claim.epoch, 0, "stop")
         if await self._store.finish(ending):
-            await closing.announce(self._store, self._log, claim, 0, ending)
+            await closing.append_end(self._store, self._log, claim, 0, ending)
 
 
 class Served:

@@ -21,7 +21,7 @@ from tokenwire.worker.checkpoints import Checkpointer
 from tokenwire.worker.packing import Packing
 from tokenwire.worker.runner import Models, Runner
 from tokenwire.worker.services import WorkerServices
-from tokenwire.worker.sweeper.endings import Endings
+from tokenwire.worker.sweeper.run_ender import RunEnder
 
 LEASE_SECONDS = 0.2
 Step = Sequence[base.Delta] | Exception | Callable[[], Awaitable[None]]
@@ -109,14 +109,14 @@ def services_over(
     store: Store, log: MemoryLog, jobs: NoJobs, terms: AnswerTerms | None = None
 ) -> WorkerServices:
     """The services that an attempt needs."""
-    endings = Endings(store, lambda _model: Script([]))
+    run_ender = RunEnder(store, lambda _model: Script([]))
     return WorkerServices(
         store,
         log,  # type: ignore[arg-type]
         jobs,  # type: ignore[arg-type]
         Checkpointer(store, 1.0, 500),
         LEASE_SECONDS,
-        endings,
+        run_ender,
         Packing(log),
         terms=terms or AnswerTerms(),
     )

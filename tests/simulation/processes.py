@@ -37,7 +37,7 @@ from tokenwire.worker.checkpoints import Checkpointer
 from tokenwire.worker.packing import Packing
 from tokenwire.worker.runner import Models, Runner
 from tokenwire.worker.services import WorkerServices
-from tokenwire.worker.sweeper.endings import Endings
+from tokenwire.worker.sweeper.run_ender import RunEnder
 from tokenwire.worker.sweeper.sweeper import Sweeper
 
 USER = "me"
@@ -82,7 +82,7 @@ class WorkerProcess:
         self._site = site
         store, log, jobs = _connections(site, self.node)
         checkpointer = Checkpointer(store, 1.0, 40)
-        endings = Endings(store, self._open_named, _nobody)
+        run_ender = RunEnder(store, self._open_named, _nobody)
         packing = Packing(log)
         services = WorkerServices(
             store,
@@ -90,7 +90,7 @@ class WorkerProcess:
             jobs,
             checkpointer,
             LEASE_SECONDS,
-            endings,
+            run_ender,
             packing,
             _nobody,
             AnswerTerms(max_kept_bytes=KEPT_BYTES),

@@ -20,7 +20,7 @@ from tokenwire.web.aisdk import posts as chat_posts
 from tokenwire.web.aisdk import requests as chat_requests
 from tokenwire.web.aisdk.messages import ui_message
 from tokenwire.web.aisdk.requests import InputLimits, invalid
-from tokenwire.web.aisdk.stream import encoded, portions
+from tokenwire.web.aisdk.stream import chunk_batches, encoded
 from tokenwire.web.aisdk.values import PROFILES
 from tokenwire.web.api import shapes
 from tokenwire.web.events import encoder as sse
@@ -217,7 +217,7 @@ async def stream(
 
     @contextlib.asynccontextmanager
     async def opened() -> AsyncIterator[AsyncIterator[bytes]]:
-        async with portions(services, message_id, profile, permission, after) as found:
+        async with chunk_batches(services, message_id, profile, permission, after) as found:
             yield encoded(found)
 
     return EventStream(services.places, opened, aisdk.HEADERS)

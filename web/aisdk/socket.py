@@ -28,7 +28,7 @@ from tokenwire.web.aisdk import posts as chat_posts
 from tokenwire.web.aisdk import requests as chat_requests
 from tokenwire.web.aisdk.requests import ChatFrame, InputLimits
 from tokenwire.web.aisdk.routes import profile_of
-from tokenwire.web.aisdk.stream import portions
+from tokenwire.web.aisdk.stream import chunk_batches
 from tokenwire.web.aisdk.values import dumps
 from tokenwire.web.events.routes import admit
 from tokenwire.web.http.aside import aside, in_thread
@@ -176,7 +176,7 @@ class _Socket:
 
         _, permission = await admit(asked.request, self._services, find)
         with self._seat.following(user), self._services.places.take():
-            async with portions(self._services, row.id, self._profile, permission) as found:
+            async with chunk_batches(self._services, row.id, self._profile, permission) as found:
                 await self._send("start", request_id)
                 number = 0
                 async for chunks, _ in found:

@@ -19,7 +19,7 @@ from tokenwire.web.readers import Permission
 from tokenwire.web.services import WebServices
 from tokenwire.web.watching import CutOff, News, Quiet, Update, Updates, watch
 
-Portion = tuple[Sequence[aisdk.UIChunk], Cursor | None]
+ChunkBatch = tuple[Sequence[aisdk.UIChunk], Cursor | None]
 """Chunks (none: a sign of life), and the client's cursor after the last one.
 
 None: no cursor to resume from.
@@ -27,13 +27,13 @@ None: no cursor to resume from.
 
 
 @contextlib.asynccontextmanager
-async def portions(
+async def chunk_batches(
     services: WebServices,
     message_id: str,
     profile: aisdk.Profile,
     permission: Permission,
     after: Cursor | None = None,
-) -> AsyncIterator[AsyncIterator[Portion]]:
+) -> AsyncIterator[AsyncIterator[ChunkBatch]]:
     """The answer for a reader. Raises NotFound, and what `watch` raises for a cursor."""
     answer = Answer(message_id)
     async with contextlib.aclosing(watch(services, answer, permission, after)) as updates:
@@ -46,15 +46,17 @@ async def portions(
         yield _encode(encoder, first, updates)
 
 
-async def _encode(encoder: AISDKEncoder, first: News, updates: Updates) -> AsyncIterator[Portion]:
-    opening, (begun, cursor) = encoder.opening(), _portion(encoder, first)
+async def _encode(
+    encoder: AISDKEncoder, first: News, updates: Updates
+) -> AsyncIterator[ChunkBatch]:
+    opening, (begun, cursor) = encoder.opening(), _batch(encoder, first)
     if not first.known:
         yield [*opening, *begun], cursor
     async for update in updates:
-        yield _portion(encoder, update)
+        yield _batch(encoder, update)
 
 
-def _portion(encoder: AISDKEncoder, update: Update) -> Portion:
+def _batch(encoder: AISDKEncoder, update: Update) -> ChunkBatch:
     match update:
         case News(folded):
             chunks = [chunk for event in folded for chunk in encoder.apply(*event)]
@@ -68,7 +70,7 @@ def _portion(encoder: AISDKEncoder, update: Update) -> Portion:
             return encoder.quiet(), None
 
 
-async def encoded(found: AsyncIterator[Portion]) -> AsyncIterator[bytes]:
+async def encoded(found: AsyncIterator[ChunkBatch]) -> AsyncIterator[bytes]:
     """The body of a response: the cursor is the id of the last chunk; `[DONE]` at the end."""
     yield sse.opening(retry_ms())
     async for chunks, cursor in found:

@@ -90,7 +90,7 @@ async def remove(
         raise ApiProblem("conflict", "The owner cannot leave a conversation, only delete it.")
     if is_id(user_id):
         await services.store.remove_participant(conversation_id, user_id)
-        await revocations.announce_or_leave(services.store, services.log, conversation_id, user_id)
+        await revocations.revoke_or_leave(services.store, services.log, conversation_id, user_id)
         await delivery.touch_lists(services, conversation_id)
 
 

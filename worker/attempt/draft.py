@@ -116,7 +116,7 @@ class Draft:
         """Accept what the provider sent."""
         self.answered = True
         for delta in batch:
-            if self.full:
+            if self.at_limit:
                 break
             match delta:
                 case deltas.TextDelta(text) if not self._catches_up and (
@@ -129,7 +129,7 @@ class Draft:
                     self.finish = delta
                 case _:
                     self._take(delta)
-        if self.full:
+        if self.at_limit:
             self.finish = deltas.Finish("length")
         self._catch_up()
 
@@ -143,9 +143,9 @@ class Draft:
         self._queue(self._taken.take(delta))
 
     @property
-    def full(self) -> bool:
+    def at_limit(self) -> bool:
         """The answer is as long as it may be."""
-        return self._taken.full
+        return self._taken.at_limit
 
     def reached(self, run_id: str, cursor: int | None) -> None:
         """The provider's run can be attached to, after what was taken so far.

@@ -37,8 +37,8 @@ def _outlook(work: AttemptWork, error: BaseException, silent_s: float | None) ->
     draft = work.draft
     return Outlook(
         tries=work.row.tries,
-        added=draft.added if work.best in KEEPING else 0,
-        stuck=plan(work.best, draft.answer, paused=work.paused).rung == "none",
+        added=draft.added if work.best_rung in KEEPING else 0,
+        stuck=plan(work.best_rung, draft.answer, paused=work.paused).rung == "none",
         # Else a connection to it broke, and it had never begun: that was a try.
         free=_is_gone(work, error, silent_s) and work.row.run_silent_since is None,
         silent_s=None if draft.run is None else silent_s,
@@ -47,13 +47,13 @@ def _outlook(work: AttemptWork, error: BaseException, silent_s: float | None) ->
 
 
 def _attaches(work: AttemptWork) -> bool:
-    return work.best == "attach" and work.draft.run is not None
+    return work.best_rung == "attach" and work.draft.run is not None
 
 
 def _goes_on(work: AttemptWork, error: BaseException) -> bool:
     """Whether only the connection failed, and the run can be attached to."""
     attachable = work.draft.run is not None
-    chosen = plan(work.best, work.draft.answer, attachable=attachable, paused=work.paused)
+    chosen = plan(work.best_rung, work.draft.answer, attachable=attachable, paused=work.paused)
     return chosen.rung == "attach" and unheard(error)
 
 
@@ -74,7 +74,7 @@ def _is_gone(_work: AttemptWork, error: BaseException, _silent_s: float | None) 
 
 def _is_over(work: AttemptWork, _error: BaseException, _silent_s: float | None) -> bool:
     """Its provider has said its end."""
-    return work.run.over
+    return work.named_run.over
 
 
 def _is_silent_for_too_long(

@@ -132,7 +132,7 @@ class Intake:
             await self._ignoring_silence(self._begin())
             async with provider.stream(request) as stream:
                 self._stream = stream
-                # A run is ended by what SQL says of it (`endings`), not by whoever leaves it.
+                # A run is ended by what SQL says of it (`run_ender`), not by whoever leaves it.
                 stream.keep()
                 try:
                     await self._listen(stream)
@@ -157,7 +157,7 @@ class Intake:
                 return
             self._run.reached(stream)
             self._writer.wake()
-            if self._draft.full:
+            if self._draft.at_limit:
                 log_line.warning(
                     "answer ended: it is as long as it may be",
                     message_id=self._draft.message_id,
@@ -180,7 +180,7 @@ class Intake:
 
     async def _room(self) -> None:
         """The provider is not read further than it may run ahead of the log."""
-        if self._writer.full:
+        if self._writer.backlogged:
             await self._ignoring_silence(self._writer.room())
 
     async def _note_run(self, stream: DeltaStream, cursor: int | None) -> None:

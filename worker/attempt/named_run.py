@@ -1,6 +1,6 @@
 """The run of one attempt at its provider: its name is saved the moment it is known.
 
-Whoever comes after this process attaches to the run, or ends it (`endings`). Both find it by its
+Whoever comes after this process attaches to the run, or ends it (`run_ender`). Both find it by its
 name alone. Whoever leaves the run notes whether it is over.
 """
 

@@ -87,7 +87,7 @@ class Outcome:
 
     def _ending(self, status: EndedStatus, facts: dict[str, Any]) -> Ending:
         work, draft = self._work, self._work.draft
-        usage = work.billing.usage(stopped=status != "complete" or draft.full)
+        usage = work.billing.usage(stopped=status != "complete" or draft.at_limit)
         return make_ending(
             status,
             draft.held,
@@ -100,7 +100,7 @@ class Outcome:
 
     async def _announce(self, ending: Ending) -> None:
         services, writer = self._work.services, self._work.writer
-        await closing.announce(services.store, services.log, writer.claim, writer.index, ending)
+        await closing.append_end(services.store, services.log, writer.claim, writer.index, ending)
 
     # --- the attempt failed ---
 
@@ -143,7 +143,7 @@ class Outcome:
         """Another attempt follows, in `delay_ms`; its `due_at` is committed before the event."""
         work, store, draft = self._work, self._work.services.store, self._work.draft
         message_id, attempt, billed = work.row.id, draft.attempt, work.billing.billed
-        await self._save_what_can_be(lambda held: store.checkpoint([held]))
+        await self._save_what_can_be(lambda checkpoint: store.checkpoint([checkpoint]))
         silent = draft.run is not None and not draft.emitted
         scheduled = await self._outlast(
             lambda: store.schedule_retry(
@@ -162,7 +162,7 @@ class Outcome:
     async def _hand_over(self) -> None:
         work, store = self._work, self._work.services.store
         if not await self._save_what_can_be(
-            lambda held: store.hand_back(held, work.billing.billed)
+            lambda checkpoint: store.hand_back(checkpoint, work.billing.billed)
         ):
             return
         await self._release()
@@ -184,9 +184,9 @@ class Outcome:
 
         Raises Unstorable if the database does not even take the text.
         """
-        for held in lesser(self._work.checkpoint()):
+        for checkpoint in lesser(self._work.checkpoint()):
             try:
-                return await self._outlast(functools.partial(save, held))
+                return await self._outlast(functools.partial(save, checkpoint))
             except (Unstorable, StatementFailed) as error:
                 self._work.notify_operators(error, "internal_error")
         raise Unstorable("not even the text of an answer")

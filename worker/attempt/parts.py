@@ -3,7 +3,7 @@
 Guarantees:
 - The events fold (`protocol/fold.py`) to what the deltas say, in their order.
 - Each text is storable, no event holds more than one may, and the answer stays within its limits:
-  one that outgrows them is `full` and takes nothing more.
+  one that outgrows them is `at_limit` and takes nothing more.
 - What a provider sent beside a part is kept with it, verbatim but for the text that the part holds
   (`protocol/kept.py`). What cannot be kept is `dropped`: the part says so, and nothing is forgotten
   in silence.
@@ -100,7 +100,7 @@ class PartsTaken:
     ) -> None:
         self.answer = answer
         self.files: dict[int, FileOfPart] = {}
-        self.full = False
+        self.at_limit = False
         """The answer is as long as it may be."""
         self._attempt, self._continues = attempt, continues
         self._terms = terms or AnswerTerms()
@@ -118,7 +118,7 @@ class PartsTaken:
 
     def take(self, delta: deltas.Delta) -> Iterator[DraftItem]:
         """What says this; each event is applied to `answer` before the next one is given."""
-        if self.full:
+        if self.at_limit:
             return
         match delta:
             case deltas.TextDelta(text) | deltas.RefusalDelta(text):
@@ -140,7 +140,7 @@ class PartsTaken:
                 yield from self._keep(number, delta)
             case deltas.Restart():
                 yield self.reset()
-        if self.full:
+        if self.at_limit:
             yield from self._close_calls()
 
     def extend(self, text: str) -> events.Chunk | None:
@@ -299,7 +299,7 @@ class PartsTaken:
             yield from self._take_input(call, "{}")
         yield from self._take_input(call, call.cleaner.flush())
         yield from self._release_input()
-        is_object = is_whole and not self.full and _is_object(self.answer.parts[call.part].text)
+        is_object = is_whole and not self.at_limit and _is_object(self.answer.parts[call.part].text)
         state = "proposed" if is_object else "invalid"
         yield self._set(call.part, {"state": state})
 
@@ -423,18 +423,18 @@ class PartsTaken:
         """Whether one more part may come, of so many bytes."""
         if self._may_open():
             self._spend(size)
-        return not self.full
+        return not self.at_limit
 
     def _may_open(self) -> bool:
         """Whether one more part may come."""
         room = len(self.answer.parts) < MAX_PARTS
-        self.full = self.full or not room
+        self.at_limit = self.at_limit or not room
         return room
 
     def _spend(self, size: int) -> None:
         self._room -= size
         if self._room < 0:
-            self.full = True
+            self.at_limit = True
 
 
 def _storable_fields(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -51,7 +51,7 @@ log_line = structlog.get_logger(__name__)
 class Attempt:
     """A claimed attempt, until its answer has ended or is somebody else's.
 
-    `best`: the best rung on which a later attempt may resume the answer.
+    `best_rung`: the best rung on which a later attempt may resume the answer.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Attempt:
         row: Message,
         claim: ports.Claim,
         draft: Draft,
-        best: Rung,
+        best_rung: Rung,
     ) -> None:
         self.draft = draft
         self._life = Lifecycle()
@@ -70,7 +70,7 @@ class Attempt:
         )
         run = NamedRun(services.store, row.id, row.model or "", claim.attempt, draft)
         billing = Billing(services.terms, draft, row.billed_input, row.requests)
-        self.work = AttemptWork(services, row, best, draft, writer, run, billing)
+        self.work = AttemptWork(services, row, best_rung, draft, writer, run, billing)
         self._keeper = Keeper(services, row, writer, self.stop, self._stall)
         self._outcome = Outcome(self.work, self._keeper, self._give)
         self._intake: Intake | None = None
@@ -160,7 +160,7 @@ class Attempt:
         if self._intake is not None:
             # Readers have the end: what is left is to hear what to end at the provider.
             await self._intake.closed()
-            await self.work.run.leave()
+            await self.work.named_run.leave()
 
     def _do_at_once(self, act: Act) -> None:
         match act:
@@ -182,7 +182,7 @@ class Attempt:
             case Act.SETTLE:
                 await self._settle()
             case Act.LEAVE_RUN:
-                await self.work.run.leave()
+                await self.work.named_run.leave()
             case Act.CARRY_OUT:
                 await self._outcome.carry_out(self._life.verdict)
             case Act.REQUEUE:
@@ -195,7 +195,7 @@ class Attempt:
     async def _ask(self) -> None:
         work = self.work
         self._intake = Intake(
-            self.draft, work.writer, work.run, self._give, self._note_bill, self._save_run
+            self.draft, work.writer, work.named_run, self._give, self._note_bill, self._save_run
         )
         await self._intake.read(self._provider, self._request)
         if self._life.state is AttemptState.ANSWERING:  # the stream was cancelled from within
@@ -260,7 +260,7 @@ class Attempt:
     async def _save_run(self) -> None:
         await self.work.writer.settle()
         saved = self.work.checkpoint()
-        if await self.work.run.begin(saved):
+        if await self.work.named_run.begin(saved):
             self.work.saved(saved)
         else:
             self.work.writer.disown()

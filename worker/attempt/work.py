@@ -20,15 +20,15 @@ from tokenwire.worker.services import WorkerServices
 class AttemptWork:
     """What the parts of an attempt share.
 
-    `best`: the best rung of the answer's model. `request`: what was asked first, or None.
+    `best_rung`: the best rung of the answer's model. `request`: what was asked first, or None.
     """
 
     services: WorkerServices
     row: Message
-    best: Rung
+    best_rung: Rung
     draft: Draft
     writer: LogWriter
-    run: NamedRun
+    named_run: NamedRun
     billing: Billing
     request: Request | None = None
 

@@ -90,7 +90,7 @@ class LogWriter:
             await self._settled.wait()
 
     @property
-    def full(self) -> bool:
+    def backlogged(self) -> bool:
         """Whether so much waits that nothing more should be taken."""
         return self._draft.pending_chars > MAX_UNACKNOWLEDGED_CHARS
 

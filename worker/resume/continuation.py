@@ -141,30 +141,30 @@ def is_paused(answer: Answer) -> bool:
 
 
 def plan(
-    best: Rung,
+    best_rung: Rung,
     held: Answer,
     *,
     attachable: bool = False,
     must_be_json: bool = False,
     paused: bool = False,
 ) -> Plan:
-    """The rung for a model whose best one is `best`.
+    """The rung for a model whose best one is `best_rung`.
 
     Rungs that stitch are refused for tool calls and for text that must be JSON. A model that could
     be attached to, without a run to attach to, is asked to go on in an extra turn.
     """
     if paused:
         return Plan("resume")
-    if best == "attach" and attachable:
+    if best_rung == "attach" and attachable:
         return Plan("attach")
     if not held.parts:
         return Plan("fresh")
-    if best == "none":
+    if best_rung == "none":
         return Plan("none")
     stitchable = held.content_units > 0 and not _calls(held) and not must_be_json
     if not stitchable:
         return Plan("restart")
-    return Plan("turn" if best == "attach" else best)
+    return Plan("turn" if best_rung == "attach" else best_rung)
 
 
 def _calls(answer: Answer) -> bool:

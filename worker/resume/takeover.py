@@ -34,7 +34,7 @@ class Known:
     epoch: str | None
 
 
-def held_in(row: Message) -> Held:
+def saved_in(row: Message) -> Held:
     """What the row holds, which no reader need have seen."""
     return Held(answer_of(row), row.seq)
 
@@ -47,7 +47,7 @@ async def recover(
 
     Raises like `Log.read` and `Log.adopt`.
     """
-    known = Known(held_in(row), row.epoch)
+    known = Known(saved_in(row), row.epoch)
     while True:
         try:
             found = await _read_log(log, claim, known)
@@ -82,7 +82,7 @@ async def restate(
     """Tell readers the row's text anew, whatever the log holds: none of that is read. Raises like
     `Log.read` and `Log.adopt`.
     """
-    held = held_in(row)._replace(seq=0)
+    held = saved_in(row)._replace(seq=0)
     page = await log.read(row.conversation_id, None, 0, 0)
     return await _adopt(log, claim, _Found(page.epoch, page.top, None, held), held, lease_seconds)
 

@@ -15,7 +15,7 @@ from tokenwire.streams.log import ports
 log_line = structlog.get_logger(__name__)
 
 
-async def announce(store: Store, log: ports.Log, conversation_id: str, user_id: str) -> None:
+async def revoke(store: Store, log: ports.Log, conversation_id: str, user_id: str) -> None:
     """Revoke the user's tokens. Raises ports.LogError, StoreUnavailable.
 
     Taken back if they take part again meanwhile: this would undo what was announced before it.
@@ -30,17 +30,15 @@ async def take_back(store: Store, log: ports.Log, conversation_id: str, user_id:
 
     Told again if they were removed again meanwhile, for the same reason.
     """
-    await log.restore(conversation_id, user_id)
+    await log.readmit(conversation_id, user_id)
     if await store.note_revocation(conversation_id, user_id, announced=False):
-        await announce(store, log, conversation_id, user_id)
+        await revoke(store, log, conversation_id, user_id)
 
 
-async def announce_or_leave(
-    store: Store, log: ports.Log, conversation_id: str, user_id: str
-) -> None:
+async def revoke_or_leave(store: Store, log: ports.Log, conversation_id: str, user_id: str) -> None:
     """The same; what cannot be told now is left to the sweeper."""
     try:
-        await announce(store, log, conversation_id, user_id)
+        await revoke(store, log, conversation_id, user_id)
     except (ports.LogError, StoreUnavailable) as error:
         log_line.warning(
             "removal is recorded, Redis was not told",

@@ -32,8 +32,8 @@ from tokenwire.worker.enqueue import JobsUnavailable
 from tokenwire.worker.halves import by_halves
 from tokenwire.worker.services import WorkerServices
 from tokenwire.worker.sweeper import revocations
-from tokenwire.worker.sweeper.endings import LONGEST_PAUSE_MS
 from tokenwire.worker.sweeper.repeats import Repeats
+from tokenwire.worker.sweeper.run_ender import LONGEST_PAUSE_MS
 from tokenwire.worker.sweeper.sweeps import DUE, Job, judge
 
 log_line = structlog.get_logger(__name__)
@@ -201,7 +201,7 @@ class Sweeper:
             "unannounced_titles": self._announce_titles,
             "undeleted_logs": self._delete_logs,
             "unannounced_revocations": self._revoke,
-            "runs_to_end": self._services.endings.carry_out,
+            "runs_to_end": self._services.run_ender.carry_out,
         }
 
     async def sweep(self) -> None:
@@ -378,7 +378,7 @@ class Sweeper:
 
     async def _revoke_one(self, row: Revocation) -> None:
         services = self._services
-        await revocations.announce(services.store, services.log, row.conversation_id, row.user_id)
+        await revocations.revoke(services.store, services.log, row.conversation_id, row.user_id)
 
 
 async def _all(places: asyncio.Semaphore, work: Iterable[Coroutine[Any, Any, None]]) -> None:

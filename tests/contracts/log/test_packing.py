@@ -20,7 +20,7 @@ from tests.contracts.log.rigs import (
 )
 from tokenwire.protocol.cursors import Cursor
 from tokenwire.protocol.events import Title
-from tokenwire.streams.hub.log_cursor import verdict
+from tokenwire.streams.hub.log_cursor import resync_reason
 from tokenwire.streams.log import keys
 from tokenwire.streams.log.metrics import BLOCKS_DAMAGED
 from tokenwire.streams.log.ports import Gone, Limits, Lost, Sealed
@@ -296,7 +296,7 @@ async def test_a_damaged_block_is_a_resync(
     for _ in range(2):
         page = await log.read("c", old.epoch, 300, 1000)
         assert (page.oldest, page.top, page.entries) == (702, 705, [])
-        assert verdict(Cursor(old.epoch, 300), page) == "trimmed"
+        assert resync_reason(Cursor(old.epoch, 300), page) == "trimmed"
     assert await whole_log(log) == after[701:]
     assert BLOCKS_DAMAGED._value.get() == counted + 1
     assert [

@@ -83,7 +83,7 @@ async def test_a_removed_user_is_known_and_announced(rig: Rig) -> None:
     assert await log.revoked("d") == set()
     await rig.wait(0.6)
     assert await log.revoked("c") == {"bob"}
-    assert await rig.published(keys.channel("c"), lambda: log.restore("c", "bob")) == [keys.ACCESS]
+    assert await rig.published(keys.channel("c"), lambda: log.readmit("c", "bob")) == [keys.ACCESS]
     assert await log.revoked("c") == set()
 
 

@@ -16,7 +16,7 @@ from tests.contracts.log.rigs import LEASE, RedisRig, chunk, complete, numbers, 
 from tests.valkey import Valkey
 from tokenwire.protocol.cursors import Cursor
 from tokenwire.protocol.events import AnyEvent, Reset, Start, Title, encode, stamp
-from tokenwire.streams.hub.log_cursor import verdict
+from tokenwire.streams.hub.log_cursor import resync_reason
 from tokenwire.streams.log import keys
 from tokenwire.streams.log.ports import (
     Appended,
@@ -304,7 +304,7 @@ async def test_the_previous_version_restarts_a_packed_and_forked_log(
         [],
         set(),
     )
-    assert [verdict(Cursor(epoch, 0), page) for epoch in (old.epoch, *old.forks)] == [
+    assert [resync_reason(Cursor(epoch, 0), page) for epoch in (old.epoch, *old.forks)] == [
         "epoch",
         "epoch",
     ]

@@ -31,7 +31,7 @@ class Rig:
     services: WorkerServices
     row: Row
 
-    async def attempt(self, *, held: Held | None = None, best: Rung = "restart") -> Attempt:
+    async def attempt(self, *, held: Held | None = None, best_rung: Rung = "restart") -> Attempt:
         row = await self.reread()
         claim = await self.log.claim(row.conversation_id, row.id, row.attempt, LEASE_SECONDS)
         mine = await self.store.begin_attempt(row.id, claim.attempt, "m")
@@ -42,7 +42,7 @@ class Rig:
             mine,
             claim,
             Draft(held or Held(Answer(row.id)), claim.attempt),
-            best,
+            best_rung,
         )
 
     async def run(self, *steps: Step, **options: Any) -> Script:

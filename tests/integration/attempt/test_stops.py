@@ -256,7 +256,9 @@ async def test_our_own_delays_are_no_silence_of_the_provider(rig: Rig, clock: Cl
         clock.now += 5
         silences.append(reader.silent_seconds)
 
-    reader = Intake(work.draft, work.writer, work.run, reported.append, begin, attempt._save_run)
+    reader = Intake(
+        work.draft, work.writer, work.named_run, reported.append, begin, attempt._save_run
+    )
     await reader.read(Script([listen, DONE]), base.Request([base.HistoryMessage("user", "hi")]))
     assert silences == [0.0, 5.0]
 
@@ -366,7 +368,7 @@ async def test_a_disowned_attempt_saves_nothing_more(rig: Rig) -> None:
 async def test_losing_the_answer_while_a_run_is_noted_ends_nothing(rig: Rig) -> None:
     """Between the verdict and its execution: the new owner ends the answer."""
     attempt = await rig.attempt()
-    leave, carried_out = attempt.work.run.leave, list[object]()
+    leave, carried_out = attempt.work.named_run.leave, list[object]()
 
     async def lose() -> None:
         attempt.stop(Disowned())
@@ -375,7 +377,7 @@ async def test_losing_the_answer_while_a_run_is_noted_ends_nothing(rig: Rig) -> 
     async def carry_out(verdict: object) -> None:
         carried_out.append(verdict)
 
-    attempt.work.run.leave = lose  # type: ignore[method-assign]
+    attempt.work.named_run.leave = lose  # type: ignore[method-assign]
     attempt._outcome.carry_out = carry_out  # type: ignore[method-assign]
     await attempt.run(
         Script([[base.TextDelta("all"), *DONE]]),

@@ -104,7 +104,7 @@ async def test_a_removal_without_redis_is_completed(rig: Rig) -> None:
     await rig.store.accept_invitation(name, "you")
     rig.log.go_down()
     await rig.store.remove_participant(name, "you")
-    await revocations.announce_or_leave(rig.store, rig.log, name, "you")
+    await revocations.revoke_or_leave(rig.store, rig.log, name, "you")
     rig.log.come_back()
     assert await rig.log.revoked(name) == set()
     async with rig.store.writing() as session:

@@ -61,7 +61,7 @@ AREA = Area(
         Mutant(
             "no_back_pressure",
             "worker/attempt/intake.py",
-            "        if self._writer.full:\n",
+            "        if self._writer.backlogged:\n",
             "        if False:\n",
         ),
         Mutant(
@@ -335,7 +335,7 @@ AREA = Area(
         Mutant(
             "a_full_answer_leaves_calls_open",
             "worker/attempt/parts.py",
-            "        if self.full:\n            yield from self._close_calls()\n",
+            "        if self.at_limit:\n            yield from self._close_calls()\n",
             "",
             ("tests/unit/worker/attempt/test_parts.py",),
         ),

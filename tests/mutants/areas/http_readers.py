@@ -140,7 +140,7 @@ AREA = Area(
         Mutant(
             "a_part_of_any_size",
             "web/readers.py",
-            "Entries(portion(entries, ITEM_BYTES), self._late)",
+            "Entries(fitting(entries, ITEM_BYTES), self._late)",
             "Entries(entries, self._late)",
         ),
         Mutant(

@@ -115,7 +115,7 @@ AREA = Area(
             "a_listener_that_fails_takes_the_others_along",
             "streams/hub/hub.py",
             """            except Exception:
-                logger.exception("a listener of %s failed", self.conversation_id)
+                log_line.exception("a listener of %s failed", self.conversation_id)
 """,
             """            except Exception:
                 return

@@ -5,7 +5,7 @@ from tests.mutants.mutant import Area, Mutant
 AREA = Area(
     "runs",
     (
-        "tests/unit/worker/sweeper/test_endings.py",
+        "tests/unit/worker/sweeper/test_run_ender.py",
         "tests/contracts/test_runs.py",
         "tests/integration/test_paid_runs.py",
     ),
@@ -112,13 +112,13 @@ AREA = Area(
         ),
         Mutant(
             "a_run_is_tried_for_ever",
-            "worker/sweeper/endings.py",
+            "worker/sweeper/run_ender.py",
             "None if last else int(pause_seconds(run.tries) * 1000)",
             "int(pause_seconds(run.tries) * 1000)",
         ),
         Mutant(
             "operators_are_not_told_of_a_run_that_goes_on",
-            "worker/sweeper/endings.py",
+            "worker/sweeper/run_ender.py",
             "            self._notify_operators(error, facts)\n",
             "            pass\n",
         ),
@@ -130,7 +130,7 @@ AREA = Area(
         ),
         Mutant(
             "a_run_that_is_given_up_is_not_counted",
-            "worker/sweeper/endings.py",
+            "worker/sweeper/run_ender.py",
             '        RUNS_ENDED.labels("given_up" if last else "failed").inc()\n',
             "",
         ),
@@ -156,7 +156,8 @@ AREA = Area(
         Mutant(
             "a_name_that_comes_late_is_not_noted",
             "worker/attempt/run.py",
-            "            await self._intake.closed()\n            await self.work.run.leave()\n",
+            "            await self._intake.closed()\n"
+            "            await self.work.named_run.leave()\n",
             "            await self._intake.closed()\n",
         ),
         Mutant(
@@ -167,19 +168,19 @@ AREA = Area(
         ),
         Mutant(
             "a_run_that_ended_stays_on_the_list",
-            "worker/sweeper/endings.py",
+            "worker/sweeper/run_ender.py",
             "            await self._store.run_ended(run.message_id, run.run_id)\n",
             "",
         ),
         Mutant(
             "a_provider_that_hangs_is_asked_by_all_places",
-            "worker/sweeper/endings.py",
+            "worker/sweeper/run_ender.py",
             "            if key not in self._under_way:\n",
             "            if True:\n",
         ),
         Mutant(
             "pauses_between_tries_do_not_grow",
-            "worker/sweeper/endings.py",
+            "worker/sweeper/run_ender.py",
             "2.0 * 2.0**tries",
             "2.0",
         ),
@@ -286,10 +287,10 @@ AREA = Area(
         ),
         Mutant(
             "a_bug_in_an_adapter_is_no_try",
-            "worker/sweeper/endings.py",
+            "worker/sweeper/run_ender.py",
             "except Exception as error:  # noqa: BLE001 -- an adapter's, too: another try is due",
             "except ProviderError as error:",
-            ("tests/unit/worker/sweeper/test_endings.py",),
+            ("tests/unit/worker/sweeper/test_run_ender.py",),
         ),
     ],
 )

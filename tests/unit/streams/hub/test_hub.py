@@ -157,7 +157,7 @@ async def test_removed_users_are_known_even_if_the_message_was_lost(rig: Rig) ->
     await turn()
     assert woken == [{"ada", "bob"}]
     rig.feed.cut()
-    await rig.log.restore("c", "ada")
+    await rig.log.readmit("c", "ada")
     await turn()
     assert tail.revoked == {"ada", "bob"}
     rig.feed.mend()

@@ -15,14 +15,14 @@ from tokenwire.protocol.cursors import Cursor
 from tokenwire.protocol.events import Entry, Sendable
 from tokenwire.streams.hub.log_cursor import (
     AT_TIP,
-    ENDED,
+    END,
     FORKED,
     NEED_PAGE,
     LogCursor,
     Next,
+    fitting,
     follows,
-    portion,
-    verdict,
+    resync_reason,
 )
 from tokenwire.streams.log.ports import Page
 
@@ -98,7 +98,7 @@ def test_which_cursors_can_be_served(
     after: Cursor, log_as_it_is: tuple[str, int, int], expected: str | None
 ) -> None:
     """`verdict` over (epoch, oldest, top)."""
-    assert verdict(after, Page(*log_as_it_is, None)) == expected
+    assert resync_reason(after, Page(*log_as_it_is, None)) == expected
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_a_cursor_is_checked_before_any_event(after: str, reason: str | None) ->
     cursor = LogCursor(Cursor(epoch, int(seq)))
     cursor.begin(page(0, 0, top=9, oldest=4), 1)
     assert cursor.ended == reason
-    assert (cursor.next(Tail(top=9, held=9)) is ENDED) is (reason is not None)
+    assert (cursor.next(Tail(top=9, held=9)) is END) is (reason is not None)
 
 
 def test_a_portion_has_no_hole() -> None:
@@ -124,7 +124,7 @@ def test_a_portion_has_no_hole() -> None:
 @pytest.mark.parametrize(("most", "taken"), [(0, 1), (1, 1), (2, 2), (100, 5)])
 def test_a_portion_is_never_empty_and_fits_if_it_can(most: int, taken: int) -> None:
     """One byte each."""
-    assert portion(entries(1, 5), most) == entries(1, taken)
+    assert fitting(entries(1, 5), most) == entries(1, taken)
 
 
 def test_without_a_cursor_it_begins_at_the_top() -> None:
@@ -173,7 +173,7 @@ def test_a_page_that_does_not_follow_ends_it(shown: Page, reason: str) -> None:
     assert cursor.fetched(shown) == ()
     assert cursor.ended == reason
     assert cursor.behind
-    assert cursor.next(Tail(top=9, held=9)) is ENDED
+    assert cursor.next(Tail(top=9, held=9)) is END
     assert cursor.fetched(page(2, 9)) == ()
     cursor.deleted()
     assert cursor.ended == reason
@@ -183,7 +183,7 @@ def test_a_deletion_comes_before_another_epoch() -> None:
     """Whether the tail or a page reports it."""
     cursor, tail = begun(2, 2), Tail(epoch="f")
     tail.gone = True
-    assert cursor.next(tail) is ENDED
+    assert cursor.next(tail) is END
     other = begun(2, 2)
     other.deleted()
     assert (cursor.ended, other.ended) == ("deleted", "deleted")
@@ -218,7 +218,7 @@ def test_a_page_of_another_epoch_is_left_to_the_tail() -> None:
     assert seqs(cursor.next(tail)) == [3, 4, 5]
 
 
-@pytest.mark.parametrize(("forks", "expected"), [({"e": 3}, FORKED), ({}, ENDED)])
+@pytest.mark.parametrize(("forks", "expected"), [({"e": 3}, FORKED), ({}, END)])
 def test_a_heartbeat_of_another_epoch_changes_nothing(
     forks: dict[str, int], expected: Next
 ) -> None:
@@ -271,7 +271,7 @@ def test_a_fork_after_the_cursor_is_followed_under_its_new_name() -> None:
     tail.life, tail.forks = 2, {"e": 3}
     assert cursor.next(tail) is FORKED
     assert seqs(cursor.next(tail)) == [3, 4, 5]
-    assert beyond.next(tail) is ENDED
+    assert beyond.next(tail) is END
     assert beyond.ended == "epoch"
 
 
@@ -283,7 +283,7 @@ def test_a_log_set_back_under_its_old_name_is_followed() -> None:
     assert seqs(cursor.next(tail)) == [3, 4, 5]
     cursor.passed(5)
     assert cursor.next(tail) is AT_TIP
-    assert beyond.next(tail) is ENDED
+    assert beyond.next(tail) is END
 
 
 def test_a_shrunken_log_does_not_cause_endless_reads() -> None:
@@ -352,7 +352,7 @@ class World:
 
     def read(self, cursor: Cursor, limit: int) -> Page:
         page = Page(self.epoch, self.oldest, self.top, None, [], dict(self.forks))
-        if verdict(cursor, page) is None:
+        if resync_reason(cursor, page) is None:
             page.entries.extend(self.after(cursor.seq, cursor.seq + limit))
         return page
 
@@ -418,7 +418,7 @@ class Interleavings(RuleBasedStateMachine):
         elif found is FORKED:
             assert self.cursor.epoch != name
             self.seen = 0
-        elif found is ENDED:
+        elif found is END:
             assert self.undone
         elif not isinstance(found, Next):
             self.take(found)

@@ -65,7 +65,7 @@ async def finish(
         **more,
     )
     assert await store.finish(ending)
-    await closing.announce(store, log, claim, 0, ending)
+    await closing.append_end(store, log, claim, 0, ending)
 
 
 async def test_history_and_instructions_reach_the_provider(

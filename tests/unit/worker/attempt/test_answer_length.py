@@ -34,7 +34,7 @@ def test_text_is_cut_between_two_characters(piece: str, kept: int) -> None:
     """Bytes are counted, characters are shown; nothing more is taken, and the reason is ours."""
     draft = begun()
     draft.take([base.TextDelta(piece * 300)] * 5)
-    assert draft.full
+    assert draft.at_limit
     draft.take([base.TextDelta("more"), base.SourceDelta("https://e.org"), base.Finish("stop")])
     draft.flush()
     told(draft)
@@ -46,7 +46,7 @@ def test_an_answer_of_exactly_the_limit_is_whole() -> None:
     """Its own end counts."""
     draft = begun()
     draft.take([base.TextDelta("x" * 600), base.ReasoningDelta("y" * 400), base.Finish("stop")])
-    assert not draft.full
+    assert not draft.at_limit
     assert draft.finish_reason() == "stop"
 
 
@@ -64,8 +64,8 @@ def test_what_viewers_hold_already_counts() -> None:
     assert len(draft.answer.content) == 300 + LIMIT - 600 - 100 - PART_COST - names
     anew = begun(held("x" * 900))
     anew.take([base.Restart(), base.TextDelta("a" * 900)])
-    assert not anew.full
-    assert begun(held("x" * 2000)).full is False, "found out with the first piece"
+    assert not anew.at_limit
+    assert begun(held("x" * 2000)).at_limit is False, "found out with the first piece"
 
 
 def test_arguments_count_before_their_call_is_whole() -> None:
@@ -83,7 +83,7 @@ def test_arguments_count_before_their_call_is_whole() -> None:
     call = draft.answer.parts[-1]
     assert (call.fields["id"], call.fields["state"]) == ("c", "invalid")
     assert call.text.startswith('{"a":1}')
-    assert (draft.full, draft.finish_reason()) == (True, "length")
+    assert (draft.at_limit, draft.finish_reason()) == (True, "length")
 
 
 ENDLESS: dict[str, Callable[[int], list[base.Delta]]] = {
@@ -103,7 +103,7 @@ def test_nothing_goes_on_for_ever(kind: str) -> None:
     draft = begun()
     for at in count():
         draft.take(ENDLESS[kind](at))
-        if draft.full:
+        if draft.at_limit:
             break
         assert at <= LIMIT
     told(draft)

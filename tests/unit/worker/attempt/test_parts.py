@@ -91,7 +91,7 @@ def test_a_model_that_changes_its_mind_at_each_token_does_not_use_up_the_parts()
     taken = PartsTaken(Answer("m"), 1)
     pair = (base.ReasoningDelta("r"), base.TextDelta("t"))
     told(taken, *pair * parts.MAX_PARTS)
-    assert not taken.full
+    assert not taken.at_limit
     assert taken.answer.content == "t" * parts.MAX_PARTS
     assert taken.answer.reasoning == "r" * parts.MAX_PARTS
     assert len(taken.answer.parts) <= parts.MAX_PARTS - parts.SPARE_PARTS + 1
@@ -102,9 +102,9 @@ def test_an_answer_of_too_many_parts_is_full() -> None:
     terms = AnswerTerms(max_answer_bytes=10**9)
     taken = PartsTaken(Answer("m"), 1, terms)
     told(taken, *[base.KeptDelta("d", "k", {}) for _ in range(parts.MAX_PARTS)])
-    assert not taken.full
+    assert not taken.at_limit
     assert told(taken, base.KeptDelta("d", "k", {})) == []
-    assert taken.full
+    assert taken.at_limit
     assert len(taken.answer.parts) == parts.MAX_PARTS
 
 
@@ -402,6 +402,6 @@ def test_no_answer_outgrows_its_limit(deltas: list[base.Delta], limit: int) -> N
     told(taken, *possible(deltas))
     size = sum(len(part.text.encode()) for part in taken.answer.parts)
     assert size <= limit
-    if taken.full:
+    if taken.at_limit:
         assert not any(part.streams_input for part in taken.answer.parts)
         assert told(taken, base.TextDelta("more")) == []

@@ -66,17 +66,17 @@ def test_a_hole_is_refused() -> None:
         folded(held("a", seq=4), [chunk(5, 2, "b")])
 
 
-@pytest.mark.parametrize("best", ["attach", "prefix", "turn", "restart", "none"])
-def test_nothing_held_is_a_fresh_start(best: Rung) -> None:
+@pytest.mark.parametrize("best_rung", ["attach", "prefix", "turn", "restart", "none"])
+def test_nothing_held_is_a_fresh_start(best_rung: Rung) -> None:
     """Without text nobody saw anything: no rung is needed."""
-    assert plan(best, answer()).rung == "fresh"
+    assert plan(best_rung, answer()).rung == "fresh"
 
 
-@pytest.mark.parametrize("best", ["prefix", "turn"])
-def test_the_models_best_rung_is_taken(best: Rung) -> None:
+@pytest.mark.parametrize("best_rung", ["prefix", "turn"])
+def test_the_models_best_rung_is_taken(best_rung: Rung) -> None:
     """Text stays where the model can go on from it."""
-    chosen = plan(best, answer("abc"))
-    assert chosen.rung == best
+    chosen = plan(best_rung, answer("abc"))
+    assert chosen.rung == best_rung
     assert chosen.keeps
 
 

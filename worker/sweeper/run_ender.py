@@ -22,14 +22,14 @@ from tokenwire.worker.metrics import RUNS_ENDED
 from tokenwire.worker.operators import OperatorHook, log_only
 
 log_line = structlog.get_logger(__name__)
-MAX_TRIES = 10
+MAX_END_TRIES = 10
 LONGEST_PAUSE_SECONDS = 300.0
 LONGEST_PAUSE_MS = int(LONGEST_PAUSE_SECONDS * 1000)
 AT_A_TIME = 16
 """Calls under way at most: a provider that is away makes each of them wait."""
 
 
-class Endings:
+class RunEnder:
     """One per worker process.
 
     `open_model` gives the provider of a catalogue entry, or raises ProviderError.
@@ -79,7 +79,7 @@ class Endings:
             failed("endings", error)
 
     async def _end(self, run: RunToEnd) -> None:
-        last = run.tries + 1 >= MAX_TRIES
+        last = run.tries + 1 >= MAX_END_TRIES
         if not await self._store.try_to_end(
             run, None if last else int(pause_seconds(run.tries) * 1000)
         ):

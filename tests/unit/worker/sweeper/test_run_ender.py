@@ -10,10 +10,10 @@ import pytest
 from tokenwire.models.runs import RunToEnd
 from tokenwire.models.store import Store
 from tokenwire.providers.base import Provider
-from tokenwire.worker.sweeper.endings import (
+from tokenwire.worker.sweeper.run_ender import (
     LONGEST_PAUSE_SECONDS,
-    MAX_TRIES,
-    Endings,
+    MAX_END_TRIES,
+    RunEnder,
     pause_seconds,
 )
 
@@ -48,20 +48,20 @@ class Hanging:
         await self.answers.wait()
 
 
-def endings_of(store: Listed, provider: Hanging) -> Endings:
-    return Endings(cast("Store", store), lambda _model: cast("Provider", provider))
+def run_ender_of(store: Listed, provider: Hanging) -> RunEnder:
+    return RunEnder(cast("Store", store), lambda _model: cast("Provider", provider))
 
 
 async def test_a_provider_that_does_not_answer_is_not_asked_again_meanwhile() -> None:
     """However often the run is due: a second call would take the place of another run."""
     store, provider = Listed(), Hanging()
-    endings = endings_of(store, provider)
+    run_ender = run_ender_of(store, provider)
     for _ in range(5):
-        await endings.carry_out()
+        await run_ender.carry_out()
         await asyncio.sleep(0)
     assert (provider.asked, store.tries) == (1, 1)
     provider.answers.set()
-    await endings.settled()
+    await run_ender.settled()
     assert store.ended
 
 
@@ -74,16 +74,16 @@ async def test_a_bug_in_an_adapter_is_a_try_that_failed() -> None:
 
     told: list[tuple[type[BaseException], object]] = []
     store = Listed()
-    store.tries = MAX_TRIES - 2
+    store.tries = MAX_END_TRIES - 2
     provider = cast("Provider", Faulty())
-    endings = Endings(
+    run_ender = RunEnder(
         cast("Store", store),
         lambda _model: provider,
         lambda error, facts: told.append((type(error), facts["bug"])),
     )
     for expected in ([], [(RuntimeError, True)]):
-        await endings.carry_out()
-        await endings.settled()
+        await run_ender.carry_out()
+        await run_ender.settled()
         assert told == expected
     assert not store.ended
 
