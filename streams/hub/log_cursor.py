@@ -1,25 +1,25 @@
-"""Pure: a reader of one log. Decides what comes next, whether a cursor can be served, and why not.
+"""Pure: a reader's place in one log. Decides what comes next and whether a cursor can be served.
 
 What it guarantees
 1. A reader begins after a cursor, or at the top ("from now on"). Events follow in the order of
    `seq`: none twice, none left out.
 2. There is no queue: a reader that falls behind is served from its cursor, out of the ring or,
    where the ring does not reach back, out of the log.
-3. A cursor that cannot be served (trimmed away, a log that began again, beyond what is left of it)
-   ends the reading before anything that does not follow. A cursor of an earlier epoch is good as
-   long as the log shares it; the reader is told of the new epoch before the first event of it.
+3. A cursor that cannot be served (trimmed, of a log that began again, or beyond its top) ends the
+   reading before any event that does not follow. A cursor of an earlier epoch is good as long as
+   the log shares it. The reader learns the new epoch before its first event.
 4. A reader is at the tip only if it has everything up to the highest top that was seen since the
    log last changed: by the feed, by a page or by a heartbeat.
 
 Why it works this way
-A reader has two sources: the tail of this process, which hears of events at once but forgets
-them, and pages of the log, which are late but whole. Both are asked by `seq` alone, so it does not
-matter in which order they answer. Only the tail tells of another epoch: a page of another epoch is
-refused, and the tail, which has learnt of it by then (`Tail.read`), is asked again. Were pages
-adopted, a WebSocket reader would get events before it hears what their epoch is called.
-`next` gives the entries themselves or a constant: nothing is made per event and reader.
-The session of a WebSocket inherits this class, because each object on the way of an event of
-thousands of conversations costs a miss in the processor's cache.
+A reader has two sources. The tail of this process gets events at once, but forgets them. Pages of
+the log are late, but complete. Both are asked by `seq` alone, so the order of their replies does
+not matter. Only the tail announces another epoch: a page of another epoch is refused, and the tail,
+which knows of it by then (`Tail.read`), is asked again. If such pages were accepted, a WebSocket
+reader would get events before it knows the name of their epoch.
+`next` returns the entries themselves or a constant, so no object is created per event and reader.
+The session of a WebSocket inherits this class: with thousands of conversations, each further object
+on the way of an event costs a miss in the processor's cache.
 
 Rejected: a queue per reader (memory for readers that do not read), a page's top as the new goal (a
 page that was read before a heartbeat would undo what the heartbeat saw).
@@ -42,10 +42,10 @@ CursorEnd = ResyncReason | Literal["deleted"]
 
 
 class Next(Enum):
-    """The result of `LogCursor.next` without entries."""
+    """What `LogCursor.next` returns instead of entries."""
 
     AT_TIP = auto()
-    """The reader has every seen event."""
+    """The reader has everything that was seen of the log."""
     NEED_PAGE = auto()
     """Read a page after `cursor` and pass it to `fetched`."""
     FORKED = auto()
@@ -63,8 +63,8 @@ END: Final = Next.END
 class LogTail(Protocol):
     """This process's part of a conversation's log (streams.hub.hub.Tail).
 
-    `since` returns None for missing entries. `life` changes whenever cursors must be checked again,
-    by `forks` (`streams.log.ports.Page`).
+    `since` returns None if entries are missing. `life` changes whenever cursors must be checked
+    again, with the help of `forks` (`streams.log.ports.Page`).
     """
 
     @property
@@ -126,9 +126,9 @@ class LogCursor:
         self.seq = after.seq if after else 0
         """The last event that was sent."""
         self.behind = True
-        """`next` did not return AT_TIP, or more was seen since: call it again."""
+        """Call `next` again: its last result was not AT_TIP, or more was seen since."""
         self.ended: CursorEnd | None = None
-        """Why nothing follows any more."""
+        """Why the reading has ended, or None."""
 
     @property
     def cursor(self) -> Cursor:
@@ -136,15 +136,12 @@ class LogCursor:
         return Cursor(self.epoch, self.seq)
 
     def held_by(self, tail: LogTail) -> bool:
-        """Whether `tail` alone can confirm `after`, so that the log need not be read."""
+        """Whether `tail` can confirm `after` by itself, without a read of the log."""
         after = self.after
         return after is None or (carried(after, tail) and tail.since(after.seq) is not None)
 
     def begin(self, log: Page, life: int) -> None:
-        """Check `after` against a log of this state.
-
-        `life`: of the tail for `next`.
-        """
+        """Check `after` against a log in this state. `life`: that of the tail for `next`."""
         self._life, self._goal = life, log.top
         if self.after is None:
             self.epoch, self.seq = log.epoch, log.top
@@ -170,7 +167,7 @@ class LogCursor:
         return entries if entries and follows(entries, seq) else NEED_PAGE
 
     def _recheck(self, tail: LogTail) -> Next | None:
-        """Continue in the log that the tail knows now; None: under the same name."""
+        """Check the cursor against the log that the tail knows now. None: the epoch is the same."""
         self._life, self._goal = tail.life, 0
         if not carried(self.cursor, tail):
             self._end("epoch")
@@ -183,7 +180,7 @@ class LogCursor:
     def fetched(self, page: Page) -> Sequence[Sendable]:
         """The entries of a page that was read after `cursor`.
 
-        None if the page is of another epoch, or shows an end (`ended`): call `next` again.
+        Empty if the page has another epoch, or shows an end (`ended`). Then call `next` again.
         """
         if self.ended is not None:
             return ()
@@ -195,15 +192,15 @@ class LogCursor:
             return ()
         if page.epoch != self.epoch:
             return ()
-        # A page is read only if more was seen. One without more proves a log that was set back
-        # under its old name: the goal is dropped, or reading would not end.
+        # A page is read only if more was seen. If the page has no more, the log was set back
+        # under its old epoch. Then the goal is lowered, or reading would never end.
         self._goal = max(self._goal, page.top) if page.entries else page.top
         return page.entries
 
     def takes(self, before: int, last: int) -> bool:
-        """The fast path: whether the events after `before`, up to `last`, come next.
+        """Whether the events after `before`, up to `last`, come next. If so, they count as sent.
 
-        If so, they count as sent.
+        This is the fast path: it needs no entries.
         """
         if self.behind or self.seq != before:
             return False
@@ -215,10 +212,7 @@ class LogCursor:
         self.seq = seq
 
     def confirm(self, log: Page) -> bool:
-        """The log was read in this state: whether the reader has all of it.
-
-        If not, call `next`.
-        """
+        """Whether the reader has everything of a log in this state. If not, call `next`."""
         if self.ended is not None or log.epoch != self.epoch:
             self.behind = True
             return False
@@ -227,7 +221,7 @@ class LogCursor:
         return not self.behind
 
     def deleted(self) -> None:
-        """The log reports that the conversation was deleted."""
+        """End the reading: the conversation was deleted."""
         self._end(self.ended or "deleted")
 
     def _end(self, reason: CursorEnd) -> None:

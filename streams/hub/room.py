@@ -1,16 +1,16 @@
 """The readers of one conversation in this process: one heartbeat, one encoding of an event for all.
 
 What it guarantees
-1. A room has one heartbeat on its way at a time: one look at the log for all its readers. It comes
-   sooner as soon as an answer runs, and goes on after an outage and after a bug.
-2. A reader's bug harms that reader alone (`RoomReader.fail`); all others are served.
-3. Readers may come and go while the others are served.
-4. However many readers lag, a process reads PAGES_AT_A_TIME pages of logs at a time.
+1. A room has at most one heartbeat under way: one read of the log for all its readers. Heartbeats
+   are more frequent while an answer runs. They continue after an outage and after a bug.
+2. A reader's bug harms that reader alone (`RoomReader.fail`). All others are served.
+3. Readers may enter and leave while others are served.
+4. A process reads at most PAGES_AT_A_TIME pages of logs at a time, however many readers lag.
 
-Why it works this way: an event of one of thousands of conversations finds nothing of it in the
-processor's cache, so each further object on its way costs more than the instructions do. Hence the
-slots, the copy of the readers that is kept from event to event, and one call per reader and event.
-What is sent is the reader's to decide: by its `LogCursor`.
+Why it works this way: with thousands of conversations, an event finds nothing of its conversation
+in the processor's cache. So each further object on its way costs more than the instructions do.
+Hence the slots, the copy of the readers that is kept from event to event, and one call per reader
+and event. Each reader decides by its `LogCursor` what it sends.
 """
 
 import asyncio
@@ -30,11 +30,11 @@ OPEN_SECONDS = 5.0
 """Longest time to open a conversation and read its log's state."""
 PAGE_EVENTS = 256
 PAGE_BYTES = 64 * 1024
-"""About the size of a socket's buffer: what is read beyond it is read again."""
+"""About the size of a socket's buffer. Whatever is read beyond it must be read again."""
 PAGES_AT_A_TIME = 32
 
 Encode = Callable[[bytes], bytes]
-"""The form of an event that every reader of the process gets."""
+"""Turns an event's JSON into the bytes that every reader of the process gets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +64,10 @@ class RoomReader(Protocol):
     """A reader in a room. None of these methods may wait; `fail` gets their exceptions."""
 
     def news(self, before: int, data: bytes | None, last: int, /) -> None:
-        """Something happened: see the tail.
+        """The tail changed.
 
-        `data`: the events after seq `before`, up to `last`, in the form of `Encode`, if nothing
-        else has to be known.
+        `data`: the events after seq `before`, up to `last`, as `Encode` gives them. None if the
+        reader must check the tail itself.
         """
         ...
 
@@ -76,11 +76,11 @@ class RoomReader(Protocol):
         ...
 
     def revoked(self, users: frozenset[str], /) -> None:
-        """None of these users may read any more."""
+        """These users may no longer read the conversation."""
         ...
 
     def fail(self, error: Exception, /) -> None:
-        """A bug of this reader: it must end, so that its client comes back."""
+        """This reader raised an exception. It must end, so that its client reconnects."""
         ...
 
 
@@ -222,7 +222,7 @@ class Room:
         return self._present
 
     def _encoded(self, before: int, encode: Encode) -> bytes | None:
-        """The entries after `before`; None if they cannot simply be sent to everybody."""
+        """The entries after `before`, encoded for all. None: each reader must check the tail."""
         tail = self.tail
         if tail.gone or tail.life != self._life:
             return None
@@ -238,7 +238,7 @@ class Room:
     # Heartbeats
 
     def _arm(self) -> None:
-        """Schedule the next heartbeat in place of the pending one: there are never two."""
+        """Schedule the next heartbeat, and cancel the pending one: there are never two."""
         self._armed_running = self.tail.running
         if self._timer is not None:
             self._timer.cancel()

@@ -1,4 +1,4 @@
-"""Pure: how many places each name has taken, with one limit for every name."""
+"""Pure: counts the places that each name has taken, with one limit for every name."""
 
 from collections import Counter
 from collections.abc import Hashable, Iterator
@@ -17,7 +17,7 @@ class Occupancy:
         self._taken: Counter[Hashable] = Counter()
 
     def take(self, name: Hashable | None, amount: int = 1) -> None:
-        """Take places until `release`. Raises Full, and takes none."""
+        """Take `amount` places, until `release`. Raises Full without taking any."""
         if name is None:
             return
         if self._limit is not None and self._taken[name] + amount > self._limit:

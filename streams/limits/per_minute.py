@@ -1,10 +1,10 @@
-"""Pure: a number per minute, for one connection. `rates` counts across processes."""
+"""Pure: a limit per minute for one connection. `rates` counts across processes."""
 
 MINUTE_SECONDS = 60
 
 
 class PerMinute:
-    """A budget for each minute; the first begins at `now`, each later one with its first use."""
+    """A budget per minute. The first minute begins at `now`, each later one with its first use."""
 
     __slots__ = ("_began", "_count", "_limit")
 
@@ -12,7 +12,7 @@ class PerMinute:
         self._limit, self._began, self._count = limit, now, 0
 
     def spend(self, now: float) -> bool:
-        """Whether one more is allowed."""
+        """Count one more. Returns whether it is within the budget."""
         if now - self._began >= MINUTE_SECONDS:
             self._began, self._count = now, 0
         self._count += 1

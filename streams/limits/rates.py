@@ -2,12 +2,12 @@
 
 `RedisRates` counts on Redis with the library `limits`. `MemoryRates` counts in this process, with
 the same contract, for tests and for `Rates`. All callers use `Rates`, which asks Redis and counts
-alone while Redis is away: a limit must never be the reason for an outage.
+alone while Redis is away: a limit must never cause an outage.
 
 `InBulk` is for frequent, cheap events: it takes a share of a name's limit at a time and spends it
-locally, so that most hits cost no round trip and none costs more than one. The price: minutes are
-those of the clock, so twice the limit may pass around their turn; and shares that one process does
-not use are lost to others until then.
+locally. So most hits cost no round trip, and none costs more than one. The price: minutes are those
+of the clock, so up to twice the limit may pass around the change of a minute; and a share that one
+process does not use is lost to the others until then.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ WINDOW_SECONDS = 60
 PATIENCE_SECONDS = 0.1
 """Longest wait of a request for Redis."""
 PAUSE_SECONDS = 2.0
-"""Pause without Redis after a failure."""
+"""How long Redis is not asked after a failure."""
 PREFIX = "tw:rates"
 MAX_NAMES = 10_000
 """Names that a process remembers; above it, expired ones are forgotten."""
@@ -52,14 +52,15 @@ class RateCheck:
 
 
 class Counting(Protocol):
-    """Counts."""
+    """Counts hits by name."""
 
     async def hit(self, name: str, limit: int) -> RateCheck:
         """Count one more under this name, unless that exceeds `limit` within a window."""
 
     async def add(self, name: str, amount: int) -> int:
-        """The number under this name after adding `amount`. The name expires a window after its
-        first hit.
+        """Add `amount` under this name, and return the sum.
+
+        The sum is forgotten one window after the name's first hit.
         """
 
 
@@ -92,8 +93,9 @@ class RedisRates:
 
     @contextlib.asynccontextmanager
     async def _asking(self) -> AsyncIterator[None]:
-        """With a timeout. If the server cannot serve, all connections are closed: after a failover
-        they lead to the demoted one.
+        """Limit the time of a call. If the server cannot serve, close all connections.
+
+        After a failover they would lead to the demoted server.
         """
         try:
             async with asyncio.timeout(self._patience):
@@ -144,7 +146,7 @@ class MemoryRates:
 
 
 class Rates:
-    """Asks `shared`, and counts alone while that is away. `alone` is called each time."""
+    """Asks `shared`, and counts in this process while that is away. Then it calls `alone`."""
 
     def __init__(
         self,
@@ -163,8 +165,9 @@ class Rates:
         return await self._with_fallback(lambda counting: counting.hit(name, limit))
 
     async def add(self, name: str, amount: int) -> int:
-        """Add to a sum, in this process if Redis is away. Never raises for Redis, and waits only
-        briefly.
+        """Add to a sum, in this process if Redis is away.
+
+        Waits PATIENCE_SECONDS at most, and never raises an error of Redis.
         """
         return await self._with_fallback(lambda counting: counting.add(name, amount))
 
@@ -183,8 +186,9 @@ class Rates:
 
 @dataclass(slots=True)
 class _Share:
-    """What this process may still spend of a name's minute. `others`: the rest of the limit at the
-    last call.
+    """What this process may still spend of a name's minute.
+
+    `others`: what was left of the limit for all processes at the last call.
     """
 
     minute: int

@@ -1,9 +1,9 @@
-"""Clients that do not read: they are cut off when they have taken nothing for a while.
+"""Cuts off clients that do not read: those that take nothing for a while.
 
-A paused connection holds more than its transport wants to buffer, and nobody writes to it until the
-client has taken some. So its buffer can only shrink; if it does not, the client is gone or does not
-read, and would keep its slot for ever. Bytes in the kernels' buffers (megabytes) count as taken:
-nobody can tell whether they were read.
+A paused connection holds more than its transport wants to buffer, and nothing is written to it
+until the client has taken some. So its buffer can only shrink. If it does not, the client is gone
+or does not read, and would keep its slot for ever. Bytes in the kernels' buffers (megabytes) count
+as taken, because the kernel does not report whether they were read.
 """
 
 import asyncio
@@ -11,8 +11,9 @@ from collections.abc import Callable
 
 
 class StalledWrites(asyncio.BaseProtocol):
-    """A mixin for protocols that are watched while they are paused. It comes before the main base
-    class.
+    """A mixin for protocols that watches the client while writing is paused.
+
+    It comes before the main base class.
 
     `connection_made` sets `_stalled`.
     """
@@ -36,9 +37,9 @@ class StalledWrites(asyncio.BaseProtocol):
 
 
 class Stalled:
-    """Watches one connection while it is paused; calls `cut` once if nothing was taken for
-    `seconds`.
-    """
+    """Watches one connection while it is paused.
+
+    Calls `cut` once if nothing was taken for `seconds`."""
 
     __slots__ = ("_cut", "_left", "_loop", "_seconds", "_timer", "_transport")
 

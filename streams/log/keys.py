@@ -1,7 +1,7 @@
-"""Pure: all names in Redis for conversations. `prelude.lua` describes the contents of the keys."""
+"""Pure: the names of all Redis keys of conversations. `prelude.lua` describes their contents."""
 
 PREFIX = "tw2"
-"""The 2 is the version of what is stored: events of version 1 knew no parts."""
+"""2 is the version of the stored data: events of version 1 had no parts."""
 
 CONTROL = f"{PREFIX}:control"
 """Pub/sub channel for worker processes; its messages are `cancel <message_id>`."""
@@ -12,15 +12,16 @@ or end, or deleted ones.
 """
 
 READY = f"{PREFIX}:ready"
-"""Readiness writes it, to check that writes work."""
+"""The readiness check writes it, to test that writes work."""
 
 SERVER = f"{PREFIX}:server"
 """The last noted server (`streams.log.redis.RedisLog.new_server`), to notice another one."""
 
 
 TIME = f"{PREFIX}:time"
-"""The last noted time of the database's clock: a restored or promoted server lacks only what is
-younger.
+"""The last noted time of the database's clock.
+
+A restored or promoted server lacks only what was written after it.
 """
 
 

@@ -1,5 +1,4 @@
-"""The log and its feed in this process, with the behaviour of `redis.py` (one set of tests), on any
-clock.
+"""The log and its feed in this process. They behave like `redis.py` (same tests), on any clock.
 
 For tests and simulations. `MemoryLog` has the rules of the Lua scripts in Python; `MemoryFeed`
 relays what it publishes and can be cut, so that messages are lost.
@@ -64,8 +63,9 @@ class MemoryLog:
     # --- what only tests do ---
 
     def restart(self, *, lose_data: bool = False) -> None:
-        """Behave like a restarted server: logs continue in a new epoch; `lose_data`: nothing is
-        remembered.
+        """Behave like a restarted server: logs continue in a new epoch.
+
+        `lose_data`: the server has lost everything.
         """
         self._run += 1
         if lose_data:
@@ -75,7 +75,7 @@ class MemoryLog:
             self._noted = self._time = None
 
     def go_down(self) -> None:
-        """From now on nothing answers: `append` waits, other calls raise LogUnavailable."""
+        """Behave like an unreachable server: `append` waits, other calls raise LogUnavailable."""
         self._up.clear()
 
     def come_back(self) -> None:
@@ -83,8 +83,9 @@ class MemoryLog:
         self._up.set()
 
     def listen(self, listener: Callable[[str, bytes], None]) -> Callable[[], None]:
-        """Call `listener` with (channel, payload) of every message; returns a function that ends
-        this.
+        """Call `listener` with (channel, payload) of every message.
+
+        Returns a function that removes the listener.
         """
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
@@ -401,9 +402,7 @@ def _owned(state: LogState, claim: Claim) -> LoggedAnswer:
 
 
 class MemoryFeed:
-    """`streams.log.ports.Feed` on a MemoryLog. Messages are delivered at the next turn of the event
-    loop.
-    """
+    """`streams.log.ports.Feed` on a MemoryLog. Messages arrive in the loop's next iteration."""
 
     def __init__(self, log: MemoryLog) -> None:
         self._log = log

@@ -1,5 +1,6 @@
-"""A `MemoryLog`'s state of one conversation, and the rules that need only that: forks, window,
-packing, forgetting.
+"""A `MemoryLog`'s state of one conversation, and the rules that need nothing else.
+
+These rules are: forks, window, packing, forgetting.
 """
 
 import secrets
@@ -27,7 +28,7 @@ forgotten.
 
 
 def epoch_name() -> str:
-    """As random as on Redis."""
+    """A new random name for an epoch, as on Redis."""
     return secrets.token_hex(4)
 
 
@@ -47,7 +48,7 @@ class LoggedAnswer:
         return now < self.lease_until <= now + LONGEST_LEASE_SECONDS
 
     def mark_heard(self) -> None:
-        """The holder has the notice of a cancel; it gets a little more time, once."""
+        """The holder knows of the cancel. It gets a little more time, once."""
         if not self.heard:
             self.waited_until, self.heard = (
                 self.waited_until + HEARD_SECONDS - UNHEARD_SECONDS,
@@ -55,16 +56,14 @@ class LoggedAnswer:
             )
 
     def hold(self, now: float, *, to_end: bool) -> None:
-        """Another caller has taken the answer under a cancel: to end it, or after the holder's
-        time. It gets its own time.
-        """
+        """Another caller has claimed the answer under a cancel, and gets time of its own."""
         if to_end or self.disobeys(now):
             self.waited_until, self.heard = now + ENDING_SECONDS, True
         else:
             self.mark_heard()
 
     def disobeys(self, now: float) -> bool:
-        """Whether the holder had time to stop and did not."""
+        """Whether the holder had the time to stop, but did not."""
         return self.cancel_by is not None and not now < self.waited_until <= now + ENDING_SECONDS
 
 

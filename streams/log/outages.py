@@ -1,4 +1,4 @@
-"""Redis errors that mean "not now": one list for the log's client and Dramatiq's broker.
+"""Redis errors that mean "not now". The log's client and Dramatiq's broker share this list.
 
 A reachable server may be unable to serve: it loads its data, has reached `maxmemory`, cannot save,
 or was demoted to a replica. The first word of its error says so, and nothing was written. Such an

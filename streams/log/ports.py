@@ -254,15 +254,14 @@ class Log(Protocol):
         ...
 
     async def has_readers(self, conversation_id: str) -> bool:
-        """Whether any process has a reader of this conversation (a hub stays subscribed for 2 s
-        after the last), or `note_interest` counts.
+        """Whether any process has a reader of this conversation, or `note_interest` still counts.
+
+        A hub stays subscribed for 2 s after its last reader.
         """
         ...
 
     async def note_interest(self, conversation_id: str, seconds: float) -> None:
-        """An unfinished answer was read without following it: it counts as watched for this
-        long.
-        """
+        """An unfinished answer was read without following it: count a reader for this long."""
         ...
 
     async def request_cancel(self, conversation_id: str, message_id: str, by: str) -> bool:
@@ -276,9 +275,7 @@ class Log(Protocol):
         ...
 
     async def touch(self, conversation_id: str) -> None:
-        """Publish a change of a conversation list that no event shows (a new conversation, for
-        example).
-        """
+        """Publish a change of a conversation list that no event shows: a new one, for example."""
         ...
 
     async def revoke(self, conversation_id: str, user_id: str) -> None:
@@ -318,10 +315,10 @@ class Log(Protocol):
         ...
 
     async def pack(self, conversation_id: str) -> int:
-        """Pack what no running answer needs; returns the number of events. Readers do not notice.
+        """Pack the events that no running answer needs, and return their number.
 
-        It stops early if another process packs, trims or deletes: Gone, Lost. Blocks packed until
-        then stay.
+        Readers do not notice. Raises Gone or Lost if another process packs, trims or deletes; the
+        blocks packed until then stay.
         """
         ...
 
@@ -336,9 +333,7 @@ class Log(Protocol):
         ...
 
     async def note_time(self, milliseconds: int) -> None:
-        """Store a time on the server. Earlier writes are older, so a server with this time has all
-        of them.
-        """
+        """Store a time on the server. A server that has this time also has all earlier writes."""
         ...
 
     async def noted_time(self) -> int | None:
@@ -361,22 +356,22 @@ class Feed(Protocol):
         receive: Callable[[list[tuple[bytes, bytes]]], None],
         subscribed: Callable[[bytes], None],
     ) -> None:
-        """Begin. `receive` is called with (channel, payload) pairs in order, all of one read at a
-        time.
+        """Connect, and call `receive` with (channel, payload) pairs in order.
 
-        `subscribed` is called when a channel is confirmed again after a break: messages in between
-        were lost.
+        One call gets all messages of one read. `subscribed` is called when a channel is confirmed
+        again after a break: the messages in between were lost.
         """
         ...
 
     async def subscribe(self, channel: str) -> None:
-        """Returns when the server has confirmed. Raises LogUnavailable after a timeout; the channel
-        is then not subscribed.
+        """Subscribe to a channel, and wait for the confirmation.
+
+        Raises LogUnavailable after a timeout. The channel is not subscribed then.
         """
         ...
 
     def unsubscribe(self, channel: str) -> None:
-        """Stop. Messages on their way may still be delivered."""
+        """Unsubscribe from a channel. Messages that are under way may still arrive."""
         ...
 
     async def aclose(self) -> None:

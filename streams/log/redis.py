@@ -207,7 +207,7 @@ class RedisLog:
 
     async def revoke(self, conversation_id: str, user_id: str) -> None:
         key = keys.revoked(conversation_id)
-        # One after another: readers of the message must find it. A failure in between repeats both.
+        # In this order: readers of the message must find the revocation. A retry repeats both.
         await self._wire.execute("HSET", key, user_id, _ms(time.time() + self.tombstone_seconds))
         await self._wire.execute("PEXPIRE", key, _ms(self.tombstone_seconds))
         await self._wire.execute("PUBLISH", keys.channel(conversation_id), keys.ACCESS)
@@ -277,7 +277,7 @@ class RedisLog:
             replies = [
                 await self._wire.execute("INFO", section) for section in ("server", "replication")
             ]
-        except ResponseError:  # a server that does not tell
+        except ResponseError:  # some servers do not report it
             return None
         found = re.findall(rb"^(?:run_id|master_replid):(\w+)", b"\n".join(replies), re.MULTILINE)
         identity = b":".join(found)
@@ -301,7 +301,7 @@ class RedisLog:
         """For readiness: what is wrong with the server, or None. Raises LogUnavailable."""
         try:
             memory = await self._wire.execute("INFO", "memory")
-        except ResponseError:  # a stand-in that does not tell
+        except ResponseError:  # stand-ins do not report it
             return None
         policy = memory.partition(b"maxmemory_policy:")[2].split(None, 1)[0].decode()
         return (
@@ -309,10 +309,10 @@ class RedisLog:
         )
 
     async def check_write(self) -> str | None:
-        """For readiness: why the server refuses writes, or None. It may answer every read and
-        refuse all writes.
+        """For readiness: why the server refuses writes, or None.
 
-        Raises LogUnavailable if it does not answer.
+        A server may answer every read and refuse every write. Raises LogUnavailable if it does not
+        answer.
         """
         try:
             await self._wire.execute("SET", keys.READY, 1, "PX", READY_MS)

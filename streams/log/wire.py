@@ -41,9 +41,7 @@ Argument = bytes | str | int
 
 
 class _Command:
-    """A command on its way. It is packed in its caller's turn, so that a wrong argument fails only
-    its caller.
-    """
+    """A command under way. Packed at the call, so a wrong argument fails its caller alone."""
 
     __slots__ = ("_arguments", "_packed", "_script", "future")
 
@@ -58,7 +56,7 @@ class _Command:
         self.future = future
 
     def packed(self, known: set[bytes]) -> bytes:
-        """The command as bytes; a script that this connection has not sent yet goes in full."""
+        """The command as bytes. A script is sent in full at its first use on this connection."""
         script = self._script
         if script is None or script.sha in known:
             return self._packed
@@ -94,8 +92,9 @@ class Wire:
         self.closed = False
 
     async def run(self, script: Script, arguments: Sequence[Argument]) -> Any:
-        """The script's reply; `arguments` are its five keys, then ARGV. Raises LogUnavailable, or
-        ResponseError for a faulty script.
+        """Run a script and return its reply. `arguments` are its five keys, then ARGV.
+
+        Raises LogUnavailable, or ResponseError for a faulty script.
         """
         return await self._call(script, arguments)
 
@@ -113,7 +112,7 @@ class Wire:
         return await call.future
 
     async def aclose(self) -> None:
-        """Waiting callers get LogUnavailable."""
+        """Close the connection. Waiting callers get LogUnavailable."""
         self.closed = True
         if self._sender is not None:
             self._sender.cancel()
@@ -192,7 +191,7 @@ class Wire:
         for call in calls:
             try:
                 reply = await self._connection.read_response()
-            except NoScriptError:  # the server's scripts were flushed: this one goes in full
+            except NoScriptError:  # the server's scripts were flushed: send this one in full
                 self._known.clear()
                 self._waiting.appendleft(call)
             except ResponseError as error:
