@@ -1,7 +1,7 @@
-"""Background jobs: an answer is claimed, requested from a provider, logged, checkpointed, and ended
-once.
+"""Background jobs. A worker claims an answer, streams it from a provider into the log, saves
+checkpoints, and ends it once.
 """
 
 if not __name__.startswith("tokenwire."):
-    # A second copy of every class would follow, and none of them would fit the first.
+    # A bare import would create a second copy of every class.
     raise ImportError("import tokenwire.worker, not worker")

@@ -11,8 +11,8 @@ from tokenwire.config.stopping import ignore_at_exit
 def main() -> int:
     """Serve until SIGTERM or SIGINT; 78 for a wrong setting, otherwise Dramatiq's exit code."""
     threads = load(needs=["redis_url", "database_url"]).worker_threads
-    # One process: its event loop carries all answers, and more of it are more of these commands.
-    # One that dies while it boots is noticed after a second, not after Dramatiq's 30.
+    # One process per command: its event loop runs all answers. To run more, start more commands.
+    # The timeout notices a process that dies while it boots after a second instead of 30.
     arguments = [
         "tokenwire.worker.main",
         "--processes",

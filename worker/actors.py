@@ -1,4 +1,4 @@
-"""The actors: ids in, a plain function called."""
+"""The Dramatiq actors: each takes an id and calls a plain function."""
 
 import dramatiq
 
@@ -8,9 +8,7 @@ from tokenwire.worker.runtime import Runtime
 
 
 def register(broker: dramatiq.Broker, runtime: Runtime) -> None:
-    """Declare the actors on a broker; they run on `runtime`, which its middleware opens when the
-    worker boots.
-    """
+    """Declare the actors on a broker. They run on `runtime`, which opens when the worker boots."""
 
     @dramatiq.actor(broker=broker, actor_name=GENERATE, queue_name=QUEUE)
     async def generate(message_id: str) -> None:

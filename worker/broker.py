@@ -46,13 +46,14 @@ SOCKET_SECONDS = 5.0
 FETCH_AT_MOST = 4
 POLL_SECONDS = 1.0
 DELAY_POLL_SECONDS = 0.2
-"""How often a delay queue looks whether something is due: the precision of a retry's delay."""
+"""How often a delay queue checks whether a job is due: the precision of a retry's delay."""
 HEARTBEAT_TIMEOUT_MS = 15_000
 IDLE_POLL_MS = 400
-"""How often an idle worker thread looks whether it should end."""
+"""How often an idle worker thread checks whether it should end."""
 LAST_POLL_SECONDS = 0.05
-"""The same for a consumer when nothing runs any more. Before that it wakes only for messages and
-heartbeats.
+"""How often a consumer checks whether it should end, once no job runs any more.
+
+Until then it wakes only for messages and heartbeats.
 """
 
 
@@ -69,18 +70,17 @@ return 1
 
 
 def now_ms() -> int:
-    """This machine's clock."""
+    """The time by this machine's clock, in ms since 1970."""
     return int(time.time() * 1000)
 
 
 def _noticing(pool: redis.ConnectionPool, on_loss: Callable[[], None]) -> type[redis.Connection]:
-    """The connection class of `pool` for which a server that cannot serve now (streams.log.outages)
-    is a lost connection.
+    """A connection class for `pool`: "not now" (streams.log.outages) ends the connection.
 
-    So every command of the broker, Dramatiq's own included, meets one kind of outage. All idle
-    connections are closed with it: after a failover they would lead to the demoted server one by
-    one. `on_loss` is called for every connection that ends: the reply to its last command may be
-    lost, and redis-py may repeat the command silently.
+    So every command of the broker, Dramatiq's own included, sees only one kind of outage. All idle
+    connections are closed at the same time: after a failover each would lead to the demoted server.
+    `on_loss` is called for every connection that ends: the reply to its last command may be lost,
+    and redis-py may repeat the command silently.
     """
     kind: type[redis.Connection] = pool.connection_class
 
@@ -105,10 +105,10 @@ def _noticing(pool: redis.ConnectionPool, on_loss: Callable[[], None]) -> type[r
 
 
 class WakingBroker(RedisBroker):
-    """RedisBroker whose consumers wake up after an enqueue. `draining`: fetch nothing new, keep the
-    heartbeat.
+    """A RedisBroker whose consumers wake up after an enqueue.
 
-    `losses`: connections that have ended so far, each with a reply that may be lost.
+    `draining`: fetch no new jobs, but continue the heartbeat. `losses`: connections that have ended
+    so far, each with a reply that may be lost.
     """
 
     def __init__(self, url: str, *, middleware: Sequence[Middleware], max_connections: int) -> None:
@@ -140,25 +140,23 @@ class WakingBroker(RedisBroker):
         self.losses += 1
 
     def delivered(self, queue_name: str) -> set[str]:
-        """Ids of the jobs that Redis has delivered to this process from that queue, and that it has
-        not acknowledged.
-        """
+        """Ids of the jobs of that queue that this process got and did not acknowledge."""
         jobs: set[Any] = self.client.smembers(
             f"{NAMESPACE}:__acks__.{self.broker_id}.{queue_name}"
-        )  # bytes: nothing is decoded here
+        )  # replies are bytes here
         return {job.decode() for job in jobs}
 
     @property
     def consumer_class(self) -> type["WakingConsumer"]:
-        """What `consume` builds."""
+        """The class of the consumers that `consume` creates."""
         return WakingConsumer
 
     def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
         """Enqueue, mark the job as waiting, wake the consumers of every worker process. Raises
         redis.RedisError.
 
-        A delay queue that moves a due job on waits for the end of an outage instead: Dramatiq has
-        removed the job from its memory by then, and would never read it again.
+        Where a delay queue moves a due job on, it waits for the end of an outage instead: Dramatiq
+        has removed the job from its memory by then, and would never read it again.
         """
         while True:
             try:
@@ -180,7 +178,7 @@ class WakingBroker(RedisBroker):
         return enqueued
 
     def waiting(self, message_ids: Sequence[str]) -> dict[str, int]:
-        """Of these messages, those with a job that waits for a worker, and since when (ms)."""
+        """The messages of these with a job that waits for a worker, and since when (ms)."""
         if not message_ids:
             return {}
         scores = self.client.zmscore(WAITING, list(message_ids))
@@ -191,8 +189,9 @@ class WakingBroker(RedisBroker):
         }
 
     def held(self, message_ids: Sequence[str]) -> set[str]:
-        """Of these messages, those whose newest job is still in the queue itself: for rare doubts.
-        Asks for the jobs by id.
+        """The messages of these whose newest job is still in the queue itself.
+
+        This asks Redis for each job by id, so it is meant for rare doubts.
         """
         if not message_ids:
             return set()
@@ -215,23 +214,24 @@ class WakingBroker(RedisBroker):
         }
 
     def lead(self, name: str, milliseconds: int) -> bool:
-        """Become, or stay, the one active sweeper for so long."""
+        """Become, or stay, the active sweeper for this long. Returns whether this succeeded."""
         return bool(self._lead(keys=[LEADER], args=[name, milliseconds]))
 
     def start_waker(self) -> None:
-        """Listen for wake-ups; called once in a worker process."""
+        """Listen for wake-ups. Call it once per worker process."""
         self.waker = Waker(self.client)
         self.waker.start()
 
     def drain(self) -> None:
-        """Fetch nothing more; consumers notice at once."""
+        """Fetch no more jobs. Consumers notice at once."""
         self.draining = True
         if self.waker is not None:
             self.waker.wake()
 
     def leave(self) -> None:
-        """Nothing runs any more: Dramatiq ends its consumers next, and each notices only between
-        two waits.
+        """Shorten the waits of consumers, because no job runs any more.
+
+        Dramatiq ends its consumers next, and each notices it only between two waits.
         """
         self.leaving = True
         if self.waker is not None:
@@ -247,9 +247,9 @@ class WakingBroker(RedisBroker):
 class WakingConsumer(_RedisConsumer):
     """Fetches when woken, and at least once per poll interval (which is also the heartbeat).
 
-    A fetch whose reply is lost has taken jobs from the queue that nobody runs, and that nobody else
-    gets while this process lives. So after every lost connection, and once at its start, a consumer
-    puts back what was delivered and never arrived.
+    If the reply to a fetch is lost, its jobs are neither in the queue nor with a worker, and no
+    other worker gets them while this process lives. So a consumer puts such jobs back at its start,
+    and after every lost connection.
     """
 
     def __init__(self, broker: WakingBroker, queue_name: str, prefetch: int, timeout: int) -> None:
@@ -258,12 +258,12 @@ class WakingConsumer(_RedisConsumer):
         self._poll = DELAY_POLL_SECONDS if queue_name == dq_name(queue_name) else POLL_SECONDS
         self._losses = -1
         self.holding: set[str] = set()
-        """Ids of the jobs that were passed on and not answered for."""
+        """Ids of the jobs that run in this process: neither acknowledged nor rejected."""
 
     def __next__(self) -> Any:
-        """The next message, or None after a wait."""
+        """The next message, or None after a wait without one."""
         if not self.message_cache:
-            # Cleared before the fetch: whatever is enqueued from here on sets it again.
+            # Cleared before the fetch: a later enqueue sets it again.
             self._woken.clear()
             self._fetch()
         if self.message_cache:
@@ -278,17 +278,17 @@ class WakingConsumer(_RedisConsumer):
         room = 0 if self.broker.draining else self.prefetch - self.outstanding_message_count
         try:
             self._put_back_lost()
-            # A fetch of nothing is still a heartbeat; without it, other workers would take over
-            # what runs here. A few at a time: when many jobs come at once, the other processes get
-            # some, too.
+            # A fetch of no jobs is still a heartbeat. Without it, other workers would take over the
+            # jobs of this process. A fetch takes a few jobs only, so that other processes get some
+            # when many arrive at once.
             self.message_cache = (
                 self.broker.do_fetch(self.queue_name, min(room, FETCH_AT_MOST))
                 if room > 0
                 else self._heartbeat()
             )
         except (redis.ConnectionError, redis.TimeoutError) as error:
-            # If it were raised, Dramatiq would restart after three seconds and forget what it has
-            # prefetched.
+            # If this were raised, Dramatiq would restart the consumer after three seconds, and
+            # forget its prefetched jobs.
             log_line.warning("queue out of reach", queue=self.queue_name, error=repr(error))
             self._woken.wait(self._poll)
 
@@ -311,16 +311,16 @@ class WakingConsumer(_RedisConsumer):
         return []
 
     def ack(self, message: Any) -> None:
-        """Acknowledge; a full prefetch window has room again, so look at once."""
+        """Acknowledge. A full prefetch window has room again, so fetch at once."""
         self._answer(super().ack, message, [message])
         self._woken.set()
 
     def nack(self, message: Any) -> None:
-        """To the dead letters."""
+        """Move the job to the dead letters."""
         self._answer(super().nack, message, [message])
 
     def requeue(self, messages: Any) -> None:
-        """Give back what has not begun."""
+        """Put jobs back into the queue that have not begun."""
         given_back = list(messages)
         self._answer(super().requeue, given_back, given_back)
 
@@ -330,12 +330,12 @@ class WakingConsumer(_RedisConsumer):
         except (redis.ConnectionError, redis.TimeoutError) as error:
             raise ConnectionClosed(
                 error
-            ) from None  # Dramatiq repeats it then, or leaves it to the other workers when it ends
+            ) from None  # Dramatiq repeats the job, or leaves it to other workers when it ends
         self.holding.difference_update(message.options["redis_message_id"] for message in messages)
 
 
 class Waker(threading.Thread):
-    """One subscription per process; sets the event of every registered consumer."""
+    """Listens on one subscription per process, and sets the events of all registered consumers."""
 
     def __init__(self, client: "redis.Redis") -> None:
         super().__init__(name="waker", daemon=True)
@@ -344,17 +344,17 @@ class Waker(threading.Thread):
         self._running = True
 
     def register(self) -> threading.Event:
-        """An event that is set at every wake-up."""
+        """Register a consumer. Its event is set at every wake-up."""
         event = threading.Event()
         self._events.append(event)
         return event
 
     def run(self) -> None:
-        """Until stopped."""
+        """Listen until `stop` is called."""
         keep_thread("waker", self._stay_awake)
 
     def _stay_awake(self) -> None:
-        """After a lost connection wake everybody once and listen again."""
+        """Listen. After a lost connection, wake all consumers once and listen again."""
         while self._running:
             try:
                 self._listen()
@@ -376,15 +376,15 @@ class Waker(threading.Thread):
             event.set()
 
     def stop(self) -> None:
-        """End within one poll interval."""
+        """Stop listening, within one poll interval."""
         self._running = False
 
 
 class Taken(Middleware):
-    """A job that a thread has begun no longer waits: from now on the answer's lease shows it."""
+    """Unmarks a job as waiting when a thread begins it. From then on, its lease shows it."""
 
     def before_process_message(self, broker: Broker, message: Any) -> None:
-        """Failing costs nothing but a sweep that looks twice."""
+        """Unmark the job. A failure costs no more than one useless check by the sweeper."""
         if isinstance(broker, WakingBroker) and message.args:
             with contextlib.suppress(redis.RedisError):
                 broker.client.zrem(WAITING, message.args[0])
@@ -392,12 +392,14 @@ class Taken(Middleware):
 
 
 class PollPace(Middleware):
-    """Fetch no more than the threads can run (a job waiting in one process could run in another),
-    and stop soon.
+    """Limits how many jobs a process fetches, and makes its threads stop soon.
+
+    A job that waits in one process could run in another. So a process fetches no more jobs than it
+    has threads.
     """
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
-        """Set on the worker itself; dramatiq's own switch is an environment variable."""
+        """Set both on the worker itself: Dramatiq offers only environment variables for them."""
         worker.queue_prefetch = worker.worker_threads
         worker.worker_timeout = IDLE_POLL_MS
         if isinstance(broker, WakingBroker):
@@ -405,13 +407,13 @@ class PollPace(Middleware):
 
 
 def make_broker(url: str, *, threads: int, middleware: Sequence[Middleware] = ()) -> WakingBroker:
-    """The broker of web (no middleware of its own: it only enqueues) and worker processes."""
+    """The broker of worker processes, and of web processes, which only enqueue (no middleware)."""
     ordered: list[Middleware] = [
         PollPace(),
         Taken(),
         *middleware,
-        # worker.retries decides retries; any other exception is a bug and goes to the dead letters
-        # at once.
+        # worker.retries decides about retries. Any other exception is a bug: the job goes to the
+        # dead letters at once.
         Retries(max_retries=0),
     ]
     broker = WakingBroker(url, middleware=ordered, max_connections=threads + 50)

@@ -1,4 +1,4 @@
-"""Checkpoints: all attempts of a process in one statement, each second, or sooner past a size."""
+"""Checkpoints: saves all attempts of a process in one statement per second, or after much text."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
@@ -14,30 +14,30 @@ from tokenwire.worker.metrics import CHECKPOINTS_REFUSED
 
 log_line = structlog.get_logger(__name__)
 MIN_PAUSE_SECONDS = 0.1
-"""Between two checkpoints, however fast text comes: others need the database, too."""
+"""The shortest time between two checkpoints, however fast text comes."""
 REFUSED_PAUSE_SECONDS = 10.0
-"""How long an answer goes on without a checkpoint after the database has refused one of it."""
+"""How long an answer runs without checkpoints after the database has refused one."""
 
 
 class Checkpointed(Protocol):
-    """What the checkpointer needs of a running attempt."""
+    """A running attempt, as the checkpointer needs it."""
 
     @property
     def message_id(self) -> str:
-        """Whose answer it is."""
+        """The id of the answer."""
         ...
 
     @property
     def uncheckpointed(self) -> int:
-        """Characters acknowledged and not yet saved."""
+        """Characters that the log has acknowledged and no checkpoint has taken."""
         ...
 
     def checkpoint(self) -> Checkpoint:
-        """What is to be saved now; nothing is unsaved then, unless saving fails (`not_saved`)."""
+        """The state to save now. It counts as saved, unless `not_saved` is called."""
         ...
 
     def saved(self, checkpoint: Checkpoint) -> None:
-        """This checkpoint is in the database."""
+        """The database holds this checkpoint."""
         ...
 
     def not_saved(self) -> None:
@@ -48,10 +48,10 @@ class Checkpointed(Protocol):
 class Checkpointer:
     """Saves what is dirty, `seconds` apart, or earlier when one answer has grown by `chars`.
 
-    All are saved in one statement. If the database refuses it, the answer that it cannot hold is
-    searched for and set apart: it goes on without checkpoints, save for a try of its own now and
-    then, and its log keeps what SQL does not hold. A row that somebody has locked is left out, and
-    saved by the first round that finds it free.
+    All are saved in one statement. If the database refuses it, the checkpointer finds the answer
+    that causes this and sets it apart: it runs without checkpoints, except for an occasional try of
+    its own, and its log keeps what SQL does not hold. A locked row is left out, and is saved by the
+    first round that finds it free.
     """
 
     def __init__(self, store: Store, seconds: float, chars: int) -> None:
@@ -60,12 +60,12 @@ class Checkpointer:
         self._chars = chars
         self._early = asyncio.Event()
         self._apart: dict[Checkpointed, float] = {}
-        """Attempts that were refused, and when they may be tried again."""
+        """Attempts whose checkpoint was refused, and when the next one may be tried."""
         self._locked: set[Checkpointed] = set()
-        """Attempts whose rows were locked at the last try: they wait for the next round."""
+        """Attempts whose rows were locked at the last try. The next round tries again."""
 
     def grown(self, attempt: Checkpointed) -> None:
-        """An append was acknowledged; enough new text asks for a checkpoint before its time."""
+        """An append was acknowledged. After enough new text, a checkpoint comes early."""
         if (
             attempt.uncheckpointed >= self._chars
             and attempt not in self._apart
@@ -74,7 +74,7 @@ class Checkpointer:
             self._early.set()
 
     async def run(self, running: Callable[[], Iterable[Checkpointed]]) -> None:
-        """Until cancelled. `running` gives the attempts of this process."""
+        """Save checkpoints until cancelled. `running` returns the attempts of this process."""
         while True:
             started = asyncio.get_running_loop().time()
             await self._wait()
@@ -92,7 +92,7 @@ class Checkpointer:
         self._early.clear()
 
     async def save(self, attempts: Iterable[Checkpointed]) -> None:
-        """Save every dirty attempt now. What cannot be saved stays dirty, for the next round."""
+        """Save every attempt with changes now. Whatever fails is left to the next round."""
         dirty = [attempt for attempt in attempts if attempt.uncheckpointed > 0]
         self._locked.clear()
         self._apart = {attempt: when for attempt, when in self._apart.items() if attempt in dirty}

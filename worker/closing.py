@@ -1,8 +1,8 @@
-"""How an answer ends, whoever ends it: commit, terminal event, then the next in line may start.
+"""Ends answers: commit the end, append the terminal event, start the conversation's next answer.
 
-The worker that makes an answer ends it with the claim it holds. Anybody else (a cancel when no
-worker has it, a deletion) first claims it as a worker would, so that a worker that wakes up late is
-fenced off.
+The worker that makes an answer ends it with the claim that it holds. Any other process (a cancel
+when no worker has the answer, a deletion) first claims the answer like a worker. So a worker that
+wakes up late is fenced off.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ from tokenwire.worker.resume.takeover import Known, recover_anyway, restate, res
 
 log_line = structlog.get_logger(__name__)
 CLOSING_LEASE_SECONDS = 10.0
-"""Long enough for one commit and one append. If this process dies in between, the sweeper comes."""
+"""Long enough for one commit and one append. If this process dies, the sweeper takes over."""
 
 
 async def append_end(
@@ -45,8 +45,8 @@ async def append_end(
 ) -> None:
     """Append the terminal event of a committed ending.
 
-    A log that forked or began again is first given what it lacks of the text: whoever follows it
-    must hold, at the terminal event, what that attests.
+    If the log forked or began again, the text that it lacks is appended first: readers must hold
+    the text whose length and checksum the terminal event carries.
     """
     ended = ended_answer(ending)
     known = Known(Held(without_end(ended), ending.seq), ending.epoch)
@@ -74,7 +74,7 @@ async def append_end(
 
 
 def _log_end(ending: Ending) -> None:
-    """One line and one count for each answer that ended, however it ended."""
+    """Log and count the end of an answer, whatever its status."""
     ANSWERS_ENDED.labels(ending.status).inc()
     log_line.info(
         "answer ended",
@@ -88,11 +88,11 @@ def _log_end(ending: Ending) -> None:
 
 
 async def cancel(store: Store, log: ports.Log, jobs: Jobs, message_id: str, by: str) -> bool:
-    """Cancel durably: a flag in SQL, a flag in Redis for the worker. With no worker, end it here.
+    """Cancel durably: set a flag in SQL, and one in Redis for the worker. Without a worker, end it.
 
-    True: a worker has the answer, and has not had the time to obey. Whoever calls again then, after
-    `ports.UNHEARD_SECONDS`, ends it in the place of a worker that is frozen. Without Redis the flag
-    in SQL stands, and whoever claims the answer next obeys it.
+    Returns True if a worker has the answer and has not had the time to obey. Call again after
+    `ports.UNHEARD_SECONDS`: this ends the answer if its worker is frozen. If Redis is away, the
+    next process that claims the answer obeys the flag in SQL.
     """
     row = await store.request_cancel(message_id, by)
     ended = await store.message(message_id) if row is None else None
@@ -118,12 +118,12 @@ async def cancel(store: Store, log: ports.Log, jobs: Jobs, message_id: str, by: 
 
 
 async def end_cancelled(store: Store, log: ports.Log, row: Message, by: str) -> None:
-    """End as cancelled, unless a worker still has the time to obey: then Busy is raised."""
+    """End the answer as cancelled. Raises Busy while a worker still has the time to obey."""
     await _end(store, log, row, lambda mine, claim, held: _cancelled(mine, claim, held, by))
 
 
 async def end_failed(store: Store, log: ports.Log, row: Message, error: dict[str, object]) -> None:
-    """End as failed an answer that nobody can resume, as readers hold it. It must be released."""
+    """End an answer as failed that nobody can resume, as readers hold it. It must be released."""
     await _end(
         store,
         log,
@@ -140,8 +140,8 @@ _Make = Callable[[Message, ports.Claim, Held], Ending]
 async def _end(store: Store, log: ports.Log, row: Message, make: _Make) -> None:
     """Claim the answer and end it.
 
-    An end must come: if a bug keeps its log from being asked, it ends in the rows alone, and the
-    sweeper announces it as soon as it can.
+    Every answer must end. If a bug prevents reading its log, it ends in the rows alone, and the
+    sweeper announces the end as soon as it can.
     """
     try:
         claim = await log.claim(
@@ -175,7 +175,7 @@ async def _end(store: Store, log: ports.Log, row: Message, make: _Make) -> None:
 async def _recovered(
     log: ports.Log, row: Message, claim: ports.Claim
 ) -> tuple[ports.Claim, Held] | None:
-    """As `recover_anyway`; None: not even that is possible."""
+    """The result of `recover_anyway`, or None if even that is impossible."""
     how = recover_anyway if row.deaths <= DEADLY else restate
     try:
         return await how(log, row, claim, CLOSING_LEASE_SECONDS)
@@ -192,19 +192,19 @@ async def _end_in_rows(store: Store, row: Message, ending: Ending) -> None:
 
 @contextlib.asynccontextmanager
 async def released_on_failure(log: ports.Log, claim: ports.Claim) -> AsyncIterator[None]:
-    """What fails gives its claim back: whoever tries next need not wait for the lease."""
+    """Release the claim if the block raises: the next try need not wait for the lease."""
     try:
         yield
     except (
         Exception,
         asyncio.CancelledError,
-    ):  # not GeneratorExit: a coroutine that nobody runs any more cannot wait for anything
+    ):  # not for GeneratorExit: a coroutine that is being closed cannot await
         await give_back(log, claim)
         raise
 
 
 async def give_back(log: ports.Log, claim: ports.Claim) -> None:
-    """Release the claim, if that is possible: its lease ends by itself."""
+    """Release the claim if possible. Otherwise its lease expires."""
     try:
         await log.release(claim)
     except Exception as error:  # noqa: BLE001 -- whoever gives back has something else to tell
@@ -214,19 +214,19 @@ async def give_back(log: ports.Log, claim: ports.Claim) -> None:
 
 
 async def commit(store: Store, log: ports.Log, claim: ports.Claim, ending: Ending) -> None:
-    """Store an ending and announce it. What the database refuses to hold is left out."""
+    """Store an ending and announce it. Values that the database refuses are left out."""
     stored = await _store(store, ending)
     if stored is not None:
         await append_end(store, log, claim, 0, stored)
 
 
 async def _store(store: Store, ending: Ending) -> Ending | None:
-    """What could be stored of it; None: it had ended, or is somebody else's."""
+    """The ending as it was stored. None: the answer had ended, or has a newer attempt."""
     try:
         return ending if await store.finish(ending) else None
     except StoreUnavailable:
         raise
-    except Exception:  # Unstorable, or whatever else a value did to the statement: its text is left
+    except Exception:  # Unstorable, or another error of a value: store the text alone
         log_line.exception(
             "only the text of an answer could be stored", message_id=ending.message_id
         )
@@ -235,9 +235,9 @@ async def _store(store: Store, ending: Ending) -> Ending | None:
 
 
 async def announce_end(store: Store, log: ports.Log, row: Message) -> bool:
-    """Supply the terminal event of an ended answer; whether the log lacked it.
+    """Append the terminal event of an ended answer. Returns whether the log lacked it.
 
-    Raises Busy while whoever ended it may still be at it.
+    Raises Busy while the process that ended the answer may still append it.
     """
     try:
         claim = await log.claim(
@@ -252,7 +252,7 @@ async def announce_end(store: Store, log: ports.Log, row: Message) -> bool:
 
 
 async def _announce_of(store: Store, log: ports.Log, claim: ports.Claim) -> None:
-    """Announce somebody else's end: a worker that was fenced off after its commit cannot."""
+    """Announce the end that another process committed, and could not announce: it was fenced."""
     row = await store.message(claim.message_id)
     if row is None or unfinished(row):
         await log.release(claim)
@@ -261,9 +261,9 @@ async def _announce_of(store: Store, log: ports.Log, claim: ports.Claim) -> None
 
 
 async def _usage(store: Store, row: Message, held: Held) -> dict[str, Any] | None:
-    """What the answer has cost: what was reported, and an estimate of the request under way.
+    """The usage of the answer: what was reported, and an estimate for the request under way.
 
-    Nobody can ask the worker, which does not hear us. None: it had not begun, or nobody can say.
+    The worker cannot be asked. None: the answer had not begun, or its usage is unknown.
     """
     try:
         return await _cost(store, row, held.answer.units)
@@ -305,7 +305,7 @@ def _sent(row: Message, model: str | None) -> SentMessage:
 
 
 def _cancelled(row: Message, claim: ports.Claim, held: Held, by: str | None) -> Ending:
-    """How an answer ends that is cancelled as readers hold it."""
+    """The ending of a cancelled answer, as readers hold it."""
     return make_ending(
         "cancelled",
         held,
@@ -318,16 +318,16 @@ def _cancelled(row: Message, claim: ports.Claim, held: Held, by: str | None) -> 
 
 
 async def start_next(store: Store, jobs: Jobs, conversation_id: str) -> None:
-    """Start the answer behind one that ended. Raises StoreUnavailable, JobsUnavailable."""
+    """Enqueue the conversation's next answer. Raises StoreUnavailable, JobsUnavailable."""
     following = await store.next_queued(conversation_id)
     if following is not None:
         await jobs.generate(following)
 
 
 async def delete_conversation(store: Store, log: ports.Log, conversation_id: str) -> None:
-    """Delete rows, then the log. A worker learns of it by its next append (Gone), and stops.
+    """Delete the rows, then the log. A worker stops at its next append (Gone).
 
-    What Redis could not be told stands in SQL, and the sweeper makes it good.
+    If Redis is away, SQL remembers the deletion, and the sweeper deletes the log later.
     """
     await store.delete_conversation(conversation_id)
     try:

@@ -1,4 +1,4 @@
-"""Pure: the rows of a conversation as the messages that a provider is sent."""
+"""Pure: turns the rows of a conversation into the messages that are sent to a provider."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from tokenwire.worker.history import history_of
 
 _OPTIONS = frozenset({"temperature", "max_tokens", "reasoning_effort", "stop"})
 _NO_MODEL = ""
-"""Of an answer whose model is not in the catalogue any more: what is kept of it goes to nobody."""
+"""For an answer whose model left the catalogue. No provider gets its kept values."""
 
 
 def messages(
@@ -22,11 +22,11 @@ def messages(
     names: Mapping[str, str] | None = None,
     files: Mapping[FileKey, bytes] | None = None,
 ) -> list[HistoryMessage]:
-    """In order, without what is empty: a failed or withdrawn answer must not poison the calls that
-    come after it.
+    """The messages in order, without empty ones.
 
-    `names`: by model of the catalogue, its name at its provider. What an answer holds for its
-    provider goes back to the model of that name. `files`: the bytes of file parts.
+    A failed or withdrawn answer is left out, so that it does not make later requests fail.
+    `names`: the provider's name of each model in the catalogue. Kept values of an answer go back
+    only to the model of the same name. `files`: the bytes of file parts.
     """
     system = [HistoryMessage("system", instructions)] if instructions else []
     found = (_message(row, names or {}, files or {}) for row in rows)
@@ -54,7 +54,9 @@ def _message(
         return HistoryMessage("system", row.content)
     if row.role != "assistant":
         return None
-    if row.parts is None and not row.parts_kept:  # nearly all: nobody is sent the reasoning
+    if (
+        row.parts is None and not row.parts_kept
+    ):  # nearly all: reasoning without a kept value is not sent
         return HistoryMessage("assistant", row.content) if row.content else None
     answer = answer_of(row)
     parts = history_of(answer.parts, _bytes_of(answer, files))
@@ -63,7 +65,7 @@ def _message(
 
 
 def _bytes_of(answer: Answer, files: Mapping[FileKey, bytes]) -> dict[int, bytes]:
-    """Those of the answer's file parts, by number."""
+    """The bytes of the answer's file parts, by number of the part."""
     found = dict[int, bytes]()
     for number, part in enumerate(answer.parts):
         digest = digest_in(part.fields.get("url"), answer.id)

@@ -1,5 +1,6 @@
-"""Pure: errors of providers without the conversation's texts. They are logged, operators see them,
-and some quote the request.
+"""Pure: removes the conversation's texts from errors of providers.
+
+Errors are logged and shown to operators, and some providers quote the request in them.
 """
 
 import json
@@ -20,13 +21,11 @@ from tokenwire.providers.history import (
 from tokenwire.providers.quotes import without_quotes
 
 MAX_CHARS = 1000
-"""Of what a provider says in an error, so many are logged."""
+"""The longest message of a provider's error that is logged, in characters."""
 
 
 def remove_quotes(error: BaseException, texts: Iterable[str]) -> None:
-    """Remove quotations of these texts from an error. Other exceptions than a provider's stay as
-    they are.
-    """
+    """Remove quotations of these texts from a provider's error. Other exceptions are unchanged."""
     if not isinstance(error, ProviderError):
         return
     found = [text for text in texts if text]
@@ -36,7 +35,7 @@ def remove_quotes(error: BaseException, texts: Iterable[str]) -> None:
 
 
 def texts_in(request: Request) -> Iterator[str]:
-    """All that people and models have said in a request, and what tools have."""
+    """All texts of a request: of people, models and tools."""
     for message in request.messages:
         yield from _texts_of(message)
     if request.continuation is not None:
@@ -44,7 +43,7 @@ def texts_in(request: Request) -> Iterator[str]:
 
 
 def written(value: Any) -> str:
-    """Arguments of a tool, or an item, as a text."""
+    """A tool's arguments, or a provider's item, as text."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 

@@ -1,7 +1,7 @@
-"""Pure: how an answer ends, as the one value that SQL commits and that the terminal event says.
+"""Pure: makes the `Ending` of an answer, which SQL commits and the terminal event announces.
 
-Every `Ending` is made here: by the attempt that wrote the answer, by whoever ends it in the place
-of that attempt, and by whoever announces the end that a row holds.
+All of them are made here: for the attempt that wrote the answer, for a process that ends the answer
+instead of it, and for a process that announces the end that a row holds.
 """
 
 from collections.abc import Iterator
@@ -22,13 +22,13 @@ from tokenwire.worker.resume.continuation import Held
 def make_ending(
     status: EndedStatus, held: Held, attempt: int, epoch: str | None, **facts: Any
 ) -> Ending:
-    """How `attempt` ends the answer, at `held`, whose `seq` counts in `epoch`.
+    """The ending of an answer by `attempt`. `held`: what readers hold; its `seq` counts in `epoch`.
 
-    `facts`: the fields of `Ending` that not every end has.
+    `facts`: the optional fields of `Ending`.
     """
     answer = held.answer
     if any(part.streams_input for part in answer.parts):
-        answer = answer.copy()  # readers see that a call is cut off by the end itself
+        answer = answer.copy()  # the end itself shows readers that a call was cut off
         answer.close_calls()
     return Ending(
         message_id=answer.id,
@@ -70,28 +70,28 @@ def ended_answer(ending: Ending) -> Answer:
 
 
 def usage_fields(usage: events.Usage | None) -> dict[str, Any] | None:
-    """As `Ending` holds it."""
+    """The usage as `Ending` holds it."""
     fields: dict[str, Any] | None = msgspec.to_builtins(usage)
     return fields
 
 
 def bare(ending: Ending) -> Ending:
-    """The ending with its text alone: what is left to store if the database refuses the rest."""
+    """The ending with its text alone, for a database that refuses the rest."""
     ending = replace(ending, parts=None, parts_kept=None)
     return replace(ending, usage=None, seams=None, finish_reason=None)
 
 
 def reduced(ending: Ending) -> Ending:
-    """The same, of an attempt's own end: an answer that has lost a part is not called complete."""
+    """`bare`, for an attempt's own end. An answer that lost a part does not count as complete."""
     if ending.status == "complete":
         ending = replace(ending, status="error", error=events.INTERNAL_ERROR)
     return bare(ending)
 
 
 def lesser(checkpoint: Checkpoint) -> Iterator[Checkpoint]:
-    """The checkpoint, and what is left to save if the database refuses it.
+    """The checkpoint, then smaller ones to try if the database refuses it.
 
-    First all but the provider's run, then the text alone.
+    The second one lacks the provider's run. The last one has the text alone.
     """
     yield checkpoint
     runless = replace(

@@ -1,4 +1,4 @@
-"""How web processes and host applications have an answer made: names and ids, no provider code."""
+"""Enqueues jobs, for web processes and host applications. It imports no code of providers."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ CONNECTIONS = 32
 
 
 class JobsUnavailable(Exception):
-    """Redis did not take the job; the row stands in SQL and is found later."""
+    """Redis did not accept the job. The sweeper finds its row later."""
 
 
 class Jobs:
@@ -26,17 +26,15 @@ class Jobs:
         self._broker = broker or make_broker(redis_url, threads=CONNECTIONS)
 
     async def generate(self, message_id: str, delay_ms: int | None = None) -> None:
-        """Have this answer made, at once or after `delay_ms`. Raises JobsUnavailable."""
+        """Enqueue the job that makes this answer, after `delay_ms`. Raises JobsUnavailable."""
         await self._ask(self.generate_now, message_id, delay_ms)
 
     def generate_now(self, message_id: str, delay_ms: int | None = None) -> None:
-        """The same from code that is not asynchronous. Raises redis.RedisError."""
+        """`generate` for synchronous code. Raises redis.RedisError."""
         self._enqueue(GENERATE, message_id, delay_ms)
 
     async def title(self, message_id: str) -> None:
-        """Name the conversation of this ended answer, if it has no title. Raises
-        JobsUnavailable.
-        """
+        """Enqueue the job that names the conversation of this answer. Raises JobsUnavailable."""
         await self._ask(self._enqueue, TITLE, message_id, None)
 
     def _enqueue(self, actor: str, message_id: str, delay_ms: int | None) -> None:
@@ -46,22 +44,24 @@ class Jobs:
         self._broker.enqueue(message, delay=delay_ms)
 
     async def waiting(self, message_ids: Sequence[str]) -> dict[str, int]:
-        """Of these messages, those whose job waits for a worker, and since when (ms). Raises
-        JobsUnavailable.
+        """The messages of these whose job waits for a worker, and since when (ms).
+
+        Raises JobsUnavailable.
         """
         return await self._ask(self._broker.waiting, message_ids)
 
     async def held(self, message_ids: Sequence[str]) -> set[str]:
-        """Of these messages, those that the queue itself has a job for. Raises JobsUnavailable."""
+        """The messages of these that have a job in the queue itself. Raises JobsUnavailable."""
         return await self._ask(self._broker.held, message_ids)
 
     def now_ms(self) -> int:
-        """The clock by which `waiting` tells since when."""
+        """The present time by the clock of `waiting`, in ms."""
         return now_ms()
 
     async def lead(self, name: str, seconds: float) -> bool:
-        """Whether this process's sweeper is the active one for the next seconds. Raises
-        JobsUnavailable.
+        """Ask to be the active sweeper for the next `seconds`. Returns whether this succeeded.
+
+        Raises JobsUnavailable.
         """
         return await self._ask(self._broker.lead, name, int(seconds * 1000))
 

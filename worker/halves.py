@@ -1,4 +1,4 @@
-"""One statement for many rows, and the row that the database fails at: it harms itself alone."""
+"""Runs one statement for many rows, and isolates a row that the database fails at."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
@@ -13,11 +13,11 @@ async def by_halves(
     work: Callable[[Sequence[T]], Awaitable[None]],
     refused: Callable[[T, Exception], None],
 ) -> None:
-    """Do `work` with all items; if it fails, with one half after another, until the failing item is
-    alone: `refused`.
+    """Do `work` with all items. If it fails, do it with each half, until the failing item is alone.
 
-    Raises StoreUnavailable: an outage belongs to no item. Neither does a statement that took too
-    long: no row makes it wait, so the database is slow, and halves would make it slower.
+    `refused` is called for that item. Raises StoreUnavailable: an outage is no item's fault. Nor is
+    a statement that took too long: no row makes it wait, so the database is slow, and more
+    statements would make it slower.
     """
     if not items:
         return

@@ -1,11 +1,11 @@
-"""Pure: an answer's parts as the history that is sent back to its provider.
+"""Pure: turns an answer's parts into the history that is sent back to its provider.
 
-Guarantees: `history_of` gives back what the deltas held, in order, with every kept value as its
-provider wrote it; or, where one of them is missing, without any of them: half of them would make
-the provider refuse the conversation.
+Guarantees: `history_of` returns the contents of the deltas in order, with every kept value as its
+provider wrote it. If one kept value is missing, it leaves out all of them, because a provider
+refuses a conversation with some of them.
 
-Why it works this way: what is sent back is what readers hold. A kept value is stored without the
-text of its part (`protocol/kept.py`), and is made whole again here.
+Why it works this way: the provider gets exactly what readers hold. A kept value is stored without
+the text of its part (`protocol/kept.py`), and is completed again here.
 """
 
 import base64
@@ -24,7 +24,7 @@ from tokenwire.providers.collected import Collected
 def history_of(
     parts: Sequence[fold.Part], files: Mapping[int, bytes]
 ) -> Sequence[history.HistoryPart]:
-    """An answer as it is sent back. `files`: the bytes of its file parts, by number."""
+    """The parts of an answer for its provider. `files`: the bytes of file parts, by number."""
     walk = _Walk(_kept_of(parts, files))
     for number, part in enumerate(parts):
         walk.add(number, part, files.get(number))
@@ -32,7 +32,7 @@ def history_of(
 
 
 class _Walk:
-    """The parts of an answer on their way into a message: text is cut where others stand in it."""
+    """Turns parts into a message. A text is split where another part stands inside it."""
 
     def __init__(self, kept: Mapping[int, history.Kept]) -> None:
         self._kept = kept
@@ -41,12 +41,12 @@ class _Walk:
         self._has_results = False
 
     def parts(self) -> Sequence[history.HistoryPart]:
-        """All of them."""
+        """The parts of the message."""
         self._collected.add(deltas.TextDelta(self._text.take()))
         return self._collected.parts
 
     def add(self, number: int, part: fold.Part, data: bytes | None) -> None:
-        """The next one."""
+        """Add the next part of the answer."""
         at: int | None = part.fields.get("at")
         until = None if at is None else at - self._start
         self._collected.add(deltas.TextDelta(self._text.take(until)))
@@ -73,14 +73,14 @@ class _Walk:
                 add(deltas.KeptDelta(kept.dialect, kept.kind, kept.value))
             case "file":
                 self._file(fields, kept, data)
-            case "step" if self._has_results:  # a turn that was only paused is one turn
+            case "step" if self._has_results:  # a paused turn and its continuation are one turn
                 self._collected.append(history.StepPart())
                 self._has_results = False
 
     def _file(
         self, fields: Mapping[str, Any], kept: history.Kept | None, data: bytes | None
     ) -> None:
-        """Our own addresses say nothing to a provider: it is told that there was a file."""
+        """Add a file. Our own addresses are left out: a provider cannot read them."""
         url = fields.get("url")
         if data is not None or (isinstance(url, str) and url.startswith("/")):
             url = None
@@ -99,7 +99,7 @@ class _Walk:
 
 
 def _kept_of(parts: Sequence[fold.Part], files: Mapping[int, bytes]) -> dict[int, history.Kept]:
-    """All kept values of an answer, or none: half of them would make the provider refuse it."""
+    """All kept values of an answer, by number. None of them if one is missing."""
     found: dict[int, history.Kept] = {}
     for number, part in enumerate(parts):
         if part.fields.get("dropped") or part.kept == LOST:
@@ -115,9 +115,9 @@ def _kept_of(parts: Sequence[fold.Part], files: Mapping[int, bytes]) -> dict[int
 
 
 def text_around(parts: Sequence[fold.Part], number: int, data: bytes) -> str:
-    """What a kept value is stored without: the text of its part, or the one that it stands in.
+    """The text that a kept value is stored without: that of its part, or of the part around it.
 
-    Of a file it is its bytes (`data`) in base64.
+    For a file, this is its bytes (`data`) in base64.
     """
     part = parts[number]
     if part.type == "file":

@@ -1,4 +1,4 @@
-"""What Dramatiq's command loads (`__main__`): settings, broker, actors."""
+"""The module that Dramatiq's command imports (`__main__`): settings, broker, actors."""
 
 import dramatiq
 

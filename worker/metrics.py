@@ -1,6 +1,6 @@
-"""What a worker counts. Names and labels are part of the interface of operators.
+"""The metrics of a worker. Operators rely on their names and labels.
 
-A web process that ends answers in the place of their worker counts those ends, too.
+A web process that ends answers instead of their worker counts those ends, too.
 """
 
 from prometheus_client import Counter, Gauge

@@ -1,4 +1,4 @@
-"""What web processes and workers need, and how to check it: at their start, and by `/readyz`."""
+"""The services that web processes and workers need, and their checks (start, `/readyz`)."""
 
 from typing import NamedTuple, Protocol, cast
 
@@ -8,8 +8,9 @@ from tokenwire.streams.log import ports
 
 
 class Need(NamedTuple):
-    """The checks of one service: a full disk, or a Redis at its `maxmemory`, answers every read
-    while it refuses every write.
+    """The checks of one service, one for reads and one for writes.
+
+    A full disk, or a Redis at its `maxmemory`, answers every read and refuses every write.
     """
 
     answers: Check
@@ -17,14 +18,14 @@ class Need(NamedTuple):
 
 
 class _Checked(Protocol):
-    """A log that can say what is wrong with its server (None: nothing)."""
+    """A log that can check its server. Both methods return the problem, or None."""
 
     async def check(self) -> str | None: ...
     async def check_write(self) -> str | None: ...
 
 
 def needs(store: Store, log: ports.Log) -> dict[str, Need]:
-    """Each service, by the name that the log and `/readyz` give it."""
+    """The needed services, by their names in log lines and in `/readyz`."""
     checked = cast("_Checked", log)
     return {
         "database": Need(store.check, store.check_write),

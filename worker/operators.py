@@ -1,5 +1,4 @@
-"""Notifications of operators about what a person must fix (a refused key, a used-up quota, a bug of
-ours): one hook for all of it.
+"""Notifies operators of problems that a person must fix: a refused key, a used-up quota, a bug.
 
 Everything is logged. With SENTRY_DSN set, it is also sent to Sentry (`pip install
 tokenwire[sentry]`): the error, its origin and the facts, no variables.
@@ -18,7 +17,7 @@ log_line = structlog.get_logger(__name__)
 
 
 def log_only(error: BaseException, facts: Mapping[str, object]) -> None:
-    """One line; the traceback too where the error is no provider's."""
+    """Log one line, with a traceback unless the error is a provider's."""
     log_line.error(
         "a person must look at this",
         error=logs.name(error),
@@ -34,14 +33,14 @@ def open_hook(sentry_dsn: str | None) -> OperatorHook:
     if sentry_dsn is None:
         return log_only
     try:
-        import sentry_sdk  # optional: only whoever configures it installs it
+        import sentry_sdk  # optional: installed only where Sentry is configured
     except ImportError:
         raise ValueError("SENTRY_DSN is set, but the package sentry-sdk is not installed") from None
     sentry_sdk.init(
         dsn=sentry_dsn,
-        include_local_variables=False,  # near a provider they hold its key, and people's texts
+        include_local_variables=False,  # local variables hold keys and people's texts
         include_source_context=False,
-        default_integrations=False,  # they send what is logged, asked and received besides
+        default_integrations=False,  # they would send log lines, requests and responses as well
         before_send=lambda event, _hint: _redacted(event),
     )
 
@@ -55,7 +54,7 @@ def open_hook(sentry_dsn: str | None) -> OperatorHook:
 
 
 def _redacted(value: Any) -> Any:
-    """The same without the secrets that this process knows, as in its log."""
+    """The value without the secrets that this process knows, as in its log."""
     if isinstance(value, str):
         return logs.redact(value)
     if isinstance(value, Mapping):

@@ -1,5 +1,6 @@
-"""Running work survives an outage: the text is safe in the log and in memory, and the database and
-Redis come back.
+"""Waits for the end of an outage, so that running work survives it.
+
+The text is safe in the log and in memory, and the database and Redis come back.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ OUTAGE_PAUSE_SECONDS = 0.5
 
 
 async def outlast(message_id: str, call: Callable[[], Awaitable[T]]) -> T:
-    """Call until the database or Redis answers."""
+    """Repeat the call until the database or Redis answers, and return its result."""
     while True:
         try:
             return await call()

@@ -1,9 +1,7 @@
-"""Packs the logs of ended answers beside the work, so that what readers may need in the next hours
-costs little memory.
+"""Packs the logs of ended answers in the background, so that they cost little memory.
 
-It comes a moment after the end, so that nobody waits for it, and nothing depends on it: what a
-crash or an outage leaves unpacked is packed with the conversation's next answer, or expires with
-the log.
+A log is packed a moment after the end, so nobody waits for it. Nothing depends on it: a log that
+stays unpacked after a crash or an outage is packed with the conversation's next answer, or expires.
 """
 
 import asyncio
@@ -15,19 +13,17 @@ from tokenwire.streams.log import ports
 log_line = structlog.get_logger(__name__)
 
 PAUSE_SECONDS = 1.0
-"""After an end: later events (a title, for example) are packed with it, and slightly late readers
-find it unpacked.
+"""The pause between an end and the packing.
+
+Later events (a title, for example) are packed too, and slightly late readers find the log
+unpacked.
 """
 MAX_WAITING = 10_000
-"""More conversations than this do not wait to be packed."""
+"""The longest queue. Further conversations are not packed now."""
 
 
 class Packing:
-    """The logs that a process is to pack: those of answers that it has ended, and others that it is
-    given.
-
-    Belongs to one event loop.
-    """
+    """The logs that this process will pack. Belongs to one event loop."""
 
     def __init__(self, log: ports.Log, pause_seconds: float = PAUSE_SECONDS) -> None:
         self._log = log
@@ -37,13 +33,13 @@ class Packing:
         log.on_end(self.ended)
 
     def ended(self, conversation_id: str) -> None:
-        """An answer of this conversation has its terminal event."""
+        """Queue a conversation: an answer of it has its terminal event."""
         if len(self._waiting) < MAX_WAITING:
             self._waiting.add(conversation_id)
             self._asked.set()
 
     async def run(self) -> None:
-        """For as long as the process lives."""
+        """Pack until cancelled."""
         while True:
             await self._asked.wait()
             await asyncio.sleep(self._pause_seconds)

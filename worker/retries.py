@@ -1,4 +1,4 @@
-"""Pure: what follows a failed attempt. `decide` turns an error into `RetryLater` or `Discard`.
+"""Pure: decides what follows a failed attempt. `decide` returns `RetryLater` or `Discard`.
 
 | error | decision |
 |---|---|
@@ -7,17 +7,16 @@
 | any other ProviderError | discard: `error`, with a sentence that may be shown to anyone |
 | anything else | discard as `internal_error`: a bug of ours, reported, dead letter |
 
-Tries are counted, at most `MAX_TRIES`. An attempt gives back what it is worth: one try for each
-`PROGRESS_CHARS` that it added. A few words are no progress, because every request is billed the
-whole conversation again. `costs` bounds what all requests may cost.
+An answer has at most `MAX_TRIES` tries. An attempt earns back one try for each `PROGRESS_CHARS`
+that it added. A few words are no progress, because each request is billed for the whole
+conversation again. `costs` limits what all requests may cost.
 
 A connection that breaks or falls silent is no try while the provider's own run can be attached to:
-the run is paid, and goes on. How long it may go on without a word is bounded
-(`LONGEST_SILENCE_SECONDS`).
+the run is paid for, and continues. `LONGEST_SILENCE_SECONDS` limits how long it may send nothing.
 
-The death of a worker is no try: it is rarely the answer's fault. But some answers kill whoever
-writes them (memory, a bug in C code). So deaths in a row are counted apart. After
-`internal.MAX_DEATHS` of them without progress, no other worker is put at risk: `WorkersDied`.
+The death of a worker is no try: it is rarely the answer's fault. But some answers kill their
+workers (memory, a bug in C code). So deaths in a row are counted separately. After
+`deaths.MAX_DEATHS` of them without progress, no further worker is put at risk: `WorkersDied`.
 
 WorkersDied
   raised for an answer that has killed so many workers: a bug of ours.
@@ -53,9 +52,9 @@ LONGEST_SILENCE_SECONDS = 3600.0
 """How long a provider's run may give nothing before it is given up. Models think for half an hour
 without a word; no reader waits for a run that has said nothing for an hour."""
 LONGEST_SEARCH_SECONDS = 600.0
-"""The same for a run that never said anything while its server is away: it may not have begun."""
+"""The same for a run without any output whose server is away: it may never have begun."""
 LONGEST_ATTACH_PAUSE_S = 30.0
-"""The longest pause before a run is attached to again: to fetch what it has said costs nothing."""
+"""The longest pause before a run is attached to again. Attaching costs nothing."""
 
 _SENTENCES: dict[type[ProviderError], str] = {
     RateLimited: "The model is busy. Please try again in a moment.",
@@ -73,12 +72,12 @@ _SENTENCES: dict[type[ProviderError], str] = {
 
 
 class WorkersDied(Exception):
-    """Worker after worker died over this answer, and none of them got on with it."""
+    """Too many workers in a row died with this answer, without progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryLater:
-    """Try again in `delay_ms`; `tries` have been used up, this one included."""
+    """Try again in `delay_ms`. `tries` are used up, this one included."""
 
     code: str
     delay_ms: int
@@ -89,7 +88,7 @@ class RetryLater:
 class Discard:
     """End the answer.
 
-    `retryable`: asking again later makes sense; `notify_operators`: a person must act.
+    `retryable`: asking again later makes sense. `notify_operators`: a person must act.
     """
 
     code: str
@@ -105,13 +104,13 @@ _BUG = Discard(
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What an attempt has left behind when it failed.
+    """What is known of an attempt that failed.
 
     - `tries`: used before this attempt.
-    - `added`: characters that this attempt added and the next one will keep.
+    - `added`: characters that this attempt added and the next one keeps.
     - `stuck`: there is text, and no way to resume it or to start over.
-    - `free`: nothing was asked of the provider.
-    - `silent_s`: only the connection failed, to a run that has said nothing for so long.
+    - `free`: the provider got no request.
+    - `silent_s`: only the connection failed; its run has sent nothing for so many seconds.
     """
 
     tries: int = 0
@@ -123,14 +122,16 @@ class Outlook:
 
 
 def code_of(error: BaseException) -> str:
-    """The stable wire code of an error: `rate_limited`; `internal_error` if it is no provider's."""
+    """The stable wire code of an error: `rate_limited`, for example.
+
+    `internal_error` if it is no provider's."""
     if not isinstance(error, ProviderError):
         return "internal_error"
     return re.sub(r"(?<!^)(?=[A-Z])", "_", _known(error).__name__).lower()
 
 
 def _known(error: ProviderError) -> type[ProviderError]:
-    """The class of the tree that an error of a provider's own subclass belongs to."""
+    """The class of our own error tree that the error's class belongs to."""
     return next((kind for kind in type(error).__mro__ if kind in _SENTENCES), Unavailable)
 
 
@@ -139,7 +140,7 @@ def decide(
     outlook: Outlook,
     jitter: Callable[[], float] = random.random,
 ) -> RetryLater | Discard:
-    """What to do after `error`: what the first of `_RULES` says that applies, or the end."""
+    """What to do after `error`: the result of the first of `_RULES` that applies, or `Discard`."""
     if not isinstance(error, ProviderError):
         return _BUG
     for rule in _RULES:
@@ -156,7 +157,7 @@ def decide(
 def _ask_otherwise(
     error: ProviderError, outlook: Outlook, _jitter: Callable[[], float]
 ) -> RetryLater | None:
-    """Nothing was asked of the provider: another way is tried at once."""
+    """The provider got no request: try another way at once."""
     if not outlook.free or outlook.stuck:
         return None
     return RetryLater(code_of(error), 0, outlook.tries)
@@ -165,9 +166,9 @@ def _ask_otherwise(
 def _attach_again(
     error: ProviderError, outlook: Outlook, jitter: Callable[[], float]
 ) -> RetryLater | None:
-    """The run goes on: it is attached to after an eighth of its silence so far.
+    """The run continues: attach to it again after an eighth of its silence so far.
 
-    So soon after a cut, and seldom while the provider is away.
+    The pause is short after a cut, and long while the provider is away.
     """
     if outlook.silent_s is None:
         return None
@@ -179,7 +180,7 @@ def _attach_again(
 def _ask_again(
     error: ProviderError, outlook: Outlook, jitter: Callable[[], float]
 ) -> RetryLater | None:
-    """A try is left: after a polynomial pause for rate limits, a doubling one for the rest."""
+    """A try is left: use it after a pause, polynomial for rate limits, doubling for the rest."""
     used = max(1, outlook.tries + 1 - outlook.added // PROGRESS_CHARS)
     if not error.retryable or outlook.stuck or used >= MAX_TRIES:
         return None
@@ -195,14 +196,14 @@ _RULES = (_ask_otherwise, _attach_again, _ask_again)
 def _later(
     error: ProviderError, pause_s: float, tries: int, outlook: Outlook, jitter: Callable[[], float]
 ) -> RetryLater:
-    """After our pause or the provider's hint, whichever is longer, and some more by chance."""
+    """Retry after our pause or the provider's hint, whichever is longer, plus some jitter."""
     hint_s = min(error.retry_after_s or 0.0, outlook.terms.max_retry_after_seconds)
     delay_s = max(hint_s, pause_s) + pause_s * 0.25 * jitter()
     return RetryLater(code_of(error), int(delay_s * 1000), tries)
 
 
 def unheard(error: BaseException) -> bool:
-    """Whether it says nothing of the run: a connection broke, or the provider is overloaded."""
+    """Whether the error says nothing about the run: a connection broke, or an overload."""
     if isinstance(error, RateLimited):
         return True
     return isinstance(error, Unavailable | Interrupted) and (
@@ -211,7 +212,7 @@ def unheard(error: BaseException) -> bool:
 
 
 def deaths_in_a_row(counted: int, added: int) -> int:
-    """The count after an attempt that added so many characters: progress begins it anew."""
+    """The count after an attempt that added so many characters. Progress resets it to 0."""
     return 0 if added >= PROGRESS_CHARS else counted
 
 

@@ -39,7 +39,8 @@ class StalledWrites(asyncio.BaseProtocol):
 class Stalled:
     """Watches one connection while it is paused.
 
-    Calls `cut` once if nothing was taken for `seconds`."""
+    Calls `cut` once if nothing was taken for `seconds`.
+    """
 
     __slots__ = ("_cut", "_left", "_loop", "_seconds", "_timer", "_transport")
 
