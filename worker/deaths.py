@@ -1,15 +1,17 @@
 """Pure: how many workers an answer may kill, and how often it may meet a bug.
 
-Each process that ends answers loads it, web too.
+Every process that ends answers imports it, web included.
 """
 
 MAX_FAILED_STARTS = 3
-"""So many starts of an answer in a row may meet a bug. They are no tries: no provider was asked."""
+"""Starts of an answer in a row that may meet a bug. They are no tries: no provider was asked."""
 MAX_DEATHS = 8
-"""More than a bad day of deploys and crashes causes for one answer, and few enough for a service
-that loses a worker each time.
+"""Deaths in a row. A bad day of deploys and crashes causes fewer for one answer.
+
+The number is small because each death costs the service a worker.
 """
 DEADLY = MAX_DEATHS + 2
-"""After this many deaths the log is not read for an end either: a worker has died over that, too.
+"""After this many deaths, the answer ends without a read of its log: a worker died of that, too.
+
 Readers get the row's text again.
 """

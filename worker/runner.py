@@ -1,6 +1,6 @@
-"""From a message id to an attempt, and the way out of a process: what one worker runs.
+"""Runs the attempts of one worker process: from a message id to an attempt, and the final drain.
 
-Connections and providers are given to it: real ones by `runtime`, others by tests.
+Its caller supplies connections and providers: `runtime` real ones, tests others.
 """
 
 import asyncio
@@ -59,20 +59,20 @@ log_line = structlog.get_logger(__name__)
 OUTAGE_PAUSE_SECONDS = 1.0
 PROBATION_CHECK_SECONDS = 0.25
 MAX_ATTEMPTS = 50
-"""An answer that took so many attempts is not finished by another one, whatever they added."""
+"""Attempts of one answer, whatever they added. After that it ends as failed."""
 MAX_ATTACHES = 500
-"""The same while attempts attach to a run, which is free: more than an hour of silence needs."""
+"""The same while attempts attach to a run, which is free. An hour of silence needs fewer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """What can be asked. `open` gives the provider of an entry of the catalogue."""
+    """The models on offer. `open` returns the provider of an entry of the catalogue."""
 
     catalogue: Catalogue
     open: Callable[[ModelSpec], Provider]
 
     def provider(self, name: str) -> Provider:
-        """The provider of this entry of the catalogue. Raises ProviderError if there is none."""
+        """The provider of a catalogue entry. Raises ProviderError if there is none."""
         spec = self.catalogue.models.get(name)
         if spec is None:
             raise ModelNotFound(f"{name} is not in the catalogue")
@@ -87,7 +87,7 @@ class Runner:
         self._models = models
         self._running: dict[str, Attempt] = {}
         self._waiting: set[str] = set()
-        """Messages of which a job waits for the end of an outage."""
+        """Ids of messages whose job waits for the end of an outage."""
         self._probation = Probation()
         self._jobs = 0
         self._draining = False
@@ -95,11 +95,11 @@ class Runner:
         self._emptied = asyncio.Event()
 
     def running(self) -> Collection[Attempt]:
-        """The attempts of this process at this moment."""
+        """The attempts that run in this process now."""
         return list(self._running.values())
 
     async def generate(self, message_id: str) -> None:
-        """The job: run one attempt, if there is anything to do. Waits while a service is away."""
+        """The job: run one attempt if the answer needs one. Waits while a service is away."""
         self._jobs += 1
         try:
             await self._generate_through_outages(message_id)
@@ -111,7 +111,7 @@ class Runner:
     async def _generate_through_outages(self, message_id: str) -> None:
         if await self._tried_once(message_id):
             return
-        if message_id in self._waiting:  # each job that waits has a thread of this process
+        if message_id in self._waiting:  # a waiting job occupies a thread of this process
             log_line.info("job not needed", message_id=message_id, reason="another one waits here")
             return
         self._waiting.add(message_id)
@@ -123,7 +123,7 @@ class Runner:
             self._waiting.discard(message_id)
 
     async def _tried_once(self, message_id: str) -> bool:
-        """Whether neither Redis nor the database was away."""
+        """Run the job once. Returns False if Redis or the database was away."""
         try:
             await self._generate(message_id)
         except (StoreUnavailable, ports.LogUnavailable, JobsUnavailable) as error:
@@ -153,7 +153,7 @@ class Runner:
             log_line.info(
                 "job not needed", message_id=message_id, reason="another suspect has its turn"
             )
-            return  # nothing is held meanwhile; the sweeper brings the job again
+            return  # nothing is held meanwhile; the sweeper enqueues the job again
         try:
             await self._claim_and_run(row)
         finally:
@@ -172,7 +172,7 @@ class Runner:
             raise
         async with closing.released_on_failure(
             log, claim
-        ):  # or the next try of this very job would find it taken
+        ):  # or the next try of this job would find the lease taken
             model = row.model or self._models.catalogue.default
             mine = await store.begin_attempt(
                 message_id, claim.attempt, model, survived=message_id in self._waiting
@@ -192,7 +192,7 @@ class Runner:
                 raise
 
     async def _count(self, row: Message, starts: int, error: Exception) -> None:
-        """An attempt raised what nobody expects. After some of them in a row, the answer ends."""
+        """Count an attempt that raised an unexpected error. After a few, the answer ends."""
         if starts <= MAX_FAILED_STARTS and not isinstance(error, WorkersDied):
             return
         now = await self._services.store.message(row.id)
@@ -203,9 +203,9 @@ class Runner:
         await closing.start_next(self._services.store, self._services.jobs, row.conversation_id)
 
     async def _count_unreadable(self, message_id: str, error: Exception) -> None:
-        """The same for an answer that the database cannot read: the end is written unread.
+        """The same for a row that the database cannot read: the end is written without reading it.
 
-        Operators are notified first: a row that cannot be read may not take its end either.
+        Operators are notified first: a row that cannot be read may refuse its end, too.
         """
         store = self._services.store
         if await store.count_start(message_id) <= MAX_FAILED_STARTS:
@@ -223,7 +223,10 @@ class Runner:
         )
 
     async def _not_yet(self, row: Message) -> bool:
-        """Draining, not due, or behind another answer: somebody brings the job again."""
+        """Whether the job comes too early: draining, not due, or behind another answer.
+
+        It is enqueued again later.
+        """
         if self._draining:
             await self._services.jobs.generate(row.id)
             return True
@@ -277,7 +280,7 @@ class Runner:
                 del self._running[row.id]
 
     async def _end_probation(self, attempt: Attempt, row: Message) -> None:
-        """Let a suspect's probation end; another suspect may begin then."""
+        """End a suspect's probation when it is over. Then another suspect may begin."""
         began = clock()
         while self._probation.holds(row.id):
             await asyncio.sleep(PROBATION_CHECK_SECONDS)
@@ -301,7 +304,7 @@ class Runner:
         run: Run | None,
         unsaved: UnsavedParts,
     ) -> Draft:
-        """What the attempt begins with. What is not resumed is withdrawn."""
+        """The draft that the attempt begins with. Text that is not resumed is withdrawn."""
         seams, reported = list(row.seams or ()), Reported.of(row.reported)
         is_new_request = run is None and chosen.rung != "resume"
         if chosen.keeps and held.answer.content_units and is_new_request:
@@ -316,7 +319,7 @@ class Runner:
             reported=reported.next_request() if run is None else reported,
             terms=self._services.terms,
         )
-        if chosen.keeps and run is None:  # a run says again what is behind its place
+        if chosen.keeps and run is None:  # a run repeats what is behind its offset
             for number in lost_in(held.answer):
                 draft.drop(number)
         elif not chosen.keeps and chosen.rung != "fresh":
@@ -326,9 +329,9 @@ class Runner:
     async def _account(
         self, row: Message, claim: ports.Claim, answer: Answer, chosen: Plan, *, crashed: bool
     ) -> None:
-        """Forget deaths after which an attempt got on, and note what this one begins with.
+        """Forget deaths that were followed by progress, and note what this attempt begins with.
 
-        Text that is dropped now was no progress.
+        Text that is withdrawn now was no progress.
         """
         kept = answer.units if chosen.keeps else 0
         row.deaths, row.started_with = deaths_in_a_row(row.deaths, kept - row.started_with), kept
@@ -343,7 +346,7 @@ class Runner:
         await self._services.store.note_attempt(row.id, claim.attempt, row.deaths, row.started_with)
 
     def check_cancel(self, message_id: str) -> None:
-        """A cancel was requested for this message, which this process may be answering."""
+        """A cancel was requested for this message. Its attempt, if it runs here, asks the log."""
         if (attempt := self._running.get(message_id)) is not None:
             attempt.check_cancel()
 
@@ -368,7 +371,7 @@ class Runner:
     async def _prepared(
         self, row: Message, spec: ModelSpec | None, chosen: Plan, going_on: Continuation | None
     ) -> tuple[Provider, Request]:
-        """Whom to ask what. Raises ProviderError or WorkersDied if nobody is to be asked."""
+        """The provider and the request. Raises ProviderError or WorkersDied if there is none."""
         if spec is None:
             raise ModelNotFound(f"{row.model} is not in the catalogue")
         if row.deaths >= MAX_DEATHS:
@@ -380,7 +383,7 @@ class Runner:
         return self._models.open(spec), await self._request(row, going_on)
 
     async def _name_conversation(self, attempt: Attempt, row: Message) -> None:
-        """After the first answer; a title that is lost on the way is made after a later one."""
+        """Enqueue the naming after the first answer. A lost title is made after a later answer."""
         if not attempt.completed:
             return
         conversation = await self._services.store.conversation_of(row.id)
@@ -406,7 +409,7 @@ class Runner:
         )
 
     async def _history(self, row: Message) -> list[Message]:
-        """What was said before. Raises ProviderError if it is too long, or no longer all there."""
+        """The earlier messages. Raises ProviderError if they are too long, or incomplete."""
         try:
             return await self._services.store.history(row.conversation_id, row.ordinal)
         except HistoryTooLong as error:
@@ -417,7 +420,7 @@ class Runner:
             raise InvalidRequest("a message before this answer was deleted") from error
 
     async def drain(self, seconds: float) -> None:
-        """Take nothing new; let what runs go on for so long, then hand it to another worker."""
+        """Take no new jobs. Let attempts run for `seconds`, then hand them to other workers."""
         self._draining = True
         if not await self._empty_within(seconds):
             self._handing_over = True
@@ -426,7 +429,7 @@ class Runner:
             await self._empty_within(self._services.lease_seconds + NAMING_SECONDS)
 
     async def _empty_within(self, seconds: float) -> bool:
-        """Whether every job has ended: also one that has yet to become an attempt is seen."""
+        """Whether every job ends in time, including jobs that are no attempts yet."""
         self._emptied.clear()
         if not self._jobs:
             return True
@@ -439,13 +442,13 @@ class Runner:
 
 
 def _not_deadly(row: Message) -> None:
-    """Raises WorkersDied if the last worker died before it began: this one would, too."""
+    """Raises WorkersDied if workers died before they began: this worker would die, too."""
     if row.deaths > MAX_DEATHS:
         raise WorkersDied(f"{row.deaths} workers died in a row, the last of them before it began")
 
 
 def _saved_run(row: Message, saved: Answer) -> Run | None:
-    """The run that the row names. Without a place in it, it ends where the row does (`saved`)."""
+    """The run that the row names. If the row has no offset in it, the end of `saved` is used."""
     if row.run_id is None:
         return None
     if row.run_parts is None or row.run_text is None or row.run_reasoning is None:
@@ -456,7 +459,7 @@ def _saved_run(row: Message, saved: Answer) -> Run | None:
 
 
 def _going_on(chosen: Plan, answer: Answer, run: Run | None) -> Continuation | None:
-    """What the provider is told of the text that readers hold."""
+    """The text that readers hold, for a request that continues it."""
     if run is not None:
         return Continuation("attach", answer.content, run.id, run.cursor)
     return Continuation(chosen.rung, answer.content) if chosen.rung in ("prefix", "turn") else None

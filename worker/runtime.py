@@ -1,5 +1,5 @@
-"""The real thing around a `Runner`: connections, the event loop that Dramatiq's worker threads
-share, start and stop.
+"""Everything around a `Runner` in a real process: connections, the event loop that Dramatiq's
+worker threads share, start and stop.
 """
 
 import asyncio
@@ -46,14 +46,15 @@ from tokenwire.worker.titles import name_conversation
 log_line = structlog.get_logger(__name__)
 
 INTERRUPT_CHECK_SECONDS = 5.0
-"""How often a blocked worker thread checks for Dramatiq's interrupts; at 0.1 s, hundreds of threads
-would cost a core.
+"""How often a blocked worker thread checks for Dramatiq's interrupts.
+
+With Dramatiq's 0.1 s, hundreds of threads would occupy a core.
 """
 CONTROL_PAUSE_SECONDS = 1.0
 
 
 class Runtime:
-    """One per worker process."""
+    """The connections and the runner of a worker process."""
 
     def __init__(
         self, settings: Settings, catalogue: Catalogue, notify_operators: OperatorHook
@@ -66,8 +67,9 @@ class Runtime:
         self.background = Background()
 
     async def open(self, broker: WakingBroker) -> None:
-        """Connect; called on the event loop before the first job. After an exception, `close` must
-        still be called.
+        """Connect, on the event loop, before the first job.
+
+        Call `close` after an exception, too.
         """
         settings, opened = self._settings, self._opened
         self._store = Store.open(
@@ -115,7 +117,7 @@ class Runtime:
         await opened.enter_async_context(startup.asking(needs(self._store, self._log)))
 
     async def _listen(self) -> None:
-        """Hear at once of cancels; without this channel the lease's renewal tells of them."""
+        """Listen for cancels. Without this channel, the lease's next renewal reports them."""
         await self._feed.start(self._heard, lambda _channel: None)
         while True:
             try:
@@ -132,7 +134,7 @@ class Runtime:
                 self._runner.check_cancel(message_id)
 
     async def generate(self, message_id: str) -> None:
-        """The job."""
+        """The job that makes this answer."""
         await self._runner.generate(message_id)
 
     async def title(self, message_id: str) -> None:
@@ -140,23 +142,23 @@ class Runtime:
         await name_conversation(self._services, self._models, message_id)
 
     def metrics(self) -> contextlib.AbstractContextManager[None]:
-        """Tells the metrics of this process meanwhile."""
+        """Serve the metrics of this process during the block."""
         RUNNING.set_function(lambda: len(self._runner.running()))
         return metrics.served(self._settings.metrics_host, self._settings.metrics_port)
 
     async def drain(self) -> None:
-        """Let what runs go on for DRAIN_SECONDS, then hand it over. Called again, wait for that."""
+        """Let attempts run for DRAIN_SECONDS, then hand them over. A second call waits, too."""
         if self._drained is None:
             self._drained = asyncio.create_task(self._runner.drain(self._settings.drain_seconds))
         await self._drained
 
     async def close(self) -> None:
-        """Close what `open` opened, the newest first."""
+        """Close everything that `open` opened, the newest first."""
         await self._opened.aclose()
 
 
 class RuntimeMiddleware(AsyncIO):
-    """Dramatiq's event loop thread, on uvloop, with the runtime on it."""
+    """Runs Dramatiq's event loop thread on uvloop, and the runtime on it."""
 
     def __init__(self, runtime: Runtime) -> None:
         super().__init__()
@@ -164,17 +166,17 @@ class RuntimeMiddleware(AsyncIO):
         self._serving_metrics = contextlib.ExitStack()
 
     def after_process_boot(self, broker: Broker) -> None:  # noqa: ARG002  # dramatiq's signature
-        """Dramatiq's master may be killed: the process that it forked must not outlive it."""
-        # Multiprocessing remembers who forked this process; the system may report another parent by
-        # now.
+        """Make this process end with Dramatiq's master, even if the master is killed."""
+        # Multiprocessing remembers the process that forked this one. The system may report another
+        # parent by now.
         if (master := multiprocessing.parent_process()) is not None and master.pid is not None:
             die_with_parent(master.pid)
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         """Start the loop and open the runtime. Ends the process (SystemExit) if that fails.
 
-        Dramatiq ignores every other error here and takes jobs all the same: without a runtime each
-        would become a dead letter.
+        Dramatiq ignores every other error here and takes jobs nevertheless. Without a runtime, each
+        job would become a dead letter.
         """
         try:
             self._open(broker)
@@ -190,9 +192,7 @@ class RuntimeMiddleware(AsyncIO):
         if not isinstance(broker, WakingBroker):
             raise TypeError("the runtime needs worker.broker.make_broker")
         thread = EventLoopThread(self.logger, INTERRUPT_CHECK_SECONDS)
-        thread.daemon = (
-            True  # a loop that nobody could stop must not hold up the end of the process
-        )
+        thread.daemon = True  # a loop that nothing can stop must not delay the end of the process
         thread.loop.close()
         thread.loop = uvloop.new_event_loop()
         set_event_loop_thread(thread)
@@ -201,12 +201,10 @@ class RuntimeMiddleware(AsyncIO):
         self._serving_metrics.enter_context(self._runtime.metrics())
 
     def after_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002  # dramatiq's signature
-        """Dramatiq checks for a stop once a second: draining begins with the signal, before
-        that.
-        """
+        """Begin to drain with the signal. Dramatiq itself checks for a stop only once a second."""
         if (
             threading.current_thread() is not threading.main_thread()
-        ):  # a test's worker: signals are not for it
+        ):  # a test's worker gets no signals
             return
         noted, thread = signal.getsignal(signal.SIGTERM), get_event_loop_thread()
 
@@ -227,7 +225,7 @@ class RuntimeMiddleware(AsyncIO):
             broker.leave()
 
     async def _drain(self, broker: Broker) -> None:
-        """Fetch nothing more; hand over what runs."""
+        """Fetch no more jobs, and hand attempts over."""
         if isinstance(broker, WakingBroker):
             broker.drain()
         await self._runtime.drain()
@@ -257,5 +255,5 @@ async def _end(task: asyncio.Task[None]) -> None:
 
 
 def _stop_process() -> None:
-    """As if asked from outside: what runs is handed over before the process ends."""
+    """Stop like after a signal: attempts are handed over before the process ends."""
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""What attempts work with, put together at the edge of a process."""
+"""The services that attempts use, built at the start of a process."""
 
 from dataclasses import dataclass, field
 
@@ -14,7 +14,7 @@ from tokenwire.worker.sweeper.run_ender import RunEnder
 
 @dataclass(frozen=True, slots=True)
 class WorkerServices:
-    """What an attempt works with; one set per process. `terms`: the settings for answers."""
+    """The services of one process. `terms`: the settings for answers."""
 
     store: Store
     log: ports.Log

@@ -1,7 +1,7 @@
 """Names a conversation after its first answer, with the catalogue's `title_model`.
 
-A title is a convenience: after any failure, the first words of the first message serve. The demo
-model knows only its script, so with it the first words are the title.
+A title is a convenience: after any failure, the first words of the first message become the title.
+So they do with the demo model, which knows only its script.
 """
 
 import asyncio
@@ -25,11 +25,12 @@ LONGEST = 60
 MOST_WORDS = 6
 EXCERPT_CHARS = 1500
 MAX_READ = 2000
-"""Characters of a text that are searched for its words. The patterns for marks cost the square of a
-line's length.
+"""Characters of a text that are searched for its words.
+
+The patterns for Markdown take quadratic time in a line's length.
 """
 LONGEST_ANSWER_CHARS = 64 * 1024
-"""Of the model that is asked for a name, with its reasoning."""
+"""The longest answer of the model that is asked for a title, with its reasoning."""
 PATIENCE_SECONDS = 30.0
 _ASK = (
     "Name this conversation in three to six words, in its own language. Answer with the name "
@@ -39,8 +40,9 @@ _ASK = (
 
 
 async def name_conversation(services: WorkerServices, models: Models, message_id: str) -> None:
-    """Name the conversation of this answer if it has no title, and announce it. Raises
-    StoreUnavailable.
+    """Name the conversation of this answer if it has no title, and announce the title.
+
+    Raises StoreUnavailable.
     """
     conversation = await services.store.conversation_of(message_id)
     answer = await services.store.message(message_id)
@@ -48,7 +50,7 @@ async def name_conversation(services: WorkerServices, models: Models, message_id
         return
     try:
         rows = await services.store.history(conversation.id, answer.ordinal)
-    except HistoryTooLong:  # it goes without a name
+    except HistoryTooLong:  # the conversation stays without a title
         return
     question = next((row for row in rows if row.role == "user"), None)
     if question is None:
@@ -89,8 +91,9 @@ async def _asked(models: Models, spec: ModelSpec, question: str, answer: str) ->
 
 
 def tidy(text: str) -> str:
-    """A model's answer as a title: the words of its first non-empty line; empty if there are far
-    too many.
+    """A model's answer as a title: the words of its first non-empty line.
+
+    Empty if there are far too many words.
     """
     line = next((plain for line in _beginning(text) if (plain := _plain(line))), "")
     line = re.sub(r"^title:\s*", "", line, flags=re.IGNORECASE).strip(" \t\"'“”«».")
@@ -107,9 +110,7 @@ def _beginning(text: str) -> list[str]:
 
 
 def _plain(line: str) -> str:
-    """A line of Markdown as its words alone. Marks within a word stay: `snake_case` is no
-    emphasis.
-    """
+    """The words of a line of Markdown. Marks within a word stay, as in `snake_case`."""
     line = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", line)
     line = re.sub(r"^\s*(?:[#>]+|[-+*]|\d+[.)])\s+|^\s*(?:```|~~~)\w*", "", line)
     line = re.sub(r"(?<!\w)[*_~`]+(?=\S)|(?<=\S)[*_~`]+(?!\w)|<[/!]?[a-zA-Z][^>]*>", "", line)
@@ -117,7 +118,7 @@ def _plain(line: str) -> str:
 
 
 def _cut(line: str) -> str:
-    """At most `MOST_WORDS` words and `LONGEST` characters; an ellipsis shows an omission."""
+    """At most `MOST_WORDS` words and `LONGEST` characters. An ellipsis replaces the rest."""
     words = line.split(" ")
     short = " ".join(words[:MOST_WORDS])
     if len(short) <= LONGEST and len(words) <= MOST_WORDS:

@@ -1,8 +1,8 @@
-"""Pure: what the requests of one answer cost, and when they are enough.
+"""Pure: estimates what the requests of one answer cost, and limits them.
 
-Every further request is billed the whole conversation again. A request is counted when it begins,
-by an estimate: a worker that is killed reports nothing. What the provider reports corrects the
-estimate, and so does that it answered nothing at all. To attach to a run is free.
+Every further request is billed for the whole conversation again. A request is counted when it
+begins, by an estimate, because a killed worker reports nothing. The provider's report corrects the
+estimate. So does a request that was not answered at all. Attaching to a run is free.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from tokenwire.worker.attempt.usage import SentMessage, history_chars, json_char
 
 
 class BudgetExhausted(ProviderError):
-    """The answer has had all the requests, or was billed all the input tokens, that it may."""
+    """The answer has used up its requests or its input tokens."""
 
 
 def is_over_budget(terms: AnswerTerms, number: int, billed: int, cost: int) -> bool:
@@ -38,9 +38,10 @@ def is_over_budget(terms: AnswerTerms, number: int, billed: int, cost: int) -> b
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """Of one request: its number among those of the answer (from 1), and input tokens.
+    """The bill of one request: its number among those of the answer (from 1), and input tokens.
 
-    `asked` are in the request, `before` were billed for earlier ones, `cost` is what this one adds.
+    `asked`: tokens in the request. `before`: tokens billed for earlier ones. `cost`: what this
+    request adds.
     """
 
     number: int
@@ -50,7 +51,7 @@ class Bill:
 
     @classmethod
     def of(cls, request: Request, earlier: int, noted: int | None) -> "Bill":
-        """`earlier`: requests of the answer before this one; `noted`: what they were billed.
+        """The bill of a request. `earlier`: the number of requests before it; `noted`: their bill.
 
         `noted` is None after the first request: its cost is not saved.
         """
@@ -63,29 +64,29 @@ class Bill:
 
     @property
     def begun(self) -> int:
-        """Billed so far, if the provider takes the request."""
+        """Tokens billed so far if the provider accepts the request."""
         return self.before + self.cost
 
     def settled(self, reported: int | None, *, answered: bool) -> int:
-        """Billed after the request: as `reported`, or estimated if the provider began to answer."""
+        """Tokens billed after the request: as reported, or estimated if the answer had begun."""
         if not self.cost or not (answered or reported is not None):
             return self.before
         return self.before + (reported if reported is not None else self.cost)
 
     def following(self, request: Request, reported: int | None) -> "Bill":
-        """Of another request, after this one was answered."""
+        """The bill of another request, after this one was answered."""
         return Bill.of(request, self.number, self.settled(reported, answered=True))
 
 
 def _billed_before(asked: int, earlier: int, noted: int | None) -> int:
-    """As noted. A first request that was not noted asked about as much as this one does."""
+    """The noted tokens. A first request without a note counts as much as this request."""
     if noted is not None:
         return noted
     return asked if earlier else 0
 
 
 def _chars(request: Request) -> int:
-    """Of all that is sent: the history, tools, the schema of the answer."""
+    """Characters of everything that is sent: history, tools, the schema of the answer."""
     tools = sum(
         len(tool.name) + len(tool.description) + json_chars(tool.parameters)
         for tool in request.tools
@@ -94,7 +95,7 @@ def _chars(request: Request) -> int:
 
 
 def _sent(message: HistoryMessage) -> SentMessage:
-    """What is kept of a part is sent for it, its text where nothing is."""
+    """What a message sends: of each part its kept value, or else its text."""
     texts: list[str] = []
     kept: list[Any] = []
     for part in message.parts:
