@@ -41,8 +41,8 @@ AREA = Area(
         Mutant(
             "a_top_that_went_back_is_ignored",
             "streams/hub/hub.py",
-            "        elif page.top < top:  # set back",
-            "        elif page.top < 0:  # set back",
+            "        elif page.top < top:  # the log was set back",
+            "        elif page.top < 0:  # the log was set back",
         ),
         Mutant(
             "a_tail_keeps_what_lies_beyond_a_fork",
@@ -225,8 +225,8 @@ AREA = Area(
         Mutant(
             "the_fast_path_is_open_at_once",
             "streams/hub/log_cursor.py",
-            '        self.behind = True\n        """`next`',
-            '        self.behind = False\n        """`next`',
+            '        self.behind = True\n        """Call `next` again',
+            '        self.behind = False\n        """Call `next` again',
             _CURSOR,
         ),
         Mutant(
