@@ -10,7 +10,7 @@ import signal
 import threading
 from collections.abc import Coroutine
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 import uvloop
@@ -37,8 +37,8 @@ from tokenwire.worker.metrics import RUNNING
 from tokenwire.worker.needs import needs
 from tokenwire.worker.operators import OperatorHook
 from tokenwire.worker.packing import Packing
-from tokenwire.worker.runner import Models, Runner
-from tokenwire.worker.services import WorkerServices
+from tokenwire.worker.runner import Runner
+from tokenwire.worker.services import Models, WorkerServices
 from tokenwire.worker.sweeper.run_ender import RunEnder
 from tokenwire.worker.sweeper.sweeper import Sweeper
 from tokenwire.worker.titles import name_conversation
@@ -51,6 +51,7 @@ INTERRUPT_CHECK_SECONDS = 5.0
 With Dramatiq's 0.1 s, hundreds of threads would occupy a core.
 """
 CONTROL_PAUSE_SECONDS = 1.0
+T = TypeVar("T", Store, RedisLog, RedisFeed, HttpClient)
 
 
 class Runtime:
@@ -71,50 +72,60 @@ class Runtime:
 
         Call `close` after an exception, too.
         """
-        settings, opened = self._settings, self._opened
-        self._store = Store.open(
+        self._connect()
+        self._assemble(broker)
+        self._start()
+        await self._opened.enter_async_context(startup.asking(needs(self._store, self._log)))
+
+    def _connect(self) -> None:
+        """To the database, Redis and the providers."""
+        settings = self._settings
+        store = Store.open(
             settings.database_url,
             Quotas.of(settings),
             timeout_seconds=settings.database_timeout_seconds,
         )
-        opened.push_async_callback(self._store.aclose)
-        self._log = RedisLog(settings.redis, ports.Limits.of(settings), settings.coalesce_ms)
-        opened.push_async_callback(self._log.aclose)
-        self._client = HttpClient()
-        opened.push_async_callback(self._client.aclose)
-        checkpointer = Checkpointer(
-            self._store, settings.checkpoint_seconds, settings.checkpoint_chars
+        limits = ports.Limits.of(settings)
+        self._store = self._to_close(store)
+        self._log = self._to_close(RedisLog(settings.redis, limits, settings.coalesce_ms))
+        self._feed = self._to_close(RedisFeed(settings.redis))
+        self._client = self._to_close(HttpClient())
+
+    def _to_close(self, opened: T) -> T:
+        self._opened.push_async_callback(opened.aclose)
+        return opened
+
+    def _assemble(self, broker: WakingBroker) -> None:
+        settings = self._settings
+        self._models = Models(
+            catalogue=self._catalogue, open=lambda spec: open_provider(spec, self._client)
         )
-        jobs = Jobs(settings.redis, broker)
-        self._models = models = Models(
-            self._catalogue,
-            lambda spec: open_provider(spec, self._client),
+        self._services = WorkerServices(
+            store=self._store,
+            log=self._log,
+            jobs=Jobs(settings.redis, broker),
+            checkpointer=Checkpointer(
+                self._store, settings.checkpoint_seconds, settings.checkpoint_chars
+            ),
+            lease_seconds=settings.lease_seconds,
+            run_ender=RunEnder(self._store, self._models.provider, self._notify_operators),
+            packing=Packing(self._log),
+            notify_operators=self._notify_operators,
+            terms=settings,
         )
-        run_ender = RunEnder(self._store, models.provider, self._notify_operators)
-        packing = Packing(self._log)
-        self._services = services = WorkerServices(
-            self._store,
-            self._log,
-            jobs,
-            checkpointer,
-            settings.lease_seconds,
-            run_ender,
-            packing,
-            self._notify_operators,
-            settings,
-        )
-        self._runner = Runner(services, models)
-        self._feed = RedisFeed(settings.redis)
-        opened.push_async_callback(self._feed.aclose)
-        opened.push_async_callback(run_ender.aclose)
-        opened.push_async_callback(self.background.aclose)
-        self.background.when_ended(_stop_process)
-        self.background.start("checkpointer", lambda: checkpointer.run(self._runner.running))
-        self.background.start("sweeper", Sweeper(services).run)
-        self.background.start("packing", packing.run)
+        self._runner = Runner(self._services, self._models)
+
+    def _start(self) -> None:
+        """What runs beside the jobs. It ends before the connections are closed."""
+        services, background = self._services, self.background
+        self._opened.push_async_callback(services.run_ender.aclose)
+        self._opened.push_async_callback(background.aclose)
+        background.when_ended(_stop_process)
+        background.start("checkpointer", lambda: services.checkpointer.run(self._runner.running))
+        background.start("sweeper", Sweeper(services).run)
+        background.start("packing", services.packing.run)
         listening = asyncio.create_task(keep("cancels", self._listen))
-        opened.push_async_callback(_end, listening)
-        await opened.enter_async_context(startup.asking(needs(self._store, self._log)))
+        self._opened.push_async_callback(_end, listening)
 
     async def _listen(self) -> None:
         """Listen for cancels. Without this channel, the lease's next renewal reports them."""

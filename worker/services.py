@@ -1,9 +1,13 @@
 """The services that attempts use, built at the start of a process."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tokenwire.config.terms import AnswerTerms
 from tokenwire.models.store import Store
+from tokenwire.providers.base import ModelNotFound, Provider
+from tokenwire.providers.catalogue import Catalogue
+from tokenwire.providers.spec import ModelSpec
 from tokenwire.streams.log import ports
 from tokenwire.worker.checkpoints import Checkpointer
 from tokenwire.worker.enqueue import Jobs
@@ -25,3 +29,18 @@ class WorkerServices:
     packing: Packing
     notify_operators: OperatorHook = log_only
     terms: AnswerTerms = field(default_factory=AnswerTerms)
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The models on offer. `open` returns the provider of an entry of the catalogue."""
+
+    catalogue: Catalogue
+    open: Callable[[ModelSpec], Provider]
+
+    def provider(self, name: str) -> Provider:
+        """The provider of a catalogue entry. Raises ProviderError if there is none."""
+        spec = self.catalogue.models.get(name)
+        if spec is None:
+            raise ModelNotFound(f"{name} is not in the catalogue")
+        return self.open(spec)

@@ -17,8 +17,7 @@ from tokenwire.providers.spec import ModelSpec
 from tokenwire.streams.log import ports
 from tokenwire.worker import announcing
 from tokenwire.worker.discretion import remove_quotes
-from tokenwire.worker.runner import Models
-from tokenwire.worker.services import WorkerServices
+from tokenwire.worker.services import Models, WorkerServices
 
 log_line = structlog.get_logger(__name__)
 LONGEST = 60

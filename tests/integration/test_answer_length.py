@@ -16,8 +16,8 @@ from tokenwire.providers import base
 from tokenwire.providers.catalogue import Catalogue
 from tokenwire.providers.spec import ModelSpec
 from tokenwire.streams.log.memory import MemoryLog
-from tokenwire.worker.runner import Models, Runner
-from tokenwire.worker.services import WorkerServices
+from tokenwire.worker.runner import Runner
+from tokenwire.worker.services import Models, WorkerServices
 from tokenwire.worker.sweeper.run_ender import RunEnder
 
 LIMIT = 20_000

@@ -231,21 +231,19 @@ async def test_a_cancel_always_works(rig: Rig, name: str) -> None:
 
 
 DECISIONS = [
-    *(
-        "recover",
-        "is_attachable",
-        "plan",
-        "is_paused",
-        "lost_in",
-        "answer_of",
-        "UnsavedParts.following",
-        "Draft",
-        "Reported.of",
-        "Attempt",
-        "_saved_run",
-        "_going_on",
-    ),
-    *("context.messages", "context.options", "Request"),
+    *("runner.recover", "runner.plan_attempt", "runner.Attempt", "runner.ask"),
+    "planning.answer_of",
+    "planning._saved_run",
+    "planning.is_attachable",
+    "planning.is_paused",
+    "planning.plan",
+    "planning.PlannedAttempt.continuation",
+    "planning.UnsavedParts.following",
+    "planning.Reported.of",
+    "planning.StartingPoint",
+    "planning.Draft",
+    "planning.lost_in",
+    *("asking.context.messages", "asking.context.options", "asking.Request"),
 ]
 
 
@@ -255,7 +253,8 @@ async def test_a_failing_decision(
     rig: Rig, name: str, ends: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pure code also meets unexpected values."""
-    monkeypatch.setattr(f"tokenwire.worker.runner.{name}", _raises)
+    raising = property(_raises) if name.endswith("continuation") else _raises
+    monkeypatch.setattr(f"tokenwire.worker.{name}", raising)
     if ends == "by itself":
         row = await rig.until_ended(*SCENES["whole"][0])
         assert (row.status, (row.error or {})["code"], row.content) == (

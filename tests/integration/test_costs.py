@@ -19,7 +19,8 @@ from tokenwire.providers.http import HttpClient
 from tokenwire.providers.registry import open_provider
 from tokenwire.providers.spec import ModelSpec
 from tokenwire.streams.log.memory import MemoryLog
-from tokenwire.worker.runner import Models, Runner
+from tokenwire.worker.runner import Runner
+from tokenwire.worker.services import Models
 
 END = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
 STORY = " ".join(f"{number} little birds sat on wire {number * 7 % 31}." for number in range(60))

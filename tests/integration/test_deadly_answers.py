@@ -201,7 +201,7 @@ async def test_a_waiting_suspect_holds_nothing(world: World) -> None:
     row = await world.row(second)
     assert (row.status, row.attempt, row.deaths) == ("queued", 0, SUSPECT_DEATHS)
     assert not await world.log.leased(row.conversation_id, second)
-    assert world.runner._jobs == 1
+    assert world.runner._running._jobs == 1
     assert not await module.closing.cancel(
         world.store, world.log, world.services.jobs, second, "me"
     )

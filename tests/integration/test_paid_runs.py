@@ -24,13 +24,14 @@ from tokenwire.providers.registry import open_provider
 from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.streams.log.ports import Claim
 from tokenwire.worker import closing
+from tokenwire.worker.asking import MAX_ATTACHES, MAX_ATTEMPTS
 from tokenwire.worker.attempt import intake
 from tokenwire.worker.checkpoints import Checkpointer
 from tokenwire.worker.metrics import RUNS_ENDED
 from tokenwire.worker.packing import Packing
 from tokenwire.worker.retries import LONGEST_SEARCH_SECONDS, LONGEST_SILENCE_SECONDS, MAX_TRIES
-from tokenwire.worker.runner import MAX_ATTACHES, MAX_ATTEMPTS, Models, Runner
-from tokenwire.worker.services import WorkerServices
+from tokenwire.worker.runner import Runner
+from tokenwire.worker.services import Models, WorkerServices
 from tokenwire.worker.sweeper.run_ender import MAX_END_TRIES, RunEnder
 from tokenwire.worker.sweeper.sweeper import Sweeper
 

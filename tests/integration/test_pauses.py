@@ -23,7 +23,8 @@ from tokenwire.providers.http import HttpClient
 from tokenwire.providers.registry import open_provider
 from tokenwire.providers.spec import ModelSpec
 from tokenwire.streams.log.memory import MemoryLog
-from tokenwire.worker.runner import Models, Runner
+from tokenwire.worker.runner import Runner
+from tokenwire.worker.services import Models
 
 SEARCH = {
     "type": "server_tool_use",

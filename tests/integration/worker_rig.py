@@ -19,8 +19,8 @@ from tokenwire.providers.spec import ModelSpec
 from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.worker.checkpoints import Checkpointer
 from tokenwire.worker.packing import Packing
-from tokenwire.worker.runner import Models, Runner
-from tokenwire.worker.services import WorkerServices
+from tokenwire.worker.runner import Runner
+from tokenwire.worker.services import Models, WorkerServices
 from tokenwire.worker.sweeper.run_ender import RunEnder
 
 LEASE_SECONDS = 0.2

@@ -35,8 +35,8 @@ from tokenwire.web.cancels import Cancels
 from tokenwire.worker import closing
 from tokenwire.worker.checkpoints import Checkpointer
 from tokenwire.worker.packing import Packing
-from tokenwire.worker.runner import Models, Runner
-from tokenwire.worker.services import WorkerServices
+from tokenwire.worker.runner import Runner
+from tokenwire.worker.services import Models, WorkerServices
 from tokenwire.worker.sweeper.run_ender import RunEnder
 from tokenwire.worker.sweeper.sweeper import Sweeper
 

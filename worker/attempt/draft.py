@@ -14,8 +14,8 @@ leaves until what was taken has caught up with what they hold.
 Rejected: batches as the difference of the two folds (each would compare whole texts).
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from tokenwire.config.terms import AnswerTerms
 from tokenwire.models.unsaved import PartsToSave, UnsavedParts
@@ -65,43 +65,53 @@ class _Waiting:
         return type(first)(first.message_id, first.attempt, first.offset, text, first.part)
 
 
+@dataclass(frozen=True, slots=True)
+class StartingPoint:
+    """What an attempt knows of those before it, besides what readers hold.
+
+    `unsaved`: which parts of that the database lacks. `run`: the provider's run to attach to.
+    `continues`: a new request goes on with the text.
+    """
+
+    unsaved: UnsavedParts = field(default_factory=UnsavedParts)
+    seams: Sequence[int] = ()
+    run: Run | None = None
+    continues: bool = False
+    reported: Reported = field(default_factory=Reported)
+
+
 class Draft:
     """What an attempt has. `held`: what readers hold already, which this attempt goes on from.
 
-    `unsaved`: which parts of that the database lacks. `run`: the provider's run to attach to.
-    `continues`: a new request goes on with the text. `held` belongs to the draft from now on.
+    `held` and `start` belong to the draft from now on.
     """
 
     def __init__(
         self,
         held: Held,
         attempt: int,
-        unsaved: UnsavedParts | None = None,
-        *,
-        seams: Iterable[int] = (),
-        run: Run | None = None,
-        continues: bool = False,
-        reported: Reported | None = None,
+        start: StartingPoint | None = None,
         terms: AnswerTerms | None = None,
     ) -> None:
+        start = start or StartingPoint()
         self.answer = held.answer
         """What readers hold: everything that was acknowledged."""
         self.message_id = held.answer.id
         self.attempt = attempt
-        self.seams = list(seams)
+        self.seams = list(start.seams)
         self.finish: deltas.Finish | None = None
-        self.reported = reported or Reported()
+        self.reported = start.reported
         """What this answer's requests have reported of their tokens."""
         self.seq = held.seq
         self.emitted = self.answered = False
         """Whether readers were given something; whether the provider has said anything at all."""
         self.added = 0
         """Units of text that this attempt has added to what readers hold."""
-        self._unsaved = unsaved or UnsavedParts()
-        self._run = run
+        self._unsaved = start.unsaved
+        self._run = run = start.run
         self._catches_up = run is not None
         taken = held.answer.copy() if run is None else as_of(held.answer, run)
-        self._taken = PartsTaken(taken, attempt, terms, continues=continues)
+        self._taken = PartsTaken(taken, attempt, terms, continues=start.continues)
         self._refused = False
         self._pending: list[_Waiting | DraftItem] = []
         self._pending_chars = 0

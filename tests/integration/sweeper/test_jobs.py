@@ -141,7 +141,7 @@ async def test_a_drain_waits_for_starting_jobs(rig: Rig) -> None:
     running = asyncio.create_task(runner.generate(rig.row.id))
     await recovering.wait()
     draining = asyncio.create_task(runner.drain(0.01))
-    while not runner._handing_over:
+    while not runner._running.handing_over:
         await asyncio.sleep(0.01)
     go_on.set()
     await draining
@@ -185,7 +185,7 @@ async def test_a_late_end_of_an_attempt_does_not_hide_the_next_one(rig: Rig) -> 
     later: Any = object()
 
     async def begin_another() -> None:
-        runner._running[rig.row.id] = later
+        runner._running._attempts[rig.row.id] = later
 
     runner = runner_over(rig.services, Script([[base.TextDelta("a")], begin_another, DONE]))
     await runner.generate(rig.row.id)

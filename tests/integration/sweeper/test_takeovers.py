@@ -17,10 +17,10 @@ from tokenwire.models.conversations import Post
 from tokenwire.providers import base
 from tokenwire.providers.spec import Rung
 from tokenwire.streams.log.ports import LogUnavailable
+from tokenwire.worker.asking import MAX_ATTEMPTS
 from tokenwire.worker.deaths import MAX_DEATHS
 from tokenwire.worker.enqueue import JobsUnavailable
 from tokenwire.worker.retries import MAX_TRIES, WorkersDied
-from tokenwire.worker.runner import MAX_ATTEMPTS
 
 
 async def test_a_dead_attempt_is_taken_over(rig: Rig) -> None:

@@ -12,7 +12,7 @@ from tokenwire.providers import base
 from tokenwire.providers.catalogue import Catalogue
 from tokenwire.providers.spec import ModelSpec
 from tokenwire.worker import titles
-from tokenwire.worker.runner import Models
+from tokenwire.worker.services import Models
 from tokenwire.worker.titles import name_conversation
 
 

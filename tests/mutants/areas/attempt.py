@@ -187,14 +187,14 @@ AREA = Area(
         ),
         Mutant(
             "a_seam_is_not_noted",
-            "worker/runner.py",
-            "            seams.append(held.answer.content_units)\n",
-            "            pass\n",
+            "worker/planning.py",
+            "return [*seams, end] if end and is_new_request else seams",
+            "return seams",
         ),
         Mutant(
             "what_is_withdrawn_is_not_told",
-            "worker/runner.py",
-            '        elif not chosen.keeps and chosen.rung != "fresh":\n',
+            "worker/planning.py",
+            '        elif not self.plan.keeps and self.plan.rung != "fresh":\n',
             "        elif False:\n",
         ),
         Mutant(
@@ -215,27 +215,27 @@ AREA = Area(
         Mutant(
             "a_death_is_a_try",
             "worker/runner.py",
-            "        if crashed:\n            facts",
-            "        if crashed:\n            row.tries += 1\n            facts",
+            "        if crashed:\n            log_line",
+            "        if crashed:\n            row.tries += 1\n            log_line",
             _TAKEOVERS,
         ),
         Mutant(
             "text_that_is_dropped_was_progress",
-            "worker/runner.py",
-            "row.started_with = deaths_in_a_row(row.deaths, kept - row.started_with), kept",
-            "row.started_with = deaths_in_a_row(row.deaths, size - row.started_with), kept",
+            "worker/planning.py",
+            "return self.held.answer.units if self.plan.keeps else 0",
+            "return self.held.answer.units",
             _TAKEOVERS,
         ),
         Mutant(
             "an_answer_kills_workers_for_ever",
-            "worker/runner.py",
+            "worker/asking.py",
             "if row.deaths >= MAX_DEATHS:",
             "if False:",
             _TAKEOVERS,
         ),
         Mutant(
             "deaths_before_an_attempt_begins_are_free",
-            "worker/runner.py",
+            "worker/starts.py",
             "    if row.deaths > MAX_DEATHS:",
             "    if False:",
             _TAKEOVERS,
@@ -250,7 +250,7 @@ AREA = Area(
         Mutant(
             "an_outage_is_a_death",
             "worker/runner.py",
-            "survived=message_id in self._waiting",
+            "survived=row.id in self._waiting",
             "survived=False",
             _TAKEOVERS,
         ),
@@ -362,11 +362,9 @@ AREA = Area(
         ),
         Mutant(
             "who_ends_late_hides_the_next_attempt",
-            "worker/runner.py",
-            """(
-                self._running.get(row.id) is attempt
-            )""",
-            "row.id in self._running",
+            "worker/running.py",
+            "if self._attempts.get(attempt.message_id) is attempt:",
+            "if attempt.message_id in self._attempts:",
             ("tests/integration/sweeper/test_jobs.py",),
         ),
         Mutant(

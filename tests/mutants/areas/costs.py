@@ -113,15 +113,15 @@ AREA = Area(
         ),
         Mutant(
             "a_run_that_is_attached_to_is_billed_again",
-            "worker/runner.py",
-            "reported=reported.next_request() if run is None else reported,",
+            "worker/planning.py",
+            "reported=reported.next_request() if self.run is None else reported,",
             "reported=reported.next_request(),",
         ),
         Mutant(
             "what_was_withdrawn_is_not_billed",
-            "worker/runner.py",
-            "reported=reported.next_request() if run is None else reported,",
-            "reported=reported if chosen.keeps else None,",
+            "worker/planning.py",
+            "reported=reported.next_request() if self.run is None else reported,",
+            "reported=reported if self.plan.keeps else Reported(),",
         ),
         Mutant(
             "what_was_reported_is_not_checkpointed",

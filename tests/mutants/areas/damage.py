@@ -71,24 +71,22 @@ AREA = Area(
         Mutant(
             "an_answer_that_cannot_be_read_never_ends",
             "worker/runner.py",
-            "            await self._count_unreadable(message_id, error)\n",
+            "            await fail_to_read(self._services, message_id, error)\n",
             "",
             _ROWS,
         ),
         Mutant(
             "an_answer_that_cannot_be_read_ends_at_once",
-            "worker/runner.py",
-            "        if await store.count_start(message_id) <= MAX_FAILED_STARTS:\n"
-            "            return\n        self._services",
-            "        await store.count_start(message_id)\n        self._services",
+            "worker/starts.py",
+            "    if await store.count_start(message_id) <= MAX_FAILED_STARTS:\n        return\n",
+            "    await store.count_start(message_id)\n",
             _ROWS,
         ),
         Mutant(
             "what_waits_behind_it_waits_on",
-            "worker/runner.py",
-            "            await closing.start_next(store, self._services.jobs, "
-            "conversation_id)\n\n    def _notify",
-            "            pass\n\n    def _notify",
+            "worker/starts.py",
+            "        await closing.start_next(store, services.jobs, conversation_id)\n",
+            "        pass\n",
             _ROWS,
         ),
         Mutant(
@@ -122,15 +120,13 @@ AREA = Area(
         ),
         Mutant(
             "operators_hear_of_a_row_when_it_has_ended",
-            "worker/runner.py",
-            """self._services.notify_operators(
-            error, {"message_id": message_id, "code": "internal_error", "bug": True}
-        )
-        conversation_id = await store.end_unread(message_id, INTERNAL_ERROR""",
-            """conversation_id = await store.end_unread(message_id, INTERNAL_ERROR)
-        self._services.notify_operators(
-            error, {"message_id": message_id, "code": "internal_error", "bug": True}
-        """,
+            "worker/starts.py",
+            """    services.notify_operators(error, _facts(message_id))
+    conversation_id = await store.end_unread(message_id, INTERNAL_ERROR)
+""",
+            """    conversation_id = await store.end_unread(message_id, INTERNAL_ERROR)
+    services.notify_operators(error, _facts(message_id))
+""",
             _ROWS,
         ),
         Mutant(

@@ -45,9 +45,9 @@ AREA = Area(
         ),
         Mutant(
             "a_resumption_leaves_a_seam",
-            "worker/runner.py",
-            'is_new_request = run is None and chosen.rung != "resume"',
-            "is_new_request = run is None",
+            "worker/planning.py",
+            'is_new_request = self.run is None and self.plan.rung != "resume"',
+            "is_new_request = self.run is None",
         ),
         Mutant(
             "a_turn_is_sent_back_twice",

@@ -93,13 +93,13 @@ AREA = Area(
         ),
         Mutant(
             "attaching_is_bounded_like_what_is_billed",
-            "worker/runner.py",
-            '(MAX_ATTACHES if chosen.rung == "attach" else MAX_ATTEMPTS)',
+            "worker/asking.py",
+            '(MAX_ATTACHES if rung == "attach" else MAX_ATTEMPTS)',
             "MAX_ATTEMPTS",
         ),
         Mutant(
             "attaching_is_not_bounded",
-            "worker/runner.py",
+            "worker/asking.py",
             "if row.attempt > (MAX_ATTACHES",
             "if row.attempt > (10**9",
         ),

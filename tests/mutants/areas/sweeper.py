@@ -236,9 +236,9 @@ AREA = Area(
         ),
         Mutant(
             "a_drain_looks_at_attempts_alone",
-            "worker/runner.py",
+            "worker/running.py",
             "        if not self._jobs:\n            return True\n",
-            "        if not self._running:\n            return True\n",
+            "        if not self._attempts:\n            return True\n",
         ),
         Mutant(
             "the_checkpoint_of_another_epoch_counts_its_seq",
@@ -260,7 +260,7 @@ AREA = Area(
         ),
         Mutant(
             "a_drain_believes_an_older_job",
-            "worker/runner.py",
+            "worker/running.py",
             "        self._emptied.clear()\n",
             "",
             ("tests/integration/sweeper/test_jobs.py",),

@@ -9,7 +9,7 @@ from tokenwire.providers.base import AuthenticationFailed
 from tokenwire.providers.catalogue import Catalogue
 from tokenwire.providers.spec import ModelSpec
 from tokenwire.worker import titles
-from tokenwire.worker.runner import Models
+from tokenwire.worker.services import Models
 from tokenwire.worker.titles import LONGEST, first_words, tidy
 
 

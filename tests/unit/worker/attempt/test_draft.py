@@ -9,7 +9,7 @@ from tokenwire.protocol import events
 from tokenwire.protocol.fold import Answer, Part
 from tokenwire.protocol.text import utf16_length
 from tokenwire.providers import base
-from tokenwire.worker.attempt.draft import PIECE_CHARS, Draft
+from tokenwire.worker.attempt.draft import PIECE_CHARS, Draft, StartingPoint
 from tokenwire.worker.resume.continuation import Held, Run
 
 
@@ -194,7 +194,7 @@ def test_a_reset_withdraws_text_only_once_it_is_in_the_log() -> None:
 
 def test_an_answer_that_was_begun_anew_takes_the_place_of_the_held_one() -> None:
     """Readers are told by a reset; no seam is left."""
-    draft = Draft(held("old"), 2, seams=[3])
+    draft = Draft(held("old"), 2, StartingPoint(seams=[3]))
     draft.take([base.Restart(), base.TextDelta("new")])
     batch = draft.batch()
     assert [type(event).__name__ for event in batch] == ["Reset", "Chunk"]
@@ -285,7 +285,7 @@ def test_a_run_that_still_repeats_itself_keeps_its_place() -> None:
     """Attached behind the readers' text, it is valid from its first cursor, and from each later
     one.
     """
-    draft = Draft(held("abcd"), 2, run=Run("run", 1, 1, 2))
+    draft = Draft(held("abcd"), 2, StartingPoint(run=Run("run", 1, 1, 2)))
     assert draft.run == Run("run", 1, 1, 2)
     draft.take([base.TextDelta("c")])
     draft.reached("run", 2)
@@ -424,7 +424,7 @@ def test_a_run_that_is_attached_to_gives_the_answer_once(cuts: list[int], place:
     if place in cuts:
         acknowledge(first, place + 1)
     run = first.run or Run("run", None)
-    second = Draft(Held(first.answer, first.seq), 2, run=run)
+    second = Draft(Held(first.answer, first.seq), 2, StartingPoint(run=run))
     reader = first.answer.copy()
     for at, delta in enumerate(EVERYTHING[run.cursor or 0 :]):
         second.take([delta])
@@ -442,7 +442,7 @@ def test_a_run_that_is_attached_to_gives_the_answer_once(cuts: list[int], place:
 
 def test_a_run_that_says_something_else_takes_the_place_of_what_is_held() -> None:
     """Readers are told of it by a reset."""
-    draft = Draft(held("abcd"), 2, run=Run("run", 1, 1, 2))
+    draft = Draft(held("abcd"), 2, StartingPoint(run=Run("run", 1, 1, 2)))
     draft.take([base.TextDelta("x")])
     assert draft.idle
     draft.take([base.TextDelta("yz")])

@@ -1,0 +1,104 @@
+"""What an attempt begins with: the plan chooses the rung, the draft follows. No I/O."""
+
+from dataclasses import dataclass
+
+from tokenwire.config.terms import AnswerTerms
+from tokenwire.models.parts import answer_of
+from tokenwire.models.tables import Message
+from tokenwire.models.unsaved import UnsavedParts
+from tokenwire.protocol.fold import Answer
+from tokenwire.providers.base import Continuation
+from tokenwire.providers.spec import Rung
+from tokenwire.worker.attempt.draft import Draft, StartingPoint
+from tokenwire.worker.attempt.usage import Reported
+from tokenwire.worker.resume.continuation import (
+    Held,
+    Plan,
+    Run,
+    is_attachable,
+    is_paused,
+    lost_in,
+    plan,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedAttempt:
+    """How an attempt goes on from what readers hold.
+
+    `saved`: the answer as the row has it. `run`: the provider's run that it attaches to, or None.
+    """
+
+    row: Message
+    held: Held
+    saved: Answer
+    plan: Plan
+    run: Run | None
+
+    @property
+    def kept_units(self) -> int:
+        """Units of text that the attempt begins with. Text that is withdrawn now was no progress."""
+        return self.held.answer.units if self.plan.keeps else 0
+
+    @property
+    def continuation(self) -> Continuation | None:
+        """The text that readers hold, for a request that continues it."""
+        content = self.held.answer.content
+        if self.run is not None:
+            return Continuation("attach", content, self.run.id, self.run.cursor)
+        if self.plan.rung in ("prefix", "turn"):
+            return Continuation(self.plan.rung, content)
+        return None
+
+    def draft(self, attempt: int, terms: AnswerTerms) -> Draft:
+        """The draft that the attempt begins with. Text that is not resumed is withdrawn."""
+        draft = Draft(self.held, attempt, self._starting_point(), terms)
+        if self.plan.keeps and self.run is None:  # a run repeats what is behind its offset
+            for number in lost_in(self.held.answer):
+                draft.drop(number)
+        elif not self.plan.keeps and self.plan.rung != "fresh":
+            draft.withdraw()
+        return draft
+
+    def _starting_point(self) -> StartingPoint:
+        reported = Reported.of(self.row.reported)
+        return StartingPoint(
+            unsaved=UnsavedParts.following(self.row, self.saved, self.held.answer),
+            seams=self._seams(),
+            run=self.run,
+            continues=self.plan.rung in ("prefix", "turn"),
+            reported=reported.next_request() if self.run is None else reported,
+        )
+
+    def _seams(self) -> list[int]:
+        """Those of earlier attempts, and the one that a new request leaves."""
+        if not self.plan.keeps:
+            return []
+        seams, end = list(self.row.seams or ()), self.held.answer.content_units
+        is_new_request = self.run is None and self.plan.rung != "resume"
+        return [*seams, end] if end and is_new_request else seams
+
+
+def plan_attempt(row: Message, held: Held, best_rung: Rung) -> PlannedAttempt:
+    """The plan for an answer of which readers hold `held`; `best_rung` is its model's best rung."""
+    saved = answer_of(row)
+    run = _saved_run(row, saved)
+    chosen = plan(
+        best_rung,
+        held.answer,
+        must_be_json=row.response_schema is not None,
+        attachable=is_attachable(run, saved, held.answer),
+        paused=is_paused(held.answer),
+    )
+    return PlannedAttempt(row, held, saved, chosen, run if chosen.rung == "attach" else None)
+
+
+def _saved_run(row: Message, saved: Answer) -> Run | None:
+    """The run that the row names. If the row has no offset in it, the end of `saved` is used."""
+    if row.run_id is None:
+        return None
+    if row.run_parts is None or row.run_text is None or row.run_reasoning is None:
+        place = len(saved.parts), saved.content_units, saved.reasoning_units
+    else:
+        place = row.run_parts, row.run_text, row.run_reasoning
+    return Run(row.run_id, row.run_cursor, *place)
