@@ -37,7 +37,7 @@ class PlannedAttempt:
 
     @property
     def kept_units(self) -> int:
-        """Units of text that the attempt begins with. Text that is withdrawn now was no progress."""
+        """Units of text that it begins with. Text that is withdrawn now was no progress."""
         return self.held.answer.units if self.plan.keeps else 0
 
     @property
