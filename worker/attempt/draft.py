@@ -1,15 +1,15 @@
-"""Pure: what one attempt took, and what the log has of it. Deltas go in, batches of events come
-out.
+"""Pure: what an attempt took from its provider, and how much of it the log has acknowledged.
 
     take(deltas) -> batch() -> (append) -> acknowledged(seq) -> ... -> answer
 
-At most one batch is out at a time. What arrives meanwhile leaves with the next one, adjoining
-pieces joined: load merges tokens, no timer delays them. A checkpoint holds acknowledged parts only.
-`run` decides when to append, to checkpoint and to give up; this module never waits.
+Deltas go in, batches of events come out. At most one batch is under way. Deltas that arrive
+meanwhile leave with the next batch, and adjoining pieces are joined: load merges tokens, no timer
+delays them. A checkpoint holds acknowledged parts only. `run` decides when to append, to save a
+checkpoint and to give up; this module never waits.
 
-There are two folds of one answer: what was taken (`PartsTaken`), and what the log has (`answer`).
-An attempt that attaches to a run takes from the run's place on, which readers are past: nothing
-leaves until what was taken has caught up with what they hold.
+There are two folds of the answer: what was taken (`PartsTaken`), and what the log has (`answer`).
+A run that is attached to repeats text that readers already hold. Then nothing leaves until what was
+taken has caught up with what readers hold.
 
 Rejected: batches as the difference of the two folds (each would compare whole texts).
 """
@@ -36,21 +36,21 @@ from tokenwire.worker.attempt.usage import Reported
 from tokenwire.worker.resume.continuation import Held, Run, as_of
 
 MAX_RUN_ID_CHARS = 255
-"""As wide as its column. A longer name cannot be kept, and a part of it names nothing."""
+"""The width of its column. A longer name cannot be stored, and a cut one would be useless."""
 _REFUSED = {"url": None, "dropped": True}
-"""What becomes of a file part whose bytes are too many."""
+"""The change of a file part whose bytes are too many."""
 
 
 @dataclass(slots=True)
 class _Waiting:
-    """A piece that waits for its append, with those that joined it."""
+    """A piece that waits for its append, with the pieces that were joined to it."""
 
     first: events.Piece
     texts: list[str]
     size: int
 
     def takes(self, piece: events.Piece) -> bool:
-        """Whether the piece goes on with this one, and one event has room for both: it joins."""
+        """Join a piece that continues this one. Returns False if one event has no room for both."""
         size = self.size + len(piece.content)
         first = self.first
         if type(piece) is type(first) and piece.part == first.part and size <= PIECE_CHARS:
@@ -95,7 +95,7 @@ class Draft:
     ) -> None:
         start = start or StartingPoint()
         self.answer = held.answer
-        """What readers hold: everything that was acknowledged."""
+        """The answer as readers hold it: everything that was acknowledged."""
         self.message_id = held.answer.id
         self.attempt = attempt
         self.seams = list(start.seams)
@@ -104,7 +104,7 @@ class Draft:
         """What this answer's requests have reported of their tokens."""
         self.seq = held.seq
         self.emitted = self.answered = False
-        """Whether readers were given something; whether the provider has said anything at all."""
+        """Whether readers got anything from this attempt; whether the provider sent anything."""
         self.added = 0
         """Units of text that this attempt has added to what readers hold."""
         self._unsaved = start.unsaved
@@ -123,7 +123,7 @@ class Draft:
     # --- deltas in ---
 
     def take(self, batch: Iterable[deltas.Delta]) -> None:
-        """Accept what the provider sent."""
+        """Take deltas from the provider."""
         self.answered = True
         for delta in batch:
             if self.at_limit:
@@ -154,14 +154,14 @@ class Draft:
 
     @property
     def at_limit(self) -> bool:
-        """The answer is as long as it may be."""
+        """Whether the answer has reached its limits."""
         return self._taken.at_limit
 
     def reached(self, run_id: str, cursor: int | None) -> None:
-        """The provider's run can be attached to, after what was taken so far.
+        """Note that the provider's run can be attached to behind everything that was taken so far.
 
-        Nobody can resume within a character, a reasoning or a tool call; nor behind parts of which
-        a run has said again what is kept, before it has caught up.
+        It cannot be resumed within a character, a reasoning or a tool call. Nor can it be resumed
+        behind parts whose kept values a run is still repeating.
         """
         if not fits(run_id, MAX_RUN_ID_CHARS) or not self._taken.between_parts:
             return
@@ -176,37 +176,37 @@ class Draft:
 
     @property
     def run(self) -> Run | None:
-        """The provider's run, at the last place that lies within what was acknowledged."""
+        """The provider's run, at the last cursor that is within the acknowledged text."""
         return self._run
 
     def forget_run(self) -> None:
-        """It could not be attached to: that is not tried again."""
+        """Forget the run: it could not be attached to, and that is not tried again."""
         self._run = self._reached = self._sent = None
 
     def add(self, event: events.AnyEvent) -> None:
-        """Queue an event of the worker's own behind what waits: `start`, `retry`."""
+        """Queue an event of the worker itself, `start` or `retry`, behind everything that waits."""
         self._put(event)
 
     def withdraw(self) -> None:
-        """All that readers hold is withdrawn."""
-        self.forget_run()  # its place was in what is withdrawn
+        """Withdraw everything that readers hold."""
+        self.forget_run()  # its cursor was inside the withdrawn text
         self._put(self._taken.reset())
 
     def drop(self, number: int) -> None:
-        """What was kept of this part is lost."""
+        """Mark the kept value of this part as lost."""
         self._put(self._taken.drop(number))
 
     def flush(self) -> None:
-        """The provider is done: let go of what waited for more."""
+        """Release everything that waits for more, because the provider is done."""
         self._queue(self._taken.flush())
         self._catch_up()
 
     def pause(self) -> None:
-        """The turn was only paused: another request goes on with the answer."""
+        """Prepare for another request, which resumes a paused turn."""
         self._queue(self._taken.step())
 
     def next_request(self) -> None:
-        """Another request goes on with the answer."""
+        """Prepare for another request, which continues the answer."""
         self.finish, self.answered = None, False
         self.reported = self.reported.next_request()
 
@@ -233,7 +233,7 @@ class Draft:
             self._pending.append(_Waiting(piece, [piece.content], size))
 
     def _catch_up(self) -> None:
-        """Once the run has said again what readers hold, the rest leaves."""
+        """Release what waits, once the run has repeated everything that readers hold."""
         taken = self._taken.answer
         if not self._catches_up or _is_behind(taken, self.answer):
             return
@@ -247,7 +247,7 @@ class Draft:
                 self._put(KeptOfPart(number, part.kept))
 
     def _settle_files(self) -> None:
-        """Bytes of files that readers hold are stored, or were refused."""
+        """Forget bytes of files that readers hold: they are stored, or were refused."""
         for number, part in enumerate(self.answer.parts):
             file = self._taken.files.pop(number, None) if part.type == "file" else None
             if file is not None and "url" not in part.fields:
@@ -256,21 +256,21 @@ class Draft:
     # --- files ---
 
     def unstored_files(self) -> Mapping[int, FileOfPart]:
-        """The bytes of file parts that wait, by number: to be stored before the next batch."""
+        """The bytes of waiting file parts, by number. Store them before the next batch."""
         return dict(self._taken.files)
 
     def file_stored(self, number: int) -> None:
-        """Its event may be appended."""
+        """The file's bytes are stored, so its event may be appended."""
         self._taken.files.pop(number, None)
 
     def file_refused(self, number: int) -> None:
-        """It is too long: its event says that its bytes are lost, and gives no address."""
+        """The file is too long. Its event says that the bytes are lost, and has no address."""
         del self._taken.files[number]
         self._taken.answer.parts[number].merge(_REFUSED)
         for event in self._pending:
             if isinstance(event, events.PartEvent) and event.part == number:
                 self._pending_chars -= _weight(event)
-                if event.value.pop("url", None) is not None:  # else it says something else
+                if event.value.pop("url", None) is not None:  # else a later event changes the part
                     event.value["dropped"] = True
                 self._pending_chars += _weight(event)
 
@@ -278,16 +278,16 @@ class Draft:
 
     @property
     def pending_chars(self) -> int:
-        """Characters taken and not yet acknowledged; each part beside texts counts as some."""
+        """Characters taken and not yet acknowledged. Parts without text count as some."""
         return self._pending_chars
 
     @property
     def idle(self) -> bool:
-        """Nothing waits and nothing is out."""
+        """Whether nothing waits and no batch is under way."""
         return not self._pending and not self._out
 
     def batch(self) -> list[events.AnyEvent]:
-        """The next batch; the same one again until `acknowledged`."""
+        """The next batch. Returns the same batch again until `acknowledged` is called."""
         if not self._out:
             self._out = [
                 item.event() if isinstance(item, _Waiting) else item for item in self._pending
@@ -297,7 +297,7 @@ class Draft:
         return [item for item in self._out if not isinstance(item, KeptOfPart)]
 
     def acknowledged(self, last_seq: int) -> None:
-        """The log holds the batch; its last event has this seq."""
+        """The log holds the batch. Its last event has this seq."""
         for item in self._out:
             self._apply(item)
             self._pending_chars -= _weight(item)
@@ -327,42 +327,42 @@ class Draft:
                 self.added = 0
 
     def abandon_waiting(self) -> None:
-        """Append nothing more. What is out may be in the log: that must still be found out."""
+        """Drop what waits. The batch under way is kept: it may be in the log already."""
         self._pending, self._reached = [], self._sent
 
     def abandon_unacknowledged(self) -> None:
-        """Append nothing more, whatever is out: what waits was never seen by anyone."""
+        """Drop what waits and the batch under way."""
         self._pending, self._out, self._pending_chars = [], [], 0
         self._reached = self._sent = None
 
     def adopted(self, last_seq: int) -> None:
-        """A new log was given what was acknowledged. The batch that is out follows, unchanged."""
+        """A new log got everything that was acknowledged. The batch under way follows it."""
         self.seq = last_seq
 
     # --- storage and end ---
 
     @property
     def held(self) -> Held:
-        """What readers hold."""
+        """The answer that readers hold, and its seq."""
         return Held(self.answer, self.seq)
 
     @property
     def uncheckpointed(self) -> int:
-        """Characters acknowledged since the last checkpoint; other changes count as some."""
+        """Characters acknowledged since the last checkpoint. Other changes count as some."""
         return self._uncheckpointed
 
     def checkpoint(self) -> tuple[PartsToSave, int]:
-        """Parts for the next checkpoint, and its number; nothing is unsaved from then on."""
+        """The parts for the next checkpoint, and its number. They count as saved from now on."""
         self._uncheckpointed = 0
         changes = self._unsaved.take(self.answer)
         return changes, self._unsaved.saves
 
     def saved(self, save: int) -> None:
-        """The checkpoint of this number is in the database."""
+        """The database holds the checkpoint with this number."""
         self._unsaved.saved(save)
 
     def not_saved(self) -> None:
-        """The last checkpoint is due again."""
+        """The last checkpoint failed: its changes are unsaved again."""
         self._uncheckpointed += 1
 
     def finish_reason(self) -> events.CompleteReason:
@@ -374,7 +374,7 @@ class Draft:
 
 
 def _weight(item: "DraftItem | _Waiting") -> int:
-    """What waits as characters, so that a provider may run ahead of the log only so far."""
+    """The weight of an item in characters. It limits how far a provider runs ahead of the log."""
     if isinstance(item, events.Piece):
         return len(item.content)
     if not isinstance(item, events.PartEvent):
@@ -384,7 +384,7 @@ def _weight(item: "DraftItem | _Waiting") -> int:
 
 
 def _is_behind(taken: Answer, held: Answer) -> bool:
-    """Whether a run that is read again may have yet to say what readers hold."""
+    """Whether a run that is read again may not have repeated yet what readers hold."""
     if len(taken.parts) != len(held.parts):
         return len(taken.parts) < len(held.parts)
     pairs = [(mine.units, other.units) for mine, other in zip(taken.parts, held.parts, strict=True)]

@@ -1,8 +1,8 @@
-"""What follows from the failure of an attempt.
+"""Decides what follows the failure of an attempt.
 
-`retries.decide` decides by the error. This module knows what the attempt has seen of its provider's
-run. A run is attached to for as long as it may go on: until its provider says that it is over or
-gone, it is silent for too long, or what it says fails each time.
+`retries.decide` decides by the error. This module adds what the attempt has seen of its provider's
+run. Attempts attach to a run until its provider reports that it is over or gone, it is silent for
+too long, or its output fails each time.
 """
 
 from tokenwire.providers.base import RUN_GONE
@@ -23,7 +23,7 @@ from tokenwire.worker.retries import (
 def follow_up(
     work: AttemptWork, error: BaseException, lived_seconds: float
 ) -> RetryLater | Discard:
-    """What to do after `error`. A run that is not to be attached to any more is forgotten."""
+    """What to do after `error`. Forgets the run if no attempt should attach to it any more."""
     silent_s = _silent_seconds(work, lived_seconds) if _goes_on(work, error) else None
     if any(is_forgotten(work, error, silent_s) for is_forgotten in _FORGOTTEN):
         work.draft.forget_run()
@@ -39,7 +39,7 @@ def _outlook(work: AttemptWork, error: BaseException, silent_s: float | None) ->
         tries=work.row.tries,
         added=draft.added if work.best_rung in KEEPING else 0,
         stuck=plan(work.best_rung, draft.answer, paused=work.paused).rung == "none",
-        # Else a connection to it broke, and it had never begun: that was a try.
+        # Otherwise a connection broke and the run had never begun. That was a try.
         free=_is_gone(work, error, silent_s) and work.row.run_silent_since is None,
         silent_s=None if draft.run is None else silent_s,
         terms=work.services.terms,
@@ -58,7 +58,7 @@ def _goes_on(work: AttemptWork, error: BaseException) -> bool:
 
 
 def _silent_seconds(work: AttemptWork, lived_seconds: float) -> float:
-    """For how long the run has given nothing, in this attempt and those before it."""
+    """Seconds since the run last sent anything, in this attempt and earlier ones."""
     since = work.row.run_silent_since
     before = 0 if since is None else max(0, work.row.updated_at - since) / 1000
     return 0.0 if work.draft.emitted else before + lived_seconds
@@ -68,19 +68,19 @@ def _silent_seconds(work: AttemptWork, lived_seconds: float) -> float:
 
 
 def _is_gone(_work: AttemptWork, error: BaseException, _silent_s: float | None) -> bool:
-    """Its provider does not know it."""
+    """Whether the provider does not know the run."""
     return getattr(error, "code", None) == RUN_GONE
 
 
 def _is_over(work: AttemptWork, _error: BaseException, _silent_s: float | None) -> bool:
-    """Its provider has said its end."""
+    """Whether the provider has reported the end of the run."""
     return work.named_run.over
 
 
 def _is_silent_for_too_long(
     work: AttemptWork, error: BaseException, silent_s: float | None
 ) -> bool:
-    """A run that never said anything is not looked for as long while its server is away."""
+    """Whether the run is silent for too long. A run without any output gets less time."""
     run = work.draft.run
     has_spoken = run is not None and run.cursor not in (None, 0)  # 0: nothing behind its beginning
     is_away = getattr(error, "status", None) is not None
@@ -89,15 +89,15 @@ def _is_silent_for_too_long(
 
 
 def _fails_each_time(work: AttemptWork, _error: BaseException, silent_s: float | None) -> bool:
-    """What the run itself says may be worth nothing, each time it is attached to."""
+    """Whether attaching worked, but the run's output failed at least twice."""
     attached = silent_s is None and work.billing.bill.cost == 0
     return attached and work.row.tries > 0 and not work.draft.emitted
 
 
 def _never_began(work: AttemptWork, error: BaseException, _silent_s: float | None) -> bool:
-    """A run whose name is our own choice has it before it is asked for.
+    """Whether the error proves that the run never began.
 
-    It may go on unless the error proves that it does not.
+    A run whose name we choose has its name before the request.
     """
     asked, answered = work.billing.bill.cost > 0, work.draft.answered
     return asked and not answered and getattr(error, "no_run", False)

@@ -1,9 +1,9 @@
-"""How an attempt takes what its provider sends: in a task, until the stream ends or is left.
+"""Reads a provider's stream for an attempt, in a task, until the stream ends or is left.
 
-A run that goes on without us, such as a background response, is named by its first bytes. An
-attempt that left before them would leave behind a run that the user pays for and that nobody can
-name, attach to or end. So an attempt that leaves then is let go at once, and the stream is read on
-for some seconds, until it names the run.
+A run that continues without us, such as a background response, is named by its first bytes. If an
+attempt left the stream before them, nobody could attach to the run or end it, and the user would
+pay for it. So if an attempt leaves that early, the attempt goes on at once, but the stream is read
+for some more seconds, until it names the run.
 """
 
 import asyncio
@@ -30,13 +30,13 @@ from tokenwire.worker.attempt.writing import LogWriter
 
 log_line = structlog.get_logger(__name__)
 NAMING_SECONDS = 5.0
-"""How long a run that was just asked for may take to name itself once the attempt has left it."""
+"""How long a new run may take to name itself after the attempt has left it."""
 STALL_GRACE_SECONDS = 1.0
-"""Providers watch their own silence; this is the second watch, for one whose adapter hangs."""
+"""Added to the provider's own limit of silence. It catches an adapter that hangs."""
 
 
 def clock() -> float:
-    """Seconds, by the loop's clock."""
+    """The time of the event loop, in seconds."""
     return asyncio.get_running_loop().time()
 
 
@@ -67,16 +67,16 @@ class Intake:
 
     @property
     def silent_seconds(self) -> float:
-        """For how long the provider has let us wait in vain."""
+        """Seconds since the provider last sent anything."""
         return clock() - self._heard if self._listening and not self.over else 0.0
 
     @property
     def over(self) -> bool:
-        """Nothing more comes, or what comes is not taken."""
+        """Whether the stream has ended or was left."""
         return self._left or (self._task is not None and self._task.done())
 
     def stall(self) -> ProviderError | None:
-        """The failure that the provider's silence is, if it has lasted for too long."""
+        """The error for the provider's silence if it lasts too long, else None."""
         silent = self.silent_seconds
         if silent <= self._stall_seconds:
             return None
@@ -84,7 +84,7 @@ class Intake:
         return kind(f"nothing heard for {silent:.0f} s", code="stalled")
 
     async def read(self, provider: Provider, request: Request) -> None:
-        """Until the stream has ended or is left."""
+        """Read until the stream has ended or is left."""
         self._stall_seconds = provider.stall_seconds + STALL_GRACE_SECONDS
         self._task = task = asyncio.create_task(self._run_through(provider, request))
         lingering = asyncio.create_task(self._lingers.wait())
@@ -93,10 +93,10 @@ class Intake:
         finally:
             lingering.cancel()
         if task.done() and not task.cancelled():
-            task.result()  # raises what is a bug of ours
+            task.result()  # raises errors that are our own bugs
 
     def leave(self) -> None:
-        """Nothing more is wanted, but for the name of a run that has yet to tell it."""
+        """Leave the stream. It is read on only if its run has no name yet."""
         if self._left or self._task is None:
             return
         self._left = True
@@ -107,12 +107,12 @@ class Intake:
             self._task.cancel()
 
     async def closed(self) -> None:
-        """Wait until the stream is left."""
+        """Wait until the stream is closed."""
         if self._task is not None:
             await self._until(self._task)
 
     async def _until(self, task: "asyncio.Task[None]", *others: "asyncio.Task[Any]") -> None:
-        """Until one of them is done. Whoever is cancelled here leaves the stream first."""
+        """Wait until the task is done or the stream is left. A cancellation leaves the stream."""
         try:
             await asyncio.wait((task, *others), return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
@@ -121,7 +121,7 @@ class Intake:
             raise
 
     async def _run_through(self, provider: Provider, request: Request) -> None:
-        """Reports the end in the very step in which it is known: what comes later comes second."""
+        """Read, and report the end without a wait in between: it must come before later reports."""
         ended = await self._read(provider, request)
         if not self._left:
             self._left = True
@@ -132,7 +132,7 @@ class Intake:
             await self._ignoring_silence(self._begin())
             async with provider.stream(request) as stream:
                 self._stream = stream
-                # A run is ended by what SQL says of it (`run_ender`), not by whoever leaves it.
+                # `run_ender` ends runs by their rows in SQL. To leave a stream ends no run.
                 stream.keep()
                 try:
                     await self._listen(stream)
@@ -140,7 +140,7 @@ class Intake:
                     self._run.over = stream.run_over
         except ProviderError as error:
             return Failed(error)
-        except Exception as error:  # a bug in an adapter must not leave the answer hanging
+        except Exception as error:  # after a bug in an adapter, the answer must still end
             log_line.exception("provider adapter failed", message_id=self._draft.message_id)
             return Failed(error)
         if self._draft.finish is None:
@@ -166,7 +166,7 @@ class Intake:
             await self._room()
 
     async def _take(self, batch: Sequence[Delta]) -> bool:
-        """False: the stream was left meanwhile."""
+        """Take deltas. Returns False if the stream was left meanwhile."""
         self._heard = clock()
         for at, portion in enumerate(portions(batch)):
             if at:
@@ -179,17 +179,17 @@ class Intake:
         return True
 
     async def _room(self) -> None:
-        """The provider is not read further than it may run ahead of the log."""
+        """Wait while the provider is too far ahead of the log."""
         if self._writer.backlogged:
             await self._ignoring_silence(self._writer.room())
 
     async def _note_run(self, stream: DeltaStream, cursor: int | None) -> None:
-        """Save the name of a run before any text. A name of our own choice is known before that."""
+        """Save the name of a run before any text. A name that we choose is known even earlier."""
         if self._run.learn(stream, cursor) and not self._left:
             await self._ignoring_silence(self._save_run())
 
     async def _ignoring_silence(self, work: Awaitable[object]) -> None:
-        """Do something else than listen to the provider, whose silence does not count meanwhile."""
+        """Await other work. Meanwhile the provider's silence does not count."""
         self._listening = False
         await work
         self._listening, self._heard = True, clock()

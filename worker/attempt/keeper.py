@@ -1,7 +1,7 @@
-"""Keeps an attempt's lease while it lives, and watches what no event reports.
+"""Renews an attempt's lease, and checks for silence and for absent readers.
 
-Each renewal tells of a cancel, and of a claim that is lost. Between two renewals the keeper looks
-whether the provider has fallen silent, and whether anybody still reads the answer.
+Each renewal reports a cancel, or the loss of the claim. Between two renewals, the keeper checks
+whether the provider is silent for too long, and whether anybody still reads the answer.
 """
 
 import asyncio
@@ -40,18 +40,18 @@ class Keeper:
         self._watched = clock()
 
     def start(self) -> "asyncio.Task[None]":
-        """Keep the lease, in a task."""
+        """Start to renew the lease, in a task."""
         self._task = asyncio.create_task(
             keep("keeper", self._keep, longest_pause_seconds=self._pause_seconds)
         )
         return self._task
 
     def stop(self) -> None:
-        """Renew the lease no more."""
+        """Stop renewing the lease."""
         self._task.cancel()
 
     def check_cancel(self) -> None:
-        """Somebody may have asked for a cancel: ask the log now instead of at the next renewal."""
+        """Renew now instead of later: somebody may have requested a cancel."""
         self._cancel_may_have_come.set()
 
     async def _keep(self) -> None:

@@ -1,4 +1,4 @@
-"""The run of one attempt at its provider: its name is saved the moment it is known.
+"""The run of one attempt at its provider. Its name is saved as soon as it is known.
 
 Whoever comes after this process attaches to the run, or ends it (`run_ender`). Both find it by its
 name alone. Whoever leaves the run notes whether it is over.
@@ -13,7 +13,7 @@ from tokenwire.worker.outages import outlast
 
 
 class NamedRun:
-    """A run without a name is ignored. `over`: the provider has said that it ended."""
+    """`over`: the provider has reported the end of the run. Runs without a name are ignored."""
 
     def __init__(
         self, store: Store, message_id: str, model: str, attempt: int, draft: Draft
@@ -25,7 +25,7 @@ class NamedRun:
         self._left: str | None = None
 
     def learn(self, stream: DeltaStream, cursor: int | None) -> bool:
-        """Whether the stream tells a name that is to be saved, with `begin`.
+        """Whether the stream has a new name of a run. Save it with `begin`.
 
         `cursor`: the place in the run before what came last, which is not taken yet (None: its
         beginning).
@@ -39,22 +39,22 @@ class NamedRun:
         return True
 
     async def begin(self, saved: Checkpoint) -> bool:
-        """Save the name, with the text that the run continues. False: the answer is not ours."""
+        """Save the name, with the text that the run continues. False: the answer was lost."""
         name = self._name or ""
         return await outlast(
             self._message_id, lambda: self._store.begin_run(name, self._model, saved)
         )
 
     def reached(self, stream: DeltaStream) -> None:
-        """What has come was taken: whoever attaches goes on after it."""
+        """Everything so far was taken: an attempt that attaches continues behind it."""
         if self._name is not None and not stream.stitching:
             self._draft.reached(self._name, stream.cursor)
 
     async def leave(self) -> None:
-        """Forget the run if it is over; else note it once more.
+        """Forget the run if it is over. Otherwise note it once more.
 
-        This process may have been frozen before it sent the request. Then others ended the answer,
-        and found no run to end.
+        This process may have been frozen before it sent the request. Then another process has ended
+        the answer without a run to end.
         """
         name = self._name
         if name is None or name == self._left:

@@ -1,8 +1,7 @@
 """Carries out the verdict of an attempt: the answer ends, is retried later, or is handed over.
 
-SQL comes first: an end is committed before its terminal event, a retry before its `retry` event,
-what another worker resumes before the lease is released. So whoever sees the second can rely on
-the first.
+SQL comes first: an end is committed before its terminal event, a retry before its `retry` event, a
+hand-over before the release of the lease. So the second proves the first.
 """
 
 import functools
@@ -69,7 +68,7 @@ class Outcome:
     # --- the answer ends ---
 
     async def _end(self, status: EndedStatus, **facts: Any) -> None:
-        """Commit, then the terminal event. While either side is away, wait: the text is safe."""
+        """Commit, then append the terminal event. Wait while either is away: the text is safe."""
         work, services = self._work, self._work.services
         ending = self._ending(status, facts)
         try:
@@ -130,7 +129,7 @@ class Outcome:
         }
         await self._end("error", error=shown)
         if not isinstance(error, ProviderError):
-            raise error  # a bug of ours: the job becomes a dead letter, with its traceback
+            raise error  # our own bug: the job becomes a dead letter, with its traceback
 
     def _remove_quotes(self, error: BaseException) -> None:
         work = self._work
@@ -140,7 +139,7 @@ class Outcome:
     # --- another attempt goes on ---
 
     async def _retry(self, retry: RetryLater) -> None:
-        """Another attempt follows, in `delay_ms`; its `due_at` is committed before the event."""
+        """Arrange another attempt in `delay_ms`. Its `due_at` is committed before the event."""
         work, store, draft = self._work, self._work.services.store, self._work.draft
         message_id, attempt, billed = work.row.id, draft.attempt, work.billing.billed
         await self._save_what_can_be(lambda checkpoint: store.checkpoint([checkpoint]))
@@ -170,19 +169,19 @@ class Outcome:
         self._give(Released())
 
     async def requeue(self) -> None:
-        """Bring the next attempt its job, when it is due."""
+        """Enqueue the job of the next attempt for when it is due."""
         jobs, message_id = self._work.services.jobs, self._work.row.id
         await self._outlast(lambda: jobs.generate(message_id, self._delay_ms))
 
     async def cancel(self, by: str) -> None:
-        """End the answer that was just released, as whoever cancels an answer without a worker."""
+        """End the answer that was just released, like a cancel of an answer without a worker."""
         services = self._work.services
         await closing.cancel(services.store, services.log, services.jobs, self._work.row.id, by)
 
     async def _save_what_can_be(self, save: Callable[[Checkpoint], Awaitable[T]]) -> T:
-        """The last save of an attempt that others go on from.
+        """The last save of an attempt before another one resumes.
 
-        Raises Unstorable if the database does not even take the text.
+        Raises Unstorable if the database refuses even the text.
         """
         for checkpoint in lesser(self._work.checkpoint()):
             try:
@@ -192,7 +191,7 @@ class Outcome:
         raise Unstorable("not even the text of an answer")
 
     async def _release(self) -> None:
-        """Give the lease up for good: renewed after this, it would keep the next attempt out."""
+        """Release the lease, and never renew it: that would block the next attempt."""
         self._keeper.stop()
         work = self._work
         await self._outlast(lambda: work.services.log.release(work.writer.claim))

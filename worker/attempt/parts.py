@@ -1,16 +1,15 @@
-"""Pure: deltas of a provider as the events of an answer's parts.
+"""Pure: turns a provider's deltas into events that build an answer's parts.
 
 Guarantees:
-- The events fold (`protocol/fold.py`) to what the deltas say, in their order.
-- Each text is storable, no event holds more than one may, and the answer stays within its limits:
-  one that outgrows them is `at_limit` and takes nothing more.
-- What a provider sent beside a part is kept with it, verbatim but for the text that the part holds
-  (`protocol/kept.py`). What cannot be kept is `dropped`: the part says so, and nothing is forgotten
-  in silence.
+- The events fold (`protocol/fold.py`) to the contents of the deltas, in order.
+- Each text is storable, no event is larger than allowed, and the answer stays within its limits. At
+  a limit (`at_limit`) it takes nothing more.
+- What a provider sent beside a part is kept with the part, verbatim except for the text that the
+  part holds (`protocol/kept.py`). If it cannot be kept, the part is marked `dropped`.
 
 Why it works this way: the state is the fold of the events, so it cannot differ from what readers
-will hold. Input of a call leaves in pieces of some hundred characters: a log has room for a limited
-number of events, and nobody reads half a word of JSON.
+will hold. Tool input leaves in pieces of some hundred characters: a log has room for a limited
+number of events, and nobody reads JSON word by word.
 
 Rejected: a state of its own beside the fold (the two would differ after the first reset).
 """
@@ -30,23 +29,22 @@ from tokenwire.providers.tool_calls import parsed_arguments
 from tokenwire.worker.history import text_around
 
 MAX_PARTS = 4096
-"""Of one answer."""
+"""The most parts of one answer."""
 SPARE_PARTS = 1024
 """With so few left, reasoning stands inside the text: a model that turns from one to the other at
 each token then uses up no more of them."""
 PART_COST = 256
-"""Bytes that a part counts beside its texts, so that the number of parts is limited, too."""
+"""Bytes that a part costs in addition to its texts, so that parts count against the limit."""
 PIECE_CHARS = events.MAX_EVENT_TEXT_BYTES // 4
-"""A piece of so many characters fits one event: UTF-8 needs at most four bytes for each."""
+"""A piece of so many characters fits one event: UTF-8 has at most four bytes per character."""
 INPUT_CHARS = 512
-"""Input of a call waits for so many characters, for the end of the call, or for another event."""
+"""Tool input waits until it has so many characters, the call ends, or another event comes."""
 MAX_FIELD_CHARS = 8 * 1024
-"""Of a title, a name, a quote, an address. A longer address is dropped, all else is cut."""
+"""The longest title, name, quote or address. A longer address is dropped, others are cut."""
 
 
 class KeptOfPart(NamedTuple):
-    """What is kept of a part from now on (None: nothing). It is stored, and no event: readers are
-    not told."""
+    """The new kept value of a part (None: none). It is stored without an event for readers."""
 
     part: int
     value: Mapping[str, Any] | None
@@ -66,7 +64,7 @@ DraftItem = events.AnyEvent | KeptOfPart
 
 @dataclass(slots=True)
 class _OpenCall:
-    """A call whose input comes. `size`: bytes of it so far."""
+    """A call whose input still comes. `size`: bytes of it so far."""
 
     part: int
     cleaner: Cleaner
@@ -76,7 +74,7 @@ class _OpenCall:
 
 @dataclass(slots=True)
 class _WaitingInput:
-    """Input of one call that has yet to leave. `size`: characters of it."""
+    """Input of one call that has not left yet. `size`: its characters."""
 
     part: int
     pieces: list[str]
@@ -101,23 +99,23 @@ class PartsTaken:
         self.answer = answer
         self.files: dict[int, FileOfPart] = {}
         self.at_limit = False
-        """The answer is as long as it may be."""
+        """Whether the answer has reached a limit, and takes nothing more."""
         self._attempt, self._continues = attempt, continues
         self._terms = terms or AnswerTerms()
         self._text, self._thoughts = Cleaner(), Cleaner()
         self._calls: dict[int, _OpenCall] = {}
         self._input: _WaitingInput | None = None
-        self._reasoning: int | None = None  # the part whose ReasoningEnd has yet to come
+        self._reasoning: int | None = None  # the part whose ReasoningEnd is still to come
         self._measure()
 
     @property
     def between_parts(self) -> bool:
-        """Whether nothing is half taken: no character, no reasoning, no call."""
+        """Whether no character, reasoning or call is incomplete."""
         half = self._text.holds or self._thoughts.holds
         return not (half or self._calls or self._reasons)
 
     def take(self, delta: deltas.Delta) -> Iterator[DraftItem]:
-        """What says this; each event is applied to `answer` before the next one is given."""
+        """The events of a delta. Each is applied to `answer` before the next one is returned."""
         if self.at_limit:
             return
         match delta:
@@ -144,7 +142,7 @@ class PartsTaken:
             yield from self._close_calls()
 
     def extend(self, text: str) -> events.Chunk | None:
-        """The short way for nearly every delta: the next piece of the open text. None: take it."""
+        """The fast path for the next piece of the open text. None: use `take`."""
         answer = self.answer
         number, size = answer.open_text, len(text)
         if number is None or not 0 < size <= PIECE_CHARS or not self._text.passes(text):
@@ -155,26 +153,26 @@ class PartsTaken:
         self._room -= size
         part = answer.parts[number]
         offset = part.start + part.units
-        part.grow(text)  # what `apply` would do with this very piece
+        part.grow(text)  # what `apply` would do with this piece
         return events.Chunk(answer.id, self._attempt, offset, text, number)
 
     def flush(self) -> Iterator[DraftItem]:
-        """The provider is done. Half a character is shown as what it is, half a call is invalid."""
+        """The events at the provider's end. Incomplete calls are invalid."""
         yield from self._take_reasoning(self._thoughts.flush())
         yield from self._take_text(self._text.flush())
         yield from self._close_calls()
 
     def step(self) -> Iterator[DraftItem]:
-        """The model is asked again from here on."""
+        """The events of a step: the model is asked again."""
         yield from self._open("step", {}, is_inside=False)
 
     def drop(self, number: int) -> events.AnyEvent:
-        """What belongs to this part is lost. So nothing that is kept of the answer goes back."""
+        """Mark the kept value of this part as lost. Then none of the answer's goes back."""
         self._keeps = False
         return self._set(number, {"dropped": True})
 
     def reset(self) -> events.Reset:
-        """All of it is withdrawn."""
+        """Withdraw all parts."""
         self._calls.clear()
         self._input = self._reasoning = None
         self.files.clear()
@@ -211,7 +209,7 @@ class PartsTaken:
             )
 
     def _open_reasoning(self) -> Iterator[DraftItem]:
-        """Reasoning inside a text is opened by an event; other reasoning opens itself."""
+        """Open reasoning inside a text by a `part` event. Other reasoning opens with its text."""
         spares = self._continues or len(self.answer.parts) >= MAX_PARTS - SPARE_PARTS
         if spares and self.answer.open_text is not None:
             self._reasoning = yield from self._open("reasoning", {}, is_inside=True)
@@ -227,11 +225,11 @@ class PartsTaken:
 
     @property
     def _reasons(self) -> bool:
-        """Whether a reasoning is open of which more may come."""
+        """Whether an open reasoning part may still grow."""
         return self._reasoning is not None and self._reasoning == self.answer.open_reasoning
 
     def _fitting_pieces(self, text: str) -> Iterator[str]:
-        """What there is room for, in pieces that fit an event."""
+        """As much of the text as there is room for, in pieces that fit an event."""
         text = self._fitted(text)
         for start in range(0, len(text), PIECE_CHARS):
             yield text[start : start + PIECE_CHARS]
@@ -264,7 +262,7 @@ class PartsTaken:
                 yield from self._keep(call.part, kept)
 
     def _take_input(self, call: _OpenCall, text: str) -> Iterator[DraftItem]:
-        """Input that is longer than an event may be is cut: then it is no object."""
+        """Add input. Input above the limit is cut, and so the call becomes invalid."""
         room = events.MAX_EVENT_TEXT_BYTES - call.size
         size = _bytes(text)
         call.is_cut = call.is_cut or size > room
@@ -281,7 +279,7 @@ class PartsTaken:
                 yield from self._release_input()
 
     def _release_input(self) -> Iterator[DraftItem]:
-        """The input that waits."""
+        """The events of the waiting input."""
         waiting, self._input = self._input, None
         if waiting is None:
             return
@@ -293,7 +291,7 @@ class PartsTaken:
             )
 
     def _close(self, call: _OpenCall, *, is_whole: bool = False) -> Iterator[DraftItem]:
-        """A call whose input is an object is proposed; no input at all is an empty one."""
+        """End a call: `proposed` if its input is a JSON object. No input counts as {}."""
         is_whole = is_whole and not call.is_cut
         if is_whole and not call.size:
             yield from self._take_input(call, "{}")
@@ -304,16 +302,14 @@ class PartsTaken:
         yield self._set(call.part, {"state": state})
 
     def _close_calls(self) -> Iterator[DraftItem]:
-        """Nothing more comes of them."""
+        """End all open calls: nothing more comes of them."""
         while self._calls:
             yield from self._close(self._calls.pop(next(iter(self._calls))))
 
     # --- other parts ---
 
     def _take_source(self, delta: deltas.SourceDelta) -> Iterator[DraftItem]:
-        """A source that says nothing new is passed over: some providers repeat all at each
-        piece.
-        """
+        """Add a source, unless it is known: some providers repeat all sources with each piece."""
         end = self.answer.content_units
         cites = delta.cites and [max(0, end - back) for back in delta.cites]
         fields = _present(
@@ -344,9 +340,9 @@ class PartsTaken:
     def _open(
         self, kind: str, fields: Mapping[str, Any], is_inside: bool
     ) -> Generator[DraftItem, None, int | None]:
-        """Gives the number of the new part; None: there is no room for it.
+        """Open a part. Returns its number, or None if there is no room for it.
 
-        `is_inside`: it stands inside the open text, and does not end it.
+        `is_inside`: the part stands inside the open text, and does not end it.
         """
         yield from self._release_input()
         fields = _storable_fields(fields)
@@ -370,7 +366,7 @@ class PartsTaken:
     # --- what is kept ---
 
     def _keep(self, number: int | None, kept: deltas.Kept | None) -> Iterator[DraftItem]:
-        """Half of what is kept of an answer is worth nothing: after one is dropped, none is."""
+        """Keep a value with its part. After one value was dropped, no further one is kept."""
         if number is None or kept is None or not self._keeps:
             return
         value = self._stored_value(number, kept)
@@ -382,7 +378,7 @@ class PartsTaken:
         yield KeptOfPart(number, value)
 
     def _stored_value(self, number: int, kept: deltas.Kept) -> Mapping[str, Any] | None:
-        """As it is stored; None: it is too long, or no JSON that every database takes."""
+        """The value as it is stored. None: too long, or no JSON that every database accepts."""
         text = self._text_around(number)
         if _is_longer(kept.value, self._kept_room + len(text)):
             return None
@@ -390,7 +386,7 @@ class PartsTaken:
             plain = storable_json(dict(kept.value))
         except (ValueError, RecursionError):
             return None
-        if plain != kept.value:  # mended: its provider would not know it
+        if plain != kept.value:  # a repaired value: its provider would refuse it
             return None
         value = {
             "dialect": storable(kept.dialect),
@@ -407,7 +403,7 @@ class PartsTaken:
     # --- limits ---
 
     def _measure(self) -> None:
-        """What is left of the limits, beside what the answer holds."""
+        """Compute how much the limits leave beside what the answer holds."""
         parts = self.answer.parts
         self._room = self._terms.max_answer_bytes - sum(_size_of(part) for part in parts)
         self._kept_room = self._terms.max_kept_bytes
@@ -420,13 +416,13 @@ class PartsTaken:
         }
 
     def _has_room(self, size: int) -> bool:
-        """Whether one more part may come, of so many bytes."""
+        """Whether there is room for one more part of so many bytes."""
         if self._may_open():
             self._spend(size)
         return not self.at_limit
 
     def _may_open(self) -> bool:
-        """Whether one more part may come."""
+        """Whether there is room for one more part."""
         room = len(self.answer.parts) < MAX_PARTS
         self.at_limit = self.at_limit or not room
         return room
@@ -438,7 +434,7 @@ class PartsTaken:
 
 
 def _storable_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Texts as the log and both databases take them, none longer than a field may be."""
+    """The fields with storable texts, cut to the longest that a field may have."""
     found = dict[str, Any]()
     for name, value in fields.items():
         if not isinstance(value, str):
@@ -459,7 +455,7 @@ def _texts(fields: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _size_of(part: fold.Part) -> int:
-    """What a part counts, in bytes. Plain text and reasoning count nothing else."""
+    """The size of a part in bytes, as the limits count it. Text costs its bytes only."""
     plain = part.type in ("text", "reasoning") and "at" not in part.fields
     return _bytes(part.text) + (0 if plain else PART_COST + sum(map(_bytes, _texts(part.fields))))
 
@@ -469,7 +465,7 @@ def _bytes(text: str) -> int:
 
 
 def _is_object(text: str) -> bool:
-    """Whether an input can be handed to a tool, and to every database."""
+    """Whether an input is a JSON object that tools and every database accept."""
     try:
         return isinstance(storable_json(parsed_arguments(text)), dict)
     except (ValueError, RecursionError):
@@ -481,10 +477,7 @@ def _json_size(value: Mapping[str, Any]) -> int:
 
 
 def _is_longer(value: Any, most: int) -> bool:
-    """Whether a value has more characters as JSON, found out without writing it.
-
-    Says no where it comes close.
-    """
+    """Whether a value is certainly longer as JSON, in characters, without encoding it."""
     waiting = [value]
     while waiting and most >= 0:
         value = waiting.pop()

@@ -1,6 +1,6 @@
-"""Pure: what a provider sent at once, in portions.
+"""Pure: splits what a provider sent at once into portions.
 
-Taken in one go, it could keep other answers of the process waiting past their leases.
+To take all of it at once could delay other answers of the process beyond their leases.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,11 +19,11 @@ from tokenwire.providers.base import (
 MAX_DELTAS = 500
 MAX_CHARS = 256 * 1024
 _COUNTS = {KeptDelta: 25, ReasoningEnd: 25, FileDelta: 25, ToolCallEnd: MAX_DELTAS}
-"""Each of these counts as so many deltas: it is parsed and written as JSON when it is taken."""
+"""Each of these counts as so many deltas, because it is parsed and encoded as JSON."""
 
 
 def portions(batch: Sequence[Delta]) -> Iterator[Sequence[Delta]]:
-    """The deltas in order, some at a time; a long text in pieces."""
+    """The deltas in order, a few at a time. A long text is split into pieces."""
     if len(batch) == 1 and _weight(batch[0]) <= MAX_DELTAS:
         yield batch  # nearly every batch of nearly every answer
         return

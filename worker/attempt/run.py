@@ -1,9 +1,8 @@
 """One attempt: from a provider, through the draft, into the log and SQL.
 
 Three loops run in tasks of their own: the intake takes deltas from the provider, the writer appends
-batches to the log, the keeper renews the lease. What they report goes to `lifecycle`, which decides
-what to do. Acts that wait for nothing are done at once. The others are done one after the other,
-until none is left.
+batches to the log, the keeper renews the lease. Their reports go to `lifecycle`, which decides what
+to do. Acts that need no wait are done at once. The others are done one after the other.
 """
 
 import asyncio
@@ -79,23 +78,23 @@ class Attempt:
 
     @property
     def message_id(self) -> str:
-        """Whose answer it is."""
+        """The id of the answer."""
         return self.draft.message_id
 
     @property
     def completed(self) -> bool:
-        """Whether the answer is whole and stored."""
+        """Whether the answer is complete and stored."""
         ended = self._outcome.ended
         return ended is not None and ended.status == "complete"
 
     @property
     def uncheckpointed(self) -> int:
-        """Characters acknowledged and not yet saved; 0 once the attempt saves its own end."""
+        """Characters acknowledged and not yet saved. 0 once the attempt saves its own end."""
         ends = self._life.state in (AttemptState.CARRYING_OUT, AttemptState.OVER)
         return 0 if ends else self.draft.uncheckpointed
 
     def checkpoint(self) -> Checkpoint:
-        """What SQL should hold now."""
+        """The state that SQL should hold now."""
         return self.work.checkpoint()
 
     def saved(self, checkpoint: Checkpoint) -> None:
@@ -103,19 +102,19 @@ class Attempt:
         self.work.saved(checkpoint)
 
     def not_saved(self) -> None:
-        """The last checkpoint did not reach the database: it is due again."""
+        """The last checkpoint failed: its changes are unsaved again."""
         self.draft.not_saved()
 
     def check_cancel(self) -> None:
-        """Somebody may have asked for a cancel: ask the log now instead of at the next renewal."""
+        """Renew the lease now, because somebody may have requested a cancel."""
         self._keeper.check_cancel()
 
     def stop(self, verdict: Verdict) -> None:
-        """End the attempt for this reason, unless `lifecycle` knows a better one."""
+        """End the attempt for this reason, unless another reason outranks it (`lifecycle`)."""
         self._give(verdict)
 
     async def run(self, provider: Provider, request: Request, model: str) -> None:
-        """Ask the provider, and carry out what comes of it. Raises what is a bug of ours."""
+        """Ask the provider, and carry out the verdict. Raises errors that are our own bugs."""
         self.work.request = request
         first = self.work.resuming(request) if self.work.paused else request
         try:
@@ -129,7 +128,7 @@ class Attempt:
         await self._live()
 
     async def give_up(self, error: BaseException) -> None:
-        """End as failed without asking any provider. What readers hold stays."""
+        """End the answer as failed without asking any provider. Readers keep what they hold."""
         self.draft.abandon_unacknowledged()
         self._give(Failed(error))
         await self._live()
@@ -158,7 +157,7 @@ class Attempt:
                 helper.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
         if self._intake is not None:
-            # Readers have the end: what is left is to hear what to end at the provider.
+            # Readers have the end. It remains to learn the name of a run that must be ended.
             await self._intake.closed()
             await self.work.named_run.leave()
 
@@ -215,7 +214,7 @@ class Attempt:
         self._give(Paused() if self._pauses() else Settled())
 
     def _pauses(self) -> bool:
-        """Whether the turn was only paused, and another request may resume it in this answer."""
+        """Whether the turn was paused, and another request may resume it in this answer."""
         question = self.work.request
         if question is None or not isinstance(self._life.verdict, Finished):
             return False

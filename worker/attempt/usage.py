@@ -1,8 +1,8 @@
-"""Pure: what the requests of one answer have reported of their tokens, or an estimate of it.
+"""Pure: adds up the token counts that an answer's requests have reported, or estimates them.
 
 Usage is what a user pays, so it is the sum over all requests of the answer, whichever worker sent
-them. What they reported is saved with each checkpoint (`messages.reported`) and survives a worker
-that is killed. Whoever ends answers may load this module, web too.
+them. The reports are saved with each checkpoint (`messages.reported`), so they survive the death of
+a worker. Every process that ends answers imports this module, web included.
 """
 
 import json
@@ -16,12 +16,12 @@ CHARS_PER_TOKEN = 4
 
 
 def tokens(chars: int) -> int:
-    """About so many tokens, rounded up."""
+    """The estimated number of tokens of a text of so many characters, rounded up."""
     return -(-chars // CHARS_PER_TOKEN)
 
 
 def json_chars(value: Any) -> int:
-    """How long a value is as JSON; what is absent or empty is not sent."""
+    """The length of a value as JSON, in characters. Empty values are not sent and count 0."""
     return len(json.dumps(value, ensure_ascii=False, default=str)) if value else 0
 
 
@@ -34,7 +34,7 @@ class SentMessage(NamedTuple):
 
 
 def history_chars(messages: Iterable[SentMessage]) -> int:
-    """How long a history is as it is sent: everything but text as JSON."""
+    """The length of a history as it is sent, in characters. Everything but text is JSON."""
     return sum(
         len(text)
         + sum(map(json_chars, kept))
@@ -44,23 +44,23 @@ def history_chars(messages: Iterable[SentMessage]) -> int:
 
 
 UsageFields = Mapping[str, int]
-"""Fields of `events.Usage`: those that were said."""
+"""The reported fields of `events.Usage`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """`now`: what the request under way has reported so far; `before`: the sum of all before it."""
+    """Reported tokens. `now`: of the present request so far. `before`: of all earlier ones."""
 
     before: UsageFields = field(default_factory=dict)
     now: UsageFields = field(default_factory=dict)
 
     @classmethod
     def of(cls, stored: Mapping[str, UsageFields] | None) -> "Reported":
-        """As a row stores it."""
+        """From the column `reported` of a row."""
         return cls(**stored) if stored else cls()
 
     def stored(self) -> dict[str, Any] | None:
-        """For the row; None: nothing was reported."""
+        """For the column `reported` of a row. None: nothing was reported."""
         return (
             {"before": dict(self.before), "now": dict(self.now)}
             if self.before or self.now
@@ -68,21 +68,21 @@ class Reported:
         )
 
     def corrected(self, usage: UsageFields) -> "Reported":
-        """The request under way reports: each number replaces what it reported before."""
+        """The present request has reported. Each number replaces its earlier value."""
         return Reported(self.before, {**self.now, **usage})
 
     def next_request(self) -> "Reported":
-        """Another request begins. An attached run is no other: it may report the same once more."""
+        """Another request begins. Attaching to a run is none: it may report the same again."""
         return Reported(_sum(self.before, self.now))
 
     def total(self) -> events.Usage | None:
-        """The sum, as on the wire; None where nobody said how many tokens went in or came out."""
+        """The sum, as on the wire. None if input or output tokens were never reported."""
         return _usage(_sum(self.before, self.now))
 
     def with_estimate(self, asked: int, chars: int) -> events.Usage | None:
-        """The same, for an answer that was stopped before its request reported: with an estimate.
+        """The sum for an answer that was stopped before its request reported, with an estimate.
 
-        `asked`: tokens of that request; `chars`: what has come of it.
+        `asked`: tokens in that request. `chars`: characters of its answer so far.
         """
         if _usage(self.now) is not None:
             return self.total()

@@ -33,7 +33,7 @@ class AttemptWork:
     request: Request | None = None
 
     def checkpoint(self) -> Checkpoint:
-        """What SQL should hold now."""
+        """The state that SQL should hold now."""
         draft = self.draft
         answer, run = draft.answer, draft.run
         content, reasoning = open_texts(answer)
@@ -66,16 +66,16 @@ class AttemptWork:
 
     @property
     def paused(self) -> bool:
-        """Whether the answer ends where its provider has paused the turn."""
+        """Whether the answer ends with a paused turn."""
         return is_paused(self.draft.answer)
 
     def resuming(self, request: Request) -> Request:
-        """The request that resumes the paused turn: it goes back whole, as the last message."""
+        """The request that resumes the paused turn: the whole turn is its last message."""
         turn = HistoryMessage("assistant", history_of(self.draft.answer.parts, {}))
         return replace(request, messages=[*request.messages, turn], continuation=None)
 
     def notify_operators(self, error: BaseException, code: str) -> None:
-        """Somebody must look at this error."""
+        """Notify operators of an error."""
         bug = not isinstance(error, ProviderError)
         facts = {"message_id": self.row.id, "model": self.row.model, "code": code, "bug": bug}
         self.services.notify_operators(error, facts)

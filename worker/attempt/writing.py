@@ -1,8 +1,8 @@
-"""How what an attempt takes gets into the log: one batch in flight, through outages and forks.
+"""Appends an attempt's events to the log: one batch in flight, through outages and forks.
 
-The writer holds the claim and defends it. A log that no longer knows the claim is given what it
-lacks, as long as SQL says that the attempt is the current one. What forbids it to go on (another
-owner, a cancel, a bug) it reports with `stop`.
+The writer holds the claim. If the log no longer knows the claim, and SQL confirms that the attempt
+is the current one, the writer appends what the log lacks. If it cannot continue (another owner, a
+cancel, a bug), it reports this with `stop`.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from tokenwire.worker.services import WorkerServices
 
 log_line = structlog.get_logger(__name__)
 MAX_UNACKNOWLEDGED_CHARS = 256 * 1024
-"""How far a provider may run ahead of the log before it is no longer read."""
+"""How far a provider may be ahead of the log before reading pauses."""
 
 
 class _NotOurs(Exception):
@@ -32,7 +32,7 @@ class _NotOurs(Exception):
 
 
 class LogWriter:
-    """One attempt's way into the log.
+    """Writes one attempt's batches to the log.
 
     `stop` ends the attempt; `grown` is called after each batch that was acknowledged.
     """
@@ -48,9 +48,9 @@ class LogWriter:
     ) -> None:
         self.claim = claim
         self.index = 0
-        """The batch that comes next, in the log of the claim's epoch."""
+        """The index of the next batch in the log of the claim's epoch."""
         self._covered = 0
-        """The seq that SQL reaches: the log may be trimmed up to it."""
+        """The seq up to which SQL holds everything: the log may be trimmed up to it."""
         self._services, self._row, self._draft = services, row, draft
         self._stop, self._grown = stop, grown
         self._dirty = asyncio.Event()
@@ -59,31 +59,31 @@ class LogWriter:
         self._lost = self._unwritable = False
 
     def wake(self) -> None:
-        """Something waits to be appended."""
+        """There is something to append."""
         self._dirty.set()
 
     def lose(self) -> None:
-        """The log does not know the claim any more."""
+        """The log no longer knows the claim."""
         self._lost = True
         self._dirty.set()
 
     def disown(self) -> None:
-        """The answer is somebody else's: nothing more is written."""
+        """Write nothing more: the answer belongs to another attempt."""
         self.abandon()
         self._stop(Disowned())
 
     def abandon(self) -> None:
-        """Write nothing more, whatever is out."""
+        """Write nothing more, and do not wait for the batch in flight."""
         self._lost = False
         self._draft.abandon_unacknowledged()
 
     def saved(self, checkpoint: Checkpoint) -> None:
-        """SQL holds this checkpoint. In a log that began again meanwhile, its seq means nothing."""
+        """SQL holds this checkpoint. Its seq is ignored if the log began again since."""
         if checkpoint.epoch == self.claim.epoch:
             self._covered = max(self._covered, checkpoint.seq)
 
     async def settle(self) -> None:
-        """Wait until everything taken was acknowledged, or may not be written any more."""
+        """Wait until everything taken is acknowledged, or can no longer be written."""
         while not self._unwritable and (self._lost or not self._draft.idle):
             self._settled.clear()
             self._dirty.set()
@@ -91,20 +91,20 @@ class LogWriter:
 
     @property
     def backlogged(self) -> bool:
-        """Whether so much waits that nothing more should be taken."""
+        """Whether so much waits that the provider should not be read."""
         return self._draft.pending_chars > MAX_UNACKNOWLEDGED_CHARS
 
     async def room(self) -> None:
-        """Wait until a batch was acknowledged, or nothing more is written."""
+        """Wait until a batch is acknowledged, or nothing more is written."""
         self._room.clear()
         await self._room.wait()
 
     def give_way(self) -> None:
-        """Whoever waits for room does not any more."""
+        """Wake those who wait for room."""
         self._room.set()
 
     async def run(self) -> None:
-        """Until cancelled, or until the log cannot be written for a bug."""
+        """Append until cancelled, or until a bug prevents it."""
         try:
             while True:
                 await self._dirty.wait()
@@ -125,7 +125,7 @@ class LogWriter:
                 await self._adopt()
                 return
             await self._store_files()
-            if self._draft.idle:  # what waited was abandoned meanwhile
+            if self._draft.idle:  # everything that waited was abandoned meanwhile
                 return
             done = await self._services.log.append(
                 self.claim, self.index, self._covered, self._draft.batch()
@@ -146,7 +146,7 @@ class LogWriter:
             self._room.set()
 
     async def _store_files(self) -> None:
-        """Bytes are stored before an event gives their address. A file that is too long is lost.
+        """Store the bytes of files before an event has their address. Files too long are lost.
 
         Raises StoreUnavailable, _NotOurs.
         """
@@ -154,14 +154,14 @@ class LogWriter:
             for number, file in files.items():
                 is_stored = await self._store_file(number, file)
                 if self._draft.unstored_files().get(number) is not file:
-                    continue  # the answer began anew meanwhile
+                    continue  # the answer started over meanwhile
                 if is_stored:
                     self._draft.file_stored(number)
                 else:
                     self._draft.file_refused(number)
 
     async def _store_file(self, number: int, file: FileOfPart) -> bool:
-        """False: the database does not take it. Raises StoreUnavailable, _NotOurs."""
+        """Store a file. False: the database refuses it. Raises StoreUnavailable, _NotOurs."""
         try:
             digest = await self._services.store.save_file(
                 self._row.id, self.claim.attempt, number, file.media_type, file.data
@@ -174,7 +174,7 @@ class LogWriter:
         return True
 
     async def _adopt(self) -> None:
-        """Redis no longer knows this attempt. If SQL says that it is current, it joins again."""
+        """Join a log that no longer knows this attempt, if SQL says that it is current."""
         try:
             row = await self._services.store.message(self._row.id)
         except StoreUnavailable:
@@ -192,7 +192,7 @@ class LogWriter:
         self._lost = False
 
     async def _restore(self) -> None:
-        """Some of what was acknowledged is gone. The batch that is out follows it, unchanged."""
+        """Append again what the log has lost. The batch in flight follows, unchanged."""
         known = Known(self._draft.held, self.claim.epoch)
         self.claim, held = await restore(
             self._services.log, self.claim, known, self._services.lease_seconds

@@ -1,8 +1,8 @@
-"""Pure: how a new attempt goes on from what readers already hold.
+"""Pure: how a new attempt continues from what readers already hold.
 
-`plan` chooses the rung of the ladder: attach to the provider's run, continue from the prefix, ask
-to go on in an extra turn, start over (everything is withdrawn), or give up. A turn that its
-provider has paused is simply sent back to it.
+`plan` chooses the rung: attach to the provider's run, continue from the prefix, ask the model to
+continue in an extra turn, start over (everything is withdrawn), or give up. A turn that its
+provider has paused is simply sent back.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,13 +17,13 @@ from tokenwire.protocol.replay import begins
 from tokenwire.providers.spec import Rung
 
 KEEPING: frozenset[str] = frozenset({"attach", "prefix", "turn"})
-"""Rungs that go on from the text that readers hold."""
+"""Rungs that continue the text that readers hold."""
 _KEEPING_TYPES = frozenset({"reasoning", "tool_call", "source", "file", "provider"})
-"""Parts of which something may be kept."""
+"""Types of parts that may have a kept value."""
 
 
 class Held(NamedTuple):
-    """What readers hold of an answer, and the seq that this reaches."""
+    """What readers hold of an answer, and the seq of the last event in it."""
 
     answer: Answer
     seq: int = 0
@@ -46,7 +46,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`fresh` (nothing is held), `resume` (a paused turn) or a rung.
+    """How to continue: `fresh` (nothing is held), `resume` (a paused turn) or a rung.
 
     `keeps`: whether what readers hold stays.
     """
@@ -59,7 +59,7 @@ class Plan:
 
 
 def folded(held: Held, entries: Iterable[Entry]) -> Held:
-    """The log's entries applied to what is held, which changes. Raises Hole, Unproven."""
+    """Apply entries of the log to `held`, in place. Raises Hole, Unproven."""
     answer, seq = held
     for seq, event in events.events_of(answer.id, entries):  # noqa: B007 -- the last one is what is held
         answer.apply(event)
@@ -67,9 +67,9 @@ def folded(held: Held, entries: Iterable[Entry]) -> Held:
 
 
 def folded_whole(message_id: str, entries: Sequence[Entry], *, from_first: bool) -> Held | None:
-    """What readers hold by these entries alone; None if the answer may have begun before them.
+    """What readers hold after these entries. None if the answer may have begun before them.
 
-    `from_first`: nothing was before them.
+    `from_first`: they are the first entries of the log.
     """
     _, first = next(events.events_of(message_id, entries), (0, None))
     at_first = from_first or (first is not None and events.begins_anew(first))
@@ -77,7 +77,7 @@ def folded_whole(message_id: str, entries: Sequence[Entry], *, from_first: bool)
 
 
 def as_of(answer: Answer, run: Run) -> Answer:
-    """The answer as it was at the run's place. Raises Hole where it never was there."""
+    """The answer cut back to the run's cursor. Raises Hole if it never was in that state."""
     then = answer.copy()
     place = {"keep": run.text, "keep_reasoning": run.reasoning, "keep_parts": run.parts}
     then.apply(events.Reset(answer.id, answer.attempt, **place))
@@ -85,9 +85,10 @@ def as_of(answer: Answer, run: Run) -> Answer:
 
 
 def is_attachable(run: Run | None, saved: Answer, held: Answer) -> bool:
-    """Whether a run that was saved with the answer `saved` goes on from what readers hold.
+    """Whether a run that was saved with the answer `saved` continues what readers hold.
 
-    They may hold more than its place: it says that again. What was withdrawn since, it may not.
+    Readers may hold text behind its cursor: the run repeats it. But nothing before its cursor may
+    have been withdrawn since.
     """
     if run is None or not begins(saved, held):
         return False
@@ -99,11 +100,11 @@ def is_attachable(run: Run | None, saved: Answer, held: Answer) -> bool:
 
 
 def mark_lost(saved: Answer, held: Answer, run_parts: int) -> None:
-    """Mark parts of `held` of which the worker before may have kept something that is not saved.
+    """Mark parts of `held` whose kept value may be lost with the previous worker.
 
-    What is kept comes with the end of a part, and no event tells of it: it may be lost where a part
-    was not saved as it is now, or as a reasoning that had not ended. `run_parts`: so many parts are
-    before the place of a run, and have all that is kept of them.
+    A kept value comes at the end of a part, without an event. So it may be lost if the part was
+    not saved in its present state, or was saved as a reasoning that had not ended. `run_parts`: the
+    number of parts before a run's cursor. Their kept values are complete.
     """
     for number, part in enumerate(held.parts):
         was = saved.parts[number] if number < len(saved.parts) else None
@@ -114,7 +115,7 @@ def mark_lost(saved: Answer, held: Answer, run_parts: int) -> None:
 
 
 def lost_in(answer: Answer) -> list[int]:
-    """Parts of which the worker before kept something that the database does not have."""
+    """Numbers of the parts whose kept value was lost with an earlier worker."""
     return [
         number
         for number, part in enumerate(answer.parts)
@@ -136,7 +137,7 @@ def may_resume(answer: Answer) -> bool:
 
 
 def is_paused(answer: Answer) -> bool:
-    """Whether it ends where its provider has paused the turn, which can be sent back."""
+    """Whether the answer ends with a paused turn that can be sent back."""
     return bool(answer.parts) and answer.parts[-1].type == "step" and may_resume(answer)
 
 
@@ -150,8 +151,8 @@ def plan(
 ) -> Plan:
     """The rung for a model whose best one is `best_rung`.
 
-    Rungs that stitch are refused for tool calls and for text that must be JSON. A model that could
-    be attached to, without a run to attach to, is asked to go on in an extra turn.
+    Text is never continued by another request if there are tool calls, or if it must be JSON. A
+    model with `attach`, but without a run, is asked to continue in an extra turn.
     """
     if paused:
         return Plan("resume")

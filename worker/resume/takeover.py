@@ -1,10 +1,10 @@
-"""What readers hold of an answer now, and how a log that forked or began again catches up.
+"""Finds what readers hold of an answer, and repairs a log that forked or began again.
 
 What is known without the log (a row, the text of a running attempt, a committed ending) has a
-cursor. If the log still reaches that cursor, it is folded over what is known: that is what readers
-hold. A log that lost the cursor may lack the end of the text. Then this module finds what survived
-and appends the difference as ordinary events. Only if nobody can say what survived, the text is
-stated anew behind a `reset`.
+cursor. If the log still has that cursor, its later events are folded over what is known: this is
+what readers hold. A log that lost the cursor may lack the end of the text. Then this module finds
+what survived, and appends the difference as ordinary events. Only if that is unknown, it appends the
+whole text again behind a `reset`.
 """
 
 from dataclasses import dataclass
@@ -26,24 +26,23 @@ PAGE_EVENTS = 500
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known without the log; `held.seq` counts in `epoch` (None: no log has held any of
-    it).
-    """
+    """What is known without the log. `held.seq` counts in `epoch` (None: no log ever held it)."""
 
     held: Held
     epoch: str | None
 
 
 def saved_in(row: Message) -> Held:
-    """What the row holds, which no reader need have seen."""
+    """What the row holds. Readers may hold less."""
     return Held(answer_of(row), row.seq)
 
 
 async def recover(
     log: ports.Log, row: Message, claim: ports.Claim, lease_seconds: float
 ) -> tuple[ports.Claim, Held]:
-    """What the holder of `claim` goes on from, and the claim to go on with (batch index 0): what
-    readers hold, or the row where it is more.
+    """What the holder of `claim` resumes from: what readers hold, or the row if it has more.
+
+    Also returns the claim to use from now on (batch index 0).
 
     Raises like `Log.read` and `Log.adopt`.
     """
@@ -62,8 +61,7 @@ async def recover(
 async def recover_anyway(
     log: ports.Log, row: Message, claim: ports.Claim, lease_seconds: float
 ) -> tuple[ports.Claim, Held]:
-    """For an end that must come: the same, but where the log and the row do not fit together, the
-    row's text is told to readers instead.
+    """The same, for an end that must come. If log and row do not fit, readers get the row's text.
 
     Raises like `Log.read` and `Log.adopt`, and nothing else.
     """
@@ -71,7 +69,7 @@ async def recover_anyway(
         return await recover(log, row, claim, lease_seconds)
     except ports.LogError:
         raise
-    except Exception:  # whatever it is: nobody goes on from this log
+    except Exception:  # after any error: this log cannot be continued
         log_line.exception("the log does not continue the row", message_id=row.id)
     return await restate(log, row, claim, lease_seconds)
 
@@ -79,8 +77,9 @@ async def recover_anyway(
 async def restate(
     log: ports.Log, row: Message, claim: ports.Claim, lease_seconds: float
 ) -> tuple[ports.Claim, Held]:
-    """Tell readers the row's text anew, whatever the log holds: none of that is read. Raises like
-    `Log.read` and `Log.adopt`.
+    """Send readers the row's text again. The entries of the log are not read.
+
+    Raises like `Log.read` and `Log.adopt`.
     """
     held = saved_in(row)._replace(seq=0)
     page = await log.read(row.conversation_id, None, 0, 0)
@@ -90,8 +89,9 @@ async def restate(
 async def restore(
     log: ports.Log, claim: ports.Claim, known: Known, lease_seconds: float
 ) -> tuple[ports.Claim, Held]:
-    """Bring the log to exactly `known`, whatever it holds: for who knows it all. Batches begin at
-    index 0. Raises like `Log.adopt`.
+    """Make the log end in exactly `known`, whatever it holds: the caller knows the whole answer.
+
+    Batches begin at index 0. Raises like `Log.adopt`.
     """
     while True:
         try:
@@ -103,9 +103,7 @@ async def restore(
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A log as it was read up to `seq`: what its readers hold (None: that cannot be said), and the
-    most that anybody knows.
-    """
+    """A log, read up to `seq`: what its readers hold (None: unknown), and the most known."""
 
     epoch: str
     seq: int
@@ -130,12 +128,12 @@ async def _adopt(
 
 
 async def _read_log(log: ports.Log, claim: ports.Claim, known: Known) -> _Found:
-    """Read the log from where it parted from what is known.
+    """Read the log from the fork, where it parted from what is known.
 
-    Whoever goes on in a log that lacks something appends that first. So if there is anything of
-    this answer behind the point of parting, readers hold all that is known; if not, they hold what
-    the part before that point says. If the point is not known either (the server before this one
-    was replaced by one that had never heard of its epoch), the log alone says what they hold.
+    A process that continues a log appends first what the log lacks. So if the log has anything of
+    this answer behind the fork, readers hold everything that is known. Otherwise they hold what
+    the log has before the fork. If the fork is unknown (a server without this epoch replaced the
+    old one), the log alone shows what they hold.
     """
     page = await log.read(claim.conversation_id, None, 0, 0)
     shared = page.reached(known.epoch, known.held.seq)
@@ -157,7 +155,7 @@ async def _read_log(log: ports.Log, claim: ports.Claim, known: Known) -> _Found:
 
 
 def _give_kept(known: Answer, survived: Answer) -> None:
-    """What is kept of parts stands in no log."""
+    """Copy the kept values of parts: no log has them."""
     for part, other in zip(known.parts, survived.parts, strict=False):
         other.kept = part.kept
 
@@ -165,10 +163,10 @@ def _give_kept(known: Answer, survived: Answer) -> None:
 async def _entries(
     log: ports.Log, claim: ports.Claim, seen: ports.Page, after: int
 ) -> tuple[int, list[Entry]]:
-    """All entries after a seq, and the seq that they end at.
+    """All entries after a seq, and the seq of the last one.
 
-    If the log was trimmed beyond it, from its oldest event: what a running attempt appended after
-    its checkpoint is never trimmed. Raises Lost if the log is another one since it was seen.
+    If the log was trimmed beyond that seq, they begin with its oldest event: events of a running
+    attempt after its checkpoint are never trimmed. Raises Lost if the log changed its epoch.
     """
     entries: list[Entry] = []
     while True:
