@@ -31,8 +31,8 @@ from tokenwire.worker.history import text_around
 MAX_PARTS = 4096
 """The most parts of one answer."""
 SPARE_PARTS = 1024
-"""With so few left, reasoning stands inside the text: a model that turns from one to the other at
-each token then uses up no more of them."""
+"""When only so many parts are left, reasoning stands inside the text: a model that switches
+between text and reasoning at each token then uses up no more parts."""
 PART_COST = 256
 """Bytes that a part costs in addition to its texts, so that parts count against the limit."""
 PIECE_CHARS = events.MAX_EVENT_TEXT_BYTES // 4

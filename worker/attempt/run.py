@@ -48,7 +48,7 @@ log_line = structlog.get_logger(__name__)
 
 
 class Attempt:
-    """A claimed attempt, until its answer has ended or is somebody else's.
+    """A claimed attempt, until its answer has ended or belongs to another attempt.
 
     `best_rung`: the best rung on which a later attempt may resume the answer.
     """

@@ -128,8 +128,8 @@ def _has_kept(part: Part) -> bool:
 
 
 def may_resume(answer: Answer) -> bool:
-    """Whether a paused turn can be sent back: all that its provider sent is there, and it is more
-    than text, which no provider goes on from."""
+    """Whether a paused turn can be sent back to its provider: it is complete, and more than text,
+    because no provider resumes from text alone."""
     kept = any(part.type == "provider" and _has_kept(part) for part in answer.parts)
     lost = any(part.fields.get("dropped") or part.kept == LOST for part in answer.parts)
     files = any(part.type == "file" for part in answer.parts)

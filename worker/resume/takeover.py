@@ -3,8 +3,8 @@
 What is known without the log (a row, the text of a running attempt, a committed ending) has a
 cursor. If the log still has that cursor, its later events are folded over what is known: this is
 what readers hold. A log that lost the cursor may lack the end of the text. Then this module finds
-what survived, and appends the difference as ordinary events. Only if that is unknown, it appends the
-whole text again behind a `reset`.
+what survived, and appends the difference as ordinary events. Only if that is unknown, it appends
+the whole text again behind a `reset`.
 """
 
 from dataclasses import dataclass
