@@ -32,7 +32,7 @@ from tokenwire.protocol.events import Chunk, encode, stamp
 from tokenwire.protocol.frames import text_frame
 from tokenwire.protocol.tokens import mint
 from tokenwire.streams.embedded import arguments, find_server
-from tokenwire.streams.hub.feed import RedisFeed
+from tokenwire.streams.hub.pubsub import RedisPubSub
 from tokenwire.streams.log import keys
 from tokenwire.streams.log.redis import RedisLog
 
@@ -59,7 +59,7 @@ class Channels:
     """One subscription client; `receive(conversation, event)` for each message."""
 
     def __init__(self, url: str, receive: Callable[[str, bytes], None]) -> None:
-        self._feed = RedisFeed(url)
+        self._feed = RedisPubSub(url)
         self._receive = receive
 
     async def start(self) -> None:

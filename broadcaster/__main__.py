@@ -17,7 +17,7 @@ from tokenwire.config import logs, metrics, startup, stopping
 from tokenwire.config.settings import Settings, load
 from tokenwire.protocol.tokens import check_key
 from tokenwire.streams.addresses import Addresses
-from tokenwire.streams.hub.hub import Hub, RedisFeed
+from tokenwire.streams.hub.hub import Hub, RedisPubSub
 from tokenwire.streams.hub.room import HeartbeatPace
 from tokenwire.streams.log.redis import RedisLog
 
@@ -32,12 +32,12 @@ async def run(settings: Settings, key: str) -> None:
     """Serve until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     stopping.on_stop(stop.set)
-    log, feed = RedisLog(settings.redis), RedisFeed(settings.redis)
-    hub = Hub(log, feed)
+    log, pubsub = RedisLog(settings.redis), RedisPubSub(settings.redis)
+    hub = Hub(log, pubsub)
     pace = HeartbeatPace(settings.heartbeat_running_seconds, settings.heartbeat_idle_seconds)
 
     async def ready() -> str | None:
-        return await log.check() or (None if feed.connected else "no pub/sub connection to Redis")
+        return await log.check() or (None if pubsub.connected else "no pub/sub connection to Redis")
 
     readers = SocketReaders(hub, key, pace, settings.max_open_per_user or None)
     READERS.set_function(lambda: len(readers.all))

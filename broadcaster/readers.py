@@ -222,7 +222,7 @@ class SocketReader:
 
     async def _begin(self, room: Room) -> bytes | None:
         self.session.revoke(room.tail.revoked)
-        return self.session.open(await room.log_for(self.session), room.tail.life)
+        return self.session.open(await room.log_for(self.session), room.tail.version)
 
     async def _read(self, room: Room) -> None:
         """One page for a reader that the ring does not reach."""

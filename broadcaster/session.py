@@ -183,15 +183,15 @@ class SocketSession(LogCursor):
 
     # What the log holds
 
-    def open(self, log: Page, life: int) -> bytes | None:
+    def open(self, log: Page, version: int) -> bytes | None:
         """Check the cursor against a log of this state.
 
-        Returns the `subscribed` frame, or None if the session ended in a resync. `life`: of the
+        Returns the `subscribed` frame, or None if the session ended in a resync. `version`: of the
         tail for `advance`.
         """
         if self.phase is not Phase.OPENING:
             return None
-        self.begin(log, life)
+        self.begin(log, version)
         if self.ended is not None:
             self._close()
             return None

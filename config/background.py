@@ -33,7 +33,9 @@ EXIT_NOT_OPENED = 71
 Work = Callable[[], Awaitable[None]]
 
 
-async def keep(name: str, work: Work, longest_pause_seconds: float = LONGEST_PAUSE_SECONDS) -> None:
+async def supervise(
+    name: str, work: Work, longest_pause_seconds: float = LONGEST_PAUSE_SECONDS
+) -> None:
     """Run `work` until it returns, and again after each failure. `name` labels the metric: one per
     kind of task.
 
@@ -57,8 +59,8 @@ async def keep(name: str, work: Work, longest_pause_seconds: float = LONGEST_PAU
         await asyncio.sleep(pause.after(loop.time() - began))
 
 
-def keep_thread(name: str, work: Callable[[], None]) -> None:
-    """As `keep`, for a thread: run `work` until it returns, and again after each failure."""
+def supervise_thread(name: str, work: Callable[[], None]) -> None:
+    """As `supervise`, for a thread: run `work` until it returns, and again after each failure."""
     pause = _Pause()
     while True:
         began = time.monotonic()
@@ -87,7 +89,7 @@ class Background:
 
     def start(self, name: str, work: Work) -> None:
         """Keep `work` running until `aclose`; `work` never returns."""
-        task = asyncio.create_task(keep(name, work), name=name)
+        task = asyncio.create_task(supervise(name, work), name=name)
         self._tasks.add(task)
         task.add_done_callback(self._done)
 

@@ -390,7 +390,7 @@ class DeltaStream(Protocol):
         """
         ...
 
-    def keep(self) -> None:
+    def keep_run(self) -> None:
         """Let the run continue when this stream is left, to attach to or end it later; otherwise
         leaving stops it.
         """

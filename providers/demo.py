@@ -232,7 +232,7 @@ class DemoStream:
     def __init__(self, script: AsyncGenerator[Sequence[Delta]]) -> None:
         self._script = script
 
-    def keep(self) -> None:
+    def keep_run(self) -> None:
         """Nothing to keep: no run outlives its stream."""
 
     def __aiter__(self) -> AsyncIterator[Sequence[Delta]]:

@@ -134,9 +134,9 @@ class WatchedStream:
         """Whether the run of the answer that is watched has ended."""
         return self._inner.run_over
 
-    def keep(self) -> None:
+    def keep_run(self) -> None:
         """Let the run of the answer that is watched go on."""
-        self._inner.keep()
+        self._inner.keep_run()
 
     def __aiter__(self) -> AsyncIterator[Sequence[Delta]]:
         return self._batches

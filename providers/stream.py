@@ -264,7 +264,7 @@ class HttpStream:
         """Left before its end, without a fault of the provider, and not to be attached to again."""
         return not (self._decoder.done or self._decoder.failure or self._kept)
 
-    def keep(self) -> None:
+    def keep_run(self) -> None:
         """Let the run continue when this stream is left."""
         self._kept = True
 

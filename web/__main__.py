@@ -18,9 +18,9 @@ from tokenwire.config.background import EXIT_TASK_ENDED
 from tokenwire.models.quotas import Quotas
 from tokenwire.models.store import Store
 from tokenwire.providers import catalogue
-from tokenwire.streams.hub.hub import RedisFeed
+from tokenwire.streams.hub.hub import RedisPubSub
 from tokenwire.streams.limits.rates import RedisRates
-from tokenwire.streams.log.ports import Feed, Limits
+from tokenwire.streams.log.ports import Limits, PubSub
 from tokenwire.streams.log.redis import RedisLog
 from tokenwire.web.app import create_app, end_streams
 from tokenwire.web.http.connections import configured
@@ -98,7 +98,7 @@ async def _serve(found: settings.Settings, models: catalogue.Catalogue) -> None:
     log = RedisLog(found.redis, Limits.of(found))
     jobs, rates = Jobs(found.redis), RedisRates(found.redis)
     try:
-        app = _app(found, store, log, RedisFeed(found.redis), jobs, models, rates)
+        app = _app(found, store, log, RedisPubSub(found.redis), jobs, models, rates)
         if not app.state.services.hosts.has_name:
             log_line.warning(
                 "only localhost can post: set ALLOWED_HOSTS to the names of this site, or "
@@ -140,13 +140,13 @@ def _app(
     found: settings.Settings,
     store: Store,
     log: RedisLog,
-    feed: Feed,
+    pubsub: PubSub,
     jobs: Jobs,
     models: catalogue.Catalogue,
     rates: RedisRates,
 ) -> FastAPI:
     try:
-        return create_app(found, store, log, feed, jobs, models, rates)
+        return create_app(found, store, log, pubsub, jobs, models, rates)
     except ValueError as error:
         _stop(error)
 

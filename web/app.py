@@ -18,7 +18,7 @@ from tokenwire.providers.catalogue import Catalogue
 from tokenwire.streams.hub.hub import Hub
 from tokenwire.streams.hub.room import HeartbeatPace
 from tokenwire.streams.limits.rates import Counting, Rates
-from tokenwire.streams.log.ports import Feed, Log
+from tokenwire.streams.log.ports import Log, PubSub
 from tokenwire.web import health, problems
 from tokenwire.web.admission.identity import open_identity
 from tokenwire.web.admission.layer import EXPOSED_HEADERS, Admission, Gate
@@ -57,18 +57,18 @@ def create_app(
     settings: Settings,
     store: Store,
     log: Log,
-    news: Feed,
+    pubsub: PubSub,
     jobs: Jobs,
     catalogue: Catalogue,
     counting: Counting | None = None,
 ) -> FastAPI:
-    """The app over these services. The caller closes all of them except `news` (the log's feed).
+    """The app over these services. The caller closes all of them except `pubsub`.
 
     `counting`: the counter shared by all web processes; without it each counts alone. Raises
     ValueError for a missing setting.
     """
     public = settings.mode == "production"
-    hub, background, packing = Hub(log, news), Background(), Packing(log)
+    hub, background, packing = Hub(log, pubsub), Background(), Packing(log)
     services = _services(settings, store, log, hub, jobs, catalogue)
     app = FastAPI(
         title="Tokenwire",

@@ -247,7 +247,7 @@ class HttpReader:
             self._expiry = self._loop.call_later(max(0.0, until - time.time()), self.end, "expired")
         self.revoked(room.tail.revoked)
         try:
-            self._reading.begin(await room.log_for(self._reading), room.tail.life)
+            self._reading.begin(await room.log_for(self._reading), room.tail.version)
         except Gone:
             self._reading.deleted()
         self._tail = room.tail

@@ -26,7 +26,7 @@ from dramatiq.errors import ConnectionClosed
 from dramatiq.middleware import Retries
 from dramatiq.worker import ConsumerThread
 
-from tokenwire.config.background import keep_thread
+from tokenwire.config.background import supervise_thread
 from tokenwire.streams.log.outages import cannot_serve
 
 log_line = structlog.get_logger(__name__)
@@ -351,7 +351,7 @@ class Waker(threading.Thread):
 
     def run(self) -> None:
         """Listen until `stop` is called."""
-        keep_thread("waker", self._stay_awake)
+        supervise_thread("waker", self._stay_awake)
 
     def _stay_awake(self) -> None:
         """Listen. After a lost connection, wake all consumers once and listen again."""

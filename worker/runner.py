@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Collection
 
 import structlog
 
-from tokenwire.config.background import keep
+from tokenwire.config.background import supervise
 from tokenwire.models.errors import StatementFailed, StoreUnavailable
 from tokenwire.models.rows import unfinished
 from tokenwire.models.tables import Message
@@ -231,7 +231,9 @@ class Runner:
         if not self._probation.holds(row.id):
             yield
             return
-        proving = asyncio.create_task(keep("probation", lambda: self._end_probation(attempt, row)))
+        proving = asyncio.create_task(
+            supervise("probation", lambda: self._end_probation(attempt, row))
+        )
         try:
             yield
         finally:

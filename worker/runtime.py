@@ -19,7 +19,7 @@ from dramatiq.asyncio import EventLoopThread, get_event_loop_thread, set_event_l
 from dramatiq.middleware import AsyncIO
 
 from tokenwire.config import metrics, startup
-from tokenwire.config.background import EXIT_NOT_OPENED, EXIT_TASK_ENDED, Background, keep
+from tokenwire.config.background import EXIT_NOT_OPENED, EXIT_TASK_ENDED, Background, supervise
 from tokenwire.config.parent import die_with_parent
 from tokenwire.config.settings import Settings
 from tokenwire.models.quotas import Quotas
@@ -27,7 +27,7 @@ from tokenwire.models.store import Store
 from tokenwire.providers.catalogue import Catalogue
 from tokenwire.providers.http import HttpClient
 from tokenwire.providers.registry import open_provider
-from tokenwire.streams.hub.feed import RedisFeed
+from tokenwire.streams.hub.pubsub import RedisPubSub
 from tokenwire.streams.log import keys, ports
 from tokenwire.streams.log.redis import RedisLog
 from tokenwire.worker.broker import WakingBroker
@@ -51,7 +51,7 @@ INTERRUPT_CHECK_SECONDS = 5.0
 With Dramatiq's 0.1 s, hundreds of threads would occupy a core.
 """
 CONTROL_PAUSE_SECONDS = 1.0
-T = TypeVar("T", Store, RedisLog, RedisFeed, HttpClient)
+T = TypeVar("T", Store, RedisLog, RedisPubSub, HttpClient)
 
 
 class Runtime:
@@ -88,7 +88,7 @@ class Runtime:
         limits = ports.Limits.of(settings)
         self._store = self._to_close(store)
         self._log = self._to_close(RedisLog(settings.redis, limits, settings.coalesce_ms))
-        self._feed = self._to_close(RedisFeed(settings.redis))
+        self._pubsub = self._to_close(RedisPubSub(settings.redis))
         self._client = self._to_close(HttpClient())
 
     def _to_close(self, opened: T) -> T:
@@ -124,15 +124,15 @@ class Runtime:
         background.start("checkpointer", lambda: services.checkpointer.run(self._runner.running))
         background.start("sweeper", Sweeper(services).run)
         background.start("packing", services.packing.run)
-        listening = asyncio.create_task(keep("cancels", self._listen))
+        listening = asyncio.create_task(supervise("cancels", self._listen))
         self._opened.push_async_callback(_end, listening)
 
     async def _listen(self) -> None:
         """Listen for cancels. Without this channel, the lease's next renewal reports them."""
-        await self._feed.start(self._heard, lambda _channel: None)
+        await self._pubsub.start(self._heard, lambda _channel: None)
         while True:
             try:
-                await self._feed.subscribe(keys.CONTROL)
+                await self._pubsub.subscribe(keys.CONTROL)
             except ports.LogUnavailable:
                 await asyncio.sleep(CONTROL_PAUSE_SECONDS)
             else:

@@ -1,7 +1,7 @@
 """One tail of each followed conversation per process: cursors instead of queues.
 
 A `Tail` holds the recent end of one log in a bounded ring. Readers keep a cursor and take what
-follows it, from the ring or, when they lag, from the log. The hub checks the feed: an event goes
+follows it, from the ring or, when they lag, from the log. The hub checks pub/sub: an event goes
 into the ring only if it is the next one of the same epoch. After a gap, another epoch or a new
 subscription it reads the log from its top before it continues.
 """
@@ -12,11 +12,11 @@ import random
 from collections.abc import Callable, Mapping
 
 from tokenwire.protocol.cursors import Cursor
-from tokenwire.streams.hub.feed import RedisFeed
+from tokenwire.streams.hub.pubsub import RedisPubSub
 from tokenwire.streams.log import keys
-from tokenwire.streams.log.ports import Feed, Gone, Log, LogUnavailable, Page
+from tokenwire.streams.log.ports import Gone, Log, LogUnavailable, Page, PubSub
 
-__all__ = ["Hub", "RedisFeed", "RingEntry", "Tail"]
+__all__ = ["Hub", "RedisPubSub", "RingEntry", "Tail"]
 
 log_line = logging.getLogger(__name__)
 
@@ -54,15 +54,15 @@ class Tail:
 
     `epoch` and `top`: the known end of the log; `forks`: earlier epochs that it continues
     (`streams.log.ports.Page`); `running`: an answer runs; `gone`: the conversation was deleted.
-    `life` changes when readers must check their cursors again. `revoked`: users who may not read it
-    any more.
+    `version` changes when readers must check their cursors again. `revoked`: users who may not
+    read it any more.
     """
 
     def __init__(self, conversation_id: str, log: Log) -> None:
         self.conversation_id = conversation_id
         self.epoch = ""
         self.forks: Mapping[str, int] = {}
-        self.life = 0
+        self.version = 0
         self.top = 0
         self.running = False
         self.gone = False
@@ -133,7 +133,7 @@ class Tail:
     # --- for the hub ---
 
     def take(self, payload: bytes) -> None:
-        """One message of the feed. `wake` must follow."""
+        """One message of pub/sub. `wake` must follow."""
         if payload == b"gone":
             self._end()
             return
@@ -263,7 +263,7 @@ class Tail:
             self._skip_to(page.top)
             return
         for entry in page.entries:
-            if entry.seq == self.top + 1:  # the feed may have brought some meanwhile
+            if entry.seq == self.top + 1:  # pub/sub may have brought some meanwhile
                 self._add(entry.seq, entry.data)
         self._trim()
 
@@ -272,7 +272,7 @@ class Tail:
     def _set_epoch(self, epoch: str, forks: Mapping[str, int]) -> None:
         self._changed = True
         self.epoch, self.forks = epoch, forks
-        self.life += 1
+        self.version += 1
 
     def _start_over(self, page: Page, forks: Mapping[str, int]) -> None:
         self._set_epoch(page.epoch, forks)
@@ -326,24 +326,24 @@ class _OpenTail:
 
 
 class Hub:
-    """All tails of this process over one feed. Belongs to one event loop."""
+    """All tails of this process over one pub/sub. Belongs to one event loop."""
 
-    def __init__(self, log: Log, feed: Feed) -> None:
+    def __init__(self, log: Log, pubsub: PubSub) -> None:
         self._log = log
-        self._feed = feed
+        self._pubsub = pubsub
         self._open_tails: dict[str, _OpenTail] = {}
         self._by_channel: dict[bytes, Tail] = {}
         self._changed: Callable[[str | None], None] | None = None
 
     async def start(self) -> None:
-        """Start the feed."""
-        await self._feed.start(self._receive, self._subscribed_again)
+        """Start pub/sub."""
+        await self._pubsub.start(self._receive, self._subscribed_again)
 
     async def aclose(self) -> None:
-        """Close the feed and every tail; the caller closes the log."""
+        """Close pub/sub and every tail; the caller closes the log."""
         for held in list(self._open_tails.values()):
             self._drop(held)
-        await self._feed.aclose()
+        await self._pubsub.aclose()
 
     async def open(self, conversation_id: str) -> Tail:
         """The conversation's tail, subscribed, with epoch and top known.
@@ -388,10 +388,10 @@ class Hub:
         any conversation may have changed. Raises LogUnavailable.
         """
         self._changed = changed
-        await self._feed.subscribe(keys.CHANGES)
+        await self._pubsub.subscribe(keys.CHANGES)
 
     async def _prepare(self, tail: Tail) -> None:
-        await self._feed.subscribe(keys.channel(tail.conversation_id))
+        await self._pubsub.subscribe(keys.channel(tail.conversation_id))
         try:
             await tail.refresh()
         except Gone:
@@ -406,7 +406,7 @@ class Hub:
         del self._by_channel[channel.encode()]
         held.opening.cancel()
         held.tail.close()
-        self._feed.unsubscribe(channel)
+        self._pubsub.unsubscribe(channel)
 
     def _receive(self, messages: list[tuple[bytes, bytes]]) -> None:
         # Writers publish their events together. The tail is woken once for all of them, and at

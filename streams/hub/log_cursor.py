@@ -9,7 +9,7 @@ What it guarantees
    reading before any event that does not follow. A cursor of an earlier epoch is good as long as
    the log shares it. The reader learns the new epoch before its first event.
 4. A reader is at the tip only if it has everything up to the highest top that was seen since the
-   log last changed: by the feed, by a page or by a heartbeat.
+   log last changed: by pub/sub, by a page or by a heartbeat.
 
 Why it works this way
 A reader has two sources. The tail of this process gets events at once, but forgets them. Pages of
@@ -63,7 +63,7 @@ END: Final = Next.END
 class LogTail(Protocol):
     """This process's part of a conversation's log (streams.hub.hub.Tail).
 
-    `since` returns None if entries are missing. `life` changes whenever cursors must be checked
+    `since` returns None if entries are missing. `version` changes whenever cursors must be checked
     again, with the help of `forks` (`streams.log.ports.Page`).
     """
 
@@ -72,7 +72,7 @@ class LogTail(Protocol):
     @property
     def forks(self) -> Mapping[str, int]: ...
     @property
-    def life(self) -> int: ...
+    def version(self) -> int: ...
     @property
     def top(self) -> int: ...
     @property
@@ -117,11 +117,11 @@ class LogCursor:
     Call `begin`, then `next` repeatedly, and `passed` for the events that were sent.
     """
 
-    __slots__ = ("_goal", "_life", "after", "behind", "ended", "epoch", "seq")
+    __slots__ = ("_goal", "_version", "after", "behind", "ended", "epoch", "seq")
 
     def __init__(self, after: Cursor | None = None) -> None:
         self.after = after
-        self._goal = self._life = 0
+        self._goal = self._version = 0
         self.epoch = after.epoch if after else ""
         self.seq = after.seq if after else 0
         """The last event that was sent."""
@@ -135,14 +135,14 @@ class LogCursor:
         """Everything up to here was sent."""
         return Cursor(self.epoch, self.seq)
 
-    def held_by(self, tail: LogTail) -> bool:
+    def confirmed_by(self, tail: LogTail) -> bool:
         """Whether `tail` can confirm `after` by itself, without a read of the log."""
         after = self.after
         return after is None or (carried(after, tail) and tail.since(after.seq) is not None)
 
-    def begin(self, log: Page, life: int) -> None:
-        """Check `after` against a log in this state. `life`: that of the tail for `next`."""
-        self._life, self._goal = life, log.top
+    def begin(self, log: Page, version: int) -> None:
+        """Check `after` against a log in this state. `version`: that of the tail for `next`."""
+        self._version, self._goal = version, log.top
         if self.after is None:
             self.epoch, self.seq = log.epoch, log.top
         elif reason := resync_reason(self.after, log):
@@ -156,7 +156,9 @@ class LogCursor:
             self.deleted()
         if self.ended is not None:
             return END
-        if (tail.life != self._life or tail.epoch != self.epoch) and (turn := self._recheck(tail)):
+        if (tail.version != self._version or tail.epoch != self.epoch) and (
+            turn := self._recheck(tail)
+        ):
             return turn
         seq, top = self.seq, tail.top
         if seq >= top and seq >= self._goal:
@@ -168,7 +170,7 @@ class LogCursor:
 
     def _recheck(self, tail: LogTail) -> Next | None:
         """Check the cursor against the log that the tail knows now. None: the epoch is the same."""
-        self._life, self._goal = tail.life, 0
+        self._version, self._goal = tail.version, 0
         if not carried(self.cursor, tail):
             self._end("epoch")
             return END

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from tokenwire.config.background import keep
+from tokenwire.config.background import supervise
 from tokenwire.streams.hub.hub import Hub, Tail
 from tokenwire.streams.hub.log_cursor import BATCH_BYTES, LogCursor
 from tokenwire.streams.log.ports import Gone, LogUnavailable, Page
@@ -130,13 +130,13 @@ class Room:
         "_beating",
         "_closed",
         "_encode",
-        "_life",
         "_pace",
         "_present",
         "_readers",
         "_seq",
         "_stop_listening",
         "_timer",
+        "_version",
         "tail",
     )
 
@@ -145,7 +145,7 @@ class Room:
         self._readers: set[RoomReader] = set()
         self._present: tuple[RoomReader, ...] | None = ()
         self._pace, self._encode = pace, encode
-        self._seq, self._life = tail.top, tail.life
+        self._seq, self._version = tail.top, tail.version
         self._stop_listening = tail.listen(self._wake)
         self._beating: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -180,7 +180,7 @@ class Room:
         tail = self.tail
         if tail.gone:
             raise Gone
-        if cursor.held_by(tail):
+        if cursor.confirmed_by(tail):
             return tail.known
         try:
             async with asyncio.timeout(OPEN_SECONDS):
@@ -193,7 +193,7 @@ class Room:
         tail, encode, before = self.tail, self._encode, self._seq
         data = None if encode is None else self._encoded(before, encode)
         self._seq = last = tail.top
-        self._life = tail.life
+        self._version = tail.version
         if tail.revoked:
             self._each(lambda reader: reader.revoked(tail.revoked))
         readers = self._present
@@ -224,7 +224,7 @@ class Room:
     def _encoded(self, before: int, encode: Encode) -> bytes | None:
         """The entries after `before`, encoded for all. None: each reader must check the tail."""
         tail = self.tail
-        if tail.gone or tail.life != self._life:
+        if tail.gone or tail.version != self._version:
             return None
         entries = tail.since(before)
         if not entries:
@@ -248,7 +248,7 @@ class Room:
         self._timer = asyncio.get_running_loop().call_later(delay, self._beat)
 
     def _beat(self) -> None:
-        self._beating = asyncio.create_task(keep("heartbeat", self._beat_all))
+        self._beating = asyncio.create_task(supervise("heartbeat", self._beat_all))
 
     async def _beat_all(self) -> None:
         try:

@@ -1,6 +1,6 @@
-"""The log and its feed in this process. They behave like `redis.py` (same tests), on any clock.
+"""The log and its pub/sub in this process. They behave like `redis.py` (same tests), on any clock.
 
-For tests and simulations. `MemoryLog` has the rules of the Lua scripts in Python; `MemoryFeed`
+For tests and simulations. `MemoryLog` has the rules of the Lua scripts in Python; `MemoryPubSub`
 relays what it publishes and can be cut, so that messages are lost.
 """
 
@@ -401,8 +401,8 @@ def _owned(state: LogState, claim: Claim) -> LoggedAnswer:
     return answer
 
 
-class MemoryFeed:
-    """`streams.log.ports.Feed` on a MemoryLog. Messages arrive in the loop's next iteration."""
+class MemoryPubSub:
+    """`streams.log.ports.PubSub` on a MemoryLog. Messages arrive in the loop's next iteration."""
 
     def __init__(self, log: MemoryLog) -> None:
         self._log = log
@@ -422,7 +422,7 @@ class MemoryFeed:
 
     async def subscribe(self, channel: str) -> None:
         if not self._connected:
-            raise LogUnavailable("the feed is cut")
+            raise LogUnavailable("pub/sub is cut")
         if channel.encode() not in self._channels:
             self._channels.add(channel.encode())
             self._log.listening[channel] += 1

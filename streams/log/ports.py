@@ -345,7 +345,7 @@ class Log(Protocol):
         ...
 
 
-class Feed(Protocol):
+class PubSub(Protocol):
     """The pub/sub side of a log: new messages, without a promise that none is lost.
 
     After a lost connection it reconnects and subscribes to everything again.

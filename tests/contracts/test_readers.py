@@ -15,7 +15,7 @@ import pytest
 
 from tests.integration.broadcasting import KEY, Writer, token
 from tests.unit.broadcaster.test_readers import Socket
-from tests.unit.streams.hub.rig import LossyFeed
+from tests.unit.streams.hub.rig import LossyPubSub
 from tests.waiting import until
 from tokenwire.broadcaster.connection import ReaderConnection
 from tokenwire.broadcaster.readers import SocketReader, SocketReaders
@@ -181,8 +181,8 @@ class Rig:
 
     def __init__(self, kind: str, limits: Limits | None = None) -> None:
         self.log = MemoryLog(limits)
-        self.feed = LossyFeed(self.log)
-        self.hub = Hub(self.log, self.feed)
+        self.pubsub = LossyPubSub(self.log)
+        self.hub = Hub(self.log, self.pubsub)
         self.kind = kind
         self._sockets = SocketReaders(self.hub, KEY, NEVER)
         self._http = Readers(self.hub, NEVER)
@@ -338,13 +338,13 @@ async def test_a_fork_before_the_cursor_ends_the_reader(rig: Rig) -> None:
 
 
 async def test_a_heartbeat_carries_the_cursor(rig: Rig) -> None:
-    """It also finds what the feed lost, even the very last event."""
+    """It also finds what pub/sub lost, even the very last event."""
     writer = await rig.writer()
     reader = await rig.follow(Cursor(writer.epoch, 0))
     await until(lambda: "live" in reader.seen)
     await rig.beat()
     assert reader.seen[-1] == ("beat", Cursor(writer.epoch, 1))
-    rig.feed.losing = 1
+    rig.pubsub.losing = 1
     await writer.say("lost")
     await ready()
     assert reader.seen[-1] == ("beat", Cursor(writer.epoch, 1))
@@ -360,7 +360,7 @@ async def test_a_heartbeat_that_finds_a_lost_log_ends_it(rig: Rig) -> None:
     reader = await rig.follow(Cursor(writer.epoch, 0))
     await until(lambda: "live" in reader.seen)
     rig.log.restart(lose_data=True)
-    rig.feed.losing = 1000
+    rig.pubsub.losing = 1000
     await rig.writer("m2")
     await rig.beat()
     assert reader.seen == [1, "live", ("ended", "epoch")]

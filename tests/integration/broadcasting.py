@@ -21,10 +21,10 @@ from tokenwire.protocol.events import AnyEvent, Chunk, Complete, Start
 from tokenwire.protocol.text import utf16_length
 from tokenwire.protocol.tokens import AUDIENCE, LEEWAY_SECONDS
 from tokenwire.streams.addresses import Addresses
-from tokenwire.streams.hub.hub import Hub, RedisFeed
+from tokenwire.streams.hub.hub import Hub, RedisPubSub
 from tokenwire.streams.hub.room import HeartbeatPace
-from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
-from tokenwire.streams.log.ports import Claim, Feed, Limits, Log
+from tokenwire.streams.log.memory import MemoryLog, MemoryPubSub
+from tokenwire.streams.log.ports import Claim, Limits, Log, PubSub
 from tokenwire.streams.log.redis import RedisLog
 
 KEY = "0123456789abcdef0123456789abcdef"
@@ -36,12 +36,12 @@ async def _always_ready() -> str | None:
 
 
 class Stage:
-    """A running broadcaster over `log` and `feed`."""
+    """A running broadcaster over `log` and `pubsub`."""
 
     def __init__(
         self,
         log: Log,
-        feed: Feed,
+        pubsub: PubSub,
         *,
         pace: HeartbeatPace | None = None,
         max_connections: int = 10_000,
@@ -50,8 +50,8 @@ class Stage:
         proxies: str = "",
         **caps: Any,
     ) -> None:
-        self.log, self.feed = log, feed
-        self.hub = Hub(log, feed)
+        self.log, self.pubsub = log, pubsub
+        self.hub = Hub(log, pubsub)
         self.readers = SocketReaders(self.hub, KEY, pace or HeartbeatPace(5.0, 25.0), per_user)
         self.server = Server(
             self.readers,
@@ -129,13 +129,13 @@ def memory_stage(
     limits: Limits | None = None, **options: Any
 ) -> contextlib.AbstractAsyncContextManager[Stage]:
     log = MemoryLog(limits)
-    return running(Stage(log, MemoryFeed(log), **options))
+    return running(Stage(log, MemoryPubSub(log), **options))
 
 
 def redis_stage(
     url: str, limits: Limits | None = None, **options: Any
 ) -> contextlib.AbstractAsyncContextManager[Stage]:
-    return running(Stage(RedisLog(url, limits), RedisFeed(url), **options))
+    return running(Stage(RedisLog(url, limits), RedisPubSub(url), **options))
 
 
 def stage_of(

@@ -17,8 +17,8 @@ from tokenwire.config.settings import Settings
 from tokenwire.models.store import Store
 from tokenwire.providers.catalogue import parse
 from tokenwire.streams.limits.rates import Counting
-from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
-from tokenwire.streams.log.ports import Feed, Log
+from tokenwire.streams.log.memory import MemoryLog, MemoryPubSub
+from tokenwire.streams.log.ports import Log, PubSub
 from tokenwire.web.app import create_app, end_streams
 from tokenwire.web.http.connections import configured
 
@@ -48,7 +48,7 @@ class Web:
         self,
         store: Store,
         log: Log,
-        feed: Feed,
+        pubsub: PubSub,
         jobs: object | None = None,
         counting: Counting | None = None,
         **settings: object,
@@ -65,10 +65,10 @@ class Web:
             | settings
         )
         self.settings = Settings(_env_file=None, **values)  # type: ignore[arg-type,call-arg]  # pydantic checks them
-        self.store, self.log, self.feed = store, log, feed
+        self.store, self.log, self.pubsub = store, log, pubsub
         catalogue = parse({"default": "demo", "models": {"demo": {"provider": "demo"}}}, {})
         self.app: FastAPI = create_app(
-            self.settings, store, log, feed, jobs or NoJobs(), catalogue, counting
+            self.settings, store, log, pubsub, jobs or NoJobs(), catalogue, counting
         )  # type: ignore[arg-type]
         self.port = 0
 
@@ -133,17 +133,17 @@ class Web:
 async def serving(
     folder: Path,
     log: Log | None = None,
-    feed: Feed | None = None,
+    pubsub: PubSub | None = None,
     counting: Counting | None = None,
     **settings: object,
 ) -> AsyncIterator[Web]:
     """The app on a new SQLite database and the given log, or one in memory."""
     url = f"sqlite:///{folder}/web.db"
     create_tables(url)
-    if log is None or feed is None:
+    if log is None or pubsub is None:
         log = MemoryLog()
-        feed = MemoryFeed(log)
-    web = Web(Store.open(url), log, feed, counting=counting, **settings)
+        pubsub = MemoryPubSub(log)
+    web = Web(Store.open(url), log, pubsub, counting=counting, **settings)
     await web.start()
     try:
         yield web

@@ -47,7 +47,7 @@ class Refuses:
     def __init__(self, url):
         raise OSError("no feed with the password SECRET")
 
-tokenwire.worker.runtime.RedisFeed = Refuses
+tokenwire.worker.runtime.RedisPubSub = Refuses
 import tokenwire.worker.main
 """
 BOOT = [

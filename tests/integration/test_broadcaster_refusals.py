@@ -15,7 +15,7 @@ from tests.integration.broadcasting import Stage, Writer, memory_stage, running,
 from tests.listening import closing
 from tokenwire.broadcaster import session
 from tokenwire.streams.hub.room import PAGE_EVENTS
-from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
+from tokenwire.streams.log.memory import MemoryLog, MemoryPubSub
 
 
 @pytest.fixture
@@ -257,7 +257,7 @@ async def test_a_reset_connection_leaves_nothing_behind(stage: Stage) -> None:
 async def test_readers_of_one_user_are_limited() -> None:
     """The next one gets 1013 and leaves nothing; a released slot can be taken again."""
     log = MemoryLog()
-    async with running(Stage(log, MemoryFeed(log), per_user=2)) as stage:
+    async with running(Stage(log, MemoryPubSub(log), per_user=2)) as stage:
         async with stage.reader("c") as first, stage.reader("c") as second:
             for watching in (first, second):
                 await watching.until("live")
@@ -278,7 +278,7 @@ async def test_connections_of_one_address_are_limited() -> None:
     """
     log = MemoryLog()
     async with (
-        running(Stage(log, MemoryFeed(log), per_address=2, proxies="127.0.0.1")) as stage,
+        running(Stage(log, MemoryPubSub(log), per_address=2, proxies="127.0.0.1")) as stage,
         contextlib.AsyncExitStack() as stack,
     ):
         mine, other = (

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.integration.broadcasting import Stage, Writer, running
-from tokenwire.streams.hub.hub import RedisFeed
-from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
+from tokenwire.streams.hub.hub import RedisPubSub
+from tokenwire.streams.log.memory import MemoryLog, MemoryPubSub
 from tokenwire.streams.log.redis import RedisLog
 
 SOON_SECONDS = 10.0
@@ -19,10 +19,10 @@ async def stages(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Stage, S
     """Two processes on one Redis, with heartbeats too rare to notice anything."""
     if request.param == "memory":
         log = MemoryLog()
-        made = [Stage(log, MemoryFeed(log)) for _ in range(2)]
+        made = [Stage(log, MemoryPubSub(log)) for _ in range(2)]
     else:
         url = request.getfixturevalue("valkey_url")
-        made = [Stage(RedisLog(url), RedisFeed(url)) for _ in range(2)]
+        made = [Stage(RedisLog(url), RedisPubSub(url)) for _ in range(2)]
     async with running(made[0]), running(made[1]):
         yield made[0], made[1]
 

@@ -18,7 +18,7 @@ from tokenwire.broadcaster.server import WRITE_LIMIT_BYTES
 from tokenwire.broadcaster.session import BATCH_BYTES
 from tokenwire.streams.hub.room import HeartbeatPace
 from tokenwire.streams.log import keys
-from tokenwire.streams.log.memory import MemoryFeed
+from tokenwire.streams.log.memory import MemoryPubSub
 from tokenwire.streams.log.ports import Limits
 
 KERNEL_BYTES = 8 * 1024
@@ -196,11 +196,11 @@ async def test_a_heartbeat_finds_what_the_feed_lost() -> None:
         writer = await Writer(stage.log, "c").begin()
         async with stage.reader("c") as reader:
             await reader.until("live")
-            assert isinstance(stage.feed, MemoryFeed)
-            stage.feed.cut()
+            assert isinstance(stage.pubsub, MemoryPubSub)
+            stage.pubsub.cut()
             await writer.say("lost ", "and ")
             await reader.until_seq(writer.seq)
-            stage.feed._connected = True
+            stage.pubsub._connected = True
             await writer.say("found")
             await reader.until_seq(writer.seq)
             assert reader.text == writer.text

@@ -20,7 +20,7 @@ from tests.unit.web.aisdk.client import Client
 from tokenwire.models.errors import StoreUnavailable
 from tokenwire.models.tables import Message
 from tokenwire.protocol import events
-from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
+from tokenwire.streams.log.memory import MemoryLog, MemoryPubSub
 from tokenwire.streams.log.ports import Claim, Limits, LogUnavailable
 from tokenwire.web import watching
 from tokenwire.web.aisdk import UIChunk
@@ -186,7 +186,7 @@ async def test_impossible_cursors(tmp_path: Path) -> None:
     be read.
     """
     log = MemoryLog(Limits(max_events=100, max_bytes=10**9, max_seconds=3600))
-    async with serving(tmp_path, log, MemoryFeed(log)) as web, posted(web, body("c")):
+    async with serving(tmp_path, log, MemoryPubSub(log)) as web, posted(web, body("c")):
         worker = await working(web, "c")
         await worker.say("a")
         early = f"{worker.claim.epoch}:{worker.seq}"

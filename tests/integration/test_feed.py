@@ -13,7 +13,7 @@ from tests.eventsource import PATIENCE_SECONDS, EventSource
 from tests.integration.broadcasting import Writer
 from tests.integration.serving import Web, serving
 from tokenwire.models.answers import Ending
-from tokenwire.streams.hub.hub import RedisFeed
+from tokenwire.streams.hub.hub import RedisPubSub
 from tokenwire.streams.log.redis import RedisLog
 
 
@@ -66,7 +66,7 @@ class Sidebar:
 async def web(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Web]:
     """The app over each kind of log."""
     url = request.getfixturevalue("valkey_url") if request.param == "valkey" else None
-    log, feed = (RedisLog(url), RedisFeed(url)) if url else (None, None)
+    log, feed = (RedisLog(url), RedisPubSub(url)) if url else (None, None)
     async with serving(tmp_path, log, feed) as running:
         yield running
 

@@ -22,7 +22,7 @@ from tests.integration.serving import Web, serving
 from tests.servers.service import free_port
 from tokenwire.config.parent import dying_with_us
 from tokenwire.config.settings import Settings
-from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
+from tokenwire.streams.log.memory import MemoryLog, MemoryPubSub
 
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "proxies.md"
@@ -119,11 +119,11 @@ async def behind(tmp_path: Path) -> AsyncIterator[Behind]:
 @asynccontextmanager
 async def _behind(folder: Path) -> AsyncIterator[Behind]:
     log, port = MemoryLog(), free_port()
-    stage = Stage(log, MemoryFeed(log))
+    stage = Stage(log, MemoryPubSub(log))
     await stage.start()
     public = f"ws://127.0.0.1:{port}/stream"
     pace = {"heartbeat_idle_seconds": 0.5, "heartbeat_running_seconds": 0.5}
-    async with serving(folder, log, MemoryFeed(log), broadcaster_url=public, **pace) as web:
+    async with serving(folder, log, MemoryPubSub(log), broadcaster_url=public, **pace) as web:
         nginx = Nginx(folder, web.port, stage.port, port)
         await nginx.start()
         try:

@@ -17,7 +17,7 @@ from tests import pens
 from tests.integration.serving import Web, serving
 from tokenwire.protocol.cursors import Cursor
 from tokenwire.protocol.events import AnyEvent
-from tokenwire.streams.hub.hub import RedisFeed
+from tokenwire.streams.hub.hub import RedisPubSub
 from tokenwire.streams.log.ports import Claim
 from tokenwire.streams.log.redis import RedisLog
 from tokenwire.worker import closing
@@ -29,11 +29,11 @@ R = "/v1/responses"
 async def web(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Web]:
     """The app over each kind of log."""
     url = request.getfixturevalue("valkey_url") if request.param == "valkey" else None
-    log, feed = (RedisLog(url), RedisFeed(url)) if url else (None, None)
+    log, pubsub = (RedisLog(url), RedisPubSub(url)) if url else (None, None)
     async with serving(
         tmp_path,
         log,
-        feed,
+        pubsub,
         heartbeat_idle_seconds=0.1,
         heartbeat_running_seconds=0.1,
         max_streams=3,

@@ -23,7 +23,7 @@ from tests.integration.serving import KEY, NoJobs, Web
 from tokenwire.config.settings import Settings
 from tokenwire.models.answers import Ending
 from tokenwire.models.store import Store
-from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
+from tokenwire.streams.log.memory import MemoryLog, MemoryPubSub
 from tokenwire.worker import closing
 
 CHECKS = [
@@ -75,7 +75,7 @@ class Served:
         create_tables(address)
         store, log = Store.open(address), MemoryLog()
         self.web = Web(
-            store, log, MemoryFeed(log), Answering(store, log), max_chat_body_bytes=256 * 1024
+            store, log, MemoryPubSub(log), Answering(store, log), max_chat_body_bytes=256 * 1024
         )
         await self.web.start()
         self._ready.set()
@@ -104,7 +104,7 @@ def document() -> dict[str, Any]:
     """OpenAPI as a server serves it."""
     log = MemoryLog()
     found = Settings(_env_file=None, mode="development", token_key=KEY)  # type: ignore[call-arg,arg-type]  # pydantic checks them
-    web = Web(Store.open("sqlite:///unused.db"), log, MemoryFeed(log))
+    web = Web(Store.open("sqlite:///unused.db"), log, MemoryPubSub(log))
     assert found.mode == web.settings.mode
     return web.app.openapi()
 

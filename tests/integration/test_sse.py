@@ -14,7 +14,7 @@ from tests.integration.broadcasting import Writer
 from tests.integration.serving import Web, serving
 from tests.listening import closing
 from tests.waiting import until
-from tokenwire.streams.hub.hub import RedisFeed
+from tokenwire.streams.hub.hub import RedisPubSub
 from tokenwire.streams.log.redis import RedisLog
 
 
@@ -22,9 +22,9 @@ from tokenwire.streams.log.redis import RedisLog
 async def web(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Web]:
     """The app over each kind of log."""
     url = request.getfixturevalue("valkey_url") if request.param == "valkey" else None
-    log, feed = (RedisLog(url), RedisFeed(url)) if url else (None, None)
+    log, pubsub = (RedisLog(url), RedisPubSub(url)) if url else (None, None)
     async with serving(
-        tmp_path, log, feed, heartbeat_idle_seconds=0.2, heartbeat_running_seconds=0.2
+        tmp_path, log, pubsub, heartbeat_idle_seconds=0.2, heartbeat_running_seconds=0.2
     ) as running:
         yield running
 

@@ -14,7 +14,7 @@ import pytest
 from tests.eventsource import PATIENCE_SECONDS, EventSource
 from tests.integration.serving import KEY, Web, serving
 from tokenwire.protocol.tokens import AUDIENCE, LEEWAY_SECONDS
-from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
+from tokenwire.streams.log.memory import MemoryLog, MemoryPubSub
 from tokenwire.web import readers
 from tokenwire.web.feed import routes as feed
 
@@ -139,7 +139,7 @@ async def test_a_full_server_refuses_streams(web: Web) -> None:
 async def test_without_redis_only_feeds_open(tmp_path: Path) -> None:
     """503 with Retry-After for a conversation; a feed uses SQL alone and is slower."""
     log = MemoryLog()
-    async with serving(tmp_path, log, MemoryFeed(log), heartbeat_idle_seconds=0.1) as web:
+    async with serving(tmp_path, log, MemoryPubSub(log), heartbeat_idle_seconds=0.1) as web:
         conversation = await web.conversation()
         log.go_down()
         refused = await web.client.get(f"/api/conversations/{conversation}/events")

@@ -15,7 +15,7 @@ from tokenwire.models.tables import Message
 from tokenwire.protocol.cursors import Cursor
 from tokenwire.protocol.events import AnyEvent, Chunk, Complete, Reset, Start, is_terminal
 from tokenwire.protocol.fold import Answer
-from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
+from tokenwire.streams.log.memory import MemoryLog, MemoryPubSub
 from tokenwire.streams.log.ports import Limits, Log
 from tokenwire.web import watching
 from tokenwire.web.problems import ApiProblem
@@ -34,7 +34,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 async def web(tmp_path: Path) -> AsyncIterator[Web]:
     log = MemoryLog()
-    async with serving(tmp_path, log, MemoryFeed(log)) as running:
+    async with serving(tmp_path, log, MemoryPubSub(log)) as running:
         yield running
 
 
@@ -212,7 +212,7 @@ async def test_a_tail_folds_forward(web: Web, saved: bool) -> None:
 async def test_impossible_cursors_of_a_tail(tmp_path: Path) -> None:
     """Of another epoch, beyond the end, or trimmed while the row is ahead."""
     log = MemoryLog(Limits(max_events=100, max_bytes=10**9, max_seconds=3600))
-    async with serving(tmp_path, log, MemoryFeed(log)) as web:
+    async with serving(tmp_path, log, MemoryPubSub(log)) as web:
         pen = await Pen.take(web, await asked(web))
         await pen.say("a")
         for cursor in (Cursor("zzzz", 1), Cursor(pen.cursor.epoch, 999)):

@@ -86,7 +86,7 @@ class Script:
         finally:
             self.closed = True
 
-    def keep(self) -> None:
+    def keep_run(self) -> None:
         self.kept = True
 
     async def end(self, run_id: str) -> None:

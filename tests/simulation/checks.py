@@ -317,7 +317,7 @@ def undisturbed(site: Site, clients: Iterable[Client], plan: Plan, restarted: se
         not plan.faults
         or any(name != "restart_redis" for _, name in plan.faults)
         or plan.redis != Weather()
-        or plan.feed_trouble
+        or plan.pubsub_trouble
     ):
         return
     for client in clients:

@@ -21,7 +21,7 @@ class Plan:
 
     redis: Weather = field(default_factory=Weather)
     sql: Weather = field(default_factory=lambda: Weather(slowest=0.01))
-    feed_trouble: float = 0.0
+    pubsub_trouble: float = 0.0
     job_trouble: float = 0.0
     faults: list[tuple[float, str]] = field(default_factory=list)
     hasty: bool = False
@@ -42,7 +42,7 @@ class Plan:
         quiet = (
             self.redis == Weather()
             and self.sql == Weather(slowest=0.01)
-            and not self.feed_trouble
+            and not self.pubsub_trouble
             and not self.job_trouble
         )
         return (
@@ -81,7 +81,7 @@ def plan(rng: random.Random) -> Plan:
         made.sql = Weather(
             *_shares(rng), slowest=rng.choice((0.01, 0.05, 0.2)), spike=rng.choice((0.0, 0.02))
         )
-    made.feed_trouble = rng.choice((0.0, 0.0, 0.05, 0.3))
+    made.pubsub_trouble = rng.choice((0.0, 0.0, 0.05, 0.3))
     made.job_trouble = rng.choice((0.0, 0.0, 0.0, 0.2))
     if (
         rng.random() < 0.1
@@ -206,9 +206,9 @@ async def kill_web(town: Town) -> None:
 async def cut_feed(town: Town) -> None:
     """A pub/sub connection breaks and comes back."""
     process = town.rng.choice([*town.broadcasters, *town.workers])
-    process.feed.cut()
+    process.pubsub.cut()
     await asyncio.sleep(town.rng.uniform(0.05, 4.0))
-    process.feed.mend()
+    process.pubsub.mend()
 
 
 async def pause_redis(town: Town) -> None:
@@ -294,18 +294,20 @@ async def fail_over(town: Town) -> None:
 
 
 async def _restart(town: Town, change: Callable[[], None]) -> None:
-    feeds = [
-        process.feed for process in (*town.workers, *town.broadcasters) if process.feed.connected
+    pubsubs = [
+        process.pubsub
+        for process in (*town.workers, *town.broadcasters)
+        if process.pubsub.connected
     ]
     town.site.redis.up = False
-    for feed in feeds:
-        feed.cut()
+    for pubsub in pubsubs:
+        pubsub.cut()
     await asyncio.sleep(town.rng.uniform(0.01, 1.0))
     change()
     town.site.redis.up = True
-    for feed in feeds:
+    for pubsub in pubsubs:
         await asyncio.sleep(town.rng.uniform(0.0, 0.3))
-        feed.mend()
+        pubsub.mend()
 
 
 async def partition_worker(town: Town) -> None:
@@ -323,10 +325,10 @@ async def partition_broadcaster(town: Town) -> None:
     """One broadcaster does not reach Redis: what it holds it still relays, and nothing else."""
     process = town.rng.choice(town.broadcasters)
     town.site.net.cut(process.node, town.site.redis)
-    process.feed.cut()
+    process.pubsub.cut()
     await asyncio.sleep(town.rng.uniform(0.5, 8.0))
     town.site.net.mend(process.node, town.site.redis)
-    process.feed.mend()
+    process.pubsub.mend()
 
 
 SHARES: dict[Fault, int] = {

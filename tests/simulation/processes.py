@@ -99,7 +99,7 @@ class WorkerProcess:
         catalogue = Catalogue("prefix", "prefix", specs, {})
         models = Models(catalogue, self._open)
         self._runner = Runner(services, models)
-        self.feed = redis.Feed(site.loop, site.rng, self.node, site.server, site.redis)
+        self.pubsub = redis.PubSub(site.loop, site.rng, self.node, site.server, site.redis)
         self.node.spawn(checkpointer.run(self._runner.running))
         self.node.spawn(Sweeper(services).run())
         self.node.spawn(packing.run())
@@ -123,10 +123,10 @@ class WorkerProcess:
         return Provider(cast("Rung", name), self._site.scripts, self._site.complain)
 
     async def _listen(self) -> None:
-        await self.feed.start(self._heard, lambda _channel: None)
+        await self.pubsub.start(self._heard, lambda _channel: None)
         while True:
             try:
-                await self.feed.subscribe(keys.CONTROL)
+                await self.pubsub.subscribe(keys.CONTROL)
             except ports.LogUnavailable:
                 await asyncio.sleep(1.0)
             else:
@@ -253,8 +253,8 @@ class BroadcasterProcess:
         self.node = Node(site.loop, name)
         self._site = site
         self._sockets: list[Socket] = []
-        self.feed = redis.Feed(site.loop, site.rng, self.node, site.server, site.redis)
-        self.hub = hub.Hub(redis.Log(site.net, self.node, site.redis, site.server), self.feed)
+        self.pubsub = redis.PubSub(site.loop, site.rng, self.node, site.server, site.redis)
+        self.hub = hub.Hub(redis.Log(site.net, self.node, site.redis, site.server), self.pubsub)
         self.readers = SocketReaders(self.hub, KEY, HeartbeatPace(5.0, 25.0))
         self.node.spawn(self.hub.start())
         self.node.on_death.append(self._hang_up)

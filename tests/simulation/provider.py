@@ -238,7 +238,7 @@ class _Stream:
     async def __aexit__(self, *_error: object) -> None:
         self._script.open.remove(self._node)
 
-    def keep(self) -> None:
+    def keep_run(self) -> None:
         """A run goes on for all that it is left."""
 
     def __aiter__(self) -> "_Stream":

@@ -2,7 +2,7 @@
 scripts.
 
 `Log` is a process's part: `streams.log.redis.RedisLog`, with its real repetition of appends, over
-the simulated network. `Feed` is the pub/sub side: late, doubled, out of order, lost, or cut.
+the simulated network. `PubSub` is the pub/sub side: late, doubled, out of order, lost, or cut.
 """
 
 import asyncio
@@ -214,8 +214,8 @@ for _name in (
     setattr(Log, _name, _asked(_name))
 
 
-class Feed:
-    """`streams.log.ports.Feed` of one process. `trouble`: the share of deliveries that are lost,
+class PubSub:
+    """`streams.log.ports.PubSub` of one process. `trouble`: the share of deliveries that are lost,
     doubled or overtaken.
     """
 
@@ -241,12 +241,12 @@ class Feed:
         deliver: Callable[[list[tuple[bytes, bytes]]], None],
         subscribed: Callable[[bytes], None],
     ) -> None:
-        """See streams.log.ports.Feed."""
+        """See streams.log.ports.PubSub."""
         self._deliver, self._subscribed = deliver, subscribed
         self._stop = self._server.listen(self._published)
 
     async def subscribe(self, channel: str) -> None:
-        """See streams.log.ports.Feed."""
+        """See streams.log.ports.PubSub."""
         await asyncio.sleep(self._rng.uniform(0.0002, 0.004))
         if not self.connected or not self._service.up or self._service.paused:
             await asyncio.sleep(5.0)
@@ -254,7 +254,7 @@ class Feed:
         self._channels[channel.encode()] = None
 
     def unsubscribe(self, channel: str) -> None:
-        """See streams.log.ports.Feed."""
+        """See streams.log.ports.PubSub."""
         self._channels.pop(channel.encode(), None)
 
     def cut(self) -> None:
@@ -268,7 +268,7 @@ class Feed:
             self._loop.call_later(0.001, self._again, channel, context=self._node.context)
 
     async def aclose(self) -> None:
-        """See streams.log.ports.Feed."""
+        """See streams.log.ports.PubSub."""
         self._forget()
 
     def _again(self, channel: bytes) -> None:

@@ -88,7 +88,7 @@ def no_idempotency() -> Iterator[None]:
 
 @contextmanager
 def no_hand_over_to_live() -> Iterator[None]:
-    """The hub trusts its feed: messages published during its read, or during a break, are not
+    """The hub trusts its pub/sub: messages published during its read, or during a break, are not
     read.
     """
 

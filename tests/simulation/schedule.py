@@ -296,7 +296,7 @@ class _Town:
             0.0,
         )
         for process in (*self.workers, *self.broadcasters):
-            process.feed.trouble = 0.0
+            process.pubsub.trouble = 0.0
         for client in self.clients:
             client.dropping = 0.0
         site.mood.failing = 0.0
@@ -330,13 +330,13 @@ class _Town:
         """Start a worker."""
         self.workers = [w for w in self.workers if w.node.alive]
         self.workers.append(WorkerProcess(self.site, self._name("worker")))
-        self.workers[-1].feed.trouble = self.plan.feed_trouble
+        self.workers[-1].pubsub.trouble = self.plan.pubsub_trouble
 
     def hire_broadcaster(self) -> None:
         """Start a broadcaster."""
         self.broadcasters = [b for b in self.broadcasters if b.node.alive and not b.closing]
         self.broadcasters.append(BroadcasterProcess(self.site, self._name("caster")))
-        self.broadcasters[-1].feed.trouble = self.plan.feed_trouble
+        self.broadcasters[-1].pubsub.trouble = self.plan.pubsub_trouble
 
     def hire_web(self) -> None:
         """Start a web process; there is one at a time."""

@@ -79,12 +79,12 @@ class InputLimits:
         return cls(settings.max_body_values, 6 * settings.max_content_bytes + 64 * 1024)
 
 
-def parse_chat(body: bytes, bounds: InputLimits) -> ChatRequest:
+def parse_chat(body: bytes, limits: InputLimits) -> ChatRequest:
     """Parse `{id, messages | message, trigger?, messageId?, model?}`; other fields are ignored.
     Raises ApiProblem (400, 413, 422).
     """
-    surveyed(body, bounds.values)
-    return _asked(_decode(_body, body, "body"), bounds)
+    surveyed(body, limits.values)
+    return _asked(_decode(_body, body, "body"), limits)
 
 
 class _Login(msgspec.Struct, frozen=True):
@@ -139,33 +139,33 @@ def login_in(headers: Mapping[str, Any]) -> str | None:
     )
 
 
-def parse_frame(text: str, bounds: InputLimits, *, mend: bool = True) -> ChatFrame:
+def parse_frame(text: str, limits: InputLimits, *, mend: bool = True) -> ChatFrame:
     """Parse a frame. Raises ApiProblem (400, 413, 422), and Unclean if repairs are needed and not
     allowed.
     """
     data = text.encode("utf-8", "surrogatepass")
-    surveyed(data, bounds.values)
+    surveyed(data, limits.values)
     frame = _decode(_frame, data, "frame") if mend else _clean(_frame, data, "frame")
     name(frame.request_id, "frame.requestId")
     return frame
 
 
-def asked_in(frame: ChatFrame, bounds: InputLimits) -> ChatRequest:
+def asked_in(frame: ChatFrame, limits: InputLimits) -> ChatRequest:
     """The request of a `send` frame. Raises ApiProblem (413, 422)."""
     model = frame.body.get("model")
     if model is not None and not isinstance(model, str):
         raise invalid("frame.body.model", "the name of a model")
     return _asked(
-        _Body(frame.id, frame.trigger, frame.message_id, frame.messages, _NO_MESSAGE, model), bounds
+        _Body(frame.id, frame.trigger, frame.message_id, frame.messages, _NO_MESSAGE, model), limits
     )
 
 
-def _asked(found: _Body, bounds: InputLimits) -> ChatRequest:
+def _asked(found: _Body, limits: InputLimits) -> ChatRequest:
     name(found.id, "body.id")
     if found.message_id is not None:
         name(found.message_id, "body.messageId")
     last = _last_message(found)
-    text = None if last is None or last.role != "user" else text_of(_parts(last, bounds))
+    text = None if last is None or last.role != "user" else text_of(_parts(last, limits))
     asked = ChatRequest(
         found.id,
         found.trigger,
@@ -197,10 +197,10 @@ def _last_message(found: _Body) -> _Message | None:
     return last
 
 
-def _parts(message: _Message, bounds: InputLimits) -> list[dict[str, Any]]:
-    if sum(map(len, message.parts)) > bounds.message_bytes:
+def _parts(message: _Message, limits: InputLimits) -> list[dict[str, Any]]:
+    if sum(map(len, message.parts)) > limits.message_bytes:
         raise ApiProblem(
-            "content_too_large", f"The message is longer than {bounds.message_bytes} bytes."
+            "content_too_large", f"The message is longer than {limits.message_bytes} bytes."
         )
     return [_decode(_part, bytes(part), "body.messages.parts") for part in message.parts]
 
@@ -234,18 +234,18 @@ def text_of(parts: list[dict[str, Any]]) -> str:
     return storable("\n\n".join(texts))
 
 
-def parse_completion(body: bytes, bounds: InputLimits) -> tuple[str, str | None]:
+def parse_completion(body: bytes, limits: InputLimits) -> tuple[str, str | None]:
     """Prompt and model (None: the default) of `{prompt, model?}`. Raises ApiProblem (400, 422)."""
-    surveyed(body, bounds.values)
+    surveyed(body, limits.values)
     found = _decode(_completion, body, "body")
     if not found.prompt.strip():
         raise invalid("body.prompt", "must not be blank")
     return storable(found.prompt), found.model
 
 
-def parse_input(body: bytes, bounds: InputLimits) -> str:
+def parse_input(body: bytes, limits: InputLimits) -> str:
     """Any JSON value as text for a model: a string as it is. Raises ApiProblem (400)."""
-    value = decode(body, bounds.values)
+    value = decode(body, limits.values)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
 
 

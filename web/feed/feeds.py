@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from tokenwire.config.background import keep
+from tokenwire.config.background import supervise
 from tokenwire.models.errors import StoreUnavailable
 from tokenwire.models.overviews import Overview
 from tokenwire.models.store import Store
@@ -50,7 +50,7 @@ class Feeds:
 
     def start(self) -> None:
         """Listen for changes, as soon as Redis is available."""
-        self._watching = asyncio.create_task(keep("changes", self._watch))
+        self._watching = asyncio.create_task(supervise("changes", self._watch))
 
     def stop(self) -> None:
         """End all readers, present and future: the process stops."""
@@ -98,7 +98,7 @@ class Feeds:
             return
         self._changed.add(conversation_id)
         if self._gathering is None or self._gathering.done():
-            self._gathering = asyncio.create_task(keep("changes", self._resolve))
+            self._gathering = asyncio.create_task(supervise("changes", self._resolve))
 
     async def _watch(self) -> None:
         while True:
@@ -181,7 +181,7 @@ class FeedRoom:
         self._asked = asyncio.Event()
         self._first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._first.add_done_callback(lambda future: future.cancelled() or future.exception())
-        self._reading = asyncio.create_task(keep("feed", self._keep_reading))
+        self._reading = asyncio.create_task(supervise("feed", self._keep_reading))
 
     async def first_read(self) -> None:
         """Returns when `now` is set. Raises StoreUnavailable if the first read failed."""

@@ -133,7 +133,7 @@ class Intake:
             async with provider.stream(request) as stream:
                 self._stream = stream
                 # `run_ender` ends runs by their rows in SQL. To leave a stream ends no run.
-                stream.keep()
+                stream.keep_run()
                 try:
                     await self._listen(stream)
                 finally:

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-from tokenwire.config.background import keep
+from tokenwire.config.background import supervise
 from tokenwire.models.tables import Message as Message
 from tokenwire.providers.base import ProviderError
 from tokenwire.streams.log import ports
@@ -42,7 +42,7 @@ class Keeper:
     def start(self) -> "asyncio.Task[None]":
         """Start to renew the lease, in a task."""
         self._task = asyncio.create_task(
-            keep("keeper", self._keep, longest_pause_seconds=self._pause_seconds)
+            supervise("keeper", self._keep, longest_pause_seconds=self._pause_seconds)
         )
         return self._task
 

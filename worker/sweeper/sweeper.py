@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from tokenwire.config.background import failed, keep
+from tokenwire.config.background import failed, supervise
 from tokenwire.models.errors import GivenUp, StatementFailed, StoreUnavailable
 from tokenwire.models.sweeps import Outstanding, Unannounced
 from tokenwire.models.tables import Conversation, Revocation
@@ -77,7 +77,7 @@ class Sweeper:
 
     async def run(self) -> None:
         """Until cancelled."""
-        ticking = asyncio.create_task(keep("sweeper_clock", self._notice_pauses))
+        ticking = asyncio.create_task(supervise("sweeper_clock", self._notice_pauses))
         try:
             await self._sweep_on()
         finally:

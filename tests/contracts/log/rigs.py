@@ -14,9 +14,9 @@ import redis
 
 from tests.valkey import Valkey
 from tokenwire.protocol.events import AnyEvent, Chunk, Complete
-from tokenwire.streams.hub.feed import RedisFeed
-from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
-from tokenwire.streams.log.ports import Feed, Limits, Log, Page, Refused
+from tokenwire.streams.hub.pubsub import RedisPubSub
+from tokenwire.streams.log.memory import MemoryLog, MemoryPubSub
+from tokenwire.streams.log.ports import Limits, Log, Page, PubSub, Refused
 from tokenwire.streams.log.redis import RedisLog
 from tokenwire.streams.log.wire import Argument, Script
 
@@ -39,7 +39,7 @@ class Rig(Protocol):
     async def published(
         self, channel: str, act: Callable[[], Awaitable[object]]
     ) -> list[bytes]: ...
-    def feed(self) -> Feed: ...
+    def pubsub(self) -> PubSub: ...
     async def aclose(self) -> None: ...
 
 
@@ -77,9 +77,9 @@ class MemoryRig:
         stop()
         return heard
 
-    def feed(self) -> Feed:
+    def pubsub(self) -> PubSub:
         assert self.only is not None
-        return MemoryFeed(self.only)
+        return MemoryPubSub(self.only)
 
     async def aclose(self) -> None:
         pass
@@ -126,8 +126,8 @@ class RedisRig:
     def client(self) -> redis.Redis:
         return redis.Redis(port=self.port, protocol=2, driver_info=None)
 
-    def feed(self) -> Feed:
-        return RedisFeed(f"redis://127.0.0.1:{self.port}/0")
+    def pubsub(self) -> PubSub:
+        return RedisPubSub(f"redis://127.0.0.1:{self.port}/0")
 
     def log(self, limits: Limits | None = None) -> Log:
         self.logs.append(_Log(f"redis://127.0.0.1:{self.port}/0", limits))

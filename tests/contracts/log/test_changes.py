@@ -29,7 +29,7 @@ async def test_changes_of_lists_are_published(rig: Rig) -> None:
 async def test_a_hub_passes_changes_and_breaks_on(rig: Rig) -> None:
     """Each id as it comes, even of conversations without readers."""
     log = rig.log()
-    hub = Hub(log, rig.feed())
+    hub = Hub(log, rig.pubsub())
     heard: asyncio.Queue[str | None] = asyncio.Queue()
     await hub.start()
     try:

@@ -60,12 +60,12 @@ async def test_an_empty_log_has_an_epoch(rig: Rig) -> None:
 
 async def test_readers_are_seen(rig: Rig) -> None:
     """A subscription to the conversation's channel is a reader; one to another channel is not."""
-    log, feed = rig.log(), rig.feed()
-    await feed.start(lambda _messages: None, lambda _channel: None)
+    log, pubsub = rig.log(), rig.pubsub()
+    await pubsub.start(lambda _messages: None, lambda _channel: None)
     assert await log.has_readers("c") is False
-    await feed.subscribe(keys.channel("c"))
+    await pubsub.subscribe(keys.channel("c"))
     assert (await log.has_readers("c"), await log.has_readers("d")) == (True, False)
-    await feed.aclose()
+    await pubsub.aclose()
 
 
 async def test_a_removed_user_is_known_and_announced(rig: Rig) -> None:

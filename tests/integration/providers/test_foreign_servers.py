@@ -240,7 +240,7 @@ async def test_a_run_of_llamacpp_is_attached_to(client: HttpClient, llamacpp_url
             text += "".join(delta.text for delta in batch if isinstance(delta, TextDelta))
             run = (stream.run_id, stream.cursor)
             if len(text) > 40:
-                stream.keep()
+                stream.keep_run()
                 break
     rest, deltas, error = await read(
         client, spec, Request(question.messages, continuation=Continuation("attach", text, *run))

@@ -80,7 +80,7 @@ async def test_a_background_run_is_cancelled_by_leaving_it(client: HttpClient, k
             async for _ in stream:
                 break
             if kept:
-                stream.keep()
+                stream.keep_run()
     assert [call.path for call in server.calls] == [
         "/responses",
         *([] if kept else ["/responses/r/cancel"]),

@@ -1,4 +1,4 @@
-"""The log and its feed when Redis fails over: the master is demoted, its replica promoted, and the
+"""The log and pub/sub when Redis fails over: the master is demoted, its replica promoted, and the
 address points to the replica.
 """
 
@@ -11,7 +11,7 @@ import redis
 from tests.servers.faultproxy import FaultProxy, fault_proxy
 from tests.valkey import Valkey
 from tokenwire.protocol.events import Title
-from tokenwire.streams.hub.feed import RedisFeed
+from tokenwire.streams.hub.pubsub import RedisPubSub
 from tokenwire.streams.limits.rates import RedisRates
 from tokenwire.streams.log import keys
 from tokenwire.streams.log.ports import LogUnavailable
@@ -80,19 +80,19 @@ async def test_a_subscription_outlives_a_failover(
 ) -> None:
     """A replica passes on what is published at its master, so readers still receive events."""
     heard: asyncio.Queue[bytes] = asyncio.Queue()
-    feed = RedisFeed(f"redis://127.0.0.1:{proxy.port}/0")
-    await feed.start(
+    pubsub = RedisPubSub(f"redis://127.0.0.1:{proxy.port}/0")
+    await pubsub.start(
         lambda messages: [heard.put_nowait(payload) for _, payload in messages] and None,
         lambda _channel: None,
     )
     log = RedisLog(f"redis://127.0.0.1:{replica.port}/0")
     try:
-        await feed.subscribe(keys.CHANGES)
+        await pubsub.subscribe(keys.CHANGES)
         await fail_over(valkey, replica)
         await log.touch("c")
         assert await asyncio.wait_for(heard.get(), PATIENCE_SECONDS) == b"c"
     finally:
-        await feed.aclose()
+        await pubsub.aclose()
         await log.aclose()
 
 

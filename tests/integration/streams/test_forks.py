@@ -11,8 +11,8 @@ import pytest
 from tests.answers import held as held_of
 from tests.valkey import Valkey
 from tokenwire.protocol.events import AnyEvent, Chunk, Start
-from tokenwire.streams.hub.feed import RedisFeed
 from tokenwire.streams.hub.hub import Hub
+from tokenwire.streams.hub.pubsub import RedisPubSub
 from tokenwire.streams.log.ports import Claim, Lost
 from tokenwire.streams.log.redis import RedisLog
 from tokenwire.worker.resume.takeover import Known, restore
@@ -56,8 +56,8 @@ async def test_a_restart_with_all_data_disturbs_nobody(log: RedisLog, valkey: Va
     event.
     """
     claim = await write(log, 5)
-    feed = RedisFeed(valkey.url)
-    hub = Hub(log, feed)
+    pubsub = RedisPubSub(valkey.url)
+    hub = Hub(log, pubsub)
     await hub.start()
     try:
         tail = await hub.open("c")

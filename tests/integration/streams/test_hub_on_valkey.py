@@ -1,4 +1,4 @@
-"""The hub and its feed on a real Valkey that is restarted and whose connections are killed."""
+"""The hub and its pub/sub on a real Valkey that is restarted and whose connections are killed."""
 
 import asyncio
 import contextlib
@@ -20,8 +20,8 @@ from tests.servers.service import free_port
 from tests.valkey import Valkey
 from tests.waiting import until
 from tokenwire.protocol.events import Chunk, Reset
-from tokenwire.streams.hub import feed, hub
-from tokenwire.streams.hub.hub import Hub, RedisFeed, Tail
+from tokenwire.streams.hub import hub, pubsub
+from tokenwire.streams.hub.hub import Hub, RedisPubSub, Tail
 from tokenwire.streams.log.ports import Claim, LogUnavailable, Lost
 from tokenwire.streams.log.redis import RedisLog
 
@@ -35,8 +35,8 @@ class Rig:
     def __init__(self, url: str) -> None:
         self.writing = RedisLog(url)
         self.reading = RedisLog(url)
-        self.feed = RedisFeed(url)
-        self.hub = Hub(self.reading, self.feed)
+        self.pubsub = RedisPubSub(url)
+        self.hub = Hub(self.reading, self.pubsub)
         self.claim = Claim("c", "m", "", 0)
         self.index = 0
 
@@ -111,7 +111,7 @@ async def test_a_reader_sees_another_process_write(rig: Rig) -> None:
 
 
 async def test_a_killed_subscription_loses_nothing(rig: Rig, valkey: Valkey) -> None:
-    """The feed reconnects, and every tail reads on from its top."""
+    """Pub/sub reconnects, and every tail reads on from its top."""
     watcher = Watcher(await rig.hub.open("c"))
     with valkey.client() as client:
         for _ in range(5):
@@ -121,7 +121,7 @@ async def test_a_killed_subscription_loses_nothing(rig: Rig, valkey: Valkey) -> 
             )
             assert killed == 1
             last = await rig.write(3)
-            await until(lambda last=last: watcher.cursor == last and rig.feed.connected)  # type: ignore[misc]  # a bound default
+            await until(lambda last=last: watcher.cursor == last and rig.pubsub.connected)  # type: ignore[misc]  # a bound default
     await rig.write(1)
     await until(lambda: watcher.cursor == 31)
     assert watcher.seen == list(range(1, 32))
@@ -152,13 +152,13 @@ async def test_a_silent_server_is_disconnected(
     valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A connection without a reply to PING is replaced."""
-    monkeypatch.setattr(feed, "PING_SECONDS", 0.1)
-    monkeypatch.setattr(feed, "CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr(pubsub, "PING_SECONDS", 0.1)
+    monkeypatch.setattr(pubsub, "CONNECT_SECONDS", 0.2)
     async with running(valkey.url) as rig:
         watcher = Watcher(await rig.hub.open("c"))
-        first = rig.feed._connection
+        first = rig.pubsub._connection
         valkey.freeze()
-        await until(lambda: rig.feed._connection is not first)
+        await until(lambda: rig.pubsub._connection is not first)
         valkey.thaw()
         last = await rig.write(2)
         await until(lambda: watcher.cursor == last)
@@ -213,7 +213,7 @@ async def test_opening_fails_while_the_server_is_away_and_works_when_it_is_back(
     rig: Rig, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """LogUnavailable without leftovers; afterwards everything works."""
-    monkeypatch.setattr(feed, "CONFIRM_SECONDS", 0.3)
+    monkeypatch.setattr(pubsub, "CONFIRM_SECONDS", 0.3)
     await asyncio.to_thread(valkey.stop)
     with pytest.raises(LogUnavailable):
         await rig.hub.open("other")
@@ -228,8 +228,8 @@ async def test_opening_fails_while_the_server_is_away_and_works_when_it_is_back(
 async def test_a_wrong_password_is_no_connection(
     valkey: Valkey, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The feed logs it and tries again; the right one works, for a named user too."""
-    monkeypatch.setattr(feed, "CONFIRM_SECONDS", 0.3)
+    """Pub/sub logs it and tries again; the right one works, for a named user too."""
+    monkeypatch.setattr(pubsub, "CONFIRM_SECONDS", 0.3)
     with valkey.client() as client:
         client.execute_command("ACL", "SETUSER", "ann", "on", ">pw", "~*", "&*", "+@all")
         client.config_set("requirepass", "s3cret")
@@ -240,7 +240,7 @@ async def test_a_wrong_password_is_no_connection(
             last = await rig.write(1)
             await until(lambda watcher=watcher, last=last: watcher.cursor == last)  # type: ignore[misc]  # bound defaults
             await rig.writing.release(rig.claim)
-    async with aclosing(RedisFeed(f"redis://:wrong@{address}")) as stranger:
+    async with aclosing(RedisPubSub(f"redis://:wrong@{address}")) as stranger:
         await stranger.start(lambda _messages: None, lambda _channel: None)
         with pytest.raises(LogUnavailable):
             await stranger.subscribe("tw2:{c}")
@@ -249,7 +249,7 @@ async def test_a_wrong_password_is_no_connection(
 
 
 async def test_rediss_urls(valkey: Valkey, tmp_path: Path) -> None:
-    """Log and feed use TLS and check the certificate."""
+    """Log and pub/sub use TLS and check the certificate."""
     context = _certificate(tmp_path)
     port = free_port()
     async with _tls_proxy(port, valkey.port, context):

@@ -107,7 +107,7 @@ AREA = Area(
         Mutant(
             "a_run_is_ended_by_who_leaves_it",
             "worker/attempt/intake.py",
-            "                stream.keep()\n",
+            "                stream.keep_run()\n",
             "                pass\n",
         ),
         Mutant(

@@ -1,4 +1,4 @@
-"""The hub: one tail per conversation, its trust in the feed, its holders; cursors of readers;
+"""The hub: one tail per conversation, its trust in pub/sub, its holders; cursors of readers;
 rooms.
 """
 
@@ -25,7 +25,7 @@ AREA = Area(
         Mutant(
             "reads_before_it_subscribes",
             "streams/hub/hub.py",
-            """        await self._feed.subscribe(keys.channel(tail.conversation_id))
+            """        await self._pubsub.subscribe(keys.channel(tail.conversation_id))
         try:
             await tail.refresh()
         except Gone:
@@ -35,7 +35,7 @@ AREA = Area(
             await tail.refresh()
         except Gone:
             return  # the tail itself reports it
-        await self._feed.subscribe(keys.channel(tail.conversation_id))
+        await self._pubsub.subscribe(keys.channel(tail.conversation_id))
 """,
         ),
         Mutant(
@@ -84,8 +84,8 @@ AREA = Area(
         Mutant(
             "a_page_doubles_what_the_feed_brought",
             "streams/hub/hub.py",
-            "if entry.seq == self.top + 1:  # the feed may have brought some meanwhile",
-            "if entry.seq > 0:  # the feed may have brought some meanwhile",
+            "if entry.seq == self.top + 1:  # pub/sub may have brought some meanwhile",
+            "if entry.seq > 0:  # pub/sub may have brought some meanwhile",
         ),
         Mutant(
             "a_page_that_does_not_reach_the_top_is_taken_for_all",
@@ -218,8 +218,8 @@ AREA = Area(
         Mutant(
             "a_goal_of_before_the_fork_stays",
             "streams/hub/log_cursor.py",
-            "self._life, self._goal = tail.life, 0",
-            "self._life = tail.life",
+            "self._version, self._goal = tail.version, 0",
+            "self._version = tail.version",
             _CURSOR,
         ),
         Mutant(
@@ -261,7 +261,7 @@ AREA = Area(
         Mutant(
             "a_room_hands_on_the_news_of_another_epoch",
             "streams/hub/room.py",
-            "if tail.gone or tail.life != self._life:",
+            "if tail.gone or tail.version != self._version:",
             "if tail.gone:",
             _ROOM,
         ),

@@ -38,7 +38,7 @@ class StillTail:
 
     conversation_id, running, gone = "c", False, False
     revoked: frozenset[str] = frozenset()
-    life = 0
+    version = 0
     forks: Mapping[str, int] = {}
 
     def __init__(self, log: Sequence[Entry] = (), ring: int = 512) -> None:
@@ -430,7 +430,7 @@ async def test_news_of_another_epoch_is_not_passed_on() -> None:
     tail = StillTail(log_of(3))
     room, guest = room_of(tail)
     tail.say("4")
-    tail.epoch, tail.life = "f", 1
+    tail.epoch, tail.version = "f", 1
     tail.say("5")
     tail.say("6")
     assert guest.seen == [(3, 4, 4), (4, None, 5), (5, 6, 6)]

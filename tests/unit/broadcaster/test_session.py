@@ -40,7 +40,7 @@ class Ring:
     oldest: int = 1
     epoch: str = "e"
     gone: bool = False
-    life: int = 1
+    version: int = 1
     forks: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -91,7 +91,7 @@ def opened(after: str | None = None, ttl: int = 600) -> SocketSession:
 
 def following(after: str | None, ring: Ring) -> tuple[SocketSession, Socket]:
     session, socket = opened(after), Socket()
-    first = session.open(ring.page, ring.life)
+    first = session.open(ring.page, ring.version)
     assert first is not None
     socket.write(first)
     return session, socket
@@ -264,7 +264,7 @@ def test_when_redis_need_not_be_asked(after: str | None, ring: Ring, held: bool)
     """Only for a cursor that the ring reaches: a later or foreign one may be newer than this
     process.
     """
-    assert opened(after).held_by(ring) is held
+    assert opened(after).confirmed_by(ring) is held
 
 
 # The events
@@ -349,7 +349,7 @@ def test_a_fork_after_the_cursor_is_announced_first() -> None:
     session, socket = following(None, ring)
     session.advance(ring, socket.write)
     sent = len(socket.frames)
-    ring.epoch, ring.life, ring.forks, ring.top = "f", 2, {"e": 3}, 4
+    ring.epoch, ring.version, ring.forks, ring.top = "f", 2, {"e": 3}, 4
     assert not session.advance(ring, socket.write)
     assert [(f["type"], f.get("epoch"), f["seq"]) for f in socket.frames[sent:]] == [
         ("subscribed", "f", 4),
@@ -364,7 +364,7 @@ def test_a_fork_before_the_reader_is_a_resync() -> None:
     ring = Ring(top=3)
     session, socket = following(None, ring)
     session.advance(ring, socket.write)
-    ring.epoch, ring.life, ring.forks = "f", 2, {"e": 2}
+    ring.epoch, ring.version, ring.forks = "f", 2, {"e": 2}
     session.advance(ring, socket.write)
     assert code(session) is CloseCode.RESYNC
 
@@ -377,8 +377,8 @@ def test_a_cursor_of_an_earlier_epoch_is_valid_up_to_its_fork(after: str, served
     """Whether the log is asked or the ring knows."""
     ring = Ring(top=9, oldest=1, epoch="f", forks={"e": 4, "d": 2})
     session = opened(after)
-    assert session.held_by(ring) is served
-    assert (session.open(ring.page, ring.life) is not None) is served
+    assert session.confirmed_by(ring) is served
+    assert (session.open(ring.page, ring.version) is not None) is served
 
 
 def test_a_log_set_back_under_its_old_name() -> None:
@@ -388,7 +388,7 @@ def test_a_log_set_back_under_its_old_name() -> None:
     ring = Ring(top=9)
     ahead, socket = following("e:9", ring)
     behind, other = following("e:2", Ring(top=2))
-    ring.top, ring.forks, ring.life = 5, {"e": 5}, 2
+    ring.top, ring.forks, ring.version = 5, {"e": 5}, 2
     ahead.advance(ring, socket.write)
     behind.advance(ring, other.write)
     assert (code(ahead), code(behind)) == (CloseCode.RESYNC, None)
@@ -486,7 +486,7 @@ def test_a_heartbeat_that_finds_another_epoch_is_a_resync() -> None:
     session.advance(ring, socket.write)
     assert session.heartbeat(Page("f", 1, 3, None)) is None
     assert session.behind, "or nobody looks"
-    ring.epoch, ring.life = "f", 2
+    ring.epoch, ring.version = "f", 2
     session.advance(ring, socket.write)
     assert code(session) is CloseCode.RESYNC
 

@@ -77,7 +77,7 @@ class Tail:
 
     def __init__(self, log: Log) -> None:
         self.log = log
-        self.life = 0
+        self.version = 0
         self.top = self.ring = 0
         self.turn()
 
@@ -85,13 +85,13 @@ class Tail:
         """Read the log from its top, and keep the held part if it fits."""
         known = (
             self.top
-            if self.life and self.top <= self.log.forks.get(self.epoch, -1)
+            if self.version and self.top <= self.log.forks.get(self.epoch, -1)
             else self.log.top
         )
         self.known, self.epoch, self.forks = list(self.log.entries), self.log.epoch, self.log.forks
         self.ring = min(self.ring, known) if known == self.top else known
         self.top = known
-        self.life += 1
+        self.version += 1
 
     def hear(self, count: int) -> None:
         """Receive up to `count` more events, or the news of another epoch."""
@@ -241,15 +241,16 @@ class Interleavings(RuleBasedStateMachine):
     @precondition(lambda self: self.session.phase is Phase.OPENING)
     @rule(heard=st.booleans())
     def open(self, heard: bool) -> None:
-        if self.session.held_by(self.tail):
+        if self.session.confirmed_by(self.tail):
             frame = self.session.open(
-                Page(self.tail.epoch, 0, self.tail.top, None, [], self.tail.forks), self.tail.life
+                Page(self.tail.epoch, 0, self.tail.top, None, [], self.tail.forks),
+                self.tail.version,
             )
         else:  # Redis is asked; this process may or may not know its answer by then
             if heard:
                 self.tail.hear(0)
                 self.tail.hear(1_000)
-            frame = self.session.open(self.log.look(), self.tail.life)
+            frame = self.session.open(self.log.look(), self.tail.version)
         if frame:
             self.write(frame)
         self.stir()

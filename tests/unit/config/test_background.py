@@ -11,7 +11,7 @@ import structlog
 from structlog.testing import LogCapture
 
 from tokenwire.config import background
-from tokenwire.config.background import Background, keep, keep_thread
+from tokenwire.config.background import Background, supervise, supervise_thread
 from tokenwire.config.metrics import TASK_FAILURES
 
 
@@ -60,14 +60,14 @@ async def test_a_task_that_fails_is_run_again() -> None:
     """The kind of failure does not matter; each one is counted under the task's name."""
     before = failures("again")
     work = Work(ValueError("a hole"), KeyError("gone"), RuntimeError())
-    await keep("again", work)
+    await supervise("again", work)
     assert (work.runs, failures("again") - before) == (4, 3)
 
 
 async def test_a_task_is_cancelled_by_its_owner_alone() -> None:
     """A cancelled future inside the task is a failure like any other: the task continues."""
     work = Work(asyncio.CancelledError())
-    await keep("stray", work)
+    await supervise("stray", work)
     assert work.runs == 2
 
 
@@ -82,7 +82,7 @@ async def test_a_cancelled_task_ends() -> None:
         started.set()
         await asyncio.Event().wait()
 
-    task = asyncio.create_task(keep("cancelled", work))
+    task = asyncio.create_task(supervise("cancelled", work))
     await started.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -96,17 +96,17 @@ async def test_a_failure_is_logged_with_its_cause_and_not_a_thousand_times(
     """The first failure is logged at once. The next line of that task comes later and counts the
     unlogged failures.
     """
-    await keep("noisy", Work(*(ValueError("a hole") for _ in range(1000))))
-    await keep("other", Work(ValueError("another")))
+    await supervise("noisy", Work(*(ValueError("a hole") for _ in range(1000))))
+    await supervise("other", Work(ValueError("another")))
     assert [(line["task"], line["error"]) for line in logged.entries] == [
         ("noisy", "ValueError('a hole')"),
         ("other", "ValueError('another')"),
     ]
     background._report._logged["noisy"] -= background.LOG_SECONDS
-    await keep("noisy", Work(ValueError("a hole")))
+    await supervise("noisy", Work(ValueError("a hole")))
     assert logged.entries[-1]["unlogged"] == 999
     background._report._logged["noisy"] -= background.LOG_SECONDS
-    await keep("noisy", Work(ValueError("a hole")))
+    await supervise("noisy", Work(ValueError("a hole")))
     assert logged.entries[-1]["unlogged"] == 0  # the failures were logged
 
 
@@ -122,7 +122,7 @@ def test_a_thread_that_fails_goes_on() -> None:
     """Threads behave like tasks, without an event loop."""
     before = failures("thread")
     work = Work(ValueError("a hole"), OSError())
-    keep_thread("thread", work.now)
+    supervise_thread("thread", work.now)
     assert (work.runs, failures("thread") - before) == (3, 2)
 
 

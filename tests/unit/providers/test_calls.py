@@ -68,7 +68,7 @@ class Stream:
     def __init__(self, script: Sequence[Step]) -> None:
         self._script = script
 
-    def keep(self) -> None:
+    def keep_run(self) -> None:
         self.kept = True
 
     async def __aiter__(self) -> AsyncIterator[Sequence[Delta]]:
@@ -220,7 +220,7 @@ async def test_a_watched_provider_is_the_provider() -> None:
     async def read() -> None:
         async with provider.stream(REQUEST) as stream:
             assert (stream.run_id, stream.cursor) == ("r", 3)
-            stream.keep()
+            stream.keep_run()
             async for batch in stream:
                 batches.append(batch)  # noqa: PERF401 - what came before the error is looked at
 

@@ -11,7 +11,7 @@ from tests.databases import create_tables
 from tokenwire.config.settings import Settings
 from tokenwire.models.store import Store
 from tokenwire.providers.catalogue import Catalogue, parse
-from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
+from tokenwire.streams.log.memory import MemoryLog, MemoryPubSub
 from tokenwire.web.app import create_app
 from tokenwire.worker.enqueue import JobsUnavailable
 
@@ -90,7 +90,7 @@ MakeApp = Callable[..., FastAPI]
 def make_app(store: Store, log: MemoryLog, jobs: RecordedJobs, catalogue: Catalogue) -> MakeApp:
     """An app with changed settings."""
     return lambda **changes: create_app(
-        settings(**changes), store, log, MemoryFeed(log), jobs, catalogue
+        settings(**changes), store, log, MemoryPubSub(log), jobs, catalogue
     )  # type: ignore[arg-type]  # the recorder stands in
 
 

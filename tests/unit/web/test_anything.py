@@ -13,7 +13,7 @@ from tests.databases import create_tables
 from tests.unit.web import conftest
 from tokenwire.models.store import Store
 from tokenwire.providers.catalogue import parse
-from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
+from tokenwire.streams.log.memory import MemoryLog, MemoryPubSub
 from tokenwire.web.app import create_app
 from tokenwire.web.problems import CODES
 
@@ -32,7 +32,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClien
         conftest.settings(max_content_bytes=1024),
         store,
         log,
-        MemoryFeed(log),
+        MemoryPubSub(log),
         jobs,
         parse(conftest.CATALOGUE, {}),
     )

@@ -12,7 +12,7 @@ import pytest
 from tests.unit.web.conftest import RecordedJobs, settings
 from tokenwire.models.store import Store
 from tokenwire.providers.catalogue import Catalogue
-from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
+from tokenwire.streams.log.memory import MemoryLog, MemoryPubSub
 from tokenwire.web.app import create_app
 
 DEEP = "[" * 5000 + "]" * 5000
@@ -26,7 +26,7 @@ async def client(
     tmp_path: Path, database_url: str, log: MemoryLog, jobs: RecordedJobs, catalogue: Catalogue
 ) -> AsyncIterator[httpx.AsyncClient]:
     store = Store.open(database_url)
-    app = create_app(settings(), store, log, MemoryFeed(log), jobs, catalogue)  # type: ignore[arg-type]  # the recorder stands in
+    app = create_app(settings(), store, log, MemoryPubSub(log), jobs, catalogue)  # type: ignore[arg-type]  # the recorder stands in
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://localhost"
     ) as made:

@@ -13,7 +13,7 @@ from tests.unit.web.conftest import RecordedJobs, settings
 from tests.waiting import until
 from tokenwire.models.store import Store
 from tokenwire.providers.catalogue import Catalogue, LocalServer, parse
-from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
+from tokenwire.streams.log.memory import MemoryLog, MemoryPubSub
 from tokenwire.web import local_servers, offers
 from tokenwire.web.app import create_app
 from tokenwire.web.local_servers import ProbeResult
@@ -118,7 +118,7 @@ async def test_a_starting_process_finds_slow_servers(
             await prompt(reader, writer)
 
     async with listening(answer) as server:
-        app = create_app(settings(), store, log, MemoryFeed(log), jobs, nearby(server.port))  # type: ignore[arg-type]  # the recorder stands in
+        app = create_app(settings(), store, log, MemoryPubSub(log), jobs, nearby(server.port))  # type: ignore[arg-type]  # the recorder stands in
         async with app.router.lifespan_context(app):
             assert app.state.services.offers.require("nearby") == "nearby"
     assert asked == 3
@@ -163,7 +163,7 @@ async def test_only_successive_misses_count(
 async def test_tokenwire_is_not_offered_as_a_model_server(tmp_path: Path) -> None:
     """A real one, at an address of the catalogue: it would call itself for ever."""
     log = MemoryLog()
-    async with serving(tmp_path, log, MemoryFeed(log)) as web:
+    async with serving(tmp_path, log, MemoryPubSub(log)) as web:
         offered = listing(web.port)
         await offered.probe()
         assert offered.names() == ["demo"]

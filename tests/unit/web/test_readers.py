@@ -1,4 +1,4 @@
-"""web.readers: a reader gets the log in order and without holes, whatever feed, log and reader
+"""web.readers: a reader gets the log in order and without holes, whatever pub/sub, log and reader
 do.
 """
 
@@ -15,7 +15,7 @@ from tokenwire.models.errors import NotFound, StoreUnavailable
 from tokenwire.protocol.cursors import Cursor, parse
 from tokenwire.streams.hub.hub import Hub
 from tokenwire.streams.hub.room import HeartbeatPace
-from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
+from tokenwire.streams.log.memory import MemoryLog, MemoryPubSub
 from tokenwire.streams.log.ports import PAGE_BYTES, Limits, LogUnavailable, Page
 from tokenwire.web import readers as module
 from tokenwire.web.problems import ApiProblem
@@ -61,8 +61,8 @@ class Rig:
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.log = CountingLog(limits)
-        self.feed = MemoryFeed(self.log)
-        self.hub = Hub(self.log, self.feed)
+        self.pubsub = MemoryPubSub(self.log)
+        self.hub = Hub(self.log, self.pubsub)
 
     def readers(self, pace: HeartbeatPace = NEVER) -> Readers:
         return Readers(self.hub, pace)
@@ -152,7 +152,7 @@ async def test_the_heartbeat_finds_what_the_feed_lost(rig: Rig) -> None:
     writer = await rig.writer()
     async with rig.readers(QUICK).follow("c", Cursor(writer.epoch, 0)) as reader:
         await until_live(reader)
-        rig.feed.cut()
+        rig.pubsub.cut()
         await writer.end()
         while not isinstance(found := await next_item(reader), Entries):
             assert isinstance(found, Beat)
@@ -168,7 +168,7 @@ async def test_the_heartbeat_makes_the_reader_read(rig: Rig) -> None:
     writer = await rig.writer()
     async with rig.readers().follow("c", Cursor(writer.epoch, 0)) as reader:
         await until_live(reader)
-        rig.feed.cut()
+        rig.pubsub.cut()
         await writer.say("unheard")
         waiting = asyncio.create_task(next_item(reader))
         await asyncio.sleep(0)

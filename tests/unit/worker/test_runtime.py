@@ -13,7 +13,7 @@ from tokenwire.worker.runtime import Runtime
 
 
 class Away:
-    """A feed that cannot subscribe the first times."""
+    """A pub/sub that cannot subscribe the first times."""
 
     def __init__(self, failures: int) -> None:
         self.failures, self.channels = failures, list[str]()
@@ -35,10 +35,10 @@ async def test_a_worker_that_starts_without_redis_hears_of_cancels_when_it_is_ba
     lives.
     """
     monkeypatch.setattr(runtime, "CONTROL_PAUSE_SECONDS", 0.0)
-    made, feed = (
+    made, pubsub = (
         Runtime(cast("Settings", None), cast("Any", None), lambda _error, _facts: None),
         Away(3),
     )
-    made._feed = feed  # type: ignore[assignment]  # as `open` would
+    made._pubsub = pubsub  # type: ignore[assignment]  # as `open` would
     await made._listen()
-    assert (feed.failures, feed.channels) == (0, [keys.CONTROL])
+    assert (pubsub.failures, pubsub.channels) == (0, [keys.CONTROL])

@@ -1,4 +1,4 @@
-"""A hub over a log and a feed in memory."""
+"""A hub over a log and pub/sub in memory."""
 
 import pytest
 

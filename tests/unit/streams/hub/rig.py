@@ -1,4 +1,4 @@
-"""A hub over a log and a feed in memory, a reader of it, and helpers that wait."""
+"""A hub over a log and pub/sub in memory, a reader of it, and helpers that wait."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,13 +7,13 @@ from tests.waiting import PATIENCE_SECONDS
 from tokenwire.protocol.cursors import Cursor
 from tokenwire.protocol.events import Chunk, Reset
 from tokenwire.streams.hub.hub import Hub, Tail
-from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
+from tokenwire.streams.log.memory import MemoryLog, MemoryPubSub
 from tokenwire.streams.log.ports import PAGE_BYTES, Claim, Limits, Page
 
 LEASE = 60.0
 
 
-class LossyFeed(MemoryFeed):
+class LossyPubSub(MemoryPubSub):
     """Loses, doubles or delays messages on request."""
 
     losing = 0
@@ -54,12 +54,12 @@ class CountingLog(MemoryLog):
 
 
 class Rig:
-    """A log, a writer on it, a feed and a hub."""
+    """A log, a writer on it, pub/sub and a hub."""
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.log = CountingLog(limits)
-        self.feed = LossyFeed(self.log)
-        self.hub = Hub(self.log, self.feed)
+        self.pubsub = LossyPubSub(self.log)
+        self.hub = Hub(self.log, self.pubsub)
         self.claim = Claim("c", "m", "", 0)
         self.index = 0
 

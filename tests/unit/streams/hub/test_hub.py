@@ -23,8 +23,8 @@ async def test_a_reconnected_feed_refreshes_all_lists(rig: Rig) -> None:
     await rig.hub.watch_changes(heard.append)
     await rig.log.touch("c")
     await turn()
-    rig.feed.cut()
-    rig.feed.mend()
+    rig.pubsub.cut()
+    rig.pubsub.mend()
     await rig.log.touch("d")
     await turn()
     assert heard == ["c", None, "d"]
@@ -80,18 +80,18 @@ async def test_the_last_release_ends_the_subscription_after_a_grace(
     rig.hub.release(tail)
     rig.hub.release(tail)  # a second release does no harm
     await until(lambda: not rig.hub._open_tails)
-    assert rig.feed._channels == set()
+    assert rig.pubsub._channels == set()
     assert not rig.hub._by_channel
     assert await rig.hub.open("c") is not tail
 
 
 async def test_opening_without_a_feed_fails_and_leaves_nothing(rig: Rig) -> None:
     """Waiting readers get the error; the next opening may succeed."""
-    rig.feed.cut()
+    rig.pubsub.cut()
     results = await asyncio.gather(rig.hub.open("c"), rig.hub.open("c"), return_exceptions=True)
     assert [type(result) for result in results] == [LogUnavailable, LogUnavailable]
     assert not rig.hub._open_tails
-    rig.feed.mend()
+    rig.pubsub.mend()
     assert (await rig.hub.open("c")).top == 0
 
 
@@ -116,7 +116,7 @@ async def test_an_opening_that_all_cancel_leaves_nothing(rig: Rig) -> None:
     await asyncio.gather(opening, return_exceptions=True)
     await turn()
     assert not rig.hub._open_tails
-    assert rig.feed._channels == set()
+    assert rig.pubsub._channels == set()
 
 
 async def test_events_before_the_subscription_are_read(
@@ -125,13 +125,13 @@ async def test_events_before_the_subscription_are_read(
     """The log is read after the subscription: earlier events are in the log, later ones are
     delivered.
     """
-    subscribe = rig.feed.subscribe
+    subscribe = rig.pubsub.subscribe
 
     async def just_too_late(channel: str) -> None:
         await rig.write(1)
         await subscribe(channel)
 
-    monkeypatch.setattr(rig.feed, "subscribe", just_too_late)
+    monkeypatch.setattr(rig.pubsub, "subscribe", just_too_late)
     tail = await rig.hub.open("c")
     assert tail.top == 1
 
@@ -156,11 +156,11 @@ async def test_removed_users_are_known_even_if_the_message_was_lost(rig: Rig) ->
     await rig.log.revoke("c", "bob")
     await turn()
     assert woken == [{"ada", "bob"}]
-    rig.feed.cut()
+    rig.pubsub.cut()
     await rig.log.readmit("c", "ada")
     await turn()
     assert tail.revoked == {"ada", "bob"}
-    rig.feed.mend()
+    rig.pubsub.mend()
     await turn()
     assert tail.revoked == {"bob"}
     assert woken[-1] == {"bob"}

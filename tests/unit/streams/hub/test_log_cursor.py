@@ -32,7 +32,7 @@ class Tail:
 
     def __init__(self, epoch: str = "e", top: int = 0, held: int = 0) -> None:
         self.epoch, self.top, self.held, self.gone = epoch, top, held, False
-        self.life, self.forks = 1, dict[str, int]()
+        self.version, self.forks = 1, dict[str, int]()
 
     def since(self, after: int) -> list[Entry] | None:
         missing = self.top - after
@@ -130,7 +130,7 @@ def test_a_portion_is_never_empty_and_fits_if_it_can(most: int, taken: int) -> N
 def test_without_a_cursor_it_begins_at_the_top() -> None:
     """Nothing older is sent; new events are."""
     cursor, tail = LogCursor(), Tail(top=7, held=7)
-    assert cursor.held_by(tail)
+    assert cursor.confirmed_by(tail)
     cursor.begin(log(7), 1)
     assert (cursor.cursor, cursor.next(tail)) == (Cursor("e", 7), AT_TIP)
     tail.top = 8
@@ -212,7 +212,7 @@ def test_a_page_of_another_epoch_is_left_to_the_tail() -> None:
     assert cursor.next(tail) is NEED_PAGE
     assert cursor.fetched(page(2, 5, epoch="f", forks={"e": 3})) == ()
     assert (cursor.ended, cursor.cursor) == (None, Cursor("e", 2))
-    tail.epoch, tail.life, tail.forks, tail.top, tail.held = "f", 2, {"e": 3}, 5, 5
+    tail.epoch, tail.version, tail.forks, tail.top, tail.held = "f", 2, {"e": 3}, 5, 5
     assert cursor.next(tail) is FORKED
     assert (cursor.cursor, cursor.behind) == (Cursor("f", 2), True)
     assert seqs(cursor.next(tail)) == [3, 4, 5]
@@ -228,7 +228,7 @@ def test_a_heartbeat_of_another_epoch_changes_nothing(
     assert (cursor.behind, cursor.ended) == (True, None)
     assert not cursor.takes(2, 3)
     tail = Tail(epoch="f", top=3, held=3)
-    tail.life, tail.forks = 2, forks
+    tail.version, tail.forks = 2, forks
     assert cursor.next(tail) is expected
     assert cursor.ended == (None if forks else "epoch")
 
@@ -237,7 +237,7 @@ def test_a_heartbeat_of_another_epoch_changes_nothing(
 
 
 def test_the_tip_includes_everything_that_was_seen() -> None:
-    """If the log holds more than the feed brought, the reader reads."""
+    """If the log holds more than pub/sub brought, the reader reads."""
     cursor, tail = at_tip(2), Tail(top=2)
     assert cursor.confirm(log(2))
     assert cursor.confirm(log(1))
@@ -268,7 +268,7 @@ def test_a_fork_after_the_cursor_is_followed_under_its_new_name() -> None:
     """Reported once; a fork before the cursor ends it."""
     cursor, beyond = at_tip(2), at_tip(4)
     tail = Tail(epoch="f", top=5, held=5)
-    tail.life, tail.forks = 2, {"e": 3}
+    tail.version, tail.forks = 2, {"e": 3}
     assert cursor.next(tail) is FORKED
     assert seqs(cursor.next(tail)) == [3, 4, 5]
     assert beyond.next(tail) is END
@@ -279,7 +279,7 @@ def test_a_log_set_back_under_its_old_name_is_followed() -> None:
     """By readers that have not seen the lost events; earlier goals are dropped."""
     cursor, beyond = begun(2, 9), begun(6, 9)
     tail = Tail(top=5, held=5)
-    tail.life, tail.forks = 2, {"e": 5}
+    tail.version, tail.forks = 2, {"e": 5}
     assert seqs(cursor.next(tail)) == [3, 4, 5]
     cursor.passed(5)
     assert cursor.next(tail) is AT_TIP
@@ -311,7 +311,7 @@ def test_which_cursors_the_tail_can_vouch_for(after: str, held: bool) -> None:
     epoch, _, seq = after.partition(":")
     tail = Tail(top=9, held=3)
     tail.forks = {"d": 7}
-    assert LogCursor(Cursor(epoch, int(seq))).held_by(tail) is held
+    assert LogCursor(Cursor(epoch, int(seq))).confirmed_by(tail) is held
 
 
 RARELY = st.sampled_from([False, False, False, True])
@@ -390,7 +390,7 @@ class Interleavings(RuleBasedStateMachine):
     def hear(self, held: int) -> None:
         tail, world = self.tail, self.world
         if tail.epoch != world.epoch:
-            tail.life += 1
+            tail.version += 1
         tail.epoch, tail.forks, tail.top = world.epoch, dict(world.forks), world.top
         tail.held, self.held = min(held, world.top), world.after(0, world.top)
 

@@ -15,7 +15,7 @@ from tokenwire.streams.log.ports import Page
 class QuietTail:
     """A tail whose reads end when the test says so."""
 
-    conversation_id, epoch, life, top, running, gone = "c", "e", 1, 0, False, False
+    conversation_id, epoch, version, top, running, gone = "c", "e", 1, 0, False, False
     revoked: frozenset[str] = frozenset()
 
     def __init__(self) -> None:

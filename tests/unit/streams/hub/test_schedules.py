@@ -1,4 +1,4 @@
-"""streams.hub.hub: every reader sees each seq once and in order, whatever the feed loses."""
+"""streams.hub.hub: every reader sees each seq once and in order, whatever pub/sub loses."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -41,7 +41,7 @@ class Schedule:
             act: Callable[[int], Awaitable[None]] = getattr(self, name)
             await act(number)
         await self.mend(0)
-        self.rig.feed.losing = 0
+        self.rig.pubsub.losing = 0
         tail = await self.rig.hub.open("c")
         page = await tail.refresh()
         await until(
@@ -59,18 +59,18 @@ class Schedule:
         await self.rig.write(number)
 
     async def lose(self, number: int) -> None:
-        self.rig.feed.losing = number
+        self.rig.pubsub.losing = number
 
     async def double(self, number: int) -> None:
-        self.rig.feed.doubling = number
+        self.rig.pubsub.doubling = number
 
     async def cut(self, _: int) -> None:
-        self.rig.feed.cut()
+        self.rig.pubsub.cut()
         self.connected = False
 
     async def mend(self, _: int) -> None:
         if not self.connected:
-            self.rig.feed.mend()
+            self.rig.pubsub.mend()
             self.connected = True
 
     async def flood(self, _: int) -> None:

@@ -1,4 +1,4 @@
-"""The recent end of one log: what the feed brings, what is read instead, and the contents of its
+"""The recent end of one log: what pub/sub brings, what is read instead, and the contents of its
 ring.
 """
 
@@ -79,7 +79,7 @@ async def test_a_gap_is_filled_from_the_log(rig: Rig) -> None:
     """Lost events are read before any later one is shown."""
     tail = await rig.hub.open("c")
     reader = Reader(tail)
-    rig.feed.losing = 3
+    rig.pubsub.losing = 3
     await rig.write(2)
     await rig.write(2)
     await until(lambda: tail.top == 4)
@@ -90,7 +90,7 @@ async def test_a_refresh_finds_a_lost_last_event(rig: Rig) -> None:
     """The read of a heartbeat delivers it."""
     tail = await rig.hub.open("c")
     reader = Reader(tail)
-    rig.feed.losing = 1
+    rig.pubsub.losing = 1
     await rig.log.append(rig.claim, 0, 0, [Complete("m", 1, "stop", None, 0, 0, [], 0, 0)])
     await turn()
     assert reader.seen == []
@@ -111,11 +111,11 @@ async def test_a_reconnected_feed_makes_every_tail_read_on(rig: Rig) -> None:
     """Nothing published meanwhile is missed."""
     tail = await rig.hub.open("c")
     reader = Reader(tail)
-    rig.feed.cut()
+    rig.pubsub.cut()
     await rig.write(3)
     await turn()
     assert reader.seen == []
-    rig.feed.mend()
+    rig.pubsub.mend()
     await until(lambda: tail.top == 3)
     assert reader.seen == [1, 2, 3]
 
@@ -140,7 +140,7 @@ async def test_a_new_epoch_is_reported(rig: Rig) -> None:
 async def test_a_page_that_overlaps_the_feed_doubles_nothing(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The feed brings events that a running read also holds."""
+    """Pub/sub brings events that a running read also holds."""
     tail = await rig.hub.open("c")
     reader = Reader(tail)
 
@@ -150,7 +150,7 @@ async def test_a_page_that_overlaps_the_feed_doubles_nothing(
         await rig.write(2)
         await turn()
         assert tail.top == 2
-        rig.feed.cut()
+        rig.pubsub.cut()
         await rig.write(1)
         return await MemoryLog.read(rig.log, conversation_id, epoch, after, limit)
 
@@ -168,10 +168,10 @@ async def test_far_behind_the_tail_jumps_and_readers_read(rig: Rig) -> None:
     await rig.write(10)
     await turn()
     reader = Reader(tail)
-    rig.feed.cut()
+    rig.pubsub.cut()
     for _ in range(3):
         await rig.write(RING_EVENTS)
-    rig.feed.mend()
+    rig.pubsub.mend()
     await until(lambda: len(reader.seen) == 3 * RING_EVENTS)
     assert reader.seen == list(range(11, 3 * RING_EVENTS + 11))
     assert tail._ring_bytes == sum(len(entry.data) for entry in tail._ring)
@@ -264,12 +264,12 @@ async def test_a_page_of_a_log_set_back_is_news_for_the_tail(rig: Rig) -> None:
     tail = await rig.hub.open("c")
     await rig.write(3)
     await turn()
-    life, state = tail.life, rig.log._states["c"]
+    version, state = tail.version, rig.log._states["c"]
     state.top = 1
     while len(state.kept) > 1:
         state.kept.pop()
     page = await tail.read(Cursor(tail.epoch, 1), 10, 1000)
-    assert (page.top, tail.top, tail.life, tail.forks) == (1, 1, life + 1, {tail.epoch: 1})
+    assert (page.top, tail.top, tail.version, tail.forks) == (1, 1, version + 1, {tail.epoch: 1})
 
 
 async def test_a_log_that_forked_after_the_tail_keeps_its_ring(rig: Rig) -> None:
@@ -277,12 +277,12 @@ async def test_a_log_that_forked_after_the_tail_keeps_its_ring(rig: Rig) -> None
     tail = await rig.hub.open("c")
     await rig.write(3)
     await turn()
-    life, held = tail.life, tail.since(0)
+    version, held = tail.version, tail.since(0)
     old = tail.epoch
     await rig.fork()
     await rig.write(1)
     await tail.refresh()
-    assert (tail.top, tail.forks, tail.life) == (4, {old: 3}, life + 1)
+    assert (tail.top, tail.forks, tail.version) == (4, {old: 3}, version + 1)
     told = tail.since(0)
     assert told is not None
     assert held is not None
@@ -322,7 +322,7 @@ async def test_a_log_that_is_away_is_read_when_it_returns(
     monkeypatch.setattr(hub_module, "FIRST_PAUSE_SECONDS", 0.0)
     tail = await rig.hub.open("c")
     reader = Reader(tail)
-    rig.feed.losing = 1
+    rig.pubsub.losing = 1
     await rig.write(2)
     rig.log.go_down()
     await turn()

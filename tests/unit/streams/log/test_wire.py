@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from redis.exceptions import ResponseError
 
-from tests.unit.streams.hub.test_feed import Server
+from tests.unit.streams.hub.test_pubsub import Server
 from tests.waiting import PATIENCE_SECONDS, until
 from tokenwire.streams.log.ports import LogUnavailable
 from tokenwire.streams.log.wire import Script, Wire

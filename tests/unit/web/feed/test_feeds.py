@@ -15,7 +15,7 @@ from tokenwire.models.overviews import Overview
 from tokenwire.models.tables import Conversation
 from tokenwire.streams.hub.hub import Hub
 from tokenwire.streams.hub.room import HeartbeatPace
-from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
+from tokenwire.streams.log.memory import MemoryLog, MemoryPubSub
 from tokenwire.web.events import encoder as sse
 from tokenwire.web.feed import feeds as module
 from tokenwire.web.feed import routes as feed
@@ -75,7 +75,7 @@ class Rig:
 
     def __init__(self) -> None:
         self.rows, self.log = Rows(), MemoryLog()
-        self.feed = MemoryFeed(self.log)
+        self.feed = MemoryPubSub(self.log)
         self.hub = Hub(self.log, self.feed)
 
     @asynccontextmanager

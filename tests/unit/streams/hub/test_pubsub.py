@@ -1,4 +1,4 @@
-"""streams.hub.feed against a scripted server: which channels count as subscribed, and when a
+"""streams.hub.pubsub against a scripted server: which channels count as subscribed, and when a
 connection is dead.
 """
 
@@ -10,8 +10,8 @@ import pytest
 
 from tests.listening import Listener
 from tests.waiting import until
-from tokenwire.streams.hub import feed as module
-from tokenwire.streams.hub.feed import MAX_CHANNELS_PER_COMMAND, RedisFeed
+from tokenwire.streams.hub import pubsub as module
+from tokenwire.streams.hub.pubsub import MAX_CHANNELS_PER_COMMAND, RedisPubSub
 from tokenwire.streams.log.ports import LogUnavailable
 
 
@@ -78,7 +78,7 @@ def _reply(*words: str | int) -> bytes:
 
 
 class Rig:
-    """A feed on such a server, and what it has delivered."""
+    """A pub/sub on such a server, and what it has delivered."""
 
     def __init__(self) -> None:
         self.server = Server()
@@ -87,17 +87,17 @@ class Rig:
 
     async def start(self, *, password: str = "") -> "Rig":
         url = await self.server.start()
-        self.feed = RedisFeed(url.replace("//", f"//:{password}@") if password else url)
-        await self.feed.start(self.messages.extend, self.again.append)
+        self.pubsub = RedisPubSub(url.replace("//", f"//:{password}@") if password else url)
+        await self.pubsub.start(self.messages.extend, self.again.append)
         return self
 
 
 @pytest.fixture
 async def rig() -> AsyncIterator[Rig]:
     made = await Rig().start()
-    await until(lambda: made.feed.connected)
+    await until(lambda: made.pubsub.connected)
     yield made
-    await made.feed.aclose()
+    await made.pubsub.aclose()
     await made.server.stop()
 
 
@@ -105,8 +105,8 @@ async def test_a_subscriber_waits_for_the_confirmation(rig: Rig) -> None:
     """Others that want the same channel meanwhile share it."""
     rig.server.answering = False
     first, second = (
-        asyncio.create_task(rig.feed.subscribe("a")),
-        asyncio.create_task(rig.feed.subscribe("a")),
+        asyncio.create_task(rig.pubsub.subscribe("a")),
+        asyncio.create_task(rig.pubsub.subscribe("a")),
     )
     await until(lambda: len(rig.server.named("SUBSCRIBE")) == 2)
     assert not first.done()
@@ -123,12 +123,12 @@ async def test_an_older_confirmation_does_not_count_for_a_newer(rig: Rig) -> Non
     subscription.
     """
     rig.server.answering = False
-    gone = asyncio.create_task(rig.feed.subscribe("a"))
+    gone = asyncio.create_task(rig.pubsub.subscribe("a"))
     await until(lambda: len(rig.server.named("SUBSCRIBE")) == 1)
     gone.cancel()
     await asyncio.gather(gone, return_exceptions=True)
     await until(lambda: rig.server.named("UNSUBSCRIBE") == [["a"]])
-    back = asyncio.create_task(rig.feed.subscribe("a"))
+    back = asyncio.create_task(rig.pubsub.subscribe("a"))
     await until(lambda: len(rig.server.named("SUBSCRIBE")) == 2)
     rig.server.confirm("a", "x")
     rig.server.publish("b", "the confirmation before it was read")
@@ -142,8 +142,8 @@ async def test_one_of_two_that_gives_up_takes_nothing_from_the_other(rig: Rig) -
     """The channel stays subscribed while anybody waits for it."""
     rig.server.answering = False
     first, second = (
-        asyncio.create_task(rig.feed.subscribe("a")),
-        asyncio.create_task(rig.feed.subscribe("a")),
+        asyncio.create_task(rig.pubsub.subscribe("a")),
+        asyncio.create_task(rig.pubsub.subscribe("a")),
     )
     await until(lambda: len(rig.server.named("SUBSCRIBE")) == 2)
     first.cancel()
@@ -162,7 +162,7 @@ async def test_a_missing_confirmation_is_an_outage(
     rig.server.answering = False
     async with asyncio.timeout(10):
         with pytest.raises(LogUnavailable):
-            await rig.feed.subscribe("a")
+            await rig.pubsub.subscribe("a")
     await until(lambda: rig.server.named("UNSUBSCRIBE") == [["a"]])
 
 
@@ -172,7 +172,7 @@ async def test_a_new_connection_subscribes_to_everything_again(
     """In commands of bounded length; each channel is reported, since messages may be lost."""
     monkeypatch.setattr(module, "FIRST_PAUSE_SECONDS", 0.0)
     channels = [f"c{number:04}" for number in range(MAX_CHANNELS_PER_COMMAND + 100)]
-    await asyncio.gather(*(rig.feed.subscribe(channel) for channel in channels))
+    await asyncio.gather(*(rig.pubsub.subscribe(channel) for channel in channels))
     assert rig.again == []
     rig.server.commands.clear()
     rig.server.drop()
@@ -190,7 +190,7 @@ async def test_a_lost_confirmation_is_not_waited_for(
     """The first confirmation of the new connection counts for a subscription whose own was lost."""
     monkeypatch.setattr(module, "FIRST_PAUSE_SECONDS", 0.0)
     rig.server.answering = False
-    waiting = asyncio.create_task(rig.feed.subscribe("a"))
+    waiting = asyncio.create_task(rig.pubsub.subscribe("a"))
     await until(lambda: len(rig.server.named("SUBSCRIBE")) == 1)
     rig.server.answering = True
     rig.server.drop()
@@ -218,16 +218,16 @@ async def test_a_refused_password_is_no_connection(caplog: pytest.LogCaptureFixt
         await until(lambda: len(rig.server.named("AUTH")) >= 2)
         assert "WRONGPASS" in caplog.text
     finally:
-        await rig.feed.aclose()
+        await rig.pubsub.aclose()
         await rig.server.stop()
 
 
 async def test_a_stop_at_the_moment_of_a_loss_ends(rig: Rig) -> None:
-    """A process that stops at the same time as Redis would otherwise wait for its feed for ever."""
-    assert rig.feed._connection is not None
-    rig.feed._connection.connection_lost(None)
+    """A process that stops at the same time as Redis would otherwise wait for it for ever."""
+    assert rig.pubsub._connection is not None
+    rig.pubsub._connection.connection_lost(None)
     async with asyncio.timeout(20):
-        await rig.feed.aclose()
+        await rig.pubsub.aclose()
 
 
 async def test_a_connection_that_held_resets_the_pause(

@@ -15,7 +15,7 @@ from typing import Any, cast
 import hiredis
 from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection, parse_url
 
-from tokenwire.config.background import keep
+from tokenwire.config.background import supervise
 from tokenwire.streams.log.ports import LogUnavailable
 
 log_line = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ MAX_CHANNELS_PER_COMMAND = 500
 Receive = Callable[[list[tuple[bytes, bytes]]], None]
 
 
-class _FeedConnection(asyncio.Protocol):
+class _PubSubConnection(asyncio.Protocol):
     """One TCP connection in subscribed mode (RESP2)."""
 
     def __init__(self, receive: Receive, confirmed: Callable[[bytes], None]) -> None:
@@ -87,9 +87,10 @@ class _FeedConnection(asyncio.Protocol):
             self._transport.write(hiredis.pack_command(command))  # type: ignore[arg-type]  # its stub means a tuple of any length
 
 
-class RedisFeed:
-    """`streams.log.ports.Feed` on the server at `url` (redis:// or rediss://). Belongs to one event
-    loop.
+class RedisPubSub:
+    """`streams.log.ports.PubSub` on the server at `url` (redis:// or rediss://).
+
+    Belongs to one event loop.
     """
 
     def __init__(self, url: str) -> None:
@@ -99,7 +100,7 @@ class RedisFeed:
             str, int
         ] = {}  # pending confirmations by channel: an older one must not count for a newer
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
-        self._connection: _FeedConnection | None = None
+        self._connection: _PubSubConnection | None = None
         self._task: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
 
@@ -111,7 +112,7 @@ class RedisFeed:
     async def start(self, receive: Receive, subscribed: Callable[[bytes], None]) -> None:
         """Begin, without waiting for the connection."""
         self._receive, self._subscribed = receive, subscribed
-        self._task = asyncio.create_task(keep("pubsub", self._stay_connected))
+        self._task = asyncio.create_task(supervise("pubsub", self._stay_connected))
 
     async def subscribe(self, channel: str) -> None:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -171,12 +172,12 @@ class RedisFeed:
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 -- spreads load, guards nothing
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
-    async def _connect(self) -> _FeedConnection:
+    async def _connect(self) -> _PubSubConnection:
         loop = asyncio.get_running_loop()
         address = self._address
 
-        def factory() -> _FeedConnection:
-            return _FeedConnection(self._receive, self._confirm)
+        def factory() -> _PubSubConnection:
+            return _PubSubConnection(self._receive, self._confirm)
 
         async with asyncio.timeout(CONNECT_SECONDS):
             if address.get("connection_class") is UnixDomainSocketConnection:
@@ -194,7 +195,7 @@ class RedisFeed:
         kind = address.pop("connection_class", None)
         return SSLConnection(**address).ssl_context.get() if kind is SSLConnection else None
 
-    async def _use(self, connection: _FeedConnection) -> None:
+    async def _use(self, connection: _PubSubConnection) -> None:
         self._connection = connection
         self._awaited.clear()
         self._ready.set()
