@@ -1,4 +1,4 @@
-"""The relay: WebSocket readers on one side, the logs of their conversations on the other.
+"""The relay between WebSocket readers and the logs of their conversations.
 
 `session` decides; the rest moves bytes.
 """

@@ -23,8 +23,9 @@ from tokenwire.streams.log.redis import RedisLog
 
 EX_CONFIG = 78
 GARBAGE_THRESHOLD = 50_000
-"""Objects between two searches for cyclic garbage. With the default, 700, every few hundred events
-would pay for a walk over all connections.
+"""Objects between two collections of cyclic garbage.
+
+With the default of 700, every few hundred events would pay for a walk over all connections.
 """
 
 
@@ -82,7 +83,7 @@ def key_of(settings: Settings) -> str:
 
 
 def main() -> None:
-    """Settings from the environment; a wrong one ends the process with one line."""
+    """Run with settings from the environment. A wrong setting ends the process with one line."""
     gc.set_threshold(GARBAGE_THRESHOLD, 20, 100)
     settings = load()
     logs.setup_for(settings)
@@ -102,7 +103,7 @@ def main() -> None:
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
         import uvloop
-    except ImportError:  # no wheel for this system: asyncio's own loop is used
+    except ImportError:  # no wheel for this system: use asyncio's own loop
         return None
     return uvloop.new_event_loop
 

@@ -1,4 +1,4 @@
-"""The WebSocket connection of the websockets library, changed where the protocol requires it.
+"""The connection class of the websockets library, with the changes that the protocol requires.
 
 Broken and oversized frames, for which the library has codes of its own (1002, 1007, 1009), close
 with 4400. The connection's listener learns of a full socket and of room in it, of control frames,
@@ -24,9 +24,7 @@ from tokenwire.streams.limits.stalled import Stalled, StalledWrites
 log_line = structlog.get_logger("tokenwire.broadcaster")
 
 MAX_FRAGMENTS = 64
-"""Frames of one message. The library limits their bytes, so empty frames would be collected without
-end.
-"""
+"""The most frames of one message. The library limits only bytes, so empty frames would pile up."""
 _CLIENTS_FAULT = frozenset(
     {LibraryCode.PROTOCOL_ERROR, LibraryCode.INVALID_DATA, LibraryCode.MESSAGE_TOO_BIG}
 )
@@ -73,8 +71,9 @@ class _Protocol(ServerProtocol):
 
 
 class ReaderConnection(StalledWrites, ServerConnection):
-    """One client. `conversation_id` and `token_in_query` come from its URL. `stalled_seconds`: how
-    long it may take nothing.
+    """The connection of one client. `conversation_id` and `token_in_query` come from its URL.
+
+    `stalled_seconds`: how long the client may read nothing while output waits.
     """
 
     stalled_seconds: ClassVar[float]

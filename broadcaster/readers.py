@@ -75,10 +75,10 @@ class SocketReader:
         readers.all.add(self)
         self._arm()
 
-    # What the connection notices
+    # Calls of the connection
 
     async def receive(self, message: str | bytes) -> None:
-        """A message of the client."""
+        """The client sent a message."""
         answer = self.session.receive(message, time.time())
         if answer is not None:
             self.write(answer)
@@ -90,7 +90,7 @@ class SocketReader:
             self._settle()
 
     def _count(self) -> bool:
-        """Count the connection for its user."""
+        """Count the connection for its user. Returns False at the limit."""
         try:
             self._readers.users.take(self.session.user_id)
         except Full:
@@ -100,10 +100,10 @@ class SocketReader:
         return True
 
     def control(self) -> None:
-        """A ping or pong of the client."""
+        """The client sent a ping or a pong."""
         self.session.control(time.time())
         if self.session.ending is not None and not self._transport.is_closing():
-            # Otherwise the flood would be answered during the whole closing handshake.
+            # Otherwise a flood would be answered until the end of the closing handshake.
             self._transport.pause_reading()
             self._cut_off_later(FLOOD_CLOSE_SECONDS)
         self._settle()
@@ -124,7 +124,7 @@ class SocketReader:
         self.leave()
 
     def closed_with(self, code: int) -> None:
-        """This side closed the connection with `code`: log it, if it was the library that did."""
+        """Log the close code if the library closed the connection."""
         if self._closing is None:
             self._report(code, "broken or oversized frame")
 
@@ -162,9 +162,9 @@ class SocketReader:
         self._settle()
 
     def beat(self, seen: Page | LogUnavailable) -> None:
-        """A heartbeat, or what is missing before one.
+        """Send a heartbeat, or first the events that are missing.
 
-        Without Redis there is none: clients notice, reconnect, and are told to wait.
+        Without Redis there is no heartbeat. Clients notice this, reconnect, and must wait.
         """
         if self._paused or isinstance(seen, LogUnavailable):
             return
@@ -175,7 +175,7 @@ class SocketReader:
             self.write(frame)
 
     def fail(self, error: Exception) -> None:
-        """A bug: this connection is closed, so that its client reconnects; others do not notice."""
+        """Close this connection after a bug, so that its client reconnects. Others do not notice."""
         failed("reader", error)
         self._transport.abort()
         self.leave()
@@ -198,14 +198,14 @@ class SocketReader:
     # From the log
 
     async def _open(self) -> None:
-        """From OPENING to the state that the log allows."""
+        """Leave OPENING: read the log's state, and begin or end."""
         session, rooms = self.session, self._readers.rooms
         try:
             room = await rooms.enter(self._connection.conversation_id, self)
         except LogUnavailable as error:
             session.end(CloseCode.OVER_CAPACITY, f"cannot open the conversation: {error}")
             return
-        if session.ending is not None:  # it left meanwhile
+        if session.ending is not None:  # the client left meanwhile
             rooms.leave(room, self)
             return
         self._room = room
@@ -225,7 +225,7 @@ class SocketReader:
         return self.session.open(await room.log_for(self.session), room.tail.version)
 
     async def _read(self, room: Room) -> None:
-        """One page for a reader that the ring does not reach."""
+        """Write one page from the log for a reader that is behind the ring."""
         try:
             page = await self._readers.rooms.read(room.tail, self.session)
             if not self._paused:

@@ -26,18 +26,18 @@ from tokenwire.streams.limits.occupancy import Full, Occupancy
 from tokenwire.streams.log.ports import LogUnavailable
 
 SPREAD_SECONDS = 1.0
-"""Closing all readers at once would bring all back at once."""
+"""Readers are closed over this time, or all would reconnect at once."""
 STOP_SECONDS = 2.0
-"""After this, a reader with an unfinished closing handshake is cut off."""
+"""The longest time for closing handshakes. After it, readers are cut off."""
 READY_SECONDS = 1.5
 WRITE_LIMIT_BYTES = 32 * 1024
-"""A socket with more than this unsent is full; a quarter of it is room again."""
+"""A socket with more unsent bytes is full. It has room again below a quarter of it."""
 BACKLOG = 1024
 
 _CONVERSATION = re.compile(r"/conversations/([0-9A-Za-z_-]{1,64})")
 
 Ready = Callable[[], Awaitable[str | None]]
-"""What is wrong, or None. May raise LogUnavailable."""
+"""Returns the problem, or None. May raise LogUnavailable."""
 
 log_line = structlog.get_logger("tokenwire.broadcaster")
 
@@ -79,10 +79,10 @@ class Server:
             host,
             port,
             process_request=self._request,
-            compression=None,  # it costs more per event than everything else together
+            compression=None,  # compression costs more per event than everything else together
             server_header=None,
-            # No pings: a slow reader would be taken for dead. Our heartbeats satisfy proxies, and
-            # tokens end dead connections.
+            # No pings: a slow reader would count as dead. Our heartbeats satisfy proxies, and the
+            # expiry of tokens ends dead connections.
             ping_interval=None,
             close_timeout=CLOSE_SECONDS,
             write_limit=WRITE_LIMIT_BYTES,
@@ -174,7 +174,7 @@ class Server:
             return None
         if len(self._readers.all) > self._caps.all:
             reader.end(CloseCode.OVER_CAPACITY, "too many connections")
-        elif connection.token_in_query:  # it is in every log on the way by now
+        elif connection.token_in_query:  # every proxy's log has the token by now
             reader.end(CloseCode.MALFORMED, "token in the query string")
         return name
 

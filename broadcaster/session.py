@@ -4,12 +4,13 @@ What it guarantees
 1. Nothing is sent before a `subscribe` frame with a good token for this conversation. There is one
    such frame, within 10 s.
 2. `subscribed` comes first, then every event after the cursor, then `live`, once, then events as
-   they happen. Which events those are is `LogCursor`'s, whose promises hold here too.
+   they happen. `LogCursor` decides which events these are, and its promises hold here too.
 3. A reader whose socket filled up gets merged chunks until it is at the tip again.
-4. A cursor that cannot be served ends in `resync`, before anything that does not follow. Where the
-   log forked behind the reader, another `subscribed` says so, and the reader goes on.
-5. A heartbeat is sent only at the tip, when everything up to the top that was read is with the
-   socket. It carries the cursor.
+4. A cursor that cannot be served ends in `resync`, before any event that does not follow. If the
+   log forked behind the reader's cursor, another `subscribed` names the new epoch, and the reader
+   continues.
+5. A heartbeat is sent only at the tip: everything up to the highest top that was read was written
+      to the socket. It carries the cursor.
 6. The authorisation ends 30 s after the token's expiry, in every phase, unless it was refreshed.
 7. After the end nothing is sent, and nothing that arrives changes anything.
 
@@ -48,9 +49,9 @@ class Phase(Enum):
     """The states of the picture above."""
 
     WAITING = auto()
-    """For the `subscribe` frame."""
+    """Waiting for the `subscribe` frame."""
     OPENING = auto()
-    """The cursor is to be checked."""
+    """The cursor must be checked."""
     REPLAY = auto()
     LIVE = auto()
     ENDED = auto()
@@ -63,7 +64,7 @@ _FOLLOWING = frozenset({Phase.REPLAY, Phase.LIVE})
 class SocketClose:
     """How a connection is closed.
 
-    `last` is written before the close frame, `detail` is for our own log alone.
+    `last` is written before the close frame. `detail` is for our own log only.
     """
 
     code: CloseCode
@@ -78,7 +79,7 @@ Write = Callable[[bytes], bool]
 class SocketSession(LogCursor):
     """One reader of `conversation_id`, connected at `now`.
 
-    `key` verifies tokens; `heartbeat_seconds` is what the client is told.
+    `key` verifies tokens. `heartbeat_seconds` is sent to the client.
     """
 
     __slots__ = (
@@ -110,7 +111,7 @@ class SocketSession(LogCursor):
         self.slow = False
         """The socket was full with more to come: chunks are merged until the tip."""
 
-    # What the client says
+    # Frames of the client
 
     def receive(self, frame: str | bytes, now: float) -> bytes | None:
         """Read a client frame; returns the answering frame, if any.
@@ -181,7 +182,7 @@ class SocketSession(LogCursor):
         else:
             self.end(CloseCode.UNAUTHORIZED, "expired while connected")
 
-    # What the log holds
+    # The log
 
     def open(self, log: Page, version: int) -> bytes | None:
         """Check the cursor against a log of this state.
@@ -260,12 +261,12 @@ class SocketSession(LogCursor):
     # The end
 
     def revoke(self, users: Collection[str]) -> None:
-        """`users` may not read any more, whatever their tokens say."""
+        """End the session if its user is one of `users`, whatever the token grants."""
         if self.user_id in users:
             self.end(CloseCode.FORBIDDEN, "takes no part any more")
 
     def _close(self) -> None:
-        """The log reports that nothing follows."""
+        """End the session as the cursor has ended."""
         if self.ended == "deleted":
             self.end(CloseCode.DELETED, "conversation deleted")
         elif self.ended is not None:

@@ -62,7 +62,7 @@ class Entries:
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """Comes once: nothing before `cursor` is missing, and new events follow as they happen."""
+    """The replay is over: nothing before `cursor` is missing. Comes once."""
 
     cursor: Cursor
 
@@ -89,7 +89,7 @@ class Ended:
 
     @property
     def resync(self) -> ResyncReason | None:
-        """The reason, if the client should read the conversation again."""
+        """The reason if the client should read the conversation again, else None."""
         reason = self.reason
         return reason if reason == "trimmed" or reason == "epoch" or reason == "ahead" else None
 
@@ -119,7 +119,7 @@ ANYTIME = Permission()
 async def still_allowed(ask: Callable[[], Awaitable[object]]) -> bool:
     """Whether `ask` allows it: it identifies the user and reads the conversation.
 
-    An absent database ends no reader.
+    If the database is away, it is allowed: an outage ends no reader.
     """
     try:
         await ask()
@@ -144,8 +144,8 @@ class Readers:
     ) -> AsyncIterator["HttpReader"]:
         """A reader of the events after `after` (None: from now on).
 
-        An impossible cursor is known at once (`reader.ended`). The caller checks the permission
-        before. Raises LogUnavailable without Redis.
+        If the cursor cannot be served, `reader.ended` is set at once. The caller has checked the
+        permission. Raises LogUnavailable without Redis.
         """
         reader = HttpReader(self.rooms, after, permission)
         room = await self.rooms.enter(conversation_id, reader)
@@ -173,7 +173,9 @@ class HttpReader:
     def __init__(self, rooms: Rooms, after: Cursor | None, permission: Permission) -> None:
         self._rooms, self._permission = rooms, permission
         self._reading = LogCursor(after)
-        self._tail: Tail | None = None  # not by its room: that costs a miss in the cache per event
+        self._tail: Tail | None = (
+            None  # not through the room: that would cost a cache miss per event
+        )
         self._woken = asyncio.Event()
         self._over: Reason | None = None
         self._bug: Exception | None = None
@@ -186,7 +188,7 @@ class HttpReader:
 
     @property
     def cursor(self) -> Cursor:
-        """Everything up to here was returned."""
+        """Everything up to this cursor was returned."""
         return self._reading.cursor
 
     @property
@@ -215,7 +217,7 @@ class HttpReader:
     # Calls of the room (RoomReader)
 
     def news(self, before: int, data: bytes | None, last: int) -> None:  # noqa: ARG002
-        """Something happened."""
+        """The tail changed: wake the iteration."""
         self._woken.set()
 
     def beat(self, seen: Page | LogUnavailable) -> None:
@@ -224,12 +226,12 @@ class HttpReader:
         self._woken.set()
 
     def revoked(self, users: frozenset[str]) -> None:
-        """SQL is asked about removed users: it knows whether they have come back."""
+        """Check the permission of removed users in SQL: they may be participants again."""
         self._doubtful = self._doubtful or self._permission.user_id in users
         self._woken.set()
 
     def fail(self, error: Exception) -> None:
-        """A bug: the iteration raises it, so that the connection is cut."""
+        """Make the iteration raise this bug, so that the connection is cut."""
         self._bug = error
         self._woken.set()
 
@@ -270,7 +272,7 @@ class HttpReader:
             await self._woken.wait()
 
     async def _item(self, tail: Tail) -> ReaderItem | None:
-        """What can be returned now; None: wait until something happens."""
+        """The item that can be returned now. None: wait."""
         if self._bug is not None:
             raise self._bug
         if self._doubtful:
@@ -289,7 +291,7 @@ class HttpReader:
                 if entries is None:
                     return self.ended or self._take_outage()
             elif found is FORKED:
-                continue  # the cursor shows the new epoch
+                continue  # the cursor has the new epoch from now on
             elif found is END:
                 break
             else:
@@ -299,7 +301,7 @@ class HttpReader:
         return self.ended
 
     async def _read(self, tail: Tail) -> Sequence[Sendable] | None:
-        """The next events from the log; None if it did not answer: retry in a moment."""
+        """The next events from the log. None if the log did not answer: retry in a moment."""
         try:
             return self._reading.fetched(await self._rooms.read(tail, self._reading))
         except Gone:
@@ -331,7 +333,7 @@ class HttpReader:
             return Beat(None)
         if self._reading.confirm(seen):
             return Beat(self.cursor)
-        self._woken.set()  # there is more, or the end: check again
+        self._woken.set()  # there is more, or the log has ended: check again
         return None
 
     async def _still_allowed(self) -> bool:

@@ -1,15 +1,14 @@
 """One answer, watched until it ends: its row and its log as one series of events.
 
-Guarantees: the events that a reader is given fold without a hole, from nothing or from what its
-cursor says that it holds, and end with the answer. What a reader holds is taken back only where the
-answer is another one.
+Guarantees: a reader gets events that fold without a hole, from nothing or from what it holds at its
+cursor, until the answer ends. Text is withdrawn only if the answer itself has changed.
 
 Why it works this way: a row becomes events (`protocol.replay`), so encoders know events only. Each
-event is folded once, into an answer that watcher and encoder share: the encoder gets it together
-with what the fold made of it. When the log forks, is trimmed or does not fit, the watcher reads the
-row and gives what turns the one into the other. While Redis is away the row is read now and then.
+event is folded once, into an answer that watcher and encoder share. The encoder gets the event
+together with the result of the fold. If the log forks, is trimmed or does not fit, the watcher
+reads the row, and emits the events that the reader lacks. While Redis is away, it polls the row.
 
-What a reader who comes back with a cursor holds already, `web.resuming` finds out.
+`web.resuming` finds out what a reader who comes back with a cursor already holds.
 """
 
 import asyncio
@@ -40,13 +39,14 @@ log_line = structlog.get_logger(__name__)
 
 OUTAGE_PAUSE_SECONDS = 1.0
 RESYNC_SECONDS = 0.5
-"""A new epoch reaches every reader at once: each reads its row at a random moment within this
-time.
+"""Each reader reads its row at a random moment within this time after a new epoch.
+
+A new epoch reaches all readers at once.
 """
 
 
 Folded = tuple[AnyEvent, range, str]
-"""An event with what `Answer.gain` says of it: for `apply` of an encoder."""
+"""An event with the result of `Answer.gain`: the arguments of an encoder's `apply`."""
 
 
 @dataclass(slots=True)
@@ -73,7 +73,7 @@ class Quiet:
 
 @dataclass(frozen=True, slots=True)
 class CutOff:
-    """The reader may follow no longer. The last update.
+    """The last update: the reader may follow no longer.
 
     deleted, expired, removed, or stopped (this process stops).
     """
@@ -121,7 +121,7 @@ async def watch(
 
 @dataclass(frozen=True, slots=True)
 class _Begun:
-    """The known state, and the cursor to follow the log from (None: not at all).
+    """A known state, and the cursor after which to follow the log (None: do not follow).
 
     `skip`: events up to this seq are included.
     """
@@ -138,14 +138,14 @@ class _Watcher:
         self._services, self._id, self._permission = services, held.id, permission
         self._held = held
         self._conversation = ""
-        self._fits = True  # the last result of the log
+        self._fits = True  # whether the last read of the log succeeded
 
     async def begin(self) -> _Begun:
         """Read the row. Raises NotFound, Gone, StoreUnavailable."""
         row = await self._row()
         if not unfinished(row) and resuming.knows_order(row):
             return _Begun(self._row_news(row), None)
-        # The log first: a row that is read later holds at least what is before its cursor.
+        # The log first: a row that is read later holds at least everything before that cursor.
         page = await delivery.log_state(self._services, self._conversation)
         row = await self._row()
         if page is None:
@@ -158,7 +158,7 @@ class _Watcher:
         return _Begun(news, page.cursor, reached)
 
     async def resume(self, after: Cursor) -> _Begun:
-        """Become the state of a reader that has everything up to a cursor."""
+        """Begin with the state of a reader that has everything up to a cursor."""
         row = await self._row()
         page = await resuming.page_at(self._services, self._conversation, after)
         row = await self._row()  # at least as far as the log was
@@ -183,7 +183,7 @@ class _Watcher:
                 match item:
                     case Entries():
                         if reader.cursor.epoch != begun.cursor.epoch:
-                            return  # it forked: the held events count in the old log
+                            return  # the log forked: seqs of held events count in the old log
                         if (news := self._log_news(reader, item, begun.skip)) is None:
                             continue
                         yield news
@@ -209,7 +209,7 @@ class _Watcher:
         return row
 
     def _row_news(self, row: Message, cursor: Cursor | None = None) -> News:
-        """What the reader lacks of the row. A row that is only behind withdraws nothing."""
+        """The events that the reader lacks of the row. A row that is behind withdraws nothing."""
         want = shown_answer(row)
         if not want.ended and begins(want, self._held):
             return self._news([], row)
@@ -221,7 +221,7 @@ class _Watcher:
         return News(((event, *self._held.gain(event)) for event in needed), row=row)
 
     def _log_news(self, reader: HttpReader, item: Entries, skip: int) -> News | None:
-        """The events that concern the answer."""
+        """The events of the answer among these entries. None if there are none."""
         entries = merge(item.entries) if item.late else item.entries
         mine = [(seq, event) for seq, event in events.events_of(self._id, entries) if seq > skip]
         if not mine:
@@ -232,7 +232,7 @@ class _Watcher:
         return news
 
     def _checked(self, mine: Iterable[AnyEvent], news: News) -> Iterator[Folded]:
-        """The new events as the fold knows them, until one does not fit."""
+        """Fold the events, until one does not fit. Then the row is read again."""
         held = self._held
         try:
             for event in mine:

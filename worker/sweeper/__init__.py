@@ -1,1 +1,1 @@
-"""Finds work that nobody does, and does it."""
+"""Finds work that was left undone, and does it."""

@@ -1,9 +1,9 @@
-"""After a restart or a failover of Redis: what the log may have lost is announced again.
+"""Announces again what the log may have lost in a restart or a failover of Redis.
 
-A log that forks keeps its readers where they stood. What was in its lost end (rows, titles,
-terminal events) must come once more, or they would wait for it for ever. Text comes from whoever
-resumes the answer (`takeover`). Everything else that changed lately is taken for not announced, and
-the sweeper announces it. The log itself knows what it still has, and takes nothing twice.
+Readers of a log that forks keep their cursors. Rows, titles and terminal events in its lost end
+must be announced again, or readers would wait for them for ever. Text is appended again by the
+process that resumes the answer (`takeover`). Everything else that changed lately is marked as not
+announced, and the sweeper announces it. The log knows what it still has, and stores nothing twice.
 """
 
 import asyncio
@@ -17,21 +17,21 @@ from tokenwire.streams.log import ports
 
 log_line = structlog.get_logger(__name__)
 LATELY_MS = 15 * 60 * 1000
-"""How long after a change it may be announced; how far a lost end reaches if no time is known."""
+"""The longest time from a change to its announcement. How far back to go if no time is known."""
 LONGEST_MS = 25 * 60 * 60 * 1000
-"""What changed before that is not announced again: logs live for LOG_MAX_SECONDS, a day."""
+"""Older changes are never announced again: logs live for LOG_MAX_SECONDS, a day."""
 NOTE_SECONDS = 60.0
-"""How often the server is given the time: a replica or a snapshot knows by it how old it is."""
+"""How often the time is stored on the server. It shows the age of a replica or a snapshot."""
 LATE_SECONDS = 30.0
-"""When everything is done a second time: a worker may note only now what the lost server took."""
+"""The pause before the second pass. It catches workers that note late what the lost server took."""
 PAGE = 500
-"""Rows that are looked at, and changed, in one transaction."""
+"""Rows that are read and changed in one transaction."""
 LockedRows = list[tuple[Kind, str]]
-"""Rows that somebody has locked: whatever the lock is for, nobody waits for it."""
+"""Locked rows. They are tried again later, without waiting for the lock."""
 
 
 class Repeats:
-    """One per sweeper; only the leader's is asked."""
+    """Checks for another server. Only the leading sweeper calls it."""
 
     def __init__(self, store: Store, log: ports.Log) -> None:
         self._store, self._log = store, log
@@ -39,12 +39,13 @@ class Repeats:
         self._since = 0.0
         self._noted: float | None = None
         self._left: LockedRows | None = None
-        """What the second time has left out; None before it."""
+        """Rows that the second pass has left out. None before that pass."""
 
     async def check_server(self, go_on: Callable[[], Awaitable[None]]) -> None:
-        """Ask whether Redis is another server, and act. Raises LogUnavailable, StoreUnavailable.
+        """Announce again if Redis is another server. Raises LogUnavailable, StoreUnavailable.
 
-        `go_on` is asked before each page. What it raises ends this check; the next begins anew.
+        `go_on` is called before each page. If it raises, this check ends, and the next one starts
+        over.
         """
         server = await self._log.new_server()
         now = asyncio.get_running_loop().time()
@@ -89,7 +90,7 @@ class Repeats:
         return left
 
     async def _lost_since(self) -> int:
-        """Since when announcements may be in the lost end of a log, by the database's clock."""
+        """The time from which announcements may be lost, in ms by the database's clock."""
         now = await self._store.now_ms()
         known = await self._log.noted_time()
         return max(min(now, now if known is None else known) - LATELY_MS, now - LONGEST_MS)

@@ -1,9 +1,9 @@
-"""Whoever no longer takes part in a conversation no longer follows it.
+"""Revokes the tokens of users who were removed from a conversation.
 
-Rows say who that is; the log passes it on to the processes that relay it. Rows and log change one
-after the other, and several processes may change them at once. So whoever changed the log reads the
-rows again, and changes it once more if they differ: the last one to change it has seen the truth.
-What Redis could not be told stays in the rows, and the sweeper makes it good.
+Rows hold the removals, and the log passes them on to the processes that relay it. Rows and log
+change one after the other, and several processes may change them at once. So a process that changed
+the log reads the rows again, and changes the log once more if they differ. The last process to
+change it has then seen the final rows. If Redis is away, the sweeper revokes later.
 """
 
 import structlog
@@ -18,7 +18,7 @@ log_line = structlog.get_logger(__name__)
 async def revoke(store: Store, log: ports.Log, conversation_id: str, user_id: str) -> None:
     """Revoke the user's tokens. Raises ports.LogError, StoreUnavailable.
 
-    Taken back if they take part again meanwhile: this would undo what was announced before it.
+    If the user was invited again meanwhile, the revocation is taken back.
     """
     await log.revoke(conversation_id, user_id)
     if not await store.note_revocation(conversation_id, user_id, announced=True):
@@ -26,9 +26,9 @@ async def revoke(store: Store, log: ports.Log, conversation_id: str, user_id: st
 
 
 async def take_back(store: Store, log: ports.Log, conversation_id: str, user_id: str) -> None:
-    """The user takes part again: their tokens are good. Raises ports.LogError, StoreUnavailable.
+    """Take a revocation back. Raises ports.LogError, StoreUnavailable.
 
-    Told again if they were removed again meanwhile, for the same reason.
+    If the user was removed again meanwhile, their tokens are revoked again.
     """
     await log.readmit(conversation_id, user_id)
     if await store.note_revocation(conversation_id, user_id, announced=False):
@@ -36,7 +36,7 @@ async def take_back(store: Store, log: ports.Log, conversation_id: str, user_id:
 
 
 async def revoke_or_leave(store: Store, log: ports.Log, conversation_id: str, user_id: str) -> None:
-    """The same; what cannot be told now is left to the sweeper."""
+    """Revoke the user's tokens. If the log is away, leave it to the sweeper."""
     try:
         await revoke(store, log, conversation_id, user_id)
     except (ports.LogError, StoreUnavailable) as error:

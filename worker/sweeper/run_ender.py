@@ -1,10 +1,9 @@
-"""Ends runs that go on at their providers although nobody wants them any more.
+"""Ends runs that continue at their providers although nobody needs them any more.
 
-What a user has stopped or deleted is not billed further. SQL says which runs these are
-(`models.runs`), so it does not matter how an answer ended, or whether the worker that began the run
-lives. A round asks for what is due and has it carried out beside it: a provider that does not
-answer holds nothing else up. A try is counted before it is made. After the last one the row stays,
-and operators are notified.
+Users do not pay for what they have stopped or deleted. SQL knows these runs (`models.runs`),
+however an answer ended, and even if the worker that began the run is dead. A round reads the due
+runs and ends them in tasks of their own, so a provider that does not respond delays nothing else. A
+try is counted before it is made. After the last try the row stays, and operators are notified.
 """
 
 import asyncio
@@ -26,11 +25,11 @@ MAX_END_TRIES = 10
 LONGEST_PAUSE_SECONDS = 300.0
 LONGEST_PAUSE_MS = int(LONGEST_PAUSE_SECONDS * 1000)
 AT_A_TIME = 16
-"""Calls under way at most: a provider that is away makes each of them wait."""
+"""The most calls under way. If a provider is away, each call waits for its timeout."""
 
 
 class RunEnder:
-    """One per worker process.
+    """Ends runs for one worker process.
 
     `open_model` gives the provider of a catalogue entry, or raises ProviderError.
     """
@@ -47,7 +46,7 @@ class RunEnder:
         self._under_way: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     async def carry_out(self) -> None:
-        """One round: begin to end what is due. Raises StoreUnavailable."""
+        """One round: start to end the runs that are due. Raises StoreUnavailable."""
         room = AT_A_TIME - len(self._under_way)
         if room <= 0:
             return
@@ -58,12 +57,12 @@ class RunEnder:
                 task.add_done_callback(functools.partial(self._done, key))
 
     async def settled(self) -> None:
-        """Wait for what is under way."""
+        """Wait for the calls under way."""
         while self._under_way:
             await asyncio.wait(self._under_way.values())
 
     async def aclose(self) -> None:
-        """Break off what is under way: it is tried again, here or elsewhere."""
+        """Cancel the calls under way. Another round, here or elsewhere, tries again."""
         tasks = list(self._under_way.values())
         for task in tasks:
             task.cancel()
@@ -120,5 +119,5 @@ class RunEnder:
 
 
 def pause_seconds(tries: int) -> float:
-    """How long after a try that follows so many others the next one is due: doubling from 2 s."""
+    """The pause after a try that follows so many others: doubling from 2 s."""
     return min(LONGEST_PAUSE_SECONDS, 2.0 * 2.0**tries)

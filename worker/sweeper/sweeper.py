@@ -1,17 +1,17 @@
-"""Finds work that nobody does: SQL lists it, `sweeps` says when it is due, this module does it.
+"""Does work that was left undone. SQL lists it, `sweeps` decides when it is due.
 
 Every worker process runs a sweeper. They elect one leader through Redis, and only the leader acts.
 
 What it guarantees
-- Nobody alive is robbed. When Redis was away, or this process was paused, healthy workers may have
-  been unable to renew their leases: judgement waits for one lease then.
-- One bad row harms itself alone. A row that fails with an unexpected error is counted and logged; a
-  row that somebody has locked is left to the next round.
-- A slow step holds up no other. After a failover there are thousands of rows to announce, while
+- No living worker loses its answer. After an outage of Redis, or a pause of this process, healthy
+  workers may have been unable to renew their leases. So the sweeper waits for one lease then.
+- A bad row harms itself alone. A row that fails with an unexpected error is counted and logged. A
+  locked row is left to the next round.
+- A slow step delays no other. After a failover there are thousands of rows to announce, while
   people wait for a dead worker's answers. So a round asks once what is outstanding, begins the
   steps that have something to do, unless they are under way, and waits for none. A step goes
   through its rows in pages.
-- A leader whose database is away stands back, so that a process leads which may reach it.
+- A leader whose database is away stands back, so that another process leads that may reach it.
 """
 
 import asyncio
@@ -42,26 +42,26 @@ SweepStep = Callable[[], Awaitable[None]]
 INTERVAL_SECONDS = 0.5
 LEADERSHIP_SECONDS = 1.5
 STAND_BACK_SECONDS = LEADERSHIP_SECONDS + 2 * INTERVAL_SECONDS
-"""How long a process without its database does not ask to lead: long enough for every other one."""
+"""How long a process without a database does not try to lead, so that every other one can."""
 PAUSE_SECONDS = 2.0
 """A process that did not run for longer than this was paused; so was a Redis that did not answer.
 A lease that was renewed in time outlives a shorter pause."""
 PAGE = 200
 SIDE_BY_SIDE = 16
-"""Rows at a time: the answers of a dead worker are all due at once, and people wait for each."""
+"""Rows at a time. All answers of a dead worker are due at once, and people wait for each."""
 BULK_SIDE_BY_SIDE = 8
-"""The same for all that is announced or deleted late: answers need the database more."""
+"""Rows at a time for late announcements and deletions: answers need the database more."""
 APART_SECONDS = 10.0
-"""Between two jobs of an answer in whose row nothing can be written."""
+"""The time between two jobs of an answer whose row cannot be written."""
 _OUTAGES = (StoreUnavailable, ports.LogUnavailable, JobsUnavailable)
 
 
 class Deposed(Exception):
-    """Another process's sweeper has become the active one, or must be taken to have."""
+    """Another process's sweeper is the active one, or may be."""
 
 
 class Sweeper:
-    """One per worker process."""
+    """The sweeper of one worker process."""
 
     def __init__(self, services: WorkerServices) -> None:
         self._services = services
@@ -73,7 +73,7 @@ class Sweeper:
         """Steps by name."""
         self._bulk = asyncio.Semaphore(BULK_SIDE_BY_SIDE)
         self._apart: dict[str, float] = {}
-        """Answers of which the database can note nothing, and until when no job of them is sent."""
+        """Answers whose rows cannot be written, and until when their jobs are not enqueued."""
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -100,7 +100,7 @@ class Sweeper:
             await asyncio.sleep(INTERVAL_SECONDS)
 
     async def _check_server(self) -> None:
-        """An outage in here says nothing about anybody's lease: it is only logged."""
+        """Check for another Redis server. An outage here says nothing about leases."""
         try:
             await self._repeats.check_server(self._go_on)
         except _OUTAGES as error:
@@ -111,7 +111,7 @@ class Sweeper:
             self._begin(name, self._steps[name])
 
     async def _due(self) -> Sequence[str]:
-        """The steps that have something to do. If nobody can say, for a bug or in time: all steps.
+        """The steps that have something to do. All steps if that is unknown (a bug, a timeout).
 
         Raises StoreUnavailable.
         """
@@ -138,7 +138,7 @@ class Sweeper:
         return self._under_way[name]
 
     async def _carry_out(self, step: SweepStep) -> Exception | None:
-        """The outage that the step met, or that it was broken off. A bug is counted and logged."""
+        """Run a step. Returns its outage or cancellation, if any. A bug is counted and logged."""
         try:
             error = await _guarded(step())
         except Deposed as deposed:
@@ -155,7 +155,7 @@ class Sweeper:
             self._leads_from = _clock() + STAND_BACK_SECONDS
 
     async def _notice_pauses(self) -> None:
-        """Of this process, or of the machine: time that passes while nothing here runs."""
+        """Notice pauses of this process or the machine: time that passes while nothing runs."""
         while True:
             before = _clock()
             await asyncio.sleep(INTERVAL_SECONDS)
@@ -163,7 +163,7 @@ class Sweeper:
                 self._wait_one_lease()
 
     async def _promptly(self, question: Awaitable[T]) -> T:
-        """Redis' answer. Raises Deposed if it came late: Redis was paused, and may be wrong."""
+        """The reply of Redis. Raises Deposed if it was late: a paused Redis may be wrong."""
         began = _clock()
         answer = await question
         if _clock() - began > PAUSE_SECONDS:
@@ -178,12 +178,12 @@ class Sweeper:
             return await self._services.jobs.lead(self._name, LEADERSHIP_SECONDS)
         except (
             JobsUnavailable
-        ):  # one connection that broke is no outage: only a second failure says that Redis was away
+        ):  # one broken connection is no outage: only a second failure shows that Redis was away
             return await self._services.jobs.lead(self._name, LEADERSHIP_SECONDS)
 
     @property
     def holds_back(self) -> bool:
-        """Whether judgement waits, after an outage or a pause."""
+        """Whether leases are not judged yet, after an outage or a pause."""
         return _clock() < self._not_before
 
     def _wait_one_lease(self) -> None:
@@ -191,7 +191,7 @@ class Sweeper:
 
     @property
     def _steps(self) -> dict[str, SweepStep]:
-        """By the names of the queries that find what they work at."""
+        """The steps, by the names of the queries that find their rows."""
         return {
             "to_cancel": self._cancel,
             "begun": self._take_over,
@@ -205,7 +205,7 @@ class Sweeper:
         }
 
     async def sweep(self) -> None:
-        """One round to its end. Then raises the first outage that a step met, or Deposed."""
+        """Run one round to its end. Then raise the first outage of a step, or Deposed."""
         for error in await asyncio.gather(
             *[self._begin(name, self._steps[name]) for name in await self._due()]
         ):
@@ -215,7 +215,7 @@ class Sweeper:
     async def _pages(
         self, query: Callable[[str, int], Awaitable[Sequence[T]]], key: Callable[[T], str]
     ) -> AsyncIterator[Sequence[T]]:
-        """Everything that is due, a page at a time; between pages the leadership is renewed."""
+        """All due rows, a page at a time. The leadership is renewed between pages."""
         after = ""
         while True:
             page = await query(after, PAGE)
@@ -229,7 +229,7 @@ class Sweeper:
             await self._go_on()
 
     async def _go_on(self) -> None:
-        """Stay the active one. Raises Deposed."""
+        """Stay the leader. Raises Deposed."""
         if not await self._promptly(self._leads()):
             raise Deposed
 
@@ -252,11 +252,11 @@ class Sweeper:
         except StatementFailed:
             await self._enqueue(
                 [row]
-            )  # the job counts how often the row fails, and ends the answer at last
+            )  # the job counts how often the row fails, and finally ends the answer
             raise
 
     async def _take_over(self) -> None:
-        """What nobody has a lease of has no worker."""
+        """Take over answers without a live lease: they have no worker."""
         async for page in self._pages(lambda *place: self._services.store.begun(DUE, *place), _key):
             leased = await self._promptly(asyncio.gather(*(self._leased(row) for row in page)))
             if self.holds_back:
@@ -276,7 +276,7 @@ class Sweeper:
             await self._enqueue(await self._without_job([row for row in page if row.due]))
 
     async def _without_job(self, rows: Sequence[Outstanding]) -> list[Outstanding]:
-        """Asks the broker once for all of them, and again for those whose job waits for long."""
+        """The answers without a job. The broker is asked twice about jobs that wait for long."""
         jobs = self._services.jobs
         since = await jobs.waiting([row.message_id for row in rows])
         now = jobs.now_ms()
@@ -304,7 +304,7 @@ class Sweeper:
             )
 
     def _leave_alone(self, message_id: str, error: Exception) -> None:
-        """For a while: the database fails at its row, so its job has failed, too."""
+        """Enqueue no job of this answer for a while: the database fails at its row."""
         self._apart[message_id] = _clock() + APART_SECONDS
         failed("sweep", error)
 
@@ -318,7 +318,7 @@ class Sweeper:
             await _all(self._bulk, (self._announce_end(row) for row in page))
 
     async def _announce_end(self, row: Outstanding) -> None:
-        """Supply the terminal event that a crash swallowed."""
+        """Append the terminal event that was lost in a crash."""
         ended = await self._services.store.message(row.message_id)
         if ended is None:
             return
@@ -382,7 +382,7 @@ class Sweeper:
 
 
 async def _all(places: asyncio.Semaphore, work: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Do everything to its end, so many at a time, whatever fails. Then raise the first outage."""
+    """Run all work, `places` at a time, even if some fails. Then raise the first outage."""
 
     async def one(piece: Coroutine[Any, Any, None]) -> Exception | None:
         async with places:
@@ -394,7 +394,7 @@ async def _all(places: asyncio.Semaphore, work: Iterable[Coroutine[Any, Any, Non
 
 
 async def _guarded(piece: Awaitable[None]) -> Exception | None:
-    """Do it. Gives the outage that it met, if any; another error is counted and logged.
+    """Run one piece of work. Returns its outage, if any. Another error is counted and logged.
 
     Raises Deposed.
     """

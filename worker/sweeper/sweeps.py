@@ -1,4 +1,4 @@
-"""Pure: when the sweeper acts. SQL lists the outstanding work: no queue is trusted to remember.
+"""Pure: when the sweeper acts. SQL lists the outstanding work, because queues can lose jobs.
 
 | row | is due | then |
 |---|---|---|
@@ -6,15 +6,15 @@
 | streaming | not saved for 1.5 s | taken over, if no lease is alive |
 | retrying | 1 s after its time | enqueued |
 | queued, first of its conversation | for 2 s | enqueued, if no job of it waits for a worker |
-| the same, whose job is said to wait | for 60 s | enqueued, if the broker lacks the job |
+| the same, with a job marked as waiting | for 60 s | enqueued, if the broker lacks the job |
 | ended, terminal event not announced | for 1 s | announced |
 | row or title not announced | for 1 s | announced |
 | deleted, log not | for 1 s | the log is deleted |
-| removed participant, log not told | for 1 s | the user's tokens are revoked |
+| removed participant, not announced | for 1 s | the user's tokens are revoked |
 
-A frozen worker is not waited for. A row that is locked is left to the next round. A row that was
+The sweeper does not wait for frozen workers. A locked row is left to the next round. A row that was
 just enqueued has 2 s to be claimed. A time in the future was noted before the clock was set back:
-it is long over.
+it counts as long past.
 """
 
 from enum import Enum, auto
@@ -23,7 +23,7 @@ from tokenwire.models.sweeps import AHEAD_MS, Due
 
 LOST_JOB_MS = 60_000
 LONGEST_WAIT_MS = 15 * 60_000
-"""No retry is given a later time, whatever MAX_RETRY_AFTER_SECONDS says."""
+"""The longest wait before a retry, whatever MAX_RETRY_AFTER_SECONDS says."""
 DUE = Due(
     claimed=2_000,
     waiting=2_000,
@@ -37,7 +37,7 @@ lately have their lease looked at."""
 
 
 class Job(Enum):
-    """What is known of the job of a queued answer."""
+    """The state of a queued answer's job."""
 
     NONE = auto()
     WAITS = auto()
@@ -45,13 +45,13 @@ class Job(Enum):
 
 
 def judge(since: int | None, now: int) -> Job:
-    """`since`: when the broker was given the job that waits for a worker (ms; None: none waits)."""
+    """The state of a job that waits since `since` (ms; None: no job waits)."""
     if since is None:
         return Job.NONE
     return Job.WAITS if now - LOST_JOB_MS < since <= now + AHEAD_MS else Job.DOUBTFUL
 
 
 def wait_ms(due_at: int | None, now: int) -> int:
-    """How long an answer must wait that may be attempted from `due_at` on."""
+    """How long an answer must still wait that is due at `due_at`, in ms."""
     left = 0 if due_at is None else due_at - now
     return left if 0 < left <= LONGEST_WAIT_MS else 0
