@@ -175,7 +175,7 @@ class SocketReader:
             self.write(frame)
 
     def fail(self, error: Exception) -> None:
-        """Close this connection after a bug, so that its client reconnects. Others do not notice."""
+        """Close this connection after a bug, so that its client reconnects."""
         failed("reader", error)
         self._transport.abort()
         self.leave()

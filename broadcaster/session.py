@@ -10,7 +10,7 @@ What it guarantees
    log forked behind the reader's cursor, another `subscribed` names the new epoch, and the reader
    continues.
 5. A heartbeat is sent only at the tip: everything up to the highest top that was read was written
-      to the socket. It carries the cursor.
+   to the socket. It carries the cursor.
 6. The authorisation ends 30 s after the token's expiry, in every phase, unless it was refreshed.
 7. After the end nothing is sent, and nothing that arrives changes anything.
 

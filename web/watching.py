@@ -138,7 +138,7 @@ class _Watcher:
         self._services, self._id, self._permission = services, held.id, permission
         self._held = held
         self._conversation = ""
-        self._fits = True  # whether the last read of the log succeeded
+        self._fits = True  # whether the latest events of the log fitted
 
     async def begin(self) -> _Begun:
         """Read the row. Raises NotFound, Gone, StoreUnavailable."""

@@ -116,7 +116,7 @@ AREA = Area(
         Mutant(
             "more_at_a_heartbeat_is_not_looked_for",
             "web/readers.py",
-            "        self._woken.set()  # there is more, or the end: check again\n",
+            "        self._woken.set()  # there is more, or the log has ended: check again\n",
             "",
         ),
         Mutant(

@@ -31,9 +31,9 @@ AREA = Area(
         Mutant(
             "who_left_while_it_was_opened_keeps_the_tail",
             "broadcaster/readers.py",
-            "        if session.ending is not None:  # it left meanwhile\n            "
+            "        if session.ending is not None:  # the client left meanwhile\n            "
             "rooms.leave(room, self)\n            return\n",
-            "        if session.ending is not None:  # it left meanwhile\n            return\n",
+            "        if session.ending is not None:  # the client left meanwhile\n            return\n",
         ),
         Mutant(
             "who_does_not_take_the_close_stays",
