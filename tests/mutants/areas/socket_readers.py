@@ -33,7 +33,8 @@ AREA = Area(
             "broadcaster/readers.py",
             "        if session.ending is not None:  # the client left meanwhile\n            "
             "rooms.leave(room, self)\n            return\n",
-            "        if session.ending is not None:  # the client left meanwhile\n            return\n",
+            "        if session.ending is not None:  # the client left meanwhile\n"
+            "            return\n",
         ),
         Mutant(
             "who_does_not_take_the_close_stays",
