@@ -24,7 +24,7 @@ from tokenwire.protocol.cursors import parse
 
 HELLO_SECONDS = 15.0
 """From dialling to `subscribed`."""
-PATIENCE_SECONDS = 1.0
+HOLE_SECONDS = 1.0
 """How long a missing event may be under way before it counts as lost."""
 STEADY_SECONDS = 5.0
 """A connection that was live for so long is no failure."""
@@ -375,7 +375,7 @@ class _Link:
             )
         if self._order.overfull:
             self._end(0)
-        self._hole = (self._hole or _now() + PATIENCE_SECONDS) if self._order.waiting else None
+        self._hole = (self._hole or _now() + HOLE_SECONDS) if self._order.waiting else None
 
     async def _send(self, frame: Mapping[str, Any]) -> None:
         await self._socket.send(json.dumps(frame))

@@ -35,7 +35,7 @@ from tokenwire.models.tables import (
 )
 from tokenwire.protocol.states import UNFINISHED
 
-PAGE_BYTES = 1024 * 1024
+HISTORY_PAGE_BYTES = 1024 * 1024
 """Maximum text, as JSON, of a page of messages or conversations: longer ones would block a process
 and fill its memory.
 """
@@ -310,7 +310,7 @@ class Conversations(Database):
 def fitting(sizes: Sequence[int]) -> int:
     """How many of the first of these fit a page: at least one, if there is any."""
     sums = list(accumulate(sizes))
-    return max(bisect_right(sums, PAGE_BYTES), min(1, len(sums)))
+    return max(bisect_right(sums, HISTORY_PAGE_BYTES), min(1, len(sums)))
 
 
 def _parse_cursor(text: str) -> tuple[int, str]:

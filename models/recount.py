@@ -17,7 +17,7 @@ from tokenwire.models.database import Database
 from tokenwire.models.errors import StatementFailed, StoreUnavailable
 from tokenwire.models.quotas import Drift
 
-PATIENCE_SECONDS = 3600.0
+QUERY_TIMEOUT_SECONDS = 3600.0
 """Reading every row may take long; nobody waits for it."""
 
 
@@ -34,7 +34,7 @@ async def recount(database: Database, *, amend: bool = True) -> list[Drift]:
 
 
 async def _run(url: str, *, amend: bool) -> list[Drift]:
-    database = Database(url, timeout_seconds=PATIENCE_SECONDS)
+    database = Database(url, timeout_seconds=QUERY_TIMEOUT_SECONDS)
     try:
         return await recount(database, amend=amend)
     finally:

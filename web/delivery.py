@@ -21,7 +21,7 @@ from tokenwire.worker.enqueue import JobsUnavailable
 
 log_line = structlog.get_logger(__name__)
 
-PATIENCE_SECONDS = 1.0
+LOG_TIMEOUT_SECONDS = 1.0
 """Longest wait for Redis per step."""
 WANTED_SECONDS = 15.0
 """How long an answer counts as watched after it was read: longer than its worker's interval."""
@@ -30,7 +30,7 @@ WANTED_SECONDS = 15.0
 async def log_state(services: WebServices, conversation_id: str) -> ports.Page | None:
     """The log's state, to be read before SQL; None if it cannot be read. Raises ports.Gone."""
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(LOG_TIMEOUT_SECONDS):
             return await services.log.read(conversation_id, None, 0, 0)
     except (ports.LogUnavailable, TimeoutError) as error:
         log_line.warning("cursor unknown", conversation_id=conversation_id, error=repr(error))
@@ -45,7 +45,7 @@ async def note_interest(services: WebServices, rows: Iterable[Message]) -> None:
         return
     for conversation_id in {row.conversation_id for row in rows if unfinished(row)}:
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(LOG_TIMEOUT_SECONDS):
                 await services.log.note_interest(conversation_id, WANTED_SECONDS)
         except (ports.LogUnavailable, TimeoutError) as error:
             log_line.warning(
@@ -105,7 +105,7 @@ async def _enqueue(services: WebServices, row: Message) -> bool:
 
 async def _try(services: WebServices, step: str, row_id: str, call: Awaitable[object]) -> bool:
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(LOG_TIMEOUT_SECONDS):
             await call
     except (ports.LogUnavailable, JobsUnavailable, TimeoutError) as error:
         services.metrics.undelivered.labels(step).inc()

@@ -34,15 +34,15 @@ from tokenwire.streams.hub.log_cursor import (
     LogCursor,
     fitting,
 )
-from tokenwire.streams.hub.room import PAGE_BYTES, HeartbeatPace, Room, Rooms
+from tokenwire.streams.hub.room import READER_PAGE_BYTES, HeartbeatPace, Room, Rooms
 from tokenwire.streams.log.ports import Gone, LogUnavailable, Page
 from tokenwire.web.problems import ApiProblem
 
 log_line = structlog.get_logger(__name__)
 
-ITEM_BYTES = PAGE_BYTES
+ITEM_BYTES = READER_PAGE_BYTES
 """Maximum size of an item's events (bytes of their data), except for a single longer event."""
-OUTAGE_PAUSE_SECONDS = 1.0
+LOG_RETRY_SECONDS = 1.0
 RECHECK_SECONDS = 30.0
 """A permission is checked again at the first heartbeat after this time."""
 
@@ -312,7 +312,7 @@ class HttpReader:
                 conversation_id=tail.conversation_id,
                 error=str(error),
             )
-            self._loop.call_later(OUTAGE_PAUSE_SECONDS, self._woken.set)
+            self._loop.call_later(LOG_RETRY_SECONDS, self._woken.set)
         return None
 
     def _take_outage(self) -> Beat | None:

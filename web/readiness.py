@@ -18,7 +18,7 @@ from tokenwire.worker.needs import Need, needs
 
 log_line = structlog.get_logger(__name__)
 
-PATIENCE_SECONDS = 1.5
+CHECK_TIMEOUT_SECONDS = 1.5
 """A slower service is not ready: load balancers' probes give up after 2 s or more."""
 FRESH_SECONDS = 1.0
 """A service that was ready this recently is not checked again: anybody may call this."""
@@ -57,7 +57,7 @@ class _Part:
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._judge())
         # Not cancelled after the time limit: its cancellation may hang, too.
-        done, _ = await asyncio.wait({self._running}, timeout=PATIENCE_SECONDS)
+        done, _ = await asyncio.wait({self._running}, timeout=CHECK_TIMEOUT_SECONDS)
         return self._running.result() if done else "does not answer"
 
     async def _judge(self) -> str:

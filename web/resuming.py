@@ -23,7 +23,7 @@ from tokenwire.streams.log.ports import LogUnavailable, Page
 from tokenwire.web.problems import ApiProblem
 from tokenwire.web.services import WebServices
 
-PATIENCE_SECONDS = 5.0
+READ_TIMEOUT_SECONDS = 5.0
 READS_BACK = (64, 1024)
 """How many events before a cursor are read at first: most often they tell what its reader holds."""
 WINDOW_BYTES = 16 * 1024 * 1024
@@ -89,7 +89,7 @@ async def _read(
     services: WebServices, conversation_id: str, epoch: str | None, after: int, limit: int
 ) -> Page:
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(READ_TIMEOUT_SECONDS):
             return await services.log.read(
                 conversation_id, epoch, max(after, 0), limit, WINDOW_BYTES
             )

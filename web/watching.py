@@ -37,7 +37,7 @@ from tokenwire.web.services import WebServices
 
 log_line = structlog.get_logger(__name__)
 
-OUTAGE_PAUSE_SECONDS = 1.0
+WATCH_RETRY_SECONDS = 1.0
 RESYNC_SECONDS = 0.5
 """Each reader reads its row at a random moment within this time after a new epoch.
 
@@ -112,7 +112,7 @@ async def watch(
         except (LogUnavailable, StoreUnavailable) as error:
             log_line.warning("an answer waits to be read", message_id=answer.id, error=repr(error))
             yield Quiet()
-            await asyncio.sleep(OUTAGE_PAUSE_SECONDS)
+            await asyncio.sleep(WATCH_RETRY_SECONDS)
         except (NotFound, Gone):
             yield CutOff("deleted")
             return

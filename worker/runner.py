@@ -32,7 +32,7 @@ from tokenwire.worker.starts import fail_start, fail_to_read, require_not_deadly
 from tokenwire.worker.sweeper.sweeps import wait_ms
 
 log_line = structlog.get_logger(__name__)
-OUTAGE_PAUSE_SECONDS = 1.0
+JOB_RETRY_SECONDS = 1.0
 PROBATION_CHECK_SECONDS = 0.25
 
 
@@ -74,9 +74,9 @@ class Runner:
             return
         self._waiting.add(message_id)
         try:
-            await asyncio.sleep(OUTAGE_PAUSE_SECONDS)
+            await asyncio.sleep(JOB_RETRY_SECONDS)
             while not await self._tried_once(message_id):
-                await asyncio.sleep(OUTAGE_PAUSE_SECONDS)
+                await asyncio.sleep(JOB_RETRY_SECONDS)
         finally:
             self._waiting.discard(message_id)
 

@@ -30,7 +30,7 @@ The patterns for Markdown take quadratic time in a line's length.
 """
 LONGEST_ANSWER_CHARS = 64 * 1024
 """The longest answer of the model that is asked for a title, with its reasoning."""
-PATIENCE_SECONDS = 30.0
+TITLE_TIMEOUT_SECONDS = 30.0
 _ASK = (
     "Name this conversation in three to six words, in its own language. Answer with the name "
     "alone: no quotation marks, no full stop.\n\n"
@@ -69,7 +69,7 @@ async def _title(models: Models, question: Message, answer: Message) -> str:
     if spec is None or spec.provider == "demo":
         return first_words(question.content)
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TITLE_TIMEOUT_SECONDS):
             asked = await _asked(models, spec, question.content, answer.content)
     except (ProviderError, TimeoutError) as error:
         remove_quotes(error, [question.content[:EXCERPT_CHARS], answer.content[:EXCERPT_CHARS]])

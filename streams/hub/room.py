@@ -29,7 +29,7 @@ log_line = logging.getLogger(__name__)
 OPEN_SECONDS = 5.0
 """Longest time to open a conversation and read its log's state."""
 PAGE_EVENTS = 256
-PAGE_BYTES = 64 * 1024
+READER_PAGE_BYTES = 64 * 1024
 """About the size of a socket's buffer. Whatever is read beyond it must be read again."""
 PAGES_AT_A_TIME = 32
 
@@ -119,7 +119,7 @@ class Rooms:
     async def read(self, tail: Tail, cursor: LogCursor) -> Page:
         """A page after the reader's cursor, for `fetched`. Raises Gone, LogUnavailable."""
         async with self._pages:
-            return await tail.read(cursor.cursor, PAGE_EVENTS, PAGE_BYTES)
+            return await tail.read(cursor.cursor, PAGE_EVENTS, READER_PAGE_BYTES)
 
 
 class Room:

@@ -30,7 +30,7 @@ from tokenwire.streams.log.outages import cannot_serve
 log_line = structlog.get_logger(__name__)
 
 WINDOW_SECONDS = 60
-PATIENCE_SECONDS = 0.1
+REDIS_TIMEOUT_SECONDS = 0.1
 """Longest wait of a request for Redis."""
 PAUSE_SECONDS = 2.0
 """How long Redis is not asked after a failure."""
@@ -67,15 +67,15 @@ class Counting(Protocol):
 class RedisRates:
     """Counts on Redis. Raises redis.RedisError, OSError or TimeoutError without it."""
 
-    def __init__(self, url: str, patience: float = PATIENCE_SECONDS) -> None:
-        """`url`: redis://, rediss:// or unix://. Connects at its first use. `patience`: seconds."""
-        self._patience = patience
+    def __init__(self, url: str, timeout_seconds: float = REDIS_TIMEOUT_SECONDS) -> None:
+        """`url`: redis://, rediss:// or unix://. Connects at its first use."""
+        self._timeout_seconds = timeout_seconds
         self._storage = RedisStorage(
             _storage_url(url),
             implementation="redispy",
             key_prefix=PREFIX,
-            socket_timeout=patience,
-            socket_connect_timeout=patience,
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=timeout_seconds,
         )
         self._client: redis.asyncio.Redis = self._storage.bridge.get_connection()  # type: ignore[attr-defined]  # by `implementation`
         self._window = MovingWindowRateLimiter(self._storage)
@@ -98,7 +98,7 @@ class RedisRates:
         After a failover they would lead to the demoted server.
         """
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._timeout_seconds):
                 yield
         except redis.RedisError as error:
             if cannot_serve(error):
@@ -167,7 +167,7 @@ class Rates:
     async def add(self, name: str, amount: int) -> int:
         """Add to a sum, in this process if Redis is away.
 
-        Waits PATIENCE_SECONDS at most, and never raises an error of Redis.
+        Waits REDIS_TIMEOUT_SECONDS at most, and never raises an error of Redis.
         """
         return await self._with_fallback(lambda counting: counting.add(name, amount))
 

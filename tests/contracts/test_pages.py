@@ -52,7 +52,7 @@ async def test_a_page_of_long_texts_is_short(store: Store, monkeypatch: pytest.M
     """A page holds a bounded number of bytes, but one row at least; together the pages hold
     everything.
     """
-    monkeypatch.setattr(conversations, "PAGE_BYTES", 250)
+    monkeypatch.setattr(conversations, "HISTORY_PAGE_BYTES", 250)
     made = await store.create_conversation(ME)
     for size in (10, 300, 100, 100, 100, 10):
         await store.post(Post(made.id, ME, "é" * (size // 2), "demo"))
@@ -68,7 +68,7 @@ async def test_a_page_of_long_texts_is_short(store: Store, monkeypatch: pytest.M
 
 async def test_a_page_is_measured_as_json(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A one-byte character may take six bytes in JSON: what clients receive counts."""
-    monkeypatch.setattr(conversations, "PAGE_BYTES", 250)
+    monkeypatch.setattr(conversations, "HISTORY_PAGE_BYTES", 250)
     text = "\x01" * 30
     made = await store.create_conversation(ME, instructions=text)
     ids = [(await store.post(Post(made.id, ME, text, "demo"))).user_message.id for _ in range(4)]
@@ -83,7 +83,7 @@ async def test_a_page_is_measured_as_json(store: Store, monkeypatch: pytest.Monk
 
 async def test_a_page_of_long_input_is_short(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same for named rows."""
-    monkeypatch.setattr(conversations, "PAGE_BYTES", 250)
+    monkeypatch.setattr(conversations, "HISTORY_PAGE_BYTES", 250)
     made = await store.create_conversation(ME)
     ids = [
         (await store.post(Post(made.id, ME, "x" * size, "demo"))).user_message.id
@@ -97,7 +97,7 @@ async def test_a_page_of_long_instructions_is_short(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same for lists of conversations."""
-    monkeypatch.setattr(conversations, "PAGE_BYTES", 250)
+    monkeypatch.setattr(conversations, "HISTORY_PAGE_BYTES", 250)
     made = [
         (await store.create_conversation(ME, instructions="x" * size)).id
         for size in (100, 300, 0, 100, 100, 100)

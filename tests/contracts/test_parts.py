@@ -16,7 +16,7 @@ from tests.rows import stored_bytes
 from tests.unit.models.test_unsaved import held
 from tokenwire.models import database
 from tokenwire.models.answers import Checkpoint, Ending
-from tokenwire.models.conversations import PAGE_BYTES, Post
+from tokenwire.models.conversations import HISTORY_PAGE_BYTES, Post
 from tokenwire.models.errors import HistoryTooLong
 from tokenwire.models.names import named
 from tokenwire.models.parts import StoredPart, answer_of, open_texts, whole
@@ -523,7 +523,7 @@ async def test_parts_count_as_history(store: Store, running: Running) -> None:
 
 async def test_pages_are_limited_by_the_size_of_parts(store: Store, running: Running) -> None:
     """The text of an unfinished answer is not in its row."""
-    running.text(4, "x" * PAGE_BYTES)
+    running.text(4, "x" * HISTORY_PAGE_BYTES)
     running.part(5, type="step")
     await store.checkpoint([running.checkpoint()])
     row = await store.message(running.answer.id)

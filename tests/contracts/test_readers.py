@@ -423,7 +423,7 @@ async def test_an_outage_of_the_log(rig: Rig, monkeypatch: pytest.MonkeyPatch) -
 
     Over HTTP the reader waits; a WebSocket is closed once it needs the log.
     """
-    monkeypatch.setattr(http, "OUTAGE_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(http, "LOG_RETRY_SECONDS", 0.01)
     writer = await rig.writer()
     await writer.say(*["x"] * 900)
     reader = await rig.follow(Cursor(writer.epoch, writer.seq))

@@ -242,7 +242,7 @@ async def test_an_outage_during_a_second_read_is_waited_for(
     """A failover of Redis makes streams read their rows: the database is retried, and the stream
     continues.
     """
-    monkeypatch.setattr(watching, "OUTAGE_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(watching, "WATCH_RETRY_SECONDS", 0.05)
     failures, message = [error] * 3, web.store.message
     asked: list[float] = []
 

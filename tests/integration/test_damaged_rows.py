@@ -272,7 +272,7 @@ async def test_one_job_of_an_answer_waits_for_an_outage(
     """Each waiting job has a thread: a hundred would leave none to other answers. The one that
     waits does the work.
     """
-    monkeypatch.setattr(module, "OUTAGE_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(module, "JOB_RETRY_SECONDS", 0.01)
     found = await queued(sqlite_store)
     read, away = sqlite_store.message, True
 

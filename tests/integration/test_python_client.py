@@ -29,7 +29,7 @@ PATIENCE_SECONDS = 10.0
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(following, "HOLE_SECONDS", 0.1)
 
 
 @contextlib.asynccontextmanager

@@ -50,7 +50,7 @@ router = APIRouter(
 
 CANCEL_SECONDS = 5.0
 """How long a cancel waits for the end of the answer before it returns its state."""
-PAGE = 100
+MAX_LISTED = 100
 
 OnDisconnect = Annotated[
     str | None, Header(alias="X-Tokenwire-On-Disconnect", pattern="^(cancel|continue)$")
@@ -125,7 +125,7 @@ async def list_input_items(
     user: CurrentUser,
     response_id: str,
     after: str | None = None,
-    limit: Annotated[int, Query(ge=1, le=PAGE)] = 20,
+    limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = 20,
     order: Annotated[str, Query(pattern="^(asc|desc)$")] = "desc",
 ) -> Response:
     """The input of the response, item by item."""

@@ -115,8 +115,8 @@ class Draft:
         self._refused = False
         self._pending: list[_Waiting | DraftItem] = []
         self._pending_chars = 0
-        self._reached: Run | None = None
-        self._sent: Run | None = None
+        self._run_reached: Run | None = None
+        self._run_when_batched: Run | None = None
         self._out: list[DraftItem] = []
         self._uncheckpointed = 0
 
@@ -170,9 +170,9 @@ class Draft:
         if self._catches_up and any(mine.kept != held.kept for mine, held in pairs):
             return
         place = len(taken.parts), taken.content_units, taken.reasoning_units
-        self._reached = Run(run_id, cursor, *place)
+        self._run_reached = Run(run_id, cursor, *place)
         if self.idle:
-            self._run = self._reached
+            self._run = self._run_reached
 
     @property
     def run(self) -> Run | None:
@@ -181,7 +181,7 @@ class Draft:
 
     def forget_run(self) -> None:
         """Forget the run: it could not be attached to, and that is not tried again."""
-        self._run = self._reached = self._sent = None
+        self._run = self._run_reached = self._run_when_batched = None
 
     def add(self, event: events.AnyEvent) -> None:
         """Queue an event of the worker itself, `start` or `retry`, behind everything that waits."""
@@ -293,7 +293,7 @@ class Draft:
                 item.event() if isinstance(item, _Waiting) else item for item in self._pending
             ]
             self._pending = []
-            self._sent = self._reached
+            self._run_when_batched = self._run_reached
         return [item for item in self._out if not isinstance(item, KeptOfPart)]
 
     def acknowledged(self, last_seq: int) -> None:
@@ -305,7 +305,7 @@ class Draft:
         while self._pending and isinstance(kept := self._pending[0], KeptOfPart):
             self._apply(kept)
             del self._pending[0]
-        self._run = (self._sent if self._pending else self._reached) or self._run
+        self._run = (self._run_when_batched if self._pending else self._run_reached) or self._run
         self.seq = last_seq
 
     def _apply(self, item: DraftItem) -> None:
@@ -328,12 +328,12 @@ class Draft:
 
     def abandon_waiting(self) -> None:
         """Drop what waits. The batch under way is kept: it may be in the log already."""
-        self._pending, self._reached = [], self._sent
+        self._pending, self._run_reached = [], self._run_when_batched
 
     def abandon_unacknowledged(self) -> None:
         """Drop what waits and the batch under way."""
         self._pending, self._out, self._pending_chars = [], [], 0
-        self._reached = self._sent = None
+        self._run_reached = self._run_when_batched = None
 
     def adopted(self, last_seq: int) -> None:
         """A new log got everything that was acknowledged. The batch under way follows it."""

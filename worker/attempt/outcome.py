@@ -111,7 +111,7 @@ class Outcome:
             "attempt failed",
             message_id=work.row.id,
             attempt=work.draft.attempt,
-            verdict=type(decision).__name__.lower(),
+            decision=type(decision).__name__.lower(),
             code=decision.code,
             provider_code=getattr(error, "code", None),
             status=getattr(error, "status", None),

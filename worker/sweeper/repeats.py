@@ -24,7 +24,7 @@ NOTE_SECONDS = 60.0
 """How often the time is stored on the server. It shows the age of a replica or a snapshot."""
 LATE_SECONDS = 30.0
 """The pause before the second pass. It catches workers that note late what the lost server took."""
-PAGE = 500
+REPEAT_PAGE = 500
 """Rows that are read and changed in one transaction."""
 LockedRows = list[tuple[Kind, str]]
 """Locked rows. They are tried again later, without waiting for the lock."""
@@ -75,7 +75,7 @@ class Repeats:
         since = await self._lost_since()
         left: LockedRows = []
         for kind in KINDS:
-            page = await self._store.changed_lately(kind, since, None, PAGE)
+            page = await self._store.changed_lately(kind, since, None, REPEAT_PAGE)
             while page:
                 left += [
                     (kind, name)
@@ -83,8 +83,8 @@ class Repeats:
                 ]
                 await go_on()
                 page = (
-                    await self._store.changed_lately(kind, since, page[-1], PAGE)
-                    if len(page) == PAGE
+                    await self._store.changed_lately(kind, since, page[-1], REPEAT_PAGE)
+                    if len(page) == REPEAT_PAGE
                     else []
                 )
         return left

@@ -46,7 +46,7 @@ STAND_BACK_SECONDS = LEADERSHIP_SECONDS + 2 * INTERVAL_SECONDS
 PAUSE_SECONDS = 2.0
 """A process that did not run for longer than this was paused; so was a Redis that did not answer.
 A lease that was renewed in time outlives a shorter pause."""
-PAGE = 200
+SWEEP_PAGE = 200
 SIDE_BY_SIDE = 16
 """Rows at a time. All answers of a dead worker are due at once, and people wait for each."""
 BULK_SIDE_BY_SIDE = 8
@@ -218,10 +218,10 @@ class Sweeper:
         """All due rows, a page at a time. The leadership is renewed between pages."""
         after = ""
         while True:
-            page = await query(after, PAGE)
+            page = await query(after, SWEEP_PAGE)
             if page:
                 yield page
-            if len(page) < PAGE:
+            if len(page) < SWEEP_PAGE:
                 return
             after = key(page[-1])
             if self.holds_back:

@@ -14,7 +14,7 @@ from tests.integration.worker_rig import Script, runner_over
 from tokenwire.models.conversations import Post
 from tokenwire.providers import base
 from tokenwire.streams.log.ports import Page
-from tokenwire.worker.sweeper.sweeper import PAGE
+from tokenwire.worker.sweeper.sweeper import SWEEP_PAGE
 from tokenwire.worker.sweeper.sweeps import LOST_JOB_MS
 
 
@@ -119,7 +119,7 @@ async def test_five_thousand_rows(rig: Rig) -> None:
     sent = {message_id for message_id, _ in rig.jobs.sent}
     assert rig.row.id in sent
     assert sent - {rig.row.id} == {"m2002"} | {f"m{number}" for number in range(2003, 5001)}
-    assert asked <= 5001 / PAGE + 2
+    assert asked <= 5001 / SWEEP_PAGE + 2
 
 
 async def test_a_drain_waits_for_starting_jobs(rig: Rig) -> None:

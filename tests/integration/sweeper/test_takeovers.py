@@ -223,7 +223,7 @@ async def test_deaths_before_an_attempt_begins_end_in_an_error(
 
 async def test_an_outage_is_no_death(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """The process that waits for Redis is alive, however often it tries."""
-    monkeypatch.setattr("tokenwire.worker.runner.OUTAGE_PAUSE_SECONDS", 0)
+    monkeypatch.setattr("tokenwire.worker.runner.JOB_RETRY_SECONDS", 0)
     away, read = iter(range(MAX_DEATHS + 2)), rig.log.read
 
     async def flaky(*arguments: Any) -> Any:

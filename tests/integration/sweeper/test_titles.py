@@ -55,7 +55,7 @@ async def test_without_a_model_the_first_words_are_the_title(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, step: Any
 ) -> None:
     """If it fails or returns nothing."""
-    monkeypatch.setattr(titles, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(titles, "TITLE_TIMEOUT_SECONDS", 0.05)
     catalogue = Catalogue("m", "m", {"m": ModelSpec(name="m", provider="scripted", model="m")}, {})
     models = Models(catalogue, lambda _spec: Script([step]))
     await name_conversation(rig.services, models, rig.row.id)

@@ -655,15 +655,15 @@ AREA = Area(
         Mutant(
             "a_page_of_any_length",
             "models/conversations.py",
-            "bisect_right(sums, PAGE_BYTES)",
+            "bisect_right(sums, HISTORY_PAGE_BYTES)",
             "len(sums)",
             _PAGES,
         ),
         Mutant(
             "a_page_of_nothing",
             "models/conversations.py",
-            "max(bisect_right(sums, PAGE_BYTES), min(1, len(sums)))",
-            "bisect_right(sums, PAGE_BYTES)",
+            "max(bisect_right(sums, HISTORY_PAGE_BYTES), min(1, len(sums)))",
+            "bisect_right(sums, HISTORY_PAGE_BYTES)",
             _PAGES,
         ),
         Mutant(

@@ -122,7 +122,7 @@ AREA = Area(
         Mutant(
             "nobody_looks_again_after_an_outage",
             "web/readers.py",
-            "            self._loop.call_later(OUTAGE_PAUSE_SECONDS, self._woken.set)\n",
+            "            self._loop.call_later(LOG_RETRY_SECONDS, self._woken.set)\n",
             "",
         ),
         Mutant(
@@ -226,7 +226,7 @@ AREA = Area(
         Mutant(
             "a_chat_asks_without_end_in_an_outage",
             "web/watching.py",
-            "            await asyncio.sleep(OUTAGE_PAUSE_SECONDS)\n",
+            "            await asyncio.sleep(WATCH_RETRY_SECONDS)\n",
             "",
             ("tests/integration/test_chat_streams.py",),
         ),

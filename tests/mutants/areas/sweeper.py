@@ -155,7 +155,7 @@ AREA = Area(
         Mutant(
             "only_the_first_page_is_swept",
             "worker/sweeper/sweeper.py",
-            "            if len(page) < PAGE:\n",
+            "            if len(page) < SWEEP_PAGE:\n",
             "            if page:\n",
         ),
         Mutant(
@@ -209,7 +209,7 @@ AREA = Area(
             "only_the_first_page_is_announced_again",
             "worker/sweeper/repeats.py",
             """
-                    if len(page) == PAGE
+                    if len(page) == REPEAT_PAGE
                    """,
             " if False",
         ),

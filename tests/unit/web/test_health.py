@@ -119,7 +119,7 @@ async def test_a_hanging_check_is_answered_in_time_and_shared(
     client: httpx.AsyncClient, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even if it cannot be cancelled; later probes share it."""
-    monkeypatch.setattr(readiness, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(readiness, "CHECK_TIMEOUT_SECONDS", 0.05)
     begun, thawed = 0, asyncio.Event()
 
     async def hangs() -> None:
@@ -139,7 +139,7 @@ async def test_a_hanging_check_is_answered_in_time_and_shared(
             await asyncio.sleep(0)
     assert begun == 1
     thawed.set()
-    monkeypatch.setattr(readiness, "PATIENCE_SECONDS", 60.0)
+    monkeypatch.setattr(readiness, "CHECK_TIMEOUT_SECONDS", 60.0)
     assert (await client.get("/readyz")).status_code == 200
 
 

@@ -250,7 +250,7 @@ async def test_an_outage_during_the_stream_is_waited_for(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Heartbeats have no cursor meanwhile; afterwards nothing is missing."""
-    monkeypatch.setattr(module, "OUTAGE_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(module, "LOG_RETRY_SECONDS", 0.01)
     writer = await rig.writer()
     async with rig.readers(QUICK).follow("c", Cursor(writer.epoch, 0)) as reader:
         await until_live(reader)
@@ -268,7 +268,7 @@ async def test_an_outage_during_pages_is_waited_for(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A reader beyond the ring continues where it was."""
-    monkeypatch.setattr(module, "OUTAGE_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(module, "LOG_RETRY_SECONDS", 0.01)
     writer = await rig.writer()
     await writer.say(*["x"] * 600)
     async with rig.readers(QUICK).follow("c", Cursor(writer.epoch, 0)) as reader:
@@ -287,7 +287,7 @@ async def test_after_an_outage_the_reader_reads_again(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Soon and by itself, without an event or heartbeat."""
-    monkeypatch.setattr(module, "OUTAGE_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(module, "LOG_RETRY_SECONDS", 0.01)
     writer = await rig.writer()
     await writer.say(*["x"] * 600)
     async with rig.readers().follow("c", Cursor(writer.epoch, 0)) as reader:
@@ -477,7 +477,7 @@ async def test_an_outage_is_reported_once_per_read(
     """A reader that cannot continue waits for the next read of the log: it does not repeat the
     report.
     """
-    monkeypatch.setattr(module, "OUTAGE_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(module, "LOG_RETRY_SECONDS", 0.01)
     writer = await rig.writer()
     await writer.say(*["x"] * 600)
     async with rig.readers().follow("c", Cursor(writer.epoch, 0)) as reader:

@@ -9,7 +9,7 @@ import pytest
 from tokenwire.models.sweeps import Kind, SweepKey
 from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.worker.sweeper import repeats
-from tokenwire.worker.sweeper.repeats import LATELY_MS, LONGEST_MS, PAGE, Repeats
+from tokenwire.worker.sweeper.repeats import LATELY_MS, LONGEST_MS, REPEAT_PAGE, Repeats
 
 NOW_MS = 1_800_000_000_000
 
@@ -36,7 +36,7 @@ class Store:
         return [place for place in self.rows if after is None or place > after][:limit]
 
     async def announce_again(self, kind: Kind, ids: Sequence[str]) -> list[str]:
-        assert len(ids) <= PAGE
+        assert len(ids) <= REPEAT_PAGE
         self.asked += ids
         return [name for name in ids if name in self.locked]
 
@@ -75,7 +75,7 @@ async def test_lately_is_some_minutes() -> None:
 
 async def test_very_many_rows_go_in_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is a transaction of its own, before which the leadership is renewed."""
-    store, renewed = Store(3 * PAGE + 1), 0
+    store, renewed = Store(3 * REPEAT_PAGE + 1), 0
 
     async def renew() -> None:
         nonlocal renewed
