@@ -1,4 +1,9 @@
 """The module that Dramatiq's command imports (`__main__`): settings, broker, actors."""
+# ruff: noqa: E402
+
+import gc
+
+gc.disable()  # as in web: nothing is garbage while modules load
 
 import dramatiq
 
@@ -8,6 +13,9 @@ from tokenwire.worker import actors
 from tokenwire.worker.broker import make_broker
 from tokenwire.worker.operators import OperatorHook, open_hook
 from tokenwire.worker.runtime import Runtime, RuntimeMiddleware
+
+gc.freeze()
+gc.enable()
 
 
 def _hook() -> OperatorHook:

@@ -107,18 +107,31 @@ async def test_web_cuts_clients_that_do_not_read_an_answer(tmp_path: Path) -> No
             await eventually(lambda: max(web.unsent()) == 0)
 
 
+async def received(client: socket.socket, count: int) -> bytes:
+    """Up to so many bytes; none at the end of the connection."""
+    async with asyncio.timeout(20):
+        return await asyncio.get_running_loop().sock_recv(client, count)
+
+
 async def test_web_keeps_slow_readers(tmp_path: Path) -> None:
     """A few kilobytes now and then are enough, however much is waiting."""
-    async with serving(tmp_path, stalled_seconds=2 * SECONDS) as web:
+    # Longer than a busy machine stands still, shorter than this client reads.
+    async with serving(tmp_path, stalled_seconds=3.0) as web:
         small_buffers(web.listening)
         chat, worker = await answering(web)
         async with deaf(web.port, *OPENED["server-sent events"](chat, worker.row.id)) as slow:
-            await eventually(lambda: web.streams == 1)
+            opening = b""
+            while b": live " not in opening:  # events from now on
+                opening += await received(slow, 4096)
             for _ in range(200):
                 await worker.say("x" * 2000)
+            read = 0
             for _ in range(40):
-                assert await asyncio.get_running_loop().sock_recv(slow, 4096)
+                piece = await received(slow, 4096)
+                assert piece
+                read += len(piece)
                 await asyncio.sleep(SECONDS / 5)
+            assert read > 40 * 1000  # events, not heartbeats
             assert web.streams == 1
 
 
