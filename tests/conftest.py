@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import hypothesis
 import pytest
+import structlog
 
 from tests.ci import pytest_runtest_makereport  # noqa: F401 - hooks are found by name
 from tests.databases import (  # noqa: F401 - fixtures are found by name
@@ -27,6 +28,9 @@ from tests.valkey import Valkey
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 """A slow example on a busy machine is no failure."""
+
+structlog.dev.ConsoleRenderer.get_active().exception_formatter = structlog.dev.plain_traceback
+"""Coloured ones in boxes (structlog has them if `rich` is installed) cost half a second each."""
 
 gc.disable()
 """Until all tests are collected: objects are only made, and nothing is garbage."""
