@@ -72,8 +72,8 @@ class _Grant:
 
 
 @dataclass(frozen=True, slots=True)
-class _To:
-    """What a link works on, and what it calls."""
+class _LinkContext:
+    """What a link changes, and the functions that it calls."""
 
     order: Order
     transcript: Transcript
@@ -200,14 +200,14 @@ class Following:
             self._grant = _Grant(given["url"], given["token"], now + given["expires_in"] - 30)
         return self._grant
 
-    def _link_context(self, order: Order) -> _To:
+    def _link_context(self, order: Order) -> _LinkContext:
         def reached(seq: int) -> None:
             self._applied, self._failures = seq, 0
 
         def set_state(state: ConnectionState) -> None:
             self.state, self._refused = state, 0  # it speaks to us, so it has taken the token
 
-        return _To(
+        return _LinkContext(
             order,
             self.transcript,
             reached,
@@ -245,10 +245,15 @@ class Following:
 class _Link:
     """One socket: frames in, changes out. `code` is set at the end, by the server or by us."""
 
-    def __init__(self, socket: ClientConnection, grant: _Grant, to: _To) -> None:
+    def __init__(self, socket: ClientConnection, grant: _Grant, context: _LinkContext) -> None:
         self.code = 0
         self.live_since: float | None = None
-        self._socket, self._token, self._to, self._order = socket, grant.token, to, to.order
+        self._socket, self._token, self._context, self._order = (
+            socket,
+            grant.token,
+            context,
+            context.order,
+        )
         self._silence = HELLO_SECONDS
         self._over = False
         self._hole: float | None = None
@@ -308,7 +313,7 @@ class _Link:
     async def _refresh(self, now: float) -> None:
         self._renew_at = now + RENEW_AGAIN_SECONDS
         try:
-            grant = await self._to.renew()
+            grant = await self._context.renew()
         except RequestFailed:
             return
         await self._send({"type": "refresh", "token": grant.token})
@@ -341,16 +346,16 @@ class _Link:
             frame["epoch"] != self._order.epoch
         ):  # the log forked, and the cursor is good: it has another name from now on
             self._order.fork(frame["epoch"])
-            self._to.transcript.forked(self._order.seq)
-        self._to.set_state(ConnectionState("replaying"))
+            self._context.transcript.forked(self._order.seq)
+        self._context.set_state(ConnectionState("replaying"))
         return [Change()]
 
     def _live(self, frame: EventObject) -> list[Change]:
         if not self._agrees(frame):
             return []
         self.live_since = _now()
-        self._to.transcript.release()
-        self._to.set_state(ConnectionState("live"))
+        self._context.transcript.release()
+        self._context.set_state(ConnectionState("live"))
         return [Change()]
 
     def _agrees(self, frame: EventObject) -> bool:
@@ -363,12 +368,12 @@ class _Link:
     def _event(self, frame: EventObject) -> Iterator[Change]:
         # Each event is applied when its change is asked for: `messages` are those right after it.
         for event in self._order.push(frame):
-            if not self._to.transcript.apply(event):
+            if not self._context.transcript.apply(event):
                 self._end(4410)
                 return
-            self._to.reached(event["seq"])
+            self._context.reached(event["seq"])
             yield Change(
-                self._to.transcript.get(
+                self._context.transcript.get(
                     event.get("message_id") or (event.get("message") or {}).get("id", "")
                 ),
                 event,

@@ -20,7 +20,7 @@ from tokenwire.protocol.fold import Answer, Part, Unproven, from_view
 from tokenwire.protocol.states import ENDED
 
 PENDING_MAX = 512
-"""Events held back for a missing one."""
+"""The most events that wait for a missing one."""
 _FOR_GOOD = frozenset({4400, 4403, 4404, 400, 401, 403, 404})
 
 EventObject = Mapping[str, Any]

@@ -41,7 +41,7 @@ def served(host: str, port: int, registry: CollectorRegistry = REGISTRY) -> Iter
     try:
         server, thread = start_http_server(port, host, registry)
     except OSError as error:
-        log_line.error("metrics cannot be told", host=host, port=port, error=str(error))  # noqa: TRY400 -- the reason says it all
+        log_line.error("cannot serve metrics", host=host, port=port, error=str(error))  # noqa: TRY400 -- the reason says it all
         yield
         return
     # A silent connection would keep its thread.

@@ -249,7 +249,7 @@ class Settings(TableNames, AnswerTerms, LogTerms):
         if url is not None and not url.startswith(schemes):
             raise ValueError(f"must begin with {' or '.join(schemes)}")
         if url is not None and not _has_a_port(url):
-            raise ValueError("what stands for the port is none")
+            raise ValueError("the port is invalid")
         return url
 
     @field_validator("token_key", "host_jwt_key")

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from tokenwire.providers.spec import ModelSpec, Preset, Rung
 
 IN_PROCESS = frozenset({"demo"})
-"""APIs of providers in this process: without HTTP and without an address."""
+"""APIs of providers that need no HTTP and no address: they run in this process."""
 
 _LOCAL_STALL = 300.0
 """Seconds; a local server may have to load the model first, and its queue has no limit."""

@@ -66,7 +66,7 @@ class _Part:
         except (StoreError, ports.LogError):
             return "does not answer"
         except Exception:  # a missing right, for example: this process cannot serve
-            log_line.exception("readiness cannot be found out")
+            log_line.exception("the readiness check failed")
             return "cannot be checked"
         if found is None:
             self._ok_at = asyncio.get_running_loop().time()

@@ -4,7 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from tokenwire.client.errors import RequestFailed
-from tokenwire.client.following import RENEW_AGAIN_SECONDS, Following, _Grant, _Link, _now, _To
+from tokenwire.client.following import (
+    RENEW_AGAIN_SECONDS,
+    Following,
+    _Grant,
+    _Link,
+    _LinkContext,
+    _now,
+)
 from tokenwire.client.transcript import Order, Transcript
 from tokenwire.protocol.cursors import Cursor
 
@@ -37,7 +44,7 @@ async def test_a_hole_that_was_filled_is_forgotten() -> None:
     link = _Link(
         None,
         _Grant("ws://here", "t", 1e9),
-        _To(order, Transcript(), lambda _seq: None, lambda _state: None, renew),
+        _LinkContext(order, Transcript(), lambda _seq: None, lambda _state: None, renew),
     )  # type: ignore[arg-type]
     for seq, waits in ((2, True), (1, False), (4, True), (3, False)):
         list(link._event({"type": "unknown", "seq": seq}))
@@ -53,7 +60,9 @@ async def test_a_renewal_that_failed_is_tried_again_after_a_pause() -> None:
         asked += 1
         raise RequestFailed(503, "unavailable", "away")
 
-    to = _To(Order(Cursor("e", 0)), Transcript(), lambda _seq: None, lambda _state: None, renew)
+    to = _LinkContext(
+        Order(Cursor("e", 0)), Transcript(), lambda _seq: None, lambda _state: None, renew
+    )
     link = _Link(None, _Grant("ws://here", "t", _now()), to)  # type: ignore[arg-type]
     for _ in range(3):
         await link._on_time(_now())

@@ -43,7 +43,7 @@ def test_a_port_that_is_taken_costs_the_metrics_alone() -> None:
         metrics.log_line = structlog.get_logger("tests")
         with metrics.served("127.0.0.1", taken.getsockname()[1]):
             pass
-    assert [line["event"] for line in logged] == ["metrics cannot be told"]
+    assert [line["event"] for line in logged] == ["cannot serve metrics"]
 
 
 def test_a_connection_that_asks_for_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:

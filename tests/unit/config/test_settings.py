@@ -54,11 +54,11 @@ def _set(environ: pytest.MonkeyPatch, values: dict[str, str]) -> None:
         ),
         (
             {**PRODUCTION, "REDIS_URL": "redis://:s3cret@cache:port/0"},
-            "REDIS_URL: what stands for the port is none",
+            "REDIS_URL: the port is invalid",
         ),
         (
             {**PRODUCTION, "DATABASE_URL": "postgresql://me:s3cret@host:70000/x"},
-            "DATABASE_URL: what stands for the port is none",
+            "DATABASE_URL: the port is invalid",
         ),
         ({**PRODUCTION, "TOKEN_KEY": "short"}, "TOKEN_KEY: shorter than 32 bytes"),
     ],
