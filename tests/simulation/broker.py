@@ -123,34 +123,34 @@ class Jobs:
         self._net, self._node, self._service, self._broker = net, node, service, broker
 
     async def generate(self, message_id: str, delay_ms: int | None = None) -> None:
-        """See worker.enqueue.Jobs."""
+        """Enqueue the job that makes this answer."""
         await self._ask(
             f"enqueue({message_id}, {delay_ms})",
             lambda: self._broker.generate(message_id, delay_ms),
         )
 
     async def title(self, message_id: str) -> None:
-        """See worker.enqueue.Jobs. Titles are made by a job of their own, which no schedule has."""
+        """Ask the broker, and enqueue nothing: no schedule has jobs for titles."""
         await self._ask(f"title({message_id})", lambda: None)
 
     async def waiting(self, message_ids: Sequence[str]) -> dict[str, int]:
-        """See worker.enqueue.Jobs."""
+        """The messages of these whose job waits for a worker, and since when (ms)."""
         answer: dict[str, int] = await self._ask(
             "waiting", lambda: self._broker.waiting(message_ids)
         )
         return answer
 
     async def held(self, message_ids: Sequence[str]) -> set[str]:
-        """See worker.enqueue.Jobs."""
+        """The messages of these with a job in the queue itself."""
         answer: set[str] = await self._ask("held", lambda: self._broker.held(message_ids))
         return answer
 
     def now_ms(self) -> int:
-        """See worker.enqueue.Jobs."""
+        """The broker's time in ms."""
         return self._broker.now_ms()
 
     async def lead(self, name: str, seconds: float) -> bool:
-        """See worker.enqueue.Jobs."""
+        """Ask to be the active sweeper for the next `seconds`."""
         return bool(await self._ask("lead", lambda: self._broker.lead(name, seconds)))
 
     async def aclose(self) -> None:

@@ -310,7 +310,7 @@ class Socket:
     # --- the server's end ---
 
     def write(self, data: bytes) -> None:
-        """See asyncio.Transport."""
+        """Send bytes to the client. Complains if the connection is closed."""
         if not self.is_open:
             self._site.complain(f"written to a closed socket of {self.conversation_id}: {data!r}")
         self._on_way += len(data)
@@ -318,14 +318,14 @@ class Socket:
         self.deliver_later((len(data), data))
 
     def is_closing(self) -> bool:
-        """See asyncio.Transport."""
+        """Whether the connection is closed."""
         return not self.is_open
 
     def pause_reading(self) -> None:
-        """See asyncio.Transport."""
+        """Do nothing: clients send too little to be paused."""
 
     def abort(self) -> None:
-        """See asyncio.Transport."""
+        """Close the connection at once."""
         self._shut(0)
 
     async def close_with(self, code: int) -> None:

@@ -95,13 +95,13 @@ class Provider:
         self._complain = complain
 
     async def end(self, run_id: str) -> None:
-        """See providers.base.Provider."""
+        """End a run, so that it costs nothing any more."""
         await asyncio.sleep(0.01)
         for script in self._scripts.values():
             script.running.discard(run_id)
 
     def stream(self, request: base.Request) -> "_Stream":
-        """See providers.base.Provider."""
+        """Open a stream of deltas that answers the request."""
         if any(not message.parts for message in request.messages):
             self._complain("an empty message was sent to the provider")
         self._check_kept(request.messages)

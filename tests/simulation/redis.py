@@ -42,7 +42,7 @@ class Server(MemoryLog):
         """Whose append is being carried out."""
 
     def restart(self, *, lose_data: bool = False) -> None:
-        """See MemoryLog.restart."""
+        """Restart the server. `lives` counts how often its data was lost."""
         super().restart(lose_data=lose_data)
         self.lives += lose_data
 
@@ -91,7 +91,7 @@ class Server(MemoryLog):
             self.journal.append((conversation_id, *before))
 
     async def delete(self, conversation_id: str) -> None:
-        """See streams.log.ports.Log."""
+        """Delete the log of a conversation."""
         self.note(conversation_id)
         await super().delete(conversation_id)
 
@@ -121,7 +121,7 @@ class Server(MemoryLog):
         lease_seconds: float,
         disobeyed: bool = False,
     ) -> ports.Claim:
-        """See streams.log.ports.Log."""
+        """Claim the answer."""
         claim = await super().claim(
             conversation_id, message_id, sql_attempt, lease_seconds, disobeyed
         )
@@ -131,7 +131,7 @@ class Server(MemoryLog):
     async def append(
         self, claim: ports.Claim, index: int, covered: int, events: Sequence[AnyEvent]
     ) -> ports.Appended:
-        """See streams.log.ports.Log."""
+        """Append a batch of events."""
         self.writer = claim
         try:
             return await super().append(claim, index, covered, events)
@@ -238,15 +238,15 @@ class PubSub:
 
     async def start(
         self,
-        deliver: Callable[[list[tuple[bytes, bytes]]], None],
+        receive: Callable[[list[tuple[bytes, bytes]]], None],
         subscribed: Callable[[bytes], None],
     ) -> None:
-        """See streams.log.ports.PubSub."""
-        self._deliver, self._subscribed = deliver, subscribed
+        """Call `receive` with published messages, and `subscribed` after a break."""
+        self._receive, self._subscribed = receive, subscribed
         self._stop = self._server.listen(self._published)
 
     async def subscribe(self, channel: str) -> None:
-        """See streams.log.ports.PubSub."""
+        """Subscribe to a channel."""
         await asyncio.sleep(self._rng.uniform(0.0002, 0.004))
         if not self.connected or not self._service.up or self._service.paused:
             await asyncio.sleep(5.0)
@@ -254,7 +254,7 @@ class PubSub:
         self._channels[channel.encode()] = None
 
     def unsubscribe(self, channel: str) -> None:
-        """See streams.log.ports.PubSub."""
+        """Unsubscribe from a channel."""
         self._channels.pop(channel.encode(), None)
 
     def cut(self) -> None:
@@ -268,7 +268,7 @@ class PubSub:
             self._loop.call_later(0.001, self._again, channel, context=self._node.context)
 
     async def aclose(self) -> None:
-        """See streams.log.ports.PubSub."""
+        """Stop listening."""
         self._forget()
 
     def _again(self, channel: bytes) -> None:
@@ -296,4 +296,4 @@ class PubSub:
 
     def _arrive(self, channel: bytes, payload: bytes) -> None:
         if self.connected and channel in self._channels:
-            self._deliver([(channel, payload)])
+            self._receive([(channel, payload)])

@@ -152,11 +152,11 @@ class Ordered(dict[Any, None]):
     """A set that iterates in insertion order: a real one iterates by memory addresses."""
 
     def add(self, item: Any) -> None:
-        """See set."""
+        """Add an item at the end, unless it is there already."""
         self[item] = None
 
     def discard(self, item: Any) -> None:
-        """See set."""
+        """Remove an item if it is there."""
         self.pop(item, None)
 
 

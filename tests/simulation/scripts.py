@@ -139,21 +139,21 @@ class Compared(Server):
         self.differences: list[str] = []
 
     def restart(self, *, lose_data: bool = False) -> None:
-        """See MemoryLog.restart."""
+        """Restart both servers, the one in memory and that of the scripts."""
         super().restart(lose_data=lose_data)
         (self._scripts.begin if lose_data else self._scripts.be)(self._run)
 
     def save(self) -> Memory:
-        """See Server.save."""
+        """The data of both servers."""
         return {**super().save(), "keys": self._scripts.save()}
 
     def fail_over(self, saved: Memory) -> None:
-        """See Server.fail_over."""
+        """Fail over on both servers to what was saved."""
         super().fail_over(saved)
         self._scripts.fail_over(saved["keys"], self._run)
 
     def lose_the_end(self, count: int) -> None:
-        """See Server.lose_the_end."""
+        """Lose the last writes on both servers."""
         lost = list(self.journal or ())[::-1][:count]
         super().lose_the_end(count)
         for entry in lost:
@@ -163,7 +163,7 @@ class Compared(Server):
         self._scripts.be(self._run)
 
     def note(self, conversation_id: str) -> None:
-        """See Server.note."""
+        """Note the state of a log on both servers."""
         super().note(conversation_id)
         if self.journal is not None:
             self._before.append(
