@@ -123,7 +123,7 @@ class Deletions(Database):
             if len(ids) > 1:
                 return sum([await self._forget([name], passed_over) for name in ids])
             log_line.warning(
-                "a conversation that has expired is still there",
+                "an expired conversation was not deleted",
                 conversation_id=ids[0],
                 error=repr(error),
             )

@@ -46,7 +46,7 @@ def loads(text: str | bytes) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        log_line.exception("a row holds what is no JSON: it is left out")
+        log_line.exception("a row holds invalid JSON: it is left out")
         return None
 
 

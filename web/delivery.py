@@ -49,7 +49,9 @@ async def note_interest(services: WebServices, rows: Iterable[Message]) -> None:
                 await services.log.note_interest(conversation_id, WANTED_SECONDS)
         except (ports.LogUnavailable, TimeoutError) as error:
             log_line.warning(
-                "not noted as wanted", conversation_id=conversation_id, error=repr(error)
+                "the reader of an answer was not noted",
+                conversation_id=conversation_id,
+                error=repr(error),
             )
 
 

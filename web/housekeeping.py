@@ -38,6 +38,6 @@ async def clean(store: Store, log: Log) -> None:
         try:
             await forget()
         except StoreError as error:
-            log_line.warning("what has expired is still there", error=repr(error))
+            log_line.warning("expired data was not deleted", error=repr(error))
         except Exception as error:  # noqa: BLE001 -- a bug in one of them: counted and logged
             failed("housekeeping", error)

@@ -253,7 +253,7 @@ async def _bad_cursor(_request: Request, _error: Exception) -> JSONResponse:
 async def _unstorable(request: Request, error: Exception) -> JSONResponse:
     # A fallback behind everything that should have refused or repaired it before.
     log_line.error(
-        "the database refused a value that nobody had refused",
+        "the database refused a value that validation had accepted",
         method=request.method,
         path=request.url.path,
         error=str(error),

@@ -289,7 +289,7 @@ class WakingConsumer(_RedisConsumer):
         except (redis.ConnectionError, redis.TimeoutError) as error:
             # If this were raised, Dramatiq would restart the consumer after three seconds, and
             # forget its prefetched jobs.
-            log_line.warning("queue out of reach", queue=self.queue_name, error=repr(error))
+            log_line.warning("queue unreachable", queue=self.queue_name, error=repr(error))
             self._woken.wait(self._poll)
 
     def _put_back_lost(self) -> None:

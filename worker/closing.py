@@ -64,9 +64,7 @@ async def append_end(
             except ports.Lost:
                 there = False
     except ports.Fenced:
-        log_line.info(
-            "terminal event left to whoever claimed it since", message_id=claim.message_id
-        )
+        log_line.info("terminal event left to a newer claim", message_id=claim.message_id)
         return
     except (ports.Sealed, ports.Gone):
         log_line.info("terminal event not needed", message_id=claim.message_id)
@@ -112,7 +110,7 @@ async def cancel(store: Store, log: ports.Log, jobs: Jobs, message_id: str, by: 
         )
     except (ports.LogError, JobsUnavailable) as error:
         log_line.warning(
-            "cancel is recorded, Redis was not told", message_id=message_id, error=repr(error)
+            "cancel is recorded, Redis is away", message_id=message_id, error=repr(error)
         )
     return False
 
@@ -272,7 +270,7 @@ async def _usage(store: Store, row: Message, held: Held) -> dict[str, Any] | Non
     except (HistoryTooLong, NotFound):
         return None
     except Exception:
-        log_line.exception("what an answer has cost is not known", message_id=row.id)
+        log_line.exception("the usage of an answer is unknown", message_id=row.id)
         return None
 
 

@@ -19,7 +19,7 @@ log_line = structlog.get_logger(__name__)
 def log_only(error: BaseException, facts: Mapping[str, object]) -> None:
     """Log one line, with a traceback unless the error is a provider's."""
     log_line.error(
-        "a person must look at this",
+        "an operator must act",
         error=logs.name(error),
         exc_info=error if facts.get("bug") else None,
         **facts,

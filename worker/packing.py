@@ -54,5 +54,5 @@ class Packing:
             log_line.debug("log packed", conversation_id=conversation_id, events=count)
         except ports.LogError as error:
             log_line.info(
-                "log left as it is", conversation_id=conversation_id, reason=type(error).__name__
+                "log not packed", conversation_id=conversation_id, reason=type(error).__name__
             )

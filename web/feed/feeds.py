@@ -105,7 +105,7 @@ class Feeds:
             try:
                 await self._hub.watch_changes(self.changed)
             except LogUnavailable as error:
-                log_line.warning("feeds are not told of changes yet", error=str(error))
+                log_line.warning("conversation feeds get no changes yet", error=str(error))
                 await asyncio.sleep(RETRY_SECONDS)
             else:
                 self.changed(None)
@@ -119,7 +119,9 @@ class Feeds:
                 async with self._reads:
                     users = await self._store.participants_among(ids)
             except StoreUnavailable as error:  # the next regular read finds it
-                log_line.warning("whose conversations have changed is not known", error=repr(error))
+                log_line.warning(
+                    "the owners of changed conversations are unknown", error=repr(error)
+                )
                 continue
             concerned = self._shown.rooms(ids) | {
                 room for user in users if (room := self._rooms.get(user)) is not None
@@ -213,7 +215,7 @@ class FeedRoom:
                     await self._refresh()
             except StoreUnavailable as unavailable:
                 error = unavailable
-                log_line.warning("a feed stands still", user_id=self.user_id, error=repr(error))
+                log_line.warning("a feed is paused", user_id=self.user_id, error=repr(error))
             except Exception as unexpected:
                 self._answer(unexpected)  # callers that wait for the first read get the error
                 raise

@@ -161,7 +161,9 @@ def _refusal(path: str, error: Exception) -> OpenAIProblem:
             return _of_problem(quota_problem(error))
         case errors.Unstorable():
             log_line.error(
-                "the database refused a value that nobody had refused", path=path, error=str(error)
+                "the database refused a value that validation had accepted",
+                path=path,
+                error=str(error),
             )
             return OpenAIProblem(
                 400, "invalid_value", "The request holds a value that cannot be stored."

@@ -159,7 +159,7 @@ class Intake:
             self._writer.wake()
             if self._draft.at_limit:
                 log_line.warning(
-                    "answer ended: it is as long as it may be",
+                    "answer ended: it has reached its limits",
                     message_id=self._draft.message_id,
                 )
                 return

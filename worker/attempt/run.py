@@ -237,7 +237,7 @@ class Attempt:
     def _abandon(self) -> None:
         self.work.writer.abandon()
         log_line.info(
-            "attempt ended: not the owner any more",
+            "attempt ended: it has lost the answer",
             message_id=self.message_id,
             attempt=self.draft.attempt,
         )

@@ -119,7 +119,7 @@ async def _adopt(
     adopted, done = await log.adopt(claim, Cursor(found.epoch, found.seq), events, lease_seconds)
     if claim.epoch != adopted.epoch:
         log_line.warning(
-            "went on in a new epoch",
+            "continued in a new epoch",
             message_id=claim.message_id,
             epoch=adopted.epoch,
             appended=len(events),

@@ -55,9 +55,7 @@ class Repeats:
                 self._noted = now
             return
         if server != self._server:
-            log_line.info(
-                "Redis was started, or is another server: what changed lately is announced again"
-            )
+            log_line.info("Redis was restarted or replaced: recent changes are announced again")
             await self._announce_again(go_on)
             self._server, self._since, self._left = server, now, None
         elif self._left is None and now - self._since > LATE_SECONDS:

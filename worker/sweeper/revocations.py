@@ -41,7 +41,7 @@ async def revoke_or_leave(store: Store, log: ports.Log, conversation_id: str, us
         await revoke(store, log, conversation_id, user_id)
     except (ports.LogError, StoreUnavailable) as error:
         log_line.warning(
-            "removal is recorded, Redis was not told",
+            "removal is recorded, Redis is away",
             conversation_id=conversation_id,
             error=repr(error),
         )

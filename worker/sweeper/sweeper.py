@@ -104,7 +104,7 @@ class Sweeper:
         try:
             await self._repeats.check_server(self._go_on)
         except _OUTAGES as error:
-            log_line.warning("what changed lately is not announced again yet", error=repr(error))
+            log_line.warning("recent changes are not announced again yet", error=repr(error))
 
     async def _begin_due(self) -> None:
         for name in await self._due():
@@ -119,7 +119,7 @@ class Sweeper:
             found = await self._services.store.outstanding(DUE, LONGEST_PAUSE_MS)
         except GivenUp as error:
             log_line.warning(
-                "what is outstanding cannot be told, each step looks for itself",
+                "outstanding work is unknown: all steps run",
                 error=repr(error.__cause__),
             )
             return list(self._steps)
@@ -404,7 +404,7 @@ async def _guarded(piece: Awaitable[None]) -> Exception | None:
         raise
     except GivenUp as error:
         log_line.warning(
-            "left to the next round: the database gave it up", error=repr(error.__cause__)
+            "left to the next round: the database aborted it", error=repr(error.__cause__)
         )
     except _OUTAGES as error:
         return error

@@ -65,7 +65,7 @@ AREA = Area(
         Mutant(
             "one_kind_that_fails_keeps_the_others",
             "web/housekeeping.py",
-            '            log_line.warning("what has expired is still there", error=repr(error))\n',
+            '            log_line.warning("expired data was not deleted", error=repr(error))\n',
             "            return\n",
             ("tests/unit/web/test_housekeeping.py",),
         ),

@@ -202,7 +202,7 @@ AREA = Area(
         Mutant(
             "an_outage_of_a_look_stops_judgement",
             "worker/sweeper/sweeper.py",
-            'log_line.warning("what changed lately is not announced again yet", error=repr(error))',
+            'log_line.warning("recent changes are not announced again yet", error=repr(error))',
             "self._wait_one_lease()",
         ),
         Mutant(
