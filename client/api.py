@@ -34,7 +34,7 @@ _PASSING = frozenset({0, 429, 502, 503, 504})
 
 @dataclass(frozen=True, slots=True)
 class PostResult:
-    """What a post has made. `cursor`: before the post, None while the log is away."""
+    """The rows that a post has made. `cursor`: before the post; None while the log is away."""
 
     user_message: LiveMessage
     assistant_message: LiveMessage
@@ -90,7 +90,7 @@ class Tokenwire:
         )
 
     def conversation(self, conversation_id: str) -> "RemoteConversation":
-        """One that there is; nothing is asked yet."""
+        """An existing conversation. This sends no request."""
         return RemoteConversation(self, conversation_id)
 
     async def conversations(
@@ -271,7 +271,7 @@ class RemoteConversation:
 
 
 def _piece(text: Sent, held: LiveMessage) -> str:
-    """What has come since the last look."""
+    """The text that has arrived since the last call."""
     try:
         text.replace(held.content)
         if held.ended:

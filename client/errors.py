@@ -38,7 +38,7 @@ class FollowingStopped(TokenwireError):
 
 
 class AnswerFailed(TokenwireError):
-    """The answer has ended and is not complete; what there is of it is in `message`."""
+    """The answer has ended and is not complete. `message` holds its text so far."""
 
     def __init__(self, message: "LiveMessage") -> None:
         why = message.error["error"] if message.error else f"{message.status} by {message.by}"

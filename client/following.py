@@ -23,16 +23,16 @@ from tokenwire.client.transcript import EventObject, LiveMessage, Order, Transcr
 from tokenwire.protocol.cursors import parse
 
 HELLO_SECONDS = 15.0
-"""From dialling to `subscribed`."""
+"""The longest time from dialling to `subscribed`."""
 HOLE_SECONDS = 1.0
 """How long a missing event may be under way before it counts as lost."""
 STEADY_SECONDS = 5.0
 """A connection that was live for so long is no failure."""
 RENEW_AGAIN_SECONDS = 10.0
 REFUSED_TOKENS = 4
-"""So many refused tokens in a row: keys or clocks of the servers differ."""
+"""After so many refused tokens in a row, keys or clocks of the servers must differ."""
 _GRACE_SECONDS = 0.1
-"""From the moment a frame is overdue until its absence counts."""
+"""The time by which a frame may be overdue before the connection counts as dead."""
 MAX_FRAME_BYTES = 32 * 1024 * 1024
 
 Fetch = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -73,7 +73,7 @@ class _Grant:
 
 @dataclass(frozen=True, slots=True)
 class _LinkContext:
-    """What a link changes, and the functions that it calls."""
+    """The state that a link changes, and the functions that it calls."""
 
     order: Order
     transcript: Transcript
@@ -260,7 +260,7 @@ class _Link:
         self._renew_at = _now() + (grant.until - _now()) * 0.8
 
     async def changes(self) -> AsyncGenerator[Change]:
-        """Until the end."""
+        """The changes, until the end."""
         try:
             async with contextlib.aclosing(self._talk()) as changes:
                 async for change in changes:

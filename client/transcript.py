@@ -52,11 +52,11 @@ class Order:
 
     @property
     def overfull(self) -> bool:
-        """So much waits for a missing event that it will not come any more."""
+        """Whether so much waits for a missing event that it will never come."""
         return len(self._pending) > PENDING_MAX
 
     def fork(self, epoch: str) -> None:
-        """The log goes on under another name; what waits may not be part of it."""
+        """The log continues under another epoch. Events that wait may not be part of it."""
         self.epoch = epoch
         self._pending.clear()
 
@@ -125,12 +125,12 @@ class LiveMessage:
 
     @property
     def shown(self) -> Answer:
-        """What is to be shown: by the log, or what was shown before and is longer."""
+        """The text to show: that of the log, or a longer one that was shown before."""
         return self._longer or self._logged
 
     @property
     def parts(self) -> Sequence[Part]:
-        """Its parts, in order: `type`, `text` (of text, reasoning and input) and `fields`."""
+        """The parts in order, with `type`, `text` (of text, reasoning and input) and `fields`."""
         return self.shown.parts
 
     @property
@@ -227,7 +227,7 @@ class LiveMessage:
         self._longer = None
 
     def _keep(self, longer: Answer | None) -> None:
-        """What was shown stays until the log has caught up, or tells something else."""
+        """Keep what was shown until the log has caught up, or differs."""
         keep = longer is not None and not self.ended and _begins(self._logged.parts, longer.parts)
         self._longer = longer if keep else None
 
@@ -251,7 +251,7 @@ class Transcript:
         self.conversation: dict[str, Any] = {}
         self.messages: list[LiveMessage] = []
         self.next: int | None = None
-        """What to ask before for older messages; None: there are none."""
+        """The `before` of older messages; None: there are none."""
         self._by_id: dict[str, LiveMessage] = {}
         self._doubted: set[str] = set()  # not proven once: read again, then believed
         self._replaced: set[str] = set()  # no longer part of the conversation
@@ -395,7 +395,7 @@ class Transcript:
 
 @dataclass(frozen=True, slots=True)
 class AfterClose:
-    """What follows a close.
+    """What a client does after a close.
 
     Connect again (`reconnect`), ask for a token first (`token`), read the conversation first
     (`resync`), or `stop`.

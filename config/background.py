@@ -60,7 +60,7 @@ async def supervise(
 
 
 def supervise_thread(name: str, work: Callable[[], None]) -> None:
-    """As `supervise`, for a thread: run `work` until it returns, and again after each failure."""
+    """`supervise` for a thread: run `work` until it returns, and again after each failure."""
     pause = _Pause()
     while True:
         began = time.monotonic()

@@ -30,7 +30,7 @@ _SHORTEST_SECRET = 6
 
 
 def setup_for(settings: Settings, secrets: Iterable[str] = ()) -> None:
-    """As the settings of a process say; these secrets and the settings' own are never shown."""
+    """Set up logging by a process's settings. Its secrets, and these ones, are never shown."""
     setup(
         settings.log_level,
         "text" if settings.mode == "development" else "json",

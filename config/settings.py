@@ -325,7 +325,7 @@ class Settings(TableNames, AnswerTerms, LogTerms):
 
     @cached_property
     def redis(self) -> str:
-        """The address of Redis or Valkey, whoever runs it."""
+        """The address of Redis or Valkey, embedded or not."""
         password = (
             f":{quote(self.redis_password.get_secret_value(), safe='')}@"
             if self.redis_password
@@ -335,8 +335,9 @@ class Settings(TableNames, AnswerTerms, LogTerms):
 
     @cached_property
     def secrets(self) -> list[str]:
-        """What no log may show: secret settings and passwords in addresses, both as written and
-        decoded.
+        """The secrets that no log may show: secret settings, and passwords in addresses.
+
+        Both as they are written and decoded.
         """
         hidden = [value.get_secret_value() for _, value in self if isinstance(value, SecretStr)]
         passwords = [

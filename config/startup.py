@@ -17,7 +17,7 @@ PAUSE_SECONDS = 1.0
 _LONGEST_REASON = 300
 
 Check = Callable[[], Awaitable[str | None]]
-"""What is wrong, or None. Raises if that cannot be found out."""
+"""Returns the problem, or None. Raises if that is unknown."""
 
 
 @contextlib.asynccontextmanager

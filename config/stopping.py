@@ -1,4 +1,4 @@
-"""How a process is told to stop: the first signal counts; later ones change nothing.
+"""Stops a process by signals: the first one counts, later ones change nothing.
 
 A supervisor may signal twice, and a terminal may add a signal. Python restores a signal's default
 action when an event loop closes, and again when the interpreter ends: a signal at that moment kills

@@ -34,7 +34,7 @@ class Child:
         self._environ = environ
         self._console = console
         self.refused = asyncio.Event()
-        """It ended because of a wrong setting, by its exit code."""
+        """Set if the process ended because of a wrong setting, by its exit code."""
         self._stopping = asyncio.Event()
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None

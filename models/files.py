@@ -1,6 +1,6 @@
 """Queries of files that are parts of answers: images that a model made, say.
 
-A file is stored before its part is told of, and never changes: its address has its digest.
+A file is stored before the event of its part, and never changes: its address has its digest.
 Whoever may read the answer may read its files. They go with their message.
 """
 
@@ -21,7 +21,7 @@ from tokenwire.protocol.files import digest_of
 _MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}")
 ANY_MEDIA_TYPE: Final = "application/octet-stream"
 MOST_FILES: Final = 1_000
-"""That go back to a provider with one conversation."""
+"""The most files that go back to a provider with one conversation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ FileKey = tuple[str, str]
 
 
 class Files(Database):
-    """What a worker stores of files, and people read."""
+    """The queries of files: workers store them, people read them."""
 
     async def save_file(
         self, message_id: str, attempt: int, number: int, media_type: str, data: bytes

@@ -26,8 +26,7 @@ KEY_LIFE_MS = 24 * 3600 * 1000
 
 @dataclass(frozen=True, slots=True)
 class Idempotency:
-    """What makes a repeated request the same one: its key, its route (method and path) and a hash
-    of its body."""
+    """Identifies a repeated request: key, route (method and path) and a hash of its body."""
 
     key: str
     route: str

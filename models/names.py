@@ -24,4 +24,4 @@ def named(name: str) -> str:
 
 
 VERSION = table(named("tokenwire_version"), column("version_num", String))
-"""Where alembic keeps our revision. A table `alembic_version` may belong to the host."""
+"""The table of our revision. A table `alembic_version` may belong to the host."""

@@ -43,7 +43,7 @@ class Overviews(Database):
             return [Overview(*row) for row in await session.execute(query)]
 
     async def visible_among(self, user_id: str, conversation_ids: Collection[str]) -> set[str]:
-        """Those of the conversations that exist for the user."""
+        """The ids of these conversations that the user may see."""
         query = select(col(Participant.conversation_id)).where(
             col(Participant.user_id) == user_id,
             col(Participant.conversation_id).in_(conversation_ids),

@@ -80,7 +80,7 @@ class Quotas:
 
     @classmethod
     def of(cls, settings: Settings) -> "Quotas":
-        """From the settings; 0 is unlimited."""
+        """The quotas of the settings; 0 is unlimited."""
         return cls(
             settings.max_queued_posts or None,
             settings.max_unfinished_per_user or None,

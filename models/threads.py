@@ -28,7 +28,7 @@ _BEFORE: Any = func.coalesce(col(Message.parent_id), col(Conversation.follows))
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Of a thread. A row counts its text and a fixed price, so that very many short rows are
+    """The size of a thread. A row counts its text and a fixed price, so that many short rows are
     limited, too.
 
     `whole`: nothing was deleted or is invisible to the reader.

@@ -53,7 +53,7 @@ class Sendable(Protocol):
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type"):
-    """What all events share: their `type`."""
+    """The base class of all events."""
 
 
 class MessageEvent(Event, frozen=True, tag="message"):
@@ -194,7 +194,7 @@ AnyEvent = (
     | Title
 )
 Piece = Chunk | Reasoning | ToolInput
-"""What carries text of a part."""
+"""The events that carry text of a part."""
 Terminal = Complete | Error | Cancelled
 
 _encoder = msgspec.json.Encoder()
@@ -240,7 +240,7 @@ def decode(data: bytes) -> tuple[int, AnyEvent | None]:
 
 
 def event_in(data: bytes) -> AnyEvent | None:
-    """What `decode` gives, without the seq."""
+    """The event that `decode` returns, without its seq."""
     try:
         event: AnyEvent = _decoder.decode(data)
     except msgspec.ValidationError:  # nearly always of a type that is not known

@@ -12,7 +12,7 @@ _QUOTES = 4 * MAX_VALUES
 _NO_MARKS = bytes(set(range(256)) - set(b",[{"))
 _ALIKE = bytes.maketrans(b"123456789", b"0" * 9)
 _ENDLESS = b"0" * 1000
-"""Nobody sends a number with this many digits; some thousands of them cost as much as the lists."""
+"""No honest number has so many digits. Some thousands of such numbers would cost too much."""
 
 
 def is_too_much(text: bytes) -> bool:

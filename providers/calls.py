@@ -56,7 +56,7 @@ class Response:
     called: bool = False
     """A tool call has begun."""
     chars: int = 0
-    """Of text, reasoning, refusal and arguments together."""
+    """Characters of text, reasoning, refusal and arguments together."""
     _text: list[str] = field(default_factory=list)
     _reasoning: list[str] = field(default_factory=list)
     _refusal: list[str] = field(default_factory=list)
@@ -69,17 +69,17 @@ class Response:
 
     @property
     def reasoning(self) -> str:
-        """Its visible reasoning."""
+        """The visible reasoning of the answer."""
         return "".join(self._reasoning)
 
     @property
     def refusal(self) -> str:
-        """What the model said instead of an answer."""
+        """The text with which the model refused to answer."""
         return "".join(self._refusal)
 
     @property
     def parts(self) -> Sequence[HistoryPart]:
-        """All of it in order, to send back as `HistoryMessage("assistant", parts)`."""
+        """All parts in order, to send back as `HistoryMessage("assistant", parts)`."""
         return self._collected.parts
 
     @property

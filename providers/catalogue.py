@@ -77,7 +77,7 @@ class Catalogue:
 
     @property
     def secrets(self) -> list[str]:
-        """What no log may show: keys, and headers that replace them."""
+        """The secrets that no log may show: keys, and headers that replace them."""
         keys = [spec.api_key for spec in self.models.values() if spec.api_key]
         return keys + [
             value

@@ -50,7 +50,7 @@ class Collected:
 
     @property
     def parts(self) -> Sequence[HistoryPart]:
-        """All of them, in order."""
+        """All parts, in order."""
         self._close()
         for place, pieces in self._calls.values():
             self._set(place, input="".join(pieces))

@@ -123,7 +123,7 @@ def _turns_of(message: HistoryMessage) -> Iterator[HistoryMessage]:
 
 
 def _answered(messages: Iterable[HistoryMessage]) -> Iterator[HistoryMessage]:
-    """With a result for each call: providers refuse a history with an open call."""
+    """Add a result for each open call: providers refuse a history without it."""
     waiting: dict[str, CallPart] = {}
     for message in messages:
         if message.role == "tool":

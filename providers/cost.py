@@ -14,7 +14,7 @@ _MILLION = 1_000_000
 
 
 def cost(usage: UsageDelta, spec: ModelSpec, preset: Preset) -> float | None:
-    """In the currency of the prices."""
+    """The cost, in the currency of the prices."""
     if None in (spec.input_price, spec.output_price, usage.input_tokens, usage.output_tokens):
         return None
     api = spec.api or preset.api

@@ -63,11 +63,11 @@ MAX_HELD_BYTES = 16 * 1024 * 1024
 of calls).
 """
 MAX_OBJECTS = 5_000
-"""Of one event: choices, content parts, calls and sources, however they are nested."""
+"""The most objects of one event: choices, content parts, calls and sources, nested or not."""
 MAX_REASON_CHARS = 200
-"""Of the provider's finish reason."""
+"""The longest finish reason of a provider."""
 MAX_ADDRESS_CHARS = 8 * 1024
-"""Of a source's address or title."""
+"""The longest address or title of a source."""
 CITATION = "citation"
 """The kind of citations."""
 _JSON_MARKS = (b"{", b"}", b'"')
@@ -86,7 +86,7 @@ class Decoder:
     """
 
     dialect: ClassVar[str] = ""
-    """Its name, for kept values that only this dialect understands."""
+    """The name of the dialect, for kept values that only it understands."""
     finish_reasons: ClassVar[Mapping[str, FinishReason]] = {}
     """The provider's finish reasons, as ours. Others are `unknown`."""
     error_is_an_end: ClassVar[bool] = True
@@ -313,7 +313,7 @@ class Decoder:
         self._out.append(FileDelta(media_type, data, kept=Kept(self.dialect, kind, item)))
 
     def _keep(self, kind: str, value: Mapping[str, Any]) -> None:
-        """A part without a delta of its own, kept as it came."""
+        """Keep a part that has no delta of its own, verbatim."""
         self._kept_kinds = True
         self._out.append(KeptDelta(self.dialect, kind, value))
 
@@ -341,7 +341,7 @@ class Decoder:
         self._growing.setdefault((kind, number), Accumulator()).add(piece)
 
     def _count_held(self) -> None:
-        """This event leaves something here until the end. Raises HeldTooMuch."""
+        """Count what an event leaves in memory until the end. Raises HeldTooMuch."""
         self._held_bytes += self._frame_bytes
         self._frame_bytes = 0  # each event counts once
         if self._held_bytes > MAX_HELD_BYTES:

@@ -158,7 +158,7 @@ class DemoProvider:
             await script.aclose()
 
     async def end(self, run_id: str) -> None:
-        """Nothing to stop: no run outlives its stream."""
+        """Do nothing: no run outlives its stream."""
 
     async def _script(self, request: Request) -> AsyncGenerator[Sequence[Delta]]:
         prompt = next(
@@ -233,7 +233,7 @@ class DemoStream:
         self._script = script
 
     def keep_run(self) -> None:
-        """Nothing to keep: no run outlives its stream."""
+        """Do nothing: no run outlives its stream."""
 
     def __aiter__(self) -> AsyncIterator[Sequence[Delta]]:
         return self._script

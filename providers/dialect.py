@@ -29,11 +29,11 @@ class Call:
     decoder: Callable[[], Decoder] | None = None
     """A decoder for this call in place of the dialect's."""
     attaches: bool = False
-    """It attaches to a run of the provider; if the run is gone, nothing else is wrong."""
+    """Whether the request attaches to a run. If the run is gone, nothing else is wrong."""
     ends_run: bool = False
-    """It ends a run of the provider's."""
+    """Whether the request ends a run at the provider."""
     begins_run: bool = False
-    """It begins a run that continues without us; its answer brings the run's name."""
+    """Whether the request begins a run that continues without us. The reply has its name."""
 
 
 @dataclass(frozen=True, slots=True)

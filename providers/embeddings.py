@@ -20,7 +20,7 @@ def openai_call(texts: Sequence[str], spec: ModelSpec) -> Call:
 
 
 def openai_vectors(answer: Mapping[str, Any]) -> Vectors:
-    """In the order of the texts."""
+    """The vectors, in the order of the texts."""
     entries = sorted(answer["data"], key=lambda entry: entry.get("index", 0))
     usage = answer.get("usage") or {}
     return [entry["embedding"] for entry in entries], UsageDelta(

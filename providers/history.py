@@ -107,5 +107,5 @@ class HistoryMessage:
 
     @property
     def text(self) -> str:
-        """All of its text."""
+        """The text of all text parts."""
         return "".join([part.text for part in self.parts if isinstance(part, TextPart)])

@@ -117,7 +117,7 @@ class _Answer:
         self._text = ""
 
     def items(self) -> list[dict[str, Any]]:
-        """All of them."""
+        """All items."""
         for part in self._parts:
             match part:
                 case TextPart(text):

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 SHORTEST = 12
 """Shorter quotations reveal nothing."""
 MAX_SOURCE_CHARS = 250_000
-"""This many are searched in some hundredths of a second."""
+"""Characters that are searched. This takes some hundredths of a second."""
 ELLIPSIS = "…"
 _ESCAPED = re.compile(
     r"""(?xi)

@@ -106,7 +106,7 @@ class ModelSpec:
     """
 
     name: Text
-    """What users choose."""
+    """The name that users choose."""
     provider: Text
     """The name of a preset."""
     model: Text

@@ -389,7 +389,7 @@ class StallWatch:
             self._timer = loop.call_at(self._since + self.seconds, self._check)
 
     def pause(self) -> None:
-        """Nobody waits."""
+        """Stop the clock: nobody waits."""
         self._since = None
 
     def stop(self) -> None:

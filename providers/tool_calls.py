@@ -17,11 +17,11 @@ from tokenwire.providers.fields import Unreadable, place, word
 TOOL_CALL = "tool_call"
 """The kind of a call's other fields besides id, name and arguments."""
 MAX_CALLS = 1000
-"""In one answer."""
+"""The most calls in one answer."""
 MAX_NAME_CHARS = 1000
-"""Of an id or a name, ten times the longest that any provider accepts."""
+"""The longest id or name: ten times the longest that any provider accepts."""
 MAX_WAITING_CHARS = 1024 * 1024
-"""Of arguments before the name of their call."""
+"""The most characters of arguments that wait for the name of their call."""
 
 
 def parsed_arguments(text: str) -> Mapping[str, Any] | str:

@@ -52,7 +52,7 @@ class Transport(ABC):
 
     @abstractmethod
     def timed_out(self, error: BaseException) -> bool:
-        """It timed out."""
+        """Whether the request timed out."""
 
 
 def best() -> Transport:

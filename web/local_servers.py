@@ -46,7 +46,7 @@ class ProbeResult(Enum):
 
     MEANT = auto()
     BUSY = auto()
-    """It accepts connections and does not answer in time."""
+    """The server accepts connections, but does not answer in time."""
     NOBODY = auto()
     ANOTHER = auto()
 

@@ -51,5 +51,5 @@ class Metrics:
         )
 
     def text(self) -> bytes:
-        """All of it, with the counters of every process, in Prometheus' format."""
+        """All metrics, with the counters of every process, in Prometheus' format."""
         return generate_latest(self.registry)

@@ -25,13 +25,13 @@ from tokenwire.web.services import WebServices
 
 READ_TIMEOUT_SECONDS = 5.0
 READS_BACK = (64, 1024)
-"""How many events before a cursor are read at first: most often they tell what its reader holds."""
+"""How many events before a cursor are read first. Mostly they show what its reader holds."""
 WINDOW_BYTES = 16 * 1024 * 1024
 """A window of a log is read whole: it is far smaller."""
 
 
 def unservable() -> ApiProblem:
-    """The refusal of a cursor from which nothing can be resumed."""
+    """The error for a cursor from which no stream can resume."""
     return ApiProblem(
         "cursor_lost",
         "Nothing can be resumed from this cursor: read the whole answer, without a cursor.",

@@ -292,7 +292,7 @@ async def _cost(store: Store, row: Message, units: int) -> dict[str, Any] | None
 
 
 def _sent(row: Message, model: str | None) -> SentMessage:
-    """What the row sends to `model`, as `context` makes it (which web may not load)."""
+    """What the row sends to `model`, like `context`, which web may not import."""
     kept = row.parts_kept or () if row.model == model else ()
     calls = (part for part in row.parts or () if part["type"] == "tool_call" and "result" in part)
     return SentMessage(

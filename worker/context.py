@@ -34,7 +34,7 @@ def messages(
 
 
 def options(row: Message) -> dict[str, Any]:
-    """What the answer is to be like, as arguments of a provider's `Request`."""
+    """The options of the answer, as arguments of a provider's `Request`."""
     return {name: value for name, value in (row.options or {}).items() if name in _OPTIONS}
 
 

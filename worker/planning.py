@@ -71,7 +71,7 @@ class PlannedAttempt:
         )
 
     def _seams(self) -> list[int]:
-        """Those of earlier attempts, and the one that a new request leaves."""
+        """The seams of earlier attempts, and the one that a new request leaves."""
         if not self.plan.keeps:
             return []
         seams, end = list(self.row.seams or ()), self.held.answer.content_units

@@ -10,7 +10,7 @@ from tokenwire.worker.attempt.run import Attempt
 
 
 class Running:
-    """What runs now. `lease_seconds`: so long an attempt may need to hand its answer over."""
+    """The attempts that run now. `lease_seconds`: the longest that a hand-over takes."""
 
     def __init__(self, lease_seconds: float) -> None:
         self.draining = self.handing_over = False
@@ -37,7 +37,7 @@ class Running:
 
     @contextlib.contextmanager
     def attempt(self, attempt: Attempt) -> Iterator[None]:
-        """This attempt runs meanwhile."""
+        """Count this attempt as running during the block."""
         self._attempts[attempt.message_id] = attempt
         if self.handing_over:
             attempt.stop(HandedOver())

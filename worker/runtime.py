@@ -78,7 +78,7 @@ class Runtime:
         await self._opened.enter_async_context(startup.asking(needs(self._store, self._log)))
 
     def _connect(self) -> None:
-        """To the database, Redis and the providers."""
+        """Connect to the database, Redis and the providers."""
         settings = self._settings
         store = Store.open(
             settings.database_url,
@@ -116,7 +116,7 @@ class Runtime:
         self._runner = Runner(self._services, self._models)
 
     def _start(self) -> None:
-        """What runs beside the jobs. It ends before the connections are closed."""
+        """Start the tasks beside the jobs. They end before the connections are closed."""
         services, background = self._services, self.background
         self._opened.push_async_callback(services.run_ender.aclose)
         self._opened.push_async_callback(background.aclose)

@@ -51,7 +51,7 @@ class Next(Enum):
     FORKED = auto()
     """The log forked after the cursor; the reader continues as `epoch`. Call `next` again."""
     END = auto()
-    """Nothing follows any more; `ended` has the reason."""
+    """The end: `ended` holds the reason."""
 
 
 AT_TIP: Final = Next.AT_TIP

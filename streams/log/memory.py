@@ -347,7 +347,7 @@ class MemoryLog:
         return None
 
     async def aclose(self) -> None:
-        """Nothing to close."""
+        """Do nothing: there is no connection."""
 
     # --- rules ---
 

@@ -29,7 +29,7 @@ def is_public(path: str) -> bool:
 
 
 def cost_of(method: str, path: str) -> Cost | None:
-    """What a request counts as; None: nothing.
+    """How a request counts. None: not at all.
 
     `posts` create something, usually an answer, or store a text; they may not be repeated.
     `changes` are the rest that is no read, such as a cancel, a deletion, a subscription.

@@ -69,7 +69,7 @@ class AISDKEncoder:
 
     @property
     def ended(self) -> bool:
-        """Nothing follows."""
+        """Whether the stream has ended."""
         return self._write.ended
 
     def opening(self) -> list[UIChunk]:

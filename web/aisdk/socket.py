@@ -79,7 +79,7 @@ class _Socket:
         self._login: str | None = None
 
     async def serve(self) -> None:
-        """Until the client leaves, sends an invalid frame, or the process stops."""
+        """Serve until the client leaves, sends an invalid frame, or the process stops."""
         try:
             if self._seat.user is None:
                 first = await self._websocket.receive_text()

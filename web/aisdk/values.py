@@ -56,7 +56,7 @@ def _clean_object(value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
 
 
 def _key(key: Any) -> str:
-    """As `json.dumps` writes it."""
+    """A key as `json.dumps` writes it."""
     if isinstance(key, bool | int | float) or key is None:
         return json.dumps(clean(key))
     raise Misuse(f"{type(key).__name__} is no key of a JSON object")

@@ -41,7 +41,7 @@ Digest = Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
 async def read_file(
     services: With, user: CurrentUser, message_id: MessageId, digest: Digest
 ) -> Response:
-    """Its address holds the digest of its bytes, so it may be cached for ever."""
+    """Send a file. Its address holds the digest of its bytes, so it may be cached for ever."""
     found = await services.store.visible_file(message_id, digest, user)
     ending = SHOWN.get(found.media_type)
     kind = "attachment" if ending is None else "inline"

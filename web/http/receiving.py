@@ -109,7 +109,7 @@ class MinimumRate:
 
     @classmethod
     def of(cls, settings: Settings) -> "MinimumRate":
-        """As it is set."""
+        """The limits of the settings."""
         return cls(settings.body_seconds, settings.body_gap_seconds, settings.max_body_seconds)
 
     def left(self, seconds: float, read: int) -> float:

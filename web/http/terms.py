@@ -15,7 +15,7 @@ log_line = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class ConnectionTerms:
-    """Of all connections of a process."""
+    """The limits of all connections of a process."""
 
     head_seconds: float
     stalled_seconds: float

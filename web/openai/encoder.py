@@ -81,7 +81,7 @@ class ResponseEncoder:
         return max(self._writer.number - 1, self._writer.after)
 
     def opening(self) -> bytes:
-        """What every Response begins with."""
+        """The events that every response begins with."""
         blank = Answer(self.head.id)
         self._lifecycle("response.created", blank)
         if self.head.background:
@@ -321,7 +321,7 @@ class _Item:
         return {"logprobs": []} if self.kind == "message" else {}
 
     def inner(self, text: str, cited: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
-        """Its content part."""
+        """The content part of the item."""
         is_text = self.kind == "message"
         return objects.text_part(text, cited) if is_text else objects.reasoning_part(text)
 

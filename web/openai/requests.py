@@ -59,7 +59,7 @@ Objects = Annotated[list[dict[str, Any]], Field(fail_fast=True)]
 
 
 class AskBody(BaseModel):
-    """What both dialects have."""
+    """The fields that responses and chat completions share."""
 
     model_config = ConfigDict(extra="ignore")
 

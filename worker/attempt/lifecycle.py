@@ -64,7 +64,7 @@ class Unwritable:
 
 @dataclass(frozen=True, slots=True)
 class HandedOver:
-    """This process is going away; another one goes on."""
+    """This process stops; another one continues the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,14 +129,14 @@ def outranks(new: Verdict, old: Verdict | None) -> bool:
 
 
 class AttemptState(Enum):
-    """Where an attempt stands."""
+    """The state of an attempt."""
 
     CLAIMED = "claimed"
-    """It has the answer, and has asked nobody."""
+    """The attempt has the answer, and has not asked a provider."""
     ANSWERING = "answering"
-    """Its provider writes."""
+    """The provider writes."""
     SETTLING = "settling"
-    """Nothing more is taken; what was taken is on its way into the log."""
+    """Nothing more is taken; what was taken is being appended."""
     CARRYING_OUT = "carrying out"
     """The verdict stands: the answer ends, or is left to another attempt."""
     OVER = "over"
@@ -144,28 +144,28 @@ class AttemptState(Enum):
 
 
 class Act(Enum):
-    """What is to be done, in the order given."""
+    """An act that the attempt carries out, in the order given."""
 
     ASK = auto()
     """Ask the provider, and take what it sends until it ends or is left."""
     LEAVE_PROVIDER = auto()
-    """Take nothing more. A provider that has ended is left already."""
+    """Take nothing more. (If the provider has ended, its stream is closed already.)"""
     FLUSH = auto()
-    """Show half a character that waited. After a broken stream the next attempt shows it whole."""
+    """Show a waiting half character. After a broken stream, the next attempt shows it whole."""
     AWAIT_PROVIDER = auto()
     """Wait until its stream is closed: it may have yet to name the run that goes on without us."""
     ABANDON_WAITING = auto()
-    """Append nothing more. What is out may be in the log already: that must still be found out."""
+    """Drop what waits. The batch under way may be in the log: its outcome must be known."""
     ABANDON_ALL = auto()
-    """Append nothing more, whatever is out."""
+    """Drop what waits and the batch under way."""
     SETTLE = auto()
     """Wait until the log has everything; then give `Settled` or `Paused`."""
     LEAVE_RUN = auto()
-    """Note the provider's run for whoever is to end it, or forget it."""
+    """Note the provider's run, so that it can be ended, or forget it."""
     CARRY_OUT = auto()
     """Carry the verdict out; then give `CarriedOut`, or `Released` if another attempt goes on."""
     REQUEUE = auto()
-    """Bring the next attempt its job."""
+    """Enqueue the job of the next attempt."""
     CANCEL = auto()
     """End the answer as the cancel that waits behind the verdict asks, as if no worker had it."""
 
@@ -176,7 +176,7 @@ AT_ONCE = frozenset({Act.LEAVE_PROVIDER, Act.FLUSH, Act.ABANDON_WAITING, Act.ABA
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """To a state, with these acts: a cell of the table."""
+    """A cell of the table: the next state, and the acts on the way."""
 
     state: AttemptState
     acts: tuple[Act, ...] = ()
@@ -186,11 +186,11 @@ class Cell(Enum):
     """A cell of the table that is no transition."""
 
     NOTHING = "-"
-    """It comes too late to matter."""
+    """The input comes too late to matter."""
     BEHIND = "behind"
-    """It waits behind the verdict, and counts if the answer goes on."""
+    """The input waits behind the verdict, and counts if the answer continues."""
     IMPOSSIBLE = "!"
-    """Nobody can give this now."""
+    """The input cannot occur in this state: a bug of ours."""
 
 
 CLAIMED, ANSWERING, SETTLING, CARRYING_OUT, OVER = AttemptState

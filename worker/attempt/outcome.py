@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 
 class Outcome:
-    """Of one attempt. `give` takes what has happened; `ended`: the end that was committed."""
+    """The outcome of one attempt. `give` takes inputs; `ended`: the end that was committed."""
 
     def __init__(self, work: AttemptWork, keeper: Keeper, give: Callable[[Input], None]) -> None:
         self._work, self._keeper, self._give = work, keeper, give

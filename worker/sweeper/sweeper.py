@@ -76,7 +76,7 @@ class Sweeper:
         """Answers whose rows cannot be written, and until when their jobs are not enqueued."""
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Sweep until cancelled."""
         ticking = asyncio.create_task(supervise("sweeper_clock", self._notice_pauses))
         try:
             await self._sweep_on()
