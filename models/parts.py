@@ -43,7 +43,7 @@ class StoredPart:
     value: Mapping[str, Any] | None
     kept: Mapping[str, Any] | None
 
-    def bare(self) -> "StoredPart":
+    def text_only(self) -> "StoredPart":
         """The part with its text alone, for a database that refuses the rest."""
         if not (self.value or self.kept):
             return self

@@ -34,9 +34,9 @@ class PartsToSave(NamedTuple):
         """Whether there are any changes."""
         return bool(self.parts) or self.deleted_from is not None
 
-    def bare(self) -> "PartsToSave":
+    def text_only(self) -> "PartsToSave":
         """The same changes, with the texts of the parts alone."""
-        return self._replace(parts=tuple(part.bare() for part in self.parts))
+        return self._replace(parts=tuple(part.text_only() for part in self.parts))
 
 
 NO_PARTS: Final = PartsToSave()

@@ -37,7 +37,7 @@ _PIECES: Final[Mapping[type, str]] = {
     events.Reasoning: "reasoning",
     events.ToolInput: "tool_call",
 }
-_NO_GAIN: Final = (NOTHING, "")
+_NOTHING_ADDED: Final = (NOTHING, "")
 
 
 class Hole(ValueError):
@@ -237,12 +237,12 @@ class Answer:
             return self._end(event, believe)
         return NOTHING
 
-    def gain(self, event: events.AnyEvent) -> tuple[range, str]:
+    def apply_with_text(self, event: events.AnyEvent) -> tuple[range, str]:
         """Apply the next event like `apply`, and also return the text that it added, or ""."""
         if not isinstance(event, events.Piece):
             return self.apply(event), ""
         added = self._grow(event)
-        return (self._touched(event.part), added) if added else _NO_GAIN
+        return (self._touched(event.part), added) if added else _NOTHING_ADDED
 
     def add(self, part: Part) -> None:
         """Append a part. Its `start` is set from the parts before it."""
@@ -485,7 +485,7 @@ def _part_of(entry: Any, streams: Mapping[str, Slices]) -> Part:
     if kind not in streams:
         return Part(kind, entry)
     length, stream = entry.get("length"), streams[kind]
-    text = stream.take(stream.given + length) if isinstance(length, int) else ""
+    text = stream.take(stream.taken_units + length) if isinstance(length, int) else ""
     return Part(kind, entry, text=text)
 
 

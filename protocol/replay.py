@@ -146,7 +146,7 @@ class _Growth:
         if self._text is None:
             return
         start = self._want.parts[self._text].start
-        offset = start + self._rest.given
+        offset = start + self._rest.taken_units
         rest = self._rest.take(None if at is None else at - start)
         if not rest and not self._is_open:
             yield from self._part(self._text, {}, opens=True)

@@ -19,7 +19,7 @@ class Sent:
 
     def __init__(self) -> None:
         self._out: list[str] = []
-        self._sent = self._again = 0  # characters sent; how many of them the present text has
+        self._sent = self._matched = 0  # characters sent; how many of them the present text has
         self._unsent, self._taken = "", 0
 
     @property
@@ -29,9 +29,9 @@ class Sent:
         return self._out[0]
 
     @property
-    def owed(self) -> bool:
+    def behind(self) -> bool:
         """Whether the text is shorter than what was sent."""
-        return self._again < self._sent
+        return self._matched < self._sent
 
     @property
     def waiting(self) -> int:
@@ -40,22 +40,22 @@ class Sent:
 
     def grow(self, piece: str) -> None:
         """Append a piece to the text. Raises Withdrawn if it differs from what was sent."""
-        if self._again < self._sent:
-            known = self.out[self._again : self._again + len(piece)]
+        if self._matched < self._sent:
+            known = self.out[self._matched : self._matched + len(piece)]
             if not piece.startswith(known):
                 raise Withdrawn
-            self._again += len(known)
+            self._matched += len(known)
             piece = piece[len(known) :]
         self._unsent, self._taken = self._unsent[self._taken :] + piece, 0
 
     def replace(self, text: str) -> None:
         """Replace the text, perhaps by a shorter one. Raises Withdrawn if they differ."""
-        self._again, self._unsent, self._taken = 0, "", 0
+        self._matched, self._unsent, self._taken = 0, "", 0
         self.grow(text)
 
     def finish(self) -> None:
         """The text is complete. Raises Withdrawn if it is shorter than what was sent."""
-        if self.owed:
+        if self.behind:
             raise Withdrawn
 
     def take(self, size: int, most: int) -> list[str]:
@@ -76,4 +76,4 @@ class Sent:
         if end > self._taken:
             self._out.append(self._unsent[self._taken : end])
             self._sent += end - self._taken
-            self._again, self._taken = self._sent, end
+            self._matched, self._taken = self._sent, end

@@ -17,6 +17,7 @@ import random
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import structlog
 
@@ -45,8 +46,12 @@ A new epoch reaches all readers at once.
 """
 
 
-Folded = tuple[AnyEvent, range, str]
-"""An event with the result of `Answer.gain`: the arguments of an encoder's `apply`."""
+class Folded(NamedTuple):
+    """The arguments of an encoder's `apply`: an event, and what it changed (`apply_with_text`)."""
+
+    event: AnyEvent
+    touched: range
+    added: str
 
 
 @dataclass(slots=True)
@@ -138,7 +143,7 @@ class _Watcher:
         self._services, self._id, self._permission = services, held.id, permission
         self._held = held
         self._conversation = ""
-        self._fits = True  # whether the latest events of the log fitted
+        self._log_fits = True  # whether the latest events of the log fitted
 
     async def begin(self) -> _Begun:
         """Read the row. Raises NotFound, Gone, StoreUnavailable."""
@@ -170,7 +175,7 @@ class _Watcher:
 
     async def follow(self, begun: _Begun) -> Updates:
         """Updates until the end, or until the row must be read again."""
-        self._fits = True
+        self._log_fits = True
         yield begun.news
         if self._held.ended:
             return
@@ -187,7 +192,7 @@ class _Watcher:
                         if (news := self._log_news(reader, item, begun.skip)) is None:
                             continue
                         yield news
-                        if self._held.ended or not self._fits:
+                        if self._held.ended or not self._log_fits:
                             return
                     case Ended(reason):
                         if item.resync is None:
@@ -218,7 +223,9 @@ class _Watcher:
         return news
 
     def _news(self, needed: Iterable[AnyEvent], row: Message) -> News:
-        return News(((event, *self._held.gain(event)) for event in needed), row=row)
+        return News(
+            (Folded(event, *self._held.apply_with_text(event)) for event in needed), row=row
+        )
 
     def _log_news(self, reader: HttpReader, item: Entries, skip: int) -> News | None:
         """The events of the answer among these entries. None if there are none."""
@@ -236,9 +243,9 @@ class _Watcher:
         held = self._held
         try:
             for event in mine:
-                touched, added = held.gain(event)
+                touched, added = held.apply_with_text(event)
                 if added or not isinstance(event, events.Piece):
-                    yield event, touched, added
+                    yield Folded(event, touched, added)
         except (Hole, Unproven) as error:
             log_line.warning("an answer is read again", message_id=self._id, reason=str(error))
-            self._fits, news.cursor = False, None
+            self._log_fits, news.cursor = False, None

@@ -24,10 +24,10 @@ from tokenwire.streams.log import ports
 from tokenwire.worker.attempt.usage import Reported, SentMessage, history_chars, json_chars, tokens
 from tokenwire.worker.deaths import DEADLY
 from tokenwire.worker.ending import (
-    bare,
     ended_answer,
     ending_of,
     make_ending,
+    text_only,
     usage_fields,
 )
 from tokenwire.worker.enqueue import Jobs, JobsUnavailable
@@ -228,7 +228,7 @@ async def _store(store: Store, ending: Ending) -> Ending | None:
         log_line.exception(
             "only the text of an answer could be stored", message_id=ending.message_id
         )
-        ending = bare(ending)
+        ending = text_only(ending)
         return ending if await store.finish(ending) else None
 
 

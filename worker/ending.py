@@ -75,20 +75,20 @@ def usage_fields(usage: events.Usage | None) -> dict[str, Any] | None:
     return fields
 
 
-def bare(ending: Ending) -> Ending:
+def text_only(ending: Ending) -> Ending:
     """The ending with its text alone, for a database that refuses the rest."""
     ending = replace(ending, parts=None, parts_kept=None)
     return replace(ending, usage=None, seams=None, finish_reason=None)
 
 
-def reduced(ending: Ending) -> Ending:
-    """`bare`, for an attempt's own end. An answer that lost a part does not count as complete."""
+def as_lossy_end(ending: Ending) -> Ending:
+    """`text_only`, for the end of an attempt: an answer that lost a part is not complete."""
     if ending.status == "complete":
         ending = replace(ending, status="error", error=events.INTERNAL_ERROR)
-    return bare(ending)
+    return text_only(ending)
 
 
-def lesser(checkpoint: Checkpoint) -> Iterator[Checkpoint]:
+def smaller_checkpoints(checkpoint: Checkpoint) -> Iterator[Checkpoint]:
     """The checkpoint, then smaller ones to try if the database refuses it.
 
     The second one lacks the provider's run. The last one has the text alone.
@@ -103,4 +103,4 @@ def lesser(checkpoint: Checkpoint) -> Iterator[Checkpoint]:
         run_reasoning=None,
     )
     yield runless
-    yield replace(runless, reported=None, changes=checkpoint.changes.bare())
+    yield replace(runless, reported=None, changes=checkpoint.changes.text_only())

@@ -189,7 +189,7 @@ class TextEncoder:
         self.begun = False
 
     def apply(self, event: AnyEvent, touched: range, added: str) -> bytes:
-        """The text of an event that was folded: see `Answer.gain`. Raises Withdrawn,
+        """The text of an event that was folded: see `Answer.apply_with_text`. Raises Withdrawn,
         CompletionFailed.
         """
         if isinstance(event, Chunk):

@@ -2,7 +2,7 @@
 
     encoder = AISDKEncoder(answer, row, profile)
     encoder.opening() -> chunks
-    encoder.apply(event, *answer.gain(event)) -> chunks           ... until encoder.ended
+    encoder.apply(event, *answer.apply_with_text(event)) -> chunks           ... until encoder.ended
 
 Guarantees: events that give the same answer without a `reset` give the same parts in the same
 order, and the same sequence within each part, whether a log or a row (`protocol.replay`) told them.
@@ -79,7 +79,7 @@ class AISDKEncoder:
         return self._write.start(self._row["id"], fields) + self._write.start_step()
 
     def apply(self, event: events.AnyEvent, touched: range, added: str) -> list[UIChunk]:
-        """The chunks of an event of the answer, which was folded: see `Answer.gain`."""
+        """The chunks of an event of the answer, which was folded: see `Answer.apply_with_text`."""
         if isinstance(event, events.Piece):
             return self._grown(event.part, added) if added else []
         if self.ended or getattr(event, "message_id", None) != self.answer.id:

@@ -89,7 +89,7 @@ class ResponseEncoder:
         return self._writer.flush()
 
     def apply(self, event: AnyEvent, touched: range, added: str) -> Iterable[bytes]:
-        """The additional events for a folded event: see `Answer.gain`."""
+        """The additional events for a folded event: see `Answer.apply_with_text`."""
         if isinstance(event, Piece) and len(added) < PORTION_CHARS:
             item = self._items.get(event.part)
             if item is not None and item.is_in_step:
@@ -297,7 +297,7 @@ class _Item:
     @property
     def is_in_step(self) -> bool:
         """Whether it continues the sent text. Only the open item may."""
-        return self.is_open and not (self.stale or self.sent.owed)
+        return self.is_open and not (self.stale or self.sent.behind)
 
     @cached_property
     def events(self) -> str:
@@ -408,7 +408,7 @@ class ChatEncoder:
         return self._chunk({"role": "assistant", "content": "", "refusal": None})
 
     def apply(self, event: AnyEvent, touched: range, added: str) -> Iterable[bytes]:
-        """The additional chunks for a folded event: see `Answer.gain`. Raises Withdrawn."""
+        """The additional chunks for a folded event (`Answer.apply_with_text`). Raises Withdrawn."""
         if isinstance(event, Chunk):
             self._text.grow(added)
         elif isinstance(event, Reasoning):

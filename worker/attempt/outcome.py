@@ -32,7 +32,7 @@ from tokenwire.worker.attempt.lifecycle import (
 )
 from tokenwire.worker.attempt.work import AttemptWork
 from tokenwire.worker.discretion import remove_quotes, texts_in
-from tokenwire.worker.ending import lesser, make_ending, reduced, usage_fields
+from tokenwire.worker.ending import as_lossy_end, make_ending, smaller_checkpoints, usage_fields
 from tokenwire.worker.outages import outlast
 from tokenwire.worker.retries import MAX_TRIES, RetryLater
 
@@ -75,7 +75,7 @@ class Outcome:
             committed = await self._outlast(lambda: services.store.finish(ending))
         except (Unstorable, StatementFailed) as error:
             work.notify_operators(error, "internal_error")
-            ending = reduced(ending)
+            ending = as_lossy_end(ending)
             committed = await self._outlast(lambda: services.store.finish(ending))
         if committed:
             self.ended = ending
@@ -183,7 +183,7 @@ class Outcome:
 
         Raises Unstorable if the database refuses even the text.
         """
-        for checkpoint in lesser(self._work.checkpoint()):
+        for checkpoint in smaller_checkpoints(self._work.checkpoint()):
             try:
                 return await self._outlast(functools.partial(save, checkpoint))
             except (Unstorable, StatementFailed) as error:

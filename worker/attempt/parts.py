@@ -102,7 +102,7 @@ class PartsTaken:
         """Whether the answer has reached a limit, and takes nothing more."""
         self._attempt, self._continues = attempt, continues
         self._terms = terms or AnswerTerms()
-        self._text, self._thoughts = Cleaner(), Cleaner()
+        self._text, self._reasoning_cleaner = Cleaner(), Cleaner()
         self._calls: dict[int, _OpenCall] = {}
         self._input: _WaitingInput | None = None
         self._reasoning: int | None = None  # the part whose ReasoningEnd is still to come
@@ -111,8 +111,8 @@ class PartsTaken:
     @property
     def between_parts(self) -> bool:
         """Whether no character, reasoning or call is incomplete."""
-        half = self._text.holds or self._thoughts.holds
-        return not (half or self._calls or self._reasons)
+        half = self._text.holds or self._reasoning_cleaner.holds
+        return not (half or self._calls or self._reasoning_is_open)
 
     def take(self, delta: deltas.Delta) -> Iterator[DraftItem]:
         """The events of a delta. Each is applied to `answer` before the next one is returned."""
@@ -122,7 +122,7 @@ class PartsTaken:
             case deltas.TextDelta(text) | deltas.RefusalDelta(text):
                 yield from self._take_text(self._text.push(text))
             case deltas.ReasoningDelta(text):
-                yield from self._take_reasoning(self._thoughts.push(text))
+                yield from self._take_reasoning(self._reasoning_cleaner.push(text))
             case deltas.ReasoningEnd(kept):
                 yield from self._end_reasoning(kept)
             case deltas.ToolCallStart() | deltas.ToolCallArguments() | deltas.ToolCallEnd():
@@ -158,7 +158,7 @@ class PartsTaken:
 
     def flush(self) -> Iterator[DraftItem]:
         """The events at the provider's end. Incomplete calls are invalid."""
-        yield from self._take_reasoning(self._thoughts.flush())
+        yield from self._take_reasoning(self._reasoning_cleaner.flush())
         yield from self._take_text(self._text.flush())
         yield from self._close_calls()
 
@@ -199,7 +199,7 @@ class PartsTaken:
         if text:
             yield from self._release_input()
         for piece in self._fitting_pieces(text):
-            if not self._reasons:
+            if not self._reasoning_is_open:
                 yield from self._open_reasoning()
             offset, number = self.answer.reasoning_units, self._reasoning
             if number is None:
@@ -210,8 +210,8 @@ class PartsTaken:
 
     def _open_reasoning(self) -> Iterator[DraftItem]:
         """Open reasoning inside a text by a `part` event. Other reasoning opens with its text."""
-        spares = self._continues or len(self.answer.parts) >= MAX_PARTS - SPARE_PARTS
-        if spares and self.answer.open_text is not None:
+        stays_inside = self._continues or len(self.answer.parts) >= MAX_PARTS - SPARE_PARTS
+        if stays_inside and self.answer.open_text is not None:
             self._reasoning = yield from self._open("reasoning", {}, is_inside=True)
         else:
             self._reasoning = len(self.answer.parts) if self._may_open() else None
@@ -224,7 +224,7 @@ class PartsTaken:
         yield from self._keep(number, kept)
 
     @property
-    def _reasons(self) -> bool:
+    def _reasoning_is_open(self) -> bool:
         """Whether an open reasoning part may still grow."""
         return self._reasoning is not None and self._reasoning == self.answer.open_reasoning
 

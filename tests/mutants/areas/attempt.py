@@ -94,8 +94,8 @@ AREA = Area(
         Mutant(
             "reasoning_splits_a_word_that_goes_on",
             "worker/attempt/parts.py",
-            "spares = self._continues or ",
-            "spares = ",
+            "stays_inside = self._continues or ",
+            "stays_inside = ",
             ("tests/unit/worker/attempt/test_parts.py",),
         ),
         Mutant(
@@ -143,7 +143,7 @@ AREA = Area(
         Mutant(
             "what_cannot_be_held_keeps_an_answer_from_going_on",
             "worker/ending.py",
-            "    yield replace(runless, reported=None, changes=checkpoint.changes.bare())\n",
+            "    yield replace(runless, reported=None, changes=checkpoint.changes.text_only())\n",
             "",
         ),
         Mutant(

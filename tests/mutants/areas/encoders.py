@@ -78,7 +78,7 @@ AREA = Area(
         Mutant(
             "sent_finishes_with_something_owed",
             "protocol/sent.py",
-            "        if self.owed:\n            raise Withdrawn\n",
+            "        if self.behind:\n            raise Withdrawn\n",
             "        pass\n",
         ),
         Mutant(
@@ -90,7 +90,7 @@ AREA = Area(
         Mutant(
             "sent_compares_from_the_beginning_only",
             "protocol/sent.py",
-            "            self._again += len(known)\n",
+            "            self._matched += len(known)\n",
             "",
         ),
         Mutant(
@@ -115,7 +115,7 @@ AREA = Area(
         Mutant(
             "openai_what_was_withdrawn_goes_on_at_once",
             "web/openai/encoder.py",
-            "return self.is_open and not (self.stale or self.sent.owed)",
+            "return self.is_open and not (self.stale or self.sent.behind)",
             "return self.is_open",
         ),
         Mutant(

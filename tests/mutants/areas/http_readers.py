@@ -60,8 +60,8 @@ AREA = Area(
         Mutant(
             "what_does_not_fit_has_a_cursor",
             "web/watching.py",
-            "            self._fits, news.cursor = False, None\n",
-            "            self._fits = False\n",
+            "            self._log_fits, news.cursor = False, None\n",
+            "            self._log_fits = False\n",
             _WATCHING,
         ),
         Mutant(

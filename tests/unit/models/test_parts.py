@@ -149,8 +149,8 @@ def test_the_text_of_a_growing_part_is_the_message_s() -> None:
 def test_a_value_that_the_database_refuses() -> None:
     """The text stays, and the part is marked."""
     part = StoredPart(1, "reasoning", "Hm", {"at": 1}, {"dialect": "d"})
-    assert part.bare() == StoredPart(1, "reasoning", "Hm", {"dropped": True, "at": 1}, None)
+    assert part.text_only() == StoredPart(1, "reasoning", "Hm", {"dropped": True, "at": 1}, None)
     broken = StoredPart(1, "data", None, {"at": "\0", "data": "\0"}, None)
-    assert broken.bare() == StoredPart(1, "data", None, {"dropped": True}, None)
+    assert broken.text_only() == StoredPart(1, "data", None, {"dropped": True}, None)
     plain = StoredPart(1, "reasoning", "Hm", None, None)
-    assert plain.bare() == plain
+    assert plain.text_only() == plain

@@ -39,7 +39,7 @@ def test_sent_text_begins_the_text(steps: list[tuple[str, object]]) -> None:
             assert len(out) >= len(text)
         assert sent.out == out
         assert sent.waiting == max(len(text) - len(out), 0)
-        assert sent.owed == (len(text) < len(out))
+        assert sent.behind == (len(text) < len(out))
 
 
 @given(TEXTS, TEXTS)

@@ -92,7 +92,7 @@ class _Encoder(Protocol[T_co]):
 
 def fed(encoder: _Encoder[T_co], event: AnyEvent) -> T_co:
     """The encoder's output for an event, after the fold."""
-    return encoder.apply(event, *encoder.answer.gain(event))
+    return encoder.apply(event, *encoder.answer.apply_with_text(event))
 
 
 def from_row(log: list[AnyEvent], saved: int) -> list[AnyEvent]:

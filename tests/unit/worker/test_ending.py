@@ -3,7 +3,7 @@
 from tokenwire.models.answers import Checkpoint, Ending
 from tokenwire.models.parts import StoredPart
 from tokenwire.models.unsaved import PartsToSave
-from tokenwire.worker.ending import bare, lesser
+from tokenwire.worker.ending import smaller_checkpoints, text_only
 
 
 def test_the_text_of_every_part_is_saved() -> None:
@@ -13,7 +13,7 @@ def test_the_text_of_every_part_is_saved() -> None:
         StoredPart(1, "source", None, {"url": "\0", "at": 3}, None),
     )
     whole = Checkpoint("m", 1, "So", "", "e", 5, changes=PartsToSave(parts, 0))
-    *_, last = lesser(whole)
+    *_, last = smaller_checkpoints(whole)
     assert last.content == "So"
     assert last.changes.deleted_from == 0
     assert [(part.number, part.type, part.text, part.value) for part in last.changes.parts] == [
@@ -30,6 +30,6 @@ def test_an_end_without_its_layout_keeps_its_text() -> None:
         parts=layout,
         parts_kept=[{"part": 1, "dialect": "d"}],
     )
-    left = bare(ending)
+    left = text_only(ending)
     assert (left.content, left.reasoning) == ("So", "Hm")
     assert (left.parts, left.parts_kept) == (None, None)
