@@ -377,6 +377,13 @@ class DeltaStream(Protocol):
         ...
 
     @property
+    def midway(self) -> bool:
+        """Whether the delivered batches end within an item of the provider: a stream that attaches
+        here would not know what the rest of the item, such as a citation, refers to.
+        """
+        ...
+
+    @property
     def naming(self) -> bool:
         """Whether a requested run continues without us but has no name yet: leaving now would lose
         it.

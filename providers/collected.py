@@ -47,6 +47,8 @@ class Collected:
         """The index of each call among the parts, and the pieces of its input."""
         self._open: type[TextPart | ReasoningPart] | None = None
         self._pieces: list[str] = []
+        self._unended: int | None = None
+        """The reasoning whose end has yet to come. Some providers end it behind later parts."""
 
     @property
     def parts(self) -> Sequence[HistoryPart]:
@@ -80,6 +82,7 @@ class Collected:
                 self.append(KeptPart(dialect, kind, value))
             case Restart():
                 self._parts, self._pieces, self._open = [], [], None
+                self._unended = None
                 self._calls.clear()
 
     def append(self, part: HistoryPart) -> None:
@@ -96,6 +99,8 @@ class Collected:
     def _close(self) -> None:
         if self._open is not None:
             self._parts.append(self._open("".join(self._pieces)))
+        if self._open is ReasoningPart:
+            self._unended = len(self._parts) - 1
         self._open, self._pieces = None, []
 
     def _set(self, place: int, **fields: Any) -> None:
@@ -104,18 +109,23 @@ class Collected:
     def _end_reasoning(self, kept: Kept | None) -> None:
         if self._open is ReasoningPart:
             self._close()
-            self._set(-1, kept=kept)
+        number, self._unended = self._unended, None
+        if number is not None:
+            self._set(number, kept=kept)
         elif kept is not None:
             self.append(ReasoningPart("", kept))
 
     def _cite(self, kept: Kept, cites: tuple[int, int] | None) -> None:
-        """Cut the text at the start of the cited words. A citation without them stands alone."""
+        """Cut the text at the start of the cited words. A citation without them stands alone: no
+        provider takes an empty text back.
+        """
         self._close()
         last = self._parts[-1] if self._parts else None
-        if not isinstance(last, TextPart) or cites is None or cites[1] != 0:
+        start, end = cites or (0, 0)
+        if not isinstance(last, TextPart) or start == 0 or end != 0:
             self.append(KeptPart(kept.dialect, kept.kind, kept.value))
             return
-        before = Slices(last.text).take(utf16_length(last.text) - cites[0])  # splits no character
+        before = Slices(last.text).take(utf16_length(last.text) - start)  # splits no character
         if before:
             self._parts[-1] = replace(last, text=before)
             self._parts.append(TextPart(last.text[len(before) :], (kept,)))

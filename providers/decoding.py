@@ -97,6 +97,8 @@ class Decoder:
         self._sealed = False
         self.run_id: str | None = None
         self.cursor: int | None = None
+        self.midway = False
+        """Read up to within an item, where no other stream can resume."""
         self.run_over = False
         """The provider has reported the end of the run without a whole answer."""
         self.finish_raw: str | None = None

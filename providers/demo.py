@@ -225,8 +225,7 @@ class DemoStream:
 
     run_id: str | None = None
     cursor: int | None = None
-    stitching = False
-    naming = False
+    stitching = midway = naming = False
     run_over = False
 
     def __init__(self, script: AsyncGenerator[Sequence[Delta]]) -> None:

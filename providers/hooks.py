@@ -125,6 +125,11 @@ class WatchedStream:
         return self._inner.stitching
 
     @property
+    def midway(self) -> bool:
+        """Whether the answer that is watched has been read up to within an item."""
+        return self._inner.midway
+
+    @property
     def naming(self) -> bool:
         """Whether the run of the answer that is watched has yet to tell its name."""
         return self._inner.naming

@@ -74,7 +74,9 @@ class ResponsesDecoder(Decoder):
         it.
         """
         self._open: dict[Any, Mapping[str, Any]] = {}
-        """Items that have begun and not ended."""
+        """Items that have begun and not ended. A stream that resumes within a message would not
+        know where its text began, so neither which words a citation means nor which it has read.
+        """
         self._ended_items: set[Any] = set()
         self._asking: set[Any] = set()
 
@@ -145,6 +147,7 @@ class ResponsesDecoder(Decoder):
             self._call(key, item)
         self._count_held()
         self._open[key] = item
+        self.midway = True
 
     def _call(self, key: Any, item: Mapping[str, Any]) -> None:
         if not self._tools.known(key):
@@ -156,6 +159,7 @@ class ResponsesDecoder(Decoder):
         self._count_held()
         self._ended_items.add(key)
         begun_here = self._open.pop(key, None) is not None or self._after is None
+        self.midway = bool(self._open)
         kind = words(item.get("type"))
         if kind == "function_call":
             self._call(key, item)

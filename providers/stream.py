@@ -248,6 +248,11 @@ class HttpStream:
         return self._seam is not None and not self._seam.settled
 
     @property
+    def midway(self) -> bool:
+        """Whether the decoder is within an item."""
+        return self._decoder.midway
+
+    @property
     def naming(self) -> bool:
         """Whether a run was requested that outlives us, and its name has not come yet."""
         return (

@@ -71,6 +71,7 @@ class Script:
     kept: bool = False
     closed: bool = False
     stitching: bool = False
+    midway: bool = False
     naming: bool = False
     run_over: bool = False
     asked: list[base.Request] = field(default_factory=list)

@@ -122,6 +122,7 @@ class Author:
         self._open = ""  # the text that still grows, as readers see it
         self._calls = self._count = 0
         self._unended = False  # a reasoning: an end would be its end
+        self._thought = ""
         self._too_much = rng.randint(1, 6) if rng.random() < 0.1 else 0
 
     def write(self) -> list[Said]:
@@ -157,6 +158,9 @@ class Author:
         self._words += words
         self._open += shown(words)
         yield base.TextDelta(words)
+        if self._unended and self._rng.random() < 0.5:  # some providers end it late
+            self._unended = False
+            yield base.ReasoningEnd(self._kept("thinking", self._thought))
 
     def _reasoning(self) -> Iterator[Said]:
         rng, self._open = self._rng, ""
@@ -164,6 +168,7 @@ class Author:
         is_bare = not self._unended and rng.random() < 0.1
         words = "" if is_bare else f"{self._count}: {thought(rng)}"
         self._count += 1
+        self._thought = words
         if words:
             yield base.ReasoningDelta(words)
         self._unended = False

@@ -444,8 +444,12 @@ def _check_kept(complain: Callable[[str], None], row: Row, parts: Parts, script:
         and (row.attempt == 1 or (row.status == "complete" and script.asked <= {"fresh", "attach"}))
     ):
         complain(f"{row.id} has dropped what could be kept: {parts}")
+    # An answer that was stopped, or never resumed, may lack the late end of its last reasoning.
+    reasonings = [part for part in parts if part.type == "reasoning"]
+    unended = reasonings[-1:] if row.finish_reason != "stop" else []
     for part in parts:
-        ways = [*given.get(part.mark, []), *([] if _is_whole(part) else [None])]
+        may_lack = not _is_whole(part) or part in unended
+        ways = [*given.get(part.mark, []), *([None] if may_lack else [])]
         if id(part) in dropped:
             continue
         if part.kept is not None and part.kept not in ways:

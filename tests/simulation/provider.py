@@ -139,7 +139,7 @@ def _kept_of(message: base.HistoryMessage) -> list[base.Kept]:
 
 
 class _Stream:
-    stitching = naming = False
+    stitching = midway = naming = False
 
     def __init__(
         self,

@@ -46,8 +46,8 @@ class NamedRun:
         )
 
     def reached(self, stream: DeltaStream) -> None:
-        """Everything so far was taken: an attempt that attaches continues behind it."""
-        if self._name is not None and not stream.stitching:
+        """Everything so far was taken: an attempt that attaches continues behind it, or earlier."""
+        if self._name is not None and not (stream.stitching or stream.midway):
             self._draft.reached(self._name, stream.cursor)
 
     async def leave(self) -> None:

@@ -110,9 +110,12 @@ class PartsTaken:
 
     @property
     def between_parts(self) -> bool:
-        """Whether no character, reasoning or call is incomplete."""
+        """Whether no character, reasoning or call is incomplete.
+
+        A provider may end a reasoning behind later parts. Its kept value comes with the end.
+        """
         half = self._text.holds or self._reasoning_cleaner.holds
-        return not (half or self._calls or self._reasoning_is_open)
+        return not (half or self._calls or self._reasoning is not None)
 
     def take(self, delta: deltas.Delta) -> Iterator[DraftItem]:
         """The events of a delta. Each is applied to `answer` before the next one is returned."""

@@ -103,12 +103,14 @@ def mark_lost(saved: Answer, held: Answer, run_parts: int) -> None:
     """Mark parts of `held` whose kept value may be lost with the previous worker.
 
     A kept value comes at the end of a part, without an event. So it may be lost if the part was
-    not saved in its present state, or was saved as a reasoning that had not ended. `run_parts`: the
-    number of parts before a run's cursor. Their kept values are complete.
+    not saved in its present state. It may also be lost if the part is the last saved reasoning: its
+    end may come behind later parts, and no row shows whether it came. `run_parts`: the number of
+    parts before a run's cursor. Their kept values are complete.
     """
+    reasonings = [number for number, part in enumerate(saved.parts) if part.type == "reasoning"]
     for number, part in enumerate(held.parts):
         was = saved.parts[number] if number < len(saved.parts) else None
-        has_ended = number != saved.open_reasoning or number < run_parts
+        has_ended = number not in reasonings[-1:] or number < run_parts
         is_saved = was is not None and has_ended and was.equals(part)
         if part.type in _KEEPING_TYPES and part.kept is None and not is_saved:
             part.kept = LOST

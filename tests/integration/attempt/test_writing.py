@@ -238,3 +238,45 @@ async def test_a_log_that_breaks_after_the_end_of_the_stream(rig: Rig) -> None:
         )
     row = await rig.reread()
     assert (row.status, row.content) == ("error", "seen")
+
+
+async def test_the_name_of_a_run_is_saved_before_anything_comes(rig: Rig) -> None:
+    """A worker that dies while the provider is silent leaves a run that can be attached to."""
+    names: list[str | None] = []
+
+    async def note() -> None:
+        names.append((await rig.reread()).run_id)
+
+    attempt = await rig.attempt(best_rung="attach")
+    script = Script([note, [base.TextDelta("a"), *DONE]], run_id="run-1")
+    await attempt.run(script, base.Request([base.HistoryMessage("user", "hi")]), "m")
+    assert names == ["run-1"]
+
+
+async def test_a_run_has_no_place_within_an_item_of_its_provider(rig: Rig) -> None:
+    """What came since the last place comes again to whoever attaches."""
+    places: list[tuple[int | None, int]] = []
+    attempt = await rig.attempt(best_rung="attach")
+    script = Script([], run_id="run-1")
+
+    def within(item: bool) -> Any:
+        async def note() -> None:
+            await attempt.work.writer.settle()
+            run = attempt.draft.run
+            assert run is not None
+            places.append((run.cursor, run.text))
+            script.midway = item
+
+        return note
+
+    script.steps = [
+        [base.TextDelta("one ")],
+        within(True),
+        [base.TextDelta("two ")],
+        within(False),
+        [base.TextDelta("three")],
+        within(False),
+        DONE,
+    ]
+    await attempt.run(script, base.Request([base.HistoryMessage("user", "hi")]), "m")
+    assert places == [(1, 4), (1, 4), (3, 13)]

@@ -12,6 +12,7 @@ AREA = Area(
     "attempt",
     (
         "tests/unit/worker/attempt/test_draft.py",
+        "tests/unit/worker/attempt/test_draft_parts.py",
         "tests/unit/worker/resume/test_continuation.py",
         "tests/integration/attempt",
         "tests/integration/sweeper",
@@ -75,7 +76,10 @@ AREA = Area(
             "worker/attempt/parts.py",
             "yield from self._take_text(self._text.flush())\n",
             "self._text.flush()\n",
-            ("tests/unit/worker/attempt/test_draft.py",),
+            (
+                "tests/unit/worker/attempt/test_draft.py",
+                "tests/unit/worker/attempt/test_draft_parts.py",
+            ),
         ),
         Mutant(
             "waiting_input_is_forgotten",
@@ -344,21 +348,30 @@ AREA = Area(
             "worker/attempt/draft.py",
             "            if not self._catches_up:\n",
             "            if True:\n",
-            ("tests/unit/worker/attempt/test_draft.py",),
+            (
+                "tests/unit/worker/attempt/test_draft.py",
+                "tests/unit/worker/attempt/test_draft_parts.py",
+            ),
         ),
         Mutant(
             "a_batch_that_is_out_changes",
             "worker/attempt/draft.py",
             "        if not self._out:\n            self._out = [",
             "        if True:\n            self._out = [",
-            ("tests/unit/worker/attempt/test_draft.py",),
+            (
+                "tests/unit/worker/attempt/test_draft.py",
+                "tests/unit/worker/attempt/test_draft_parts.py",
+            ),
         ),
         Mutant(
             "a_piece_longer_than_an_event",
             "worker/attempt/draft.py",
             " and size <= PIECE_CHARS:",
             ":",
-            ("tests/unit/worker/attempt/test_draft.py",),
+            (
+                "tests/unit/worker/attempt/test_draft.py",
+                "tests/unit/worker/attempt/test_draft_parts.py",
+            ),
         ),
         Mutant(
             "who_ends_late_hides_the_next_attempt",
@@ -401,7 +414,10 @@ AREA = Area(
             "        for number, part in enumerate(taken.parts):\n"
             "            if part.kept is not None or",
             "        for number, part in enumerate(()):\n            if part.kept is not None or",
-            ("tests/unit/worker/attempt/test_draft.py",),
+            (
+                "tests/unit/worker/attempt/test_draft.py",
+                "tests/unit/worker/attempt/test_draft_parts.py",
+            ),
         ),
         Mutant(
             "withdrawn_items_take_room",

@@ -9,6 +9,13 @@ AREA = Area(
     (*_REQUESTS, *_PARTS),
     [
         Mutant(
+            "a_citation_of_no_words_gives_an_empty_text",
+            "providers/collected.py",
+            "isinstance(last, TextPart) or start == 0 or end != 0",
+            "isinstance(last, TextPart) or cites is None or end != 0",
+            ("tests/unit/providers/test_collected.py",),
+        ),
+        Mutant(
             "kept_values_go_to_every_model",
             "providers/content.py",
             "mine = message.model in (None, model)",

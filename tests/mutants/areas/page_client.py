@@ -485,10 +485,16 @@ AREA = Area(
             "longer && begins",
         ),
         Mutant(
+            "the_input_of_a_call_begins_an_answer",
+            _FILE,
+            'type !== "tool_input" && (part',
+            "(part",
+        ),
+        Mutant(
             "later_parts_begin_an_answer",
             _FILE,
-            "((part ?? offset) !== 0 || offset)",
-            "offset",
+            "(part ?? offset) === 0 && !offset",
+            "!offset",
         ),
         Mutant(
             "a_picture_is_no_answer",

@@ -17,6 +17,27 @@ AREA = Area(
             " if False else None",
         ),
         Mutant(
+            "a_run_is_attached_to_within_an_item",
+            "worker/attempt/named_run.py",
+            " and not (stream.stitching or stream.midway):",
+            " and not stream.stitching:",
+            ("tests/integration/attempt/test_writing.py",),
+        ),
+        Mutant(
+            "a_response_may_be_resumed_within_a_message",
+            "providers/openai_responses.py",
+            "        self.midway = True\n",
+            "",
+            ("tests/unit/providers/test_decoding.py",),
+        ),
+        Mutant(
+            "an_item_that_has_ended_is_still_open",
+            "providers/openai_responses.py",
+            "        self.midway = bool(self._open)\n",
+            "",
+            ("tests/unit/providers/test_decoding.py",),
+        ),
+        Mutant(
             "a_run_may_be_silent_for_ever",
             "worker/attempt/failure.py",
             "    return silent_s is not None and silent_s > longest\n",

@@ -61,7 +61,7 @@ class Scripted:
 class Stream:
     run_id = "r"
     cursor = 3
-    stitching = naming = False
+    stitching = midway = naming = False
     run_over = True
     kept = False
 

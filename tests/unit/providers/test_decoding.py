@@ -552,3 +552,17 @@ def test_no_json_makes_a_decoder_raise(api: str, items: list[tuple[str, dict[str
     assert decoder.done != (decoder.failure is not None)
     for delta in deltas:
         msgspec.convert(msgspec.to_builtins(delta), type(delta))
+
+
+def test_a_response_cannot_be_resumed_within_an_item() -> None:
+    """Behind each item that has ended, and before the first one, it can."""
+    decoder = decoder_of(RESPONSES)()
+    items = [{"type": "message", "id": "m", "content": []}, {"type": "web_search_call", "id": "w"}]
+    told = [("added", 0), ("added", 1), ("done", 0), ("done", 1)]
+    found = [decoder.midway]
+    for kind, index in told:
+        at = {"output_index": index, "item": items[index]}
+        event = {"type": f"response.output_item.{kind}", **at}
+        decoder.feed(sse(json.dumps(event)))
+        found.append(decoder.midway)
+    assert found == [False, True, True, True, False]

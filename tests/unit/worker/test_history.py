@@ -4,13 +4,13 @@ What the provider sent is read here by a reader of its own, far simpler than the
 differences that are meant are made by `said_back` of each dialect, and nowhere else.
 """
 
-import base64
 import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
 
+from tests.everything import ITEMS, WORDS, body_of, turn
 from tests.unit.providers.bodies import ANTHROPIC, CHAT, GEMINI, RESPONSES
 from tests.unit.providers.recordings import Recording, known
 from tokenwire.protocol import events, fold
@@ -250,17 +250,6 @@ def sent_back(api: str, parts: PartsTaken, *, model: str = "model") -> Any:
     return json.loads(json.dumps(body))
 
 
-def turn(body: Any, api: str) -> Any:
-    """What the request holds of the answer."""
-    if api == RESPONSES:
-        own = [item for item in body["input"] if item.get("role") != "user"]
-        return [item for item in own if item.get("type") != "function_call_output"]
-    found = body["contents" if api == GEMINI else "messages"]
-    answers = [message for message in found if message["role"] in ("assistant", "model")]
-    name = {ANTHROPIC: "content", GEMINI: "parts"}.get(api)
-    return (answers[0][name] if name else answers[0]) if answers else []
-
-
 def whole(api: str) -> list[Recording]:
     several = ("tool-search-bm25", "azure-reasoning-encrypted")  # answers of several turns
     return [
@@ -347,177 +336,19 @@ def test_the_log_says_what_was_taken(recording: Recording) -> None:
 
 # --- the answer that has everything ---
 
-IMAGE = base64.b64encode(bytes(range(256)) * 4096).decode()
-THOUGHT = "Let me think about the weather of two cities before I look. 🎈 " * 20
-WORDS = "It is cold in Oslo, as the almanac says. 🎈 So take a coat with you."
-EVERYTHING_ANTHROPIC: list[Json] = [
-    {"type": "thinking", "thinking": THOUGHT, "signature": "EqQB" * 50},
-    {"type": "redacted_thinking", "data": "EmwK"},
-    {"type": "text", "text": "I will look. "},
-    {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {"query": "oslo"}},
-    {"type": "web_search_tool_result", "tool_use_id": "s1", "content": [{"encrypted": "Eo8B"}]},
-    {
-        "type": "text",
-        "text": WORDS[:39],
-        "citations": [
-            {
-                "type": "web_search_result_location",
-                "url": "https://a.example",
-                "title": "A",
-                "cited_text": "cold",
-                "encrypted_index": "Eo8",
-            },
-            {"type": "page_location", "cited_text": "x", "document_index": 0},
-        ],
-    },
-    {"type": "text", "text": WORDS[39:]},
-    {
-        "type": "image",
-        "source": {"type": "base64", "media_type": "image/png", "data": IMAGE},
-    },
-    {"type": "hologram", "frames": [1, 2], "$text": [0, 5]},
-    {
-        "type": "tool_use",
-        "id": "c1",
-        "name": "weather",
-        "input": {"city": "Oslo", "n": 12345678901234567890},
-        "caller": {"type": "direct"},
-    },
-    {"type": "tool_use", "id": "c2", "name": "time", "input": {}},
-]
-EVERYTHING_RESPONSES: list[Json] = [
-    {
-        "type": "reasoning",
-        "id": "rs1",
-        "summary": [
-            {"type": "summary_text", "text": THOUGHT},
-            {"type": "summary_text", "text": "And then I look it up, with two tools at once."},
-        ],
-        "encrypted_content": "gAAAA" * 50,
-    },
-    {"type": "web_search_call", "id": "ws1", "status": "completed", "action": {"query": "oslo"}},
-    {
-        "type": "message",
-        "id": "m1",
-        "role": "assistant",
-        "status": "completed",
-        "phase": "commentary",
-        "content": [
-            {
-                "type": "output_text",
-                "text": WORDS,
-                "annotations": [
-                    {
-                        "type": "url_citation",
-                        "url": "https://a.example",
-                        "title": "A",
-                        "start_index": 41,
-                        "end_index": 44,
-                    },
-                    {"type": "file_citation", "file_id": "f1", "filename": "a.pdf", "index": 3},
-                ],
-            },
-            {"type": "output_text", "text": " Indeed.", "annotations": []},
-        ],
-    },
-    {"type": "image_generation_call", "id": "ig1", "status": "completed", "result": IMAGE},
-    {"type": "hologram", "id": "h1", "frames": [1, 2]},
-    {
-        "type": "function_call",
-        "id": "fc1",
-        "call_id": "c1",
-        "name": "weather",
-        "arguments": '{"city": "Oslo", "n": 12345678901234567890}',
-        "status": "completed",
-    },
-    {
-        "type": "function_call",
-        "id": "fc2",
-        "call_id": "c2",
-        "name": "time",
-        "arguments": "{}",
-        "status": "completed",
-    },
-]
 
-
-def stream(items: list[Json]) -> bytes:
-    return b"".join(f"data: {json.dumps(item)}\n\n".encode() for item in items)
-
-
-def anthropic_body() -> bytes:
-    sent: list[Json] = [{"type": "message_start", "message": {"id": "m", "model": "c"}}]
-    for index, block in enumerate(EVERYTHING_ANTHROPIC):
-        pieces: list[Json] = []
-        begun = dict(block)
-        if block["type"] == "text":
-            begun = {"type": "text", "text": ""}
-            cites = [{"type": "citations_delta", "citation": c} for c in block.get("citations", ())]
-            half = len(block["text"]) // 2
-            texts = [block["text"][:half], block["text"][half:]]
-            pieces = [*cites, *({"type": "text_delta", "text": text} for text in texts)]
-        elif block["type"] == "thinking":
-            begun = {"type": "thinking", "thinking": "", "signature": ""}
-            pieces = [{"type": "thinking_delta", "thinking": block["thinking"]}]
-            pieces.append({"type": "signature_delta", "signature": block["signature"]})
-        elif block["type"] == "tool_use":
-            begun = {**block, "input": {}}
-            pieces = [{"type": "input_json_delta", "partial_json": json.dumps(block["input"])}]
-        at = {"index": index}
-        sent.append({"type": "content_block_start", **at, "content_block": begun})
-        sent += [{"type": "content_block_delta", **at, "delta": piece} for piece in pieces]
-        sent.append({"type": "content_block_stop", **at})
-    sent.append({"type": "message_delta", "delta": {"stop_reason": "tool_use"}})
-    return stream([*sent, {"type": "message_stop"}])
-
-
-def responses_body() -> bytes:
-    sent: list[Json] = [{"type": "response.created", "response": {"id": "r", "model": "m"}}]
-    for index, item in enumerate(EVERYTHING_RESPONSES):
-        at = {"output_index": index}
-        sent.append({"type": "response.output_item.added", **at, "item": item})
-        for number, part in enumerate(item["content"] if item["type"] == "message" else ()):
-            sent.append(
-                {
-                    "type": "response.output_text.delta",
-                    **at,
-                    "content_index": number,
-                    "delta": part["text"],
-                }
-            )
-            sent += [
-                {
-                    "type": "response.output_text.annotation.added",
-                    **at,
-                    "content_index": number,
-                    "annotation": note,
-                }
-                for note in part["annotations"]
-            ]
-        sent.append({"type": "response.output_item.done", **at, "item": item})
-    whole = {"id": "r", "status": "completed", "output": EVERYTHING_RESPONSES}
-    return stream([*sent, {"type": "response.completed", "response": whole}])
-
-
-EVERYTHING = {
-    ANTHROPIC: (anthropic_body, EVERYTHING_ANTHROPIC),
-    RESPONSES: (responses_body, EVERYTHING_RESPONSES),
-}
-
-
-@pytest.mark.parametrize("api", EVERYTHING)
+@pytest.mark.parametrize("api", ITEMS)
 def test_an_answer_with_everything_goes_back_as_it_came(api: str) -> None:
     """Thoughts, citations, an image of 1 MB, an unknown item, two calls: all fields, in order."""
-    body, sent = EVERYTHING[api]
-    made = taken(api, body())
+    made = taken(api, body_of(api))
     assert made is not None
-    assert turn(sent_back(api, made[0]), api) == sent
+    assert turn(sent_back(api, made[0]), api) == ITEMS[api]
 
 
-@pytest.mark.parametrize("api", EVERYTHING)
+@pytest.mark.parametrize("api", ITEMS)
 def test_what_is_stored_of_it_is_small(api: str) -> None:
     """Neither the image nor the thoughts stand twice; and it is JSON."""
-    made = taken(api, EVERYTHING[api][0]())
+    made = taken(api, body_of(api))
     assert made is not None
     for part in made[0].answer.parts:
         stored = json.dumps(part.kept)
@@ -529,7 +360,7 @@ def test_what_is_stored_of_it_is_small(api: str) -> None:
 def test_citations_of_everything_stand_where_they_should() -> None:
     """In UTF-16 units of the answer's text, whichever way the provider counts."""
     for api, cited in ((ANTHROPIC, [WORDS[:39]] * 2), (RESPONSES, [WORDS[41:44]])):
-        made = taken(api, EVERYTHING[api][0]())
+        made = taken(api, body_of(api))
         assert made is not None
         units = made[0].answer.content.encode("utf-16-le")
         found = [part.fields.get("cites") for part in made[0].answer.parts if part.type == "source"]
@@ -539,10 +370,10 @@ def test_citations_of_everything_stand_where_they_should() -> None:
         assert sum(part.type == "text" for part in made[0].answer.parts) == 1, "no word is cut"
 
 
-@pytest.mark.parametrize("api", EVERYTHING)
+@pytest.mark.parametrize("api", ITEMS)
 def test_another_model_is_sent_what_can_be_said(api: str) -> None:
     """Text, calls, and that there was a file; the text as one."""
-    made = taken(api, EVERYTHING[api][0]())
+    made = taken(api, body_of(api))
     assert made is not None
     said = json.dumps(sent_back(api, made[0], model="another"), ensure_ascii=False)
     assert WORDS in said
@@ -551,11 +382,11 @@ def test_another_model_is_sent_what_can_be_said(api: str) -> None:
     assert not any(word in said for word in ("hologram", "Let me think", "EqQB", "gAAAA", "Eo8"))
 
 
-@pytest.mark.parametrize("api", EVERYTHING)
+@pytest.mark.parametrize("api", ITEMS)
 def test_without_one_kept_value_none_goes_back(api: str) -> None:
     """Half of them would make the provider refuse the conversation."""
     for lose in (lose_a_value, lose_the_file):
-        made = taken(api, EVERYTHING[api][0]())
+        made = taken(api, body_of(api))
         assert made is not None
         lose(made[0])
         said = json.dumps(sent_back(api, made[0]))

@@ -180,7 +180,8 @@ export class Transcript {
 
   /** Later events may be of a replaced message. */
   #stub({ message_id: id, type, part, offset }) {
-    if (type !== "start" && ((part ?? offset) !== 0 || offset)) return null;
+    const isFirst = type !== "tool_input" && (part ?? offset) === 0 && !offset;
+    if (type !== "start" && !isFirst) return null;
     return this.#place(fresh({ id, role: "assistant", status: "queued", ordinal: Infinity }));
   }
 }

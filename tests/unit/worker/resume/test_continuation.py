@@ -6,6 +6,7 @@ from tests.answers import answer, held
 from tokenwire.protocol import events
 from tokenwire.protocol.events import Entry
 from tokenwire.protocol.fold import Answer, Hole, Part
+from tokenwire.protocol.kept import LOST
 from tokenwire.providers.spec import Rung
 from tokenwire.worker.resume.continuation import (
     Plan,
@@ -16,6 +17,7 @@ from tokenwire.worker.resume.continuation import (
     is_attachable,
     is_paused,
     lost_in,
+    mark_lost,
     may_resume,
     plan,
 )
@@ -184,3 +186,69 @@ def test_entries_alone_tell_the_text_if_it_begins_in_them(
     assert nothing is not None
     assert nothing.answer.parts == []
     assert folded_whole("m", [], from_first=False) is None
+
+
+# --- what a worker kept, and did not save -------------------------------------------------------
+
+
+def unkept(type_: str, text: str = "", **fields: object) -> Part:
+    """A part of which nothing is kept."""
+    return Part(type_, fields, text=text)
+
+
+def lost(saved: Answer, now: Answer, run_parts: int = 0) -> list[int]:
+    """The parts that are marked."""
+    mark_lost(saved, now, run_parts)
+    return [number for number, part in enumerate(now.parts) if part.kept == LOST]
+
+
+KEEPING = {
+    "reasoning": unkept("reasoning", "hm", at=1),
+    "tool_call": CALL,
+    "source": unkept("source", url="https://a", at=1),
+    "file": unkept("file", media_type="image/png"),
+    "provider": unkept("provider", dialect="d", kind="k", at=1),
+}
+
+
+@pytest.mark.parametrize("kind", KEEPING)
+def test_a_part_that_was_not_saved_may_have_lost_what_was_kept(kind: str) -> None:
+    """The worker before may have kept something with it, which no event tells."""
+    assert lost(answer("a"), with_parts("a", KEEPING[kind].copy())) == [1]
+
+
+@pytest.mark.parametrize("kind", ["text", "data", "step"])
+def test_nothing_is_kept_of_other_parts(kind: str) -> None:
+    """So nothing of them can be lost."""
+    assert lost(Answer("m"), with_parts("", unkept(kind, "a" if kind == "text" else ""))) == []
+
+
+@pytest.mark.parametrize("kind", KEEPING.keys() - {"reasoning"})
+def test_a_part_that_was_saved_as_it_is_has_lost_nothing(kind: str) -> None:
+    """Changed since, it may have."""
+    saved = with_parts("a", KEEPING[kind].copy())
+    assert lost(saved, saved.copy()) == []
+    now = saved.copy()
+    now.parts[1].merge({"title": "new"})
+    assert lost(saved, now) == [1]
+
+
+def test_what_is_kept_is_not_lost() -> None:
+    """Whatever else has changed."""
+    assert lost(Answer("m"), with_parts("a", kept(at=1))) == []
+
+
+def test_the_end_of_the_last_reasoning_may_be_lost() -> None:
+    """It may have come behind later parts. Another reasoning is proof that it came before."""
+    first, last = unkept("reasoning", "hm"), unkept("reasoning", "so")
+    saved = with_parts("", first, unkept("text", "a"), last, unkept("text", "b"), STEP)
+    assert lost(saved, saved.copy()) == [2]
+
+
+@pytest.mark.parametrize(("run_parts", "marked"), [(0, [0]), (1, []), (2, [])])
+def test_parts_before_the_place_of_a_run_have_all_that_is_kept(
+    run_parts: int, marked: list[int]
+) -> None:
+    """A run has no place before the end of a reasoning has come."""
+    saved = with_parts("", unkept("reasoning", "hm"), unkept("text", "a"))
+    assert lost(saved, saved.copy(), run_parts) == marked
