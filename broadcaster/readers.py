@@ -115,7 +115,7 @@ class SocketReader:
     def resume(self) -> None:
         """The socket has room again."""
         self._paused = False
-        self.stir()
+        self.send_more()
 
     def lost(self) -> None:
         """The connection is closing or closed: nothing may be written any more."""
@@ -154,7 +154,7 @@ class SocketReader:
         if data is not None and not self._paused and self.session.takes(before, last):
             self._transport.write(data)
         else:
-            self.stir()
+            self.send_more()
 
     def revoked(self, users: frozenset[str]) -> None:
         """End the session of a removed participant."""
@@ -170,7 +170,7 @@ class SocketReader:
             return
         frame = self.session.heartbeat(seen)
         if frame is None:
-            self.stir()
+            self.send_more()
         else:
             self.write(frame)
 
@@ -180,7 +180,7 @@ class SocketReader:
         self._transport.abort()
         self.leave()
 
-    def stir(self) -> None:
+    def send_more(self) -> None:
         """Send this reader as much as its socket takes."""
         if self._page_task is not None or self._room is None:
             return
@@ -218,7 +218,7 @@ class SocketReader:
         else:
             if first is not None:
                 self.write(first)
-                self.stir()
+                self.send_more()
 
     async def _begin(self, room: Room) -> bytes | None:
         self.session.revoke(room.tail.revoked)
@@ -240,7 +240,7 @@ class SocketReader:
         finally:
             self._page_task = None
         self._settle()
-        self.stir()
+        self.send_more()
 
     # Time and the end
 

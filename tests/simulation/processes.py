@@ -421,7 +421,7 @@ class Socket:
         if self.paused and self._on_way < ROOM_BYTES // 2:
             self.paused = False
             if self.is_open:
-                self.reader.stir()
+                self.reader.send_more()
 
 
 def token(conversation_id: str) -> str:

@@ -1,7 +1,8 @@
 -- After LOST: record an attempt that SQL confirms as current, and append what its readers lack.
 -- KEYS, ARGV[1..4]: prelude.lua   ARGV[5] message id   ARGV[6] attempt   ARGV[7] lease in ms
--- ARGV[8] epoch and ARGV[9] seq of the log as the caller read it: what it appends follows from that   ARGV[10...] events, none or more
--- Reply: OK epoch first last (first = last + 1: nothing was appended) | GONE | LOST: read again | FENCED | SEALED
+-- ARGV[8] epoch, ARGV[9] seq: the end of the log as the caller read it   ARGV[10...] events, if any
+-- Reply: OK epoch first last (first = last + 1: nothing was appended)
+--        | GONE | LOST: read again | FENCED | SEALED
 
 local state, g = settle_answer(ARGV[5])
 if not state then
@@ -14,7 +15,7 @@ end
 if g.sealed then
   return {'SEALED'}
 end
--- `last` outlives claims, and counts in every epoch that this log has something in common with.
+-- `last` outlives claims, and counts in every epoch that shares events with this log.
 g.last = shared(state, g.epoch) and g.last or 0
 if ARGV[8] ~= state.epoch or g.last > tonumber(ARGV[9]) then
   return {'LOST'}

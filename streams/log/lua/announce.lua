@@ -9,7 +9,7 @@ if not state then
 end
 local rev = tonumber(ARGV[6])
 local announced, epoch = string.match(text or '', '^(%d+) (%S+)')
--- What was announced in another epoch is no longer in the log; whoever resynced has the row from SQL.
+-- An announcement of another epoch is no longer in the log. Readers who resynced have the row.
 if announced and tonumber(announced) >= rev then
   return {'OK', state.epoch, state.top}
 end

@@ -1,6 +1,7 @@
 -- Append one batch of an attempt: fence, seq, XADD, floor, trim, PUBLISH in one step.
--- KEYS, ARGV[1..4]: prelude.lua   ARGV[5] message id   ARGV[6] epoch that the caller believes in   ARGV[7] attempt
--- ARGV[8] batch index   ARGV[9] seq that SQL's committed checkpoint includes   ARGV[10] 1 for a terminal event, else 0
+-- KEYS, ARGV[1..4]: prelude.lua   ARGV[5] message id   ARGV[6] epoch of the claim
+-- ARGV[7] attempt   ARGV[8] batch index   ARGV[9] seq of SQL's committed checkpoint
+-- ARGV[10] 1 for a terminal event, else 0
 -- ARGV[11...] events, JSON objects without a seq
 -- Reply: OK epoch first last | GONE | LOST | FENCED | SEALED | CANCELLED by
 

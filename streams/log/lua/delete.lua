@@ -1,4 +1,4 @@
--- Drop a conversation's log, leave a tombstone, tell readers.
+-- Drop a conversation's log, leave a tombstone, notify readers.
 -- KEYS, ARGV[1..4]: prelude.lua   ARGV[5] ms for which the tombstone stands
 -- Reply: OK
 

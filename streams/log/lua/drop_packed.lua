@@ -1,6 +1,8 @@
--- Drop what is packed, because a block of it cannot be read: the log begins behind it, and rows hold all of it.
--- KEYS, ARGV[1..4]: prelude.lua   ARGV[5] epoch of the log that was read   ARGV[6] last seq of the block, as it was read
--- Reply: OK | GONE | LOST: it is not there any more
+-- Drop all packed events, because a block cannot be read. The log then begins behind them, and the
+-- rows hold their text.
+-- KEYS, ARGV[1..4]: prelude.lua   ARGV[5] epoch of the log as it was read
+-- ARGV[6] last seq of the block as it was read
+-- Reply: OK | GONE | LOST: the block is gone
 
 local state = settle('epoch')
 if not state then

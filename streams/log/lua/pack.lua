@@ -1,7 +1,7 @@
--- Put a block in the place of the oldest events that are not packed, if they are still that.
--- KEYS, ARGV[1..4]: prelude.lua   ARGV[5] epoch, ARGV[6] first and ARGV[7] last seq of them, as `packable.lua` gave them
--- ARGV[8] their bytes   ARGV[9] the block
--- Reply: OK | GONE | LOST: the log is another one, or somebody else packed or trimmed them
+-- Replace the oldest unpacked events by a block, if they are unchanged.
+-- KEYS, ARGV[1..4]: prelude.lua   ARGV[5] epoch, ARGV[6] first seq, ARGV[7] last seq of the events,
+-- as `packable.lua` returned them   ARGV[8] their bytes   ARGV[9] the block
+-- Reply: OK | GONE | LOST: another epoch, or another process has packed or trimmed them
 
 local state = settle('epoch')
 if not state then

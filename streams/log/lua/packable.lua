@@ -1,5 +1,6 @@
--- The oldest events that are not packed, of those that no running answer needs: what `pack.lua` takes next.
--- KEYS, ARGV[1..4]: prelude.lua   ARGV[5] most events   ARGV[6] most bytes of events (one is given whatever its size)
+-- The oldest unpacked events that no running answer needs, for `pack.lua`.
+-- KEYS, ARGV[1..4]: prelude.lua   ARGV[5] most events
+-- ARGV[6] most bytes of events (at least one event is returned)
 -- Reply: OK epoch first event... | GONE
 
 local state = settle('epoch')

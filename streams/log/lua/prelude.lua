@@ -1,33 +1,37 @@
--- Stands in front of every script of the log (streams/log/redis.py joins them). It names keys and arguments that all scripts share,
--- settles the epoch and holds the helpers that more than one script needs.
+-- The beginning of every script of the log (streams/log/redis.py joins them). It names the keys and
+-- arguments that all scripts share, settles the epoch, and defines shared helpers.
 --
--- KEYS[1] tw2:{id}:log     stream  entry `<seq>-0`: e = the stamped event, t = ms when it was appended
--- KEYS[2] tw2:{id}:state   hash    epoch, run and history (of the server that began it, see `identity`), top (last seq given out),
---                                 forks ("epoch earlier:seq earlier:seq ...": up to which seq an earlier epoch's log is this one's),
---                                 oldest (lowest seq held, top + 1 when none is), bytes (of all events held),
---                                 since (ms: append time of the oldest event held);
---                                 g:<message id>: an answer, see `answer`; a:<row id>: "rev epoch seq" of an announced row;
---                                 c:<message id>: a cancel that is not carried out yet, see `Patience`;
---                                 packed: what KEYS[5] holds, see `packed_part`. `oldest`, `bytes` and `since` speak of KEYS[1] alone
--- KEYS[3] tw2:{id}:floors  zset    message id of each running answer -> the seq that SQL's checkpoint includes
+-- KEYS[1] tw2:{id}:log     stream  entry `<seq>-0`: e = the stamped event, t = ms of its append
+-- KEYS[2] tw2:{id}:state   hash
+--           epoch; run and history of the server that began it (`identity`); top: last assigned seq
+--           forks: "epoch earlier:seq earlier:seq ...", the last seq shared with each earlier epoch
+--           oldest: lowest seq in KEYS[1] (top + 1 if there is none)
+--           bytes: of all events in KEYS[1]; since: when the oldest of them was appended (ms)
+--           g:<message id>: an answer, see `answer`
+--           a:<row id>: "rev epoch seq" of an announced row
+--           c:<message id>: a cancel that is not carried out yet, see `Patience`
+--           packed: the contents of KEYS[5], see `packed_part`
+-- KEYS[3] tw2:{id}:floors  zset    message id of each running answer -> seq of SQL's checkpoint
 -- KEYS[4] tw2:{id}:gone    string  tombstone of a deleted conversation
--- KEYS[5] tw2:{id}:packed  stream  entry `<last seq>-0`: z = a block of the events right before those of KEYS[1] (streams/packing.py),
---                                 n = how many, b = their bytes, t = ms when the last of them was appended
--- Channels: tw2:{id} (events as `<epoch>:<seq>:<json>`, or the word `gone`), tw2:control (`cancel <message id>`),
---           tw2:changes (the conversation's id, after what changes how it looks in a list)
+-- KEYS[5] tw2:{id}:packed  stream  entry `<last seq>-0`: z = a block of events before KEYS[1]
+--           (streams/log/packing.py), n = their number, b = their bytes, t = ms of the last append
+-- Channels: tw2:{id} (events as `<epoch>:<seq>:<json>`, or the word `gone`)
+--           tw2:control (`cancel <message id>`)
+--           tw2:changes (the conversation's id, after a change that lists of conversations show)
 --
--- ARGV[1] name of the new epoch, should one begin here
--- ARGV[2] ms for which the keys live after the last write; also the age at which events are trimmed
+-- ARGV[1] name of a new epoch, if one begins now
+-- ARGV[2] life of the keys after the last write in ms; also the age at which events are trimmed
 -- ARGV[3] most events held   ARGV[4] most bytes held
 --
--- Every reply is an array that begins with a word: OK, or a refusal (GONE LOST FENCED SEALED CANCELLED BUSY), which wrote nothing.
+-- Every reply is an array. It begins with OK, or with a refusal, which wrote nothing: GONE, LOST,
+-- FENCED, SEALED, CANCELLED, BUSY.
 
 local LOG, STATE, FLOORS, GONE, PACKED = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local CHANNEL = string.sub(LOG, 1, -5)
 local LIFETIME, MAX_EVENTS, MAX_BYTES = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local LONGEST_LEASE = 60000
--- Patience with whoever holds the lease of an answer that is to be cancelled: so long after the request; so long after the request if it
--- was told; so long after it took it over to end it. Then it is taken for frozen.
+-- Patience with the holder of an answer that is to be cancelled: after the request; after the request
+-- if the holder knows of it; after a claim that is to end the answer. Then it counts as frozen.
 local UNHEARD, HEARD, ENDING = 400, 700, 2000
 local MAX_FIELDS = 512 + 9
 local MAX_FORKS = 16
@@ -49,8 +53,9 @@ local function info(...)
   return type(text) == 'string' and text or ''
 end
 
--- Whose memory this is, '' where a script may not ask for it (then only lost keys are noticed). `run` is another one in another
--- process; `history` also in a process that was a replica in between, and has another's data.
+-- The identity of the server. It is '' if a script may not ask for it; then only lost keys are
+-- noticed. `run` differs in every process. `history` also differs in a process that was a replica
+-- in between, and has another server's data.
 local function identity()
   local text = info('server', 'replication')
   if text == '' then -- before Redis 7 a call tells of one section
@@ -68,7 +73,8 @@ local function refresh_expiry(state)
   end
 end
 
--- No log: nobody's cursor means anything any more. What is known of answers stays: it can only make the fence stricter.
+-- There is no log, so no cursor is valid any more. What is known of answers stays: it can only make
+-- the fence stricter.
 local function begin_epoch(server)
   call('DEL', LOG, FLOORS, PACKED)
   call('HDEL', STATE, 'forks', 'packed')
@@ -89,8 +95,8 @@ local function save_packed(state)
   end
 end
 
--- Another server with the log: it may lack the end of it, and only that. What it has goes on under another name, and is remembered as
--- what both have in common (as Kafka's leader epochs, KIP-101).
+-- Another server has the log. It may lack the end of the log, and nothing else. The log continues
+-- in a new epoch, which remembers the last seq that both share (like Kafka's leader epochs, KIP-101).
 local function fork(state, server)
   local forks = {ARGV[1], state.epoch .. ':' .. whole(state.top)}
   for name, seq in string.gmatch(state.forks, '(%w+):(%d+)') do
@@ -104,7 +110,7 @@ local function fork(state, server)
   return state
 end
 
--- Up to which seq the log of `epoch` is this one's; nil: nothing is known of it.
+-- The last seq that this log shares with that of `epoch`; nil: unknown epoch.
 local function shared(state, epoch)
   if epoch == state.epoch then
     return state.top
@@ -117,9 +123,10 @@ local function shared(state, epoch)
   return nil
 end
 
--- What is packed: events first..last, in so many bytes; `since`: when the last event of the first block was appended. Kept as one string
--- behind the epoch that it was written in. nil: nothing is. Blocks that do not end where LOG begins, because a process of an earlier
--- version, which does not know them, has trimmed LOG or begun it again, are no part of the log; the next ones replace them.
+-- The packed events: first, last, bytes, and `since`: when the last event of the first block was
+-- appended. Stored as one string, behind its epoch. nil: nothing is packed. Blocks that do not end
+-- where LOG begins do not belong to the log, and the next ones replace them: a process of an
+-- earlier version, which does not know blocks, has trimmed LOG or begun it again.
 local function packed_part(state, text)
   local epoch, first, last, bytes, since = string.match(text or '', '^(%w+) (%d+) (%d+) (%d+) (%d+)$')
   local reaches = epoch and shared(state, epoch)
@@ -129,7 +136,7 @@ local function packed_part(state, text)
   return {first = tonumber(first), last = tonumber(last), bytes = tonumber(bytes), since = tonumber(since)}
 end
 
--- Seq of the oldest event held, packed or not.
+-- The seq of the oldest event, packed or not.
 local function oldest(state)
   return state.packed and state.packed.first or state.oldest
 end
@@ -138,12 +145,12 @@ local function seq_of(page)
   return page[1] and tonumber(string.match(page[1][1], '^%d+'))
 end
 
--- Whether the stream ends where the state says that it does.
+-- Whether the stream ends at the top that the state has.
 local function agrees(state)
   return state.oldest > state.top or seq_of(call('XREVRANGE', LOG, '+', '-', 'COUNT', 1)) == state.top
 end
 
--- The state of the log, or nil when the conversation was deleted; beside it the value of one more field of the state hash.
+-- The state of the log, and the value of one more field of its hash. nil: deleted conversation.
 local function settle(field)
   if call('EXISTS', GONE) == 1 then
     return nil
@@ -152,7 +159,8 @@ local function settle(field)
   local values = call('HMGET', STATE, 'epoch', 'run', 'history', 'forks', 'top', 'oldest', 'bytes', 'since', 'packed', field)
   local state = {epoch = values[1], forks = values[4] or '', top = tonumber(values[5]), oldest = tonumber(values[6]),
                  bytes = tonumber(values[7]), since = tonumber(values[8])}
-  -- Forks that name another epoch are older than it: a process of an earlier version, which does not know them, began it.
+  -- Forks that name another epoch are out of date: a process of an earlier version, which does not
+  -- know forks, began this epoch.
   if string.match(state.forks, '^%w*') ~= state.epoch then
     state.forks = ''
   end
@@ -168,8 +176,9 @@ local function settle(field)
   return state, values[10]
 end
 
--- An answer is kept as one string: attempt, epoch of its claim (`-`: never claimed), next batch index, first and last seq of
--- the last batch, lease (ms until), sealed (0 or 1), floor, and who asked to cancel (empty: nobody).
+-- An answer is stored as one string: attempt, epoch of its claim (`-`: never claimed), next batch
+-- index, first and last seq of the last batch, lease (ms until), sealed (0 or 1), floor, and who
+-- requested a cancel (empty: nobody).
 local UNCLAIMED = '0 - 0 0 0 0 0 0 '
 
 local function answer(text)
@@ -179,17 +188,17 @@ local function answer(text)
           lease = tonumber(lease), sealed = sealed == '1', floor = tonumber(floor), by = by}
 end
 
--- Whether a lease stands. One that ends later than any that is given out was given before the clock was set back.
+-- Whether a lease is alive. A lease that ends too late was given before the clock was set back.
 local function leased(g)
   return g.lease > now and g.lease - now <= LONGEST_LEASE
 end
 
--- Wait for the holder of an answer from now on: c:<message id> is "<ms from when it is not waited for> <1 if it knows>".
+-- Wait for the holder of an answer from now on. c:<message id> is "<ms until> <1 if it knows>".
 local function be_patient(message_id, patience, knows)
   call('HSET', STATE, 'c:' .. message_id, whole(now + patience) .. (knows and ' 1' or ' 0'))
 end
 
--- The holder is told that it is to stop; it is waited for a little longer, once.
+-- The holder learns that it must stop, and gets a little more time, once.
 local function told_to_stop(message_id)
   local due, knows = string.match(call('HGET', STATE, 'c:' .. message_id) or '', '^(%d+) ([01])$')
   if not due then
@@ -199,7 +208,7 @@ local function told_to_stop(message_id)
   end
 end
 
--- Whether the holder had the time to stop, and has not.
+-- Whether the holder had the time to stop, but did not.
 local function disobeys(message_id)
   local due = tonumber(string.match(call('HGET', STATE, 'c:' .. message_id) or '', '^%d+'))
   return due and (now >= due or due - now > ENDING)
@@ -210,8 +219,8 @@ local function as_text(g)
                        g.sealed and '1' or '0', whole(g.floor), g.by}, ' ')
 end
 
--- How a script about one answer begins: the settled state and the answer, which was never claimed where nothing is known of it.
--- nil: the conversation was deleted.
+-- The beginning of a script about one answer: the settled state, and the answer. An unknown answer
+-- counts as never claimed. nil: the conversation was deleted.
 local function settle_answer(message_id)
   local field = 'g:' .. message_id
   local state, text = settle(field)
@@ -223,7 +232,8 @@ local function settle_answer(message_id)
   return state, g
 end
 
--- Whether the holder of an attempt may act: nil, or the refusal. `state` is settled, `believed` the epoch that the caller knows.
+-- Whether the holder of an attempt may act: nil, or the refusal. `state` is settled; `believed` is
+-- the epoch that the caller knows.
 local function fence(state, g, believed, attempt)
   if believed ~= state.epoch or g.epoch ~= state.epoch then
     return {'LOST'}
@@ -234,12 +244,12 @@ local function fence(state, g, believed, attempt)
   return attempt > g.attempt and {'LOST'} or nil
 end
 
--- For whoever shows a list of conversations: this one has got a row, a title or an end, or was deleted.
+-- Notify lists of conversations: this one has a new row, title or end, or was deleted.
 local function tell_lists()
   call('PUBLISH', 'tw2:changes', string.match(LOG, '{(.*)}'))
 end
 
--- Append ARGV[first .. #ARGV], events without a seq, and publish each. Gives the seq of the first.
+-- Append ARGV[first .. #ARGV], events without a seq, and publish each. Returns the first seq.
 local function write(state, first)
   if state.oldest > state.top then
     state.since = now
@@ -255,7 +265,7 @@ local function write(state, first)
   return state.top - (#ARGV - first)
 end
 
--- Over the limit of events; over one of the others.
+-- Whether the log is over the limit of events; whether it is over another limit.
 local function too_many(state, slack)
   return state.top - oldest(state) + 1 > MAX_EVENTS * slack
 end
@@ -269,7 +279,7 @@ local function over(state, slack, since)
   return too_many(state, slack) or too_much(state, slack, since)
 end
 
--- The block that holds an event, or follows it where it is missing; nil: none that pack.lua wrote.
+-- The block with an event, or the next block if the event is missing; nil: no block of pack.lua.
 local function block_of(seq)
   local page = call('XRANGE', PACKED, whole(seq) .. '-0', '+', 'COUNT', 1)
   local fields = page[1] and page[1][2] or {}
@@ -280,8 +290,8 @@ local function block_of(seq)
   return {first = last - count + 1, last = last, data = fields[2], bytes = bytes, since = since}
 end
 
--- Drop packed blocks, the oldest first: whole ones, unless too few events would be left. What is packed lies below every floor. All of
--- them go where a block cannot be read.
+-- Drop whole packed blocks, the oldest first, unless too few events would be left. Packed events
+-- are below every floor. If a block cannot be read, all blocks are dropped.
 local function trim_packed(state)
   local packed = state.packed
   while state.packed and packed.first <= packed.last do
@@ -340,12 +350,12 @@ local function save(state, field, value)
   refresh_expiry(state)
 end
 
--- How such a script ends that has changed anything.
+-- The end of such a script if it has changed anything.
 local function save_answer(state, g)
   save(state, g.field, as_text(g))
 end
 
--- Forget what long conversations no longer need: sealed answers and announced rows, the oldest half of them.
+-- Forget the oldest half of the sealed answers and announced rows of a long conversation.
 local function forget(state)
   if call('HLEN', STATE) <= MAX_FIELDS then
     return

@@ -1,9 +1,11 @@
--- One consistent look at the log.
--- KEYS, ARGV[1..4]: prelude.lua   ARGV[5] epoch (empty: the current one)   ARGV[6] seq to read after   ARGV[7] most events
--- ARGV[8] most bytes of events (one is given whatever its size)
--- Reply: OK epoch oldest top floor (empty: nothing runs) forks (see prelude.lua) {first last block}... event... | GONE
--- Packed events come in whole blocks: there may be more than was asked for, before the first and behind the last one. In the place of
--- blocks that cannot be read comes an empty one.
+-- A consistent read of the log.
+-- KEYS, ARGV[1..4]: prelude.lua   ARGV[5] epoch (empty: the current one)
+-- ARGV[6] seq to read after   ARGV[7] most events
+-- ARGV[8] most bytes of events (at least one event is returned)
+-- Reply: OK epoch oldest top floor (empty: nothing runs) forks (see prelude.lua)
+--        {first last block}... event... | GONE
+-- Packed events come in whole blocks, so there may be more than requested, at both ends. An empty
+-- block replaces blocks that cannot be read.
 
 local state = settle('epoch')
 if not state then
@@ -28,7 +30,7 @@ while served and limit > 0 and state.packed and at < state.packed.last do
   reply[#reply + 1] = {block.first, block.last, block.data}
   limit, at = limit - (block.last - at), block.last
 end
--- In small steps: a stream cannot be asked for bytes, and what is read here and not given would be read again.
+-- In small portions: XRANGE has no limit of bytes, and events beyond ours would be read again.
 while served and limit > 0 do
   local page = call('XRANGE', LOG, whole(at + 1) .. '-0', '+', 'COUNT', math.min(limit, 32))
   for _, entry in ipairs(page) do

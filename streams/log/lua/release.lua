@@ -1,4 +1,4 @@
--- Give the lease of an attempt up. No effect unless it is the current one.
+-- Release the lease of an attempt. No effect unless the attempt is the current one.
 -- KEYS, ARGV[1..4]: prelude.lua   ARGV[5] message id   ARGV[6] attempt
 -- Reply: OK
 

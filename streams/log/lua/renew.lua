@@ -1,5 +1,6 @@
 -- Prolong the lease of an attempt.
--- KEYS, ARGV[1..4]: prelude.lua   ARGV[5] message id   ARGV[6] epoch that the caller believes in   ARGV[7] attempt   ARGV[8] lease in ms
+-- KEYS, ARGV[1..4]: prelude.lua   ARGV[5] message id   ARGV[6] epoch of the claim   ARGV[7] attempt
+-- ARGV[8] lease in ms
 -- Reply: OK by (empty: nobody asked to cancel) | GONE | LOST | FENCED | SEALED
 
 local state, g = settle_answer(ARGV[5])

@@ -1,5 +1,6 @@
--- Ask an answer to stop; remembered also when nobody has claimed it yet. The first who asks is on record.
--- KEYS, ARGV[1..4]: prelude.lua   ARGV[5] message id   ARGV[6] who asks (not empty)   ARGV[7] channel of the workers
+-- Request the cancel of an answer, claimed or not. The first request is recorded.
+-- KEYS, ARGV[1..4]: prelude.lua   ARGV[5] message id   ARGV[6] who requests it (not empty)
+-- ARGV[7] channel of the workers
 -- Reply: OK 1, or 0 if the answer is sealed | GONE
 
 local state, g = settle_answer(ARGV[5])

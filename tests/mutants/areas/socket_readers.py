@@ -19,7 +19,7 @@ AREA = Area(
         Mutant(
             "a_socket_with_room_again_is_not_served",
             "broadcaster/readers.py",
-            "        self._paused = False\n        self.stir()\n",
+            "        self._paused = False\n        self.send_more()\n",
             "        self._paused = False\n",
         ),
         Mutant(

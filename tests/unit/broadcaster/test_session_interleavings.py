@@ -185,7 +185,7 @@ class Interleavings(RuleBasedStateMachine):
         self.wire += parse(data)
         return len(self.wire) < ROOM
 
-    def stir(self) -> None:
+    def send_more(self) -> None:
         if self.asked or self.session.phase not in {Phase.REPLAY, Phase.LIVE}:
             return
         if len(self.wire) >= ROOM:
@@ -231,7 +231,7 @@ class Interleavings(RuleBasedStateMachine):
             for entry in entries:  # the fast path of the server
                 self.wire.append(json.loads(entry.data))
         else:
-            self.stir()
+            self.send_more()
 
     @rule(now=RARELY)
     def ring_forgets(self, now: bool) -> None:
@@ -253,7 +253,7 @@ class Interleavings(RuleBasedStateMachine):
             frame = self.session.open(self.log.look(), self.tail.version)
         if frame:
             self.write(frame)
-        self.stir()
+        self.send_more()
 
     @precondition(lambda self: self.asked and self.page is None)
     @rule()
@@ -268,7 +268,7 @@ class Interleavings(RuleBasedStateMachine):
         assert self.page is not None
         page, self.page, self.asked = self.page, None, False
         self.session.write_page(page, self.write)
-        self.stir()
+        self.send_more()
 
     @rule()
     def ask_for_the_top(self) -> None:
@@ -284,7 +284,7 @@ class Interleavings(RuleBasedStateMachine):
             assert self.session.seq >= page.top
             self.write(frame)
         else:
-            self.stir()
+            self.send_more()
 
     # The client
 
@@ -293,7 +293,7 @@ class Interleavings(RuleBasedStateMachine):
         for frame in self.wire[:count]:
             self.client.take(frame)
         del self.wire[:count]
-        self.stir()
+        self.send_more()
 
     @rule(now=RARELY, reload=st.booleans())
     def drop_and_reconnect(self, now: bool, reload: bool) -> None:
