@@ -30,8 +30,8 @@ local LOG, STATE, FLOORS, GONE, PACKED = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEY
 local CHANNEL = string.sub(LOG, 1, -5)
 local LIFETIME, MAX_EVENTS, MAX_BYTES = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local LONGEST_LEASE = 60000
--- Patience with the holder of an answer that is to be cancelled: after the request; after the request
--- if the holder knows of it; after a claim that is to end the answer. Then it counts as frozen.
+-- Patience with the holder of an answer that is to be cancelled: after the request; after the
+-- request if the holder knows of it; after a claim that is to end the answer. Then it is frozen.
 local UNHEARD, HEARD, ENDING = 400, 700, 2000
 local MAX_FIELDS = 512 + 9
 local MAX_FORKS = 16
@@ -96,7 +96,7 @@ local function save_packed(state)
 end
 
 -- Another server has the log. It may lack the end of the log, and nothing else. The log continues
--- in a new epoch, which remembers the last seq that both share (like Kafka's leader epochs, KIP-101).
+-- in a new epoch, which remembers the last seq that both share (as in Kafka's KIP-101).
 local function fork(state, server)
   local forks = {ARGV[1], state.epoch .. ':' .. whole(state.top)}
   for name, seq in string.gmatch(state.forks, '(%w+):(%d+)') do
