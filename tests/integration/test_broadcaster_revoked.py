@@ -61,7 +61,7 @@ async def test_an_older_token_is_refused_until_the_user_returns(
                 assert await bob.close_code() == 4403
         await other.log.readmit("c", "bob")
         async with asyncio.timeout(SOON_SECONDS):
-            while one.hub._held["c"].tail.revoked:
+            while one.hub._open_tails["c"].tail.revoked:
                 await asyncio.sleep(0.01)
         for stage in stages:
             async with stage.reader("c", user="bob") as bob:
