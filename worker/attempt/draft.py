@@ -32,6 +32,7 @@ from tokenwire.worker.attempt.parts import (
     KeptOfPart,
     PartsTaken,
 )
+from tokenwire.worker.attempt.run_place import RunPlace
 from tokenwire.worker.attempt.usage import Reported
 from tokenwire.worker.resume.continuation import Held, Run, as_of
 
@@ -108,15 +109,14 @@ class Draft:
         self.added = 0
         """Units of text that this attempt has added to what readers hold."""
         self._unsaved = start.unsaved
-        self._run = run = start.run
+        run = start.run
+        self._place = RunPlace(run)
         self._catches_up = run is not None
         taken = held.answer.copy() if run is None else as_of(held.answer, run)
         self._taken = PartsTaken(taken, attempt, terms, continues=start.continues)
         self._refused = False
         self._pending: list[_Waiting | DraftItem] = []
         self._pending_chars = 0
-        self._run_reached: Run | None = None
-        self._run_when_batched: Run | None = None
         self._out: list[DraftItem] = []
         self._uncheckpointed = 0
 
@@ -170,18 +170,16 @@ class Draft:
         if self._catches_up and any(mine.kept != held.kept for mine, held in pairs):
             return
         place = len(taken.parts), taken.content_units, taken.reasoning_units
-        self._run_reached = Run(run_id, cursor, *place)
-        if self.idle:
-            self._run = self._run_reached
+        self._place.reach(Run(run_id, cursor, *place), idle=self.idle)
 
     @property
     def run(self) -> Run | None:
         """The provider's run, at the last cursor that is within the acknowledged text."""
-        return self._run
+        return self._place.acknowledged
 
     def forget_run(self) -> None:
         """Forget the run: it could not be attached to, and that is not tried again."""
-        self._run = self._run_reached = self._run_when_batched = None
+        self._place.forget()
 
     def add(self, event: events.AnyEvent) -> None:
         """Queue an event of the worker itself, `start` or `retry`, behind everything that waits."""
@@ -293,7 +291,7 @@ class Draft:
                 item.event() if isinstance(item, _Waiting) else item for item in self._pending
             ]
             self._pending = []
-            self._run_when_batched = self._run_reached
+            self._place.send()
         return [item for item in self._out if not isinstance(item, KeptOfPart)]
 
     def acknowledged(self, last_seq: int) -> None:
@@ -305,7 +303,7 @@ class Draft:
         while self._pending and isinstance(kept := self._pending[0], KeptOfPart):
             self._apply(kept)
             del self._pending[0]
-        self._run = (self._run_when_batched if self._pending else self._run_reached) or self._run
+        self._place.acknowledge(idle=not self._pending)
         self.seq = last_seq
 
     def _apply(self, item: DraftItem) -> None:
@@ -327,13 +325,14 @@ class Draft:
                 self.added = 0
 
     def abandon_waiting(self) -> None:
-        """Drop what waits. The batch under way is kept: it may be in the log already."""
-        self._pending, self._run_reached = [], self._run_when_batched
+        """Append nothing more. What is out may be in the log: that must still be found out."""
+        self._pending = []
+        self._place.drop_waiting()
 
     def abandon_unacknowledged(self) -> None:
         """Drop what waits and the batch under way."""
         self._pending, self._out, self._pending_chars = [], [], 0
-        self._run_reached = self._run_when_batched = None
+        self._place.drop_unacknowledged()
 
     def adopted(self, last_seq: int) -> None:
         """A new log got everything that was acknowledged. The batch under way follows it."""

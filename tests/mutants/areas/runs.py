@@ -106,6 +106,20 @@ AREA = Area(
             "free=_is_gone(work, error, silent_s)",
         ),
         Mutant(
+            "a_run_is_attached_to_behind_the_log",
+            "worker/attempt/run_place.py",
+            "(self._taken if idle else self._sent) or",
+            "self._taken or",
+            ("tests/unit/worker/attempt/test_run_place.py",),
+        ),
+        Mutant(
+            "text_that_never_leaves_counts_as_taken",
+            "worker/attempt/run_place.py",
+            "        self._taken = self._sent\n",
+            "        pass\n",
+            ("tests/unit/worker/attempt/test_run_place.py",),
+        ),
+        Mutant(
             "a_stale_connection_is_waited_for",
             "worker/retries.py",
             "    if error.code == STALE_CONNECTION and used == 1:\n",
