@@ -5,6 +5,7 @@ It needs Redis and the token key, and no database.
 
 import asyncio
 import gc
+import os
 import sys
 from collections.abc import Callable
 
@@ -21,7 +22,6 @@ from tokenwire.streams.hub.hub import Hub, RedisPubSub
 from tokenwire.streams.hub.room import HeartbeatPace
 from tokenwire.streams.log.redis import RedisLog
 
-EX_CONFIG = 78
 GARBAGE_THRESHOLD = 50_000
 """Objects between two collections of cyclic garbage.
 
@@ -91,7 +91,7 @@ def main() -> None:
         key = key_of(settings)
     except ValueError as error:
         sys.stderr.write(f"tokenwire: wrong setting: {error}\n")
-        raise SystemExit(EX_CONFIG) from None
+        raise SystemExit(os.EX_CONFIG) from None
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(run(settings, key))

@@ -430,4 +430,4 @@ def variables() -> dict[str, str]:
 
 def stop(reason: str) -> NoReturn:
     sys.stderr.write(f"tokenwire: wrong setting: {reason}\n")
-    raise SystemExit(78)
+    raise SystemExit(os.EX_CONFIG)

@@ -6,8 +6,8 @@ a refusal.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, Final
 
 from sqlalchemy import bindparam, case, exists, func, null, select, update
 from sqlalchemy.orm import aliased
@@ -17,7 +17,7 @@ from tokenwire.models.database import Database, lock_free, now_ms
 from tokenwire.models.errors import NotFound, StoreUnavailable
 from tokenwire.models.quotas import settle
 from tokenwire.models.rows import unfinished
-from tokenwire.models.saving import forget_parts, lock_parts, save_parts
+from tokenwire.models.saving import forget_parts, lock_parts, owner_values, save_parts
 from tokenwire.models.tables import Conversation, Message, UnfinishedPart, is_unfinished
 from tokenwire.models.threads import measure, rows_before, thread
 from tokenwire.models.unsaved import NO_PARTS, PartsToSave
@@ -86,25 +86,17 @@ _own = update(_messages).where(
     _messages.c.saves <= bindparam("b_saves"),
     is_unfinished(_messages.c),
 )
+_COLUMNS: Final = tuple(
+    field.name
+    for field in fields(Checkpoint)
+    if field.name not in ("message_id", "attempt", "changes")
+)
+"""What a checkpoint sets: each of its fields is a column."""
 _checkpoint = _own.values(
-    content=bindparam("b_content"),
-    reasoning=bindparam("b_reasoning"),
     tool_calls=null(),  # what the version before held there is a part now
     kept=null(),
-    epoch=bindparam("b_epoch"),
-    seq=bindparam("b_seq"),
-    run_id=bindparam("b_run_id"),
-    run_cursor=bindparam("b_run_cursor"),
-    run_text=bindparam("b_run_text"),
-    run_reasoning=bindparam("b_run_reasoning"),
-    run_silent_since=bindparam("b_run_silent_since"),
-    reported=bindparam("b_reported"),
-    saves=bindparam("b_saves"),
-    part_count=bindparam("b_part_count"),
-    open_text=bindparam("b_open_text"),
-    open_reasoning=bindparam("b_open_reasoning"),
-    run_parts=bindparam("b_run_parts"),
     updated_at=now_ms(),
+    **{name: bindparam(f"b_{name}") for name in _COLUMNS},
 )
 
 
@@ -467,28 +459,8 @@ def checkpoint_values(item: Checkpoint) -> dict[str, Any]:
 
 
 def _columns(item: Checkpoint) -> dict[str, Any]:
-    return {
-        "content": item.content,
-        "reasoning": item.reasoning,
-        "epoch": item.epoch,
-        "seq": item.seq,
-        "run_id": item.run_id,
-        "run_cursor": item.run_cursor,
-        "run_text": item.run_text,
-        "run_reasoning": item.run_reasoning,
-        "run_silent_since": item.run_silent_since,
-        "reported": item.reported,
-        "saves": item.saves,
-        "part_count": item.part_count,
-        "open_text": item.open_text,
-        "open_reasoning": item.open_reasoning,
-        "run_parts": item.run_parts,
-    }
+    return {name: getattr(item, name) for name in _COLUMNS}
 
 
 def _parameters(item: Checkpoint) -> dict[str, Any]:
-    return _owner(item) | {f"b_{name}": value for name, value in _columns(item).items()}
-
-
-def _owner(item: Checkpoint) -> dict[str, Any]:
-    return {"b_id": item.message_id, "b_attempt": item.attempt, "b_saves": item.saves}
+    return owner_values(item) | {f"b_{name}": value for name, value in _columns(item).items()}

@@ -16,10 +16,9 @@ from tokenwire.models.database import Database
 from tokenwire.models.dialects import insert
 from tokenwire.models.errors import FileTooLong, NotFound
 from tokenwire.models.tables import Message, PartFile, Participant, is_unfinished
-from tokenwire.protocol.files import digest_of
+from tokenwire.protocol.files import ANY_MEDIA_TYPE, digest_of
 
 _MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}")
-ANY_MEDIA_TYPE: Final = "application/octet-stream"
 MOST_FILES: Final = 1_000
 """The most files that go back to a provider with one conversation."""
 

@@ -164,7 +164,7 @@ def main() -> int:
         done = migrate(url)
     except ValueError as error:
         sys.stderr.write(f"tokenwire: wrong setting: {error}\n")
-        return 78
+        return os.EX_CONFIG
     except (MigrationRefused, exc.SQLAlchemyError) as error:
         sys.stderr.write(
             f"tokenwire: the database cannot be migrated: {getattr(error, 'orig', None) or error}\n"

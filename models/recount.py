@@ -9,6 +9,7 @@ before.
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Sequence
 
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = asyncio.run(_run(load(needs=["database_url"]).database_url, amend=not dry_run))
     except ValueError as error:
         sys.stderr.write(f"tokenwire: wrong setting: {error}\n")
-        return 78
+        return os.EX_CONFIG
     except (StoreUnavailable, StatementFailed) as error:
         sys.stderr.write(f"tokenwire: users cannot be counted: {error.__cause__ or error}\n")
         return 1

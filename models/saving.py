@@ -58,11 +58,11 @@ _new = select(_messages.c.id, *_values).where(*_fence)
 async def save_parts(session: AsyncSession, items: Sequence[Saved]) -> None:
     """Save the changed parts of these answers, after the answers' own rows."""
     cuts = [
-        _owner(item) | {"b_from": item.changes.deleted_from}
+        owner_values(item) | {"b_from": item.changes.deleted_from}
         for item in items
         if item.changes.deleted_from is not None
     ]
-    rows = [_owner(item) | _columns(part) for item in items for part in item.changes.parts]
+    rows = [owner_values(item) | _columns(part) for item in items for part in item.changes.parts]
     connection = await session.connection()
     if cuts:
         await connection.execute(_delete, cuts)
@@ -110,7 +110,8 @@ def _conditions(items: Sequence[Saved]) -> Iterator[ColumnElement[bool]]:
         yield tuple_(*_KEY).in_(keys[start : start + KEYS_AT_A_TIME])
 
 
-def _owner(item: Saved) -> dict[str, Any]:
+def owner_values(item: Saved) -> dict[str, Any]:
+    """The attempt that a statement writes for, and the number of its checkpoint."""
     return {"b_id": item.message_id, "b_attempt": item.attempt, "b_saves": item.saves}
 
 

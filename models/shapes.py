@@ -14,6 +14,8 @@ from sqlalchemy import JSON
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
+from tokenwire.protocol.events import TOKEN_FIELDS
+
 log_line = structlog.get_logger(__name__)
 Shape = Callable[[Any], Any]
 """Returns the valid part of a value, or None."""
@@ -149,12 +151,9 @@ def _count(value: Any) -> bool:
     return type(value) is int and value >= 0
 
 
-_TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
-
-
 def _counts(value: Any) -> dict[str, int]:
     return (
-        {name: value[name] for name in _TOKENS if _count(value.get(name))}
+        {name: value[name] for name in TOKEN_FIELDS if _count(value.get(name))}
         if isinstance(value, dict)
         else {}
     )

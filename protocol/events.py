@@ -31,6 +31,10 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     )  # a factory, so that `false` is written out
 
 
+TOKEN_FIELDS: Final = tuple(name for name in Usage.__struct_fields__ if name != "estimated")
+"""The counts of a `Usage`."""
+
+
 class Entry(NamedTuple):
     """One event of the log: `data` is the stamped JSON object, relayed byte for byte."""
 

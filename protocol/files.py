@@ -3,7 +3,10 @@ means the same file.
 """
 
 import hashlib
-from typing import Any
+from typing import Any, Final
+
+ANY_MEDIA_TYPE: Final = "application/octet-stream"
+"""Of a file whose type is not known."""
 
 
 def digest_of(data: bytes) -> str:

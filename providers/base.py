@@ -19,14 +19,14 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
+from tokenwire.protocol.events import CompleteReason
 from tokenwire.providers.history import HistoryMessage as HistoryMessage
 from tokenwire.providers.history import Kept as Kept
 from tokenwire.providers.redaction import redacted
 from tokenwire.providers.spec import Rung
 
-FinishReason = Literal[
-    "stop", "length", "tool_calls", "content_filter", "refusal", "paused", "error", "unknown"
-]
+FinishReason = Literal[CompleteReason, "error"]
+"""`error`: the provider says that it has failed."""
 
 
 # --- deltas ---------------------------------------------------------------------------------------

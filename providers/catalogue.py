@@ -14,6 +14,7 @@ are offered only where they answer: `Catalogue.local_servers` lists their addres
 of `offered` has tried them.
 """
 
+import os
 import re
 import sys
 from collections.abc import Callable, Collection, Mapping
@@ -26,9 +27,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from tokenwire.providers.presets import PRESETS, key_of, lacks_address
 from tokenwire.providers.spec import ModelSpec, Preset, empty_for_null, mistake
-
-EXIT_CONFIG = 78
-"""EX_CONFIG of sysexits.h."""
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _SECRET_HEADER = re.compile("auth|key|token|secret|cookie|password", re.IGNORECASE)
@@ -109,7 +107,7 @@ def load_or_exit(path: Path, environ: Mapping[str, str]) -> Catalogue:
         return load(path, environ)
     except CatalogueError as error:
         sys.stderr.write(f"tokenwire: wrong model catalogue: {error}\n")
-        raise SystemExit(EXIT_CONFIG) from None
+        raise SystemExit(os.EX_CONFIG) from None
 
 
 def load(path: Path, environ: Mapping[str, str]) -> Catalogue:

@@ -8,6 +8,7 @@ gc.disable()  # nothing is garbage while modules load: looking for it took a fif
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 import sys
 from collections.abc import Iterator
@@ -47,7 +48,6 @@ The event loop releases the lock at each wait, several times per request. While 
 long body (`aside`), the loop would wait this long each time to get it back.
 """
 EXIT_PORT_TAKEN = 3
-EXIT_CONFIG = 78
 
 
 class _Server(uvicorn.Server):
@@ -170,7 +170,7 @@ def _open_store(found: settings.Settings) -> Store:
 
 def _stop(error: ValueError) -> NoReturn:
     sys.stderr.write(f"tokenwire: wrong setting: {error}\n")
-    raise SystemExit(EXIT_CONFIG)
+    raise SystemExit(os.EX_CONFIG)
 
 
 if __name__ == "__main__":

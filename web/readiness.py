@@ -11,6 +11,7 @@ from functools import partial
 
 import structlog
 
+from tokenwire.config.clock import clock
 from tokenwire.models.errors import StoreError
 from tokenwire.models.store import Store
 from tokenwire.streams.log import ports
@@ -51,7 +52,7 @@ class _Part:
         self._ok_at = -FRESH_SECONDS
 
     async def judged(self) -> str:
-        now = asyncio.get_running_loop().time()
+        now = clock()
         if now - self._ok_at < FRESH_SECONDS:
             return "ok"
         if self._running is None or self._running.done():
@@ -69,7 +70,7 @@ class _Part:
             log_line.exception("the readiness check failed")
             return "cannot be checked"
         if found is None:
-            self._ok_at = asyncio.get_running_loop().time()
+            self._ok_at = clock()
         return found or "ok"
 
 

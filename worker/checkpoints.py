@@ -6,6 +6,7 @@ from typing import Protocol
 
 import structlog
 
+from tokenwire.config.clock import clock
 from tokenwire.models.answers import Checkpoint
 from tokenwire.models.errors import StoreUnavailable
 from tokenwire.models.store import Store
@@ -76,12 +77,10 @@ class Checkpointer:
     async def run(self, running: Callable[[], Iterable[Checkpointed]]) -> None:
         """Save checkpoints until cancelled. `running` returns the attempts of this process."""
         while True:
-            started = asyncio.get_running_loop().time()
+            started = clock()
             await self._wait()
             await self.save(running())
-            await asyncio.sleep(
-                max(0.0, MIN_PAUSE_SECONDS - (asyncio.get_running_loop().time() - started))
-            )
+            await asyncio.sleep(max(0.0, MIN_PAUSE_SECONDS - (clock() - started)))
 
     async def _wait(self) -> None:
         try:
@@ -97,7 +96,7 @@ class Checkpointer:
         self._locked.clear()
         self._apart = {attempt: when for attempt, when in self._apart.items() if attempt in dirty}
         await self._save([attempt for attempt in dirty if attempt not in self._apart])
-        for attempt in [attempt for attempt, when in self._apart.items() if _clock() >= when]:
+        for attempt in [attempt for attempt, when in self._apart.items() if clock() >= when]:
             del self._apart[attempt]
             await self._save([attempt])
 
@@ -123,12 +122,8 @@ class Checkpointer:
                 attempt.saved(item)
 
     def _refused(self, attempt: Checkpointed, error: Exception) -> None:
-        self._apart[attempt] = _clock() + REFUSED_PAUSE_SECONDS
+        self._apart[attempt] = clock() + REFUSED_PAUSE_SECONDS
         CHECKPOINTS_REFUSED.inc()
         log_line.error(
             "an answer cannot be checkpointed", message_id=attempt.message_id, error=repr(error)
         )
-
-
-def _clock() -> float:
-    return asyncio.get_running_loop().time()

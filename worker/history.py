@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tokenwire.protocol import fold
+from tokenwire.protocol.files import ANY_MEDIA_TYPE
 from tokenwire.protocol.kept import LOST, fold_in
 from tokenwire.protocol.slices import Slices
 from tokenwire.providers import base as deltas
@@ -84,7 +85,7 @@ class _Walk:
         url = fields.get("url")
         if data is not None or (isinstance(url, str) and url.startswith("/")):
             url = None
-        media_type = fields.get("media_type") or "application/octet-stream"
+        media_type = fields.get("media_type") or ANY_MEDIA_TYPE
         self._collected.add(deltas.FileDelta(media_type, data, url, kept))
 
     def _call(self, part: fold.Part, kept: history.Kept | None) -> None:

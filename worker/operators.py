@@ -10,10 +10,19 @@ from typing import Any
 import structlog
 
 from tokenwire.config import logs
+from tokenwire.providers.base import ProviderError
 
 OperatorHook = Callable[[BaseException, Mapping[str, object]], None]
 """Called with the error and the facts that help to find it; must not raise."""
 log_line = structlog.get_logger(__name__)
+
+
+def facts_of(
+    error: BaseException, code: object, message_id: str, **known: object
+) -> Mapping[str, object]:
+    """The facts about an answer. `bug`: the error is ours, not its provider's."""
+    bug = not isinstance(error, ProviderError)
+    return {"message_id": message_id, "code": code, "bug": bug, **known}
 
 
 def log_only(error: BaseException, facts: Mapping[str, object]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Collection
 import structlog
 
 from tokenwire.config.background import supervise
+from tokenwire.config.clock import clock
 from tokenwire.models.errors import StatementFailed, StoreUnavailable
 from tokenwire.models.rows import unfinished
 from tokenwire.models.tables import Message
@@ -17,7 +18,6 @@ from tokenwire.providers.presets import rung_of
 from tokenwire.streams.log import ports
 from tokenwire.worker import closing, probation
 from tokenwire.worker.asking import ask
-from tokenwire.worker.attempt.intake import clock
 from tokenwire.worker.attempt.run import Attempt
 from tokenwire.worker.enqueue import JobsUnavailable
 from tokenwire.worker.outages import outlast

@@ -3,15 +3,16 @@
 A bug that an answer meets each time must not bring its job back for ever.
 """
 
-from collections.abc import Mapping
-
 from tokenwire.models.rows import unfinished
 from tokenwire.models.tables import Message
 from tokenwire.protocol.events import INTERNAL_ERROR
 from tokenwire.worker import closing
 from tokenwire.worker.deaths import MAX_DEATHS, MAX_FAILED_STARTS
+from tokenwire.worker.operators import facts_of
 from tokenwire.worker.retries import WorkersDied
 from tokenwire.worker.services import WorkerServices
+
+_CODE = INTERNAL_ERROR["code"]
 
 
 async def fail_start(services: WorkerServices, row: Message, starts: int, error: Exception) -> None:
@@ -21,7 +22,7 @@ async def fail_start(services: WorkerServices, row: Message, starts: int, error:
     now = await services.store.message(row.id)
     if now is None or not unfinished(now):
         return
-    services.notify_operators(error, {**_facts(row.id), "model": row.model})
+    services.notify_operators(error, facts_of(error, _CODE, row.id, model=row.model))
     await closing.end_failed(services.store, services.log, now, INTERNAL_ERROR)
     await closing.start_next(services.store, services.jobs, row.conversation_id)
 
@@ -34,7 +35,7 @@ async def fail_to_read(services: WorkerServices, message_id: str, error: Excepti
     store = services.store
     if await store.count_start(message_id) <= MAX_FAILED_STARTS:
         return
-    services.notify_operators(error, _facts(message_id))
+    services.notify_operators(error, facts_of(error, _CODE, message_id))
     conversation_id = await store.end_unread(message_id, INTERNAL_ERROR)
     if conversation_id is not None:
         await closing.start_next(store, services.jobs, conversation_id)
@@ -44,7 +45,3 @@ def require_not_deadly(row: Message) -> None:
     """Raises WorkersDied if workers died before they began: this worker would die, too."""
     if row.deaths > MAX_DEATHS:
         raise WorkersDied(f"{row.deaths} workers died in a row, the last of them before it began")
-
-
-def _facts(message_id: str) -> Mapping[str, object]:
-    return {"message_id": message_id, "code": INTERNAL_ERROR["code"], "bug": True}

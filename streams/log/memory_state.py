@@ -17,6 +17,7 @@ from tokenwire.streams.log.ports import (
     LONGEST_LEASE_SECONDS,
     UNHEARD_SECONDS,
     Limits,
+    shared_top,
 )
 
 SLACK = 17 / 16
@@ -120,7 +121,7 @@ class LogState:
         self.epoch, self.run, self.forks = epoch_name(), run, dict(forks[:MAX_FORKS])
 
     def shared(self, epoch: str | None) -> int | None:
-        return self.top if epoch == self.epoch else self.forks.get(epoch or "")
+        return shared_top(self.epoch, self.top, self.forks, epoch)
 
     def forget(self) -> None:
         if len(self.answers) + len(self.announced) <= MAX_REMEMBERED:

@@ -128,6 +128,11 @@ class Appended:
     last_seq: int
 
 
+def shared_top(own: str, top: int, forks: Mapping[str, int], epoch: str | None) -> int | None:
+    """Up to which seq a log shares that of `epoch`. `own`, `top`, `forks`: as of `Page`."""
+    return top if epoch == own else forks.get(epoch or "")
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """A consistent read of a log.
@@ -148,7 +153,7 @@ class Page:
 
     def shared(self, epoch: str | None) -> int | None:
         """Up to which seq this log shares that of `epoch`; None: unknown."""
-        return self.top if epoch == self.epoch else self.forks.get(epoch or "")
+        return shared_top(self.epoch, self.top, self.forks, epoch)
 
     def reached(self, epoch: str | None, seq: int) -> int:
         """How far in this log a reader of everything up to `seq` of `epoch` is; 0 if nothing is

@@ -9,10 +9,11 @@ from tests.contracts.test_parts import Running, posted
 from tests.databases import sql
 from tests.rows import stored_bytes
 from tokenwire.models.errors import FileTooLong, NotFound
-from tokenwire.models.files import ANY_MEDIA_TYPE, StoredFile, checked_media_type
+from tokenwire.models.files import StoredFile, checked_media_type
 from tokenwire.models.quotas import Quotas
 from tokenwire.models.recount import recount
 from tokenwire.models.store import Store
+from tokenwire.protocol.files import ANY_MEDIA_TYPE
 
 ME = "me"
 IMAGE = os.urandom(1024 * 1024)

@@ -135,7 +135,7 @@ async def test_a_refused_row_is_retried_apart_and_rarely(
 ) -> None:
     """Otherwise each round would pay for the search; once it can be saved, it is."""
     now = 0.0
-    monkeypatch.setattr(checkpoints, "_clock", lambda: now)
+    monkeypatch.setattr(checkpoints, "clock", lambda: now)
     healthy, sick = Running(await started(store)), Running(await started(store), run_cursor=2**70)
     checkpointer = Checkpointer(store, 1.0, 500)
     for _ in range(3):

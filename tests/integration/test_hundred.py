@@ -109,7 +109,7 @@ async def test_one_poisoned_answer_among_a_hundred(
         statements += 1
         return await save(items, **options)
 
-    monkeypatch.setattr(checkpoints, "_clock", float)  # a slow machine triggers no retry
+    monkeypatch.setattr(checkpoints, "clock", float)  # a slow machine triggers no retry
     monkeypatch.setattr(crowd.store, "checkpoint", counted)
     monkeypatch.setattr(poisoned, "checkpoint", lambda: replace(take(), run_cursor=2**70))
     healthy = [name for name in crowd.ids if name != poisoned.message_id]

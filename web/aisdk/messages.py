@@ -7,13 +7,13 @@ opens them.
 from collections.abc import Mapping
 from typing import Any
 
+from tokenwire.protocol.events import TOKEN_FIELDS
 from tokenwire.protocol.fold import Part, from_view
 from tokenwire.web.aisdk.parts import have, input_object, plain
 from tokenwire.web.aisdk.values import Profile, clean
 from tokenwire.web.aisdk.writer import Writer
 
 RowView = Mapping[str, Any]
-_KEPT = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "estimated")
 
 
 def ui_message(row: RowView, message_id: str, profile: Profile = "v5") -> dict[str, Any] | None:
@@ -65,7 +65,8 @@ def usage(found: Mapping[str, Any]) -> dict[str, Any]:
     """Token counts under the SDK's names: inputTokens, outputTokens, cachedTokens?,
     reasoningTokens?, estimated.
     """
-    return {_camel(name): found[name] for name in _KEPT if found.get(name) is not None}
+    names = (*TOKEN_FIELDS, "estimated")
+    return {_camel(name): found[name] for name in names if found.get(name) is not None}
 
 
 def _camel(name: str) -> str:

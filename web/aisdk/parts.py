@@ -4,11 +4,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from tokenwire.protocol.files import ANY_MEDIA_TYPE
 from tokenwire.protocol.fold import Part
 from tokenwire.web.aisdk.values import UIChunk
 from tokenwire.web.aisdk.writer import Writer
-
-_ANY_MEDIA_TYPE = "application/octet-stream"
 
 
 def plain(write: Writer, number: int, part: Part) -> list[UIChunk]:
@@ -52,4 +51,4 @@ def _source(write: Writer, source_id: str, fields: Mapping[str, Any]) -> list[UI
 
 
 def _media_type(fields: Mapping[str, Any]) -> str:
-    return fields["media_type"] if have(fields, "media_type") else _ANY_MEDIA_TYPE
+    return fields["media_type"] if have(fields, "media_type") else ANY_MEDIA_TYPE

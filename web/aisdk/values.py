@@ -11,6 +11,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
+from tokenwire.protocol.values import present
+
 UIChunk: TypeAlias = dict[str, Any]
 """One chunk: a JSON object with a `type`."""
 Profile = Literal["v5", "v6", "v7"]
@@ -79,11 +81,6 @@ _ascii_json = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 def make(kind: str, /, **fields: Any) -> UIChunk:
     """A chunk with those of the fields that are not None."""
     return {"type": kind} | present(**fields)
-
-
-def present(**fields: Any) -> dict[str, Any]:
-    """The fields that are not None."""
-    return {name: value for name, value in fields.items() if value is not None}
 
 
 def string(name: str, value: Any) -> str:

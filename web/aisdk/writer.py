@@ -11,6 +11,7 @@ the same in every replay.
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
+from tokenwire.protocol.values import present
 from tokenwire.web.aisdk.values import (
     PROFILES,
     Misuse,
@@ -19,7 +20,6 @@ from tokenwire.web.aisdk.values import (
     clean,
     make,
     mapping,
-    present,
     provided,
     string,
 )

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Response
 
-from tokenwire.models.files import ANY_MEDIA_TYPE
+from tokenwire.protocol.files import ANY_MEDIA_TYPE
 from tokenwire.web.problems import documented
 from tokenwire.web.services import CurrentUser, JsonRoute, MessageId, With
 

@@ -325,7 +325,7 @@ class Draft:
                 self.added = 0
 
     def abandon_waiting(self) -> None:
-        """Append nothing more. What is out may be in the log: that must still be found out."""
+        """Drop what waits. The batch under way is kept: it may be in the log already."""
         self._pending = []
         self._place.drop_waiting()
 
@@ -393,5 +393,5 @@ def _is_behind(taken: Answer, held: Answer) -> bool:
 
 
 def _usage_fields(usage: deltas.UsageDelta) -> dict[str, int]:
-    names = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
-    return {name: number for name in names if (number := getattr(usage, name)) is not None}
+    counts = ((name, getattr(usage, name)) for name in events.TOKEN_FIELDS)
+    return {name: count for name, count in counts if count is not None}

@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 
+from tokenwire.config.clock import clock
 from tokenwire.providers.base import (
     Delta,
     DeltaStream,
@@ -33,11 +34,6 @@ NAMING_SECONDS = 5.0
 """How long a new run may take to name itself after the attempt has left it."""
 STALL_GRACE_SECONDS = 1.0
 """Added to the provider's own limit of silence. It catches an adapter that hangs."""
-
-
-def clock() -> float:
-    """The time of the event loop, in seconds."""
-    return asyncio.get_running_loop().time()
 
 
 class Intake:

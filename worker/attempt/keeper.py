@@ -9,10 +9,10 @@ import contextlib
 from collections.abc import Callable
 
 from tokenwire.config.background import supervise
+from tokenwire.config.clock import clock
 from tokenwire.models.tables import Message as Message
 from tokenwire.providers.base import ProviderError
 from tokenwire.streams.log import ports
-from tokenwire.worker.attempt.intake import clock
 from tokenwire.worker.attempt.lifecycle import CancelAsked, Failed, Verdict
 from tokenwire.worker.attempt.writing import LogWriter
 from tokenwire.worker.services import WorkerServices

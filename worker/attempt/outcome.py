@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from tokenwire.config.clock import clock
 from tokenwire.models.answers import Checkpoint, Ending
 from tokenwire.models.errors import StatementFailed, Unstorable
 from tokenwire.protocol import events
@@ -17,7 +18,6 @@ from tokenwire.protocol.states import EndedStatus
 from tokenwire.providers.base import ProviderError
 from tokenwire.worker import closing
 from tokenwire.worker.attempt.failure import follow_up
-from tokenwire.worker.attempt.intake import clock
 from tokenwire.worker.attempt.keeper import Keeper
 from tokenwire.worker.attempt.lifecycle import (
     CancelAsked,

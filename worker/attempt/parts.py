@@ -24,6 +24,7 @@ from tokenwire.protocol import events, fold
 from tokenwire.protocol.files import address_of, digest_of
 from tokenwire.protocol.kept import LOST, fold_out
 from tokenwire.protocol.text import Cleaner, storable, storable_json
+from tokenwire.protocol.values import present
 from tokenwire.providers import base as deltas
 from tokenwire.providers.tool_calls import parsed_arguments
 from tokenwire.worker.history import text_around
@@ -315,7 +316,7 @@ class PartsTaken:
         """Add a source, unless it is known: some providers repeat all sources with each piece."""
         end = self.answer.content_units
         cites = delta.cites and [max(0, end - back) for back in delta.cites]
-        fields = _present(
+        fields = present(
             url=delta.url,
             title=delta.title,
             media_type=delta.media_type,
@@ -331,7 +332,7 @@ class PartsTaken:
         yield from self._keep(number, delta.kept)
 
     def _take_file(self, delta: deltas.FileDelta) -> Iterator[DraftItem]:
-        fields = _present(media_type=delta.media_type, url=delta.url)
+        fields = present(media_type=delta.media_type, url=delta.url)
         if delta.data is not None:
             url = address_of(self.answer.id, digest_of(delta.data))
             fields |= {"url": url, "size": len(delta.data)}
@@ -447,10 +448,6 @@ def _storable_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
         else:
             found[name] = storable(value[:MAX_FIELD_CHARS])
     return found
-
-
-def _present(**fields: Any) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _texts(fields: Mapping[str, Any]) -> Iterator[str]:

@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 from tokenwire.models.answers import Checkpoint
 from tokenwire.models.parts import open_texts
 from tokenwire.models.tables import Message as Message
-from tokenwire.providers.base import HistoryMessage, ProviderError, Request
+from tokenwire.providers.base import HistoryMessage, Request
 from tokenwire.providers.spec import Rung
 from tokenwire.worker.attempt.billing import Billing
 from tokenwire.worker.attempt.draft import Draft
 from tokenwire.worker.attempt.named_run import NamedRun
 from tokenwire.worker.attempt.writing import LogWriter
 from tokenwire.worker.history import history_of
+from tokenwire.worker.operators import facts_of
 from tokenwire.worker.resume.continuation import is_paused
 from tokenwire.worker.services import WorkerServices
 
@@ -76,6 +77,5 @@ class AttemptWork:
 
     def notify_operators(self, error: BaseException, code: str) -> None:
         """Notify operators of an error."""
-        bug = not isinstance(error, ProviderError)
-        facts = {"message_id": self.row.id, "model": self.row.model, "code": code, "bug": bug}
+        facts = facts_of(error, code, self.row.id, model=self.row.model)
         self.services.notify_operators(error, facts)

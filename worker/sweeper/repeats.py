@@ -6,11 +6,11 @@ process that resumes the answer (`takeover`). Everything else that changed latel
 announced, and the sweeper announces it. The log knows what it still has, and stores nothing twice.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
 import structlog
 
+from tokenwire.config.clock import clock
 from tokenwire.models.store import Store
 from tokenwire.models.sweeps import KINDS, Kind
 from tokenwire.streams.log import ports
@@ -48,7 +48,7 @@ class Repeats:
         over.
         """
         server = await self._log.new_server()
-        now = asyncio.get_running_loop().time()
+        now = clock()
         if server is None:
             if self._noted is None or now - self._noted > NOTE_SECONDS:
                 await self._log.note_time(await self._store.now_ms())

@@ -16,9 +16,9 @@ from tokenwire.config.background import failed
 from tokenwire.models.errors import StoreUnavailable
 from tokenwire.models.runs import RunToEnd
 from tokenwire.models.store import Store
-from tokenwire.providers.base import Provider, ProviderError
+from tokenwire.providers.base import Provider
 from tokenwire.worker.metrics import RUNS_ENDED
-from tokenwire.worker.operators import OperatorHook, log_only
+from tokenwire.worker.operators import OperatorHook, facts_of, log_only
 
 log_line = structlog.get_logger(__name__)
 MAX_END_TRIES = 10
@@ -98,7 +98,6 @@ class RunEnder:
             )
 
     def _not_ended(self, run: RunToEnd, error: Exception, *, last: bool) -> None:
-        bug = not isinstance(error, ProviderError)
         log_line.warning(
             "run not ended at its provider",
             message_id=run.message_id,
@@ -108,13 +107,9 @@ class RunEnder:
         )
         RUNS_ENDED.labels("given_up" if last else "failed").inc()
         if last:
-            facts = {
-                "message_id": run.message_id,
-                "model": run.model,
-                "run_id": run.run_id,
-                "code": "run_not_ended",
-                "bug": bug,
-            }
+            facts = facts_of(
+                error, "run_not_ended", run.message_id, model=run.model, run_id=run.run_id
+            )
             self._notify_operators(error, facts)
 
 

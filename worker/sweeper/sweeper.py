@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 import structlog
 
 from tokenwire.config.background import failed, supervise
+from tokenwire.config.clock import clock
 from tokenwire.models.errors import GivenUp, StatementFailed, StoreUnavailable
 from tokenwire.models.sweeps import Outstanding, Unannounced
 from tokenwire.models.tables import Conversation, Revocation
@@ -152,27 +153,27 @@ class Sweeper:
         log_line.warning("sweep put off", error=repr(error))
         self._wait_one_lease()
         if isinstance(error, StoreUnavailable):
-            self._leads_from = _clock() + STAND_BACK_SECONDS
+            self._leads_from = clock() + STAND_BACK_SECONDS
 
     async def _notice_pauses(self) -> None:
         """Notice pauses of this process or the machine: time that passes while nothing runs."""
         while True:
-            before = _clock()
+            before = clock()
             await asyncio.sleep(INTERVAL_SECONDS)
-            if _clock() - before > INTERVAL_SECONDS + PAUSE_SECONDS:
+            if clock() - before > INTERVAL_SECONDS + PAUSE_SECONDS:
                 self._wait_one_lease()
 
     async def _promptly(self, question: Awaitable[T]) -> T:
         """The reply of Redis. Raises Deposed if it was late: a paused Redis may be wrong."""
-        began = _clock()
+        began = clock()
         answer = await question
-        if _clock() - began > PAUSE_SECONDS:
+        if clock() - began > PAUSE_SECONDS:
             self._wait_one_lease()
             raise Deposed
         return answer
 
     async def _leads(self) -> bool:
-        if _clock() < self._leads_from:
+        if clock() < self._leads_from:
             return False
         try:
             return await self._services.jobs.lead(self._name, LEADERSHIP_SECONDS)
@@ -184,10 +185,10 @@ class Sweeper:
     @property
     def holds_back(self) -> bool:
         """Whether leases are not judged yet, after an outage or a pause."""
-        return _clock() < self._not_before
+        return clock() < self._not_before
 
     def _wait_one_lease(self) -> None:
-        self._not_before = _clock() + self._services.lease_seconds
+        self._not_before = clock() + self._services.lease_seconds
 
     @property
     def _steps(self) -> dict[str, SweepStep]:
@@ -292,7 +293,7 @@ class Sweeper:
 
     async def _enqueue(self, rows: Sequence[Outstanding]) -> None:
         sent: list[str] = []
-        self._apart = {name: until for name, until in self._apart.items() if _clock() < until}
+        self._apart = {name: until for name, until in self._apart.items() if clock() < until}
         try:
             await _all(
                 asyncio.Semaphore(SIDE_BY_SIDE),
@@ -305,7 +306,7 @@ class Sweeper:
 
     def _leave_alone(self, message_id: str, error: Exception) -> None:
         """Enqueue no job of this answer for a while: the database fails at its row."""
-        self._apart[message_id] = _clock() + APART_SECONDS
+        self._apart[message_id] = clock() + APART_SECONDS
         failed("sweep", error)
 
     async def _send(self, row: Outstanding, sent: list[str]) -> None:
@@ -419,7 +420,3 @@ def _key(row: Outstanding) -> str:
 
 def _id(row: Any) -> str:
     return str(row.id)
-
-
-def _clock() -> float:
-    return asyncio.get_running_loop().time()

@@ -22,7 +22,7 @@ AREA = Area(
         Mutant(
             "a_poisoned_answer_is_never_tried_again",
             "worker/checkpoints.py",
-            "if _clock() >= when]:",
+            "if clock() >= when]:",
             "if False]:",
         ),
         Mutant(

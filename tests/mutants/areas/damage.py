@@ -121,11 +121,11 @@ AREA = Area(
         Mutant(
             "operators_hear_of_a_row_when_it_has_ended",
             "worker/starts.py",
-            """    services.notify_operators(error, _facts(message_id))
+            """    services.notify_operators(error, facts_of(error, _CODE, message_id))
     conversation_id = await store.end_unread(message_id, INTERNAL_ERROR)
 """,
             """    conversation_id = await store.end_unread(message_id, INTERNAL_ERROR)
-    services.notify_operators(error, _facts(message_id))
+    services.notify_operators(error, facts_of(error, _CODE, message_id))
 """,
             _ROWS,
         ),
@@ -193,7 +193,7 @@ AREA = Area(
         Mutant(
             "a_row_that_could_not_be_written_has_no_job_again",
             "worker/sweeper/sweeper.py",
-            " if _clock() < until}",
+            " if clock() < until}",
             "}",
             _ROWS,
         ),
