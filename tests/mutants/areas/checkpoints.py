@@ -16,7 +16,7 @@ AREA = Area(
         Mutant(
             "a_poisoned_answer_is_tried_each_second_beside_others",
             "worker/checkpoints.py",
-            "        self._apart[attempt] = _clock() + REFUSED_PAUSE_SECONDS\n",
+            "        self._apart[attempt] = clock() + REFUSED_PAUSE_SECONDS\n",
             "",
         ),
         Mutant(
@@ -90,10 +90,7 @@ AREA = Area(
         Mutant(
             "checkpoints_without_a_pause",
             "worker/checkpoints.py",
-            """            await asyncio.sleep(
-                max(0.0, MIN_PAUSE_SECONDS - (asyncio.get_running_loop().time() - started))
-            )
-""",
+            "            await asyncio.sleep(max(0.0, MIN_PAUSE_SECONDS - (clock() - started)))\n",
             "",
         ),
         Mutant(

@@ -129,8 +129,8 @@ AREA = Area(
         Mutant(
             "no_cursor_survives_a_fork",
             "streams/log/ports.py",
-            'else self.forks.get(epoch or "")\n',
-            "else None\n",
+            'return top if epoch == own else forks.get(epoch or "")',
+            "return top if epoch == own else None",
             READERS,
         ),
         Mutant(

@@ -283,14 +283,14 @@ AREA = Area(
         Mutant(
             "a_leader_without_a_database_stays",
             "worker/sweeper/sweeper.py",
-            "            self._leads_from = _clock() + STAND_BACK_SECONDS\n",
+            "            self._leads_from = clock() + STAND_BACK_SECONDS\n",
             "            pass\n",
             ("tests/integration/sweeper/test_leadership.py",),
         ),
         Mutant(
             "who_stood_back_never_leads_again",
             "worker/sweeper/sweeper.py",
-            "        if _clock() < self._leads_from:\n",
+            "        if clock() < self._leads_from:\n",
             "        if self._leads_from:\n",
             ("tests/integration/sweeper/test_leadership.py",),
         ),
