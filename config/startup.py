@@ -50,7 +50,7 @@ async def _first_problem(checks: Sequence[Check]) -> str | None:
         for check in checks:
             if (wrong := await check()) is not None:
                 return wrong
-    except Exception as error:  # noqa: BLE001 -- whatever it is: it is said, and asked again
+    except Exception as error:  # noqa: BLE001 -- any error is logged, and the check repeated
         return reason(error)
     return None
 

@@ -143,7 +143,9 @@ def _choice(request: Request) -> str | None:
         return None
     if choice in ("required", "none"):
         return choice.upper()
-    raise InvalidRequest(f"cohere.chat cannot be told to use {choice}", code="unsupported_option")
+    raise InvalidRequest(
+        f"cohere.chat does not support tool_choice {choice}", code="unsupported_option"
+    )
 
 
 DIALECT = Dialect(API, CohereDecoder, build, takes_prefix=False, quirks=openai_chat_request.QUIRKS)

@@ -35,7 +35,7 @@ SentAlone = Callable[[Kept], bool]
 """Whether a kept part is sent to its dialect by itself: it was not only an accompaniment."""
 
 
-def nothing(kept: Kept) -> bool:  # noqa: ARG001 - it says so of all of them
+def nothing(kept: Kept) -> bool:  # noqa: ARG001 - the same for all
     """No part is sent by itself: for dialects whose messages hold only text and calls."""
     return False
 

@@ -236,7 +236,7 @@ async def _close(response: httpx.Response) -> None:
     try:
         await response.aclose()
     except _BROKEN:
-        return  # it is closed in any case, and nobody waits for its error
+        return  # it is closed in any case, so its error does not matter
 
 
 def _error_text(error: BaseException) -> str:

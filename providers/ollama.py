@@ -156,7 +156,8 @@ def _add_tools(body: dict[str, Any], request: Request) -> None:
         return
     if request.tool_choice not in (None, "auto"):
         raise InvalidRequest(
-            f"ollama.chat cannot be told to use {request.tool_choice}", code="unsupported_option"
+            f"ollama.chat does not support tool_choice {request.tool_choice}",
+            code="unsupported_option",
         )
     body["tools"] = [
         {

@@ -205,7 +205,7 @@ async def give_back(log: ports.Log, claim: ports.Claim) -> None:
     """Release the claim if possible. Otherwise its lease expires."""
     try:
         await log.release(claim)
-    except Exception as error:  # noqa: BLE001 -- whoever gives back has something else to tell
+    except Exception as error:  # noqa: BLE001 -- the caller has an error of its own to raise
         log_line.warning(
             "a claim could not be given back", message_id=claim.message_id, error=repr(error)
         )

@@ -25,7 +25,7 @@ async def by_halves(
         await work(items)
     except StoreUnavailable:
         raise
-    except Exception as error:  # noqa: BLE001 -- whatever it is: the caller is told, and it must not keep others from being dealt with
+    except Exception as error:  # noqa: BLE001 -- `refused` gets any error, and the other items continue
         if len(items) == 1:
             refused(items[0], error)
         else:

@@ -191,7 +191,7 @@ class RuntimeMiddleware(AsyncIO):
         """
         try:
             self._open(broker)
-        except Exception as error:  # noqa: BLE001 -- whatever it is: this process can run no job
+        except Exception as error:  # noqa: BLE001 -- after any error, this process can run no job
             log_line.critical(
                 "the worker cannot start, the process stops", reason=startup.reason(error)
             )

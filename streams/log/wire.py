@@ -163,8 +163,8 @@ class Wire:
         if not connection.is_connected:
             self._known.clear()
             await connection.connect()
-            # A server that is loading, or requires a password, says so here rather than within a
-            # pipeline.
+            # A server that is loading, or requires a password, reports it here rather than within
+            # a pipeline.
             await connection.send_packed_command(_pack(("PING",)), check_health=False)
             await connection.read_response()
 

@@ -51,7 +51,7 @@ def _attaches(work: AttemptWork) -> bool:
 
 
 def _goes_on(work: AttemptWork, error: BaseException) -> bool:
-    """Whether only the connection failed, and the run can be attached to."""
+    """Whether only the connection failed, so that the run can be attached to again."""
     attachable = work.draft.run is not None
     chosen = plan(work.best_rung, work.draft.answer, attachable=attachable, paused=work.paused)
     return chosen.rung == "attach" and unheard(error)
@@ -64,7 +64,7 @@ def _silent_seconds(work: AttemptWork, lived_seconds: float) -> float:
     return 0.0 if work.draft.emitted else before + lived_seconds
 
 
-# --- when a run is forgotten; `silent_s` is None unless it goes on (`_goes_on`) ---
+# --- when a run is forgotten; `silent_s` is None unless the run continues (`_goes_on`) ---
 
 
 def _is_gone(_work: AttemptWork, error: BaseException, _silent_s: float | None) -> bool:

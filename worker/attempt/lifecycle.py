@@ -230,7 +230,7 @@ TABLE: dict[AttemptState, dict[type[Input], Transition | Cell]] = {
         CarriedOut:  IMPOSSIBLE,
     },
     SETTLING: {
-        Begin:       NOTHING,  # told to stop before it began
+        Begin:       NOTHING,  # it had to stop before it began
         Finished:    NOTHING,
         Failed:      NOTHING,
         Unwritable:  _to(SETTLING),

@@ -136,7 +136,7 @@ class Outcome:
         texts = texts_in(work.request) if work.request is not None else ()
         remove_quotes(error, [*texts, *(part.text for part in work.draft.answer.parts)])
 
-    # --- another attempt goes on ---
+    # --- another attempt continues ---
 
     async def _retry(self, retry: RetryLater) -> None:
         """Arrange another attempt in `delay_ms`. Its `due_at` is committed before the event."""
