@@ -530,8 +530,8 @@ AREA = Area(
         Mutant(
             "who_is_told_to_stop_first_begins",
             "worker/attempt/lifecycle.py",
-            "        Begin:       NOTHING,  # told",
-            "        Begin:       _to(ANSWERING, Act.ASK),  # told",
+            "        Begin:       NOTHING,  # it had",
+            "        Begin:       _to(ANSWERING, Act.ASK),  # it had",
             _TABLE,
         ),
         Mutant(
