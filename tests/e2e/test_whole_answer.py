@@ -18,11 +18,12 @@ import pytest
 import redis
 import yaml
 from aiohttp import web
+from openai import AsyncOpenAI
 
 from tests.databases import Postgres
 from tests.e2e.reader import acall
 from tests.e2e.stack import Stack, running_stack
-from tests.everything import ITEMS, KINDS, WORDS, Player, turn
+from tests.everything import IMAGE, ITEMS, KINDS, WORDS, Player, turn
 from tests.servers.service import free_port
 from tests.unit.providers.bodies import ANTHROPIC, RESPONSES
 from tests.unit.web.aisdk.client import Client as UIClient
@@ -213,10 +214,23 @@ class Asked:
             log.flushall()
         from_row = await self.again()
         assert live.final == again.final == from_row.final
+        await self._check_picture(live)
         assert live.shown == again.shown == from_row.shown
         assert live.message.text() == row["content"]
         await self._ask_more()
         assert turn(provider.players[self.api].asked[-1], self.api) == ITEMS[self.api]
+
+    async def _check_picture(self, live: Told) -> None:
+        """OpenAI's client gets the bytes of the image, in the stream and of the Response."""
+        name = f"resp_{self.message_id}"
+        async with AsyncOpenAI(base_url=f"{self.stack.url}/v1", api_key="none") as client:
+            found = await client.responses.retrieve(name)
+            streamed = [event async for event in await client.responses.retrieve(name, stream=True)]
+        items = [event.item for event in streamed if event.type == "response.output_item.done"]
+        for output in (found.output, items):
+            [image] = [item for item in output if item.type == "image_generation_call"]
+            assert (image.status, image.result) == ("completed", IMAGE)
+        assert [item["result"] for item in live.final["output"] if "result" in item] == [IMAGE]
 
     async def _ask_more(self) -> None:
         path = f"/api/conversations/{self.conversation_id}"
@@ -259,3 +273,18 @@ async def test_workers_killed_in_the_middle_of_it(
         native, live = await readers
         assert native.attempt == 4
         await asked.check(live, native, provider)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+async def test_an_answer_that_is_not_stored_has_its_image(
+    stack: Stack, provider: Provider, stream: bool
+) -> None:
+    """It is read before the answer is deleted, which is with the end of the request."""
+    asked: Any = {"model": RESPONSES, "input": "Tell me", "store": False}
+    async with AsyncOpenAI(base_url=f"{stack.url}/v1", api_key="none", timeout=60) as client:
+        if stream:
+            told = [event async for event in await client.responses.create(**asked, stream=True)]
+            output = told[-1].response.output
+        else:
+            output = (await client.responses.create(**asked)).output
+    assert [item.result for item in output if item.type == "image_generation_call"] == [IMAGE]

@@ -67,6 +67,8 @@ class ResponseEncoder:
     them. `head` may be replaced before the terminal event, by what is known then.
     """
 
+    shows_pictures = True
+
     def __init__(self, answer: Answer, head: Head, after: int = -1) -> None:
         self.answer, self.head = answer, head
         self._writer = _Writer(after)
@@ -166,7 +168,7 @@ class ResponseEncoder:
         if item is not None and not item.is_of(part):
             raise Withdrawn
         if item is None:
-            kind = objects.item_kind(part)
+            kind = objects.item_kind(part, self.answer.id)
             if kind is None or (kind in ("reasoning", "message") and not part.units):
                 return
             self._drop(number)  # after a part without an item
@@ -227,7 +229,7 @@ class ResponseEncoder:
             self._close(item, status, cited)
         else:  # withdrawn and repeated: the final Response has its present form
             part = self.answer.parts[number]
-            item.final = objects.item_of(item.kind, item.id, part, status, part.text, cited)
+            item.final = self._final(item, part, status, part.text, cited)
 
     def _close(self, item: "_Item", status: ItemStatus, cited: Sequence[Mapping[str, Any]]) -> None:
         """End the item with the sent text."""
@@ -242,8 +244,19 @@ class ResponseEncoder:
             self._emit(f"{item.events}.done", item.place | {"text": text} | item.logprobs)
             self._emit("response.content_part.done", item.place | {"part": item.inner(text, cited)})
         item.is_open = False
-        item.final = objects.item_of(item.kind, item.id, item.part, status, text, cited)
+        item.final = self._final(item, item.part, status, text, cited)
         self._emit("response.output_item.done", {"output_index": item.index, "item": item.final})
+
+    def _final(
+        self,
+        item: "_Item",
+        part: Part,
+        status: ItemStatus,
+        text: str,
+        cited: Sequence[Mapping[str, Any]],
+    ) -> Mapping[str, Any]:
+        pictures = self.head.pictures
+        return objects.item_of(item.kind, item.id, part, status, text, cited, pictures)
 
     def _drop(self, first: int) -> None:
         """The items from this part on are withdrawn."""
@@ -397,6 +410,8 @@ class ChatEncoder:
 
     `apply` also raises Withdrawn: sent text cannot be withdrawn.
     """
+
+    shows_pictures = False
 
     def __init__(self, answer: Answer, head: Head, *, include_usage: bool = False) -> None:
         self.answer, self.head = answer, head

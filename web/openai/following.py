@@ -1,21 +1,24 @@
 """A client that waits for an answer: as a stream, or until its end."""
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from typing import Any, Protocol
 
 from fastapi import Request, Response
 
 from tokenwire.models.errors import StoreUnavailable
+from tokenwire.models.parts import shown_answer
 from tokenwire.models.tables import Message
-from tokenwire.protocol.events import AnyEvent
+from tokenwire.protocol.events import AnyEvent, PartEvent
 from tokenwire.protocol.fold import Answer
 from tokenwire.protocol.sent import Withdrawn
 from tokenwire.web.http.departure import ClientGone, until_gone
 from tokenwire.web.http.streaming import Cut
 from tokenwire.web.openai import encoder as encoding
+from tokenwire.web.openai import objects
 from tokenwire.web.openai.errors import OpenAIProblem, OpenAIStream
 from tokenwire.web.openai.objects import Head
+from tokenwire.web.openai.pictures import Pictures
 from tokenwire.web.readers import ITEM_BYTES, Permission, still_allowed
 from tokenwire.web.services import WebServices
 from tokenwire.web.watching import CutOff, Folded, News, Quiet, Updates, watch
@@ -25,7 +28,9 @@ from tokenwire.worker import closing
 class Encoder(Protocol):
     """A dialect (`web.openai.encoder`). `head` may be replaced before the terminal event."""
 
+    answer: Answer
     head: Head
+    shows_pictures: bool
 
     def opening(self) -> bytes: ...
     def apply(self, event: AnyEvent, touched: range, added: str) -> Iterable[bytes]: ...
@@ -33,15 +38,23 @@ class Encoder(Protocol):
     def failure(self, reason: str) -> bytes: ...
 
 
-def head_of(row: Message) -> Head:
-    """The fields of a Response from the row."""
+def head_of(row: Message, pictures: Mapping[str, str] | None = None) -> Head:
+    """The fields of a Response from the row. `pictures`: see `Head`."""
     return Head(
         id=row.id,
         model=row.model or "",
         created_at=row.created_at // 1000,
         asked=row.asked or {},
         completed_at=row.updated_at // 1000,
+        pictures={} if pictures is None else pictures,
     )
+
+
+async def response_of(services: WebServices, user: str, row: Message) -> dict[str, Any]:
+    """The Response of a row, with its images. Raises StoreUnavailable."""
+    answer, pictures = shown_answer(row), Pictures(services, user)
+    await pictures.read(answer)
+    return objects.response(head_of(row, pictures.shown), answer)
 
 
 def is_passing(row: Message) -> bool:
@@ -70,9 +83,10 @@ class Asking:
         self._services, self._user, self._row = services, user, row
         self._cancels = cancels
         self._ended = False
+        self.pictures = Pictures(services, user)
         self._permission = Permission(check=self._may_read, user_id=user)
 
-    def stream(self, make: Callable[[Answer], Encoder]) -> Response:
+    def stream(self, make: Callable[[Answer, Head], Encoder]) -> Response:
         """The answer in a dialect, until it ends."""
         answer = Answer(self._row.id)
 
@@ -82,19 +96,22 @@ class Asking:
                 watch(self._services, answer, self._permission)
             ) as updates:
                 try:
-                    yield self._stream(make(answer), updates)
+                    head = head_of(self._row, self.pictures.shown)
+                    yield self._stream(make(answer, head), updates)
                 finally:
                     await self._leave()
 
         return OpenAIStream(self._services.places, opened)
 
-    async def wait(self) -> Message:
-        """The answer at its end. Raises OpenAIProblem."""
+    async def wait(self, *, with_pictures: bool = False) -> Message:
+        """The answer at its end, and `pictures` if it needs them. Raises OpenAIProblem."""
         with self._services.places.take():
             try:
                 last = ended_row(self._services, self._row, self._permission)
                 ended = await until_gone(self._request.receive, last)
                 self._ended = True
+                if with_pictures:  # an answer that is not stored is deleted with this call
+                    await self.pictures.read(shown_answer(ended))
                 return ended
             except ClientGone as error:
                 raise OpenAIProblem(499, "client_gone", "The client has left.") from error
@@ -109,9 +126,9 @@ class Asking:
                     if update.ends:  # only the row knows when it was completed
                         self._ended = True
                         row = await self._services.store.message(self._row.id)
-                        encoder.head = head_of(row or self._row)
+                        encoder.head = head_of(row or self._row, self.pictures.shown)
                     try:
-                        for portion in _joined(encoder, folded):
+                        async for portion in self._joined(encoder, folded):
                             yield portion
                     except Withdrawn:
                         yield encoder.failure(encoding.RESTARTED)
@@ -123,6 +140,27 @@ class Asking:
                     yield encoder.failure(reason)
                 case Quiet():
                     yield encoder.quiet()
+
+    async def _joined(self, encoder: Encoder, folded: Iterable[Folded]) -> AsyncIterator[bytes]:
+        """One write for all blocks that come together, unless they are long."""
+        held: list[bytes] = []
+        size = 0
+        for event in folded:
+            if encoder.shows_pictures and _is_about_file(event[0]):
+                await self._read_pictures(encoder.answer)
+            for portion in encoder.apply(*event):
+                held.append(portion)
+                size += len(portion)
+                if size > ITEM_BYTES:
+                    yield b"".join(held)
+                    held, size = [], 0
+        yield b"".join(held)
+
+    async def _read_pictures(self, answer: Answer) -> None:
+        try:
+            await self.pictures.read(answer)
+        except StoreUnavailable as error:
+            raise Cut from error  # it can be resumed
 
     async def _leave(self) -> None:
         """The client has left, or has everything."""
@@ -138,6 +176,10 @@ class Asking:
             await self._services.store.visible_message(self._row.id, self._user)
 
         return await still_allowed(ask)
+
+
+def _is_about_file(event: AnyEvent) -> bool:
+    return isinstance(event, PartEvent) and event.value.get("type") == "file"
 
 
 async def ended_row(services: WebServices, row: Message, permission: Permission) -> Message:
@@ -162,17 +204,3 @@ def _cut_off(update: CutOff) -> OpenAIProblem:
         )
     status = 404 if update.reason in ("deleted", "removed") else 401
     return OpenAIProblem(status, update.reason, encoding.why(update.reason))
-
-
-def _joined(encoder: Encoder, folded: Iterable[Folded]) -> Iterator[bytes]:
-    """One write for all blocks that come together, unless they are long."""
-    held: list[bytes] = []
-    size = 0
-    for event in folded:
-        for portion in encoder.apply(*event):
-            held.append(portion)
-            size += len(portion)
-            if size > ITEM_BYTES:
-                yield b"".join(held)
-                held, size = [], 0
-    yield b"".join(held)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tokenwire.protocol.events import Usage
+from tokenwire.protocol.files import digest_in
 from tokenwire.protocol.fold import Answer, Part
 
 RESPONSE_PREFIX = "resp_"
@@ -58,6 +59,7 @@ _UNUSED = {
 }
 """Unused members of a Response, with their default values."""
 
+_NONE: Mapping[str, str] = {}
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 ItemKind = Literal["reasoning", "message", "function_call", "image_generation_call"]
 _KINDS: Mapping[str, ItemKind] = {
@@ -77,7 +79,8 @@ class Head:
     """The fields of a Response from the row and the request; the rest is the answer's.
 
     `created_at`, `completed_at`: Unix seconds. `asked`: `background`, `metadata`, ... of the
-    request.
+    request. `pictures`: the base64 of stored images, by address; a stream adds each before its
+    item.
     """
 
     id: str
@@ -85,6 +88,7 @@ class Head:
     created_at: int
     asked: Mapping[str, Any] = field(default_factory=dict)
     completed_at: int | None = None
+    pictures: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def background(self) -> bool:
@@ -154,7 +158,7 @@ def response(
         "max_tool_calls": None,
         "metadata": asked.get("metadata") or {},
         "model": head.model,
-        "output": output_items(answer) if output is None else list(output),
+        "output": output_items(answer, head.pictures) if output is None else list(output),
         "parallel_tool_calls": True,
         "previous_response_id": asked.get("previous_response_id"),
         "reasoning": {"effort": asked.get("reasoning_effort"), "summary": None},
@@ -181,10 +185,11 @@ def response_error(error: Mapping[str, Any] | None) -> dict[str, Any]:
 # --- items of a Response: in the order of the parts ---
 
 
-def item_kind(part: Part) -> ItemKind | None:
+def item_kind(part: Part, answer_id: str) -> ItemKind | None:
     """The type of a part's item; None: the dialect has none for it."""
     if part.type == "file":
-        return "image_generation_call" if _image(part) else None
+        is_here = _inline_image(part) or _stored_image(part, answer_id)
+        return "image_generation_call" if is_here else None
     return _KINDS.get(part.type)
 
 
@@ -196,19 +201,32 @@ def item_id(answer_id: str, kind: ItemKind, count: int) -> str:
     return stem if count == 0 else f"{stem}_{count + 1}"
 
 
-def output_items(answer: Answer) -> list[dict[str, Any]]:
-    """The items of all parts that have one and are not empty."""
+def fitting_pictures(answer: Answer, most: int) -> list[str]:
+    """Addresses of the answer's stored images, each of which fits into `most` bytes with those
+    before it.
+    """
+    room, found = most, list[str]()
+    for part in answer.parts:
+        address, size = _stored_image(part, answer.id), part.fields.get("size")
+        if address is not None and isinstance(size, int) and size <= room:
+            room -= size
+            found.append(address)
+    return found
+
+
+def output_items(answer: Answer, pictures: Mapping[str, str] = _NONE) -> list[dict[str, Any]]:
+    """The items of all parts that have one and are not empty. `pictures`: see `Head`."""
     counts: Counter[str] = Counter()
     items = []
     for number, part in enumerate(answer.parts):
-        kind = item_kind(part)
+        kind = item_kind(part, answer.id)
         if kind is None or (kind in ("reasoning", "message") and not part.units):
             continue
         name = item_id(answer.id, kind, counts[kind])
         counts[kind] += 1
         cited = annotations(answer, number) if kind == "message" else ()
         status = item_status(answer, number)
-        items.append(item_of(kind, name, part, status, part.text, cited))
+        items.append(item_of(kind, name, part, status, part.text, cited, pictures))
     return items
 
 
@@ -234,6 +252,7 @@ def item_of(
     status: ItemStatus,
     text: str | None,
     cited: Sequence[Mapping[str, Any]] = (),
+    pictures: Mapping[str, str] = _NONE,
 ) -> dict[str, Any]:
     """The item of a part with this text; None: an item that has just begun."""
     match kind:
@@ -244,7 +263,7 @@ def item_of(
         case "function_call":
             return call_item(name, part, text or "", status)
         case "image_generation_call":
-            return image_item(name, part, status)
+            return image_item(name, part, status, pictures)
 
 
 def reasoning_item(item_id: str, text: str | None, status: ItemStatus) -> dict[str, Any]:
@@ -294,9 +313,12 @@ def call_item(item_id: str, part: Part, arguments: str, status: ItemStatus) -> d
     }
 
 
-def image_item(item_id: str, part: Part, status: ItemStatus) -> dict[str, Any]:
-    """An image from the model."""
-    result = _image(part) if status == "completed" else None
+def image_item(
+    item_id: str, part: Part, status: ItemStatus, pictures: Mapping[str, str]
+) -> dict[str, Any]:
+    """An image from the model. `result` is null until it has ended, and if it is too large."""
+    image = _inline_image(part) or pictures.get(str(part.fields.get("url")))
+    result = image if status == "completed" else None
     return {"id": item_id, "type": "image_generation_call", "status": status, "result": result}
 
 
@@ -338,7 +360,15 @@ def _within(place: Any, text: Part) -> int:
     return min(max(place - text.start, 0), text.units) if isinstance(place, int) else 0
 
 
-def _image(part: Part) -> str | None:
+def _stored_image(part: Part, answer_id: str) -> str | None:
+    """The address of an image whose bytes we have."""
+    fields = part.fields
+    is_image = part.type == "file" and str(fields.get("media_type")).startswith("image/")
+    address = fields.get("url")
+    return address if is_image and digest_in(address, answer_id) is not None else None
+
+
+def _inline_image(part: Part) -> str | None:
     """The base64 of an image in its address."""
     url = part.fields.get("url")
     head, separator, data = url.partition(";base64,") if isinstance(url, str) else ("", "", "")

@@ -29,7 +29,7 @@ from tokenwire.web.openai.errors import (
     documented,
     failed,
 )
-from tokenwire.web.openai.following import Asking, ended_row, forget, head_of
+from tokenwire.web.openai.following import Asking, ended_row, forget, head_of, response_of
 from tokenwire.web.openai.posts import ask, readable
 from tokenwire.web.openai.requests import CompletionsBody, ResponseBody
 from tokenwire.web.readers import Permission
@@ -82,14 +82,14 @@ async def create_response(
     row, wanted = await ask(request, services, user, ResponseBody, idempotency_key)
     asking = Asking(request, services, user, row, cancels=on_disconnect == "cancel")
     if wanted.stream:
-        return asking.stream(lambda answer: encoding.ResponseEncoder(answer, head_of(row)))
+        return asking.stream(encoding.ResponseEncoder)
     if wanted.background:
-        return JSONResponse(objects.response(head_of(row), shown_answer(row)))
-    last = await asking.wait()
+        return JSONResponse(await response_of(services, user, row))
+    last = await asking.wait(with_pictures=True)
     ended = shown_answer(last)
     if ended.status == "error":
         raise failed(ended)
-    return JSONResponse(objects.response(head_of(last), ended))
+    return JSONResponse(objects.response(head_of(last, asking.pictures.shown), ended))
 
 
 @router.get(
@@ -109,10 +109,10 @@ async def get_response(
     row = await readable(services, user, response_id)
     if stream:
         return Asking(request, services, user, row).stream(
-            lambda answer: encoding.ResponseEncoder(answer, head_of(row), starting_after)
+            lambda answer, head: encoding.ResponseEncoder(answer, head, starting_after)
         )
     await delivery.note_interest(services, [row])
-    return JSONResponse(objects.response(head_of(row), shown_answer(row)))
+    return JSONResponse(await response_of(services, user, row))
 
 
 @router.get(
@@ -158,7 +158,7 @@ async def cancel_response(services: With, user: CurrentUser, response_id: str) -
             async with asyncio.timeout(CANCEL_SECONDS):
                 await ended_row(services, row, Permission())
         row = await services.store.visible_message(row.id, user)
-    return JSONResponse(objects.response(head_of(row), shown_answer(row)))
+    return JSONResponse(await response_of(services, user, row))
 
 
 @router.delete(
@@ -201,8 +201,8 @@ async def create_completion(
     asking = Asking(request, services, user, row, cancels=on_disconnect == "cancel")
     if wanted.stream:
         return asking.stream(
-            lambda answer: encoding.ChatEncoder(
-                answer, head_of(row), include_usage=wanted.include_usage
+            lambda answer, head: encoding.ChatEncoder(
+                answer, head, include_usage=wanted.include_usage
             )
         )
     last = await asking.wait()

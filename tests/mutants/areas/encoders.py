@@ -14,6 +14,20 @@ AREA = Area(
     ),
     [
         Mutant(
+            "images_of_any_size_are_shown",
+            "web/openai/objects.py",
+            "        if address is not None and isinstance(size, int) and size <= room:\n",
+            "        if address is not None and isinstance(size, int):\n",
+            ("tests/unit/web/openai/test_objects.py",),
+        ),
+        Mutant(
+            "the_image_of_another_answer_is_shown",
+            "web/openai/objects.py",
+            "if is_image and digest_in(address, answer_id) is not None else None",
+            "if is_image else None",
+            ("tests/unit/web/openai/test_objects.py",),
+        ),
+        Mutant(
             "sse_heartbeats_do_not_move_the_cursor",
             "web/events/encoder.py",
             '        return comment("heartbeat", reached)',

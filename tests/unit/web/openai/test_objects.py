@@ -11,8 +11,15 @@ from openai.types.chat import ChatCompletion
 from openai.types.responses import ResponseOutputItem
 from pydantic import TypeAdapter
 
+from tokenwire.protocol.files import address_of
 from tokenwire.protocol.fold import Answer, from_view
-from tokenwire.web.openai.objects import Head, completion, output_items, response
+from tokenwire.web.openai.objects import (
+    Head,
+    completion,
+    fitting_pictures,
+    output_items,
+    response,
+)
 
 SPECIFICATION = str(files("llm_comply") / "specs" / "openresponses.json")
 pytestmark = pytest.mark.filterwarnings(
@@ -94,6 +101,52 @@ def test_items_are_in_the_order_of_the_parts() -> None:
     assert [item["arguments"] for item in items[2:4]] == ["{}", "{"]
     for item in items:
         TypeAdapter[Any](ResponseOutputItem).validate_python(item)
+
+
+OURS = address_of("m", "0" * 64)
+
+
+def pictures(*sizes: int, **fields: Any) -> Answer:
+    """An answer with stored images of these sizes."""
+    value = {"type": "file", "media_type": "image/png", "url": OURS, **fields}
+    parts = [{**value, "size": size} for size in sizes]
+    return answer("complete", "Look.", parts=[*parts, {"type": "text", "length": 5}])
+
+
+def test_a_stored_image_has_its_bytes_if_they_were_read() -> None:
+    """Else its item says that there is one."""
+    for shown, result in (({OURS: "aGk="}, "aGk="), ({}, None)):
+        items = output_items(pictures(2), shown)
+        assert [(item["type"], item.get("result")) for item in items[:1]] == [
+            ("image_generation_call", result)
+        ]
+        TypeAdapter[Any](ResponseOutputItem).validate_python(items[0])
+        head = Head("m", "demo", 1, pictures=shown)
+        assert response(head, pictures(2))["output"] == items
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"media_type": "audio/wav"},
+        {"url": address_of("another", "0" * 64)},
+        {"url": None, "dropped": True},
+        {"url": "/elsewhere/a.png"},
+    ],
+    ids=str,
+)
+def test_other_files_have_no_item(fields: dict[str, Any]) -> None:
+    """Sounds, files of other answers, lost files."""
+    held = pictures(2, **fields)
+    assert [item["type"] for item in output_items(held, {OURS: "aGk="})] == ["message"]
+    assert fitting_pictures(held, 100) == []
+
+
+def test_images_are_shown_as_long_as_they_fit() -> None:
+    """Which ones depends on those before them alone, so live and later readers see the same."""
+    assert fitting_pictures(pictures(4, 4, 4), 8) == [OURS, OURS]
+    assert fitting_pictures(pictures(9, 4), 8) == [OURS]
+    assert fitting_pictures(pictures(9), 8) == []
 
 
 def test_sources_are_annotations() -> None:
