@@ -108,7 +108,8 @@ class OverAiohttp(Transport):
         """
 
     def open(self, tls: ssl.SSLContext, limit: int, *, once: bool) -> httpx.AsyncBaseTransport:
-        return self._transport(client=partial(self._session, tls, limit, once=once))
+        # With its default, each would read the certificates of the system once more.
+        return self._transport(verify=tls, client=partial(self._session, tls, limit, once=once))
 
     def _session(self, tls: ssl.SSLContext, limit: int, *, once: bool) -> Any:
         keep: dict[str, Any] = (

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -24,6 +26,12 @@ from tokenwire.web.http.connections import configured
 
 KEY = "0123456789abcdef0123456789abcdef"
 PATIENCE_SECONDS = 30.0
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    """Unused, but a client wants it, and each new one reads the certificates of the system."""
+    return httpx.create_ssl_context()
 
 
 class NoJobs:
@@ -82,7 +90,7 @@ class Web:
         while not self._server.started:
             await asyncio.sleep(0.01)
         self.port = self._server.servers[0].sockets[0].getsockname()[1]
-        self.client = httpx.AsyncClient(base_url=self.url, timeout=PATIENCE_SECONDS)
+        self.client = httpx.AsyncClient(base_url=self.url, timeout=PATIENCE_SECONDS, verify=_tls())
 
     async def leave(self) -> None:
         """Stop serving, as the process does on SIGTERM."""

@@ -9,17 +9,17 @@ import subprocess
 import threading
 import urllib.parse
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.async_api import Page
+from playwright.async_api import Browser, Page
 
 from tests.e2e.aisdk.conftest import MODELS, PACKAGES
-from tests.e2e.browser import open_page, running_browser
+from tests.e2e.browser import open_page
 from tests.e2e.stack import Stack, running_stack
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 DOCUMENT = (
     '<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><div id="root"></div>'
     '<script type="module" src="page.js"></script>'
@@ -67,12 +67,6 @@ def stack_for_site(site: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield running
 
 
-@pytest.fixture
-async def browser() -> AsyncIterator[Any]:
-    async with running_browser() as running:
-        yield running
-
-
 def address(site: str, stack: Stack, chat: str, **more: str) -> str:
     return f"{site}/?{urllib.parse.urlencode({'api': stack.url, 'chat': chat, **more})}"
 
@@ -116,7 +110,7 @@ def texts(messages: list[dict[str, Any]]) -> list[str]:
 
 @pytest.mark.parametrize("wire", [{}, {"socket": "1"}], ids=["sse", "websocket"])
 async def test_a_chat_reloaded_while_streaming(
-    site: str, stack_for_site: Stack, browser: Any, wire: dict[str, str]
+    site: str, stack_for_site: Stack, browser: Browser, wire: dict[str, str]
 ) -> None:
     """The answer continues after the reload, in a second tab too, and all show the stored text;
     then a second turn.
@@ -137,7 +131,7 @@ async def test_a_chat_reloaded_while_streaming(
 
 
 async def test_leaving_stopping_and_regenerating(
-    site: str, stack_for_site: Stack, browser: Any
+    site: str, stack_for_site: Stack, browser: Browser
 ) -> None:
     """The hook's `stop` leaves, and a reload brings the answer back; the server's stop ends it;
     `regenerate` replaces it.
@@ -160,7 +154,7 @@ async def test_leaving_stopping_and_regenerating(
         assert texts(stored(stack_for_site, chat))[1] == whole != cut
 
 
-async def test_single_answers(site: str, stack_for_site: Stack, browser: Any) -> None:
+async def test_single_answers(site: str, stack_for_site: Stack, browser: Browser) -> None:
     """`useCompletion` with both protocols, `useObject` with a schema."""
     async with open_page(browser, address(site, stack_for_site, "page/3")) as page:
         await settled(page, 0)
