@@ -65,7 +65,7 @@ class Change:
 
 
 @dataclass(slots=True)
-class _Grant:
+class _DatedGrant:
     url: str
     token: str
     until: float
@@ -79,7 +79,7 @@ class _LinkContext:
     transcript: Transcript
     reached: Callable[[int], None]
     set_state: Callable[[ConnectionState], None]
-    renew: Callable[[], Awaitable[_Grant]]
+    renew: Callable[[], Awaitable[_DatedGrant]]
 
 
 class Following:
@@ -95,7 +95,7 @@ class Following:
         self.transcript = Transcript()
         self._load, self._ask_grant, self._jitter = load, grant, jitter
         self._order: Order | None = None  # None: the conversation must be read (again)
-        self._grant: _Grant | None = None
+        self._grant: _DatedGrant | None = None
         self._failures = self._applied = self._refused = 0
         self._changes = self._run()
         self._step: asyncio.Future[Change] | None = None
@@ -194,10 +194,10 @@ class Following:
         self._order = Order(parse(snapshot["cursor"]))
         self._applied = self._order.seq
 
-    async def _renew(self, now: float, *, ahead_seconds: float = 0.0) -> _Grant:
+    async def _renew(self, now: float, *, ahead_seconds: float = 0.0) -> _DatedGrant:
         if self._grant is None or self._grant.until - ahead_seconds <= now:
             given = await self._ask_grant()
-            self._grant = _Grant(given["url"], given["token"], now + given["expires_in"] - 30)
+            self._grant = _DatedGrant(given["url"], given["token"], now + given["expires_in"] - 30)
         return self._grant
 
     def _link_context(self, order: Order) -> _LinkContext:
@@ -245,7 +245,7 @@ class Following:
 class _Link:
     """One socket: frames in, changes out. `code` is set at the end, by the server or by us."""
 
-    def __init__(self, socket: ClientConnection, grant: _Grant, context: _LinkContext) -> None:
+    def __init__(self, socket: ClientConnection, grant: _DatedGrant, context: _LinkContext) -> None:
         self.code = 0
         self.live_since: float | None = None
         self._socket, self._token, self._context, self._order = (

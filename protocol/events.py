@@ -208,12 +208,12 @@ _TYPES: Mapping[str, type[AnyEvent]] = {
 }
 
 
-class _Head(msgspec.Struct):
+class _EventHead(msgspec.Struct):
     seq: int
     type: str
 
 
-_head = msgspec.json.Decoder(_Head)
+_head = msgspec.json.Decoder(_EventHead)
 
 
 def encode(event: AnyEvent) -> bytes:

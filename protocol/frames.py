@@ -83,16 +83,16 @@ class Refresh(NamedTuple):
     token: str | None
 
 
-class _Subscribe(msgspec.Struct, tag="subscribe", tag_field="type"):
+class _SubscribeFrame(msgspec.Struct, tag="subscribe", tag_field="type"):
     token: str | None = None
     after: str | None = None
 
 
-class _Refresh(msgspec.Struct, tag="refresh", tag_field="type"):
+class _RefreshFrame(msgspec.Struct, tag="refresh", tag_field="type"):
     token: str | None = None
 
 
-_client = msgspec.json.Decoder(_Subscribe | _Refresh)
+_client = msgspec.json.Decoder(_SubscribeFrame | _RefreshFrame)
 
 
 def parse_client(frame: str | bytes) -> Subscribe | Refresh:
@@ -106,7 +106,7 @@ def parse_client(frame: str | bytes) -> Subscribe | Refresh:
         raise Malformed("frame over 8 KiB")
     try:
         parsed = _client.decode(frame)
-        if isinstance(parsed, _Refresh):
+        if isinstance(parsed, _RefreshFrame):
             return Refresh(parsed.token)
         return Subscribe(parsed.token, None if parsed.after is None else parse_cursor(parsed.after))
     except (

@@ -81,7 +81,7 @@ class AnthropicDecoder(Decoder):
     def __init__(self) -> None:
         super().__init__()
         self._message_id: str | None = None
-        self._blocks: dict[Any, _Block] = {}
+        self._blocks: dict[Any, _ContentBlock] = {}
 
     def _object(self, name: bytes, item: dict[str, Any]) -> None:
         kind = words(item.get("type")) or name.decode("utf-8", "replace")
@@ -136,7 +136,7 @@ class AnthropicDecoder(Decoder):
     def _block(self, index: Any, value: Mapping[str, Any]) -> None:
         self._block_end(index)  # a block that was never closed
         self._count_held()
-        block = self._blocks[index] = _Block(dict(value))
+        block = self._blocks[index] = _ContentBlock(dict(value))
         if block.kind == "text":
             block.add_text(value.get("text"))
             self._emit_text(value.get("text"))
@@ -155,7 +155,7 @@ class AnthropicDecoder(Decoder):
         block = self._blocks.get(index)
         if block is None:
             self._count_held()
-            block = self._blocks[index] = _Block({"type": _BLOCK_OF.get(kind, "unknown")})
+            block = self._blocks[index] = _ContentBlock({"type": _BLOCK_OF.get(kind, "unknown")})
         if kind == "citations_delta":
             self._count_held()
             block.cite(loose(delta.get("citation")))
@@ -169,7 +169,9 @@ class AnthropicDecoder(Decoder):
         else:
             self._piece(kind, index, block, delta)
 
-    def _piece(self, kind: str, index: Any, block: "_Block", delta: Mapping[str, Any]) -> None:
+    def _piece(
+        self, kind: str, index: Any, block: "_ContentBlock", delta: Mapping[str, Any]
+    ) -> None:
         if kind == "text_delta":
             block.add_text(words(delta["text"]))
             self._emit_text(delta["text"])
@@ -180,7 +182,7 @@ class AnthropicDecoder(Decoder):
                 self._emit_reasoning(words(delta["thinking"]))
             block.grow(kind, delta)
 
-    def _citations(self, block: "_Block") -> None:
+    def _citations(self, block: "_ContentBlock") -> None:
         """Only now the length of the supported text is known."""
         for citation in block.citations:
             title = word(citation.get("title")) or citation.get("document_title")
@@ -249,7 +251,7 @@ _BLOCK_OF = {
 """The kind of a block whose start is missing."""
 
 
-class _Block:
+class _ContentBlock:
     """A content block while it streams: each delta goes where the whole block would have it."""
 
     def __init__(self, value: dict[str, Any]) -> None:

@@ -50,7 +50,7 @@ class PathValues:
         return {name: _whole(value) for name, value in self._value.items()}
 
 
-class _Text:
+class _TextPieces:
     """A text in pieces, none of them empty."""
 
     def __init__(self, *pieces: str) -> None:
@@ -59,18 +59,22 @@ class _Text:
 
 def _joined(held: Any, value: Any, path: str) -> Any:
     if isinstance(value, str):
-        if isinstance(held, _Text):
+        if isinstance(held, _TextPieces):
             held.pieces.append(value)
             return held
         if not held or isinstance(held, str):
-            return _Text(held if isinstance(held, str) else "", value)
-    if held.pieces if isinstance(held, _Text) else held and isinstance(held, str | dict | list):
+            return _TextPieces(held if isinstance(held, str) else "", value)
+    if (
+        held.pieces
+        if isinstance(held, _TextPieces)
+        else held and isinstance(held, str | dict | list)
+    ):
         raise ValueError(f"something else stands at {path[:100]!r}")
-    return _Text(value) if isinstance(value, str) else value
+    return _TextPieces(value) if isinstance(value, str) else value
 
 
 def _whole(value: Any) -> Any:
-    if isinstance(value, _Text):
+    if isinstance(value, _TextPieces):
         return "".join(value.pieces)
     if isinstance(value, dict):
         return {name: _whole(inner) for name, inner in value.items()}

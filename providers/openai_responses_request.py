@@ -90,7 +90,7 @@ def _resumed(run_id: str, cursor: int | None) -> ResponsesDecoder:
 
 def _items(message: HistoryMessage) -> list[dict[str, Any]]:
     if message.role == "assistant":
-        return _Answer(message).items()
+        return _TurnItems(message).items()
     if message.role == "user":
         return [{"role": "user", "content": _content(message)}]
     return [
@@ -100,7 +100,7 @@ def _items(message: HistoryMessage) -> list[dict[str, Any]]:
     ]
 
 
-class _Answer:
+class _TurnItems:
     """The items of one assistant turn, in order.
 
     Reasoning that its provider cannot read again (not encrypted, not stored) does not go back; the

@@ -50,7 +50,7 @@ long body (`aside`), the loop would wait this long each time to get it back.
 EXIT_PORT_TAKEN = 3
 
 
-class _Server(uvicorn.Server):
+class _WebServer(uvicorn.Server):
     """Ends by returning, so that connections are closed in order; uvicorn would raise the signal
     again.
 
@@ -113,7 +113,7 @@ async def _serve(found: settings.Settings, models: catalogue.Catalogue) -> None:
                 "BROADCASTER_URL"
             )
         config = configured(app, found, app.state.gate, timeout_graceful_shutdown=STOP_SECONDS)
-        server = _Server(config, app)
+        server = _WebServer(config, app)
         app.state.background.when_ended(server.stop)
         with metrics.served(
             found.metrics_host, found.metrics_port, app.state.services.metrics.registry

@@ -29,7 +29,9 @@ class Readiness:
     """The services of this process. Belongs to one event loop."""
 
     def __init__(self, store: Store, log: ports.Log) -> None:
-        self._parts = {name: _Part(partial(_need, store, log, name)) for name in needs(store, log)}
+        self._parts = {
+            name: _ServiceCheck(partial(_need, store, log, name)) for name in needs(store, log)
+        }
 
     async def checks(self) -> dict[str, str]:
         """`ok`, or the reason, for each service."""
@@ -41,7 +43,7 @@ def _need(store: Store, log: ports.Log, name: str) -> Need:
     return needs(store, log)[name]
 
 
-class _Part:
+class _ServiceCheck:
     """One service. A hanging check continues alone, and later callers share it, so that they do not
     pile up.
     """

@@ -40,7 +40,7 @@ class Script:
 Argument = bytes | str | int
 
 
-class _Command:
+class _RedisCommand:
     """A command under way. Packed at the call, so a wrong argument fails its caller alone."""
 
     __slots__ = ("_arguments", "_packed", "_script", "future")
@@ -87,7 +87,7 @@ class Wire:
         self._connection: AbstractConnection = pool.make_connection()
         self._interval = interval_seconds
         self._known: set[bytes] = set()
-        self._waiting: deque[_Command] = deque()
+        self._waiting: deque[_RedisCommand] = deque()
         self._sender: asyncio.Task[None] | None = None
         self.closed = False
 
@@ -105,7 +105,7 @@ class Wire:
     async def _call(self, script: Script | None, arguments: Sequence[Argument]) -> Any:
         if self.closed:
             raise LogUnavailable("the connection was closed")
-        call = _Command(script, arguments, asyncio.get_running_loop().create_future())
+        call = _RedisCommand(script, arguments, asyncio.get_running_loop().create_future())
         self._waiting.append(call)
         if self._sender is None:
             self._sender = asyncio.create_task(self._send_all())
@@ -132,7 +132,7 @@ class Wire:
 
     async def _send(self) -> None:
         """One pipeline: connect if needed, send the waiting calls, settle them."""
-        calls: list[_Command] = []
+        calls: list[_RedisCommand] = []
         try:
             async with asyncio.timeout(REPLY_SECONDS):
                 await self._connect()
@@ -168,13 +168,13 @@ class Wire:
             await connection.send_packed_command(_pack(("PING",)), check_health=False)
             await connection.read_response()
 
-    def _take_waiting(self) -> list[_Command]:
+    def _take_waiting(self) -> list[_RedisCommand]:
         waiting = list(self._waiting)
         self._waiting.clear()
         return waiting
 
-    def _next(self) -> tuple[list[_Command], bytes]:
-        calls: list[_Command] = []
+    def _next(self) -> tuple[list[_RedisCommand], bytes]:
+        calls: list[_RedisCommand] = []
         packed: list[bytes] = []
         size = 0
         while self._waiting and len(calls) < MAX_CALLS and size < MAX_BYTES:
@@ -185,7 +185,7 @@ class Wire:
                 size += len(packed[-1])
         return calls, b"".join(packed)
 
-    async def _settle(self, calls: list[_Command]) -> None:
+    async def _settle(self, calls: list[_RedisCommand]) -> None:
         """Read the reply of each call."""
         reconnect = False
         for call in calls:
@@ -202,12 +202,12 @@ class Wire:
         if reconnect:  # after a failover this may be a replica: connect again
             await self._connection.disconnect(nowait=True)
 
-    async def _fail_and_disconnect(self, calls: Iterable[_Command], error: Exception) -> None:
+    async def _fail_and_disconnect(self, calls: Iterable[_RedisCommand], error: Exception) -> None:
         _fail(calls, error)
         await self._connection.disconnect(nowait=True)
 
 
-def _settle_error(call: _Command, error: ResponseError) -> bool:
+def _settle_error(call: _RedisCommand, error: ResponseError) -> bool:
     passing = cannot_serve(error)
     if passing:
         _fail([call], error)
@@ -216,7 +216,7 @@ def _settle_error(call: _Command, error: ResponseError) -> bool:
     return passing
 
 
-def _fail(calls: Iterable[_Command], cause: Exception) -> None:
+def _fail(calls: Iterable[_RedisCommand], cause: Exception) -> None:
     for call in calls:
         if not call.future.done():
             what = (

@@ -61,7 +61,7 @@ class AISDKEncoder:
         self.answer, self._row = answer, row
         self._write = Writer(profile)
         self._open: dict[int, str] = {}  # number and type of each part that may grow
-        self._calls: dict[int, _Call] = {}
+        self._calls: dict[int, _ShownCall] = {}
         self._known = 0  # parts that were seen
         self._step = 0  # the first part of the open step
         self._earlier: set[int] = set()  # calls that are shown in steps before the open one
@@ -171,7 +171,7 @@ class AISDKEncoder:
             return []
         call, chunks, state = self._calls.get(number), list[UIChunk](), part.fields.get("state")
         if call is None:
-            call = self._calls[number] = _Call(part.fields["id"], part.fields["name"])
+            call = self._calls[number] = _ShownCall(part.fields["id"], part.fields["name"])
             chunks = self._write.tool_input_start(call.id, call.name)
             if part.text:
                 chunks += self._write.tool_input_delta(call.id, part.text)
@@ -191,7 +191,7 @@ class AISDKEncoder:
         calls = [number for number in numbers if number in self._calls]
         return [chunk for n in calls for chunk in self._call(n, self.answer.parts[n])]
 
-    def _outcome(self, call: "_Call", fields: Mapping[str, Any]) -> list[UIChunk]:
+    def _outcome(self, call: "_ShownCall", fields: Mapping[str, Any]) -> list[UIChunk]:
         match call.state:
             case "done":
                 return self._write.tool_output_available(call.id, fields.get("result"))
@@ -293,7 +293,7 @@ class AISDKEncoder:
         )
 
 
-class _Call:
+class _ShownCall:
     """A call as it is shown. `over`: it has an outcome. `open`: it takes pieces of its input."""
 
     __slots__ = ("id", "name", "open", "over", "state")

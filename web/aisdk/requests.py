@@ -45,7 +45,7 @@ class _Body(msgspec.Struct):
     model: str | None = None
 
 
-class _Message(msgspec.Struct):
+class _UIMessage(msgspec.Struct):
     role: Literal["user", "assistant", "system"]
     parts: list[msgspec.Raw]
     id: str = ""
@@ -57,7 +57,7 @@ class _Completion(msgspec.Struct):
 
 
 _body = msgspec.json.Decoder(_Body)
-_message = msgspec.json.Decoder(_Message)
+_message = msgspec.json.Decoder(_UIMessage)
 _part = msgspec.json.Decoder(dict[str, Any])
 _completion = msgspec.json.Decoder(_Completion)
 
@@ -179,7 +179,7 @@ def _asked(found: _Body, limits: InputLimits) -> ChatRequest:
     return asked
 
 
-def _last_message(found: _Body) -> _Message | None:
+def _last_message(found: _Body) -> _UIMessage | None:
     raw = (
         found.message
         if bytes(found.message) != b"null"
@@ -197,7 +197,7 @@ def _last_message(found: _Body) -> _Message | None:
     return last
 
 
-def _parts(message: _Message, limits: InputLimits) -> list[dict[str, Any]]:
+def _parts(message: _UIMessage, limits: InputLimits) -> list[dict[str, Any]]:
     if sum(map(len, message.parts)) > limits.message_bytes:
         raise ApiProblem(
             "content_too_large", f"The message is longer than {limits.message_bytes} bytes."
@@ -205,7 +205,7 @@ def _parts(message: _Message, limits: InputLimits) -> list[dict[str, Any]]:
     return [_decode(_part, bytes(part), "body.messages.parts") for part in message.parts]
 
 
-def _fit_to_post(last: _Message | None, text: str | None) -> None:
+def _fit_to_post(last: _UIMessage | None, text: str | None) -> None:
     if last is None:
         raise invalid("body.messages", "there is no message")
     if last.role != "user":

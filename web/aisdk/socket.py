@@ -56,7 +56,7 @@ async def chat_socket(websocket: WebSocket, profile: str | None = None) -> None:
         await websocket.close(POLICY, problem.code)
         return
     await websocket.accept()
-    await _Socket(services, websocket, wanted).serve()
+    await _ChatSocket(services, websocket, wanted).serve()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class _Asked:
     row: Message | None
 
 
-class _Socket:
+class _ChatSocket:
     """One connection: reads frames, runs a task for each request."""
 
     def __init__(self, services: WebServices, websocket: WebSocket, profile: aisdk.Profile) -> None:

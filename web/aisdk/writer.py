@@ -30,7 +30,7 @@ ProviderMetadata = Mapping[str, Mapping[str, Any]]
 _REASONS = frozenset({"stop", "length", "content-filter", "tool-calls", "error", "other"})
 
 
-class _Tool:
+class _ToolState:
     """The state of a tool call: its name, whether it is dynamic, and its progress."""
 
     __slots__ = ("done", "dynamic", "name", "open")
@@ -66,7 +66,7 @@ class Writer:
         self._in_step = in_step
         self._open: dict[str, TextKind] = dict(open_parts or {})
         self._any_tool = tools is None
-        self._tools = {call_id: _Tool("", dynamic=False) for call_id in tools or ()}
+        self._tools = {call_id: _ToolState("", dynamic=False) for call_id in tools or ()}
         self._earlier = set(self._tools)  # calls that stand in steps before the open one
 
     # --- the message and its steps ---
@@ -543,24 +543,24 @@ class Writer:
             **extras,
         )
         chunks[-1].update(fields)  # an input that is null stays
-        self._tools[call_id] = _Tool(name, dynamic)
+        self._tools[call_id] = _ToolState(name, dynamic)
         return chunks
 
-    def _tool(self, call_id: str) -> _Tool:
+    def _tool(self, call_id: str) -> _ToolState:
         tool = self._tools.get(string("call_id", call_id))
         if tool is None and self._any_tool:
-            tool = self._tools[call_id] = _Tool("", dynamic=False)
+            tool = self._tools[call_id] = _ToolState("", dynamic=False)
         if tool is None:
             raise Misuse(f"there is no tool call {call_id!r}")
         return tool
 
-    def _unanswered(self, call_id: str) -> _Tool:
+    def _unanswered(self, call_id: str) -> _ToolState:
         tool = self._tool(call_id)
         if tool.done:
             raise Misuse(f"tool call {call_id!r} has its output")
         return tool
 
-    def _output(self, tool: _Tool, chunk: UIChunk, *, done: bool = True) -> list[UIChunk]:
+    def _output(self, tool: _ToolState, chunk: UIChunk, *, done: bool = True) -> list[UIChunk]:
         chunks = [*self._begun(), chunk]
         tool.done = done
         return chunks

@@ -38,13 +38,13 @@ UserId = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterVa
 # --- requests -------------------------------------------------------------------------------------
 
 
-class _Request(BaseModel):
+class _StrictBody(BaseModel):
     """Unknown fields are refused: they are misspelt, or ask for something unsupported."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class NewConversation(_Request):
+class NewConversation(_StrictBody):
     """The fields of a new conversation. Without `model`, the default model answers."""
 
     title: ConversationTitle | None = None
@@ -52,7 +52,7 @@ class NewConversation(_Request):
     instructions: Instructions | None = None
 
 
-class ConversationChange(_Request):
+class ConversationChange(_StrictBody):
     """Missing fields stay. `model` null: the default one; `instructions` null: none."""
 
     title: ConversationTitle = Field(
@@ -62,7 +62,7 @@ class ConversationChange(_Request):
     instructions: Instructions | None = None
 
 
-class NewMessage(_Request):
+class NewMessage(_StrictBody):
     """A user's message. Attachments, tools and schema are reserved and must be absent."""
 
     content: Annotated[str, StringConstraints(min_length=1), AfterValidator(_not_blank)]
@@ -71,7 +71,7 @@ class NewMessage(_Request):
     schema_: None = Field(default=None, alias="schema")
 
 
-class NewParticipant(_Request):
+class NewParticipant(_StrictBody):
     """The user to invite."""
 
     user_id: UserId

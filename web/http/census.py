@@ -35,7 +35,7 @@ class Census:
 
 def take(text: bytes, most: int | None = None) -> Census:
     """The census of a text. Raises TooMany at more than `most` values (None: unlimited)."""
-    counting = _Counting()
+    counting = _ValueCounter()
     for start in range(0, len(text), SLICE_BYTES):
         counting.go_on(text[start : start + SLICE_BYTES])
         if most is not None and counting.values > most:
@@ -46,7 +46,7 @@ def take(text: bytes, most: int | None = None) -> Census:
     return Census(counting.values, counting.deepest, counting.plain)
 
 
-class _Counting:
+class _ValueCounter:
     def __init__(self) -> None:
         self.values = self.deepest = 0
         self.plain = True

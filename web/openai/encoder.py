@@ -71,7 +71,7 @@ class ResponseEncoder:
 
     def __init__(self, answer: Answer, head: Head, after: int = -1) -> None:
         self.answer, self.head = answer, head
-        self._writer = _Writer(after)
+        self._writer = _NumberedWriter(after)
         self._begun = self._over = False
         self._items: dict[int, _Item] = {}
         self._counts: Counter[ItemKind] = Counter()
@@ -324,9 +324,9 @@ class _Item:
         return place if self.kind == "function_call" else place | {"content_index": 0}
 
     @cached_property
-    def delta(self) -> "_Delta":
+    def delta(self) -> "_RepeatedEvent":
         """The event of each piece of its text."""
-        return _Delta(f"{self.events}.delta", self.place, self.logprobs)
+        return _RepeatedEvent(f"{self.events}.delta", self.place, self.logprobs)
 
     @property
     def logprobs(self) -> dict[str, Any]:
@@ -352,7 +352,7 @@ _EVENTS: Mapping[ItemKind, str] = {
 }
 
 
-class _Delta:
+class _RepeatedEvent:
     """A repeated event with a changing number and piece of text."""
 
     __slots__ = ("_fields", "_head")
@@ -367,7 +367,7 @@ class _Delta:
         return self._head + _json.encode(self._fields) + b"\n\n"
 
 
-class _Writer:
+class _NumberedWriter:
     """Numbers events, and encodes those that the reader lacks."""
 
     def __init__(self, after: int) -> None:
@@ -386,7 +386,7 @@ class _Writer:
             self._out.append(_block(kind, {"type": kind, "sequence_number": self.number, **fields}))
         self.number += 1
 
-    def emit_delta(self, delta: _Delta, piece: str) -> None:
+    def emit_delta(self, delta: _RepeatedEvent, piece: str) -> None:
         """The next event: a piece of a text."""
         if self.number > self.after:
             self._out.append(delta.block(self.number, piece))

@@ -15,7 +15,7 @@ _REVALIDATE = "no-cache"
 router = APIRouter(include_in_schema=False)
 
 
-class _Files(StaticFiles):
+class _RevalidatedFiles(StaticFiles):
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
         response.headers["Cache-Control"] = _REVALIDATE
@@ -31,4 +31,4 @@ async def index() -> FileResponse:
 def mount(app: FastAPI) -> None:
     """Serve the page and its files."""
     app.include_router(router)
-    app.mount("/static", _Files(directory=STATIC), name="static")
+    app.mount("/static", _RevalidatedFiles(directory=STATIC), name="static")

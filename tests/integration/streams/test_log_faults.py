@@ -209,7 +209,7 @@ async def test_coalescing_delays_pipelines(valkey: Valkey, monkeypatch: pytest.M
     sent: list[int] = []
     settle = wire.Wire._settle
 
-    async def counting(self: wire.Wire, calls: list[wire._Command]) -> None:
+    async def counting(self: wire.Wire, calls: list[wire._RedisCommand]) -> None:
         sent.append(len(calls))
         await settle(self, calls)
 

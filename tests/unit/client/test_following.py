@@ -7,7 +7,7 @@ from tokenwire.client.errors import RequestFailed
 from tokenwire.client.following import (
     RENEW_AGAIN_SECONDS,
     Following,
-    _Grant,
+    _DatedGrant,
     _Link,
     _LinkContext,
     _now,
@@ -37,13 +37,13 @@ async def test_a_grant_is_used_until_it_ends() -> None:
 async def test_a_hole_that_was_filled_is_forgotten() -> None:
     """The patience with the next one begins anew."""
 
-    async def renew() -> _Grant:
+    async def renew() -> _DatedGrant:
         raise AssertionError
 
     order = Order(Cursor("e", 0))
     link = _Link(
         None,
-        _Grant("ws://here", "t", 1e9),
+        _DatedGrant("ws://here", "t", 1e9),
         _LinkContext(order, Transcript(), lambda _seq: None, lambda _state: None, renew),
     )  # type: ignore[arg-type]
     for seq, waits in ((2, True), (1, False), (4, True), (3, False)):
@@ -55,7 +55,7 @@ async def test_a_renewal_that_failed_is_tried_again_after_a_pause() -> None:
     """An API that is away is not asked a hundred times a second."""
     asked = 0
 
-    async def renew() -> _Grant:
+    async def renew() -> _DatedGrant:
         nonlocal asked
         asked += 1
         raise RequestFailed(503, "unavailable", "away")
@@ -63,7 +63,7 @@ async def test_a_renewal_that_failed_is_tried_again_after_a_pause() -> None:
     to = _LinkContext(
         Order(Cursor("e", 0)), Transcript(), lambda _seq: None, lambda _state: None, renew
     )
-    link = _Link(None, _Grant("ws://here", "t", _now()), to)  # type: ignore[arg-type]
+    link = _Link(None, _DatedGrant("ws://here", "t", _now()), to)  # type: ignore[arg-type]
     for _ in range(3):
         await link._on_time(_now())
     assert asked == 1
