@@ -32,11 +32,13 @@ from tokenwire.web.events import routes as streams
 from tokenwire.web.feed import routes as feed
 from tokenwire.web.feed.feeds import Feeds
 from tokenwire.web.housekeeping import keep_house
+from tokenwire.web.http import refusals
 from tokenwire.web.http.hosts import Hosts
 from tokenwire.web.http.middleware import KnownHosts, LastErrorHandler, Surroundings
 from tokenwire.web.http.streaming import Places
 from tokenwire.web.metrics import Metrics
 from tokenwire.web.offers import Offers
+from tokenwire.web.openai import errors as openai_errors
 from tokenwire.web.openai import routes as openai
 from tokenwire.web.page import routes as page
 from tokenwire.web.readers import Readers
@@ -122,6 +124,7 @@ def _services(
 
 def _add_routes(app: FastAPI, *, public: bool) -> None:
     problems.install(app)
+    refusals.register("/v1/", openai_errors.refused)
     dialects = (streams, chat, chat_socket, completions, feed, openai)
     for part in (api, participants, files, *dialects, health):
         app.include_router(part.router)

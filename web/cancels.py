@@ -47,6 +47,14 @@ class Cancels:
             )
             following.add_done_callback(lambda _task: self._followed.pop(message_id, None))
 
+    async def cancel_all(self, conversation_id: str, by: str) -> list[str]:
+        """Stop every answer of the conversation. Returns the ids of the unfinished ones."""
+        unfinished = [row.id for row in await self._store.unfinished(conversation_id)]
+        # The last one first, or the end of an answer would start the next one.
+        for message_id in reversed(unfinished):
+            await self.cancel(message_id, by)
+        return unfinished
+
     async def aclose(self) -> None:
         """Stop all follow-ups."""
         tasks = list(self._followed.values())

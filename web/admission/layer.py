@@ -25,6 +25,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
+from websockets.frames import CloseCode
 
 from tokenwire.config.settings import Settings
 from tokenwire.protocol import tokens
@@ -50,7 +51,6 @@ _EVENTS = re.compile(r"/api/.+/(events|stream)")
 """Paths that a subscription token opens."""
 _LARGE = frozenset({"/api/chat", "/v1/responses", "/v1/chat/completions"})
 """Paths on which clients send their whole history."""
-TRY_AGAIN_LATER = 1013
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,7 +313,7 @@ class Seat:
 
     def _make_room(self) -> None:
         if self._socket is not None:
-            self._socket.refuse(TRY_AGAIN_LATER, "others want to log in")
+            self._socket.refuse(CloseCode.TRY_AGAIN_LATER, "others want to log in")
 
 
 def _limits(

@@ -113,12 +113,3 @@ async def running(services: WebServices, conversation_id: str) -> Message | None
     return next(
         (row for row in await services.store.unfinished(conversation_id) if live(row)), None
     )
-
-
-async def stop(services: WebServices, user: str, conversation_id: str) -> list[str]:
-    """Stop every answer of the conversation; returns the ids of the unfinished ones."""
-    # The last one first: a waiting answer must not start because the previous one has just ended.
-    rows = [row.id for row in await services.store.unfinished(conversation_id)]
-    for message_id in reversed(rows):
-        await services.cancels.cancel(message_id, user)
-    return rows

@@ -23,10 +23,9 @@ from tokenwire.web.aisdk.requests import InputLimits, invalid
 from tokenwire.web.aisdk.stream import chunk_batches, encoded
 from tokenwire.web.aisdk.values import PROFILES
 from tokenwire.web.api import shapes
-from tokenwire.web.events import encoder as sse
 from tokenwire.web.events.routes import admit, wanted_cursor
 from tokenwire.web.http.aside import aside
-from tokenwire.web.http.streaming import EventStream
+from tokenwire.web.http.streaming import EVENT_STREAM, EventStream
 from tokenwire.web.problems import MODEL, documented
 from tokenwire.web.resuming import message_at, unservable
 from tokenwire.web.services import CurrentUser, WebServices, With, json_body, read_body
@@ -34,7 +33,7 @@ from tokenwire.web.services import CurrentUser, WebServices, With, json_body, re
 STREAM: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "A UI message stream of the AI SDK",
-        "content": {sse.MEDIA_TYPE: {"schema": {"type": "string"}}},
+        "content": {EVENT_STREAM: {"schema": {"type": "string"}}},
     }
 }
 T = TypeVar("T")
@@ -165,7 +164,7 @@ async def stop(services: With, user: CurrentUser, chat_id: ChatId) -> shapes.Can
     """Durable; the written text is kept. No effect without an unfinished answer."""
     conversation = await services.store.find_chat(user, chat_id)
     return shapes.CancelResult(
-        cancelled=await chat_posts.stop(services, user, conversation.id) if conversation else []
+        cancelled=await services.cancels.cancel_all(conversation.id, user) if conversation else []
     )
 
 

@@ -18,6 +18,7 @@ import structlog
 from fastapi import APIRouter, WebSocket
 from starlette.requests import Request
 from starlette.websockets import WebSocketDisconnect
+from websockets.frames import CloseCode
 
 from tokenwire.models.errors import NotAuthor, NotFound, QuotaReached, StoreError
 from tokenwire.models.tables import Message
@@ -40,8 +41,6 @@ log_line = structlog.get_logger(__name__)
 
 MAX_REQUESTS = 32
 """Answers that one socket may follow at a time."""
-RESTART = 1012
-POLICY = 1008
 
 router = APIRouter(prefix="/api")
 
@@ -53,7 +52,7 @@ async def chat_socket(websocket: WebSocket, profile: str | None = None) -> None:
     try:
         wanted = profile_of(services, profile)
     except ApiProblem as problem:
-        await websocket.close(POLICY, problem.code)
+        await websocket.close(CloseCode.POLICY_VIOLATION, problem.code)
         return
     await websocket.accept()
     await _ChatSocket(services, websocket, wanted).serve()
@@ -91,7 +90,7 @@ class _ChatSocket:
             pass
         except (ApiProblem, KeyError) as problem:  # KeyError: a binary frame
             log_line.info("not a frame of a chat", reason=str(problem))
-            await self._websocket.close(POLICY, "not a frame")
+            await self._websocket.close(CloseCode.POLICY_VIOLATION, "not a frame")
         finally:
             for task in self._tasks.values():
                 task.cancel()
@@ -149,7 +148,7 @@ class _ChatSocket:
                 "error", request_id, errorText="The server cannot do this at the moment."
             )
         except Cut:
-            await self._websocket.close(RESTART, "the server restarts")
+            await self._websocket.close(CloseCode.SERVICE_RESTART, "the server restarts")
         except (WebSocketDisconnect, RuntimeError):
             return
         except Exception as error:

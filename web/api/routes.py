@@ -19,7 +19,6 @@ from tokenwire.models.views import conversation_view, message_view
 from tokenwire.protocol import tokens
 from tokenwire.streams.log.ports import Page
 from tokenwire.web import delivery
-from tokenwire.web.aisdk import posts as chat_posts
 from tokenwire.web.api import shapes
 from tokenwire.web.api.participants import require_owner
 from tokenwire.web.contents import require_fit
@@ -310,7 +309,7 @@ async def cancel_conversation(
 ) -> shapes.CancelResult:
     """Durable; ended answers stay. The written text is kept."""
     await services.store.conversation(conversation_id, user)
-    return shapes.CancelResult(cancelled=await chat_posts.stop(services, user, conversation_id))
+    return shapes.CancelResult(cancelled=await services.cancels.cancel_all(conversation_id, user))
 
 
 @router.post(

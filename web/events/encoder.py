@@ -16,8 +16,6 @@ from tokenwire.protocol.cursors import Cursor, parse
 from tokenwire.protocol.events import Sendable
 from tokenwire.protocol.frames import ResyncReason, merge
 
-MEDIA_TYPE = "text/event-stream"
-
 EncodeBlock = Callable[[str, Sendable], bytes]
 """Gives the block of one event of an epoch."""
 

@@ -12,6 +12,7 @@ from http import HTTPStatus
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from websockets.frames import CloseCode
 
 from tokenwire.web.admission.costs import PROBES
 from tokenwire.web.http.hosts import Hosts
@@ -143,7 +144,6 @@ class LastErrorHandler:
             await refusal(scope["path"], problem)(scope, receive, send)
 
 
-_POLICY = 1008
 _DETAIL = "This server has another name: ALLOWED_HOSTS lists its names."
 
 
@@ -164,7 +164,7 @@ class KnownHosts:
             await send(
                 {
                     "type": "websocket.close",
-                    "code": _POLICY,
+                    "code": CloseCode.POLICY_VIOLATION,
                     "reason": HTTPStatus.MISDIRECTED_REQUEST.phrase,
                 }
             )

@@ -1,16 +1,28 @@
-"""Refusals in the form of the request's dialect, for layers that refuse before routing."""
+"""Refusals in the form of the request's dialect, for layers that refuse before routing.
+
+This room knows no dialect. `web/app.py` registers the forms of those that have their own.
+"""
+
+from collections.abc import Callable
 
 from starlette.responses import Response
 
 from tokenwire.web import problems
-from tokenwire.web.openai import errors as openai_errors
 from tokenwire.web.problems import ApiProblem
 
-OPENAI = "/v1/"
+RefusalForm = Callable[[str, ApiProblem], Response]
+"""Returns the response for a path and a problem."""
+_FORMS: dict[str, RefusalForm] = {}
+
+
+def register(prefix: str, form: RefusalForm) -> None:
+    """Refuse requests below this path in this form."""
+    _FORMS[prefix] = form
 
 
 def refusal(path: str, problem: ApiProblem) -> Response:
-    """A problem document; under /v1 OpenAI's form."""
-    if path.startswith(OPENAI):
-        return openai_errors.refused(path, problem)
+    """The form that is registered for the path, or a problem document."""
+    for prefix, form in _FORMS.items():
+        if path.startswith(prefix):
+            return form(path, problem)
     return problems.response(problem.code, problem.detail, problem.headers, **problem.members)

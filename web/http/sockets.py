@@ -37,8 +37,6 @@ MAX_FRAGMENTS = 1024
 """Frames of one message; also fragments per minute. Bytes are limited elsewhere: empty frames cost
 as much.
 """
-TRY_AGAIN_LATER = 1013
-POLICY = 1008
 
 
 class Incoming(ServerProtocol):
@@ -77,7 +75,7 @@ class Incoming(ServerProtocol):
     def fail(self, code: CloseCode | int, reason: str = "") -> None:
         """Close because of the received data."""
         if self._refusal is not None:
-            code, reason = POLICY, self._refusal
+            code, reason = CloseCode.POLICY_VIOLATION, self._refusal
         super().fail(code, reason)
 
     def _budget(self, frame: Frame) -> PerMinute:
@@ -209,7 +207,7 @@ class SocketConnection(StalledWrites, WebSocketsSansIOProtocol):
         try:
             self._held.be(unfinished + sum(self._waiting) + self._read)
         except Full:
-            self.refuse(TRY_AGAIN_LATER, "no room")
+            self.refuse(CloseCode.TRY_AGAIN_LATER, "no room")
             return
         if self._known:
             self._watch(unfinished)
@@ -227,7 +225,7 @@ class SocketConnection(StalledWrites, WebSocketsSansIOProtocol):
         )
 
     def _arm(self, seconds: float, reason: str) -> None:
-        self._timer = self.loop.call_later(seconds, self.refuse, POLICY, reason)
+        self._timer = self.loop.call_later(seconds, self.refuse, CloseCode.POLICY_VIOLATION, reason)
 
     def _disarm(self) -> None:
         if self._timer is not None:

@@ -15,15 +15,16 @@ from starlette.background import BackgroundTask
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from tokenwire.web.events import encoder as sse
 from tokenwire.web.http.departure import ClientGone, until_gone
 from tokenwire.web.problems import ApiProblem
 
 RETRY_AFTER_SECONDS = 5
+EVENT_STREAM = "text/event-stream"
+"""The media type of server-sent events."""
 RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Events, without end",
-        "content": {sse.MEDIA_TYPE: {"schema": {"type": "string"}}},
+        "content": {EVENT_STREAM: {"schema": {"type": "string"}}},
     }
 }
 """For a route's `responses`."""
@@ -40,7 +41,7 @@ def event_headers(**extra: str) -> dict[str, str]:
     `extra`: additional or replaced headers; `_` stands for `-`.
     """
     return {
-        "Content-Type": f"{sse.MEDIA_TYPE}; charset=utf-8",
+        "Content-Type": f"{EVENT_STREAM}; charset=utf-8",
         "Cache-Control": "no-store, no-transform",  # proxies neither cache nor compress it
         "X-Accel-Buffering": "no",  # nginx: pass on every byte at once
     } | {name.replace("_", "-"): value for name, value in extra.items()}

@@ -13,6 +13,12 @@ AREA = Area(
     ),
     [
         Mutant(
+            "a_cancelled_conversation_starts_its_next_answer",
+            "web/cancels.py",
+            "in reversed(unfinished):",
+            "in unfinished:",
+        ),
+        Mutant(
             "a_frozen_worker_is_waited_for",
             "streams/log/lua/claim.lua",
             "if leased(g) and not (ARGV[8] == '1' and disobeys(ARGV[5])) then",

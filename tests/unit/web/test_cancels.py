@@ -113,6 +113,17 @@ async def test_an_answer_that_no_worker_has_needs_no_follow_up(rig: Rig) -> None
     assert ((await rig.reread()).status, rig.clock.slept) == ("cancelled", [])
 
 
+async def test_a_conversation_is_cancelled_from_its_end(rig: Rig) -> None:
+    """Or the end of the first answer would start the second."""
+    again = Post(rig.row.conversation_id, "me", "and", "demo")
+    waiting = (await rig.store.post(again)).assistant_message
+    cancelled = await rig.cancels.cancel_all(rig.row.conversation_id, "me")
+    assert cancelled == [rig.row.id, waiting.id]
+    rows = [await rig.store.message(message_id) for message_id in cancelled]
+    assert [row and row.status for row in rows] == ["cancelled", "cancelled"]
+    assert rig.jobs.enqueued == []
+
+
 async def test_a_worker_that_freezes_between_commit_and_event(rig: Rig) -> None:
     """What it stored stands, and this process announces it."""
     claim = await rig.work()
