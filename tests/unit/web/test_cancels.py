@@ -121,7 +121,7 @@ async def test_a_conversation_is_cancelled_from_its_end(rig: Rig) -> None:
     assert cancelled == [rig.row.id, waiting.id]
     rows = [await rig.store.message(message_id) for message_id in cancelled]
     assert [row and row.status for row in rows] == ["cancelled", "cancelled"]
-    assert rig.jobs.enqueued == []
+    assert waiting.id not in rig.jobs.enqueued
 
 
 async def test_a_worker_that_freezes_between_commit_and_event(rig: Rig) -> None:
