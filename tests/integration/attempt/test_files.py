@@ -17,6 +17,7 @@ from tokenwire.protocol.events import AnyEvent
 from tokenwire.protocol.files import digest_of
 from tokenwire.providers import base
 from tokenwire.streams.log.ports import Claim
+from tokenwire.worker.attempt.lifecycle import CancelAsked
 
 PICTURE = base.FileDelta("image/png", b"a picture")
 OTHER = base.FileDelta("image/png", b"another picture")
@@ -104,6 +105,26 @@ async def test_a_cancel_while_a_file_is_being_stored(
     assert kinds(log) == ["Start", "Chunk", "Cancelled"]
     assert [kind for batch in batches for kind in batch] == kinds(log)
     assert [] not in batches
+
+
+async def test_a_cancel_once_a_file_is_stored(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before its event was appended: nothing more is, not even an empty batch."""
+    batches, save = appending(rig, monkeypatch), rig.store.save_file
+
+    async def then_cancel(
+        message_id: str, attempt_number: int, number: int, media_type: str, data: bytes
+    ) -> Any:
+        digest = await save(message_id, attempt_number, number, media_type, data)
+        attempt.stop(CancelAsked("me"))
+        return digest
+
+    monkeypatch.setattr(rig.store, "save_file", then_cancel)
+    attempt = await rig.attempt()
+    script = Script([[base.TextDelta("Look: ")], rig.said, [PICTURE], asyncio.Event().wait])
+    await attempt.run(script, base.Request([base.HistoryMessage("user", "hi")]), "m")
+    assert (await rig.reread()).status == "cancelled"
+    assert [] not in batches
+    assert kinds(await rig.events()) == ["Start", "Chunk", "Cancelled"]
 
 
 async def test_an_answer_that_begins_anew_while_a_file_is_being_stored(
