@@ -60,9 +60,10 @@ def test_there_are_pages() -> None:
 
 
 CONFIGURATION = [ROOT / ".env.example", ROOT / "config" / "models.yml"]
+SCRIPTS = sorted((ROOT / "streams" / "log" / "lua").glob("*.lua"))
 
 
-@pytest.mark.parametrize("page", [*PAGES, *CONFIGURATION], ids=name)
+@pytest.mark.parametrize("page", [*PAGES, *CONFIGURATION, *SCRIPTS], ids=name)
 def test_lines_are_short(page: Path) -> None:
     """Tables cannot be wrapped."""
     long = [

@@ -15,7 +15,8 @@ if not state.packed then
   call('DEL', PACKED)
 end
 local since = call('XRANGE', LOG, ARGV[7] .. '-0', ARGV[7] .. '-0')[1][2][4]
-call('XADD', PACKED, ARGV[7] .. '-0', 'z', ARGV[9], 'n', whole(last - first + 1), 'b', ARGV[8], 't', since)
+call('XADD', PACKED, ARGV[7] .. '-0', 'z', ARGV[9], 'n', whole(last - first + 1), 'b', ARGV[8], 't',
+  since)
 local packed = state.packed or {first = first, bytes = 0, since = tonumber(since)}
 packed.last, packed.bytes = last, packed.bytes + #ARGV[9]
 state.packed, state.oldest, state.bytes = packed, last + 1, state.bytes - tonumber(ARGV[8])

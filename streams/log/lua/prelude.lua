@@ -61,7 +61,9 @@ local function identity()
   if text == '' then -- before Redis 7 a call tells of one section
     text = info('server') .. info('replication')
   end
-  return {run = string.match(text, 'run_id:(%w+)') or '', history = string.match(text, 'master_replid:(%w+)') or ''}
+  return {
+    run = string.match(text, 'run_id:(%w+)') or '',
+    history = string.match(text, 'master_replid:(%w+)') or ''}
 end
 
 local function refresh_expiry(state)
@@ -78,7 +80,8 @@ end
 local function begin_epoch(server)
   call('DEL', LOG, FLOORS, PACKED)
   call('HDEL', STATE, 'forks', 'packed')
-  call('HSET', STATE, 'epoch', ARGV[1], 'run', server.run, 'history', server.history, 'top', 0, 'oldest', 1, 'bytes', 0,
+  call('HSET', STATE, 'epoch', ARGV[1], 'run', server.run, 'history', server.history, 'top', 0,
+    'oldest', 1, 'bytes', 0,
        'since', whole(now))
   call('PEXPIRE', STATE, LIFETIME)
   return {epoch = ARGV[1], top = 0, oldest = 1, bytes = 0, since = now, forks = ''}
@@ -87,7 +90,8 @@ end
 local function save_packed(state)
   local packed = state.packed
   if packed then
-    call('HSET', STATE, 'packed', table.concat({state.epoch, whole(packed.first), whole(packed.last), whole(packed.bytes),
+    call('HSET', STATE, 'packed', table.concat({state.epoch, whole(packed.first),
+      whole(packed.last), whole(packed.bytes),
                                                 whole(packed.since)}, ' '))
   else
     call('DEL', PACKED)
@@ -105,7 +109,8 @@ local function fork(state, server)
     end
   end
   state.epoch, state.forks = ARGV[1], table.concat(forks, ' ')
-  call('HSET', STATE, 'epoch', state.epoch, 'run', server.run, 'history', server.history, 'forks', state.forks)
+  call('HSET', STATE, 'epoch', state.epoch, 'run', server.run, 'history', server.history, 'forks',
+    state.forks)
   save_packed(state)
   return state
 end
@@ -128,12 +133,15 @@ end
 -- where LOG begins do not belong to the log, and the next ones replace them: a process of an
 -- earlier version, which does not know blocks, has trimmed LOG or begun it again.
 local function packed_part(state, text)
-  local epoch, first, last, bytes, since = string.match(text or '', '^(%w+) (%d+) (%d+) (%d+) (%d+)$')
+  local epoch, first, last, bytes, since = string.match(text or '',
+    '^(%w+) (%d+) (%d+) (%d+) (%d+)$')
   local reaches = epoch and shared(state, epoch)
-  if not reaches or tonumber(last) > reaches or tonumber(last) ~= state.oldest - 1 or call('EXISTS', PACKED) == 0 then
+  if not reaches or tonumber(last) > reaches or tonumber(last) ~= state.oldest - 1
+    or call('EXISTS', PACKED) == 0 then
     return nil
   end
-  return {first = tonumber(first), last = tonumber(last), bytes = tonumber(bytes), since = tonumber(since)}
+  return {first = tonumber(first), last = tonumber(last), bytes = tonumber(bytes),
+    since = tonumber(since)}
 end
 
 -- The seq of the oldest event, packed or not.
@@ -147,7 +155,8 @@ end
 
 -- Whether the stream ends at the top that the state has.
 local function agrees(state)
-  return state.oldest > state.top or seq_of(call('XREVRANGE', LOG, '+', '-', 'COUNT', 1)) == state.top
+  return state.oldest > state.top
+    or seq_of(call('XREVRANGE', LOG, '+', '-', 'COUNT', 1)) == state.top
 end
 
 -- The state of the log, and the value of one more field of its hash. nil: deleted conversation.
@@ -156,8 +165,10 @@ local function settle(field)
     return nil
   end
   local server = identity()
-  local values = call('HMGET', STATE, 'epoch', 'run', 'history', 'forks', 'top', 'oldest', 'bytes', 'since', 'packed', field)
-  local state = {epoch = values[1], forks = values[4] or '', top = tonumber(values[5]), oldest = tonumber(values[6]),
+  local values = call('HMGET', STATE, 'epoch', 'run', 'history', 'forks', 'top', 'oldest', 'bytes',
+    'since', 'packed', field)
+  local state = {epoch = values[1], forks = values[4] or '', top = tonumber(values[5]),
+    oldest = tonumber(values[6]),
                  bytes = tonumber(values[7]), since = tonumber(values[8])}
   -- Forks that name another epoch are out of date: a process of an earlier version, which does not
   -- know forks, began this epoch.
@@ -184,7 +195,8 @@ local UNCLAIMED = '0 - 0 0 0 0 0 0 '
 local function answer(text)
   local attempt, epoch, index, first, last, lease, sealed, floor, by =
     string.match(text, '^(%d+) (%S+) (%d+) (%d+) (%d+) (%d+) ([01]) (%d+) (.*)$')
-  return {attempt = tonumber(attempt), epoch = epoch, index = tonumber(index), first = tonumber(first), last = tonumber(last),
+  return {attempt = tonumber(attempt), epoch = epoch, index = tonumber(index),
+    first = tonumber(first), last = tonumber(last),
           lease = tonumber(lease), sealed = sealed == '1', floor = tonumber(floor), by = by}
 end
 
@@ -215,7 +227,8 @@ local function disobeys(message_id)
 end
 
 local function as_text(g)
-  return table.concat({whole(g.attempt), g.epoch, whole(g.index), whole(g.first), whole(g.last), whole(g.lease),
+  return table.concat({whole(g.attempt), g.epoch, whole(g.index), whole(g.first), whole(g.last),
+    whole(g.lease),
                        g.sealed and '1' or '0', whole(g.floor), g.by}, ' ')
 end
 
@@ -283,7 +296,8 @@ end
 local function block_of(seq)
   local page = call('XRANGE', PACKED, whole(seq) .. '-0', '+', 'COUNT', 1)
   local fields = page[1] and page[1][2] or {}
-  local last, count, bytes, since = seq_of(page), tonumber(fields[4]), tonumber(fields[6]), tonumber(fields[8])
+  local last, count, bytes, since = seq_of(page), tonumber(fields[4]), tonumber(fields[6]),
+    tonumber(fields[8])
   if not (last and count and bytes and since) then
     return nil
   end
@@ -327,7 +341,8 @@ local function trim(state)
   local highest = lowest[2] and math.min(tonumber(lowest[2]), state.top) or state.top
   local before, cutting = state.oldest, not state.packed and state.oldest <= highest
   while cutting do
-    local page = call('XRANGE', LOG, whole(state.oldest) .. '-0', whole(highest) .. '-0', 'COUNT', 64)
+    local from, to = whole(state.oldest) .. '-0', whole(highest) .. '-0'
+    local page = call('XRANGE', LOG, from, to, 'COUNT', 64)
     cutting = #page == 64
     for _, entry in ipairs(page) do
       state.since = tonumber(entry[2][4])
@@ -345,7 +360,8 @@ local function trim(state)
 end
 
 local function save(state, field, value)
-  call('HSET', STATE, 'top', whole(state.top), 'oldest', whole(state.oldest), 'bytes', whole(state.bytes),
+  call('HSET', STATE, 'top', whole(state.top), 'oldest', whole(state.oldest), 'bytes',
+    whole(state.bytes),
        'since', whole(state.since), field, value)
   refresh_expiry(state)
 end

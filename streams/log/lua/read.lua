@@ -12,7 +12,8 @@ if not state then
   return {'GONE'}
 end
 local lowest = call('ZRANGE', FLOORS, 0, 0, 'WITHSCORES')
-local reply = {'OK', state.epoch, oldest(state), state.top, lowest[2] and whole(tonumber(lowest[2])) or '', state.forks}
+local floor = lowest[2] and whole(tonumber(lowest[2])) or ''
+local reply = {'OK', state.epoch, oldest(state), state.top, floor, state.forks}
 local after, limit = tonumber(ARGV[6]), tonumber(ARGV[7])
 local reaches = ARGV[5] == '' and state.top or shared(state, ARGV[5])
 local served = reaches and after <= reaches and after >= oldest(state) - 1 and after < state.top

@@ -17,7 +17,8 @@ end
 -- The record of the claim and the log were lost or kept together, so the index shows how much of
 -- the attempt is left.
 local there = (shared(state, ARGV[6]) or 0) >= tonumber(ARGV[10])
-local mine = there and attempt == g.attempt and (g.epoch == state.epoch or (g.epoch == ARGV[6] and shared(state, g.epoch)))
+local mine = there and attempt == g.attempt
+  and (g.epoch == state.epoch or (g.epoch == ARGV[6] and shared(state, g.epoch)))
 if not mine or (index ~= g.index and index ~= g.index - 1) then
   return {g.sealed and 'SEALED' or 'LOST'}
 end
