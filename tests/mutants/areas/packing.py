@@ -71,7 +71,7 @@ AREA = Area(
         Mutant(
             "blocks_of_a_log_that_was_trimmed_count",
             "streams/log/lua/prelude.lua",
-            " or tonumber(last) ~= state.oldest - 1 or",
+            " or tonumber(last) ~= state.oldest - 1\n    or",
             " or",
         ),
         Mutant(
