@@ -25,7 +25,6 @@ from tokenwire.protocol.replay import catch_up
 from tokenwire.protocol.text import fits
 from tokenwire.providers import base as deltas
 from tokenwire.worker.attempt.parts import (
-    PART_COST,
     PIECE_CHARS,
     DraftItem,
     FileOfPart,
@@ -33,6 +32,7 @@ from tokenwire.worker.attempt.parts import (
     PartsTaken,
 )
 from tokenwire.worker.attempt.run_place import RunPlace
+from tokenwire.worker.attempt.sizes import PART_COST
 from tokenwire.worker.attempt.usage import Reported
 from tokenwire.worker.resume.continuation import Held, Run, as_of
 

@@ -14,7 +14,6 @@ number of events, and nobody reads JSON word by word.
 Rejected: a state of its own beside the fold (the two would differ after the first reset).
 """
 
-import json
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -27,6 +26,16 @@ from tokenwire.protocol.text import Cleaner, storable, storable_json
 from tokenwire.protocol.values import present
 from tokenwire.providers import base as deltas
 from tokenwire.providers.tool_calls import parsed_arguments
+from tokenwire.worker.attempt.sizes import (
+    PART_COST,
+    byte_size,
+    cut_to,
+    is_longer,
+    json_size,
+    size_of,
+    storable_fields,
+    texts_of,
+)
 from tokenwire.worker.history import text_around
 
 MAX_PARTS = 4096
@@ -34,14 +43,10 @@ MAX_PARTS = 4096
 SPARE_PARTS = 1024
 """When only so many parts are left, reasoning stands inside the text: a model that switches
 between text and reasoning at each token then uses up no more parts."""
-PART_COST = 256
-"""Bytes that a part costs in addition to its texts, so that parts count against the limit."""
 PIECE_CHARS = events.MAX_EVENT_TEXT_BYTES // 4
 """A piece of so many characters fits one event: UTF-8 has at most four bytes per character."""
 INPUT_CHARS = 512
 """Tool input waits until it has so many characters, the call ends, or another event comes."""
-MAX_FIELD_CHARS = 8 * 1024
-"""The longest title, name, quote or address. A longer address is dropped, others are cut."""
 
 
 class KeptOfPart(NamedTuple):
@@ -151,7 +156,7 @@ class PartsTaken:
         number, size = answer.open_text, len(text)
         if number is None or not 0 < size <= PIECE_CHARS or not self._text.passes(text):
             return None
-        size = size if text.isascii() else _bytes(text)
+        size = size if text.isascii() else byte_size(text)
         if size > self._room or self._input is not None:
             return None
         self._room -= size
@@ -239,10 +244,10 @@ class PartsTaken:
             yield text[start : start + PIECE_CHARS]
 
     def _fitted(self, text: str) -> str:
-        size = _bytes(text)
+        size = byte_size(text)
         room = max(0, self._room)
         self._spend(size)
-        return text if size <= room else text.encode()[:room].decode("utf-8", "ignore")
+        return text if size <= room else cut_to(text, room)
 
     # --- calls ---
 
@@ -268,10 +273,10 @@ class PartsTaken:
     def _take_input(self, call: _OpenCall, text: str) -> Iterator[DraftItem]:
         """Add input. Input above the limit is cut, and so the call becomes invalid."""
         room = events.MAX_EVENT_TEXT_BYTES - call.size
-        size = _bytes(text)
+        size = byte_size(text)
         call.is_cut = call.is_cut or size > room
         if size > room:
-            text = text.encode()[: max(0, room)].decode("utf-8", "ignore")
+            text = cut_to(text, room)
         call.size += size
         if text := self._fitted(text):
             if self._input is None or self._input.part != call.part:
@@ -349,8 +354,8 @@ class PartsTaken:
         `is_inside`: the part stands inside the open text, and does not end it.
         """
         yield from self._release_input()
-        fields = _storable_fields(fields)
-        if not self._has_room(PART_COST + sum(_bytes(text) for text in _texts(fields))):
+        fields = storable_fields(fields)
+        if not self._has_room(PART_COST + sum(byte_size(text) for text in texts_of(fields))):
             return None
         if is_inside:
             fields = {**fields, "at": self.answer.content_units}
@@ -384,7 +389,7 @@ class PartsTaken:
     def _stored_value(self, number: int, kept: deltas.Kept) -> Mapping[str, Any] | None:
         """The value as it is stored. None: too long, or no JSON that every database accepts."""
         text = self._text_around(number)
-        if _is_longer(kept.value, self._kept_room + len(text)):
+        if is_longer(kept.value, self._kept_room + len(text)):
             return None
         try:
             plain = storable_json(dict(kept.value))
@@ -397,7 +402,7 @@ class PartsTaken:
             "kind": storable(kept.kind),
             "value": fold_out(plain, text),
         }
-        self._kept_room -= _json_size(value)
+        self._kept_room -= json_size(value)
         return value if self._kept_room >= 0 else None
 
     def _text_around(self, number: int) -> str:
@@ -409,9 +414,9 @@ class PartsTaken:
     def _measure(self) -> None:
         """Compute how much the limits leave beside what the answer holds."""
         parts = self.answer.parts
-        self._room = self._terms.max_answer_bytes - sum(_size_of(part) for part in parts)
+        self._room = self._terms.max_answer_bytes - sum(size_of(part) for part in parts)
         self._kept_room = self._terms.max_kept_bytes
-        self._kept_room -= sum(_json_size(part.kept) for part in parts if part.kept)
+        self._kept_room -= sum(json_size(part.kept) for part in parts if part.kept)
         self._keeps = not any(part.fields.get("dropped") or part.kept == LOST for part in parts)
         self._cited = {
             (part.fields.get("url"), *(part.fields.get("cites") or ()))
@@ -437,54 +442,9 @@ class PartsTaken:
             self.at_limit = True
 
 
-def _storable_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields with storable texts, cut to the longest that a field may have."""
-    found = dict[str, Any]()
-    for name, value in fields.items():
-        if not isinstance(value, str):
-            found[name] = value
-        elif name == "url" and len(value) > MAX_FIELD_CHARS:
-            found["dropped"] = True
-        else:
-            found[name] = storable(value[:MAX_FIELD_CHARS])
-    return found
-
-
-def _texts(fields: Mapping[str, Any]) -> Iterator[str]:
-    return (value for value in fields.values() if isinstance(value, str))
-
-
-def _size_of(part: fold.Part) -> int:
-    """The size of a part in bytes, as the limits count it. Text costs its bytes only."""
-    plain = part.type in ("text", "reasoning") and "at" not in part.fields
-    return _bytes(part.text) + (0 if plain else PART_COST + sum(map(_bytes, _texts(part.fields))))
-
-
-def _bytes(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-
-
 def _is_object(text: str) -> bool:
     """Whether an input is a JSON object that tools and every database accept."""
     try:
         return isinstance(storable_json(parsed_arguments(text)), dict)
     except (ValueError, RecursionError):
         return False
-
-
-def _json_size(value: Mapping[str, Any]) -> int:
-    return len(json.dumps(value))  # ASCII: characters are bytes
-
-
-def _is_longer(value: Any, most: int) -> bool:
-    """Whether a value is certainly longer as JSON, in characters, without encoding it."""
-    waiting = [value]
-    while waiting and most >= 0:
-        value = waiting.pop()
-        most -= len(value) + 2 if isinstance(value, str) else 3
-        if isinstance(value, Mapping):
-            most -= sum(map(len, value))
-            waiting += value.values()
-        elif isinstance(value, list | tuple):
-            waiting += value
-    return most < 0

@@ -145,7 +145,7 @@ AREA = Area(
         Mutant(
             "an_endless_item_is_written",
             "worker/attempt/parts.py",
-            "        if _is_longer(kept.value, self._kept_room + len(text)):\n",
+            "        if is_longer(kept.value, self._kept_room + len(text)):\n",
             "        if False:\n",
             ("tests/unit/worker/attempt/test_parts.py",),
         ),

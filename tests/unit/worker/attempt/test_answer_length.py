@@ -12,7 +12,7 @@ from tokenwire.protocol import events
 from tokenwire.protocol.fold import Part
 from tokenwire.providers import base
 from tokenwire.worker.attempt.draft import Draft
-from tokenwire.worker.attempt.parts import PART_COST
+from tokenwire.worker.attempt.sizes import PART_COST
 from tokenwire.worker.resume.continuation import Held
 
 LIMIT = 1000

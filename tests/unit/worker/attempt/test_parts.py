@@ -15,7 +15,7 @@ from tokenwire.config.terms import AnswerTerms
 from tokenwire.protocol import events
 from tokenwire.protocol.fold import Answer
 from tokenwire.providers import base
-from tokenwire.worker.attempt import parts
+from tokenwire.worker.attempt import parts, sizes
 from tokenwire.worker.attempt.parts import DraftItem, KeptOfPart, PartsTaken
 
 
@@ -256,11 +256,11 @@ def test_a_file_has_the_address_of_its_bytes() -> None:
 
 def test_fields_are_made_storable_and_short() -> None:
     """A title is cut. Half an address would lead elsewhere: the part says that it is dropped."""
-    long = "https://a/" + "x" * parts.MAX_FIELD_CHARS
+    long = "https://a/" + "x" * sizes.MAX_FIELD_CHARS
     made = layout(base.SourceDelta("http://x/\0", "\ud83d" * 9000), base.SourceDelta(long, "T"))
     assert (made[0]["url"], made[0]["title"]) == (
         "http://x/\ufffd",
-        "\ufffd" * parts.MAX_FIELD_CHARS,
+        "\ufffd" * sizes.MAX_FIELD_CHARS,
     )
     assert made[1] == {"type": "source", "title": "T", "dropped": True}
 
