@@ -72,7 +72,7 @@ async def test_an_endless_answer_ends(
     assert text_of(told) == ended.content
     assert isinstance(told[-1], events.Complete)
     assert (told[-1].finish_reason, told[-1].length) == ("length", LIMIT)
-    assert "as long as it may be" in capsys.readouterr().out
+    assert "it has reached its limits" in capsys.readouterr().out
 
 
 async def test_its_run_is_ended_at_the_provider(sqlite_store: Store, row: Row) -> None:
