@@ -10,18 +10,18 @@ import bisect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from tokenwire.protocol import events
 from tokenwire.protocol.cursors import Cursor
 from tokenwire.protocol.fold import Answer, Part, Unproven, from_view
+from tokenwire.protocol.frames import Advice, CloseCode, Step
 from tokenwire.protocol.states import ENDED
 
 PENDING_MAX = 512
 """The most events that wait for a missing one."""
-_FOR_GOOD = frozenset({4400, 4403, 4404, 400, 401, 403, 404})
 
 EventObject = Mapping[str, Any]
 MessageObject = Mapping[str, Any]
@@ -393,6 +393,12 @@ class Transcript:
 # --- after a close ------------------------------------------------------------------------------
 
 
+_ADVICE: Mapping[int, Advice] = {int(code): code.advice for code in CloseCode}
+_REFUSED = frozenset({400, 401, 403, 404})
+"""Statuses of requests that would be refused again."""
+_LONGEST_SECONDS = 30.0
+
+
 @dataclass(frozen=True, slots=True)
 class AfterClose:
     """What a client does after a close.
@@ -401,22 +407,19 @@ class AfterClose:
     (`resync`), or `stop`.
     """
 
-    then: Literal["reconnect", "token", "resync", "stop"]
+    then: Step
     delay_seconds: float = 0.0
 
 
 def after_close(code: int, failures: int, random: Callable[[], float]) -> AfterClose:
     """`code`: a close code, the status of a failed request, or 0.
 
-    `failures`: attempts in a row that came to nothing.
+    `failures`: attempts in a row that came to nothing. The delay is a random part of the longest.
     """
-    back_off = random() * min(30.0, 0.5 * 2 ** min(failures, 10))
-    if code in _FOR_GOOD:
+    advice = Advice.STOP if code in _REFUSED else _ADVICE.get(code, Advice.BACK_OFF)
+    if advice is Advice.STOP:
         return AfterClose("stop")
-    if code == 4401:
-        return AfterClose("token", back_off if failures else 0.0)
-    if code == 4410:
-        return AfterClose("resync", max(random() * 2.0, back_off if failures > 1 else 0.0))
-    if code in (1001, 1012):
-        return AfterClose("reconnect", max(random() * 3.0, back_off if failures > 1 else 0.0))
-    return AfterClose("reconnect", back_off)
+    longest, back_off = advice.within_seconds, min(_LONGEST_SECONDS, 0.5 * 2 ** min(failures, 10))
+    if longest is None or failures:
+        longest = max(longest or 0.0, back_off)
+    return AfterClose(advice.then, random() * longest)

@@ -6,7 +6,7 @@ readers, and the bytes of a frame. broadcaster/session.py decides when any of it
 
 import struct
 from collections.abc import Iterable, Iterator
-from enum import IntEnum, StrEnum
+from enum import Enum, IntEnum
 from typing import Literal, NamedTuple, Self
 
 import msgspec
@@ -26,20 +26,35 @@ MAX_MERGED_BYTES = 64 * 1024
 ResyncReason = Literal["trimmed", "epoch", "ahead"]
 
 
-class Advice(StrEnum):
-    """What a client does after a close."""
+Step = Literal["reconnect", "token", "resync", "stop"]
 
-    RECONNECT = "reconnect within 0-3 s, by cursor"
-    BACK_OFF = "reconnect with back-off, by cursor"
-    NEW_TOKEN = "get a new token, reconnect by cursor"  # noqa: S105 - advice, no secret
-    RESYNC = "wait 0-2 s, read the conversation, reconnect after its cursor"
-    STOP = "stop"
+
+class Advice(Enum):
+    """What a client does after a close (`then`), and how long it waits at most.
+
+    It waits for a random part of that time, so that clients do not all come at once.
+    `within_seconds`: the longest wait if nothing failed before; None: back-off from the first
+    failure.
+    """
+
+    then: Step
+    within_seconds: float | None
+
+    def __init__(self, then: Step, within_seconds: float | None) -> None:
+        self.then, self.within_seconds = then, within_seconds
+
+    RECONNECT = "reconnect", 3.0
+    BACK_OFF = "reconnect", None
+    NEW_TOKEN = "token", 0.0
+    RESYNC = "resync", 2.0
+    STOP = "stop", 0.0
 
 
 class CloseCode(IntEnum):
-    """Every code with which this service closes a socket.
+    """Every code with which this service closes a socket, and the advice of each.
 
-    After any other code, a client reconnects with back-off.
+    After any other code, a client reconnects with back-off. The Python client does what is said
+    here; `vectors/closes` holds other clients to it.
     """
 
     advice: Advice
@@ -58,7 +73,7 @@ class CloseCode(IntEnum):
     UNAUTHORIZED = 4401, Advice.NEW_TOKEN
     FORBIDDEN = 4403, Advice.STOP
     DELETED = 4404, Advice.STOP
-    LATE = 4408, Advice.RECONNECT
+    LATE = 4408, Advice.BACK_OFF
     RESYNC = 4410, Advice.RESYNC
     TOO_MANY = 4429, Advice.BACK_OFF
 

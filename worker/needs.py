@@ -1,6 +1,6 @@
 """The services that web processes and workers need, and their checks (start, `/readyz`)."""
 
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple
 
 from tokenwire.config.startup import Check
 from tokenwire.models.store import Store
@@ -17,17 +17,9 @@ class Need(NamedTuple):
     writes: Check
 
 
-class _Checked(Protocol):
-    """A log that can check its server. Both methods return the problem, or None."""
-
-    async def check(self) -> str | None: ...
-    async def check_write(self) -> str | None: ...
-
-
 def needs(store: Store, log: ports.Log) -> dict[str, Need]:
     """The needed services, by their names in log lines and in `/readyz`."""
-    checked = cast("_Checked", log)
     return {
         "database": Need(store.check, store.check_write),
-        "redis": Need(checked.check, checked.check_write),
+        "redis": Need(log.check, log.check_write),
     }

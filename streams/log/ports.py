@@ -345,6 +345,14 @@ class Log(Protocol):
         """The latest time stored on this server."""
         ...
 
+    async def check(self) -> str | None:
+        """What is wrong with the server, for operators, or None."""
+        ...
+
+    async def check_write(self) -> str | None:
+        """Why the server refuses writes, or None: it may answer every read and refuse these."""
+        ...
+
     async def aclose(self) -> None:
         """Close connections."""
         ...

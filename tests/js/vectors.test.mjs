@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readFileSync, readdirSync } from "node:fs";
 import { test } from "node:test";
 
-import { Transcript } from "../../web/page/static/tokenwire.js";
+import { Transcript, afterClose } from "../../web/page/static/tokenwire.js";
 import { layout } from "./layout.mjs";
 
 const FOLDER = new URL("../../protocol/vectors/", import.meta.url);
@@ -60,7 +60,22 @@ for (const [name, vector] of casesOf(new URL("conversations/", FOLDER))) {
   });
 }
 
+for (const [name, { code, then, longest_ms }] of casesOf(new URL("closes/", FOLDER))) {
+  test(name, () => {
+    for (const [failures, longest] of Object.entries(longest_ms)) {
+      for (const chance of [0, 0.5, 1]) {
+        const expected = { then, delay_ms: chance * longest };
+        assert.deepEqual(
+          afterClose(code, Number(failures), () => chance),
+          expected,
+        );
+      }
+    }
+  });
+}
+
 test("there are vectors", () => {
+  assert.ok([...casesOf(new URL("closes/", FOLDER))].length >= 20);
   assert.ok([...casesOf(FOLDER)].length >= 100);
   assert.ok([...casesOf(new URL("conversations/", FOLDER))].length >= 40);
 });

@@ -142,6 +142,20 @@ AREA = Area(
             ("tests/unit/client",),
         ),
         Mutant(
+            "failures_do_not_lengthen_the_wait",
+            "client/transcript.py",
+            "if longest is None or failures:",
+            "if longest is None:",
+            ("tests/unit/client",),
+        ),
+        Mutant(
+            "who_subscribes_late_comes_back_with_everybody",
+            "protocol/frames.py",
+            "LATE = 4408, Advice.BACK_OFF",
+            "LATE = 4408, Advice.RECONNECT",
+            ("tests/unit/client", "tests/unit/protocol/test_frames.py"),
+        ),
+        Mutant(
             "a_row_ends_an_answer",
             "client/transcript.py",
             'if not self.ended and row["status"] not in ENDED:',

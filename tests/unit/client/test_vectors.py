@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tokenwire.client.transcript import LiveMessage, Transcript
+from tokenwire.client.transcript import LiveMessage, Transcript, after_close
 from tokenwire.config.settings import ROOT
 
 FOLDER = Path(ROOT / "protocol" / "vectors" / "conversations")
@@ -45,8 +45,25 @@ def test_vector(case: dict[str, Any]) -> None:
     assert held.conversation["title"] == case.get("title")
 
 
+CLOSES = [
+    pytest.param(case, id=case["name"])
+    for path in sorted((FOLDER.parent / "closes").glob("*.json"))
+    for case in json.loads(path.read_text("utf-8"))["cases"]
+]
+
+
+@pytest.mark.parametrize("case", CLOSES)
+def test_a_close(case: dict[str, Any]) -> None:
+    """What follows, and a random part of the longest wait."""
+    for failures, longest in case["longest_ms"].items():
+        for chance in (0.0, 0.5, 1.0):
+            step = after_close(case["code"], int(failures), lambda chance=chance: chance)  # type: ignore[misc]
+            assert (step.then, step.delay_seconds * 1000) == (case["then"], chance * longest)
+
+
 def test_there_are_vectors() -> None:
     """Each file is a rule, each name is said once."""
     rules = [json.loads(path.read_text("utf-8")) for path in FOLDER.glob("*.json")]
     assert all(rule["rule"] and rule["cases"] for rule in rules)
     assert len({case.id for case in CASES}) == len(CASES) >= 40
+    assert len({case.id for case in CLOSES}) == len(CLOSES) >= 20

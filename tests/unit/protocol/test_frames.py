@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
+from tokenwire.config.settings import ROOT
 from tokenwire.protocol import frames
 from tokenwire.protocol.cursors import Cursor
 from tokenwire.protocol.events import (
@@ -126,19 +128,37 @@ def test_no_input_escapes_as_another_error(frame: str | bytes) -> None:
         parse_client(frame)
 
 
+_IN_WORDS = {
+    Advice.RECONNECT: "reconnect with your cursor, after 0 to 3 s at random",
+    Advice.BACK_OFF: "reconnect with back-off",
+    Advice.NEW_TOKEN: "get a new token, reconnect with your cursor",
+    Advice.RESYNC: "after 0 to 2 s at random, read the conversation, reconnect with its cursor",
+    Advice.STOP: "stop",
+}
+
+
 def test_every_close_code_has_its_advice() -> None:
     """The code's table equals the protocol's."""
-    assert {int(code): code.advice for code in CloseCode} == {
-        1001: Advice.RECONNECT,
-        1012: Advice.RECONNECT,
-        1013: Advice.BACK_OFF,
-        4400: Advice.STOP,
-        4401: Advice.NEW_TOKEN,
-        4403: Advice.STOP,
-        4404: Advice.STOP,
-        4408: Advice.RECONNECT,
-        4410: Advice.RESYNC,
-        4429: Advice.BACK_OFF,
+    text = (ROOT / "PROTOCOL.md").read_text().split("| close code |")[1].split("Back-off:")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in text.splitlines()[2:]]
+    written = {
+        int(code): advice.partition(":")[0]
+        for codes, _, advice in (row for row in rows if len(row) == 3)
+        for code in re.findall(r"\d{4}", codes)
+    }
+    assert written == {int(code): _IN_WORDS[code.advice] for code in CloseCode}
+
+
+def test_every_close_code_has_a_vector() -> None:
+    """Other clients follow the vectors: they say the same as the code's table."""
+    vectors = json.loads((ROOT / "protocol/vectors/closes/closes.json").read_text())["cases"]
+    found = {case["code"]: (case["then"], case["longest_ms"]["0"] / 1000) for case in vectors}
+    assert {int(code): found[code] for code in CloseCode} == {
+        int(code): (
+            code.advice.then,
+            0.5 if code.advice.within_seconds is None else code.advice.within_seconds,
+        )
+        for code in CloseCode
     }
 
 

@@ -331,13 +331,16 @@ function proves(event, parts) {
 
 /** @type {typeof declared.afterClose} */
 export function afterClose(code, failures, random = Math.random) {
-  const backOff = random() * Math.min(30_000, 500 * 2 ** failures);
-  const within = (ms) => Math.max(random() * ms, failures > 1 ? backOff : 0);
   if ([4400, 4403, 4404, 400, 401, 403, 404].includes(code)) return { then: "stop", delay_ms: 0 };
-  if (code === 4401) return { then: "token", delay_ms: failures > 0 ? backOff : 0 };
-  if (code === 4410) return { then: "resync", delay_ms: within(2000) };
-  if (code === 1001 || code === 1012) return { then: "reconnect", delay_ms: within(3000) };
-  return { then: "reconnect", delay_ms: backOff };
+  const backOff = Math.min(30_000, 500 * 2 ** failures);
+  const after = (then, ms) => ({
+    then,
+    delay_ms: random() * (failures > 0 ? Math.max(ms, backOff) : ms),
+  });
+  if (code === 4401) return after("token", 0);
+  if (code === 4410) return after("resync", 2000);
+  if (code === 1001 || code === 1012) return after("reconnect", 3000);
+  return after("reconnect", backOff);
 }
 
 export class Subscription {
