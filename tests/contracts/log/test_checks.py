@@ -2,11 +2,14 @@
 
 import inspect
 
+import pytest
+
 from tests.contracts.log.rigs import Rig
 from tokenwire.streams.log.ports import Log
 from tokenwire.worker.needs import needs
 
 
+@pytest.mark.parametrize("rig", ["memory", "valkey"], indirect=True)  # fakeredis has no memory
 async def test_a_healthy_log_has_nothing_to_say(rig: Rig) -> None:
     """It answers, and takes writes."""
     log = rig.log()
