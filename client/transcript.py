@@ -10,7 +10,7 @@ import bisect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -95,14 +95,21 @@ _BEGINNINGS = frozenset({"start", "chunk", "reasoning", "part"})
 """Types of events that may be the first of an answer."""
 
 
-class LiveMessage:
+if TYPE_CHECKING:  # a message has the fields of an answer
+    _Fields = Answer
+else:
+    _Fields = object
+
+
+class LiveMessage(_Fields):
     """A message, kept up to date.
 
-    `parts`: what it consists of, in order; `content` and `reasoning`: the texts of all its `text`
-    and `reasoning` parts. `retry`: {code, delay_ms, try, max_tries} while another attempt is
-    awaited. `by`: who stopped it. `seams`: offsets at which another request continued a broken
-    answer. `proven`: whether the terminal event attests what is held; None if no such event was
-    seen. `row`: the row as it was read last, with the fields that have no attribute here.
+    It has every field of an answer (`protocol.fold.Answer`), as the log has made them: `status`,
+    `attempt`, `model`, `finish_reason`, `error` ({code, error, retryable}), `by` (who stopped it),
+    `seams` (offsets at which another request continued a broken answer), `retry` ({code, delay_ms,
+    try, max_tries} while another attempt is awaited), `ended`. `parts`, `content` and `reasoning`
+    are what is shown. `proven`: whether the terminal event attests what is held; None if no such
+    event was seen. `row`: the row as it was read last, with the fields that have no attribute here.
     """
 
     def __init__(self, row: MessageObject, before: "LiveMessage | None" = None) -> None:
@@ -129,7 +136,7 @@ class LiveMessage:
         return self._longer or self._logged
 
     @property
-    def parts(self) -> Sequence[Part]:
+    def parts(self) -> Sequence[Part]:  # type: ignore[override]  # to be read only
         """The parts in order, with `type`, `text` (of text, reasoning and input) and `fields`."""
         return self.shown.parts
 
@@ -144,62 +151,23 @@ class LiveMessage:
         return self.shown.reasoning
 
     @property
-    def status(self) -> str:
-        """`queued`, `streaming`, `retrying`, `waiting`, `complete`, `error` or `cancelled`."""
-        return self._logged.status
-
-    @property
-    def attempt(self) -> int:
-        """How often a worker has begun it."""
-        return self._logged.attempt
-
-    @property
-    def model(self) -> str | None:
-        """The model that answers."""
-        return self._logged.model
-
-    @property
-    def finish_reason(self) -> str | None:
-        """Why the model stopped, if it is complete."""
-        return self._logged.finish_reason
-
-    @property
-    def error(self) -> Mapping[str, Any] | None:
-        """{code, error, retryable}, if it failed."""
-        return self._logged.error
-
-    @property
-    def usage(self) -> Mapping[str, Any] | None:
+    def usage(self) -> Mapping[str, Any] | None:  # type: ignore[override]  # the wire form
         """{input_tokens, output_tokens, ...} when it has ended, if they are known."""
         usage: Mapping[str, Any] | None = msgspec.to_builtins(self._logged.usage)
         return usage
 
-    @property
-    def by(self) -> str | None:
-        """Who stopped it."""
-        return self._logged.by
-
-    @property
-    def seams(self) -> Sequence[int]:
-        """Offsets at which another request continued a broken answer."""
-        return self._logged.seams
-
-    @property
-    def retry(self) -> Mapping[str, Any] | None:
-        """{code, delay_ms, try, max_tries} while another attempt is awaited."""
-        return self._logged.retry
-
-    @property
-    def ended(self) -> bool:
-        """Whether it is final."""
-        return self._logged.ended
+    def __getattr__(self, name: str) -> Any:
+        """What the log says of it: the fields of `Answer` that are not defined here."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._logged, name)
 
     @property
     def running(self) -> bool:
         """Whether it is an answer that is yet to end."""
         return self.role == "assistant" and not self.ended
 
-    def apply(self, event: EventObject, *, believe: bool = False) -> None:
+    def apply(self, event: EventObject, *, believe: bool = False) -> None:  # type: ignore[override]
         """Fold the next event. `believe` an end that attests something else.
 
         Raises Unproven, ValueError (a hole, or not the shape of its type); nothing has changed.

@@ -15,6 +15,7 @@ import structlog
 
 from tokenwire.config import logs
 from tokenwire.config.metrics import TASK_FAILURES
+from tokenwire.config.pauses import GrowingPause
 
 log_line = structlog.get_logger(__name__)
 
@@ -43,7 +44,7 @@ async def supervise(
     inside `work`, is a failure.
     """
     loop = asyncio.get_running_loop()
-    pause = _Pause(longest_pause_seconds)
+    pause = GrowingPause(FIRST_PAUSE_SECONDS, longest_pause_seconds)
     while True:
         began = loop.time()
         try:
@@ -56,12 +57,13 @@ async def supervise(
             _report.failure(name, error)
         else:
             return
-        await asyncio.sleep(pause.after(loop.time() - began))
+        pause.ran(loop.time() - began)
+        await asyncio.sleep(pause.next())
 
 
 def supervise_thread(name: str, work: Callable[[], None]) -> None:
     """`supervise` for a thread: run `work` until it returns, and again after each failure."""
-    pause = _Pause()
+    pause = GrowingPause(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
     while True:
         began = time.monotonic()
         try:
@@ -70,7 +72,8 @@ def supervise_thread(name: str, work: Callable[[], None]) -> None:
             _report.failure(name, error)
         else:
             return
-        time.sleep(pause.after(time.monotonic() - began))
+        pause.ran(time.monotonic() - began)
+        time.sleep(pause.next())
 
 
 def failed(name: str, error: BaseException) -> None:
@@ -118,21 +121,6 @@ class Background:
         )
         for call in self._when_ended:
             call()
-
-
-class _Pause:
-    """Grows while failures follow one another."""
-
-    def __init__(self, longest: float = LONGEST_PAUSE_SECONDS) -> None:
-        self._longest = longest
-        self._next = min(FIRST_PAUSE_SECONDS, longest)
-
-    def after(self, ran_seconds: float) -> float:
-        """How long to wait after a run of that many seconds."""
-        if ran_seconds > self._longest:
-            self._next = min(FIRST_PAUSE_SECONDS, self._longest)
-        pause, self._next = self._next, min(self._next * 2, self._longest)
-        return pause
 
 
 class _FailureReport:

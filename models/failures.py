@@ -1,4 +1,4 @@
-"""Pure: the project's error for a driver's error.
+"""The project's error for a driver's error.
 
 Callers wait for the end of an outage. So only errors that affect everybody and end some time count
 as outages: a broken connection, a server that shuts down or is read-only, a lack of memory, disk or

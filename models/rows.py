@@ -1,4 +1,4 @@
-"""Pure: states of a row."""
+"""States of a row."""
 
 from tokenwire.models.tables import Message
 from tokenwire.protocol.states import UNFINISHED

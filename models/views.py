@@ -1,4 +1,4 @@
-"""Pure: rows in wire form (PROTOCOL.md, section 1). Times are ISO 8601 in UTC with milliseconds."""
+"""Rows in wire form (PROTOCOL.md, section 1). Times are ISO 8601 in UTC with milliseconds."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -5,6 +5,7 @@ object without a seq, and `stamp` puts the seq in front, exactly as the append s
 reads a stamped event. Offsets and lengths count UTF-16 code units (`text.py`).
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, Protocol, get_args
 
@@ -200,12 +201,23 @@ AnyEvent = (
 Piece = Chunk | Reasoning | ToolInput
 """The events that carry text of a part."""
 Terminal = Complete | Error | Cancelled
+TERMINAL: tuple[type[Event], ...] = get_args(Terminal)
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(AnyEvent)
 _TYPES: Mapping[str, type[AnyEvent]] = {
     str(member.__struct_config__.tag): member for member in get_args(AnyEvent)
 }
+
+
+_WORKING = re.compile(
+    rb'\{"seq":\d+,"type":"(?:%b)"'
+    % b"|".join(
+        kind.encode()
+        for kind, member in _TYPES.items()
+        if "attempt" in member.__struct_fields__ and member not in TERMINAL
+    )
+)
 
 
 class _EventHead(msgspec.Struct):
@@ -281,6 +293,14 @@ def begins_anew(event: AnyEvent) -> bool:
 def is_terminal(event: AnyEvent) -> bool:
     """Whether the event seals its answer."""
     return isinstance(event, Terminal)
+
+
+def shows_work(data: bytes) -> bool:
+    """Whether a stamped event comes from an attempt that goes on: an answer is running.
+
+    Every event of an attempt says so but a terminal one. It is not decoded for that.
+    """
+    return _WORKING.match(data) is not None
 
 
 def check_batch(events: Sequence[AnyEvent]) -> bool:

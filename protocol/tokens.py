@@ -7,19 +7,15 @@ the time in, and has checked the user's right before minting.
 """
 
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ec import (
-    EllipticCurvePrivateKey,
-    EllipticCurvePublicKey,
-)
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
+from tokenwire.protocol.keys import Algorithm, algorithm_of, is_pem
+
 AUDIENCE = "tokenwire"
-MIN_RSA_BITS = 2048
 LEEWAY_SECONDS = 30.0
 """Seconds that the clocks of the two sides may differ by."""
 
@@ -29,7 +25,7 @@ def tombstone_seconds(ttl_seconds: float) -> float:
     return ttl_seconds + LEEWAY_SECONDS
 
 
-_Algorithm = Literal["HS256", "RS256", "ES256"]
+_OF_KEYS = ("RS256", "ES256")
 # Times are compared here, with the clock of the caller.
 _OPTIONS: Any = {
     "require": ["sub", "conv", "exp", "aud"],
@@ -124,16 +120,16 @@ def _is_time(value: object) -> bool:
 
 # Reading a PEM key costs more than checking a signature, and a process has one or two keys.
 @lru_cache(maxsize=8)
-def _signing(key: str) -> tuple[_Algorithm, Any]:
-    if not _is_pem(key):
+def _signing(key: str) -> tuple[Algorithm, Any]:
+    if not is_pem(key):
         return "HS256", key
     private = load_pem_private_key(key.encode(), password=None)
     return _algorithm_of(private), private
 
 
 @lru_cache(maxsize=8)
-def _verifying(key: str) -> tuple[_Algorithm, Any]:
-    if not _is_pem(key):
+def _verifying(key: str) -> tuple[Algorithm, Any]:
+    if not is_pem(key):
         return "HS256", key
     public = (
         load_pem_private_key(key.encode(), password=None).public_key()
@@ -143,15 +139,8 @@ def _verifying(key: str) -> tuple[_Algorithm, Any]:
     return _algorithm_of(public), public
 
 
-def _is_pem(key: str) -> bool:
-    return key.lstrip().startswith("-----BEGIN")
-
-
-def _algorithm_of(key: object) -> _Algorithm:
-    if isinstance(key, RSAPrivateKey | RSAPublicKey):
-        if key.key_size < MIN_RSA_BITS:
-            raise ValueError(f"an RSA key has at least {MIN_RSA_BITS} bits")
-        return "RS256"
-    if isinstance(key, EllipticCurvePrivateKey | EllipticCurvePublicKey):
-        return "ES256"
-    raise ValueError("the token key is neither an RSA nor an elliptic curve key")
+def _algorithm_of(key: object) -> Algorithm:
+    algorithm = algorithm_of(key)
+    if algorithm not in _OF_KEYS:
+        raise ValueError("the token key is neither an RSA nor an elliptic curve key (P-256)")
+    return algorithm

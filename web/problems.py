@@ -26,6 +26,9 @@ log_line = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
+"""`Retry-After` of an outage."""
+ROOM_AFTER_SECONDS = 5
+"""`Retry-After` of a place, a slot or memory that others hold."""
 
 CODES: Mapping[str, int] = {
     "bad_request": 400,
@@ -69,6 +72,9 @@ CODES: Mapping[str, int] = {
 
 BODY = ("malformed_json", "body_too_large", "invalid", "foreign_origin")
 """Possible refusals of any call with a body."""
+
+QUOTA_CODES = ("too_many_queued", "too_many_unfinished", "storage_full")
+"""Possible refusals of a call that stores something or asks for an answer."""
 
 MODEL = ("unknown_model", "model_unavailable", "unavailable")
 """Possible refusals of a call that needs a model. `unavailable` has the same status, and applies to

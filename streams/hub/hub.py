@@ -8,10 +8,11 @@ subscription it reads the log from its top before it continues.
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable, Mapping
 
+from tokenwire.config.pauses import GrowingPause
 from tokenwire.protocol.cursors import Cursor
+from tokenwire.protocol.events import shows_work
 from tokenwire.streams.hub.pubsub import RedisPubSub
 from tokenwire.streams.log import keys
 from tokenwire.streams.log.ports import Gone, Log, LogUnavailable, Page, PubSub
@@ -26,16 +27,7 @@ GRACE_SECONDS = 2.0
 """A tail outlives its last reader this long, for a reader that reconnects."""
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
-_AT_REST = (
-    b'"type":"message"',
-    b'"type":"title"',
-    b'"type":"complete"',
-    b'"type":"error"',
-    b'"type":"cancelled"',
-)
 _CHANGES = keys.CHANGES.encode()
-_HEAD_BYTES = 48
-"""The type of an event is within its first bytes, right after the seq."""
 
 
 class RingEntry:
@@ -152,7 +144,7 @@ class Tail:
             self._add(seq, data)
             self._trim()
             if not self.running:
-                self.running = _shows_running(data)
+                self.running = shows_work(data)
 
     def wake(self) -> None:
         """Notify listeners of the changes since the last call."""
@@ -189,17 +181,16 @@ class Tail:
         return self._asked
 
     async def _read_on(self) -> None:
-        pause = FIRST_PAUSE_SECONDS
+        pause = GrowingPause(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
         try:
             while self._asked is not None:
                 asked, self._asked = self._asked, None
                 self._stale, stale = False, self._stale
                 if await self._resolve(asked):
-                    pause = FIRST_PAUSE_SECONDS
+                    pause.reset()
                 elif stale:
                     self._stale = True
-                    await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 -- spreads load, guards nothing
-                    pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+                    await asyncio.sleep(pause.spread())
                     self._ask()
         finally:
             self._reader = None
@@ -306,11 +297,6 @@ class Tail:
     def _end(self) -> None:
         self._changed = self._changed or not self.gone
         self.gone, self.running = True, False
-
-
-def _shows_running(data: bytes) -> bool:
-    head = data[:_HEAD_BYTES]
-    return not any(word in head for word in _AT_REST)
 
 
 class _OpenTail:

@@ -8,7 +8,6 @@ interprets the messages.
 import asyncio
 import contextlib
 import logging
-import random
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -16,6 +15,7 @@ import hiredis
 from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection, parse_url
 
 from tokenwire.config.background import supervise
+from tokenwire.config.pauses import GrowingPause
 from tokenwire.streams.log.ports import LogUnavailable
 
 log_line = logging.getLogger(__name__)
@@ -151,7 +151,7 @@ class RedisPubSub:
 
     async def _stay_connected(self) -> None:
         loop = asyncio.get_running_loop()
-        pause = FIRST_PAUSE_SECONDS
+        pause = GrowingPause(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
         while True:
             began = loop.time()
             try:
@@ -161,16 +161,14 @@ class RedisPubSub:
             else:
                 await self._use(connection)
                 reason = connection.failure or "closed by the server"
-            if loop.time() - began > LONGEST_PAUSE_SECONDS:
-                pause = FIRST_PAUSE_SECONDS
+            pause.ran(loop.time() - began)
             # The first failure is logged, the retries that follow are not.
             log_line.log(
-                logging.WARNING if pause == FIRST_PAUSE_SECONDS else logging.DEBUG,
+                logging.WARNING if pause.is_first else logging.DEBUG,
                 "pub/sub connection lost: %s",
                 reason,
             )
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 -- spreads load, guards nothing
-            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+            await asyncio.sleep(pause.spread())
 
     async def _connect(self) -> _PubSubConnection:
         loop = asyncio.get_running_loop()

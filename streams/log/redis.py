@@ -8,7 +8,6 @@ sent again until it is answered, everything else raises LogUnavailable.
 import asyncio
 import contextlib
 import logging
-import random
 import re
 import secrets
 import time
@@ -19,6 +18,7 @@ from typing import Any, NoReturn
 
 from redis.exceptions import ResponseError
 
+from tokenwire.config.pauses import GrowingPause
 from tokenwire.protocol.cursors import Cursor
 from tokenwire.protocol.events import AnyEvent, Entry, check_batch, encode
 from tokenwire.streams.hub.log_cursor import fitting
@@ -109,7 +109,7 @@ class RedisLog:
         """
         terminal = check_batch(events)
         batch = [encode(event) for event in events]
-        pause = FIRST_PAUSE_SECONDS
+        pause = GrowingPause(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
         while True:
             try:
                 reply = await self._run(
@@ -126,8 +126,7 @@ class RedisLog:
             except LogUnavailable:
                 if self._wire.closed:
                     raise
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 -- spreads load, guards nothing
-                pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+                await asyncio.sleep(pause.spread())
             else:
                 break
         for hook in self._end_hooks if terminal else ():

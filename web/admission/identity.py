@@ -11,20 +11,17 @@ from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from starlette.requests import Request
 
 from tokenwire.config.settings import Settings
-from tokenwire.protocol.tokens import AUDIENCE, LEEWAY_SECONDS, MIN_RSA_BITS
+from tokenwire.protocol.keys import algorithm_of, is_pem
+from tokenwire.protocol.tokens import AUDIENCE, LEEWAY_SECONDS
 from tokenwire.web.http.bodies import is_id
 from tokenwire.web.problems import ApiProblem
 
 LOCAL_USER = "local"
 SESSION_COOKIE = "session"
-_CURVES = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 Identify = Callable[[Request], str]
@@ -119,7 +116,7 @@ def _audiences(claim: object) -> list[object]:
 
 
 def _read_key(key: str) -> tuple[object, str]:
-    if not key.lstrip().startswith("-----BEGIN"):
+    if not is_pem(key):
         return key, "HS256"
     try:
         public = load_pem_public_key(key.encode())
@@ -129,17 +126,15 @@ def _read_key(key: str) -> tuple[object, str]:
 
 
 def _algorithm_of(public: object) -> str:
-    if isinstance(public, RSAPublicKey):
-        if public.key_size < MIN_RSA_BITS:
-            raise ValueError(f"HOST_JWT_KEY: an RSA key has at least {MIN_RSA_BITS} bits")
-        return "RS256"
-    if isinstance(public, EllipticCurvePublicKey) and public.curve.name in _CURVES:
-        return _CURVES[public.curve.name]
-    if isinstance(public, Ed25519PublicKey):
-        return "EdDSA"
-    raise ValueError(
-        "HOST_JWT_KEY must be an RSA, elliptic curve (P-256, P-384, P-521) or Ed25519 key"
-    )
+    try:
+        algorithm = algorithm_of(public)
+    except ValueError as error:
+        raise ValueError(f"HOST_JWT_KEY: {error}") from None
+    if algorithm is None:
+        raise ValueError(
+            "HOST_JWT_KEY must be an RSA, elliptic curve (P-256, P-384, P-521) or Ed25519 key"
+        )
+    return algorithm
 
 
 def _unauthenticated(detail: str) -> ApiProblem:

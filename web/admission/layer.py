@@ -37,9 +37,9 @@ from tokenwire.web.admission.identity import Identify
 from tokenwire.web.admission.newcomers import Newcomers
 from tokenwire.web.http.receiving import BodyMemory, BufferedBody, LimitedBody, MinimumRate, reading
 from tokenwire.web.http.refusals import refusal
-from tokenwire.web.http.sending import RETRY_AFTER_SECONDS, Outgoing
+from tokenwire.web.http.sending import Outgoing
 from tokenwire.web.metrics import Metrics
-from tokenwire.web.problems import ApiProblem
+from tokenwire.web.problems import ROOM_AFTER_SECONDS, ApiProblem
 
 ANONYMOUS_SOCKETS = 1000
 ANONYMOUS_SOCKETS_PER_ADDRESS = 10
@@ -342,7 +342,7 @@ def _too_many_open() -> ApiProblem:
     return ApiProblem(
         "too_many_open",
         "You have too many open requests, streams and sockets.",
-        {"Retry-After": str(RETRY_AFTER_SECONDS)},
+        {"Retry-After": str(ROOM_AFTER_SECONDS)},
     )
 
 

@@ -1,4 +1,4 @@
-"""Pure: the UI message stream of the AI SDK (`ai` 5, 6 and 7), which `useChat`, `useCompletion` and
+"""The UI message stream of the AI SDK (`ai` 5, 6 and 7), which `useChat`, `useCompletion` and
 their transports read.
 
 `Writer` creates chunks and keeps the rules of their order; `body` and `abody` turn them into the

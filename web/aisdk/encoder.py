@@ -21,11 +21,12 @@ from typing import Any
 
 from tokenwire.protocol import events
 from tokenwire.protocol.fold import Answer, Part
-from tokenwire.protocol.states import EndedStatus
+from tokenwire.protocol.states import ENDED, EndedStatus
 from tokenwire.web.aisdk.messages import NO_OBJECT, RowView, error_text, metadata, usage
 from tokenwire.web.aisdk.parts import have, input_object, plain
 from tokenwire.web.aisdk.values import Profile, UIChunk
 from tokenwire.web.aisdk.writer import Writer
+from tokenwire.web.reasons import EXPIRED, REMOVED
 
 _FINISH: Mapping[str, str] = {
     "stop": "stop",
@@ -36,18 +37,13 @@ _FINISH: Mapping[str, str] = {
     "paused": "other",
     "unknown": "unknown",
 }
-_STATUS: Mapping[type, EndedStatus] = {
-    events.Complete: "complete",
-    events.Error: "error",
-    events.Cancelled: "cancelled",
-}
+_STATUS: Mapping[type, EndedStatus] = dict(zip(events.TERMINAL, ENDED, strict=True))
 _KEPT_BACK = ("usage", "error")
 """Metadata that comes with the end alone."""
 WITHDRAWN = "The call was withdrawn."
-EXPIRED = "The login has expired."
 _WHY = {
     "deleted": "The conversation was deleted.",
-    "removed": "You take no part in this conversation any more.",
+    "removed": REMOVED,
 }
 
 

@@ -1,4 +1,4 @@
-"""Pure: requests of AI SDK clients (ai 5 to 7; docs/ai-sdk.md).
+"""Requests of AI SDK clients (ai 5 to 7; docs/ai-sdk.md).
 
 The whole history comes with every request and is ignored: the stored one counts. Only the last
 message is read, which must be the user's, and for a regeneration the named id.

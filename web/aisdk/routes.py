@@ -8,7 +8,7 @@ nothing; `stop` does.
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
@@ -25,28 +25,14 @@ from tokenwire.web.aisdk.values import PROFILES
 from tokenwire.web.api import shapes
 from tokenwire.web.events.routes import admit, wanted_cursor
 from tokenwire.web.http.aside import aside
-from tokenwire.web.http.streaming import EVENT_STREAM, EventStream
-from tokenwire.web.problems import MODEL, documented
+from tokenwire.web.http.streaming import EventStream, stream_of
+from tokenwire.web.problems import BODY, MODEL, QUOTA_CODES, documented
 from tokenwire.web.resuming import message_at, unservable
 from tokenwire.web.services import CurrentUser, WebServices, With, json_body, read_body
 
-STREAM: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "A UI message stream of the AI SDK",
-        "content": {EVENT_STREAM: {"schema": {"type": "string"}}},
-    }
-}
+STREAM = stream_of("A UI message stream of the AI SDK")
 T = TypeVar("T")
-_BODY = (
-    "malformed_json",
-    "body_too_large",
-    "content_too_large",
-    "invalid",
-    "foreign_origin",
-    "not_found",
-    "over_capacity",
-)
-_QUOTAS = ("too_many_queued", "too_many_unfinished", "storage_full")
+_BODY = (*BODY, "content_too_large", "not_found", "over_capacity")
 
 router = APIRouter(
     prefix="/api",
@@ -95,7 +81,7 @@ async def read(
 @router.post(
     "/chat",
     response_class=Response,
-    responses=STREAM | documented(*_BODY, *_QUOTAS, *MODEL, "key_reused", "answer_running"),
+    responses=STREAM | documented(*_BODY, *QUOTA_CODES, *MODEL, "key_reused", "answer_running"),
     openapi_extra=json_body(shapes.ChatPost),
     summary="useChat: post, or make an answer again; the answer",
 )

@@ -17,13 +17,9 @@ from collections.abc import (
 )
 
 from tokenwire.web.aisdk.values import Misuse, UIChunk, dumps
+from tokenwire.web.http import sse
 
-HEADERS: Mapping[str, str] = {
-    "Content-Type": "text/event-stream",
-    "Cache-Control": "no-cache, no-transform",
-    "X-Vercel-AI-UI-Message-Stream": "v1",
-    "X-Accel-Buffering": "no",
-}
+HEADERS: Mapping[str, str] = {**sse.HEADERS, "X-Vercel-AI-UI-Message-Stream": "v1"}
 """Headers of a response with the stream."""
 _NO_ID = re.compile("[\r\n\0]")
 DONE = b"data: [DONE]\n\n"

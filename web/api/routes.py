@@ -22,7 +22,7 @@ from tokenwire.web import delivery
 from tokenwire.web.api import shapes
 from tokenwire.web.api.participants import require_owner
 from tokenwire.web.contents import require_fit
-from tokenwire.web.problems import BODY, MODEL, documented
+from tokenwire.web.problems import BODY, MODEL, QUOTA_CODES, documented
 from tokenwire.web.services import (
     ConversationId,
     CurrentUser,
@@ -41,7 +41,6 @@ router = APIRouter(
 )
 
 Limit = Annotated[int, Query(ge=1, le=shapes.MAX_PAGE)]
-_QUOTAS = ("too_many_queued", "too_many_unfinished", "storage_full")
 
 
 @router.get("/me", summary="Who is calling")
@@ -183,7 +182,7 @@ async def delete_conversation(
     status_code=202,
     responses=documented(
         *BODY,
-        *_QUOTAS,
+        *QUOTA_CODES,
         "not_found",
         "answer_running",
         "content_too_large",
@@ -231,7 +230,7 @@ async def post_message(
     "/messages/{message_id}/regenerate",
     status_code=202,
     responses=documented(
-        *_QUOTAS,
+        *QUOTA_CODES,
         "not_found",
         "foreign_origin",
         "not_author",

@@ -1,4 +1,4 @@
-"""Pure: the only way from a request's bytes to a JSON value that every store accepts.
+"""The only way from a request's bytes to a JSON value that every store accepts.
 
 Invalid JSON is refused (400), and so is what Python's parser would accept: NaN, infinities (`1e999`
 too), endless nesting, overlong integers. Texts and names are made `storable`. Callers check the

@@ -8,9 +8,7 @@ from starlette.types import Message, Receive, Scope, Send
 from tokenwire.streams.limits.occupancy import Full
 from tokenwire.web.http.receiving import SMALL_BYTES, BufferedBody
 from tokenwire.web.http.refusals import refusal
-from tokenwire.web.problems import ApiProblem
-
-RETRY_AFTER_SECONDS = 5
+from tokenwire.web.problems import ROOM_AFTER_SECONDS, ApiProblem
 
 
 class Outgoing:
@@ -64,7 +62,7 @@ class Outgoing:
             problem = ApiProblem(
                 "over_capacity",
                 "This server has no memory for another unread answer.",
-                {"Retry-After": str(RETRY_AFTER_SECONDS)},
+                {"Retry-After": str(ROOM_AFTER_SECONDS)},
             )
             await refusal(self._scope["path"], problem)(self._scope, self._receive, self._send)
         else:

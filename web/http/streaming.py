@@ -15,19 +15,9 @@ from starlette.background import BackgroundTask
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from tokenwire.web.http import sse
 from tokenwire.web.http.departure import ClientGone, until_gone
-from tokenwire.web.problems import ApiProblem
-
-RETRY_AFTER_SECONDS = 5
-EVENT_STREAM = "text/event-stream"
-"""The media type of server-sent events."""
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "Events, without end",
-        "content": {EVENT_STREAM: {"schema": {"type": "string"}}},
-    }
-}
-"""For a route's `responses`."""
+from tokenwire.web.problems import ROOM_AFTER_SECONDS, ApiProblem
 
 Open = Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes] | Response]]
 """Opens the content: pieces of text, or another answer (204, a refusal). May raise what routes may
@@ -35,16 +25,21 @@ raise.
 """
 
 
+def stream_of(description: str) -> dict[int | str, dict[str, Any]]:
+    """A 200 with an event stream, for a route's `responses`."""
+    content = {sse.MEDIA_TYPE: {"schema": {"type": "string"}}}
+    return {200: {"description": description, "content": content}}
+
+
+RESPONSES = stream_of("Events, without end")
+
+
 def event_headers(**extra: str) -> dict[str, str]:
     """The headers of a stream: events, unless `Content_Type` says otherwise.
 
     `extra`: additional or replaced headers; `_` stands for `-`.
     """
-    return {
-        "Content-Type": f"{EVENT_STREAM}; charset=utf-8",
-        "Cache-Control": "no-store, no-transform",  # proxies neither cache nor compress it
-        "X-Accel-Buffering": "no",  # nginx: pass on every byte at once
-    } | {name.replace("_", "-"): value for name, value in extra.items()}
+    return dict(sse.HEADERS) | {name.replace("_", "-"): value for name, value in extra.items()}
 
 
 def retry_ms() -> int:
@@ -70,7 +65,7 @@ class Places:
             raise ApiProblem(
                 "over_capacity",
                 "This server has no room for another stream.",
-                {"Retry-After": str(RETRY_AFTER_SECONDS)},
+                {"Retry-After": str(ROOM_AFTER_SECONDS)},
             )
         self.taken += 1
         try:

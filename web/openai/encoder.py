@@ -34,6 +34,7 @@ from tokenwire.protocol.sent import Sent, Withdrawn
 from tokenwire.protocol.text import utf16_length
 from tokenwire.web.openai import objects
 from tokenwire.web.openai.objects import Head, ItemKind, ItemStatus
+from tokenwire.web.reasons import EXPIRED, REMOVED
 
 PIECE_CHARS = 4
 """Code points in a delta, about a token. Another number would change the sequence numbers of old
@@ -47,8 +48,8 @@ PORTION_CHARS = PIECE_CHARS * PORTION_PIECES
 RESTARTED = "answer_restarted"
 _REASONS = {
     "deleted": "The response was deleted.",
-    "expired": "The login has expired.",
-    "removed": "You take no part in this conversation any more.",
+    "expired": EXPIRED,
+    "removed": REMOVED,
     RESTARTED: "The answer began again: read it as a response.",
 }
 

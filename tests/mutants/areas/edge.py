@@ -114,7 +114,7 @@ AREA = Area(
         Mutant(
             "a_task_that_failed_is_not_run_again",
             "config/background.py",
-            "        await asyncio.sleep(pause.after(loop.time() - began))\n",
+            "        await asyncio.sleep(pause.next())\n",
             "        return\n",
             _TASKS,
         ),
@@ -134,7 +134,7 @@ AREA = Area(
         ),
         Mutant(
             "pauses_do_not_grow",
-            "config/background.py",
+            "config/pauses.py",
             "min(self._next * 2, self._longest)",
             "self._next",
             _TASKS,

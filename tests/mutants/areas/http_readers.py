@@ -197,9 +197,9 @@ AREA = Area(
         ),
         Mutant(
             "proxies_hold_back_what_streams_say",
-            "web/http/streaming.py",
-            '        "X-Accel-Buffering": "no",  # nginx',
-            '        "X-Accel-Buffering": "yes",  # nginx',
+            "web/http/sse.py",
+            '    "X-Accel-Buffering": "no",  # nginx',
+            '    "X-Accel-Buffering": "yes",  # nginx',
             ("tests/unit/web/http/test_streaming.py",),
         ),
         Mutant(

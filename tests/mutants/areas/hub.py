@@ -23,6 +23,13 @@ AREA = Area(
     ),
     [
         Mutant(
+            "an_end_shows_that_an_answer_is_running",
+            "protocol/events.py",
+            " and member not in TERMINAL",
+            "",
+            ("tests/unit/protocol/test_events.py",),
+        ),
+        Mutant(
             "reads_before_it_subscribes",
             "streams/hub/hub.py",
             """        await self._pubsub.subscribe(keys.channel(tail.conversation_id))
@@ -141,16 +148,10 @@ AREA = Area(
         ),
         Mutant(
             "a_cancel_tells_of_running",
-            "streams/hub/hub.py",
-            """
-    b'"type":"message"',
-    b'"type":"title"',
-    b'"type":"complete"',
-    b'"type":"error"',
-    b'"type":"cancelled"',
-""",
-            'b\'"type":"message"\', b\'"type":"title"\', b\'"type":"complete"\', '
-            'b\'"type":"error"\'',
+            "protocol/events.py",
+            "and member not in TERMINAL",
+            "and member not in (Complete, Error)",
+            ("tests/unit/protocol/test_events.py",),
         ),
         Mutant(
             "an_old_page_undoes_what_a_heartbeat_saw",

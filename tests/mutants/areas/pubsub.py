@@ -76,8 +76,7 @@ AREA = Area(
         Mutant(
             "pauses_of_pubsub_never_start_again",
             "streams/hub/pubsub.py",
-            "            if loop.time() - began > LONGEST_PAUSE_SECONDS:\n                pause "
-            "= FIRST_PAUSE_SECONDS\n",
+            "            pause.ran(loop.time() - began)\n",
             "",
         ),
     ],

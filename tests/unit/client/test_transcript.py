@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tokenwire.client.transcript import LiveMessage, Order, Transcript, after_close
 from tokenwire.protocol.cursors import Cursor
+from tokenwire.protocol.fold import Answer
 from tokenwire.protocol.text import checksum, utf16_length
 
 ROW = {
@@ -350,3 +351,14 @@ def test_what_follows_a_close(code: int, failures: int, then: str, longest: floa
     late, soon = after_close(code, failures, lambda: 1.0), after_close(code, failures, lambda: 0.0)
     assert (late.then, late.delay_seconds) == (then, longest)
     assert (soon.then, soon.delay_seconds) == (then, 0.0)
+
+
+def test_a_message_has_every_field_of_an_answer() -> None:
+    """Also those that a later event type adds: nothing is forwarded by name."""
+    message = LiveMessage({"id": "m", "role": "assistant", "ordinal": 1, "status": "queued"})
+    fields = {name for name in vars(Answer("m")) if not name.startswith("_")}
+    assert all(hasattr(message, name) for name in fields)
+    message._logged.rating = 5  # type: ignore[attr-defined]  # as a later fold might set it
+    assert message.rating == 5  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError):
+        message.nothing  # type: ignore[attr-defined]  # noqa: B018

@@ -110,14 +110,6 @@ async def test_a_failure_is_logged_with_its_cause_and_not_a_thousand_times(
     assert logged.entries[-1]["unlogged"] == 0  # the failures were logged
 
 
-def test_pauses_grow_while_failures_follow_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pauses grow up to a bound, and start over after the task has run for a while."""
-    monkeypatch.setattr(background, "FIRST_PAUSE_SECONDS", 0.5)
-    pause = background._Pause()
-    assert [pause.after(0.0) for _ in range(6)] == [0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
-    assert pause.after(background.LONGEST_PAUSE_SECONDS + 1) == 0.5
-
-
 def test_a_thread_that_fails_goes_on() -> None:
     """Threads behave like tasks, without an event loop."""
     before = failures("thread")

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tokenwire.protocol import events
 from tokenwire.protocol.events import (
     AnyEvent,
     Cancelled,
@@ -28,6 +29,7 @@ from tokenwire.protocol.events import (
     is_terminal,
     stamp,
 )
+from tokenwire.protocol.states import ENDED
 
 USAGE = Usage(3, 5)
 EVENTS: list[tuple[AnyEvent, dict[str, object]]] = [
@@ -273,12 +275,27 @@ def test_a_batch_is_one_terminal_event_or_others() -> None:
     chunk, complete = Chunk("m", 1, 0, "", 0), Complete("m", 1, "stop", None, 0, 0, [], 0, 0)
     assert check_batch([complete]) is True
     assert check_batch([chunk, chunk]) is False
-    for events in ([], [chunk, complete], [complete, complete]):
+    for batch in ([], [chunk, complete], [complete, complete]):
         with pytest.raises(ValueError, match=r"batch|terminal"):
-            check_batch(events)
+            check_batch(batch)
 
 
 def test_events_cannot_be_changed() -> None:
     """Entries of the log are immutable."""
     with pytest.raises(AttributeError):
         Title("t", 1).rev = 2  # type: ignore[misc]  # what is tested
+
+
+def test_the_terminal_events_are_the_ended_states() -> None:
+    """In the same order: each state is the type of the event that ends in it."""
+    assert tuple(member.__struct_config__.tag for member in events.TERMINAL) == ENDED
+
+
+@pytest.mark.parametrize("kind", events._TYPES)
+def test_which_events_show_that_an_answer_is_running(kind: str) -> None:
+    """Those of an attempt, but for its end; so a later type needs no list."""
+    runs = "attempt" in events._TYPES[kind].__struct_fields__ and kind not in ENDED
+    assert runs == (kind in {"start", "chunk", "reasoning", "tool_input", "part", "retry", "reset"})
+    assert events.shows_work(events.stamp(12, b'{"type":"%b","x":1}' % kind.encode())) is runs
+    assert not events.shows_work(b'{"seq":1,"type":"title","title":"\\"type\\":\\"chunk\\""}')
+    assert not events.shows_work(b'{"seq":1,"type":"later"}')

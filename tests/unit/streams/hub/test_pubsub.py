@@ -93,7 +93,9 @@ class Rig:
 
 
 @pytest.fixture
-async def rig() -> AsyncIterator[Rig]:
+async def rig(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
+    monkeypatch.setattr(module, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(module, "LONGEST_PAUSE_SECONDS", 0.02)
     made = await Rig().start()
     await until(lambda: made.pubsub.connected)
     yield made
@@ -166,11 +168,8 @@ async def test_a_missing_confirmation_is_an_outage(
     await until(lambda: rig.server.named("UNSUBSCRIBE") == [["a"]])
 
 
-async def test_a_new_connection_subscribes_to_everything_again(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_new_connection_subscribes_to_everything_again(rig: Rig) -> None:
     """In commands of bounded length; each channel is reported, since messages may be lost."""
-    monkeypatch.setattr(module, "FIRST_PAUSE_SECONDS", 0.0)
     channels = [f"c{number:04}" for number in range(MAX_CHANNELS_PER_COMMAND + 100)]
     await asyncio.gather(*(rig.pubsub.subscribe(channel) for channel in channels))
     assert rig.again == []
@@ -184,11 +183,8 @@ async def test_a_new_connection_subscribes_to_everything_again(
     assert sorted(name.decode() for name in rig.again) == channels
 
 
-async def test_a_lost_confirmation_is_not_waited_for(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_lost_confirmation_is_not_waited_for(rig: Rig) -> None:
     """The first confirmation of the new connection counts for a subscription whose own was lost."""
-    monkeypatch.setattr(module, "FIRST_PAUSE_SECONDS", 0.0)
     rig.server.answering = False
     waiting = asyncio.create_task(rig.pubsub.subscribe("a"))
     await until(lambda: len(rig.server.named("SUBSCRIBE")) == 1)
@@ -201,7 +197,6 @@ async def test_a_lost_confirmation_is_not_waited_for(
 async def test_a_silent_server_is_disconnected(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is pinged now and then; one that answers stays."""
     monkeypatch.setattr(module, "PING_SECONDS", 0.05)
-    monkeypatch.setattr(module, "FIRST_PAUSE_SECONDS", 0.0)
     rig.server.drop()
     await until(lambda: len(rig.server.named("PING")) >= 5)
     rig.server.answering = False
@@ -231,13 +226,11 @@ async def test_a_stop_at_the_moment_of_a_loss_ends(rig: Rig) -> None:
 
 
 async def test_a_connection_that_held_resets_the_pause(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The next loss is logged, and retried at once: after months a process reconnects as fast as
     ever.
     """
-    monkeypatch.setattr(module, "FIRST_PAUSE_SECONDS", 0.001)
-    monkeypatch.setattr(module, "LONGEST_PAUSE_SECONDS", 0.02)
     clock = asyncio.get_running_loop().time
     for losses in range(1, 4):
         held_since = clock()
