@@ -7,7 +7,7 @@ since an `error` event must not look like a transport error. Blocks outside of t
 client's cursor and is no event for it. The caller decides when any of it is sent.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 import msgspec
 

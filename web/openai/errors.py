@@ -22,7 +22,8 @@ from starlette.types import Receive, Scope, Send
 from tokenwire.models import errors
 from tokenwire.protocol.fold import Answer
 from tokenwire.streams.log import ports
-from tokenwire.web.http.streaming import EVENT_STREAM, EventStream
+from tokenwire.web.http import sse
+from tokenwire.web.http.streaming import EventStream
 from tokenwire.web.openai import objects
 from tokenwire.web.problems import DAMAGED, RETRY_AFTER_SECONDS, ApiProblem, quota_problem
 from tokenwire.web.services import JsonRoute
@@ -57,7 +58,7 @@ OBJECT: dict[int | str, dict[str, Any]] = {
 ANSWER: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "An object of OpenAI's API, or with `stream` its events",
-        "content": {**_JSON, EVENT_STREAM: {"schema": {"type": "string"}}},
+        "content": {**_JSON, sse.MEDIA_TYPE: {"schema": {"type": "string"}}},
     }
 }
 """For `responses` of routes."""
