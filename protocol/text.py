@@ -4,11 +4,12 @@ Lengths and offsets are UTF-16 code units; checksums are zlib's of the UTF-8 byt
 refuses texts and JSON that SQLite accepts: input is made `storable` where it enters.
 """
 
+import json
 import math
 import re
 import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 _FORBIDDEN = re.compile("[\ud800-\udfff\x00]")
 
@@ -141,6 +142,35 @@ def storable_json(value: Any, most_replaced: int | None = None) -> Any:
     `most_replaced` invalid characters (None: unlimited).
     """
     return _Storing(most_replaced).json(value, MAX_JSON_DEPTH)
+
+
+def strict_json(text: str) -> Any:
+    """The value of a JSON text. Raises ValueError for anything else, also for NaN and infinities
+    (`1e999` too), which Python's parser accepts, and RecursionError for endless nesting.
+    """
+    return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+
+
+def input_object(text: str) -> dict[str, Any] | None:
+    """The input of a call as a `storable` object; None if it is no object. No input is {}.
+
+    The text that a model writes is storable, but it may hold escapes (`\\ud800`, `\\u0000`) that
+    are no characters. So each reader that needs the value gets it here, and all get the same.
+    """
+    try:
+        value = storable_json(strict_json(text)) if text.strip() else {}
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    return number if math.isfinite(number) else _refuse(digits[:20])
 
 
 class _Storing:

@@ -11,7 +11,9 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from dataclasses import replace
+from typing import Any
 
+from tokenwire.protocol.text import storable
 from tokenwire.providers.base import (
     RUN_GONE,
     Delta,
@@ -98,11 +100,7 @@ class HttpProvider:
         url = (self.spec.base_url or call.base_url or self._preset.base_url or "").rstrip(
             "/"
         ) + call.path
-        body = (
-            None
-            if call.body is None
-            else json.dumps(call.body, ensure_ascii=False).encode("utf-8", "replace")
-        )
+        body = None if call.body is None else _encoded(call.body)
         headers = {**self._headers(), **call.headers}
         async with self._client.send(call.method, url, headers, body) as reply:
             if reply.status >= 300:
@@ -186,6 +184,17 @@ def _possible(request: Request, dialect: Dialect) -> Request:
     ):
         return request
     return replace(request, continuation=replace(going_on, rung="turn"))
+
+
+def _encoded(body: Mapping[str, Any]) -> bytes:
+    """The body in UTF-8. Lone halves of a surrogate pair, which a model may write as escapes, are
+    U+FFFD: providers refuse a whole request for one.
+    """
+    text = json.dumps(body, ensure_ascii=False)
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return storable(text).encode()
 
 
 def auth_headers(preset: Preset, key: str | None) -> Mapping[str, str]:

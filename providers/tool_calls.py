@@ -5,11 +5,11 @@ cannot be passed to a tool by mistake.
 """
 
 import json
-import math
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tokenwire.protocol.text import strict_json
 from tokenwire.providers.amount import LARGE_BYTES, is_too_much
 from tokenwire.providers.base import Delta, Kept, ToolCallArguments, ToolCallEnd, ToolCallStart
 from tokenwire.providers.fields import Unreadable, place, word
@@ -31,19 +31,10 @@ def parsed_arguments(text: str) -> Mapping[str, Any] | str:
     if len(text) > LARGE_BYTES and is_too_much(text.encode("utf-8", "replace")):
         return text
     try:
-        value = json.loads(text, parse_constant=_no_number, parse_float=_finite)
+        value = strict_json(text)
     except (ValueError, RecursionError):
         return text
     return value if isinstance(value, dict) else text
-
-
-def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is no JSON")
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    return number if math.isfinite(number) else _no_number(digits[:20])
 
 
 class ToolCalls:

@@ -22,8 +22,9 @@ from typing import Any
 from tokenwire.protocol import events
 from tokenwire.protocol.fold import Answer, Part
 from tokenwire.protocol.states import ENDED, EndedStatus
+from tokenwire.protocol.text import input_object
 from tokenwire.web.aisdk.messages import NO_OBJECT, RowView, error_text, metadata, usage
-from tokenwire.web.aisdk.parts import have, input_object, plain
+from tokenwire.web.aisdk.parts import have, plain
 from tokenwire.web.aisdk.values import Profile, UIChunk
 from tokenwire.web.aisdk.writer import Writer
 from tokenwire.web.reasons import EXPIRED, REMOVED

@@ -9,7 +9,8 @@ from typing import Any
 
 from tokenwire.protocol.events import TOKEN_FIELDS
 from tokenwire.protocol.fold import Part, from_view
-from tokenwire.web.aisdk.parts import have, input_object, plain
+from tokenwire.protocol.text import input_object
+from tokenwire.web.aisdk.parts import have, plain
 from tokenwire.web.aisdk.values import Profile, clean
 from tokenwire.web.aisdk.writer import Writer
 

@@ -1,6 +1,5 @@
 """Pure: parts of an answer with one form, as a chunk and as a part of a UI message."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,15 +29,6 @@ def plain(write: Writer, number: int, part: Part) -> list[UIChunk]:
 def have(fields: Mapping[str, Any], *names: str) -> bool:
     """Whether all of these are non-empty texts."""
     return all(isinstance(fields.get(name), str) and fields[name] for name in names)
-
-
-def input_object(text: str) -> dict[str, Any] | None:
-    """The input of a call; None if it is no JSON object."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def _source(write: Writer, source_id: str, fields: Mapping[str, Any]) -> list[UIChunk]:

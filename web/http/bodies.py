@@ -9,13 +9,11 @@ measured before (`census`); large ones are parsed in a thread (`aside`).
 """
 
 import contextlib
-import json
-import math
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 
-from tokenwire.protocol.text import MAX_JSON_DEPTH, TooBroken, fits, storable_json
+from tokenwire.protocol.text import MAX_JSON_DEPTH, TooBroken, fits, storable_json, strict_json
 from tokenwire.web.http import census
 from tokenwire.web.http.census import Census, TooMany
 from tokenwire.web.problems import ApiProblem
@@ -36,9 +34,7 @@ def decode(body: bytes, most: int | None = None) -> Any:
                 msgspec.DecodeError
             ):  # perhaps half a character: the slow path can repair it
                 return msgspec.json.decode(body)
-        return storable_json(
-            json.loads(body.decode(), parse_constant=_refuse, parse_float=_finite), MAX_REPLACED
-        )
+        return storable_json(strict_json(body.decode()), MAX_REPLACED)
     except TooBroken as error:
         detail = (
             f"The body holds more than {MAX_REPLACED} characters that are none: U+0000, or "
@@ -71,14 +67,3 @@ def is_id(value: str) -> bool:
     the same id).
     """
     return bool(value) and fits(value, MAX_ID) and "\ufffd" not in value
-
-
-def _refuse(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError("a number beyond all bounds")
-    return value

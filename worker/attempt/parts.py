@@ -22,10 +22,9 @@ from tokenwire.config.terms import AnswerTerms
 from tokenwire.protocol import events, fold
 from tokenwire.protocol.files import address_of, digest_of
 from tokenwire.protocol.kept import LOST, fold_out
-from tokenwire.protocol.text import Cleaner, storable, storable_json
+from tokenwire.protocol.text import Cleaner, input_object, storable, storable_json
 from tokenwire.protocol.values import present
 from tokenwire.providers import base as deltas
-from tokenwire.providers.tool_calls import parsed_arguments
 from tokenwire.worker.attempt.sizes import (
     PART_COST,
     byte_size,
@@ -306,8 +305,9 @@ class PartsTaken:
             yield from self._take_input(call, "{}")
         yield from self._take_input(call, call.cleaner.flush())
         yield from self._release_input()
-        is_object = is_whole and not self.at_limit and _is_object(self.answer.parts[call.part].text)
-        state = "proposed" if is_object else "invalid"
+        is_usable = is_whole and not self.at_limit
+        value = input_object(self.answer.parts[call.part].text) if is_usable else None
+        state = "invalid" if value is None else "proposed"
         yield self._set(call.part, {"state": state})
 
     def _close_calls(self) -> Iterator[DraftItem]:
@@ -440,11 +440,3 @@ class PartsTaken:
         self._room -= size
         if self._room < 0:
             self.at_limit = True
-
-
-def _is_object(text: str) -> bool:
-    """Whether an input is a JSON object that tools and every database accept."""
-    try:
-        return isinstance(storable_json(parsed_arguments(text)), dict)
-    except (ValueError, RecursionError):
-        return False

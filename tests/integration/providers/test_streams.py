@@ -3,6 +3,7 @@ which stops the provider.
 """
 
 import asyncio
+import json
 from contextlib import aclosing
 
 import pytest
@@ -11,7 +12,16 @@ from tests.integration.providers.answers import END, HELLO, chunk, read, spec
 from tests.integration.providers.wire import Exchange, serving
 from tests.listening import listening
 from tests.servers.faultproxy import Faults, fault_proxy
-from tokenwire.providers.base import Finish, Interrupted, ProviderError, TextDelta, Unavailable
+from tokenwire.providers.base import (
+    Finish,
+    HistoryMessage,
+    Interrupted,
+    ProviderError,
+    Request,
+    TextDelta,
+    Unavailable,
+)
+from tokenwire.providers.history import CallPart
 from tokenwire.providers.http import HttpClient, Timeouts
 from tokenwire.providers.registry import open_provider
 from tokenwire.providers.stream import StallWatch
@@ -318,3 +328,24 @@ async def test_a_connection_serves_the_next_answer(
             for _ in range(3):
                 await read(client, spec(server.url))
     assert len(connections) == expected
+
+
+@pytest.mark.parametrize("dialect", ["anthropic", "openai_compatible"])
+async def test_half_a_character_reaches_no_provider(client: HttpClient, dialect: str) -> None:
+    """Input goes back as the model wrote it. Where it is an object, lone halves are U+FFFD."""
+    bodies: list[bytes] = []
+
+    async def script(exchange: Exchange) -> None:
+        bodies.append(exchange.call.body)
+        await exchange.whole(b"{}", 400, "application/json")
+
+    text = r'{"k":"\ud83d\ude00 \ud800 \u0000 ?","n":%s}' % ("9" * 40)
+    turn = HistoryMessage("assistant", [CallPart("c", "f", text, None)])
+    request = Request([*HELLO.messages, turn])
+    async with serving(script) as server:
+        await read(client, spec(server.url, provider=dialect, api_key="k"), request)
+    body = bodies[0].decode()
+    if dialect == "anthropic":
+        assert r'"input": {"k": "😀 � \u0000 ?", "n": 999' in body
+    else:
+        assert json.dumps(text) in body

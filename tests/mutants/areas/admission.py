@@ -544,10 +544,8 @@ AREA = Area(
         Mutant(
             "broken_all_over_is_mended",
             "web/http/bodies.py",
-            """
-            json.loads(body.decode(), parse_constant=_refuse, parse_float=_finite), MAX_REPLACED
-        """,
-            "json.loads(body.decode(), parse_constant=_refuse, parse_float=_finite)",
+            "storable_json(strict_json(body.decode()), MAX_REPLACED)",
+            "storable_json(strict_json(body.decode()))",
             _CENSUS,
         ),
         Mutant(

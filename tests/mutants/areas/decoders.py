@@ -351,6 +351,13 @@ AREA = Area(
             ("tests/integration/providers/test_bodies.py",),
         ),
         Mutant(
+            "half_a_character_goes_to_a_provider_as_a_question_mark",
+            "providers/stream.py",
+            "return storable(text).encode()",
+            'return text.encode("utf-8", "replace")',
+            ("tests/integration/providers/test_streams.py",),
+        ),
+        Mutant(
             "arguments_that_were_given_on_wait_for_ever",
             "providers/tool_calls.py",
             "            self._waiting -= len(piece)\n",

@@ -14,6 +14,13 @@ AREA = Area(
     ),
     [
         Mutant(
+            "the_input_of_a_call_holds_half_a_character",
+            "protocol/text.py",
+            "value = storable_json(strict_json(text)) if",
+            "value = strict_json(text) if",
+            ("tests/unit/web/aisdk/test_messages.py",),
+        ),
+        Mutant(
             "images_of_any_size_are_shown",
             "web/openai/objects.py",
             "        if address is not None and isinstance(size, int) and size <= room:\n",

@@ -5,6 +5,7 @@ cannot hold.
 import json
 import math
 import zlib
+from typing import Any
 
 import msgspec
 import pytest
@@ -17,6 +18,7 @@ from tokenwire.protocol.text import (
     checksum,
     cut,
     fits,
+    input_object,
     pieces,
     storable,
     storable_json,
@@ -205,3 +207,25 @@ def test_storable_json_is_taken_by_strict_encoders(value: object) -> None:
     msgspec.json.encode(found).decode()
     assert "\\u0000" not in json.dumps(found)
     assert storable_json(found) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('{"a": [1]}', {"a": [1]}),
+        ("", {}),
+        (" \n", {}),
+        (r'{"a\ud800": "\u0000\ud83d\ude00\udc00"}', {"a\ufffd": "\ufffd😀\ufffd"}),
+        ('{"a": ' + "9" * 40 + "}", {"a": "9" * 40}),
+        ("[1]", None),
+        ('"a"', None),
+        ('{"a":', None),
+        ('{"a": NaN}', None),
+        ('{"a": -1e999}', None),
+        ('{"a":' * 65 + "1" + "}" * 65, None),
+        ('{"a":' * 100_000, None),
+    ],
+)
+def test_an_input_is_a_storable_object(text: str, value: dict[str, Any] | None) -> None:
+    """A model may escape what is no character. None: no tool could be called with it."""
+    assert input_object(text) == value

@@ -1,8 +1,15 @@
 """Stored rows as UI messages."""
 
+import json
 from typing import Any
 
+import pytest
+
+from tokenwire.protocol.events import AnyEvent, PartEvent, ToolInput
+from tokenwire.protocol.fold import Answer
+from tokenwire.web.aisdk.encoder import AISDKEncoder
 from tokenwire.web.aisdk.messages import ui_message, usage
+from tokenwire.web.aisdk.values import PROFILES, Profile
 
 
 def row(**changes: Any) -> dict[str, Any]:
@@ -86,3 +93,34 @@ def test_a_users_message() -> None:
 def test_an_empty_answer_is_no_message() -> None:
     """A failed answer without a word."""
     assert ui_message(row(status="error"), "m") is None
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize(
+    "text",
+    [
+        r'{"k": "a\ud800", "\udc00": ["\u0000"]}',
+        '{"k": ' + "9" * 40 + "}",
+        '{"k": NaN}',
+        '{"k":' * 2000 + "1" + "}" * 2000,
+        " ",
+    ],
+)
+def test_no_input_makes_a_conversation_unreadable(text: str, profile: Profile) -> None:
+    """Whatever a model writes, the history is JSON in UTF-8, with the value that was live."""
+    opened = {"type": "tool_call", "id": "c", "name": "n", "state": "streaming"}
+    state = {"type": "tool_call", "state": "proposed"}
+    events = [PartEvent("m", 1, 0, opened), ToolInput("m", 1, 0, text, 0)]
+    events.append(PartEvent("m", 1, 0, state))
+    answer = Answer("m")
+    encoder = AISDKEncoder(answer, row(id="m"), profile)
+    encoder.opening()
+    live = [chunk for event in events for chunk in encoder.apply(*_folded(answer, event))]
+    found = ui_message(row(parts=answer.layout(), status="complete"), "m", profile)
+    assert found is not None
+    json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
+    assert found["parts"][-1]["input"] == live[-1]["input"]
+
+
+def _folded(answer: Answer, event: AnyEvent) -> tuple[AnyEvent, range, str]:
+    return event, *answer.apply_with_text(event)

@@ -134,6 +134,7 @@ def test_input_leaves_in_pieces_of_some_size() -> None:
     [
         ('{"a":1}', "proposed"),
         ("", "proposed"),
+        (r'{"a": "\u0000\ud800"}', "proposed"),
         ('{"a":', "invalid"),
         ("[1]", "invalid"),
         ('{"x": NaN}', "invalid"),
