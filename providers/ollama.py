@@ -37,6 +37,10 @@ class OllamaDecoder(Decoder):
     finish_reasons = FINISH
     error_is_an_end = False
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._calls = 0
+
     def _object(self, name: bytes, item: dict[str, Any]) -> None:  # noqa: ARG002 - lines have no names
         if error := self._error_of(item):
             self._fail(error)
@@ -71,7 +75,10 @@ class OllamaDecoder(Decoder):
             function = mapping(call.get("function"))
             self._keep_rest("tool_call", call, ("id", "type", "function", "index"))
             self._keep_rest("function", function, ("name", "arguments", "index", "description"))
-            self._tools.piece(None, call.get("id"), function.get("name"), function.get("arguments"))
+            self._calls += 1  # each comes whole: the next is another, whatever its id
+            self._tools.piece(
+                self._calls, call.get("id"), function.get("name"), function.get("arguments")
+            )
 
 
 _MESSAGE = frozenset({"role", "content", "thinking", "tool_calls", "tool_name", "tool_call_id"})

@@ -180,8 +180,8 @@ class ChatDecoder(Decoder):
         self._thoughts_of(delta)
         if content := delta.get("content"):
             self._content(content)
-        for call in self._parts(delta.get("tool_calls")):
-            self._call(call)
+        for number, call in enumerate(self._parts(delta.get("tool_calls"))):
+            self._call(call, number if delta is self._message else None)
         if refusal := delta.get("refusal"):
             self._answered = True
             self._emit_refusal(refusal)
@@ -252,14 +252,15 @@ class ChatDecoder(Decoder):
             elif part:
                 self._keep(word(part.get("type")) or "part", part)
 
-    def _call(self, call: Mapping[str, Any]) -> None:
+    def _call(self, call: Mapping[str, Any], number: int | None) -> None:
+        """`number`: its place in a whole message, where calls need no index."""
         self._answered = True
         self._end_details(called=True)
         if "custom" in call:  # its input is text, not JSON
             self._grow("custom_tool_call", call, place(call.get("index")))
             return
         function = mapping(call.get("function"))
-        index = call.get("index")
+        index = number if (given := call.get("index")) is None else given
         self._keep_rest("tool_call", call, ("index", "id", "type", "function", "extra_content"))
         self._keep_rest("function", function, ("name", "arguments", "index"))
         self._tools.piece(

@@ -38,7 +38,12 @@ def parsed_arguments(text: str) -> Mapping[str, Any] | str:
 
 
 class ToolCalls:
-    """A piece belongs to the call with its id; else with its index; else to the latest."""
+    """A piece belongs to the call with its index; else with its id; else to the latest.
+
+    A piece with another name, or with a name at a new index, begins a call, whatever its id: some
+    servers give two calls of an answer one id. Then the later call gets an id of ours, as if the
+    provider had given none. So the ids in the history that goes back are unique.
+    """
 
     def __init__(self, emit: Callable[[Delta], None], dialect: str = "") -> None:
         self._emit = emit
@@ -72,6 +77,7 @@ class ToolCalls:
             call.extra |= extra
         if id and not call.id:
             call.id = id
+            call.repeats_id = id in self._by_id
             self._by_id[id] = call
         if text:
             self._wait(call, text)
@@ -100,14 +106,11 @@ class ToolCalls:
         it.
         """
         if not call.started:
-            call.started = True
+            call.started, call.name = True, name
             call.index, self._begun = self._begun, self._begun + 1
-            made_up = call.id is None
-            self._emit(
-                ToolCallStart(
-                    call.index, call.id or f"call_{uuid.uuid4().hex[:24]}", name, made_up=made_up
-                )
-            )
+            given = None if call.repeats_id else call.id
+            own = given or f"call_{uuid.uuid4().hex[:24]}"
+            self._emit(ToolCallStart(call.index, own, name, made_up=given is None))
         for piece in call.pieces:
             self._emit(ToolCallArguments(call.index, piece))
             self._waiting -= len(piece)
@@ -146,22 +149,39 @@ class ToolCalls:
         kept = Kept(self._dialect, TOOL_CALL, call.extra) if call.extra else None
         self._emit(ToolCallEnd(call.index, kept))
 
-    def _find(self, key: int | str | None, id: str | None, name: str | None) -> "_ToolCall | None":  # noqa: A002
-        if id and (call := self._by_id.get(id)):
-            return call
-        if key is not None:
-            call = self._by_key.get(key)
-            return None if call and id and call.id and name else call
-        return None if id or name or not self._calls else self._calls[-1]
+    def _find(
+        self,
+        key: int | str | None,
+        id: str | None,  # noqa: A002
+        name: str | None,
+    ) -> "_ToolCall | None":
+        """The call that a piece belongs to. None: it begins one."""
+        call = self._by_key.get(key)
+        if key is None and not id and not name and self._calls:
+            call = self._calls[-1]
+        if id and (call is None or call.id != id):
+            known = self._by_id.get(id)
+            if known and (key in (None, known.key) or not name):
+                call = known
+            elif call and call.id and name:
+                return None
+        return None if call and name and call.name not in (None, name) else call
 
 
 class _ToolCall:
-    __slots__ = ("argued", "ended", "extra", "id", "index", "key", "pieces", "started")
+    __slots__ = (
+        *("argued", "ended", "extra", "id", "index", "key", "name", "pieces", "repeats_id"),
+        "started",
+    )
 
     def __init__(self, key: int | str | None) -> None:
         self.index = 0
         self.key = key
         self.id: str | None = None
+        self.repeats_id = False
+        """An earlier call has the same id."""
+        self.name: str | None = None
+        """None until it has started."""
         self.extra: dict[str, Any] = {}
         self.pieces: list[str] = []
         """Arguments that wait for the name."""

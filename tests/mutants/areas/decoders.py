@@ -9,14 +9,32 @@ AREA = Area(
         Mutant(
             "tool_call_ids_are_ignored",
             "providers/tool_calls.py",
-            "        if id and (call := self._by_id.get(id)):\n            return call\n",
-            "",
+            "known = self._by_id.get(id)",
+            "known = None",
         ),
         Mutant(
             "pieces_go_to_the_latest_call",
             "providers/tool_calls.py",
-            "call = self._by_key.get(key)\n            return None if",
-            "call = self._calls[-1] if self._calls else None\n            return None if",
+            "call = self._by_key.get(key)\n        if key is None and not id",
+            "call = self._calls[-1] if self._calls else None\n        if key is None and not id",
+        ),
+        Mutant(
+            "an_id_is_given_twice",
+            "providers/tool_calls.py",
+            "given = None if call.repeats_id else call.id",
+            "given = call.id",
+        ),
+        Mutant(
+            "a_second_call_of_an_id_is_the_first",
+            "providers/tool_calls.py",
+            "if known and (key in (None, known.key) or not name):",
+            "if known:",
+        ),
+        Mutant(
+            "a_call_of_another_name_is_the_same",
+            "providers/tool_calls.py",
+            "call.name not in (None, name)",
+            "call.name is None",
         ),
         Mutant(
             "chat_does_not_read_the_id_of_a_call",
@@ -45,8 +63,8 @@ AREA = Area(
         Mutant(
             "ollama_does_not_read_the_id_of_a_call",
             "providers/ollama.py",
-            'self._tools.piece(None, call.get("id"), function',
-            "self._tools.piece(None, None, function",
+            'self._calls, call.get("id"), function',
+            "self._calls, None, function",
         ),
         Mutant(
             "a_call_without_arguments_has_none",

@@ -1,8 +1,11 @@
 """Tool calls in every form: whole or in pieces, identified by id, index or order."""
 
+import json
+import re
+
 import pytest
 
-from tests.unit.providers.bodies import CHAT, GEMINI, OLLAMA, RESPONSES, read, sse
+from tests.unit.providers.bodies import ANTHROPIC, CHAT, GEMINI, OLLAMA, RESPONSES, read, sse
 from tokenwire.providers.base import Delta, ToolCallArguments, ToolCallStart
 from tokenwire.providers.dialects import decoder_of
 from tokenwire.providers.tool_calls import ToolCalls
@@ -173,3 +176,122 @@ def test_an_ollama_server_may_give_a_call_its_id() -> None:
     ]
     assert (starts[0].id, starts[0].made_up) == ("call_7", False)
     assert starts[1].made_up
+
+
+def anthropic_calls(*calls: tuple[str, str, str]) -> bytes:
+    """A body with (id, name, arguments) of each call."""
+    items = []
+    for index, (id_, name, arguments) in enumerate(calls):
+        block = {"type": "tool_use", "id": id_, "name": name, "input": {}}
+        delta = {"type": "input_json_delta", "partial_json": arguments}
+        items += [
+            {"type": "content_block_start", "index": index, "content_block": block},
+            {"type": "content_block_delta", "index": index, "delta": delta},
+            {"type": "content_block_stop", "index": index},
+        ]
+    items += [
+        {"type": "message_delta", "delta": {"stop_reason": "tool_use"}},
+        {"type": "message_stop"},
+    ]
+    return sse(*map(json.dumps, items))
+
+
+SAME_ID = {
+    "with an index": (
+        CHAT,
+        chat_calls(
+            '{"index":0,"id":"x","function":{"name":"f","arguments":"{\\"a\\""}}',
+            '{"index":0,"function":{"arguments":":1}"}}',
+            '{"index":1,"id":"x","function":{"name":"g","arguments":"{\\"b\\""}}',
+            '{"index":1,"id":"x","function":{"arguments":":2}"}}',
+        ),
+    ),
+    "and the same name": (
+        CHAT,
+        chat_calls(
+            '{"index":0,"id":"x","function":{"name":"f","arguments":"{\\"a\\":1}"}}',
+            '{"index":1,"id":"x","function":{"name":"f","arguments":"{\\"b\\":2}"}}',
+        ),
+    ),
+    "without an index": (
+        CHAT,
+        chat_calls(
+            '{"id":"x","function":{"name":"f","arguments":"{\\"a\\":1}"}}',
+            '{"id":"x","function":{"name":"g","arguments":"{\\"b\\""}}',
+            '{"id":"x","function":{"arguments":":2}"}}',
+        ),
+    ),
+    "at one index": (
+        CHAT,
+        chat_calls(
+            '{"index":0,"id":"x","function":{"name":"f","arguments":"{\\"a\\":1}"}}',
+            '{"index":0,"id":"x","function":{"name":"g","arguments":"{\\"b\\":2}"}}',
+        ),
+    ),
+    "in a whole message": (
+        CHAT,
+        (
+            b'{"choices":[{"message":{"tool_calls":['
+            b'{"id":"x","function":{"name":"f","arguments":"{\\"a\\":1}"}},'
+            b'{"id":"x","function":{"name":"f","arguments":"{\\"b\\":2}"}}'
+            b']},"finish_reason":"tool_calls"}]}'
+        ),
+    ),
+    "of anthropic": (
+        ANTHROPIC,
+        anthropic_calls(("x", "f", '{"a":1}'), ("x", "g", '{"b":2}')),
+    ),
+    "of ollama": (
+        OLLAMA,
+        (
+            b'{"message":{"tool_calls":[{"id":"x","function":{"name":"f","arguments":{"a":1}}},'
+            b'{"id":"x","function":{"name":"f","arguments":{"b":2}}}]},"done":true}\n'
+        ),
+    ),
+    "of gemini": (
+        GEMINI,
+        sse(
+            '{"candidates":[{"content":{"parts":['
+            '{"functionCall":{"id":"x","name":"f","args":{"a":1}}},'
+            '{"functionCall":{"id":"x","name":"g","args":{"b":2}}}'
+            ']},"finishReason":"STOP"}]}'
+        ),
+    ),
+    "of responses": (
+        RESPONSES,
+        sse(
+            '{"type":"response.output_item.done","output_index":0,"item":{"type":"function_call",'
+            '"id":"i0","call_id":"x","name":"f","arguments":"{\\"a\\":1}"}}',
+            '{"type":"response.output_item.done","output_index":1,"item":{"type":"function_call",'
+            '"id":"i1","call_id":"x","name":"g","arguments":"{\\"b\\":2}"}}',
+            '{"type":"response.completed","response":{"status":"completed"}}',
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SAME_ID)
+def test_calls_of_one_id(case: str) -> None:
+    """Each keeps its name and its arguments; the later one gets an id of ours, so ids are
+    unique in the history that goes back.
+    """
+    api, body = SAME_ID[case]
+    decoder = decoder_of(api)()
+    deltas = [*decoder.feed(body), *decoder.close()]
+    starts = [delta for delta in deltas if isinstance(delta, ToolCallStart)]
+    arguments = [
+        json.loads(
+            "".join(
+                delta.json
+                for delta in deltas
+                if isinstance(delta, ToolCallArguments) and delta.index == start.index
+            )
+        )
+        for start in starts
+    ]
+    assert decoder.done
+    assert arguments == [{"a": 1}, {"b": 2}]
+    assert [start.name for start in starts] in (["f", "g"], ["f", "f"])
+    assert (starts[0].id, starts[0].made_up) == ("x", False)
+    assert starts[1].made_up
+    assert re.fullmatch(r"call_[0-9a-f]{24}", starts[1].id)
