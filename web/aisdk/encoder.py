@@ -24,7 +24,7 @@ from tokenwire.protocol.fold import Answer, Part
 from tokenwire.protocol.states import ENDED, EndedStatus
 from tokenwire.protocol.text import input_object
 from tokenwire.web.aisdk.messages import NO_OBJECT, RowView, error_text, metadata, usage
-from tokenwire.web.aisdk.parts import have, plain
+from tokenwire.web.aisdk.parts import have, is_shown, plain
 from tokenwire.web.aisdk.values import Profile, UIChunk
 from tokenwire.web.aisdk.writer import Writer
 from tokenwire.web.reasons import EXPIRED, REMOVED
@@ -128,9 +128,7 @@ class AISDKEncoder:
         part = self.answer.parts[number]
         match part.type:
             case "text" | "reasoning":
-                # Without text nothing is shown, except where other parts may come before the text.
-                shown = part.units > 0 or "at" in part.fields
-                return self._streamed(number, part.type, part.text) if shown else []
+                return self._streamed(number, part.type, part.text) if is_shown(part) else []
             case "tool_call":
                 return self._call(number, part)
             case "step":

@@ -10,7 +10,7 @@ from typing import Any
 from tokenwire.protocol.events import TOKEN_FIELDS
 from tokenwire.protocol.fold import Part, from_view
 from tokenwire.protocol.text import input_object
-from tokenwire.web.aisdk.parts import have, plain
+from tokenwire.web.aisdk.parts import have, is_shown, plain
 from tokenwire.web.aisdk.values import Profile, clean
 from tokenwire.web.aisdk.writer import Writer
 
@@ -84,7 +84,7 @@ def _ui_parts(write: Writer, number: int, part: Part) -> list[dict[str, Any]]:
     match part.type:
         case "text" | "reasoning":
             done = {"type": part.type, "text": part.text, "state": "done"}
-            return [done] if part.units else []
+            return [done] if is_shown(part) else []
         case "tool_call":
             shown = have(part.fields, "id", "name")
             return [_tool_part(part, write.profile)] if shown else []

@@ -26,6 +26,14 @@ def plain(write: Writer, number: int, part: Part) -> list[UIChunk]:
             return []
 
 
+def is_shown(part: Part) -> bool:
+    """Whether a text or a reasoning is shown: without text only where other parts may come first.
+
+    A stream cannot know whether any text will follow them. So an empty part stays an empty part.
+    """
+    return part.units > 0 or "at" in part.fields
+
+
 def have(fields: Mapping[str, Any], *names: str) -> bool:
     """Whether all of these are non-empty texts."""
     return all(isinstance(fields.get(name), str) and fields[name] for name in names)

@@ -170,7 +170,7 @@ class ResponseEncoder:
             raise Withdrawn
         if item is None:
             kind = objects.item_kind(part, self.answer.id)
-            if kind is None or (kind in ("reasoning", "message") and not part.units):
+            if kind is None:
                 return
             self._drop(number)  # after a part without an item
             item = self._items[number] = self._added(kind, part)
@@ -218,9 +218,11 @@ class ResponseEncoder:
         return number in (answer.open_text, answer.open_reasoning)
 
     def _finish(self, number: int) -> None:
-        """The part has ended. Raises Withdrawn if more than it was sent."""
+        """The part has ended. Raises Withdrawn if more than it was sent, if only an item."""
         if (item := self._items.get(number)) is None:
             return
+        if objects.item_kind(self.answer.parts[number], self.answer.id) is None:
+            raise Withdrawn
         item.sent.finish()
         cited = objects.annotations(self.answer, number) if item.kind == "message" else ()
         status = objects.item_status(self.answer, number)

@@ -186,11 +186,12 @@ def response_error(error: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def item_kind(part: Part, answer_id: str) -> ItemKind | None:
-    """The type of a part's item; None: the dialect has none for it."""
+    """The type of a part's item; None: it has none in this dialect, or no character yet."""
     if part.type == "file":
         is_here = _inline_image(part) or _stored_image(part, answer_id)
         return "image_generation_call" if is_here else None
-    return _KINDS.get(part.type)
+    is_empty = part.type in ("reasoning", "text") and not part.units
+    return None if is_empty else _KINDS.get(part.type)
 
 
 def item_id(answer_id: str, kind: ItemKind, count: int) -> str:
@@ -215,12 +216,12 @@ def fitting_pictures(answer: Answer, most: int) -> list[str]:
 
 
 def output_items(answer: Answer, pictures: Mapping[str, str] = _NONE) -> list[dict[str, Any]]:
-    """The items of all parts that have one and are not empty. `pictures`: see `Head`."""
+    """The items of all parts that have one. `pictures`: see `Head`."""
     counts: Counter[str] = Counter()
     items = []
     for number, part in enumerate(answer.parts):
         kind = item_kind(part, answer.id)
-        if kind is None or (kind in ("reasoning", "message") and not part.units):
+        if kind is None:
             continue
         name = item_id(answer.id, kind, counts[kind])
         counts[kind] += 1

@@ -21,6 +21,20 @@ AREA = Area(
             ("tests/unit/web/aisdk/test_messages.py",),
         ),
         Mutant(
+            "a_withdrawn_item_stays_without_text",
+            "web/openai/encoder.py",
+            "if objects.item_kind(self.answer.parts[number], self.answer.id) is None:",
+            "if False:",
+            ("tests/unit/web/openai/test_replay.py",),
+        ),
+        Mutant(
+            "an_empty_part_is_in_the_stream_alone",
+            "web/aisdk/messages.py",
+            "return [done] if is_shown(part) else []",
+            "return [done] if part.units else []",
+            ("tests/unit/web/aisdk/test_replay.py",),
+        ),
+        Mutant(
             "images_of_any_size_are_shown",
             "web/openai/objects.py",
             "        if address is not None and isinstance(size, int) and size <= room:\n",
@@ -232,9 +246,9 @@ AREA = Area(
         ),
         Mutant(
             "openai_empty_texts_are_items",
-            "web/openai/encoder.py",
-            'kind is None or (kind in ("reasoning", "message") and not part.units)',
-            "kind is None",
+            "web/openai/objects.py",
+            'is_empty = part.type in ("reasoning", "text") and not part.units',
+            "is_empty = False",
         ),
         Mutant(
             "openai_a_citation_is_where_the_answer_begins",

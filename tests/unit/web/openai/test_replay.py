@@ -6,7 +6,7 @@ import contextlib
 import json
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from openai.types.responses import ResponseStreamEvent
 from pydantic import TypeAdapter
 
@@ -72,6 +72,7 @@ def test_a_row_gives_the_same_numbers(history: AnyHistory, place: int, after: in
     assert events_of(log, last) == events_of(from_row(log, len(log)), last) == rest
 
 
+@example(([("attempt",), ("think", ["a", "a"]), ("reset", 0), ("sign",)], "complete"), 32)
 @given(LOGS, PLACES)
 def test_withdrawn_items_do_not_count(history: AnyHistory, place: int) -> None:
     """From any row the final Response is the same, except for ids."""
