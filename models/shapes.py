@@ -63,7 +63,7 @@ def json_list(value: Any) -> list[Any] | None:
 
 
 def tool_calls(value: Any) -> list[dict[str, Any]] | None:
-    """Calls as `continuation.stored_call` creates them."""
+    """Calls as the previous version stored them."""
     return _fitting_entries(
         value,
         lambda call: (
@@ -73,7 +73,7 @@ def tool_calls(value: Any) -> list[dict[str, Any]] | None:
 
 
 def kept(value: Any) -> list[dict[str, Any]] | None:
-    """Entries of `worker.resume.kept`: all of them, or none."""
+    """What the previous version kept beside the text: all of its entries, or none."""
     found = _fitting_entries(
         value,
         lambda entry: (

@@ -165,8 +165,7 @@ class Message(Table, table=True):
       nothing.
     - `charged_to`: the user whose request wrote the row, and whose quotas it counts for
       (`quotas.py`).
-    - `kept`: other values of an answer as its provider wrote them, only for that provider
-      (`worker/resume/kept.py`).
+    - `kept`: what the previous version kept for the provider. Only that version reads it.
     - `run_id`, `run_cursor`: the provider's run and a cursor in it, for attaching.
     - `run_text`, `run_reasoning`: characters of `content` and `reasoning` before that cursor.
     - `run_parts`: parts before that cursor.

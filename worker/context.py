@@ -1,4 +1,4 @@
-"""Pure: turns the rows of a conversation into the messages that are sent to a provider."""
+"""Turns the rows of a conversation into the messages that are sent to a provider."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any

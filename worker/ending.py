@@ -1,4 +1,4 @@
-"""Pure: makes the `Ending` of an answer, which SQL commits and the terminal event announces.
+"""Makes the `Ending` of an answer, which SQL commits and the terminal event announces.
 
 All of them are made here: for the attempt that wrote the answer, for a process that ends the answer
 instead of it, and for a process that announces the end that a row holds.

@@ -1,4 +1,4 @@
-"""Pure: when the sweeper acts. SQL lists the outstanding work, because queues can lose jobs.
+"""When the sweeper acts. SQL lists the outstanding work, because queues can lose jobs.
 
 | row | is due | then |
 |---|---|---|
