@@ -28,8 +28,8 @@ from tokenwire.protocol.text import pieces, utf16_length
 
 _IDENTITY: Final[Mapping[str, tuple[str, ...]]] = {
     "tool_call": ("at", "id", "name"),
-    "source": ("at", "url", "file_id"),
-    "file": ("at", "url"),
+    "source": ("at", "url", "address", "file_id"),
+    "file": ("at", "url", "address"),
     "data": ("at", "name", "id"),
     "provider": ("at", "dialect", "kind"),
 }

@@ -82,7 +82,7 @@ class _Walk:
         self, fields: Mapping[str, Any], kept: history.Kept | None, data: bytes | None
     ) -> None:
         """Add a file. Our own addresses are left out: a provider cannot read them."""
-        url = fields.get("url")
+        url = fields.get("url", fields.get("address"))
         if data is not None or (isinstance(url, str) and url.startswith("/")):
             url = None
         media_type = fields.get("media_type") or ANY_MEDIA_TYPE

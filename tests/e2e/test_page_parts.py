@@ -36,6 +36,7 @@ SOURCES: list[Json] = [
     {"content": "As it is said."},
     part("source", at=14, url="https://tides.example/brest?a=1", title="Tides <b>of</b> Brest"),
     part("source", at=14, url="javascript:window.pwned=1", title="a trap"),
+    part("source", at=14, address="javascript:window.pwned=2"),
     part("source", at=14, url="https://coast.example/x"),
     part(
         "source",
@@ -82,11 +83,13 @@ async def test_sources_are_listed_with_safe_links(server: StandIn, browser: Brow
             [
                 "Tides <b>of</b> Brest tides.example",
                 "a trap",
+                "javascript:window.pwned=2",
                 "coast.example",
                 "A map files.example · application/pdf",
             ]
         )
         assert await rows.nth(1).locator("a").count() == 0
+        assert await rows.nth(2).locator("a").count() == 0
         assert await rows.first.locator("a").get_attribute("rel") == "noopener noreferrer"
         assert await page.evaluate("window.pwned") is None
 

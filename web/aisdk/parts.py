@@ -40,12 +40,11 @@ def have(fields: Mapping[str, Any], *names: str) -> bool:
 
 
 def _source(write: Writer, source_id: str, fields: Mapping[str, Any]) -> list[UIChunk]:
-    title = fields["title"] if have(fields, "title") else None
     if have(fields, "url"):
+        title = fields["title"] if have(fields, "title") else None
         return write.source_url(source_id, fields["url"], title)
-    if have(fields, "file_id"):
-        return write.source_document(source_id, _media_type(fields), title or fields["file_id"])
-    return []
+    names = [fields[name] for name in ("title", "file_id", "address") if have(fields, name)]
+    return write.source_document(source_id, _media_type(fields), names[0]) if names else []
 
 
 def _media_type(fields: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 The client parses every chunk with a parser that refuses whole objects for a key `__proto__`, or a
 `constructor` that holds a `prototype`; the first refused chunk ends its stream. Values of a model
-or a tool are therefore made harmless here, never refused: those keys get one more leading
+or a tool are therefore changed here, never refused: those keys get one more leading
 underscore; NaN, infinities and too deeply nested values become null.
 """
 

@@ -25,6 +25,7 @@ from tokenwire.protocol.kept import LOST, fold_out
 from tokenwire.protocol.text import Cleaner, input_object, storable, storable_json
 from tokenwire.protocol.values import present
 from tokenwire.providers import base as deltas
+from tokenwire.worker.attempt.addresses import address_fields
 from tokenwire.worker.attempt.sizes import (
     PART_COST,
     byte_size,
@@ -321,8 +322,7 @@ class PartsTaken:
         """Add a source, unless it is known: some providers repeat all sources with each piece."""
         end = self.answer.content_units
         cites = delta.cites and [max(0, end - back) for back in delta.cites]
-        fields = present(
-            url=delta.url,
+        fields = address_fields(delta.url) | present(
             title=delta.title,
             media_type=delta.media_type,
             cites=cites,
@@ -337,7 +337,7 @@ class PartsTaken:
         yield from self._keep(number, delta.kept)
 
     def _take_file(self, delta: deltas.FileDelta) -> Iterator[DraftItem]:
-        fields = present(media_type=delta.media_type, url=delta.url)
+        fields: dict[str, Any] = {"media_type": delta.media_type, **address_fields(delta.url)}
         if delta.data is not None:
             url = address_of(self.answer.id, digest_of(delta.data))
             fields |= {"url": url, "size": len(delta.data)}
@@ -419,7 +419,7 @@ class PartsTaken:
         self._kept_room -= sum(json_size(part.kept) for part in parts if part.kept)
         self._keeps = not any(part.fields.get("dropped") or part.kept == LOST for part in parts)
         self._cited = {
-            (part.fields.get("url"), *(part.fields.get("cites") or ()))
+            (part.fields.get("url", part.fields.get("address")), *(part.fields.get("cites") or ()))
             for part in parts
             if part.type == "source"
         }

@@ -35,6 +35,12 @@ AREA = Area(
             ("tests/unit/web/aisdk/test_replay.py",),
         ),
         Mutant(
+            "aisdk_a_source_that_is_no_link_is_lost",
+            "web/aisdk/parts.py",
+            '("title", "file_id", "address")',
+            '("title", "file_id")',
+        ),
+        Mutant(
             "images_of_any_size_are_shown",
             "web/openai/objects.py",
             "        if address is not None and isinstance(size, int) and size <= room:\n",

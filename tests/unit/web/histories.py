@@ -39,8 +39,10 @@ class Writer(histories.Writer):
         self._open("tool_call", {"id": f"call_{number}", "name": "n", "state": "streaming"})
 
     def source(self, place: int) -> None:
-        value = {"url": f"https://{place}", "cites": [0, self._end("text")]}
-        self._inside("source", value if place % 2 else {"file_id": f"f{place}", "title": "T"})
+        cites = {"cites": [0, self._end("text")]}
+        named = {"file_id": f"f{place}", "title": "T"}
+        address = {"address": f"x:{place}"} | cites
+        self._inside("source", [named, {"url": f"https://{place}"} | cites, address][place % 3])
 
 
 def written(history: tuple[list[Op], str | None], *, resets: bool = True) -> History:

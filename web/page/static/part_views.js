@@ -172,16 +172,16 @@ class List {
 class Sources extends List {
   element = make("ol", { class: "sources", "aria-label": "Sources" });
 
-  item({ url, file_id, title, media_type }) {
-    return reference(url, title, media_type, file_id);
+  item({ url, address, file_id, title, media_type }) {
+    return reference(url, title, media_type, file_id ?? address);
   }
 }
 
 class Files extends List {
   element = make("ul", { class: "files", "aria-label": "Files" });
 
-  item({ url, name, media_type: type }) {
-    if (!/^\/(?!\/)/.test(url)) return reference(url, name, type, "File"); // only ours are fetched
+  item({ url, address = "File", name, media_type: type }) {
+    if (!/^\/(?!\/)/.test(url)) return reference(url, name, type, address); // only ours are fetched
     if (/^image\//.test(type)) {
       const image = make("img", { src: url, alt: name ?? "Image", loading: "lazy" });
       return make("a", { href: url, target: "_blank", rel: "noopener" }, image);

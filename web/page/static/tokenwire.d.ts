@@ -100,7 +100,10 @@ export interface ToolCallPart {
 /** What an answer cites. */
 export interface SourcePart {
   type: "source";
+  /** `http` or `https`, without a user or password: it may be a link. */
   url?: string;
+  /** Any other address, as the model gave it. Show it as text alone. */
+  address?: string;
   file_id?: string;
   title?: string;
   media_type?: string;
@@ -114,7 +117,9 @@ export interface SourcePart {
 export interface FilePart {
   type: "file";
   media_type: string;
+  /** Ours (it begins with `/`), or as of a source. */
   url?: string;
+  address?: string;
   name?: string;
   size?: number;
   dropped?: boolean;

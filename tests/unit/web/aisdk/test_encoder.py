@@ -151,7 +151,18 @@ def test_steps_close_what_is_open() -> None:
             {"type": "source-document", "sourceId": "source-0", "title": "f"}
             | {"mediaType": "text/plain"},
         ),
+        (
+            {"type": "source", "address": "javascript:alert(1)"},
+            {"type": "source-document", "sourceId": "source-0", "title": "javascript:alert(1)"}
+            | {"mediaType": "application/octet-stream"},
+        ),
+        (
+            {"type": "source", "address": "//evil", "title": "T", "media_type": "text/html"},
+            {"type": "source-document", "sourceId": "source-0", "title": "T"}
+            | {"mediaType": "text/html"},
+        ),
         ({"type": "source"}, None),
+        ({"type": "file", "address": "javascript:alert(1)", "media_type": "image/png"}, None),
         (
             {"type": "file", "url": "https://x/a"},
             {"type": "file", "url": "https://x/a", "mediaType": "application/octet-stream"},

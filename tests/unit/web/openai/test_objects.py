@@ -43,6 +43,7 @@ def with_parts(status: str = "complete", **streams: Any) -> Answer:
         {"type": "text", "length": 5},
         {"type": "source", "url": "https://a", "title": "A", "at": 2, "cites": [1, 99]},
         {"type": "source", "file_id": "f", "at": 3},
+        {"type": "source", "address": "javascript:alert(1)", "title": "T", "at": 3},
         {"type": "provider", "dialect": "d", "kind": "k", "at": 3},
         {"type": "tool_call", "id": "c", "name": "n", "state": "proposed", "input": "{}"},
         {"type": "tool_call", "id": "d", "name": "n", "state": "invalid", "input": "{"},

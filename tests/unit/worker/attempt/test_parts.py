@@ -232,12 +232,27 @@ def test_a_source_is_told_once_for_each_passage() -> None:
     assert found == [("https://a", None), ("https://a", [1, 2]), ("https://b", None)]
 
 
-def test_a_source_that_an_earlier_attempt_told_is_not_told_again() -> None:
+@pytest.mark.parametrize("url", ["https://a", "javascript:alert(1)"])
+def test_a_source_that_an_earlier_attempt_told_is_not_told_again(url: str) -> None:
     """A model that goes on may name it once more."""
     taken = PartsTaken(answer("ab"), 1)
-    told(taken, base.SourceDelta("https://a"))
+    told(taken, base.SourceDelta(url))
     later = PartsTaken(taken.answer, 2, continues=True)
-    assert told(later, base.SourceDelta("https://a")) == []
+    assert told(later, base.SourceDelta(url)) == []
+
+
+def test_an_address_that_is_no_link_is_text() -> None:
+    """Nothing of it is lost, and what is kept of the answer still goes back."""
+    trap = "javascript:alert(1)"
+    taken = PartsTaken(Answer("m"), 1)
+    told(taken, base.SourceDelta(trap, "T"), base.FileDelta("image/png", url="https://u:p@h/"))
+    assert taken.answer.layout() == [
+        {"type": "source", "address": trap, "title": "T"},
+        {"type": "file", "media_type": "image/png", "address": "https://u:p@h/"},
+    ]
+    assert told(taken, base.KeptDelta("d", "k", {}))[-1] == KeptOfPart(
+        2, {"dialect": "d", "kind": "k", "value": {}}
+    )
 
 
 def test_a_file_has_the_address_of_its_bytes() -> None:
@@ -259,7 +274,7 @@ def test_fields_are_made_storable_and_short() -> None:
     """A title is cut. Half an address would lead elsewhere: the part says that it is dropped."""
     long = "https://a/" + "x" * sizes.MAX_FIELD_CHARS
     made = layout(base.SourceDelta("http://x/\0", "\ud83d" * 9000), base.SourceDelta(long, "T"))
-    assert (made[0]["url"], made[0]["title"]) == (
+    assert (made[0]["address"], made[0]["title"]) == (
         "http://x/\ufffd",
         "\ufffd" * sizes.MAX_FIELD_CHARS,
     )
