@@ -11,7 +11,7 @@ from starlette.routing import Mount, Route
 
 from tests.unit.web.admission.test_identity import PRODUCTION
 from tests.unit.web.conftest import MakeApp, MakeClient
-from tests.unit.web.http.test_refusals import login
+from tests.unit.web.test_refusal_forms import login
 from tokenwire.web.admission.costs import CHANGES, PROBES, cost_of, is_public
 
 CHANGING = {

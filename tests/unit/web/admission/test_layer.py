@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.web.admission.test_identity import PRODUCTION
 from tests.unit.web.conftest import TOKEN_KEY, MakeApp
-from tests.unit.web.http.test_refusals import login
+from tests.unit.web.test_refusal_forms import login
 from tokenwire.protocol import tokens
 from tokenwire.web.admission.layer import Caller
 from tokenwire.web.problems import ApiProblem
