@@ -11,6 +11,7 @@ import structlog
 
 from tokenwire.models.errors import HistoryTooLong
 from tokenwire.models.tables import Message
+from tokenwire.protocol.text import storable
 from tokenwire.providers.base import HistoryMessage, ProviderError, Request
 from tokenwire.providers.calls import complete
 from tokenwire.providers.spec import ModelSpec
@@ -90,11 +91,12 @@ async def _asked(models: Models, spec: ModelSpec, question: str, answer: str) ->
 
 
 def tidy(text: str) -> str:
-    """A model's answer as a title: the words of its first non-empty line.
+    """A model's answer as a storable title: the words of its first non-empty line.
 
     Empty if there are far too many words.
     """
-    line = next((plain for line in _beginning(text) if (plain := _plain(line))), "")
+    lines = _beginning(storable(text))
+    line = next((plain for line in lines if (plain := _plain(line))), "")
     line = re.sub(r"^title:\s*", "", line, flags=re.IGNORECASE).strip(" \t\"'“”«».")
     return _cut(line) if len(line) <= 2 * LONGEST else ""
 

@@ -187,7 +187,7 @@ class Author:
         length = len(shown(self._words).encode("utf-16-le")) // 2
         back = sorted((rng.randint(0, length), rng.randint(0, length)), reverse=True)
         cites = (back[0], rng.choice((0, back[1]))) if rng.random() < 0.5 else None
-        url = rng.choice(("https://a.example", "https://b.example", None))
+        url = rng.choice(("https://a.example", "javascript:a()", None))
         self._count += 1
         quote = f"said {self._name} {self._count}"
         if rng.random() < 0.4:

@@ -140,8 +140,9 @@ class _Hearer:
         if delta.kept is None and (delta.url is None or cited in self._cited):
             return
         self._cited.add(cited)
-        names = ("url", "title", "media_type", "quote")
+        names = ("title", "media_type", "quote")
         fields = {**{name: getattr(delta, name) for name in names}, "cites": cites}
+        fields["url" if str(delta.url).startswith("https") else "address"] = delta.url
         inside = any(open_one(self.parts, kind) is not None for kind in ("text", "reasoning"))
         self._put("source", fields, inside=inside).kept = delta.kept and delta.kept.value
 

@@ -82,6 +82,13 @@ AREA = Area(
             ),
         ),
         Mutant(
+            "a_title_holds_what_no_database_takes",
+            "worker/titles.py",
+            "_beginning(storable(text))",
+            "_beginning(text)",
+            ("tests/unit/worker/test_titles.py",),
+        ),
+        Mutant(
             "any_scheme_is_a_link",
             "worker/attempt/addresses.py",
             'return has_host and parts.scheme in ("http", "https")',

@@ -25,6 +25,7 @@ from tokenwire.worker.titles import LONGEST, first_words, tidy
         ("1. [Blue sky](https://e.example) <b>explained</b>", "Blue sky explained"),
         ("> ~~Why~~ How the sky is blue today, explained", "Why How the sky is blue…"),
         ("word " * 60, ""),
+        ("Blue\0 \ud83d\ude00 \ud83d", "Blue\ufffd 😀 \ufffd"),
         ("", ""),
     ],
 )
