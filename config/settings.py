@@ -139,8 +139,11 @@ class Settings(TableNames, AnswerTerms, LogTerms):
     coalesce_ms: int = Field(0, ge=0, le=1000)
     lease_seconds: float = Field(3.0, gt=0, le=60)
     drain_seconds: float = Field(25.0, ge=0)
-    max_file_bytes: int = Field(8 * 1024 * 1024, ge=0)
-    """Longest file that may be a part of an answer, such as an image from the model. 0: none."""
+    max_file_bytes: int = Field(8 * 1024 * 1024, ge=0, le=11 * 1024 * 1024)
+    """Longest file that may be a part of an answer, such as an image from the model. 0: none.
+
+    At most 11 MiB: in base64, it must fit into the 16 MiB of one event of a provider.
+    """
     sentry_dsn: SecretStr | None = None
     """Also sends Sentry what an operator must handle (needs `pip install tokenwire[sentry]`)."""
 

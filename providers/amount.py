@@ -4,6 +4,11 @@ Parsing costs as much as there are values, not bytes: 15 MiB of `[],[],...` are 
 and block a worker's loop for seconds. One image in base64 is as long and costs nothing.
 """
 
+
+class TooMuch(Exception):
+    """An answer holds more than a limit allows: no damage, so another request would not help."""
+
+
 LARGE_BYTES = 256 * 1024
 """Shorter texts are parsed directly."""
 MAX_VALUES = 100_000

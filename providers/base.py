@@ -12,6 +12,7 @@ ProviderError                 base; has message, code, status, retry_after_s
   InvalidRequest              400, 422
     ContextLengthExceeded     413 and its many spellings
     ContentFiltered           the prompt was refused by a filter
+  AnswerTooLarge              the answer is beyond a limit: an event, a nesting, calls, growth
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -274,6 +275,10 @@ class ContextLengthExceeded(InvalidRequest):
 
 class ContentFiltered(InvalidRequest):
     pass
+
+
+class AnswerTooLarge(ProviderError):
+    """The answer is beyond a limit of ours. Asking again would cost as much and bring the same."""
 
 
 def as_interrupted(error: ProviderError) -> ProviderError:

@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from tokenwire.providers.amount import MAX_VALUES, is_too_much
+from tokenwire.providers.amount import MAX_VALUES, TooMuch, is_too_much
 from tokenwire.providers.base import (
     REASONING,
+    AnswerTooLarge,
     Delta,
     FileDelta,
     Finish,
@@ -74,7 +75,7 @@ _JSON_MARKS = (b"{", b"}", b'"')
 """Without one of these characters a text cannot be a piece of an answer."""
 
 
-class HeldTooMuch(Exception):
+class HeldTooMuch(TooMuch):
     """The decoder would hold more than MAX_HELD_BYTES."""
 
 
@@ -180,8 +181,8 @@ class Decoder:
         """
         try:
             work()
-        except (FrameTooLarge, HeldTooMuch) as error:
-            self._fail(Unavailable(str(error), code="too_large"))
+        except TooMuch as error:
+            self._fail(AnswerTooLarge(str(error), code="too_large"))
         except Exception as error:  # noqa: BLE001 - whatever a stranger's bytes make our code raise
             self._fail(
                 Unavailable(
@@ -476,7 +477,9 @@ class Decoder:
                 raise FrameTooLarge(f"an event holds more than {MAX_VALUES} values")
             try:
                 item = _loads(data)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            except RecursionError as error:
+                raise FrameTooLarge("an event is nested too deeply") from error
+            except (msgspec.DecodeError, UnicodeDecodeError):
                 self._irregular(name, data, last=self._closing and at == len(frames) - 1)
             else:
                 self._frame(name, item, data)

@@ -11,7 +11,7 @@ the frames.
 
 import re
 
-from tokenwire.providers.amount import MAX_VALUES
+from tokenwire.providers.amount import MAX_VALUES, TooMuch
 
 Frame = tuple[bytes, bytes]
 RAW = b"\n"
@@ -31,7 +31,7 @@ _BETWEEN_BRACES = re.compile(rb'[^{}"]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"[^{}"]*+)*
 _BOM = b"\xef\xbb\xbf"
 
 
-class FrameTooLarge(Exception):
+class FrameTooLarge(TooMuch):
     """An event, line or object is longer than the limit, or holds too much."""
 
 

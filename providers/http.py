@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from tokenwire.providers.base import CONNECT_ERROR, STALE_CONNECTION, Unavailable
+from tokenwire.providers.base import CONNECT_ERROR, STALE_CONNECTION, AnswerTooLarge, Unavailable
 from tokenwire.providers.transport import Sending, Transport, best
 
 ERROR_BODY_BYTES = 64 * 1024
@@ -79,7 +79,7 @@ class Reply:
     async def beginning(self) -> bytes:
         """The available beginning of an error's body; a break in it does not matter."""
         body = bytearray()
-        with suppress(Unavailable):
+        with suppress(Unavailable, AnswerTooLarge):
             async with aclosing(self.chunks()) as chunks:
                 async for piece in chunks:
                     body += piece
@@ -88,13 +88,13 @@ class Reply:
         return bytes(body[:ERROR_BODY_BYTES])
 
     async def whole(self, limit: int) -> bytes:
-        """The whole body. Raises Unavailable, also for one of more than `limit` bytes."""
+        """The whole body. Raises Unavailable, and AnswerTooLarge beyond `limit` bytes."""
         body = bytearray()
         async with aclosing(self.chunks()) as chunks:
             async for piece in chunks:
                 body += piece
                 if len(body) > limit:
-                    raise Unavailable(f"the body has more than {limit} bytes", code="too_large")
+                    raise AnswerTooLarge(f"the body has more than {limit} bytes", code="too_large")
         return bytes(body)
 
 
@@ -115,7 +115,7 @@ class _Inflater:
         self._received = self._grown = 0
 
     def inflated(self, data: bytes) -> Iterator[bytes]:
-        """The output that `data` completes. Raises zlib.error, and Unavailable for extreme
+        """The output that `data` completes. Raises zlib.error, and AnswerTooLarge for extreme
         growth.
         """
         self._received += len(data)
@@ -126,7 +126,7 @@ class _Inflater:
             data = self._stream.unconsumed_tail or self._stream.unused_data
             self._grown += len(piece)
             if self._grown > max(FREE_GROWTH_BYTES, MAX_GROWTH * self._received):
-                raise Unavailable(
+                raise AnswerTooLarge(
                     f"the body swells to more than {MAX_GROWTH} times its size", code="too_large"
                 )
             if piece:

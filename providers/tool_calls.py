@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tokenwire.protocol.text import strict_json
-from tokenwire.providers.amount import LARGE_BYTES, is_too_much
+from tokenwire.providers.amount import LARGE_BYTES, TooMuch, is_too_much
 from tokenwire.providers.base import Delta, Kept, ToolCallArguments, ToolCallEnd, ToolCallStart
 from tokenwire.providers.fields import Unreadable, place, word
 
@@ -68,7 +68,8 @@ class ToolCalls:
     ) -> None:
         """A piece of a call as it came: any field may be missing or empty.
 
-        `extra`: other fields of the call that must go back with it. Raises Unreadable.
+        `extra`: other fields of the call that must go back with it. Raises Unreadable,
+        and TooMuch beyond a limit.
         """
         text, name = _arguments(arguments), _name(name)
         key, id = place(key), _name(id)  # noqa: A001
@@ -86,7 +87,7 @@ class ToolCalls:
 
     def _new(self, key: int | str | None) -> "_ToolCall":
         if len(self._calls) >= MAX_CALLS:
-            raise Unreadable(f"more than {MAX_CALLS} tool calls")
+            raise TooMuch(f"more than {MAX_CALLS} tool calls")
         call = _ToolCall(key)
         self._calls.append(call)
         if key is not None:
@@ -98,7 +99,7 @@ class ToolCalls:
             raise Unreadable("arguments for a call that has ended")
         self._waiting += len(text)
         if self._waiting > MAX_WAITING_CHARS and not call.started:
-            raise Unreadable("arguments of a call without a name")
+            raise TooMuch("arguments of a call without a name")
         call.pieces.append(text)
 
     def _emit_waiting(self, call: "_ToolCall", name: str) -> None:
@@ -123,7 +124,7 @@ class ToolCalls:
         return call is not None and call.started
 
     def whole(self, key: Any, arguments: Any) -> None:
-        """All arguments of a call at once, after no pieces. Raises Unreadable."""
+        """All arguments of a call at once, after no pieces. Raises as `piece`."""
         call = self._find(key, None, None)
         if call and not (call.pieces or call.argued):
             self.piece(key, None, None, arguments)

@@ -32,6 +32,7 @@ from tokenwire.protocol.events import INTERNAL_ERROR
 from tokenwire.providers.base import (
     NOT_HEARD,
     STALE_CONNECTION,
+    AnswerTooLarge,
     AuthenticationFailed,
     ContentFiltered,
     ContextLengthExceeded,
@@ -67,6 +68,7 @@ _SENTENCES: dict[type[ProviderError], str] = {
     InvalidRequest: "The provider could not accept this conversation.",
     ContextLengthExceeded: "The conversation is too long for this model.",
     ContentFiltered: "The provider's content filter refused this request.",
+    AnswerTooLarge: "The answer is too large to be taken. What had arrived is kept.",
     BudgetExhausted: "The answer was broken off too often. What had arrived is kept.",
 }
 

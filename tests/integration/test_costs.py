@@ -100,6 +100,21 @@ async def test_a_few_words_are_no_progress(rig: Rig) -> None:
     assert row.content == STORY[:90]
 
 
+async def test_an_answer_beyond_a_limit_is_asked_for_once(rig: Rig) -> None:
+    """Another request would be billed again, and bring the same."""
+
+    async def deep(exchange: Exchange) -> None:
+        await exchange.open()
+        await exchange.send(chunk("Hi. "))
+        await exchange.send(b'data: {"choices":' + b"[" * 3000 + b"]" * 3000 + b"}\n\n")
+
+    async with serving(deep) as server:
+        row = await rig.run(server.url, continuation="prefix")
+    assert (len(server.calls), row.status, row.content) == (1, "error", "Hi. ")
+    assert row.error is not None
+    assert (row.error["code"], row.error["retryable"]) == ("answer_too_large", False)
+
+
 async def test_requests_of_an_answer_are_bounded(rig: Rig) -> None:
     """Whatever progress each of them makes; the code says so."""
     async with serving(Words(200)) as server:

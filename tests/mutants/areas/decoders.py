@@ -67,6 +67,12 @@ AREA = Area(
             "self._calls, None, function",
         ),
         Mutant(
+            "what_is_too_large_is_asked_for_again",
+            "providers/decoding.py",
+            'self._fail(AnswerTooLarge(str(error), code="too_large"))',
+            'self._fail(Unavailable(str(error), code="too_large"))',
+        ),
+        Mutant(
             "a_call_without_arguments_has_none",
             "providers/tool_calls.py",
             'self._emit(ToolCallArguments(call.index, "{}"))',

@@ -5,16 +5,22 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from annotated_types import Le
 
 from tests.steps import steps
+from tokenwire.config.settings import Settings
 from tokenwire.providers import decoding, llamacpp, tool_calls
 from tokenwire.providers.base import (
+    AnswerTooLarge,
     Delta,
+    Interrupted,
     KeptDelta,
+    ProviderError,
     SourceDelta,
     TextDelta,
     ToolCallArguments,
     ToolCallStart,
+    Unavailable,
 )
 from tokenwire.providers.dialects import decoder_of
 from tokenwire.providers.fields import Accumulator, Unreadable, json_object
@@ -205,7 +211,7 @@ def test_calls_are_bounded(monkeypatch: pytest.MonkeyPatch, shape: str) -> None:
     monkeypatch.setattr(tool_calls, "MAX_WAITING_CHARS", 20)
     api, frames = SHAPES[shape]
     deltas, decoder = read(api, frames(100))
-    assert decoder.failure is not None
+    assert isinstance(decoder.failure, AnswerTooLarge)
     assert sum(isinstance(delta, ToolCallStart | ToolCallArguments) for delta in deltas) <= 40
 
 
@@ -313,8 +319,48 @@ def test_the_size_of_one_event_is_bounded(shape: str) -> None:
     api, body = TOO_MUCH[shape]
     decoder = decoder_of(api)()
     decoder.feed(body)
+    assert isinstance(decoder.failure, AnswerTooLarge)
+    assert (decoder.failure.code, decoder.failure.retryable) == ("too_large", False)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize(
+    ("data", "kind", "code"),
+    [
+        (b'{"choices":' + b"[" * 3000 + b"]" * 3000 + b"}", AnswerTooLarge, "too_large"),
+        (b'{"choices":[{"delta":{"cont', Unavailable, "truncated"),
+        (b'{"choices":[{"delta":]}', Unavailable, "unreadable"),
+        (b'{"choices":[{"delta":{"content":7}}]}', Unavailable, "unreadable"),
+    ],
+)
+def test_only_damage_is_tried_again(
+    data: bytes, kind: type[ProviderError], code: str, *, begun: bool
+) -> None:
+    """Damage may be chance. What is beyond a limit would come again, and be billed again; also
+    after text.
+    """
+    decoder = decoder_of(CHAT)()
+    if begun:
+        decoder.feed(encoded({"choices": [{"delta": {"content": "Hi"}}]}))
+    decoder.feed(b"data: " + data + (b"" if code == "truncated" else b"\n\n"))
+    decoder.close()
     assert decoder.failure is not None
-    assert decoder.failure.code == "too_large"
+    expected = Interrupted if begun and kind is Unavailable else kind
+    assert (type(decoder.failure), decoder.failure.code) == (expected, code)
+
+
+def test_the_longest_file_fits_into_an_event() -> None:
+    """Otherwise MAX_FILE_BYTES would promise what no provider can send."""
+    longest = next(
+        limit.le
+        for limit in Settings.model_fields["max_file_bytes"].metadata
+        if isinstance(limit, Le)
+    )
+    image = {"type": "base64", "media_type": "image/png", "data": "A" * (longest * 4 // 3)}
+    frame = {**block(0, "image"), "content_block": {"type": "image", "source": image}}
+    _, decoder = read(ANTHROPIC, iter([frame]))
+    assert decoder.failure is not None
+    assert decoder.failure.code == "truncated"
 
 
 LARGE: dict[str, str] = {

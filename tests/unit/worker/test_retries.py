@@ -25,6 +25,7 @@ FINAL = [
     base.InvalidRequest,
     base.ContextLengthExceeded,
     base.ContentFiltered,
+    base.AnswerTooLarge,
 ]
 
 
