@@ -104,7 +104,7 @@ async def test_an_answer_beyond_a_limit_is_asked_for_once(rig: Rig) -> None:
     """Another request would be billed again, and bring the same."""
 
     async def deep(exchange: Exchange) -> None:
-        await exchange.open()
+        await exchange.head()
         await exchange.send(chunk("Hi. "))
         await exchange.send(b'data: {"choices":' + b"[" * 3000 + b"]" * 3000 + b"}\n\n")
 
