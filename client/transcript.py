@@ -91,10 +91,6 @@ def _first(event: EventObject) -> int:
 
 # --- messages -----------------------------------------------------------------------------------
 
-_BEGINNINGS = frozenset({"start", "chunk", "reasoning", "part"})
-"""Types of events that may be the first of an answer."""
-
-
 if TYPE_CHECKING:  # a message has the fields of an answer
     _Fields = Answer
 else:
@@ -346,11 +342,10 @@ class Transcript:
     def _stub(self, event: EventObject) -> LiveMessage | None:
         """A message whose row has not come yet. None: the event does not begin it.
 
-        Later events of a message that is not here are about one that was replaced.
+        Any other event of a message that is not here is about one that was replaced. A `part` does
+        not show whether it opens a part or changes one, so it begins nothing.
         """
-        kind, offset = event["type"], event.get("offset", 0)
-        begins_it = offset == 0 and event.get("part", 0) == 0
-        if kind not in _BEGINNINGS or not (kind == "start" or begins_it):
+        if event["type"] != "start":
             return None
         row = {"id": event["message_id"], "role": "assistant", "ordinal": math.inf}
         message = LiveMessage(row)

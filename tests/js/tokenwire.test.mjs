@@ -524,10 +524,12 @@ test("later events of a message that is not here are about one that was replaced
   );
 });
 
-test("chunks of a message nobody told of yet make it, and its row gives it its place", () => {
+test("an answer that nobody told of begins with a start, and its row gives it its place", () => {
   const held = transcript({ ordinal: 9, status: "complete" });
-  held.apply({ ...chunk(1, 0, "early"), message_id: "m2" });
-  held.apply({ seq: 2, type: "message", message: { ...ROW, id: "m2", ordinal: 3 } });
+  held.apply({ ...chunk(1, 0, "late"), message_id: "m3" });
+  held.apply({ seq: 2, type: "start", message_id: "m2", attempt: 1, model: "demo" });
+  held.apply({ ...chunk(3, 0, "early"), message_id: "m2" });
+  held.apply({ seq: 4, type: "message", message: { ...ROW, id: "m2", ordinal: 3 } });
   assert.deepEqual(
     held.messages.map((message) => [message.id, message.content]),
     [

@@ -14,7 +14,7 @@ import structlog
 from tokenwire.models.parts import answer_of
 from tokenwire.models.tables import Message
 from tokenwire.protocol.cursors import Cursor
-from tokenwire.protocol.events import Entry
+from tokenwire.protocol.events import Entry, Start
 from tokenwire.protocol.fold import Answer
 from tokenwire.protocol.replay import begins, catch_up
 from tokenwire.streams.log import ports
@@ -116,6 +116,9 @@ async def _adopt(
 ) -> tuple[ports.Claim, Held]:
     survived = found.survived and found.survived.answer
     events = catch_up(survived, target.answer, claim.attempt)
+    if events and survived is not None and not (survived.attempt or survived.parts):
+        # Readers who lost the row, too, take up an answer only with its start.
+        events.insert(0, Start(claim.message_id, claim.attempt, target.answer.model or ""))
     adopted, done = await log.adopt(claim, Cursor(found.epoch, found.seq), events, lease_seconds)
     if claim.epoch != adopted.epoch:
         log_line.warning(

@@ -13,6 +13,13 @@ AREA = Area(
             "self.state = state  #",
         ),
         Mutant(
+            "a_late_part_begins_an_answer",
+            "client/transcript.py",
+            'if event["type"] != "start":',
+            'if event["type"] not in ("start", "part"):',
+            ("tests/unit/client/test_vectors.py",),
+        ),
+        Mutant(
             "a_standstill_ends_the_connection",
             "client/following.py",
             "if text is None and due != self._renew_at:",

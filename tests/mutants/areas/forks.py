@@ -20,6 +20,13 @@ AREA = Area(
     LOG,
     [
         Mutant(
+            "what_is_appended_behind_a_fork_has_no_start",
+            "worker/resume/takeover.py",
+            "if events and survived is not None and not (survived.attempt or survived.parts):",
+            "if False:",
+            ("tests/unit/worker/resume/test_takeover.py",),
+        ),
+        Mutant(
             "a_log_without_its_end_forks",
             "streams/log/lua/prelude.lua",
             "state = agrees(state) and fork(state, server) or begin_epoch(server)",

@@ -18,6 +18,12 @@ AREA = Area(
     ),
     [
         Mutant(
+            "a_late_part_begins_an_answer",
+            _FILE,
+            'if (type !== "start") return null;',
+            'if (type !== "start" && type !== "part") return null;',
+        ),
+        Mutant(
             "no_end_to_the_patience_with_a_hole",
             _FILE,
             'else if (!this.#timers.hole) this.#after("hole", PATIENCE_MS, () => this.end(0));',

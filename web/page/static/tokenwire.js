@@ -179,9 +179,8 @@ export class Transcript {
   }
 
   /** Later events may be of a replaced message. */
-  #stub({ message_id: id, type, part, offset }) {
-    const isFirst = type !== "tool_input" && (part ?? offset) === 0 && !offset;
-    if (type !== "start" && !isFirst) return null;
+  #stub({ message_id: id, type }) {
+    if (type !== "start") return null;
     return this.#place(fresh({ id, role: "assistant", status: "queued", ordinal: Infinity }));
   }
 }

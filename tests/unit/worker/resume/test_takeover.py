@@ -91,7 +91,7 @@ class Losing(MemoryLog):
         self.restart()
 
 
-async def half_lost(*, checkpoint: int) -> tuple[MemoryLog, Claim, Message]:
+async def half_lost(*, checkpoint: int) -> tuple[Losing, Claim, Message]:
     """Four pieces were appended, the last two are lost; the row holds the first `checkpoint`."""
     log = Losing()
     claim = await log.claim("c", "m", 0, 0)
@@ -145,6 +145,14 @@ async def test_who_knows_the_whole_text_brings_the_log_to_it() -> None:
     adopted, held = await restore(log, claim, Known(held_of("abcdefgh", seq=4), claim.epoch), 60)
     assert (adopted.attempt, held.seq) == (1, 3)
     assert await told(log, 2) == [Chunk("m", 1, 4, "efgh", 0)]
+
+
+async def test_readers_who_lost_all_of_an_answer_get_its_start() -> None:
+    """They may have lost its row, too, and only a start begins an answer."""
+    log, claim, _ = await half_lost(checkpoint=0)
+    log.lose(2)
+    await restore(log, claim, Known(held_of("abcdefgh", seq=4), claim.epoch), 60)
+    assert await told(log) == [Start("m", 1, ""), Chunk("m", 1, 0, "abcdefgh", 0)]
 
 
 async def test_what_survived_and_says_something_else_is_withdrawn() -> None:
