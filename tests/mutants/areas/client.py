@@ -142,13 +142,6 @@ AREA = Area(
             ("tests/unit/client",),
         ),
         Mutant(
-            "later_parts_begin_an_answer",
-            "client/transcript.py",
-            'offset == 0 and event.get("part", 0) == 0',
-            "offset == 0",
-            ("tests/unit/client",),
-        ),
-        Mutant(
             "failures_do_not_lengthen_the_wait",
             "client/transcript.py",
             "if longest is None or failures:",

@@ -491,18 +491,6 @@ AREA = Area(
             "longer && begins",
         ),
         Mutant(
-            "the_input_of_a_call_begins_an_answer",
-            _FILE,
-            'type !== "tool_input" && (part',
-            "(part",
-        ),
-        Mutant(
-            "later_parts_begin_an_answer",
-            _FILE,
-            "(part ?? offset) === 0 && !offset",
-            "!offset",
-        ),
-        Mutant(
             "a_picture_is_no_answer",
             "web/page/static/message_views.js",
             'seenOf(message.parts).some(({ kind }) => kind !== "reasoning")',
