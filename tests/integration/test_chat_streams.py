@@ -335,6 +335,21 @@ async def test_hostile_tool_inputs(web: Web, profile: str) -> None:
         await stream.rest()
 
 
+async def test_an_input_with_half_a_character(web: Web) -> None:
+    """The stream and the stored message have the same value. The conversation stays readable."""
+    async with posted(web, body("c")) as stream:
+        worker = await working(web, "c")
+        call = {"id": "call", "name": "look", "input": r'{"k": "a\ud800\u0000"}'}
+        await worker.log(worker.pen.part("tool_call", **call, state="proposed"))
+        live = (await stream.until("tool-input-available"))[-1]["input"]
+        await worker.finish()
+        await stream.rest()
+    shown = await web.client.get("/api/chat/c/messages")
+    assert shown.status_code == 200
+    part = shown.json()["messages"][-1]["parts"][-1]
+    assert part["input"] == live == {"k": "a\ufffd\ufffd"}
+
+
 async def test_a_long_history(web: Web) -> None:
     """10,000 messages: only the last one counts, the others come from the store, and too long
     bodies are refused.
