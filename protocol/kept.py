@@ -1,20 +1,36 @@
-"""Pure: stores a kept value without the text that its part already holds.
+"""Pure: stores a kept value without the text that its part already holds, and tells which kept
+values belong to one turn of the provider.
 
-Guarantees: `fold_in(fold_out(value, text), text) == value` for every JSON value and text, even
-if the text has grown since. Only strings are changed, so signatures survive verbatim.
+Guarantees:
+- `fold_in(fold_out(value, text), text) == value` for every value that `fold_out` accepts, and every
+  text, even if the text has grown since. Every database accepts what `fold_out` returns.
+- `turns` never splits a turn of the provider.
 
 Why it works this way: providers require thinking exactly as they sent it, and each has its own
 shapes (several summaries in one item, details in lists). This pair of functions knows no shape.
-It replaces a pair for each dialect, and each of those could damage a signature.
+It replaces a pair for each dialect, and each of those could damage a signature. What databases
+refuse (U+0000, a huge number) is stored as escaped JSON inside a string.
+
+A provider accepts a turn with all of its kept values or with none: a thought without its signature,
+or a tool of the provider without its result, is refused. A new request begins another turn, which
+refers to nothing before it. So a loss costs the turn in which it happened. The last kept value of a
+finished turn carries `ends` (`ended`). If a worker dies before it could save that, two turns count
+as one, which is safe.
 
 Rejected: references for short strings (words like "thinking" occur in many texts, and a reference
-is longer); unlimited searches (a search takes linear time in a text of up to 4 MiB).
+is longer); unlimited searches (a search takes linear time in a text of up to 4 MiB); boundaries as
+offsets in the text (a part at a seam could belong to either side); one loss costs the whole answer
+(a crash before a checkpoint then discarded all that later requests gave).
 """
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final
+
+from tokenwire.protocol.fold import Part
+from tokenwire.protocol.text import MAX_JSON_DEPTH, storable_json
 
 SHORTEST: Final = 32
 """Characters. Shorter strings are stored as they are."""
@@ -23,15 +39,47 @@ MOST_SEARCHES: Final = 256
 LOST: Final[Mapping[str, Any]] = {"dialect": "", "kind": "lost", "value": {}}
 """The kept value of a part whose own one was lost with the worker that had it."""
 _REFERENCE: Final = "$text"
-_ESCAPED: Final = re.compile(r"\$+text")
+_JSON: Final = "$json"
+_ENDS: Final = {"ends": True}
+_ESCAPED: Final = re.compile(r"\$+(text|json)")
+
+
+def is_lost(part: Part) -> bool:
+    """Whether something that was kept of this part is missing, or may be."""
+    lost = part.kept is not None and LOST.items() <= part.kept.items()
+    return lost or bool(part.fields.get("dropped"))
+
+
+def ended(part: Part) -> Mapping[str, Any]:
+    """The kept value of the last part of a turn that has or lacks one."""
+    return {**(part.kept or LOST), **_ENDS}
+
+
+def turns(parts: Sequence[Part]) -> list[range]:
+    """The parts of each turn of the provider, by number.
+
+    A step behind results of tools begins another turn. A step behind a pause does not: the paused
+    turn goes back and is continued.
+    """
+    starts, has_results = [0], False
+    for number, part in enumerate(parts):
+        has_results = has_results or not part.fields.keys().isdisjoint(("result", "error"))
+        has_ended = part.kept is not None and _ENDS.items() <= part.kept.items()
+        if has_ended or (part.type == "step" and has_results):
+            starts.append(number + 1)
+            has_results = False
+    return [range(*pair) for pair in zip(starts, [*starts[1:], len(parts)], strict=True)]
 
 
 def fold_out(value: Any, text: str) -> Any:
     """Replace each string of the value that occurs in `text` by `{"$text": [start, length]}`.
 
-    `start` and `length` count UTF-16 units. A key that looks like `$text` gets one more `$`.
+    `start` and `length` count UTF-16 units. What databases refuse becomes `{"$json": "..."}`. A key
+    that looks like one of the two gets one more `$`. Raises ValueError for a value nested deeper
+    than MAX_JSON_DEPTH, for half a character, and for anything outside of JSON: no request can hold
+    these.
     """
-    return _Out(text).value(value)
+    return _Out(text).value(value, MAX_JSON_DEPTH)
 
 
 def fold_in(value: Any, text: str) -> Any:
@@ -48,15 +96,18 @@ class _Out:
         """Encoded at the first search: most values hold no string that is long enough for one."""
         return _encoded(self._text)
 
-    def value(self, value: Any) -> Any:
+    def value(self, value: Any, depth: int) -> Any:
+        if depth < 0:
+            raise ValueError("nested too deeply")
         match value:
-            case str():
-                return self._string(value)
             case dict():
-                return {_escaped(name): self.value(item) for name, item in value.items()}
+                out = {_escaped(name): self.value(item, depth - 1) for name, item in value.items()}
+                return out if all(map(_is_storable, value)) else _as_json(value)
             case list():
-                return [self.value(item) for item in value]
-        return value
+                return [self.value(item, depth - 1) for item in value]
+        if not _is_storable(value):
+            return _as_json(value)
+        return self._string(value) if isinstance(value, str) else value
 
     def _string(self, string: str) -> Any:
         if len(string) < SHORTEST or self._searches == 0:
@@ -77,6 +128,8 @@ class _In:
         match value:
             case {"$text": [int(start), int(length)]}:
                 return self._slice(start, length)
+            case {"$json": str(text)} if len(value) == 1:
+                return json.loads(text)
             case dict():
                 return {_unescaped(name): self.value(item) for name, item in value.items()}
             case list():
@@ -92,6 +145,20 @@ class _In:
 
 def _encoded(text: str) -> bytes:
     return text.encode("utf-16-le", "surrogatepass")
+
+
+def _is_storable(leaf: Any) -> bool:
+    """Whether every database accepts this text or number. Raises ValueError if it is no JSON."""
+    return bool(storable_json(leaf) == leaf)
+
+
+def _as_json(value: Any) -> Mapping[str, str]:
+    """The value as escaped JSON, which is ASCII. Raises ValueError for what cannot go back:
+    infinities, and halves of characters, for which providers refuse a request.
+    """
+    text = json.dumps(value, allow_nan=False)
+    json.dumps(json.loads(text), ensure_ascii=False).encode()
+    return {_JSON: text}
 
 
 def _escaped(name: str) -> str:

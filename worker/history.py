@@ -1,8 +1,8 @@
 """Pure: turns an answer's parts into the history that is sent back to its provider.
 
 Guarantees: `history_of` returns the contents of the deltas in order, with every kept value as its
-provider wrote it. If one kept value is missing, it leaves out all of them, because a provider
-refuses a conversation with some of them.
+provider wrote it. If one kept value of a turn is missing, it leaves out all of that turn, because
+a provider refuses half of them. Other turns of the answer keep theirs.
 
 Why it works this way: the provider gets exactly what readers hold. A kept value is stored without
 the text of its part (`protocol/kept.py`), and is completed again here.
@@ -15,7 +15,7 @@ from typing import Any
 
 from tokenwire.protocol import fold
 from tokenwire.protocol.files import ANY_MEDIA_TYPE
-from tokenwire.protocol.kept import LOST, fold_in
+from tokenwire.protocol.kept import fold_in, is_lost, turns
 from tokenwire.protocol.slices import Slices
 from tokenwire.providers import base as deltas
 from tokenwire.providers import history
@@ -100,10 +100,21 @@ class _Walk:
 
 
 def _kept_of(parts: Sequence[fold.Part], files: Mapping[int, bytes]) -> dict[int, history.Kept]:
-    """All kept values of an answer, by number. None of them if one is missing."""
+    """The kept values that go back, by number."""
     found: dict[int, history.Kept] = {}
-    for number, part in enumerate(parts):
-        if part.fields.get("dropped") or part.kept == LOST:
+    for turn in turns(parts):
+        found |= _kept_in(turn, parts, files)
+    return found
+
+
+def _kept_in(
+    turn: range, parts: Sequence[fold.Part], files: Mapping[int, bytes]
+) -> dict[int, history.Kept]:
+    """All kept values of one turn, by number. None of them if one is missing."""
+    found: dict[int, history.Kept] = {}
+    for number in turn:
+        part = parts[number]
+        if is_lost(part):
             return {}
         if part.kept is None:
             continue

@@ -7,6 +7,7 @@ from tokenwire.models.parts import answer_of
 from tokenwire.models.tables import Message
 from tokenwire.models.unsaved import UnsavedParts
 from tokenwire.protocol.fold import Answer
+from tokenwire.protocol.kept import is_lost
 from tokenwire.providers.base import Continuation
 from tokenwire.providers.spec import Rung
 from tokenwire.worker.attempt.draft import Draft, StartingPoint
@@ -50,12 +51,28 @@ class PlannedAttempt:
             return Continuation(self.plan.rung, content)
         return None
 
+    @property
+    def newly_lost(self) -> list[int]:
+        """Numbers of the parts whose kept values may have gone with the previous worker."""
+        if not self.plan.keeps or self.run is not None:
+            return []
+        before = {number for number, part in enumerate(self.saved.parts) if is_lost(part)}
+        now = (number for number, part in enumerate(self.held.answer.parts) if is_lost(part))
+        return [number for number in now if number not in before]
+
+    @property
+    def _continues(self) -> bool:
+        """Whether another request goes on with the text."""
+        return self.run is None and self.continuation is not None
+
     def draft(self, attempt: int, terms: AnswerTerms) -> Draft:
         """The draft that the attempt begins with. Text that is not resumed is withdrawn."""
         draft = Draft(self.held, attempt, self._starting_point(), terms)
         if self.plan.keeps and self.run is None:  # a run repeats what is behind its offset
             for number in lost_in(self.held.answer):
                 draft.drop(number)
+            if self._continues:
+                draft.end_turn()
         elif not self.plan.keeps and self.plan.rung != "fresh":
             draft.withdraw()
         return draft
@@ -66,7 +83,7 @@ class PlannedAttempt:
             unsaved=UnsavedParts.following(self.row, self.saved, self.held.answer),
             seams=self._seams(),
             run=self.run,
-            continues=self.plan.rung in ("prefix", "turn"),
+            continues=self._continues,
             reported=reported.next_request() if self.run is None else reported,
         )
 

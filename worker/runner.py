@@ -184,6 +184,14 @@ class Runner:
         planned = plan_attempt(row, held, best_rung)
         if claim.attempt > 1:
             await self._account(planned, claim, crashed=crashed)
+        if lost := planned.newly_lost:
+            log_line.warning(
+                "what a provider sent beside parts may be lost with the previous worker: it does "
+                "not go back",
+                message_id=row.id,
+                attempt=claim.attempt,
+                parts=lost,
+            )
         draft = planned.draft(claim.attempt, self._services.terms)
         attempt = Attempt(self._services, row, claim, draft, best_rung)
         with self._running.attempt(attempt):

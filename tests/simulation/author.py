@@ -250,7 +250,7 @@ class Author:
 
 def is_storable(kept: Kept) -> bool:
     """Whether it is not one of those that are made to be dropped."""
-    return "blob" not in kept.value
+    return kept.value.get("blob") in (None, "\x00")
 
 
 def in_pieces(delta: Said, rng: random.Random) -> list[base.Delta]:

@@ -15,6 +15,7 @@ from tests.simulation.parts import (
     LogReader,
     Part,
     Parts,
+    by_turn,
     is_dropping,
     own_files,
     public,
@@ -436,8 +437,11 @@ def _check_kept(complain: Callable[[str], None], row: Row, parts: Parts, script:
     for said in (script.said, script.added):
         for part in said_as_parts(said, row.id):
             given.setdefault(part.mark, []).append(part.kept)
-    lost = [part for part in parts if part.fields.get("dropped") or part.kept == LOST]
+    lost = [part for part in parts if _is_lost(part)]
     dropped = {id(part) for part in lost}
+    torn = [id(p) for turn in by_turn(parts) if any(map(_is_lost, turn)) for p in turn]
+    if any(part.ends for part in parts) and not script.asked & {"prefix", "turn"}:
+        complain(f"{row.id} was answered in one turn, and holds the end of another: {parts}")
     if (
         any(part.type != "file" for part in lost)
         and not is_dropping(script.said)
@@ -454,8 +458,12 @@ def _check_kept(complain: Callable[[str], None], row: Row, parts: Parts, script:
             continue
         if part.kept is not None and part.kept not in ways:
             complain(f"{row.id} keeps {part.kept} of {part}, given was {ways}")
-        elif part.kept is None and ways and None not in ways and not dropped:
+        elif part.kept is None and ways and None not in ways and id(part) not in torn:
             complain(f"{row.id} forgot what was given with {part} in silence: {parts}")
+
+
+def _is_lost(part: Part) -> bool:
+    return bool(part.fields.get("dropped")) or part.kept == LOST
 
 
 def _is_whole(part: Part) -> bool:
@@ -466,7 +474,7 @@ def _is_whole(part: Part) -> bool:
 def _check_history(
     complain: Callable[[str], None], row: Row, parts: Parts, files: dict[str, bytes]
 ) -> None:
-    """What goes back to the provider holds all that is kept, or nothing of it."""
+    """What goes back to the provider holds all that is kept of a turn, or nothing of it."""
     digests = [own_files(row.id, [part]) for part in parts]
     data = {n: files[names[0]] for n, names in enumerate(digests) if names and names[0] in files}
     try:
@@ -479,9 +487,8 @@ def _check_history(
         kept: Any = part if isinstance(part, Kept) else getattr(part, "kept", None)
         back += [one.value for one in kept] if isinstance(kept, tuple) else [kept and kept.value]
     back = [value for value in back if value is not None]
-    wanted = [part.kept for part in parts if part.kept is not None]
-    if any(part.fields.get("dropped") or part.kept == LOST for part in parts):
-        wanted = []
+    whole = (turn for turn in by_turn(parts) if not any(map(_is_lost, turn)))
+    wanted = [part.kept for turn in whole for part in turn if part.kept is not None]
     if back != wanted:
         complain(f"{row.id} is sent back with {back}, kept is {wanted}")
 

@@ -31,12 +31,15 @@ def first_units(text: str, count: int) -> str:
 
 @dataclass(slots=True)
 class Part:
-    """`kept`: the value that goes back to the provider, whole again."""
+    """`kept`: the value that goes back to the provider, whole again. `ends`: a turn of the
+    provider ends behind it.
+    """
 
     type: str
     fields: dict[str, Any] = field(default_factory=dict)
     text: str = ""
     kept: Any = None
+    ends: bool = False
 
     @property
     def public(self) -> tuple[str, dict[str, Any], str]:
@@ -297,6 +300,7 @@ def row_as_parts(row: Any, files: Mapping[str, bytes]) -> Parts:
     for entry in row.parts_kept or ():
         around = _around(parts, entry["part"], files)
         parts[entry["part"]].kept = _filled(entry["value"], around)
+        parts[entry["part"]].ends = entry.get("ends", False)
     return parts
 
 
@@ -315,12 +319,24 @@ def _filled(value: Any, text: str) -> Any:
     match value:
         case {"$text": [int(start), int(length)]}:
             return first_units(text, start + length)[len(first_units(text, start)) :]
+        case {"$json": str(escaped)}:
+            return json.loads(escaped)
         case dict():
-            names = {n: n[1:] if re.fullmatch(r"\$+text", n) else n for n in value}
+            names = {n: n[1:] if re.fullmatch(r"\$+(text|json)", n) else n for n in value}
             return {names[n]: _filled(item, text) for n, item in value.items()}
         case list():
             return [_filled(item, text) for item in value]
     return value
+
+
+def by_turn(parts: Parts) -> list[Parts]:
+    """The parts of each turn of the provider, as the row notes their ends."""
+    found: list[list[Part]] = [[]]
+    for part in parts:
+        found[-1].append(part)
+        if part.ends:
+            found.append([])
+    return found
 
 
 def own_files(message_id: str, parts: Parts) -> list[str]:

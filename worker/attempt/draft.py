@@ -194,6 +194,10 @@ class Draft:
         """Mark the kept value of this part as lost."""
         self._put(self._taken.drop(number))
 
+    def end_turn(self) -> None:
+        """Note that another turn follows: a new request continues the answer."""
+        self._queue(self._taken.end_turn())
+
     def flush(self) -> None:
         """Release everything that waits for more, because the provider is done."""
         self._queue(self._taken.flush())

@@ -5,7 +5,8 @@ Guarantees:
 - Each text is storable, no event is larger than allowed, and the answer stays within its limits. At
   a limit (`at_limit`) it takes nothing more.
 - What a provider sent beside a part is kept with the part, verbatim except for the text that the
-  part holds (`protocol/kept.py`). If it cannot be kept, the part is marked `dropped`.
+  part holds (`protocol/kept.py`). If it cannot be kept, the part is marked `dropped`, and nothing
+  more is kept of this turn.
 
 Why it works this way: the state is the fold of the events, so it cannot differ from what readers
 will hold. Tool input leaves in pieces of some hundred characters: a log has room for a limited
@@ -21,8 +22,8 @@ from typing import Any, NamedTuple
 from tokenwire.config.terms import AnswerTerms
 from tokenwire.protocol import events, fold
 from tokenwire.protocol.files import address_of, digest_of
-from tokenwire.protocol.kept import LOST, fold_out
-from tokenwire.protocol.text import Cleaner, input_object, storable, storable_json
+from tokenwire.protocol.kept import ended, fold_out, is_lost, turns
+from tokenwire.protocol.text import Cleaner, input_object, storable
 from tokenwire.protocol.values import present
 from tokenwire.providers import base as deltas
 from tokenwire.worker.attempt.addresses import address_fields
@@ -176,9 +177,19 @@ class PartsTaken:
         yield from self._open("step", {}, is_inside=False)
 
     def drop(self, number: int) -> events.AnyEvent:
-        """Mark the kept value of this part as lost. Then none of the answer's goes back."""
+        """Mark the kept value of this part as lost. Then none of its turn goes back."""
         self._keeps = False
         return self._set(number, {"dropped": True})
+
+    def end_turn(self) -> Iterator[DraftItem]:
+        """Note that what follows is another turn, which keeps values whatever was lost."""
+        parts, self._keeps = self.answer.parts, True
+        for number in reversed(turns(parts)[-1]):
+            part = parts[number]
+            if part.kept is not None or is_lost(part):
+                part.kept = ended(part)
+                yield KeptOfPart(number, part.kept)
+                return
 
     def reset(self) -> events.Reset:
         """Withdraw all parts."""
@@ -375,7 +386,7 @@ class PartsTaken:
     # --- what is kept ---
 
     def _keep(self, number: int | None, kept: deltas.Kept | None) -> Iterator[DraftItem]:
-        """Keep a value with its part. After one value was dropped, no further one is kept."""
+        """Keep a value with its part. After one was dropped, its turn keeps no further one."""
         if number is None or kept is None or not self._keeps:
             return
         value = self._stored_value(number, kept)
@@ -387,21 +398,15 @@ class PartsTaken:
         yield KeptOfPart(number, value)
 
     def _stored_value(self, number: int, kept: deltas.Kept) -> Mapping[str, Any] | None:
-        """The value as it is stored. None: too long, or no JSON that every database accepts."""
+        """The value as it is stored. None: too long, nested too deeply, or no JSON."""
         text = self._text_around(number)
         if is_longer(kept.value, self._kept_room + len(text)):
             return None
         try:
-            plain = storable_json(dict(kept.value))
-        except (ValueError, RecursionError):
+            plain = fold_out(dict(kept.value), text)
+        except ValueError:
             return None
-        if plain != kept.value:  # a repaired value: its provider would refuse it
-            return None
-        value = {
-            "dialect": storable(kept.dialect),
-            "kind": storable(kept.kind),
-            "value": fold_out(plain, text),
-        }
+        value = {"dialect": storable(kept.dialect), "kind": storable(kept.kind), "value": plain}
         self._kept_room -= json_size(value)
         return value if self._kept_room >= 0 else None
 
@@ -417,7 +422,7 @@ class PartsTaken:
         self._room = self._terms.max_answer_bytes - sum(size_of(part) for part in parts)
         self._kept_room = self._terms.max_kept_bytes
         self._kept_room -= sum(json_size(part.kept) for part in parts if part.kept)
-        self._keeps = not any(part.fields.get("dropped") or part.kept == LOST for part in parts)
+        self._keeps = not any(is_lost(parts[number]) for number in turns(parts)[-1])
         self._cited = {
             (part.fields.get("url", part.fields.get("address")), *(part.fields.get("cites") or ()))
             for part in parts

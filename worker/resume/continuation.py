@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from tokenwire.protocol import events
 from tokenwire.protocol.events import Entry
 from tokenwire.protocol.fold import Answer, Hole, Part
-from tokenwire.protocol.kept import LOST
+from tokenwire.protocol.kept import LOST, is_lost
 from tokenwire.protocol.replay import begins
 from tokenwire.providers.spec import Rung
 
@@ -117,23 +117,34 @@ def mark_lost(saved: Answer, held: Answer, run_parts: int) -> None:
 
 
 def lost_in(answer: Answer) -> list[int]:
-    """Numbers of the parts whose kept value was lost with an earlier worker."""
+    """Numbers of the parts whose kept value was lost for certain, and that do not say so yet.
+
+    Nothing else makes a part of the provider, a reasoning without text or a source without an
+    address. Of other parts nobody knows whether something was kept.
+    """
     return [
         number
         for number, part in enumerate(answer.parts)
-        if part.type == "provider" and not _has_kept(part) and not part.fields.get("dropped")
+        if _is_only_kept(part) and not _has_kept(part) and not part.fields.get("dropped")
     ]
 
 
+def _is_only_kept(part: Part) -> bool:
+    """Whether the part exists because something was kept."""
+    is_empty = part.type == "reasoning" and part.units == 0
+    is_bare = part.type == "source" and part.fields.keys().isdisjoint(("url", "address"))
+    return part.type == "provider" or is_empty or is_bare
+
+
 def _has_kept(part: Part) -> bool:
-    return part.kept is not None and part.kept != LOST
+    return part.kept is not None and not is_lost(part)
 
 
 def may_resume(answer: Answer) -> bool:
     """Whether a paused turn can be sent back to its provider: it is complete, and more than text,
     because no provider resumes from text alone."""
     kept = any(part.type == "provider" and _has_kept(part) for part in answer.parts)
-    lost = any(part.fields.get("dropped") or part.kept == LOST for part in answer.parts)
+    lost = any(is_lost(part) for part in answer.parts)
     files = any(part.type == "file" for part in answer.parts)
     return kept and not lost and not files and not _calls(answer)
 

@@ -157,7 +157,7 @@ AREA = Area(
         Mutant(
             "half_of_the_kept_values_go_back",
             "worker/history.py",
-            '        if part.fields.get("dropped") or part.kept == LOST:\n            return {}\n',
+            "        if is_lost(part):\n            return {}\n",
             "",
         ),
         Mutant(

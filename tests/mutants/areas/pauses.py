@@ -58,15 +58,14 @@ AREA = Area(
         Mutant(
             "a_part_of_a_turn_is_sent_back",
             "worker/resume/continuation.py",
-            'part.fields.get("dropped") or part.kept == LOST',
-            "part.kept == LOST",
+            "lost = any(is_lost(part) for part in answer.parts)",
+            "lost = False",
             ("tests/unit/worker/resume/test_continuation.py",),
         ),
         Mutant(
             "who_goes_on_keeps_half_of_what_was_too_much",
             "worker/attempt/parts.py",
-            'self._keeps = not any(part.fields.get("dropped") or part.kept == LOST '
-            "for part in parts)",
+            "self._keeps = not any(is_lost(parts[number]) for number in turns(parts)[-1])",
             "self._keeps = True",
             ("tests/integration/test_kept.py",),
         ),

@@ -14,9 +14,13 @@ from tests.answers import answer
 from tokenwire.config.terms import AnswerTerms
 from tokenwire.protocol import events
 from tokenwire.protocol.fold import Answer
+from tokenwire.protocol.kept import LOST
+from tokenwire.protocol.text import storable_json
 from tokenwire.providers import base
+from tokenwire.providers.history import KeptPart, ReasoningPart
 from tokenwire.worker.attempt import parts, sizes
 from tokenwire.worker.attempt.parts import DraftItem, KeptOfPart, PartsTaken
+from tokenwire.worker.history import history_of
 
 
 def told(taken: PartsTaken, *deltas: base.Delta) -> list[DraftItem]:
@@ -314,7 +318,7 @@ def nested(depth: int) -> dict[str, Any]:
     ],
 )
 def test_what_cannot_be_kept_is_dropped_and_the_part_says_so(value: Any) -> None:
-    """Too long, nested too deeply, or no JSON that every database takes verbatim."""
+    """Too long, nested too deeply, or no JSON."""
     taken = PartsTaken(Answer("m"), 1, AnswerTerms(max_kept_bytes=1000))
     told(taken, base.KeptDelta("d", "k", value))
     assert taken.answer.layout() == [
@@ -334,9 +338,49 @@ def test_after_one_is_dropped_no_other_is_kept() -> None:
     assert sum(isinstance(item, KeptOfPart) for item in items) == 2
 
 
+@pytest.mark.parametrize("rest", ["\x00", 2**70])
+def test_what_databases_refuse_is_kept(rest: Any) -> None:
+    """It goes back as it came, and costs nothing else."""
+    taken = PartsTaken(Answer("m"), 1)
+    value = {"type": "k", "rest": rest}
+    told(taken, base.KeptDelta("d", "k", value), base.ReasoningEnd(base.Kept("d", "t", {"a": 1})))
+    kept = [part.kept for part in taken.answer.parts]
+    assert storable_json(kept) == kept
+    assert list(history_of(taken.answer.parts, {})) == [
+        KeptPart("d", "k", value),
+        ReasoningPart("", base.Kept("d", "t", {"a": 1})),
+    ]
+
+
+def test_another_turn_keeps_again() -> None:
+    """What was lost before it does not count; what is lost in it does."""
+    taken = PartsTaken(answer("ab"), 1, AnswerTerms(max_kept_bytes=1000))
+    told(taken, base.KeptDelta("d", "k", {"x": "y" * 2000}))
+    assert list(taken.end_turn()) == [KeptOfPart(1, {**LOST, "ends": True})]
+    small, deep = base.KeptDelta("d", "k", {"n": 1}), base.KeptDelta("d", "k", nested(500))
+    for one in (PartsTaken(taken.answer.copy(), 2), taken):
+        told(one, small, deep, small)
+        found = one.answer.parts
+        assert [part.fields.get("dropped") for part in found] == [None, True, None, True, None]
+        assert [bool(part.kept) for part in found[2:]] == [True, False, False]
+    again = PartsTaken(taken.answer, 2)
+    told(again, small)
+    assert again.answer.parts[-1].kept is None, "the same turn"
+
+
+def test_a_turn_of_which_nothing_is_kept_has_no_end() -> None:
+    """Nothing could be lost of it, so no place is needed to note that."""
+    taken = PartsTaken(answer("ab", "hm"), 1)
+    assert list(taken.end_turn()) == []
+    told(taken, base.KeptDelta("d", "k", {"n": 1}))
+    [end] = taken.end_turn()
+    assert end == KeptOfPart(2, {"dialect": "d", "kind": "k", "value": {"n": 1}, "ends": True})
+    assert list(taken.end_turn()) == [], "it has ended"
+
+
 def test_what_is_far_too_long_is_not_even_written(monkeypatch: pytest.MonkeyPatch) -> None:
     """To find out by its JSON that there is too much of it would take as long as storing it."""
-    monkeypatch.setattr("tokenwire.worker.attempt.parts.storable_json", pytest.fail)
+    monkeypatch.setattr("tokenwire.worker.attempt.parts.fold_out", pytest.fail)
     taken = PartsTaken(Answer("m"), 1, AnswerTerms(max_kept_bytes=1000))
     told(taken, base.KeptDelta("d", "k", {"a": [{"b": "x" * 2000}]}))
     assert taken.answer.parts[0].fields["dropped"] is True

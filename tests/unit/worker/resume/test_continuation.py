@@ -120,6 +120,8 @@ def test_what_was_withdrawn_meanwhile_has_no_run() -> None:
         ((kept(),), False),
         ((kept(), CALL, STEP), False),
         ((kept(dropped=True), STEP), False),
+        ((kept(), kept(dropped=True), STEP), False),
+        ((Part("reasoning", {}), kept(), STEP), True),
         ((STEP,), False),
         ((), False),
     ],
@@ -142,6 +144,27 @@ def test_an_item_without_its_value_was_lost_with_a_worker() -> None:
     items = [kept(), Part("provider", {"dialect": "d", "kind": "k"}), kept(dropped=True)]
     items[2].kept = None
     assert lost_in(with_parts("a", *items)) == [2]
+
+
+@pytest.mark.parametrize(
+    ("part", "certain"),
+    [
+        (Part("reasoning", {}), True),
+        (Part("reasoning", {}, text="hm"), False),
+        (Part("source", {"title": "T"}), True),
+        (Part("source", {"url": "https://a"}), False),
+        (Part("source", {"address": "doi:1"}), False),
+        (Part("file", {"media_type": "image/png"}), False),
+    ],
+)
+def test_some_parts_exist_only_because_something_was_kept(part: Part, certain: bool) -> None:
+    """Of others nobody knows: readers would be told of a loss that may not be."""
+    held = with_parts("a", part)
+    assert lost_in(held) == [1] * certain
+    part.kept = {**LOST, "ends": True}
+    assert lost_in(held) == [1] * certain
+    part.kept = {"dialect": "d", "kind": "k", "value": {}}
+    assert lost_in(held) == []
 
 
 def test_a_paused_turn_is_resumed_whatever_else_the_model_could_do() -> None:
