@@ -274,6 +274,7 @@ class Message(Table, table=True):
     tool_calls: list[dict[str, Any]] | None = _json(shapes.tool_calls)
     kept: list[dict[str, Any]] | None = _json(shapes.kept)
     attachments: list[dict[str, Any]] | None = _json(shapes.json_list)
+    """Not read any more: `parts` hold files. The column stays for processes of older versions."""
     parts: list[Any] | None = _json(shapes.json_list)
     parts_kept: list[dict[str, Any]] | None = _json(shapes.parts_kept)
     part_count: int = Field(default=0, sa_column_kwargs={"server_default": "0"})

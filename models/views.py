@@ -38,7 +38,6 @@ def message_view(row: Message, seq: int = 0) -> dict[str, Any]:
         "user_id": row.user_id,
         "parent_id": row.parent_id,
         "parts": layout_of(row),
-        "attachments": row.attachments or [],
         "created_at": timestamp(row.created_at),
         "updated_at": timestamp(row.updated_at),
     }

@@ -42,7 +42,7 @@ def list_models(catalogue: Catalogue | None) -> int:
             [(name, variable, "") for name, variable in catalogue.missing.items()],
         )
     rows = [
-        (preset.name, preset.api, preset.base_url or "(base_url is yours)")
+        (preset.name, preset.api, preset.base_url or _nowhere(preset.api))
         for preset in presets().values()
     ]
     _table("Presets", rows)
@@ -136,6 +136,11 @@ def _spec_of(options: argparse.Namespace) -> ModelSpec | None:
     except ValidationError as error:
         sys.stderr.write(f"{mistake(error)}\n")
         return None
+
+
+def _nowhere(api: str) -> str:
+    """What stands in place of an address."""
+    return "(needs none)" if api == "demo" else "(base_url is yours)"
 
 
 def _table(title: str, rows: list[tuple[str, str, str]]) -> None:

@@ -23,7 +23,6 @@ def ui_message(row: RowView, message_id: str, profile: Profile = "v5") -> dict[s
         parts = assistant_parts(row, profile)
     else:
         parts = [{"type": "text", "text": row["content"]}] if row["content"] else []
-        parts = [*_files(row), *parts]
     if not parts:
         return None
     return {
@@ -73,11 +72,6 @@ def usage(found: Mapping[str, Any]) -> dict[str, Any]:
 def _camel(name: str) -> str:
     first, *rest = name.split("_")
     return first + "".join(word.capitalize() for word in rest)
-
-
-def _files(row: RowView) -> list[dict[str, Any]]:
-    found = [item for item in row["attachments"] if "url" in item and "media_type" in item]
-    return [{"type": "file", "url": item["url"], "mediaType": item["media_type"]} for item in found]
 
 
 def _ui_parts(write: Writer, number: int, part: Part) -> list[dict[str, Any]]:

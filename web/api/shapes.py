@@ -63,10 +63,9 @@ class ConversationChange(_StrictBody):
 
 
 class NewMessage(_StrictBody):
-    """A user's message. Attachments, tools and schema are reserved and must be absent."""
+    """A user's message. Tools and schema are reserved and must be absent."""
 
     content: Annotated[str, StringConstraints(min_length=1), AfterValidator(_not_blank)]
-    attachments: list[Any] | None = Field(default=None, max_length=0)
     tools: list[Any] | None = Field(default=None, max_length=0)
     schema_: None = Field(default=None, alias="schema")
 
@@ -141,7 +140,6 @@ class MessageView(BaseModel):
     user_id: str | None
     parent_id: str | None
     parts: list[dict[str, Any]]
-    attachments: list[dict[str, Any]]
     created_at: str
     updated_at: str
 

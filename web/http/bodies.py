@@ -54,7 +54,8 @@ def surveyed(body: bytes, most: int | None = None) -> Census:
     except TooMany as error:
         raise ApiProblem("body_too_large", f"The body holds more than {most} values.") from error
     if found.depth > MAX_JSON_DEPTH:
-        raise _no_json()
+        detail = f"The body is nested more than {MAX_JSON_DEPTH} levels deep."
+        raise ApiProblem("malformed_json", detail)
     return found
 
 

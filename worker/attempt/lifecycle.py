@@ -76,7 +76,7 @@ class CancelAsked:
 
 @dataclass(frozen=True, slots=True)
 class Disowned:
-    """The answer is somebody else's now, or has ended, or was deleted: change nothing."""
+    """Another process has the answer now, or it has ended or was deleted: change nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Paused:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """The row says that another attempt goes on, and the lease is given up."""
+    """The row says that another attempt follows, and the lease is given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ class Act(Enum):
     FLUSH = auto()
     """Show a waiting half character. After a broken stream, the next attempt shows it whole."""
     AWAIT_PROVIDER = auto()
-    """Wait until its stream is closed: it may have yet to name the run that goes on without us."""
+    """Wait until its stream is closed: it may yet name the run that continues without us."""
     ABANDON_WAITING = auto()
     """Drop what waits. The batch under way may be in the log: its outcome must be known."""
     ABANDON_ALL = auto()
@@ -163,7 +163,7 @@ class Act(Enum):
     LEAVE_RUN = auto()
     """Note the provider's run, so that it can be ended, or forget it."""
     CARRY_OUT = auto()
-    """Carry the verdict out; then give `CarriedOut`, or `Released` if another attempt goes on."""
+    """Carry the verdict out; then give `CarriedOut`, or `Released` if another attempt follows."""
     REQUEUE = auto()
     """Enqueue the job of the next attempt."""
     CANCEL = auto()

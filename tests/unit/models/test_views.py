@@ -21,7 +21,6 @@ MESSAGE_FIELDS = [
     "user_id",
     "parent_id",
     "parts",
-    "attachments",
     "created_at",
     "updated_at",
 ]
@@ -60,9 +59,9 @@ def test_seq_counts_in_the_epoch_that_is_asked_for() -> None:
     assert message_view(row())["seq"] == 0
 
 
-def test_lists_are_never_null() -> None:
+def test_parts_are_never_null() -> None:
     """Clients may iterate without a check."""
-    assert message_view(row(attachments=None))["attachments"] == []
+    assert message_view(row(content="", parts=None))["parts"] == []
 
 
 def test_a_conversation_view() -> None:

@@ -26,6 +26,7 @@ from tokenwire.providers.registry import (
     presets,
     register,
 )
+from tokenwire.providers.shell import list_models
 from tokenwire.providers.spec import ModelSpec, Preset
 from tokenwire.providers.stream import HttpProvider, auth_headers
 
@@ -264,3 +265,11 @@ def test_decode(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     )
     assert json.loads(out)["error"]["retry_after_s"] == 3
     assert run(capsys, "decode", "--api", "openai.chat", str(tmp_path / "none"))[0] == 2
+
+
+def test_the_list_says_what_needs_an_address(capsys: pytest.CaptureFixture[str]) -> None:
+    """The demo model has no server."""
+    assert list_models(None) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}
+    assert lines["demo"].endswith("(needs none)")
+    assert lines["openai_compatible"].endswith("(base_url is yours)")

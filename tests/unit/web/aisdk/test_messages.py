@@ -25,7 +25,6 @@ def row(**changes: Any) -> dict[str, Any]:
         "model": "demo",
         "error": None,
         "usage": None,
-        "attachments": [],
         "created_at": "2026-08-01T12:00:00.000Z",
     }
     return held | changes
@@ -79,15 +78,11 @@ def test_an_answer_with_everything() -> None:
 
 
 def test_a_users_message() -> None:
-    """Text, and files before it."""
-    attachments = [
-        {"url": "https://example.com/a.png", "media_type": "image/png"},
-        {"name": "not yet stored"},
-    ]
-    found = ui_message(row(role="user", content="Hi", attachments=attachments), "its-own-id")
+    """Its text, under its own id."""
+    found = ui_message(row(role="user", content="Hi"), "its-own-id")
     assert found is not None
     assert (found["id"], found["role"]) == ("its-own-id", "user")
-    assert [part["type"] for part in found["parts"]] == ["file", "text"]
+    assert [part["type"] for part in found["parts"]] == ["text"]
 
 
 def test_an_empty_answer_is_no_message() -> None:

@@ -46,6 +46,7 @@ def test_nesting_is_limited(inner: str) -> None:
     with pytest.raises(ApiProblem) as raised:
         decode(nested(MAX_JSON_DEPTH + 1))
     assert raised.value.code == "malformed_json"
+    assert raised.value.detail == f"The body is nested more than {MAX_JSON_DEPTH} levels deep."
 
 
 @pytest.mark.parametrize("unit", ["\\ud800", "\\udc00", "\\u0000"])
