@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from tokenwire.protocol.text import input_object
 from tokenwire.providers.base import Continuation, InvalidRequest, Request
 from tokenwire.providers.history import (
     Attachment,
@@ -249,6 +250,12 @@ def extra_of(call: CallPart) -> Mapping[str, Any]:
 
 
 def input_of(call: CallPart) -> dict[str, Any]:
-    """The arguments as an object, for dialects that accept only objects."""
+    """The arguments as an object, for dialects that accept only objects.
+
+    An object that readers see as `invalid` is none: nested too deeply, it might be impossible to
+    encode within a request.
+    """
     arguments = parsed_arguments(call.input)
-    return dict(arguments) if isinstance(arguments, Mapping) else {"unreadable": call.input}
+    if isinstance(arguments, Mapping) and input_object(call.input) is not None:
+        return dict(arguments)
+    return {"unreadable": call.input}

@@ -375,6 +375,13 @@ AREA = Area(
             ("tests/integration/providers/test_bodies.py",),
         ),
         Mutant(
+            "input_goes_back_however_deeply_it_is_nested",
+            "providers/content.py",
+            "if isinstance(arguments, Mapping) and input_object(call.input) is not None:",
+            "if isinstance(arguments, Mapping):",
+            ("tests/unit/providers/test_tool_calls.py",),
+        ),
+        Mutant(
             "half_a_character_goes_to_a_provider_as_a_question_mark",
             "providers/stream.py",
             "return storable(text).encode()",

@@ -7,7 +7,9 @@ import pytest
 
 from tests.unit.providers.bodies import ANTHROPIC, CHAT, GEMINI, OLLAMA, RESPONSES, read, sse
 from tokenwire.providers.base import Delta, ToolCallArguments, ToolCallStart
+from tokenwire.providers.content import input_of
 from tokenwire.providers.dialects import decoder_of
+from tokenwire.providers.history import CallPart
 from tokenwire.providers.tool_calls import ToolCalls
 
 
@@ -295,3 +297,15 @@ def test_calls_of_one_id(case: str) -> None:
     assert (starts[0].id, starts[0].made_up) == ("x", False)
     assert starts[1].made_up
     assert re.fullmatch(r"call_[0-9a-f]{24}", starts[1].id)
+
+
+@pytest.mark.parametrize("depth", [65, 990, 100_000])
+def test_input_that_is_nested_too_deeply_goes_back_as_text(depth: int) -> None:
+    """Python can parse some objects that it cannot encode within a request."""
+    text = '{"a":' * depth + "1" + "}" * depth
+    assert input_of(CallPart("c", "f", text)) == {"unreadable": text}
+
+
+@pytest.mark.parametrize("text", ["", '{"n": %s, "k": "\\u0000"}' % ("9" * 40)])
+def test_other_input_goes_back_as_it_is(text: str) -> None:
+    assert input_of(CallPart("c", "f", text)) == json.loads(text or "{}")
