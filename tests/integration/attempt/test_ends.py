@@ -147,7 +147,7 @@ async def test_values_that_only_one_database_accepts(database_url: str) -> None:
     assert row.parts == [
         {"type": "text", "length": 3},
         {"type": "tool_call", **named, "length": len(wrote), "input": wrote},
-        {"type": "source", "url": "http://x\ufffd"},
+        {"type": "source", "address": "http://x\ufffd"},
     ]
     reader = Answer(row.id)
     for event in await rig.events():
