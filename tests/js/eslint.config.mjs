@@ -1,4 +1,5 @@
-// What ESLint looks for in the page and in the tests of it: mistakes, not taste. `make check` runs it.
+// What ESLint looks for in the page and in the tests of it: mistakes, not taste. `make check` runs
+// it.
 import js from "@eslint/js";
 import globals from "globals";
 

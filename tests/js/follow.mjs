@@ -1,6 +1,7 @@
 /**
- * Posts a message to the Tokenwire at argv[2] and follows its answer with tokenwire.js, as a program on a server would. Says "growing" on a line of its
- * own when text has come, and in the end, as JSON, what it holds and what it went through.
+ * Posts a message to the Tokenwire at argv[2] and follows its answer with tokenwire.js, as a
+ * program on a server would. Says "growing" on a line of its own when text has come, and in the
+ * end, as JSON, what it holds and what it went through.
  */
 
 import { subscribe } from "../../web/page/static/tokenwire.js";

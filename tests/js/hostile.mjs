@@ -1,6 +1,7 @@
 /**
- * A conversation's log and a hostile way to it, for the tests of tokenwire.js: a WebSocket class whose frames come out of order, twice, late or
- * not at all, and whose connections are cut. What it says of itself (`live`, `heartbeat`) stays true, as the protocol promises.
+ * A conversation's log and a hostile way to it, for the tests of tokenwire.js: a WebSocket class
+ * whose frames come out of order, twice, late or not at all, and whose connections are cut. What it
+ * says of itself (`live`, `heartbeat`) stays true, as the protocol promises.
  */
 
 import { crc32 } from "../../web/page/static/tokenwire.js";
@@ -64,7 +65,10 @@ export function answer(id, random, pieces = 60) {
   return { events, content };
 }
 
-/** Conversation, log and SQL rows in one: `append` is what a worker does, `load` and `grant` what the web app answers. */
+/**
+ * Conversation, log and SQL rows in one: `append` is what a worker does, `load` and `grant` what
+ * the web app answers.
+ */
 export class Conversation {
   epoch = "e1";
   events = [];
@@ -211,7 +215,10 @@ export function hostileSocket(
   };
 }
 
-/** Let mocked time pass in small steps, with the promises between them, until `until()` holds. Throws when it never does. */
+/**
+ * Let mocked time pass in small steps, with the promises between them, until `until()` holds.
+ * Throws when it never does.
+ */
 export async function passTime(timers, until, { step = 20, limit = 20_000 } = {}) {
   for (let n = 0; n < limit; n++) {
     for (let turn = 0; turn < 8; turn++) await null;

@@ -1,4 +1,7 @@
-/** tokenwire.js frame by frame: the test plays the server, so that each rule about time and order is met alone. */
+/**
+ * tokenwire.js frame by frame: the test plays the server, so that each rule about time and order is
+ * met alone.
+ */
 
 import assert from "node:assert/strict";
 import { mock, test } from "node:test";
@@ -25,7 +28,10 @@ const EVENT = (seq, offset = seq - 5, content = "x") => ({
 });
 const HOUR = 3600;
 
-/** Everything a subscription touches. Its log stands at e1:4; `sockets` are the connections it has made, in order. */
+/**
+ * Everything a subscription touches. Its log stands at e1:4; `sockets` are the connections it has
+ * made, in order.
+ */
 class Rig {
   sockets = [];
   states = [];

@@ -1,4 +1,7 @@
-/** markdown.js, the part without a document: what HTML a text becomes, and that rendering block by block gives what rendering at once gives. */
+/**
+ * markdown.js, the part without a document: what HTML a text becomes, and that rendering block by
+ * block gives what rendering at once gives.
+ */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

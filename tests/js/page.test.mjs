@@ -1,4 +1,7 @@
-/** The page's parts that need no browser, in Node: what it asks the server for, how it says what state things are in, and small helpers over a document of a few lines. */
+/**
+ * The page's parts that need no browser, in Node: what it asks the server for, how it says what
+ * state things are in, and small helpers over a document of a few lines.
+ */
 
 import assert from "node:assert/strict";
 import { mock, test } from "node:test";
@@ -78,7 +81,9 @@ test("what is kept is recalled, and where nothing may be kept the page works wit
   assert.equal(recall("model"), null);
 });
 
-/** The page's indicator, in mocked time: `said()` is what it says, and whether it can be hurried. */
+/**
+ * The page's indicator, in mocked time: `said()` is what it says, and whether it can be hurried.
+ */
 function indicator(use) {
   mock.timers.enable({ apis: ["setTimeout", "setInterval", "Date"], now: 1_700_000_000_000 });
   try {

@@ -1,4 +1,7 @@
-/** tokenwire.js in Node over real sockets and real time: a server of the package `ws` that cuts, drops, refuses tokens and loses its log. */
+/**
+ * tokenwire.js in Node over real sockets and real time: a server of the package `ws` that cuts,
+ * drops, refuses tokens and loses its log.
+ */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -8,7 +11,10 @@ import WebSocket, { WebSocketServer } from "ws";
 import { Subscription } from "../../web/page/static/tokenwire.js";
 import { Conversation, answer, dice } from "./hostile.mjs";
 
-/** A server on a free port of loopback. `mischief(socket, event, n)` may do something instead of the delivery of the n-th event. */
+/**
+ * A server on a free port of loopback. `mischief(socket, event, n)` may do something instead of the
+ * delivery of the n-th event.
+ */
 async function serving(conversation, mischief, use) {
   const server = new WebSocketServer({ host: "127.0.0.1", port: 0 });
   await new Promise((resolve) => server.once("listening", resolve));

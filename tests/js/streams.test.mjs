@@ -1,4 +1,7 @@
-/** feed.js and resumable-fetch.js: when they come back and what they ask for then, how long they wait, and that a good time is remembered. */
+/**
+ * feed.js and resumable-fetch.js: when they come back and what they ask for then, how long they
+ * wait, and that a good time is remembered.
+ */
 
 import assert from "node:assert/strict";
 import { mock, test } from "node:test";

@@ -1,4 +1,7 @@
-/** tokenwire.js: the pure rules by example, then the whole client against a hostile server, in mocked time. */
+/**
+ * tokenwire.js: the pure rules by example, then the whole client against a hostile server, in
+ * mocked time.
+ */
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";

@@ -1,4 +1,6 @@
-/** The vectors of the protocol, run against tokenwire.js: those of answers, those of conversations. */
+/**
+ * The vectors of the protocol, run against tokenwire.js: those of answers, those of conversations.
+ */
 
 import assert from "node:assert/strict";
 import { readFileSync, readdirSync } from "node:fs";

@@ -74,6 +74,20 @@ def test_lines_are_short(page: Path) -> None:
     assert long == []
 
 
+JAVASCRIPT = sorted(
+    [*(ROOT / "web" / "page" / "static").glob("*.js"), *(ROOT / "tests" / "js").glob("*.mjs")]
+)
+COMMENT = re.compile(r"\s*(//|/\*|\* )")
+
+
+@pytest.mark.parametrize("script", JAVASCRIPT, ids=name)
+def test_comments_of_scripts_are_short(script: Path) -> None:
+    """Prettier wraps code, and leaves comments as they are."""
+    lines = enumerate(script.read_text("utf-8").splitlines(), 1)
+    long = [at for at, line in lines if len(line) > MAX_COLUMNS and COMMENT.match(line)]
+    assert long == []
+
+
 @pytest.mark.parametrize("page", [*PAGES, *CONFIGURATION], ids=name)
 def test_words(page: Path) -> None:
     """Plain words, in the order subject, verb, object."""

@@ -1,6 +1,12 @@
-/** The HTTP API as the page uses it: requests, problem documents as errors with a sentence for people, idempotency keys. */
+/**
+ * The HTTP API as the page uses it: requests, problem documents as errors with a sentence for
+ * people, idempotency keys.
+ */
 
-/** `code` is stable, `message` may be shown; `status` 0: no answer came. `passing`: the same request may succeed later. */
+/**
+ * `code` is stable, `message` may be shown; `status` 0: no answer came. `passing`: the same request
+ * may succeed later.
+ */
 export class ApiError extends Error {
   constructor(message, { code, status, retryAfter = 0 }) {
     super(message);

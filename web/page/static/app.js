@@ -1,6 +1,7 @@
 /**
- * The chat page: which conversation is open, what is sent, and who is told. The parts that draw are messages.js, sidebar.js, composer.js and link.js;
- * what follows the log is tokenwire.js, what follows all conversations feed.js.
+ * The chat page: which conversation is open, what is sent, and who is told. The parts that draw are
+ * messages.js, sidebar.js, composer.js and link.js; what follows the log is tokenwire.js, what
+ * follows all conversations feed.js.
  */
 
 import { api, newKey } from "./api.js";
@@ -21,7 +22,10 @@ const DEMO_IDEAS = [
 const NEW = "New conversation";
 const OF_PARTS = new Set(["chunk", "reasoning", "tool_input", "part"]); // what changes an answer alone
 
-/** A conversation on screen: `watch` follows it, `posts` are on their way to it. A new one has no id until its first post. */
+/**
+ * A conversation on screen: `watch` follows it, `posts` are on their way to it. A new one has no id
+ * until its first post.
+ */
 let here = { id: null, watch: null, posts: [], stopping: false, sending: Promise.resolve() };
 let me = recall("me"); // as it was last time, until the server says it: nothing changes sides then
 let models = [];
@@ -155,14 +159,20 @@ function tell(text, retry = null) {
   if (text) announce(text);
 }
 
-/** A visitor without a login is told what to do. The page is then loaded again, since everything on it was refused. */
+/**
+ * A visitor without a login is told what to do. The page is then loaded again, since everything on
+ * it was refused.
+ */
 function askToSignIn() {
   tell(`Please sign in to ${address() ? "read this conversation" : "start a conversation"}.`, () =>
     location.reload(),
   );
 }
 
-/** Run something that may fail; what failed is said, and offered again if that may help. -> whether it worked */
+/**
+ * Run something that may fail; what failed is said, and offered again if that may help. -> whether
+ * it worked
+ */
 async function attempt(act) {
   try {
     await act();
@@ -195,7 +205,10 @@ function send(content) {
   deliver(place, post);
 }
 
-/** Posts of one conversation leave one after the other; each carries its key, so that a repeat is not a second post. */
+/**
+ * Posts of one conversation leave one after the other; each carries its key, so that a repeat is
+ * not a second post.
+ */
 function deliver(place, post) {
   Object.assign(post, { failure: null, passing: false });
   place.sending = place.sending.then(() => deliverNow(place, post));
@@ -217,7 +230,10 @@ async function deliverNow(place, post) {
   if (place === here) show();
 }
 
-/** A post that did not arrive. What would be refused again goes back to the composer, so that its words can be changed. */
+/**
+ * A post that did not arrive. What would be refused again goes back to the composer, so that its
+ * words can be changed.
+ */
 function refused(place, post) {
   if (place === here && (post.passing || composer.prompt.value))
     return announce(`Not sent. ${post.failure}`);
@@ -332,7 +348,10 @@ async function earlier() {
 }
 
 let refreshing = 0;
-/** Where the feed does not tell of conversations: read their list again, soon and once however often it is asked for. */
+/**
+ * Where the feed does not tell of conversations: read their list again, soon and once however often
+ * it is asked for.
+ */
 function refresh() {
   if (feed.live || document.hidden) return;
   clearTimeout(refreshing);

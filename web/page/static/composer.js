@@ -1,4 +1,7 @@
-/** The box where people write: its size, its keys, the choice of a model, and what it says about sending and stopping. */
+/**
+ * The box where people write: its size, its keys, the choice of a model, and what it says about
+ * sending and stopping.
+ */
 
 import { byId, keep, make, recall } from "./dom.js";
 
@@ -53,7 +56,10 @@ export class Composer {
     this.#keepDraft(id, this.prompt.value);
   }
 
-  /** A text that was sent from the conversation `id` and refused: it is a draft again, unless another one was begun there. */
+  /**
+   * A text that was sent from the conversation `id` and refused: it is a draft again, unless
+   * another one was begun there.
+   */
   giveBack(id, text) {
     if (this.#place === (id ?? "")) this.prompt.value || this.write(text);
     else if (!this.#drafts.has(id ?? "")) this.#keepDraft(id ?? "", text);
@@ -74,7 +80,10 @@ export class Composer {
     this.#keepDraft(this.#place, this.prompt.value);
   }
 
-  /** Kept at every change, so that a draft survives a reload; other windows keep theirs in the same list. */
+  /**
+   * Kept at every change, so that a draft survives a reload; other windows keep theirs in the same
+   * list.
+   */
   #keepDraft(id, text) {
     const kept = new Map(recall("drafts"));
     for (const drafts of [this.#drafts, kept]) {

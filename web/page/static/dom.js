@@ -26,7 +26,9 @@ export function icon(name) {
   return svg;
 }
 
-/** Say something to those who listen to the page: states and endings, never the text that streams. */
+/**
+ * Say something to those who listen to the page: states and endings, never the text that streams.
+ */
 export function announce(text) {
   byId("announce").textContent = text;
 }
@@ -49,7 +51,9 @@ export function keep(name, value) {
   }
 }
 
-/** Copy to the clipboard, also where the page has no secure context (a phone on the local network). */
+/**
+ * Copy to the clipboard, also where the page has no secure context (a phone on the local network).
+ */
 export async function copyText(text) {
   if (navigator.clipboard) return navigator.clipboard.writeText(text);
   const area = make("textarea", { class: "unseen" });

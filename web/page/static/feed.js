@@ -1,6 +1,7 @@
 /**
- * The feed: how the caller's conversations are, live (PROTOCOL.md, section 6), over one EventSource. A page that nobody looks at holds no connection,
- * since browsers open only a few to a server; it begins anew, with all there is, when it is looked at again.
+ * The feed: how the caller's conversations are, live (PROTOCOL.md, section 6), over one
+ * EventSource. A page that nobody looks at holds no connection, since browsers open only a few to a
+ * server; it begins anew, with all there is, when it is looked at again.
  */
 
 const RETRY_MS = [5_000, 60_000]; // after a refusal, from and up to

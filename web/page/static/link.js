@@ -1,4 +1,7 @@
-/** What the page says about its connection: that it is live, or how long until the next attempt, and a button for those who will not wait. */
+/**
+ * What the page says about its connection: that it is live, or how long until the next attempt, and
+ * a button for those who will not wait.
+ */
 
 import { announce, make } from "./dom.js";
 

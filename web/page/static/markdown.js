@@ -1,9 +1,11 @@
 /**
- * Markdown that is safe to show: what a model writes becomes elements of a short list, never HTML of its own, never a request.
+ * Markdown that is safe to show: what a model writes becomes elements of a short list, never HTML
+ * of its own, never a request.
  *
- * Three walls: markdown-it with HTML switched off and links of three schemes only, images as links (nothing is fetched), and `admit`, which drops
- * whatever element or attribute is not on the list. `MarkdownView` shows text that grows: blocks that further text cannot change are left
- * alone, only the rest is parsed again, and of that only what is new is written.
+ * Three walls: markdown-it with HTML switched off and links of three schemes only, images as links
+ * (nothing is fetched), and `admit`, which drops whatever element or attribute is not on the list.
+ * `MarkdownView` shows text that grows: blocks that further text cannot change are left alone, only
+ * the rest is parsed again, and of that only what is new is written.
  */
 
 import MarkdownIt from "./vendor/markdown-it.js";
@@ -11,7 +13,8 @@ import MarkdownIt from "./vendor/markdown-it.js";
 const LINK = /^(?:https?:\/\/|mailto:)/i;
 
 const md = new MarkdownIt({ html: false, linkify: true });
-// The parser drops what is nested deeper than this. Its own limit of 100 is reached by fifty nested lists, whose words would be lost.
+// The parser drops what is nested deeper than this. Its own limit of 100 is reached by fifty nested
+// lists, whose words would be lost.
 md.options.maxNesting = 2000;
 md.linkify.set({ fuzzyEmail: false });
 md.validateLink = (url) => LINK.test(url.trim());
@@ -38,12 +41,14 @@ rules.fence = rules.code_block = (tokens, at) => {
     `<pre tabindex="0" dir="ltr"><code>${escape(tokens[at].content.replace(/\n$/, ""))}</code></pre></div>`
   );
 };
-// An answer stands below the page's own headings; cells are aligned by class, since the page allows no inline style.
+// An answer stands below the page's own headings; cells are aligned by class, since the page allows
+// no inline style.
 md.core.ruler.push("headings", ({ tokens }) => {
   for (const token of tokens)
     if (/^heading_/.test(token.type)) token.tag = `h${Math.min(Number(token.tag[1]) + 2, 6)}`;
 });
-// Each block finds its own direction: an answer may quote Arabic in an English list. Code is always written from the left.
+// Each block finds its own direction: an answer may quote Arabic in an English list. Code is always
+// written from the left.
 for (const kind of [
   "paragraph",
   "heading",
@@ -68,8 +73,9 @@ rules.th_open = rules.td_open = (tokens, at) => {
 export const toHtml = (text) => md.render(text, {});
 
 /**
- * The top-level blocks of `text`, and how much of it is settled: `upTo` characters in the first `settled` blocks stay as they are whatever is
- * appended. Only the last block is open, and a block has begun for certain only when its first line is complete.
+ * The top-level blocks of `text`, and how much of it is settled: `upTo` characters in the first
+ * `settled` blocks stay as they are whatever is appended. Only the last block is open, and a block
+ * has begun for certain only when its first line is complete.
  * -> {blocks: [tokens], settled, upTo}
  */
 export function blocksOf(text, env) {
@@ -169,8 +175,9 @@ export class MarkdownView {
 }
 
 /**
- * Make `held`, nodes of `parent`, say what `wanted` says. What is alike stays the same node and longer text is written on, so that text that grows
- * adds to the page and replaces next to nothing: a selection, a scroll position, an open fold in it stay. -> the nodes
+ * Make `held`, nodes of `parent`, say what `wanted` says. What is alike stays the same node and
+ * longer text is written on, so that text that grows adds to the page and replaces next to nothing:
+ * a selection, a scroll position, an open fold in it stay. -> the nodes
  */
 function grow(parent, held, wanted, before = null) {
   for (const node of held.slice(wanted.length)) node.remove();

@@ -1,6 +1,7 @@
 /**
- * The list of messages: what is drawn and when. Text is drawn at most once per frame and only where it changed; the view follows the end only
- * while the reader is at the end. What one message looks like is message_views.js's.
+ * The list of messages: what is drawn and when. Text is drawn at most once per frame and only where
+ * it changed; the view follows the end only while the reader is at the end. What one message looks
+ * like is message_views.js's.
  */
 
 import { announce, copyText } from "./dom.js";
@@ -16,7 +17,10 @@ export class MessageList {
   #notBefore = 0;
   #following = true;
 
-  /** `people()`: {me, several}, who reads and whether others write here too. `onagain(message)`: this answer is to be made again. */
+  /**
+   * `people()`: {me, several}, who reads and whether others write here too. `onagain(message)`:
+   * this answer is to be made again.
+   */
   constructor({ list, scroll, latest, people, onagain }) {
     Object.assign(this, { list, scroll, latest, people, onagain });
     scroll.addEventListener("scroll", () => this.#look(), { passive: true });

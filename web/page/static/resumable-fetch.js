@@ -1,8 +1,11 @@
 /**
- * A `fetch` for the AI SDK that outlives dropped connections: `new DefaultChatTransport({ fetch: resumableFetch() })`.
+ * A `fetch` for the AI SDK that outlives dropped connections: `new DefaultChatTransport({ fetch:
+ * resumableFetch() })`.
  *
- * The response's body goes on as if nothing had happened: after a break it asks `GET {api}/{chat id}/stream` for what follows the last
- * `id:` that it saw, until `[DONE]` has come. What the page itself aborts stays aborted. Works with `ai` 5, 6 and 7.
+ * The response's body goes on as if nothing had happened: after a break it asks `GET {api}/{chat
+ * id}/stream` for what follows the last
+ * `id:` that it saw, until `[DONE]` has come. What the page itself aborts stays aborted. Works with
+ * `ai` 5, 6 and 7.
  */
 export function resumableFetch({
   fetch = globalThis.fetch,

@@ -1,4 +1,7 @@
-/** The list of conversations, read from the API and kept up by the feed, and on narrow screens the drawer that it lives in. */
+/**
+ * The list of conversations, read from the API and kept up by the feed, and on narrow screens the
+ * drawer that it lives in.
+ */
 
 import { api } from "./api.js";
 import { byId, keep, make, recall } from "./dom.js";
@@ -100,7 +103,10 @@ export class Sidebar {
     this.#draw();
   }
 
-  /** This conversation is open; `title` is its own, `words` what the page calls it as long as it has none. */
+  /**
+   * This conversation is open; `title` is its own, `words` what the page calls it as long as it has
+   * none.
+   */
   mark(id, title, words) {
     this.#current = id;
     const held = this.#shown.find((conversation) => conversation.id === id);

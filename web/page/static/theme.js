@@ -1,4 +1,7 @@
-/** Light or dark, as this browser was told here; else as the system says. No module: it runs before anything is drawn, so that nothing flashes. */
+/**
+ * Light or dark, as this browser was told here; else as the system says. No module: it runs before
+ * anything is drawn, so that nothing flashes.
+ */
 
 (() => {
   const root = document.documentElement;
