@@ -5,11 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 UV := var/uv/bin/uv
-# Most tests of whole processes wait more than they work: three run side by side on two cores. A file's tests stay together: they share its servers.
-# Files run in the order of their names: unit tests, which are many and quick, come last and leave no process idle. By default the files with few
-# tests come last: whole processes, each of which takes a minute.
+# Most tests of whole processes wait more than they work: three run side by side on two cores. A
+# file's tests stay together: they share its servers. Files run in the order of their names: unit
+# tests, which are many and quick, come last and leave no process idle. By default the files with
+# few tests come last: whole processes, each of which takes a minute.
 SIDE_BY_SIDE := --numprocesses 3 --dist loadfile --no-loadscope-reorder
-# The suite starts hundreds of Python processes. Where this variable is set, each would compile all of Tokenwire anew.
+# The suite starts hundreds of Python processes. Where this variable is set, each would compile all
+# of Tokenwire again.
 PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 .DEFAULT_GOAL := help
@@ -60,12 +62,15 @@ bench: $(VENV)/peers.stamp ## the benchmarks (BENCHMARKS=name for one), as Markd
 
 lock: ## pin what pyproject.toml asks for, with hashes, for every supported Python and system (UPGRADE=no: change as little as possible)
 	@test -x $(UV) || ($(PYTHON) -m venv var/uv && var/uv/bin/python -m pip --quiet install uv)
-	$(UV) pip compile $(LOCK) --extra server --extra embedded --output-file requirements.lock pyproject.toml
-	$(UV) pip compile $(LOCK) --extra server --extra embedded --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
-	$(UV) pip compile $(LOCK) --extra server --extra embedded --extra dev --extra peers --constraint requirements-dev.lock --output-file requirements-bench.lock pyproject.toml
+	$(COMPILE) --output-file requirements.lock pyproject.toml
+	$(COMPILE) --extra dev --constraint requirements.lock \
+		--output-file requirements-dev.lock pyproject.toml
+	$(COMPILE) --extra dev --extra peers --constraint requirements-dev.lock \
+		--output-file requirements-bench.lock pyproject.toml
 
-LOCK := --quiet $(if $(filter no,$(UPGRADE)),,--upgrade) --universal --python-version 3.11 --generate-hashes \
-	--no-annotate --no-header --no-emit-index-url --no-emit-find-links
+COMPILE := $(UV) pip compile --quiet $(if $(filter no,$(UPGRADE)),,--upgrade) --universal \
+	--python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url \
+	--no-emit-find-links --extra server --extra embedded
 
 clean: ## remove what was installed, built or cached; the data in var/ stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info build dist

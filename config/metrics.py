@@ -41,7 +41,8 @@ def served(host: str, port: int, registry: CollectorRegistry = REGISTRY) -> Iter
     try:
         server, thread = start_http_server(port, host, registry)
     except OSError as error:
-        log_line.error("cannot serve metrics", host=host, port=port, error=str(error))  # noqa: TRY400 -- the reason says it all
+        # The reason says it all.
+        log_line.error("cannot serve metrics", host=host, port=port, error=str(error))  # noqa: TRY400
         yield
         return
     # A silent connection would keep its thread.

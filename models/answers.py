@@ -79,7 +79,8 @@ class Ending:
     parts_kept: list[dict[str, Any]] | None = None
 
 
-_messages: Any = Message.__table__  # type: ignore[attr-defined]  # SQLModel adds it when the class is built
+# SQLModel adds it when the class is built.
+_messages: Any = Message.__table__  # type: ignore[attr-defined]
 _own = update(_messages).where(
     _messages.c.id == bindparam("b_id"),
     _messages.c.attempt == bindparam("b_attempt"),

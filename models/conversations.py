@@ -180,7 +180,8 @@ class Conversations(Database):
             # Kept values are for the provider: they may be long, and are never shown.
             query = select(Message).where(*shown, col(Message.ordinal).in_(ordinals))
             for kept in (Message.kept, Message.parts_kept):
-                query = query.options(defer(col(kept), raiseload=True))  # type: ignore[arg-type]  # a column, whatever SQLModel calls it
+                # A column, whatever SQLModel calls it.
+                query = query.options(defer(col(kept), raiseload=True))  # type: ignore[arg-type]
             page = list(await session.scalars(query.order_by(col(Message.ordinal))))
         return Snapshot(conversation, page, page[0].ordinal if len(found) > len(page) else None)
 

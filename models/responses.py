@@ -105,7 +105,8 @@ class Responses(Database):
             measured = await session.execute(
                 select(col(Message.id), shown_bytes).where(col(Message.id).in_(ids))
             )
-            sizes: dict[str, int] = {name: size for name, size in measured}  # noqa: C416 -- rows are no pairs for dict()
+            # Rows are no pairs for dict().
+            sizes: dict[str, int] = {name: size for name, size in measured}  # noqa: C416
             there = [name for name in ids if name in sizes]
             ids = there[: fitting([sizes[name] for name in there])]
             found = {

@@ -36,7 +36,8 @@ class Saved(Protocol):
     def changes(self) -> PartsToSave: ...
 
 
-_messages: Any = Message.__table__  # type: ignore[attr-defined]  # SQLModel adds it when the class is built
+# SQLModel adds it when the class is built.
+_messages: Any = Message.__table__  # type: ignore[attr-defined]
 _parts: Any = UnfinishedPart.__table__  # type: ignore[attr-defined]
 _KEY = (col(UnfinishedPart.message_id), col(UnfinishedPart.number))
 _NAMES = ("number", "type", "text", "value", "kept")

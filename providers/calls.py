@@ -197,7 +197,8 @@ def pause(error: ProviderError, failed: int) -> float:
     """
     if error.code == STALE_CONNECTION and failed == 1:
         return 0.0
-    own = min(_LONGEST_PAUSE_S, (failed**4 + 2) * 0.1) * random.uniform(1.0, 1.15)  # noqa: S311 - spreads clients, guards nothing
+    # Spreads clients, guards nothing.
+    own = min(_LONGEST_PAUSE_S, (failed**4 + 2) * 0.1) * random.uniform(1.0, 1.15)  # noqa: S311
     return max(own, min(error.retry_after_s or 0.0, _LONGEST_ASKED_S))
 
 

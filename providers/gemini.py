@@ -107,7 +107,8 @@ class GeminiDecoder(Decoder):
         self._open: Mapping[str, Any] = {}
         self._choice: Any = None
 
-    def _object(self, name: bytes, item: dict[str, Any]) -> None:  # noqa: ARG002 - the events have no names here
+    # The events have no names here.
+    def _object(self, name: bytes, item: dict[str, Any]) -> None:  # noqa: ARG002
         if error := self._error_of(item):
             self._fail(error)
             return

@@ -41,7 +41,8 @@ class OllamaDecoder(Decoder):
         super().__init__()
         self._calls = 0
 
-    def _object(self, name: bytes, item: dict[str, Any]) -> None:  # noqa: ARG002 - lines have no names
+    # Lines have no names.
+    def _object(self, name: bytes, item: dict[str, Any]) -> None:  # noqa: ARG002
         if error := self._error_of(item):
             self._fail(error)
             return

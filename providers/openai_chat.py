@@ -106,7 +106,8 @@ class ChatDecoder(Decoder):
         self._counted = Passages()
         """The text up to the last citation: counting each token would cost more."""
 
-    def _object(self, name: bytes, item: dict[str, Any]) -> None:  # noqa: ARG002 - the events have no names here
+    # The events have no names here.
+    def _object(self, name: bytes, item: dict[str, Any]) -> None:  # noqa: ARG002
         if not self._started and (item.get("id") or item.get("model")):
             self._start(item.get("id"), item.get("model"))
         for choice in self._parts(item.get("choices")):

@@ -22,7 +22,9 @@ from tests.databases import (  # noqa: F401 - fixtures are found by name
     store,
 )
 from tests.disks import disk  # noqa: F401 - fixtures are found by name
-from tests.servers.fixtures import aimock_installed, llamacpp_url, llmock_installed  # noqa: F401 - fixtures are found by name
+
+# Fixtures are found by name.
+from tests.servers.fixtures import aimock_installed, llamacpp_url, llmock_installed  # noqa: F401
 from tests.valkey import Valkey
 
 hypothesis.settings.register_profile("untimed", deadline=None)

@@ -13,7 +13,8 @@ from tokenwire.models.shapes import Shaped
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Message
 
-_columns: Any = Message.__table__.columns  # type: ignore[attr-defined]  # SQLModel adds it when the class is built
+# SQLModel adds it when the class is built.
+_columns: Any = Message.__table__.columns  # type: ignore[attr-defined]
 LONG = {
     one.name: "TEXT" if isinstance(one.type, Text) else "JSON"
     for one in _columns

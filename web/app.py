@@ -92,7 +92,8 @@ def create_app(
     )
     _add_routes(app, public=public)
     _add_layers(app, services, app.state.gate)
-    app.openapi = _documented(app)  # type: ignore[method-assign]  # FastAPI's own way to change the document
+    # FastAPI's own way to change the document.
+    app.openapi = _documented(app)  # type: ignore[method-assign]
     return app
 
 

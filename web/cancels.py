@@ -70,5 +70,6 @@ class Cancels:
                     return
         except StoreUnavailable as error:
             log_line.warning("cancel left to the sweeper", message_id=message_id, error=repr(error))
-        except Exception as error:  # noqa: BLE001 -- a bug: counted and logged, and the sweeper tries again
+        # A bug: counted and logged, and the sweeper tries again.
+        except Exception as error:  # noqa: BLE001
             failed("cancel", error)

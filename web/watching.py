@@ -113,7 +113,8 @@ async def watch(
                         return
             if answer.ended:
                 return
-            await asyncio.sleep(random.uniform(0, RESYNC_SECONDS))  # noqa: S311 -- spreads load, guards nothing
+            # Spreads load, guards nothing.
+            await asyncio.sleep(random.uniform(0, RESYNC_SECONDS))  # noqa: S311
         except (LogUnavailable, StoreUnavailable) as error:
             log_line.warning("an answer waits to be read", message_id=answer.id, error=repr(error))
             yield Quiet()

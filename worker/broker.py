@@ -253,7 +253,8 @@ class WakingConsumer(_RedisConsumer):
     """
 
     def __init__(self, broker: WakingBroker, queue_name: str, prefetch: int, timeout: int) -> None:
-        super().__init__(broker, queue_name, prefetch, timeout)  # type: ignore[no-untyped-call]  # as above
+        # As above.
+        super().__init__(broker, queue_name, prefetch, timeout)  # type: ignore[no-untyped-call]
         self._woken = broker.waker.register() if broker.waker else threading.Event()
         self._poll = DELAY_POLL_SECONDS if queue_name == dq_name(queue_name) else POLL_SECONDS
         self._losses = -1

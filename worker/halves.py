@@ -25,7 +25,8 @@ async def by_halves(
         await work(items)
     except StoreUnavailable:
         raise
-    except Exception as error:  # noqa: BLE001 -- `refused` gets any error, and the other items continue
+    # `refused` gets any error, and the other items continue.
+    except Exception as error:  # noqa: BLE001
         if len(items) == 1:
             refused(items[0], error)
         else:

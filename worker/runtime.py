@@ -211,7 +211,8 @@ class RuntimeMiddleware(AsyncIO):
         thread.run_coroutine(self._runtime.open(broker))
         self._serving_metrics.enter_context(self._runtime.metrics())
 
-    def after_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002  # dramatiq's signature
+    # Dramatiq's signature.
+    def after_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         """Begin to drain with the signal. Dramatiq itself checks for a stop only once a second."""
         if (
             threading.current_thread() is not threading.main_thread()
@@ -229,7 +230,8 @@ class RuntimeMiddleware(AsyncIO):
 
         signal.signal(signal.SIGTERM, drain_at_once)
 
-    def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002  # dramatiq's signature
+    # Dramatiq's signature.
+    def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         """Drain, then let the consumers end."""
         self._run(self._drain(broker))
         if isinstance(broker, WakingBroker):
@@ -252,7 +254,8 @@ class RuntimeMiddleware(AsyncIO):
         try:
             self._run(self._runtime.close())
         finally:
-            super().after_worker_shutdown(broker, worker)  # type: ignore[no-untyped-call]  # dramatiq is typed in part
+            # Dramatiq is typed in part.
+            super().after_worker_shutdown(broker, worker)  # type: ignore[no-untyped-call]
 
     def _run(self, coroutine: Coroutine[Any, Any, None]) -> None:
         thread = get_event_loop_thread()

@@ -84,7 +84,8 @@ class _PubSubConnection(asyncio.Protocol):
 
     def send(self, *command: str) -> None:
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(hiredis.pack_command(command))  # type: ignore[arg-type]  # its stub means a tuple of any length
+            # Its stub means a tuple of any length.
+            self._transport.write(hiredis.pack_command(command))  # type: ignore[arg-type]
 
 
 class RedisPubSub:

@@ -77,7 +77,8 @@ class RedisRates:
             socket_timeout=timeout_seconds,
             socket_connect_timeout=timeout_seconds,
         )
-        self._client: redis.asyncio.Redis = self._storage.bridge.get_connection()  # type: ignore[attr-defined]  # by `implementation`
+        # By `implementation`.
+        self._client: redis.asyncio.Redis = self._storage.bridge.get_connection()  # type: ignore[attr-defined]
         self._window = MovingWindowRateLimiter(self._storage)
 
     async def hit(self, name: str, limit: int) -> RateCheck:

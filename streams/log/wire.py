@@ -65,7 +65,8 @@ class _RedisCommand:
 
 
 def _pack(command: Sequence[Argument]) -> bytes:
-    packed: bytes = hiredis.pack_command(tuple(command))  # type: ignore[arg-type]  # its stub means a tuple of any length
+    # Its stub means a tuple of any length.
+    packed: bytes = hiredis.pack_command(tuple(command))  # type: ignore[arg-type]
     return packed
 
 

@@ -90,7 +90,8 @@ class Answering(BaseHTTPRequestHandler):
             "".join(f"data: {line}\n\n" for line in [*map(json.dumps, chunks), "[DONE]"]).encode()
         )
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the name that the base gives it
+    # The name that the base gives it.
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Log nothing."""
 
 

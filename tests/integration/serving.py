@@ -72,7 +72,8 @@ class Web:
             | free
             | settings
         )
-        self.settings = Settings(_env_file=None, **values)  # type: ignore[arg-type,call-arg]  # pydantic checks them
+        # Pydantic checks them.
+        self.settings = Settings(_env_file=None, **values)  # type: ignore[arg-type,call-arg]
         self.store, self.log, self.pubsub = store, log, pubsub
         catalogue = parse({"default": "demo", "models": {"demo": {"provider": "demo"}}}, {})
         self.app: FastAPI = create_app(

@@ -522,7 +522,8 @@ async def test_the_answer_of_a_cancel_counts_as_a_read(tmp_path: Path) -> None:
         made = (await web.client.post("/v1/responses", headers=login("ada"), json=body)).json()[
             "id"
         ]
-        await finish(web.store, web.log, made, "x" * 700_000)  # type: ignore[arg-type]  # the log is one in memory
+        # The log is one in memory.
+        await finish(web.store, web.log, made, "x" * 700_000)  # type: ignore[arg-type]
         cancel = f"/v1/responses/{made}/cancel"
         small_buffers(web.listening)
         async with deaf(web.port, request("GET", f"/v1/responses/{made}", line("ada"))):

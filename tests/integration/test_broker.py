@@ -245,4 +245,5 @@ def test_an_expired_leadership_with_a_future_end_is_taken_over(
     broker.client.set(LEADER, "dead", px=3_600_000)
     assert broker.lead("other", 1_500)
     assert not broker.lead("alive", 1_500)
-    assert 0 < broker.client.pttl(LEADER) <= 1_500  # type: ignore[operator]  # redis-py types both of its kinds of client
+    # Redis-py types both of its kinds of client.
+    assert 0 < broker.client.pttl(LEADER) <= 1_500  # type: ignore[operator]

@@ -162,7 +162,8 @@ async def test_one_deadly_answer_ends_alone(world: World, clock: Clock) -> None:
         else:
             on = world.runner._probation._taken_by
             clock.now += PROBATION_SECONDS
-            await until(lambda on=on: on is None or not world.runner._probation.holds(on))  # type: ignore[misc]  # mypy knows no default in a lambda
+            # Mypy knows no default in a lambda.
+            await until(lambda on=on: on is None or not world.runner._probation.holds(on))  # type: ignore[misc]
     ended = await world.row(deadly)
     assert ended.error is not None
     assert (killed, ended.status, ended.error["code"], world.told) == (

@@ -179,7 +179,8 @@ async def test_workers_killed_one_after_another(rig: Rig) -> None:
     rig.provider.pause_every = 4
     for attempt in range(1, 5):
         worker = rig.worker()
-        await rig.until(lambda attempt=attempt: len(rig.provider.asked) == attempt)  # type: ignore[misc]  # mypy knows no default here
+        # Mypy knows no default here.
+        await rig.until(lambda attempt=attempt: len(rig.provider.asked) == attempt)  # type: ignore[misc]
         await rig.begun()
         held = await rig.shown()
         rig.provider.go.set()

@@ -82,7 +82,8 @@ def run(
             asyncio.set_event_loop(loop)
             try:
                 loop.run(town.live())
-            except Exception as error:  # noqa: BLE001 - a town that breaks down is a finding, with its trace
+            # A town that breaks down is a finding, with its trace.
+            except Exception as error:  # noqa: BLE001
                 town.complain(f"the schedule broke down: {error!r}")
             for failure in loop.unseen():
                 town.complain(f"a task failed and nobody looked: {failure!r}")

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.contracts.test_files import test_only_the_current_attempt_stores_files  # noqa: F401 - found by name
-from tests.contracts.test_pages import test_pages_of_messages_reach_the_beginning  # noqa: F401 - tests are found by name
+# Found by name.
+from tests.contracts.test_files import test_only_the_current_attempt_stores_files  # noqa: F401
+
+# Tests are found by name.
+from tests.contracts.test_pages import test_pages_of_messages_reach_the_beginning  # noqa: F401
 from tests.contracts.test_parts import (  # noqa: F401 - the same
     running,
     test_a_cut_part_is_gone,

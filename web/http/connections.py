@@ -46,7 +46,8 @@ class HttpConnection(StalledWrites, StrictProtocol):
         self._lingering: int | None = None
         self._over = False
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+    # As uvicorn has it.
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._stalled = self.terms.watch(transport)
         name = self.terms.name(self.client)

@@ -110,7 +110,8 @@ class OpenAIRoute(JsonRoute):
         async def answer(request: Request) -> Response:
             try:
                 return await handle(request)
-            except Exception as error:  # noqa: BLE001 -- whatever it is, it is answered in this dialect; what is unexpected is logged
+            # Whatever it is, it is answered in this dialect; what is unexpected is logged.
+            except Exception as error:  # noqa: BLE001
                 return refused(request.url.path, error)
 
         return answer

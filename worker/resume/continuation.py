@@ -61,7 +61,8 @@ class Plan:
 def folded(held: Held, entries: Iterable[Entry]) -> Held:
     """Apply entries of the log to `held`, in place. Raises Hole, Unproven."""
     answer, seq = held
-    for seq, event in events.events_of(answer.id, entries):  # noqa: B007 -- the last one is what is held
+    # The last one is what is held.
+    for seq, event in events.events_of(answer.id, entries):  # noqa: B007
         answer.apply(event)
     return Held(answer, seq)
 

@@ -121,7 +121,8 @@ async def test_a_killed_subscription_loses_nothing(rig: Rig, valkey: Valkey) -> 
             )
             assert killed == 1
             last = await rig.write(3)
-            await until(lambda last=last: watcher.cursor == last and rig.pubsub.connected)  # type: ignore[misc]  # a bound default
+            # A bound default.
+            await until(lambda last=last: watcher.cursor == last and rig.pubsub.connected)  # type: ignore[misc]
     await rig.write(1)
     await until(lambda: watcher.cursor == 31)
     assert watcher.seen == list(range(1, 32))
@@ -238,7 +239,8 @@ async def test_a_wrong_password_is_no_connection(
         async with running(url) as rig:
             watcher = Watcher(await rig.hub.open("c"))
             last = await rig.write(1)
-            await until(lambda watcher=watcher, last=last: watcher.cursor == last)  # type: ignore[misc]  # bound defaults
+            # Bound defaults.
+            await until(lambda watcher=watcher, last=last: watcher.cursor == last)  # type: ignore[misc]
             await rig.writing.release(rig.claim)
     async with aclosing(RedisPubSub(f"redis://:wrong@{address}")) as stranger:
         await stranger.start(lambda _messages: None, lambda _channel: None)

@@ -143,7 +143,8 @@ def test_time_is_the_callers() -> None:
 
 def test_a_short_rsa_key_is_refused() -> None:
     """1024 bits can be broken."""
-    for half in pem_pair(rsa.generate_private_key(65537, 1024)):  # noqa: S505 -- that is what is refused
+    # That is what is refused.
+    for half in pem_pair(rsa.generate_private_key(65537, 1024)):  # noqa: S505
         with pytest.raises(ValueError, match="TOKEN_KEY"):
             check_key(half)
 

@@ -50,7 +50,8 @@ def settings(**changes: object) -> Settings:
         "posts_per_minute_per_user": 0,
         "reads_per_minute_per_user": 0,
     } | changes
-    return Settings(_env_file=None, **values)  # type: ignore[arg-type,call-arg]  # pydantic checks them
+    # Pydantic checks them.
+    return Settings(_env_file=None, **values)  # type: ignore[arg-type,call-arg]
 
 
 @pytest.fixture(autouse=True)

@@ -44,7 +44,8 @@ class Rig:
     def __init__(self, store: Store, row: Message, clock: Clock) -> None:
         self.store, self.row, self.clock = store, row, clock
         self.log, self.jobs = MemoryLog(clock=clock), RecordedJobs()
-        self.cancels = Cancels(store, self.log, self.jobs)  # type: ignore[arg-type]  # the recorder stands in
+        # The recorder stands in.
+        self.cancels = Cancels(store, self.log, self.jobs)  # type: ignore[arg-type]
 
     async def work(self) -> Claim:
         claim = await self.log.claim(self.row.conversation_id, self.row.id, 0, LEASE_SECONDS)

@@ -188,7 +188,8 @@ async def test_a_client_that_left_early_is_counted() -> None:
     async def says_nothing(*_: object) -> None:
         return
 
-    surroundings: Any = Surroundings(says_nothing, metrics, SimpleNamespace())  # type: ignore[arg-type]  # no name is looked at
+    # No name is looked at.
+    surroundings: Any = Surroundings(says_nothing, metrics, SimpleNamespace())  # type: ignore[arg-type]
     await surroundings({"type": "http", "method": "GET", "path": "/x"}, None, None)
     assert counted == [("GET", "none", "499")]
 

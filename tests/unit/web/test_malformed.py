@@ -26,7 +26,8 @@ async def client(
     tmp_path: Path, database_url: str, log: MemoryLog, jobs: RecordedJobs, catalogue: Catalogue
 ) -> AsyncIterator[httpx.AsyncClient]:
     store = Store.open(database_url)
-    app = create_app(settings(), store, log, MemoryPubSub(log), jobs, catalogue)  # type: ignore[arg-type]  # the recorder stands in
+    # The recorder stands in.
+    app = create_app(settings(), store, log, MemoryPubSub(log), jobs, catalogue)  # type: ignore[arg-type]
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://localhost"
     ) as made:

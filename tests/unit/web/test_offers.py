@@ -118,7 +118,8 @@ async def test_a_starting_process_finds_slow_servers(
             await prompt(reader, writer)
 
     async with listening(answer) as server:
-        app = create_app(settings(), store, log, MemoryPubSub(log), jobs, nearby(server.port))  # type: ignore[arg-type]  # the recorder stands in
+        # The recorder stands in.
+        app = create_app(settings(), store, log, MemoryPubSub(log), jobs, nearby(server.port))  # type: ignore[arg-type]
         async with app.router.lifespan_context(app):
             assert app.state.services.offers.require("nearby") == "nearby"
     assert asked == 3

@@ -143,7 +143,8 @@ async def test_a_position_that_cannot_be_served_is_known_at_once(cursor: str, re
     async with rig.readers().follow("c", parse(cursor.format(epoch=writer.epoch))) as reader:
         assert reader.ended is not None
         assert reader.ended.resync == reason
-        assert await until_ended(reader) == Ended(reason)  # type: ignore[arg-type]  # one of the reasons
+        # One of the reasons.
+        assert await until_ended(reader) == Ended(reason)  # type: ignore[arg-type]
     await rig.hub.aclose()
 
 

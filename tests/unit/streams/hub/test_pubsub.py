@@ -234,7 +234,8 @@ async def test_a_connection_that_held_resets_the_pause(
     clock = asyncio.get_running_loop().time
     for losses in range(1, 4):
         held_since = clock()
-        await until(lambda since=held_since: clock() - since > 0.05)  # type: ignore[misc]  # mypy knows no default in a lambda
+        # Mypy knows no default in a lambda.
+        await until(lambda since=held_since: clock() - since > 0.05)  # type: ignore[misc]
         connections = len(rig.server.connections)
         rig.server.drop()
         await until(lambda: rig.server.connections)

@@ -97,7 +97,8 @@ async def test_callers_can_ask_who_they_are(
         bearer(f"{NESTED}.{NESTED}.x"),
         bearer(f"{_part({'alg': 'HS256'})}.{NESTED}.x"),
         bearer(f"{_part({'alg': []})}.{_part({'sub': 'ada'})}.x"),
-        bearer(jwt.encode({"sub": "ada", "exp": int(time.time()) + 600}, None, "none")),  # type: ignore[arg-type]  # that is the attack
+        # That is the attack.
+        bearer(jwt.encode({"sub": "ada", "exp": int(time.time()) + 600}, None, "none")),  # type: ignore[arg-type]
         bearer(tokens.mint(KEY, "c", "ada", 600, time.time())),
         {"Cookie": "session=nonsense"},
         {"Cookie": f"other={token()}"},
@@ -172,7 +173,8 @@ async def test_issuer_and_audience_are_checked_if_set(make_client: MakeClient) -
         {"host_jwt_key": "x" * 31},
         {"host_jwt_key": "https://login.example.com/.well-known/jwks.json"},
         {"host_jwt_key": TOKEN_KEY},
-        {"host_jwt_key": public_pem(rsa.generate_private_key(65537, 1024))},  # noqa: S505 -- that is what is refused
+        # That is what is refused.
+        {"host_jwt_key": public_pem(rsa.generate_private_key(65537, 1024))},  # noqa: S505
         {"host_jwt_key": public_pem(ec.generate_private_key(ec.SECP256K1()))},
         {"host_jwt_key": KEY, "host_jwt_audience": "tokenwire"},
     ],

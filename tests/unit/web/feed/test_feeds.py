@@ -241,12 +241,14 @@ async def test_a_late_reader_gets_only_the_difference(rig: Rig) -> None:
             rig.rows.owned["ada"] = ["c"]
             before = rig.rows.reads
             await rig.log.touch("c")
-            await until(lambda before=before: rig.rows.reads > before)  # type: ignore[misc]  # a default binds it
+            # A default binds it.
+            await until(lambda before=before: rig.rows.reads > before)  # type: ignore[misc]
             rig.rows.owned["ada"] = []
             before = rig.rows.reads
             rig.log.tombstone_seconds = 0
             await rig.log.delete("c")
-            await until(lambda before=before: rig.rows.reads > before)  # type: ignore[misc]  # a default binds it
+            # A default binds it.
+            await until(lambda before=before: rig.rows.reads > before)  # type: ignore[misc]
         rig.rows.owned["ada"] = ["d"]
         await rig.log.touch("d")
         await until(lambda: [summary.id for summary in reader._room.now] == ["d"])
@@ -361,13 +363,15 @@ async def test_a_feed_ends_with_its_login(monkeypatch: pytest.MonkeyPatch) -> No
             yield [{"type": "created", "number": number}]
 
     services: Any = SimpleNamespace(identify=refuse)
-    said = [piece async for piece in feed._stream(services, services, events())]  # type: ignore[arg-type]  # stands in for a reader
+    # Stands in for a reader.
+    said = [piece async for piece in feed._stream(services, services, events())]  # type: ignore[arg-type]
     assert said[1:] == [sse.comment("expired")]
 
 
 async def test_a_room_that_is_left_during_a_change_ends(rig: Rig) -> None:
     """Otherwise it would read on for nobody."""
-    room = FeedRoom(rig.rows, "ada", NEVER, asyncio.Semaphore(1), _Shown())  # type: ignore[arg-type]  # stands in for the store
+    # Stands in for the store.
+    room = FeedRoom(rig.rows, "ada", NEVER, asyncio.Semaphore(1), _Shown())  # type: ignore[arg-type]
     await room.first_read()
     await asyncio.sleep(0)
     room.refresh()

@@ -84,4 +84,5 @@ async def test_a_broken_answer_is_visible() -> None:
         "scheme": "http",
     }
     with pytest.raises(RuntimeError, match="half"):
-        await LastErrorHandler(half)(scope, nothing, nothing)  # type: ignore[arg-type]  # sends nowhere
+        # Sends nowhere.
+        await LastErrorHandler(half)(scope, nothing, nothing)  # type: ignore[arg-type]
