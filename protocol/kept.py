@@ -56,19 +56,30 @@ def ended(part: Part) -> Mapping[str, Any]:
 
 
 def turns(parts: Sequence[Part]) -> list[range]:
-    """The parts of each turn of the provider, by number.
+    """The parts of each turn of the provider, by number."""
+    steps = steps_between(parts)
+    ends = (n for n, part in enumerate(parts) if n in steps or _has_ended(part))
+    starts = [0, *(number + 1 for number in ends)]
+    return [range(*pair) for pair in zip(starts, [*starts[1:], len(parts)], strict=True)]
 
-    A step behind results of tools begins another turn. A step behind a pause does not: the paused
-    turn goes back and is continued.
+
+def steps_between(parts: Sequence[Part]) -> frozenset[int]:
+    """Numbers of the steps behind results of tools, where another turn begins.
+
+    A step behind a pause is none of them: the paused turn goes back and is continued.
     """
-    starts, has_results = [0], False
+    found, has_results = set[int](), False
     for number, part in enumerate(parts):
         has_results = has_results or not part.fields.keys().isdisjoint(("result", "error"))
-        has_ended = part.kept is not None and _ENDS.items() <= part.kept.items()
-        if has_ended or (part.type == "step" and has_results):
-            starts.append(number + 1)
+        if part.type == "step" and has_results:
+            found.add(number)
             has_results = False
-    return [range(*pair) for pair in zip(starts, [*starts[1:], len(parts)], strict=True)]
+    return frozenset(found)
+
+
+def _has_ended(part: Part) -> bool:
+    """Whether a turn ended with this part (`ended`)."""
+    return part.kept is not None and _ENDS.items() <= part.kept.items()
 
 
 def fold_out(value: Any, text: str) -> Any:

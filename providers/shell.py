@@ -21,7 +21,7 @@ from tokenwire.providers.base import (
 from tokenwire.providers.catalogue import Catalogue
 from tokenwire.providers.cost import cost
 from tokenwire.providers.http import HttpClient
-from tokenwire.providers.presets import key_of
+from tokenwire.providers.presets import IN_PROCESS, key_of
 from tokenwire.providers.registry import dialects, open_provider, presets
 from tokenwire.providers.spec import ModelSpec, mistake
 
@@ -140,7 +140,7 @@ def _spec_of(options: argparse.Namespace) -> ModelSpec | None:
 
 def _nowhere(api: str) -> str:
     """What stands in place of an address."""
-    return "(needs none)" if api == "demo" else "(base_url is yours)"
+    return "(needs none)" if api in IN_PROCESS else "(base_url is yours)"
 
 
 def _table(title: str, rows: list[tuple[str, str, str]]) -> None:

@@ -10,12 +10,12 @@ the text of its part (`protocol/kept.py`), and is completed again here.
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from tokenwire.protocol import fold
 from tokenwire.protocol.files import ANY_MEDIA_TYPE
-from tokenwire.protocol.kept import fold_in, is_lost, turns
+from tokenwire.protocol.kept import fold_in, is_lost, steps_between, turns
 from tokenwire.protocol.slices import Slices
 from tokenwire.providers import base as deltas
 from tokenwire.providers import history
@@ -26,7 +26,7 @@ def history_of(
     parts: Sequence[fold.Part], files: Mapping[int, bytes]
 ) -> Sequence[history.HistoryPart]:
     """The parts of an answer for its provider. `files`: the bytes of file parts, by number."""
-    walk = _Walk(_kept_of(parts, files))
+    walk = _Walk(_kept_of(parts, files), steps_between(parts))
     for number, part in enumerate(parts):
         walk.add(number, part, files.get(number))
     return walk.parts()
@@ -35,11 +35,10 @@ def history_of(
 class _Walk:
     """Turns parts into a message. A text is split where another part stands inside it."""
 
-    def __init__(self, kept: Mapping[int, history.Kept]) -> None:
-        self._kept = kept
+    def __init__(self, kept: Mapping[int, history.Kept], steps: Collection[int]) -> None:
+        self._kept, self._steps = kept, steps
         self._collected = Collected()
         self._text, self._start, self._end = Slices(""), 0, 0
-        self._has_results = False
 
     def parts(self) -> Sequence[history.HistoryPart]:
         """The parts of the message."""
@@ -54,6 +53,8 @@ class _Walk:
         if part.type == "text":
             self._text, self._start = Slices(part.text), part.start
             self._end = part.start + part.units
+        elif number in self._steps:
+            self._collected.append(history.StepPart())
         else:
             self._put(part, self._kept.get(number), self._end if at is None else at, data)
 
@@ -74,9 +75,6 @@ class _Walk:
                 add(deltas.KeptDelta(kept.dialect, kept.kind, kept.value))
             case "file":
                 self._file(fields, kept, data)
-            case "step" if self._has_results:  # a paused turn and its continuation are one turn
-                self._collected.append(history.StepPart())
-                self._has_results = False
 
     def _file(
         self, fields: Mapping[str, Any], kept: history.Kept | None, data: bytes | None
@@ -94,7 +92,6 @@ class _Walk:
         failed = "error" in part.fields
         result = part.fields.get("error" if failed else "result")
         if result is not None:
-            self._has_results = True
             text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
             self._collected.append(history.ResultPart(id_, name, text, failed))
 

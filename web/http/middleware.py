@@ -17,6 +17,7 @@ from websockets.frames import CloseCode
 from tokenwire.web.admission.costs import PROBES
 from tokenwire.web.http.hosts import Hosts
 from tokenwire.web.http.refusals import refusal
+from tokenwire.web.http.sending import TrackedSend
 from tokenwire.web.metrics import Metrics
 from tokenwire.web.problems import ApiProblem
 
@@ -118,24 +119,18 @@ class LastErrorHandler:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begun = False
-
-        async def answer(message: Message) -> None:
-            nonlocal begun
-            begun = True
-            await send(message)
-
+        answer = TrackedSend(send)
         try:
             await self._app(scope, receive, answer)
         except asyncio.CancelledError:
             # The server stops, and the time of this request is over. The caller does not know what
             # it has done.
-            if begun:
+            if answer.begun:
                 raise
             problem = ApiProblem("unavailable", "The server is restarting.")
             await refusal(scope["path"], problem)(scope, receive, send)
         except Exception as error:  # logged in full, answered without details
-            if begun:
+            if answer.begun:
                 raise
             log_line.exception(
                 "request failed", method=scope["method"], path=scope["path"], exc_info=error

@@ -11,6 +11,18 @@ from tokenwire.web.http.refusals import refusal
 from tokenwire.web.problems import ROOM_AFTER_SECONDS, ApiProblem
 
 
+class TrackedSend:
+    """`send` of one request. `begun`: its answer has begun, so it is too late to refuse it."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.begun = False
+
+    async def __call__(self, message: Message) -> None:
+        self.begun = True
+        await self._send(message)
+
+
 class Outgoing:
     """`send` of one request. A large answer is held until its client has taken nearly all of it.
     Without memory it is refused before the first byte if its request is `repeatable`: a read, or a

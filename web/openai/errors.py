@@ -23,6 +23,7 @@ from tokenwire.models import errors
 from tokenwire.protocol.fold import Answer
 from tokenwire.streams.log import ports
 from tokenwire.web.http import sse
+from tokenwire.web.http.sending import TrackedSend
 from tokenwire.web.http.streaming import EventStream
 from tokenwire.web.openai import objects
 from tokenwire.web.problems import DAMAGED, RETRY_AFTER_SECONDS, ApiProblem, quota_problem
@@ -121,17 +122,11 @@ class OpenAIStream(EventStream):
     """A streamed answer whose refusals, before the first byte, have OpenAI's form."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        begun = False
-
-        async def noticed(message: Any) -> None:
-            nonlocal begun
-            begun = True
-            await send(message)
-
+        answer = TrackedSend(send)
         try:
-            await super().__call__(scope, receive, noticed)
+            await super().__call__(scope, receive, answer)
         except Exception as error:
-            if begun:
+            if answer.begun:
                 raise
             await refused(scope["path"], error)(scope, receive, send)
 

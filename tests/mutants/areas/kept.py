@@ -50,15 +50,15 @@ AREA = Area(
         Mutant(
             "one_loss_costs_the_whole_answer",
             "protocol/kept.py",
-            "if has_ended or (",
-            "if (",
+            "if n in steps or _has_ended(part))",
+            "if n in steps)",
             WORKER,
         ),
         Mutant(
             "a_step_behind_results_begins_nothing",
             "protocol/kept.py",
-            'has_ended or (part.type == "step" and has_results)',
-            "has_ended",
+            'if part.type == "step" and has_results:',
+            "if False:",
             PURE,
         ),
         Mutant(

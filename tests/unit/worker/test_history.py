@@ -14,6 +14,7 @@ from tests.everything import ITEMS, WORDS, body_of, turn
 from tests.unit.providers.bodies import ANTHROPIC, CHAT, GEMINI, RESPONSES
 from tests.unit.providers.recordings import Recording, known
 from tokenwire.protocol import events, fold
+from tokenwire.protocol.kept import ended
 from tokenwire.providers import base, history
 from tokenwire.providers.content import NO_RESULT
 from tokenwire.providers.dialects import DIALECTS, decoder_of
@@ -428,4 +429,17 @@ def test_results_and_steps_of_parts() -> None:
         history.CallPart("d", "f", ""),
         history.ResultPart("d", "f", "no", True),
         history.StepPart(),
+    ]
+
+
+def test_a_step_stands_behind_a_result_whatever_was_kept() -> None:
+    """The part that ends a turn may be the call itself (Gemini signs calls)."""
+    call = fold.Part("tool_call", {"id": "c", "name": "f", "state": "done", "result": 7})
+    call.kept = {"dialect": "gemini", "kind": "part", "value": {}}
+    call.kept = ended(call)
+    made = history_of([call, fold.Part("step", {})], {})
+    assert [type(part) for part in made] == [
+        history.CallPart,
+        history.ResultPart,
+        history.StepPart,
     ]
