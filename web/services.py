@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Annotated, Any, cast
 
+import msgspec
 from fastapi import Depends, Header, Path, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
@@ -90,13 +91,23 @@ def decoded(body: bytes, most: int) -> Any:
     return value
 
 
-def json_body(model: type[BaseModel]) -> dict[str, Any]:
+def json_body(model: type[BaseModel | msgspec.Struct]) -> dict[str, Any]:
     """For `openapi_extra` of a route that reads its body itself: a declared body would be kept
     until the answer has ended.
+
+    `model` is the class that reads the body, so the document says what is accepted.
     """
-    schema = model.model_json_schema(ref_template="{model}")
-    content = {"application/json": {"schema": _inlined(schema, schema.pop("$defs", {}))}}
+    content = {"application/json": {"schema": _inlined(*_schema_of(model))}}
     return {"requestBody": {"required": True, "content": content}}
+
+
+def _schema_of(model: type[BaseModel | msgspec.Struct]) -> tuple[Any, dict[str, Any]]:
+    """The schema of a body, and the definitions to which it refers by their names."""
+    if issubclass(model, BaseModel):
+        schema = model.model_json_schema(ref_template="{model}")
+        return schema, schema.pop("$defs", {})
+    (schema,), definitions = msgspec.json.schema_components((model,), ref_template="{name}")
+    return schema, definitions
 
 
 def _inlined(part: Any, definitions: dict[str, Any]) -> Any:

@@ -20,7 +20,6 @@ from tokenwire.web import delivery
 from tokenwire.web.aisdk import requests as chat_requests
 from tokenwire.web.aisdk.requests import invalid
 from tokenwire.web.aisdk.routes import STREAM, WantedProfile, read, stream
-from tokenwire.web.api import shapes
 from tokenwire.web.contents import require_fit
 from tokenwire.web.events.routes import admit
 from tokenwire.web.http.streaming import Cut, EventStream, event_headers
@@ -63,7 +62,7 @@ router = APIRouter(
         },
         **_PROBLEMS,
     },
-    openapi_extra=json_body(shapes.CompletionBody),
+    openapi_extra=json_body(chat_requests.CompletionBody),
     summary="useCompletion",
 )
 async def completion(

@@ -7,7 +7,7 @@ message is read, which must be the user's, and for a regeneration the named id.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -17,6 +17,7 @@ from tokenwire.web.http.bodies import MAX_ID, decode, is_id, surveyed
 from tokenwire.web.problems import ApiProblem
 
 T = TypeVar("T")
+Trigger = Literal["submit-message", "regenerate-message"]
 
 
 class ChatRequest(msgspec.Struct, frozen=True):
@@ -25,7 +26,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
     """
 
     chat_id: str
-    trigger: Literal["submit-message", "regenerate-message"]
+    trigger: Trigger
     message_id: str | None
     model: str | None
     user_message_id: str | None
@@ -33,16 +34,28 @@ class ChatRequest(msgspec.Struct, frozen=True):
 
 
 _NO_MESSAGE = msgspec.Raw(b"null")
+_Name = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": MAX_ID})]
+"""An id, or the name of a model. `name` and the list of models check it, and say more than the
+decoder would.
+"""
+_OBJECT: dict[str, Any] = {"type": "object"}
+_MAYBE_OBJECT: dict[str, Any] = {"anyOf": [_OBJECT, {"type": "null"}]}
+_Unread = Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema=_OBJECT)]
+_MaybeUnread = Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema=_MAYBE_OBJECT)]
 """In a union with None, msgspec accepts only None."""
 
 
-class _Body(msgspec.Struct):
-    id: str
-    trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
-    message_id: str | None = msgspec.field(name="messageId", default=None)
-    messages: list[msgspec.Raw] | None = None
-    message: msgspec.Raw = _NO_MESSAGE
-    model: str | None = None
+class ChatBody(msgspec.Struct):
+    """The body of `useChat`: the whole history or the last message alone; only the last message is
+    read.
+    """
+
+    id: _Name
+    trigger: Trigger = "submit-message"
+    message_id: _Name | None = msgspec.field(name="messageId", default=None)
+    messages: list[_Unread] | None = None
+    message: _MaybeUnread = msgspec.field(default_factory=lambda: _NO_MESSAGE)
+    model: _Name | None = None
 
 
 class _UIMessage(msgspec.Struct):
@@ -51,15 +64,17 @@ class _UIMessage(msgspec.Struct):
     id: str = ""
 
 
-class _Completion(msgspec.Struct):
+class CompletionBody(msgspec.Struct):
+    """The body of `useCompletion`."""
+
     prompt: str
-    model: str | None = None
+    model: _Name | None = None
 
 
-_body = msgspec.json.Decoder(_Body)
+_body = msgspec.json.Decoder(ChatBody)
 _message = msgspec.json.Decoder(_UIMessage)
 _part = msgspec.json.Decoder(dict[str, Any])
-_completion = msgspec.json.Decoder(_Completion)
+_completion = msgspec.json.Decoder(CompletionBody)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +114,7 @@ class ChatFrame(msgspec.Struct, frozen=True, rename="camel"):
     type: Literal["send", "resume", "abort"]
     request_id: str
     id: str = ""
-    trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
+    trigger: Trigger = "submit-message"
     message_id: str | None = None
     messages: list[msgspec.Raw] = msgspec.field(default_factory=list)
     headers: dict[str, Any] = msgspec.field(default_factory=dict)
@@ -156,11 +171,11 @@ def asked_in(frame: ChatFrame, limits: InputLimits) -> ChatRequest:
     if model is not None and not isinstance(model, str):
         raise invalid("frame.body.model", "the name of a model")
     return _asked(
-        _Body(frame.id, frame.trigger, frame.message_id, frame.messages, _NO_MESSAGE, model), limits
+        ChatBody(frame.id, frame.trigger, frame.message_id, frame.messages, model=model), limits
     )
 
 
-def _asked(found: _Body, limits: InputLimits) -> ChatRequest:
+def _asked(found: ChatBody, limits: InputLimits) -> ChatRequest:
     name(found.id, "body.id")
     if found.message_id is not None:
         name(found.message_id, "body.messageId")
@@ -179,7 +194,7 @@ def _asked(found: _Body, limits: InputLimits) -> ChatRequest:
     return asked
 
 
-def _last_message(found: _Body) -> _UIMessage | None:
+def _last_message(found: ChatBody) -> _UIMessage | None:
     raw = (
         found.message
         if bytes(found.message) != b"null"

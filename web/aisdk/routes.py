@@ -82,7 +82,7 @@ async def read(
     "/chat",
     response_class=Response,
     responses=STREAM | documented(*_BODY, *QUOTA_CODES, *MODEL, "key_reused", "answer_running"),
-    openapi_extra=json_body(shapes.ChatPost),
+    openapi_extra=json_body(chat_requests.ChatBody),
     summary="useChat: post, or make an answer again; the answer",
 )
 async def chat(

@@ -76,26 +76,6 @@ class NewParticipant(_StrictBody):
     user_id: UserId
 
 
-class ChatPost(BaseModel):
-    """The body of `useChat`: the whole history or the last message alone; only the last message is
-    read.
-    """
-
-    id: Annotated[str, StringConstraints(min_length=1, max_length=255)]
-    trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
-    messages: list[dict[str, Any]] | None = None
-    message: dict[str, Any] | None = None
-    messageId: str | None = None  # noqa: N815 -- the protocol's word
-    model: ModelName | None = None
-
-
-class CompletionBody(BaseModel):
-    """The body of `useCompletion`."""
-
-    prompt: str
-    model: ModelName | None = None
-
-
 # --- answers --------------------------------------------------------------------------------------
 
 

@@ -138,6 +138,43 @@ def test_the_routes_are_those_of_the_protocol(document: dict[str, Any]) -> None:
     }
 
 
+def accepted(document: dict[str, Any], path: str) -> dict[str, Any]:
+    """The properties of a body."""
+    body = document["paths"][path]["post"]["requestBody"]
+    assert body["required"]
+    found: dict[str, Any] = body["content"]["application/json"]["schema"]
+    assert found["type"] == "object"
+    return found
+
+
+NAME = {"type": "string", "minLength": 1, "maxLength": 255}
+
+
+def or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A member that may be absent."""
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def test_bodies_of_the_ai_sdk_are_documented_as_they_are_read(document: dict[str, Any]) -> None:
+    """With the lengths of names, and the words that `trigger` may be."""
+    chat = accepted(document, "/api/chat")
+    assert chat["required"] == ["id"]
+    assert chat["properties"] == {
+        "id": NAME,
+        "trigger": {
+            "enum": ["regenerate-message", "submit-message"],
+            "default": "submit-message",
+        },
+        "messageId": or_null(NAME),
+        "messages": or_null({"type": "array", "items": {"type": "object"}}),
+        "message": or_null({"type": "object"}),
+        "model": or_null(NAME),
+    }
+    completion = accepted(document, "/api/completion")
+    assert completion["required"] == ["prompt"]
+    assert completion["properties"] == {"prompt": {"type": "string"}, "model": or_null(NAME)}
+
+
 def test_defaults_are_valid_values(document: dict[str, Any]) -> None:
     """Otherwise tools refuse the document."""
     found = [
