@@ -4,7 +4,8 @@ connects.
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from importlib import import_module
+from typing import Any, Protocol, cast
 
 import structlog
 from fastapi import FastAPI
@@ -22,25 +23,14 @@ from tokenwire.streams.log.ports import Log, PubSub
 from tokenwire.web import health, problems
 from tokenwire.web.admission.identity import open_identity
 from tokenwire.web.admission.layer import EXPOSED_HEADERS, Admission, Gate
-from tokenwire.web.aisdk import completions
-from tokenwire.web.aisdk import routes as chat
-from tokenwire.web.aisdk import socket as chat_socket
-from tokenwire.web.api import files, participants
-from tokenwire.web.api import routes as api
 from tokenwire.web.cancels import Cancels
-from tokenwire.web.events import routes as streams
-from tokenwire.web.feed import routes as feed
 from tokenwire.web.feed.feeds import Feeds
 from tokenwire.web.housekeeping import keep_house
-from tokenwire.web.http import refusals
 from tokenwire.web.http.hosts import Hosts
 from tokenwire.web.http.middleware import KnownHosts, LastErrorHandler, Surroundings
 from tokenwire.web.http.streaming import Places
 from tokenwire.web.metrics import Metrics
 from tokenwire.web.offers import Offers
-from tokenwire.web.openai import errors as openai_errors
-from tokenwire.web.openai import routes as openai
-from tokenwire.web.page import routes as page
 from tokenwire.web.readers import Readers
 from tokenwire.web.readiness import Readiness
 from tokenwire.web.services import WebServices
@@ -48,6 +38,21 @@ from tokenwire.worker.enqueue import Jobs
 from tokenwire.worker.packing import Packing
 
 log_line = structlog.get_logger(__name__)
+
+DIALECTS = ("api", "events", "aisdk", "feed", "openai", "page")
+"""The folders of `web` whose routes are served. A new dialect is its folder and its name here."""
+
+
+class _Routes(Protocol):
+    """The module `routes` of a dialect."""
+
+    def install(self, app: FastAPI) -> None:
+        """Serve the dialect. It may also register its form of refusals (`web/http/refusals.py`)."""
+
+
+_ROUTES: list[_Routes] = [
+    cast("Any", import_module(f"tokenwire.web.{name}.routes")) for name in DIALECTS
+]
 
 _DESCRIPTION = (
     "A reply is a job: it is accepted at once, written by a worker, and followed "
@@ -125,13 +130,11 @@ def _services(
 
 def _add_routes(app: FastAPI, *, public: bool) -> None:
     problems.install(app)
-    refusals.register("/v1/", openai_errors.refused)
-    dialects = (streams, chat, chat_socket, completions, feed, openai)
-    for part in (api, participants, files, *dialects, health):
-        app.include_router(part.router)
+    for routes in _ROUTES:
+        routes.install(app)
+    app.include_router(health.router)
     if not public:
         app.include_router(health.internals)
-    page.mount(app)
 
 
 def _add_layers(app: FastAPI, services: WebServices, gate: Gate) -> None:

@@ -18,8 +18,8 @@ from tokenwire.protocol.fold import Answer
 from tokenwire.protocol.sent import Sent, Withdrawn
 from tokenwire.web import delivery
 from tokenwire.web.aisdk import requests as chat_requests
+from tokenwire.web.aisdk.chat import STREAM, WantedProfile, read, stream
 from tokenwire.web.aisdk.requests import invalid
-from tokenwire.web.aisdk.routes import STREAM, WantedProfile, read, stream
 from tokenwire.web.contents import require_fit
 from tokenwire.web.events.routes import admit
 from tokenwire.web.http.streaming import Cut, EventStream, event_headers

@@ -27,8 +27,8 @@ from tokenwire.web import aisdk
 from tokenwire.web.admission.layer import Seat
 from tokenwire.web.aisdk import posts as chat_posts
 from tokenwire.web.aisdk import requests as chat_requests
+from tokenwire.web.aisdk.chat import profile_of
 from tokenwire.web.aisdk.requests import ChatFrame, InputLimits
-from tokenwire.web.aisdk.routes import profile_of
 from tokenwire.web.aisdk.stream import chunk_batches
 from tokenwire.web.aisdk.values import dumps
 from tokenwire.web.events.routes import admit

@@ -9,7 +9,7 @@ import asyncio
 import time
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Query, Request, Response
 
 from tokenwire.models.chats import Regeneration
 from tokenwire.models.conversations import Post, Posted
@@ -19,7 +19,7 @@ from tokenwire.models.views import conversation_view, message_view
 from tokenwire.protocol import tokens
 from tokenwire.streams.log.ports import Page
 from tokenwire.web import delivery
-from tokenwire.web.api import shapes
+from tokenwire.web.api import files, participants, shapes
 from tokenwire.web.api.participants import require_owner
 from tokenwire.web.contents import require_fit
 from tokenwire.web.problems import BODY, MODEL, QUOTA_CODES, documented
@@ -41,6 +41,12 @@ router = APIRouter(
 )
 
 Limit = Annotated[int, Query(ge=1, le=shapes.MAX_PAGE)]
+
+
+def install(app: FastAPI) -> None:
+    """Serve these routes, and those for participants and files."""
+    for part in (router, participants.router, files.router):
+        app.include_router(part)
 
 
 @router.get("/me", summary="Who is calling")

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Header, Query, Request, Response
 
 from tokenwire.models.errors import NotFound
 from tokenwire.protocol import tokens
@@ -57,6 +57,11 @@ class Reading:
     after: Cursor | None
     permission: Permission
     message_id: str | None = None
+
+
+def install(app: FastAPI) -> None:
+    """Serve the event streams."""
+    app.include_router(router)
 
 
 @router.head("/conversations/{conversation_id}/events", include_in_schema=False)

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 import msgspec
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 
 from tokenwire.web.events import encoder as sse
 from tokenwire.web.feed.feeds import FeedReader
@@ -19,6 +19,11 @@ router = APIRouter(prefix="/api")
 _RESPONSES = RESPONSES | documented(
     "unauthenticated", "unknown_host", "internal", "damaged", "unavailable", "over_capacity"
 )
+
+
+def install(app: FastAPI) -> None:
+    """Serve the feed."""
+    app.include_router(router)
 
 
 @router.head("/feed", include_in_schema=False)

@@ -1,6 +1,6 @@
 """Refusals in the form of the request's dialect, for layers that refuse before routing.
 
-This room knows no dialect. `web/app.py` registers the forms of those that have their own.
+This room knows no dialect. A dialect with a form of its own registers it when it is installed.
 """
 
 from collections.abc import Callable

@@ -11,13 +11,14 @@ import asyncio
 import contextlib
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Header, Query, Request, Response
 from starlette.responses import JSONResponse
 
 from tokenwire.models.parts import shown_answer
 from tokenwire.models.rows import unfinished
 from tokenwire.models.tables import Message
 from tokenwire.web import delivery, problems
+from tokenwire.web.http import refusals
 from tokenwire.web.openai import encoder as encoding
 from tokenwire.web.openai import objects
 from tokenwire.web.openai.errors import (
@@ -28,6 +29,7 @@ from tokenwire.web.openai.errors import (
     OpenAIRoute,
     documented,
     failed,
+    refused,
 )
 from tokenwire.web.openai.following import Asking, ended_row, forget, head_of, response_of
 from tokenwire.web.openai.posts import ask, readable
@@ -58,6 +60,12 @@ OnDisconnect = Annotated[
 """`cancel`: the answer is stopped when its client leaves before the end. Otherwise the answer
 continues.
 """
+
+
+def install(app: FastAPI) -> None:
+    """Serve these routes. What is refused before them has OpenAI's form too."""
+    refusals.register(f"{router.prefix}/", refused)
+    app.include_router(router)
 
 
 # --- responses ------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ async def index() -> FileResponse:
     return FileResponse(STATIC / "index.html", headers={"Cache-Control": _REVALIDATE})
 
 
-def mount(app: FastAPI) -> None:
+def install(app: FastAPI) -> None:
     """Serve the page and its files."""
     app.include_router(router)
     app.mount("/static", _RevalidatedFiles(directory=STATIC), name="static")

@@ -33,7 +33,7 @@ AREA = Area(
             "web/api/routes.py",
             'route = f"POST /api/messages/{message_id}/regenerate"',
             'route = "POST /api/messages/regenerate"',
-            ("tests/unit/web/aisdk/test_routes.py",),
+            ("tests/unit/web/aisdk/test_chat.py",),
         ),
     ],
 )
