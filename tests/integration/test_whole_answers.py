@@ -228,18 +228,30 @@ async def test_an_answer_with_everything_reaches_everybody_in_order(
         assert await found.sent_back() == ITEMS[api]
 
 
+def crash_points(effects: Sequence[str], nth: int) -> list[int]:
+    """How many effects workers do before they die: the first of each kind, every `nth`, all."""
+    first = {effects.index(name) + 1 for name in effects}
+    return sorted(first | {*range(nth, len(effects), nth), len(effects)})
+
+
+@pytest.mark.parametrize(
+    "nth", [pytest.param(1, marks=pytest.mark.long, id="all"), pytest.param(10, id="some")]
+)
 @pytest.mark.parametrize("saves", [False, True], ids=["unsaved", "saved"])
 @both
 async def test_a_worker_that_dies_after_any_effect_changes_nothing(
-    api: str, saves: bool, tmp_path: Path
+    api: str, saves: bool, nth: int, tmp_path: Path
 ) -> None:
-    """Each event, file, checkpoint and commit is the last thing that some worker does."""
+    """Each event, file, checkpoint and commit is the last thing that some worker does.
+
+    Of the effects, `make test-all` has each, `make test` the first of each kind and every tenth.
+    """
     async with world(api, tmp_path) as found:
         life = Life()
         await found.work(found.row.id, life, saves=saves)
         whole, effects = stored(await found.reread()), life.done
     assert effects.count("append") > len(ITEMS[api])
-    for number in range(1, len(effects) + 1):
+    for number in crash_points(effects, nth):
         (tmp_path / str(number)).mkdir()
         async with world(api, tmp_path / str(number)) as found:
             life = Life(number)
