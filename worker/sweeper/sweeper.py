@@ -17,7 +17,7 @@ What it guarantees
 import asyncio
 import itertools
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import structlog
@@ -238,7 +238,7 @@ class Sweeper:
 
     async def _cancel(self) -> None:
         async for page in self._pages(self._services.store.to_cancel, _key):
-            await _all(asyncio.Semaphore(SIDE_BY_SIDE), (self._cancel_one(row) for row in page))
+            await _all(asyncio.Semaphore(SIDE_BY_SIDE), self._cancel_one, page)
 
     async def _cancel_one(self, row: Outstanding) -> None:
         services = self._services
@@ -297,7 +297,8 @@ class Sweeper:
         try:
             await _all(
                 asyncio.Semaphore(SIDE_BY_SIDE),
-                (self._send(row, sent) for row in rows if row.message_id not in self._apart),
+                lambda row: self._send(row, sent),
+                [row for row in rows if row.message_id not in self._apart],
             )
         finally:
             await by_halves(
@@ -316,7 +317,7 @@ class Sweeper:
 
     async def _announce_ends(self) -> None:
         async for page in self._pages(lambda *place: self._services.store.ended(DUE, *place), _key):
-            await _all(self._bulk, (self._announce_end(row) for row in page))
+            await _all(self._bulk, self._announce_end, page)
 
     async def _announce_end(self, row: Outstanding) -> None:
         """Append the terminal event that was lost in a crash."""
@@ -340,7 +341,7 @@ class Sweeper:
                 sorted(page, key=lambda row: (row.conversation_id, row.ordinal)),
                 lambda row: row.conversation_id,
             )
-            await _all(self._bulk, [self._announce_in_order(list(group)) for _, group in rows])
+            await _all(self._bulk, self._announce_in_order, [list(group) for _, group in rows])
 
     async def _announce_in_order(self, rows: Sequence[Unannounced]) -> None:
         for row in rows:
@@ -356,7 +357,7 @@ class Sweeper:
         async for page in self._pages(
             lambda *place: self._services.store.unannounced_titles(DUE, *place), _id
         ):
-            await _all(self._bulk, (self._announce_title(row) for row in page))
+            await _all(self._bulk, self._announce_title, page)
 
     async def _announce_title(self, row: Conversation) -> None:
         await announcing.announce_title(self._services.store, self._services.log, row)
@@ -365,7 +366,7 @@ class Sweeper:
         async for page in self._pages(
             lambda *place: self._services.store.undeleted_logs(DUE, *place), str
         ):
-            await _all(self._bulk, (self._delete_log(name) for name in page))
+            await _all(self._bulk, self._delete_log, page)
 
     async def _delete_log(self, conversation_id: str) -> None:
         await self._services.log.delete(conversation_id)
@@ -375,21 +376,27 @@ class Sweeper:
         async for page in self._pages(
             lambda *place: self._services.store.unannounced_revocations(DUE, *place), _id
         ):
-            await _all(self._bulk, (self._revoke_one(row) for row in page))
+            await _all(self._bulk, self._revoke_one, page)
 
     async def _revoke_one(self, row: Revocation) -> None:
         services = self._services
         await revocations.revoke(services.store, services.log, row.conversation_id, row.user_id)
 
 
-async def _all(places: asyncio.Semaphore, work: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Run all work, `places` at a time, even if some fails. Then raise the first outage."""
+async def _all(
+    places: asyncio.Semaphore, work: Callable[[T], Awaitable[None]], items: Iterable[T]
+) -> None:
+    """Do this work for all items, `places` at a time, even if some fails. Then raise the first
+    outage.
 
-    async def one(piece: Coroutine[Any, Any, None]) -> Exception | None:
+    The work of an item is created once it has its place: a cancellation leaves none unawaited.
+    """
+
+    async def one(item: T) -> Exception | None:
         async with places:
-            return await _guarded(piece)
+            return await _guarded(work(item))
 
-    for error in await asyncio.gather(*(one(piece) for piece in work)):
+    for error in await asyncio.gather(*(one(item) for item in items)):
         if error is not None:
             raise error
 

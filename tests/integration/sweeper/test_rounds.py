@@ -1,6 +1,8 @@
 """The sweeper: the cost of a round, and no step of it blocks another."""
 
 import asyncio
+import gc
+import warnings
 from typing import Any
 
 import psycopg
@@ -13,7 +15,7 @@ from tokenwire.config.metrics import TASK_FAILURES
 from tokenwire.models.conversations import Post
 from tokenwire.models.errors import GivenUp, StoreUnavailable
 from tokenwire.models.store import Store
-from tokenwire.models.sweeps import SweepKey
+from tokenwire.models.sweeps import SweepKey, Unannounced
 from tokenwire.models.tables import Message as Row
 from tokenwire.protocol import events
 from tokenwire.streams.log.ports import Gone, LogUnavailable, Page
@@ -247,3 +249,22 @@ async def test_one_broken_connection_is_no_outage(rig: Rig) -> None:
     assert not rig.sweeper.holds_back
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_round_that_is_cancelled_leaves_no_work_unawaited(
+    rig: Rig, recwarn: pytest.WarningsRecorder
+) -> None:
+    """A deploy may end the sweeper before the rows of a page have their turn."""
+    warnings.simplefilter("always")
+
+    async def cancelled_meanwhile(*_arguments: object) -> list[Unannounced]:
+        sweep = asyncio.current_task()
+        assert sweep is not None
+        asyncio.get_running_loop().call_soon(sweep.cancel)
+        return [Unannounced(rig.row.id, rig.row.conversation_id, rig.row.ordinal)]
+
+    rig.store.unannounced_rows = cancelled_meanwhile  # type: ignore[method-assign]
+    done, _ = await asyncio.wait([asyncio.create_task(rig.sweeper._announce_rows())])
+    assert done.pop().cancelled()
+    gc.collect()
+    assert [str(told.message) for told in recwarn] == []

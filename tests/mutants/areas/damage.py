@@ -186,8 +186,8 @@ AREA = Area(
         Mutant(
             "a_row_that_cannot_be_written_has_a_job_each_round",
             "worker/sweeper/sweeper.py",
-            " if row.message_id not in self._apart)",
-            ")",
+            " if row.message_id not in self._apart]",
+            "]",
             _ROWS,
         ),
         Mutant(

@@ -186,7 +186,7 @@ AREA = Area(
         Mutant(
             "conversations_are_announced_one_after_the_other",
             "worker/sweeper/sweeper.py",
-            "            await _all(self._bulk, [self._announce_in_order(list(group)) for _, "
+            "            await _all(self._bulk, self._announce_in_order, [list(group) for _, "
             "group in rows])\n",
             "            for _, group in rows:\n                await "
             "self._announce_in_order(list(group))\n",
