@@ -25,6 +25,7 @@ from tests.disks import disk  # noqa: F401 - fixtures are found by name
 
 # Fixtures are found by name.
 from tests.servers.fixtures import aimock_installed, llamacpp_url, llmock_installed  # noqa: F401
+from tests.statements import share_statements
 from tests.valkey import Valkey
 
 hypothesis.settings.register_profile("untimed", deadline=None)
@@ -33,6 +34,8 @@ hypothesis.settings.load_profile("untimed")
 
 structlog.dev.ConsoleRenderer.get_active().exception_formatter = structlog.dev.plain_traceback
 """Coloured ones in boxes (structlog has them if `rich` is installed) cost half a second each."""
+
+share_statements()
 
 gc.disable()
 """Until all tests are collected: objects are only made, and nothing is garbage."""
