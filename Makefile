@@ -17,16 +17,21 @@ PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest $(SIDE_BY_SIDE)
 .DEFAULT_GOAL := help
 .PHONY: help run llamacpp check format test test-all simulate chaos fuzz mutants bench lock clean
 
-help: ## list the commands
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+## help: list the commands
+help:
+	@sed -n -e 's/^## \([a-z-]*\): /make \1\t/p' -e 's/^##   /\t/p' $(MAKEFILE_LIST) | expand -t 16
 
-run: $(VENV)/run.stamp ## start Tokenwire here: web, worker, broadcaster, and an embedded Valkey without REDIS_URL
+## run: start Tokenwire here: web, worker, broadcaster, and an embedded Valkey without REDIS_URL
+run: $(VENV)/run.stamp
 	@exec $(BIN)/python -m tokenwire.launcher
 
-llamacpp: $(VENV)/dev.stamp ## a real model on port 8080: llama.cpp with SmolLM2-135M, fetched once
+## llamacpp: a real model on port 8080: llama.cpp with SmolLM2-135M, fetched once
+llamacpp: $(VENV)/dev.stamp
 	@exec $(BIN)/python -m tests.servers.llamacpp
 
-check: $(VENV)/dev.stamp ## format, lint and types of Python and JavaScript (where there are Node and npm), who imports whom, dead code
+## check: format, lint and types of Python and JavaScript (where there are Node and npm), who
+##   imports whom, dead code
+check: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -34,33 +39,45 @@ check: $(VENV)/dev.stamp ## format, lint and types of Python and JavaScript (whe
 	$(BIN)/vulture
 	$(BIN)/python -m tests.js.check
 
-format: $(VENV)/dev.stamp ## write the format, mend what ruff can mend
+## format: write the format, mend what ruff can mend
+format: $(VENV)/dev.stamp
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/python -m tests.js.check --write
 
-test: $(VENV)/dev.stamp ## every test that is not long (under 10 minutes)
+## test: every test that is not long (under 10 minutes)
+test: $(VENV)/dev.stamp
 	$(PYTEST) -m "not long"
 
-test-all: $(VENV)/dev.stamp ## every test
+## test-all: every test
+test-all: $(VENV)/dev.stamp
 	$(PYTEST)
 
-simulate: $(VENV)/dev.stamp ## simulated schedules full of faults (SEED=first, N=how many), or one of them again
+## simulate: simulated schedules full of faults (SEED=first, N=how many), or one of them again
+simulate: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.simulation --seed $(or $(SEED),1) --n $(or $(N),4000)
 
-chaos: $(VENV)/dev.stamp ## real processes under random faults (KILLS=how many, SEED=order, CHAOS=further options); see docs/chaos.md
+## chaos: real processes under random faults (KILLS=how many, SEED=order, CHAOS=further options);
+##   see docs/chaos.md
+chaos: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.chaos --kills $(or $(KILLS),50) --seed $(or $(SEED),1) $(CHAOS)
 
-fuzz: $(VENV)/dev.stamp ## damage recorded provider bodies N times from SEED, and say what did not hold
+## fuzz: damage recorded provider bodies N times from SEED, and say what did not hold
+fuzz: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.fuzzing --seed $(or $(SEED),1) --n $(or $(N),200000)
 
-mutants: $(VENV)/dev.stamp ## plant bugs, each in a copy of the project, and say which check notices (MUTANTS=area or area/name, JOBS=side by side)
+## mutants: plant bugs, each in a copy of the project, and say which check notices (MUTANTS=area
+##   or area/name, JOBS=side by side)
+mutants: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.mutants --jobs $(or $(JOBS),2) $(MUTANTS)
 
-bench: $(VENV)/peers.stamp ## the benchmarks (BENCHMARKS=name for one), as Markdown tables
+## bench: the benchmarks (BENCHMARKS=name for one), as Markdown tables
+bench: $(VENV)/peers.stamp
 	$(BIN)/python -m benchmarks $(BENCHMARKS)
 
-lock: ## pin what pyproject.toml asks for, with hashes, for every supported Python and system (UPGRADE=no: change as little as possible)
+## lock: pin what pyproject.toml asks for, with hashes, for every supported Python and system
+##   (UPGRADE=no: change as little as possible)
+lock:
 	@test -x $(UV) || ($(PYTHON) -m venv var/uv && var/uv/bin/python -m pip --quiet install uv)
 	$(COMPILE) --output-file requirements.lock pyproject.toml
 	$(COMPILE) --extra dev --constraint requirements.lock \
@@ -72,13 +89,17 @@ COMPILE := $(UV) pip compile --quiet $(if $(filter no,$(UPGRADE)),,--upgrade) --
 	--python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url \
 	--no-emit-find-links --extra server --extra embedded
 
-clean: ## remove what was installed, built or cached; the data in var/ stays
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info build dist
+## clean: remove what was installed, built or cached; the data in var/ stays
+clean:
+	rm -rf $(VENV) *.egg-info build dist
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/venv.stamp:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Tokenwire needs Python 3.11 or newer (set PYTHON=python3.x)" >&2; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || { echo "Tokenwire needs Python's venv module (on Debian: apt install python3-venv)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Tokenwire needs Python 3.11 or newer (set PYTHON=python3.x)" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+		echo "Tokenwire needs Python's venv module (on Debian: apt install python3-venv)" >&2; exit 1; }
 	@touch $@
 
 $(VENV)/run.stamp: requirements.lock $(VENV)/venv.stamp

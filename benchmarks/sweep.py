@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import structlog
 from sqlalchemy import text
@@ -114,7 +115,8 @@ async def round_ms(ended: int, due: int, per_conversation: int, kind: str = "SQL
         if due:
             await fill(store, "queued", due, per_conversation)
         log, checkpointer = MemoryLog(), Checkpointer(store, 1.0, 500)
-        services = WorkerServices(store, log, Queue(), checkpointer, 3.0, NoEndings(), Packing(log))  # type: ignore[arg-type]
+        queue: Any = Queue()
+        services = WorkerServices(store, log, queue, checkpointer, 3.0, NoEndings(), Packing(log))
         sweeper, took = Sweeper(services), []
         for _ in range(ROUNDS):
             async with store.writing() as session:

@@ -41,8 +41,9 @@ def served(host: str, port: int, registry: CollectorRegistry = REGISTRY) -> Iter
     try:
         server, thread = start_http_server(port, host, registry)
     except OSError as error:
-        # The reason says it all.
-        log_line.error("cannot serve metrics", host=host, port=port, error=str(error))  # noqa: TRY400
+        place = {"host": host, "port": port}
+        # No traceback: the reason says it all.
+        log_line.error("cannot serve metrics", **place, error=str(error))  # noqa: TRY400
         yield
         return
     # A silent connection would keep its thread.

@@ -26,7 +26,8 @@ _NAMED = re.compile(
 """The word after the name of a credential; short words without a digit are plain words."""
 _SHAPED = re.compile(
     r"""(?x)
-      \b(?:sk|pk|rk|gsk|hf|xai|pplx|fw|r8|nvapi|csk|tgp|ghp|gho|ghs|github_pat|glpat|xoxb|xoxp)[-_][A-Za-z0-9_\-]{8,}
+      \b (?:sk|pk|rk|gsk|hf|xai|pplx|fw|r8|nvapi|csk|tgp|ghp|gho|ghs|github_pat|glpat|xoxb|xoxp)
+        [-_][A-Za-z0-9_\-]{8,}
     | \bAIza[A-Za-z0-9_\-]{20,}
     | \bya29\.[A-Za-z0-9_.\-]{10,}
     | \b(?:AKIA|ASIA)[A-Z0-9]{12,}

@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import redis.asyncio
 import structlog
@@ -77,8 +77,9 @@ class RedisRates:
             socket_timeout=timeout_seconds,
             socket_connect_timeout=timeout_seconds,
         )
-        # By `implementation`.
-        self._client: redis.asyncio.Redis = self._storage.bridge.get_connection()  # type: ignore[attr-defined]
+        # `implementation` decides the type of the bridge.
+        bridge: Any = self._storage.bridge
+        self._client: redis.asyncio.Redis = bridge.get_connection()
         self._window = MovingWindowRateLimiter(self._storage)
 
     async def hit(self, name: str, limit: int) -> RateCheck:

@@ -3,6 +3,7 @@ PostgreSQL.
 """
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -16,10 +17,8 @@ from tokenwire.models.store import Store
 ADA, BOB = "ada", "bob"
 
 
-async def post(
-    store: Store, conversation_id: str, content: str = "hi", **changes: object
-) -> Posted:
-    return await store.post(Post(conversation_id, ADA, content, "demo", **changes))  # type: ignore[arg-type]
+async def post(store: Store, conversation_id: str, content: str = "hi", **changes: Any) -> Posted:
+    return await store.post(Post(conversation_id, ADA, content, "demo", **changes))
 
 
 async def shown(store: Store, conversation_id: str) -> list[tuple[str, str]]:

@@ -31,7 +31,7 @@ from tokenwire.protocol import events
 from tokenwire.protocol.fold import Answer, from_view
 
 ME = "me"
-SIGNATURE = {"dialect": "anthropic", "value": {"signature": "x" * 100}}
+SIGNATURE: dict[str, Any] = {"dialect": "anthropic", "value": {"signature": "x" * 100}}
 CALL = {"type": "tool_call", "id": "c1", "name": "weather", "state": "streaming"}
 Told = Sequence[events.AnyEvent]
 
@@ -543,7 +543,7 @@ async def test_an_end_counts_its_parts(store: Store, running: Running, how: str)
     else:
         error = {"code": "x", "error": "y", "retryable": False}
         assert await store.end_unread(running.answer.id, error)
-    assert await stored_bytes(store, ME) > before + len(SIGNATURE["value"]["signature"])  # type: ignore[index]
+    assert await stored_bytes(store, ME) > before + len(SIGNATURE["value"]["signature"])
     assert await recount(store, amend=False) == []
     row = await store.message(running.answer.id)
     assert row is not None

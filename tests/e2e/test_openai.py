@@ -77,7 +77,8 @@ class Answering(BaseHTTPRequestHandler):
     """One request."""
 
     def do_POST(self) -> None:
-        self.server.bodies.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))  # type: ignore[attr-defined]
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.server.bodies.append(json.loads(body))  # type: ignore[attr-defined]
         deltas = [({"content": '{"a"'}, None), ({"content": ": 1}"}, None), ({}, "length")]
         chunks = [
             {"choices": [{"index": 0, "delta": delta, "finish_reason": reason}]}

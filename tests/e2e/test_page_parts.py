@@ -133,9 +133,7 @@ UNFOLDED = """() => [...document.querySelectorAll(".answer .body > *")].map((ele
 })"""
 
 
-async def test_parts_are_shown_in_their_order_and_the_same_after_a_reload(
-    server: StandIn, browser: Browser
-) -> None:
+async def test_parts_keep_their_order_over_a_reload(server: StandIn, browser: Browser) -> None:
     """Live from events, then from the row. What the page does not know is shown as nothing; a file
     of another server is a link, and nobody asks for it.
     """

@@ -66,9 +66,9 @@ class Rig:
     told: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.store, self.log, self.jobs = (
-            Watched(inner, self.calls) for inner in (self.real, self.memory, NoJobs())
-        )
+        self.store: Any = Watched(self.real, self.calls)
+        self.log: Any = Watched(self.memory, self.calls)
+        self.jobs: Any = Watched(NoJobs(), self.calls)
 
     def break_call(self, name: str, times: int = 10**6) -> None:
         for part in (self.store, self.log, self.jobs):
@@ -87,7 +87,7 @@ class Rig:
 
     async def generate(self, *steps: Step, hand_over: bool = False, rung: str = "prefix") -> None:
         """One delivery of the job, then no wait for a lease."""
-        services = services_over(self.store, self.log, self.jobs)  # type: ignore[arg-type]
+        services = services_over(self.store, self.log, self.jobs)
         object.__setattr__(
             services, "notify_operators", lambda _error, facts: self.told.append(facts)
         )
@@ -223,7 +223,7 @@ async def test_a_cancel_always_works(rig: Rig, name: str) -> None:
     while again:
         again = False
         with contextlib.suppress(Bug):
-            again = await closing.cancel(rig.store, rig.log, rig.jobs, rig.row.id, "me")  # type: ignore[arg-type]
+            again = await closing.cancel(rig.store, rig.log, rig.jobs, rig.row.id, "me")
         assert not again or name == "release"
         await asyncio.sleep(0.1 if again else 0)
     row = await rig.reread()
@@ -265,7 +265,7 @@ async def test_a_failing_decision(
         last = (await events_of(rig.memory, row))[-1]
         assert isinstance(last, events.Error)
     else:
-        await closing.cancel(rig.store, rig.log, rig.jobs, rig.row.id, "me")  # type: ignore[arg-type]
+        await closing.cancel(rig.store, rig.log, rig.jobs, rig.row.id, "me")
         assert (await rig.reread()).status == "cancelled"
 
 
@@ -311,7 +311,7 @@ async def test_a_misshapen_value_in_a_row(rig: Rig, column: str, ends: str) -> N
             row = await rig.until_ended(*SCENES["whole"][0])
             assert (row.status, row.content) == ("complete", "Held more"), value
         elif ends == "cancelled":
-            await closing.cancel(rig.store, rig.log, rig.jobs, rig.row.id, "me")  # type: ignore[arg-type]
+            await closing.cancel(rig.store, rig.log, rig.jobs, rig.row.id, "me")
             row = await rig.reread()
             assert (row.status, row.content) == ("cancelled", "Held "), value
         else:
@@ -319,7 +319,7 @@ async def test_a_misshapen_value_in_a_row(rig: Rig, column: str, ends: str) -> N
                 await session.execute(
                     text("UPDATE messages SET status = 'error' WHERE id = :id"), {"id": rig.row.id}
                 )
-            await closing.announce_end(rig.store, rig.log, await rig.reread())  # type: ignore[arg-type]
+            await closing.announce_end(rig.store, rig.log, await rig.reread())
             last = (await events_of(rig.memory, rig.row))[-1]
             assert isinstance(last, events.Error), value
             assert last.code, value

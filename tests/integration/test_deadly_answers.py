@@ -91,6 +91,9 @@ class World:
     async def unfinished(self, names: Sequence[str]) -> list[str]:
         return [name for name in names if (await self.row(name)).status in UNFINISHED]
 
+    async def leaves_probation(self, name: str) -> None:
+        await until(lambda: not self.runner._probation.holds(name))
+
     def bring(self, names: Sequence[str]) -> None:
         """A job for each answer that has none here."""
         for name in self.random.sample(names, len(names)):
@@ -162,8 +165,8 @@ async def test_one_deadly_answer_ends_alone(world: World, clock: Clock) -> None:
         else:
             on = world.runner._probation._taken_by
             clock.now += PROBATION_SECONDS
-            # Mypy knows no default in a lambda.
-            await until(lambda on=on: on is None or not world.runner._probation.holds(on))  # type: ignore[misc]
+            if on is not None:
+                await world.leaves_probation(on)
     ended = await world.row(deadly)
     assert ended.error is not None
     assert (killed, ended.status, ended.error["code"], world.told) == (

@@ -44,7 +44,8 @@ class Rig:
 
     def __init__(self, store: Store, row: Row, provider: PaidProvider, client: HttpClient) -> None:
         self.store, self.row, self.provider = store, row, provider
-        self.log, self.jobs, self.told = MemoryLog(), NoJobs(), list[object]()
+        self.log, self.told = MemoryLog(), list[object]()
+        self.jobs: Any = NoJobs()
         catalogue = Catalogue(
             default="m", title_model="m", models={"m": provider.spec()}, missing={}
         )
@@ -61,7 +62,7 @@ class Rig:
             LEASE_SECONDS,
             self.run_ender,
             Packing(self.log),
-        )  # type: ignore[arg-type]
+        )
         self.sweeper = Sweeper(self.services)
 
     def worker(self) -> "asyncio.Task[None]":
@@ -76,7 +77,7 @@ class Rig:
             await asyncio.sleep(0.01)
 
     async def cancel(self) -> None:
-        await closing.cancel(self.store, self.log, self.jobs, self.row.id, "me")  # type: ignore[arg-type]
+        await closing.cancel(self.store, self.log, self.jobs, self.row.id, "me")
 
     async def delete(self) -> None:
         await closing.delete_conversation(self.store, self.log, self.row.conversation_id)
@@ -95,6 +96,9 @@ class Rig:
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not holds():
                 await asyncio.sleep(0.01)
+
+    async def asked(self, times: int) -> None:
+        await self.until(lambda: len(self.provider.asked) == times)
 
     async def begun(self) -> None:
         """The run is paid, and its name is saved."""
@@ -179,8 +183,7 @@ async def test_workers_killed_one_after_another(rig: Rig) -> None:
     rig.provider.pause_every = 4
     for attempt in range(1, 5):
         worker = rig.worker()
-        # Mypy knows no default here.
-        await rig.until(lambda attempt=attempt: len(rig.provider.asked) == attempt)  # type: ignore[misc]
+        await rig.asked(attempt)
         await rig.begun()
         held = await rig.shown()
         rig.provider.go.set()

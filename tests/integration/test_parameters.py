@@ -43,7 +43,9 @@ async def asked(store: Store, body: CompletionsBody | ResponseBody) -> base.Requ
 def sent(api: str, request: base.Request) -> dict[str, Any]:
     """The JSON body as it is sent."""
     spec = ModelSpec("m", PRESETS[api], "m", api=api)
-    return json.loads(json.dumps(DIALECTS[api].build(request, spec, presets()[PRESETS[api]]).body))  # type: ignore[no-any-return]
+    built = DIALECTS[api].build(request, spec, presets()[PRESETS[api]])
+    body: dict[str, Any] = json.loads(json.dumps(built.body))
+    return body
 
 
 def chat(**fields: Any) -> CompletionsBody:
@@ -172,7 +174,9 @@ async def test_kept_items_are_stored_and_sent_back(sqlite_store: Store) -> None:
     """A row keeps the provider's own items; the next question sends them to the same model."""
     use = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}
     result = {"type": "web_search_tool_result", "tool_use_id": "s", "content": []}
-    items = [base.KeptDelta("anthropic.messages", value["type"], value) for value in (use, result)]  # type: ignore[arg-type]
+    items = [
+        base.KeptDelta("anthropic.messages", str(value["type"]), value) for value in (use, result)
+    ]
     posted = await sqlite_store.ask(chat().question(USER, "m"))
     provider = Script(
         [[base.TextDelta("Look: "), *items, base.TextDelta("there."), base.Finish("stop")]]

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from tests.js.packages import HERE, InstallFailed, ToolMissing, installed, tool
 from tokenwire.config.settings import ROOT
 
-LAID_OUT = ("web/page/static/*.{js,ts}", "tests/{js,e2e}/**/*.{js,mjs,jsx,ts}")
+LAID_OUT = ("web/page/static/*.{js,ts,html,css}", "tests/{js,e2e}/**/*.{js,mjs,jsx,ts}")
 LINTED = ("web/page/static", "tests/js", "tests/e2e")
 PRETTIER = (
     "prettier/bin/prettier.cjs",

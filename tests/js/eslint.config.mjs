@@ -20,7 +20,8 @@ const mistakes = {
   "no-unmodified-loop-condition": "error",
   "no-unreachable-loop": "error",
   "no-unused-private-class-members": "off", // takes `this.#x ||= ...` for no use
-  "no-unused-vars": ["error", { ignoreRestSiblings: true }], // `({ a, ...rest }) => rest` leaves something out
+  // `({ a, ...rest }) => rest` leaves `a` out.
+  "no-unused-vars": ["error", { ignoreRestSiblings: true }],
   "no-use-before-define": ["error", { functions: false, classes: false, variables: false }],
   "no-useless-assignment": "error",
   "no-var": "error",

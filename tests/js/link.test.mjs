@@ -156,7 +156,7 @@ inMockedTime(
 );
 
 inMockedTime(
-  "a missing event is waited for a second, then the connection is given up and the cursor presented again",
+  "a client waits a second for a missing event, then reconnects with its cursor",
   async () => {
     const rig = new Rig();
     const socket = await rig.live();
@@ -220,7 +220,7 @@ inMockedTime("more than can wait ends the connection at once", async () => {
 });
 
 inMockedTime(
-  "a server that accepts and says nothing is left after 15 s, one that does not even accept as well",
+  "a client leaves a server that does not accept, or says nothing, after 15 s",
   async () => {
     for (const accepts of [true, false]) {
       const rig = new Rig();

@@ -71,7 +71,7 @@ test("words with dots are not taken for addresses", () => {
   assert.doesNotMatch(toHtml("see config.py and user@host.example"), /<a/);
 });
 
-test("what was written stays as it was written: no smart quotes, and the end of a line is no break", () => {
+test("text stays as it was written: no smart quotes, and the end of a line is no break", () => {
   assert.equal(
     toHtml('a "b" (c) -- d...\ne'),
     '<p dir="auto">a &quot;b&quot; (c) -- d...\ne</p>\n',

@@ -42,7 +42,7 @@ globalThis.document = {
 const navigator = { onLine: true };
 Object.defineProperty(globalThis, "navigator", { value: navigator, configurable: true });
 
-test("an element gets its attributes, handlers and children; what is false or absent is no attribute", () => {
+test("an element gets its attributes, handlers and children; false is no attribute", () => {
   const act = () => {};
   const element = make(
     "button",
@@ -213,7 +213,7 @@ test("what the page wants goes where PROTOCOL.md says, names in addresses escape
   }
 });
 
-test("a refusal becomes a sentence for people, and says whether trying again may help", async () => {
+test("a refusal becomes a sentence, and says whether trying again may help", async () => {
   const refused = async (body, status, headers) => {
     try {
       await asking(

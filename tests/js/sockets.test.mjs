@@ -102,7 +102,7 @@ test(
 );
 
 test(
-  "a token that ran out is replaced, one that runs out is renewed in place, a lost log is read again",
+  "an expired token is replaced, an expiring one renewed in place, a lost log read again",
   { timeout: 30_000 },
   async () => {
     const conversation = new Conversation();

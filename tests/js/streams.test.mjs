@@ -76,7 +76,7 @@ const POST = {
   credentials: "include",
 };
 
-test("after a break the stream of the chat is asked for, from the last event that came whole", async () => {
+test("after a break the wrapper asks for the stream after the last whole event", async () => {
   const whole = `${block(1, "{}")}data: {"nameless":1}\n\n`;
   const { asked, fetch } = answering(
     stream(breaking(bytes(`${whole}id: e:2\ndata: {"ha`)), 202),
@@ -98,7 +98,7 @@ test("after a break the stream of the chat is asked for, from the last event tha
     assert.deepEqual([headers.authorization, credentials], ["Bearer x", "include"]);
 });
 
-test("before the first event there is nothing to go on from, and the stream is asked for from its beginning", async () => {
+test("after a break before the first event, it asks for the stream from the start", async () => {
   const { asked, fetch } = answering(stream(breaking(bytes("id: e:"))), stream(block(1, "[DONE]")));
   assert.equal(await (await fetch("/api/chat", POST)).text(), block(1, "[DONE]"));
   assert.equal(asked[1].url, "/api/chat/a%2Fb/stream");
@@ -114,7 +114,7 @@ test("a stream that was resumed by the page itself goes on at its own address", 
   }
 });
 
-test("a character that comes in two pieces is one, and half of one is forgotten with the connection", async () => {
+test("a character in two pieces is put together; half of one is dropped", async () => {
   const [text, cut] = [bytes(block(1, "é")), bytes(block(1, "é")).indexOf(0xc3) + 1];
   const { fetch } = answering(
     stream(breaking(text.slice(0, cut), text.slice(cut), text.slice(0, cut))),
@@ -126,7 +126,7 @@ test("a character that comes in two pieces is one, and half of one is forgotten 
   );
 });
 
-test("an answer that is over when it is asked for again ends the stream, and nobody asks a second time", async () => {
+test("an answer that has ended meanwhile ends the stream, without a second request", async () => {
   const { asked, fetch } = answering(stream(block(1, "{}")), new Response(null, { status: 204 }));
   assert.equal(await (await fetch("/api/chat", POST)).text(), block(1, "{}"));
   assert.equal(asked.length, 2);
@@ -141,7 +141,7 @@ test("what is no stream is handed on as it came", async () => {
   }
 });
 
-test("a server that is away is asked so often and no more, one that refuses only once", async () => {
+test("a server that is away is asked a few times, one that refuses only once", async () => {
   const away = () => new Response("away", { status: 500 });
   const patient = answering(
     stream(block(1, "{}")),

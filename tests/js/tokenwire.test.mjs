@@ -155,7 +155,7 @@ test("what a merged chunk has brought is not brought again by what waited", () =
   assert.deepEqual([order.seq, order.waiting], [5, false]);
 });
 
-test("what a snapshot says is held: the conversation as a copy, parts of its rows, whether an answer runs", () => {
+test("a snapshot is held: the conversation, the rows' parts, whether an answer runs", () => {
   const conversation = { id: "c1", title: "Tides", model: "demo", rev: 3 };
   const call = { type: "tool_call", id: "t1", name: "f", input: "{}", state: "proposed" };
   const parts = [
@@ -328,7 +328,7 @@ test("a message event never replaces the text of an answer, and only a higher re
   assert.equal(held.get("m1").model, "demo");
 });
 
-test("a user's message is replaced by a higher rev, and a new one takes its place in the order", () => {
+test("a higher rev replaces a user's message; a new message takes its place in order", () => {
   const held = transcript({ ordinal: 5 });
   held.apply({
     seq: 1,
@@ -362,7 +362,7 @@ test("a user's message is replaced by a higher rev, and a new one takes its plac
   );
 });
 
-test("the seq of a row that a message event brings may be another epoch's: it hides nothing that follows", () => {
+test("a message event's row may have another epoch's seq: it hides no later event", () => {
   const held = transcript();
   held.apply({
     seq: 7,
@@ -373,7 +373,7 @@ test("the seq of a row that a message event brings may be another epoch's: it hi
   assert.equal(held.get("m2").content, "Hello");
 });
 
-test("an answer made again takes the place of the old one and of what followed; of those nothing is heard any more", () => {
+test("a new answer replaces the old one and all after it; their events are ignored", () => {
   const held = transcript({
     id: "u1",
     role: "user",
@@ -410,7 +410,7 @@ test("an answer made again takes the place of the old one and of what followed; 
   );
 });
 
-test("what was replaced before the rows were read does not come back with the events that are older than they are", () => {
+test("events older than the rows do not bring back a message that was replaced before them", () => {
   const held = transcript({
     id: "u1",
     role: "user",
@@ -514,7 +514,7 @@ test("posts that were made at once both stay, whichever is heard of first", () =
   }
 });
 
-test("later events of a message that is not here are about one that was replaced before the page was opened", () => {
+test("events of a message that is not held belong to one replaced before loading", () => {
   const held = transcript({ status: "complete" });
   assert.equal(held.apply({ ...chunk(1, 7, "late"), message_id: "old" }), true);
   assert.equal(
@@ -574,7 +574,8 @@ test("unknown types, unknown fields and poisonous names change nothing", () => {
     assert.equal(held.apply({ seq: 1, type, message_id: "m1" }), true);
   held.apply(
     JSON.parse(
-      '{"seq":2,"type":"message","message":{"id":"__proto__","ordinal":1,"role":"user","content":"x","rev":1,"__proto__":{"polluted":true}}}',
+      '{"seq":2,"type":"message","message":{"id":"__proto__","ordinal":1,"role":"user",' +
+        '"content":"x","rev":1,"__proto__":{"polluted":true}}}',
     ),
   );
   assert.equal({}.polluted, undefined);
@@ -1037,7 +1038,7 @@ test("two iterators do not take from each other, and leaving one loop closes not
   });
 });
 
-test("a loop that is far behind is told to look at everything, and holds no more than that", async () => {
+test("a loop that is far behind gets one change that stands for all", async () => {
   await inMockedTime(async (timers) => {
     const conversation = new Conversation();
     conversation.row({ id: "m1" });
@@ -1098,7 +1099,8 @@ test("a loop that was left keeps nothing of what follows", async () => {
         content: "x",
       });
     await passTime(timers, () => watch.messages[0].content.length === 10);
-    await new Promise(setImmediate); // what a WeakRef was made of lives as long as the job that made it
+    // The target of a WeakRef lives at least as long as the job that created the reference.
+    await new Promise(setImmediate);
     collect();
     assert.ok(seen.filter((event) => event.deref()).length < 10);
     watch.close();

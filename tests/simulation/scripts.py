@@ -127,7 +127,8 @@ class Compared(Server):
     def __init__(self, url: str, clock: Callable[[], float], limits: ports.Limits) -> None:
         # Scripts count whole milliseconds. Fractions keep sums exact, so that a lease ends for both
         # at the same moment.
-        super().__init__(lambda: Fraction(int(clock() * 1000), 1000), limits)  # type: ignore[arg-type, return-value]
+        exact: Any = lambda: Fraction(int(clock() * 1000), 1000)  # noqa: E731 - no float
+        super().__init__(exact, limits)
         self._scripts = Scripts(url, limits)
         self._scripts.begin(self._run)
         self._heard: list[tuple[bytes, bytes]] = []

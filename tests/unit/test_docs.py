@@ -1,6 +1,4 @@
-"""What documents say is there: links, files, commands, settings, code; in lines and words that read
-easily.
-"""
+"""What documents name exists: links, files, commands, settings, code. Words are plain."""
 
 import ast
 import importlib
@@ -31,7 +29,6 @@ PAGES = sorted(
 )
 CURRENT = [page for page in PAGES if page.name != "CHANGELOG.md"]
 """The changelog may name what is gone."""
-MAX_COLUMNS = 100
 AVOIDED = re.compile(
     r"\b(whoever|whom|that which|gone on with|who comes|thereof|anew)\b", re.IGNORECASE
 )
@@ -60,32 +57,6 @@ def test_there_are_pages() -> None:
 
 
 CONFIGURATION = [ROOT / ".env.example", ROOT / "config" / "models.yml"]
-SCRIPTS = sorted((ROOT / "streams" / "log" / "lua").glob("*.lua"))
-
-
-@pytest.mark.parametrize("page", [*PAGES, *CONFIGURATION, *SCRIPTS], ids=name)
-def test_lines_are_short(page: Path) -> None:
-    """Tables cannot be wrapped."""
-    long = [
-        (number, len(line))
-        for number, line in enumerate(page.read_text("utf-8").splitlines(), 1)
-        if len(line) > MAX_COLUMNS and not line.startswith("|")
-    ]
-    assert long == []
-
-
-JAVASCRIPT = sorted(
-    [*(ROOT / "web" / "page" / "static").glob("*.js"), *(ROOT / "tests" / "js").glob("*.mjs")]
-)
-COMMENT = re.compile(r"\s*(//|/\*|\* )")
-
-
-@pytest.mark.parametrize("script", JAVASCRIPT, ids=name)
-def test_comments_of_scripts_are_short(script: Path) -> None:
-    """Prettier wraps code, and leaves comments as they are."""
-    lines = enumerate(script.read_text("utf-8").splitlines(), 1)
-    long = [at for at, line in lines if len(line) > MAX_COLUMNS and COMMENT.match(line)]
-    assert long == []
 
 
 @pytest.mark.parametrize("page", [*PAGES, *CONFIGURATION], ids=name)

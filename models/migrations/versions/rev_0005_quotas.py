@@ -36,9 +36,11 @@ def upgrade() -> None:
         if op.get_bind().dialect.name == "sqlite"
         else "octet_length(instructions)"
     )
-    owners = named("conversations")
-    sums = f"SELECT user_id, sum(512 + coalesce({size}, 0)) FROM {owners} GROUP BY user_id"  # noqa: S608
-    op.execute(f"INSERT INTO {named('storage')} {sums}")
+    storage, owners = named("storage"), named("conversations")
+    op.execute(
+        f"INSERT INTO {storage} SELECT user_id, sum(512 + coalesce({size}, 0))"  # noqa: S608
+        f" FROM {owners} GROUP BY user_id"
+    )
 
 
 def _partial_index(name: str, table: str, column: str, condition: str) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -224,12 +225,12 @@ async def test_a_last_save_that_the_database_refuses(
     rig.services = replace(rig.services, notify_operators=lambda error, _facts: told.append(error))
     attempt = await rig.attempt()
     take = AttemptWork.checkpoint
-    poison = (
+    poison: dict[str, Any] = (
         {"run_id": "run", "run_cursor": 2**70}
         if refused == "the run"
         else {"reported": {"a": object()}, "run_id": "run"}
     )
-    monkeypatch.setattr(AttemptWork, "checkpoint", lambda work: replace(take(work), **poison))  # type: ignore[arg-type]
+    monkeypatch.setattr(AttemptWork, "checkpoint", lambda work: replace(take(work), **poison))
 
     row = await left_by(way, rig, attempt)
     assert (row.status, row.content, row.run_id) == (

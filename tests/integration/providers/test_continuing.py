@@ -109,7 +109,8 @@ async def test_a_continued_answer_fits_its_beginning(
         await exchange.end()
 
     async with serving(script) as server:
-        request = Request(HELLO.messages, continuation=Continuation(rung, held))  # type: ignore[arg-type]
+        continuation = Continuation(rung, held)  # type: ignore[arg-type]
+        request = Request(HELLO.messages, continuation=continuation)
         text, _, raised = await read(client, spec(server.url, provider=provider), request)
     assert (held + text, raised) == (grown, None)
 

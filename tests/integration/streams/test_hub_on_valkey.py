@@ -99,6 +99,9 @@ class Watcher:
         self.seen += [entry.seq for entry in entries]
         self.cursor = self.tail.top
 
+    async def reaches(self, seq: int) -> None:
+        await until(lambda: self.cursor == seq)
+
 
 async def test_a_reader_sees_another_process_write(rig: Rig) -> None:
     """From the opening on, each event once; the last release ends the subscription."""
@@ -106,7 +109,7 @@ async def test_a_reader_sees_another_process_write(rig: Rig) -> None:
     watcher = Watcher(await rig.hub.open("c"))
     for _ in range(20):
         await rig.write(5)
-    await until(lambda: watcher.cursor == 103)
+    await watcher.reaches(103)
     assert watcher.seen == list(range(4, 104))
 
 
@@ -121,10 +124,10 @@ async def test_a_killed_subscription_loses_nothing(rig: Rig, valkey: Valkey) -> 
             )
             assert killed == 1
             last = await rig.write(3)
-            # A bound default.
-            await until(lambda last=last: watcher.cursor == last and rig.pubsub.connected)  # type: ignore[misc]
+            await watcher.reaches(last)
+            await until(lambda: rig.pubsub.connected)
     await rig.write(1)
-    await until(lambda: watcher.cursor == 31)
+    await watcher.reaches(31)
     assert watcher.seen == list(range(1, 32))
 
 
@@ -162,7 +165,7 @@ async def test_a_silent_server_is_disconnected(
         await until(lambda: rig.pubsub._connection is not first)
         valkey.thaw()
         last = await rig.write(2)
-        await until(lambda: watcher.cursor == last)
+        await watcher.reaches(last)
         assert watcher.seen == [1, 2]
 
 
@@ -191,7 +194,7 @@ def test_the_same_on_uvloop(valkey: Valkey) -> None:
             with valkey.client() as client:
                 client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
             last = await rig.write(2)
-            await until(lambda: watcher.cursor == last)
+            await watcher.reaches(last)
             assert watcher.seen == [1, 2, 3, 4, 5]
             await asyncio.to_thread(valkey.restart)
             await until(lambda: watcher.epoch != rig.claim.epoch)
@@ -239,8 +242,7 @@ async def test_a_wrong_password_is_no_connection(
         async with running(url) as rig:
             watcher = Watcher(await rig.hub.open("c"))
             last = await rig.write(1)
-            # Bound defaults.
-            await until(lambda watcher=watcher, last=last: watcher.cursor == last)  # type: ignore[misc]
+            await watcher.reaches(last)
             await rig.writing.release(rig.claim)
     async with aclosing(RedisPubSub(f"redis://:wrong@{address}")) as stranger:
         await stranger.start(lambda _messages: None, lambda _channel: None)
@@ -260,7 +262,7 @@ async def test_rediss_urls(valkey: Valkey, tmp_path: Path) -> None:
         ) as rig:
             watcher = Watcher(await rig.hub.open("c"))
             last = await rig.write(2)
-            await until(lambda: watcher.cursor == last)
+            await watcher.reaches(last)
         async with aclosing(RedisLog(f"rediss://127.0.0.1:{port}/0")) as unknown:
             with pytest.raises(LogUnavailable, match="certificate"):
                 await unknown.read("c", None, 0, 1)

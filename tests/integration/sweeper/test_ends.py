@@ -242,7 +242,8 @@ async def test_an_answer_that_ended_in_the_rows_is_free(rig: Rig) -> None:
         raise ValueError("a bug")
 
     rig.log.read = rig.log.adopt = broken  # type: ignore[method-assign]
-    await closing.end_cancelled(rig.store, rig.log, await rig.reread(), "me")  # type: ignore[arg-type]
+    row = await rig.reread()
+    await closing.end_cancelled(rig.store, rig.log, row, "me")  # type: ignore[arg-type]
     row = await rig.reread()
     assert (row.status, row.cancel_by) == ("cancelled", "me")
     assert not await rig.log.leased(row.conversation_id, row.id)

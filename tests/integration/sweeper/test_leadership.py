@@ -51,7 +51,8 @@ async def test_a_leader_without_a_database_steps_down(rig: Rig) -> None:
     """
     await rig.die("", "Held ")
     election = Election()
-    cut_off = Sweeper(services_over(CutOff(), rig.log, Candidate(election)))  # type: ignore[arg-type]
+    away: Any = CutOff()
+    cut_off = Sweeper(services_over(away, rig.log, Candidate(election)))
     jobs = Candidate(election)
     running = [asyncio.create_task(cut_off.run())]
     try:

@@ -70,7 +70,8 @@ describe("Chat over SSE", { concurrency: 2 }, () => {
     }),
   );
 
-  // These newest releases show the text twice after a drop in the page, whatever the server does, unless the fetch wrapper hides it.
+  // These newest releases show the text twice after a drop in the page, whatever the server does,
+  // unless the fetch wrapper hides the drop.
   suite(
     "resume in the page after a drop",
     async ({ ai, profile }) => {

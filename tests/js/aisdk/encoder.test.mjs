@@ -1,5 +1,6 @@
-// Streams that the Python encoder has written (CHUNKS: a JSON file {profile: [[chunk, ...], ...]}), read by the real releases:
-// every chunk fits the release's own schema, and the message is put together without a complaint.
+// The real releases read streams that the Python encoder has written (CHUNKS: a JSON file
+// {profile: [[chunk, ...], ...]}). Every chunk fits the release's own schema, and the release puts
+// the message together without a complaint.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { describe, test } from "node:test";

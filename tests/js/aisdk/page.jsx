@@ -1,4 +1,5 @@
-// A front end as an application would write it: unchanged hooks, nothing of Tokenwire but its address.
+// A front end as an application would write it: unchanged hooks, nothing of Tokenwire but its
+// address.
 import { experimental_useObject as useObject, useChat, useCompletion } from "@ai-sdk/react";
 import { DefaultChatTransport, WebSocketChatTransport } from "ai";
 import { useState } from "react";

@@ -1,4 +1,5 @@
-// What the conformance tests share: the releases, a Chat without a framework, a fetch that checks every chunk against the release's own schema.
+// What the conformance tests share: the releases, a Chat without a framework, and a fetch that
+// checks every chunk against the release's own schema.
 import assert from "node:assert/strict";
 import * as ai5 from "ai5";
 import * as ai5old from "ai5old";
@@ -44,7 +45,10 @@ class State {
   snapshot = (value) => structuredClone(value);
 }
 
-/** A fetch that validates what comes, and breaks the connection after each of `cuts` bytes (one cut per response). */
+/**
+ * A fetch that validates each chunk, and breaks the connection after each of `cuts` bytes (one cut
+ * per response).
+ */
 export function checkedFetch(ai, { cuts = [], seen = [] } = {}) {
   return async (input, init) => {
     const abort = new AbortController();
@@ -121,7 +125,10 @@ export const textOf = (message) =>
     .join("");
 export const lastText = (chat) => textOf(chat.messages.at(-1));
 
-/** Like a browser: a request that may be repeated is, if the server closed the idle connection just when it was used again. */
+/**
+ * Like a browser: if the server closes an idle connection just as a request uses it again, repeat
+ * the request, provided that it may be repeated.
+ */
 const insist = (url, init) =>
   fetch(url, init).catch((error) => {
     if (init?.method === "POST" || error.cause?.code !== "UND_ERR_SOCKET") throw error;
@@ -162,7 +169,10 @@ export const growing = (chat, length = 40) =>
 /** Options of a post: an answer that takes half a minute. */
 export const UNHURRIED = { body: { model: "unhurried" } };
 
-/** Run a test whose step must come in mid-answer. If the answer ended before that, on a busy machine, `run` returns `TOO_LATE`: once more, with an unhurried one. */
+/**
+ * Run a test whose step must come in mid-answer. On a busy machine the answer may end before that:
+ * `run` then returns `TOO_LATE`, and runs once more with an unhurried answer.
+ */
 export const TOO_LATE = Symbol("the answer ended first");
 export async function inMidAnswer(run) {
   if ((await run({})) !== TOO_LATE) return;

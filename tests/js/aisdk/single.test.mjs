@@ -51,7 +51,7 @@ describe("single answers", { concurrency: 3 }, () => {
     });
   }
 
-  test("useObject: one JSON document as it is written; a failure before it is a status", async () => {
+  test("useObject: one JSON document in pieces; a failure before it is a status", async () => {
     const post = (path, body) =>
       fetch(`${BASE}${path}`, {
         method: "POST",

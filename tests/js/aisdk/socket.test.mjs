@@ -145,7 +145,8 @@ describe("Chat over WebSocket", { concurrency: 4 }, () => {
       { ...send, messages },
       { headers: { origin: "https://elsewhere.example" } },
     );
-    assert.equal(foreign.refused, true); // before the socket is accepted; why, a browser does not tell
+    // Refused before the socket is accepted; a browser does not say why.
+    assert.equal(foreign.refused, true);
     assert.deepEqual(await stored(id), []);
   });
 });

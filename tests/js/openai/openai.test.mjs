@@ -1,4 +1,7 @@
-/** What OpenAI's own client for Node makes of Tokenwire at TOKENWIRE_URL. Run by tests/e2e/test_openai.py. */
+/**
+ * What OpenAI's own client for Node makes of Tokenwire at TOKENWIRE_URL. Run by
+ * tests/e2e/test_openai.py.
+ */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

@@ -1,5 +1,5 @@
 // Does tokenwire.d.ts say of tokenwire.js what is so? tsc answers; `make check` asks it.
-// The links in this folder are named so that tsc reads the module itself, and not what is declared of it.
+// The links in this folder have names that make tsc read the module itself, not its declarations.
 import * as declared from "./tokenwire.js";
 import * as written from "./written.js";
 

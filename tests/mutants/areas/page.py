@@ -210,24 +210,14 @@ AREA = Area(
             "web/page/static/part_views.js",
             'STATES[state] ?? ""',
             "STATES[state] ?? state",
-            (
-                (
-                    "tests/e2e/test_page_parts.py::test_parts_are_shown_in_their_order_and_the_same_"
-                    "after_a_reload"
-                ),
-            ),
+            ("tests/e2e/test_page_parts.py::test_parts_keep_their_order_over_a_reload",),
         ),
         Mutant(
             "files_of_other_servers_are_asked_for",
             "web/page/static/part_views.js",
             "if (!/^\\/(?!\\/)/.test(url)) return",
             "if (!url) return",
-            (
-                (
-                    "tests/e2e/test_page_parts.py::test_parts_are_shown_in_their_order_and_the_same_"
-                    "after_a_reload"
-                ),
-            ),
+            ("tests/e2e/test_page_parts.py::test_parts_keep_their_order_over_a_reload",),
         ),
     ],
 )

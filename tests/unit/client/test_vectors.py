@@ -1,6 +1,7 @@
 """The vectors of whole conversations; tests/js/vectors.test.mjs runs them with tokenwire.js."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def test_a_close(case: dict[str, Any]) -> None:
     """What follows, and a random part of the longest wait."""
     for failures, longest in case["longest_ms"].items():
         for chance in (0.0, 0.5, 1.0):
-            step = after_close(case["code"], int(failures), lambda chance=chance: chance)  # type: ignore[misc]
+            step = after_close(case["code"], int(failures), partial(float, chance))
             assert (step.then, step.delay_seconds * 1000) == (case["then"], chance * longest)
 
 

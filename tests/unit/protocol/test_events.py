@@ -210,7 +210,8 @@ def test_a_parsed_object_of_another_shape_is_a_value_error() -> None:
 def test_seq_comes_first() -> None:
     """The bytes are those of the protocol's example: a relay finds the seq without parsing."""
     assert stamp(42, encode(Chunk("0198", 1, 118, "Hel", 0))) == (
-        b'{"seq":42,"type":"chunk","message_id":"0198","attempt":1,"offset":118,"content":"Hel","part":0}'
+        b'{"seq":42,"type":"chunk","message_id":"0198","attempt":1,"offset":118,"content":"Hel",'
+        b'"part":0}'
     )
 
 

@@ -200,7 +200,8 @@ async def test_hooks_are_called_in_order_and_break_nothing() -> None:
         def delta(self, delta: Delta) -> None:
             raise RuntimeError("a bug in a hook")
 
-    response = await calls.complete(Scripted(WHOLE), REQUEST, hooks=[Broken(), Listener()])  # type: ignore[arg-type]
+    provider: Any = Scripted(WHOLE)
+    response = await calls.complete(provider, REQUEST, hooks=[Broken(), Listener()])
     assert response.text == "Hello"
     assert heard == ["before", "first", "finish tool_calls"]
 
@@ -213,7 +214,8 @@ async def test_a_watched_provider_is_the_provider() -> None:
         def error(self, error: ProviderError) -> None:
             errors.append(error)
 
-    provider = with_hooks(Scripted([[TextDelta("a")], Unavailable("gone")]), [Listener()])  # type: ignore[arg-type]
+    scripted: Any = Scripted([[TextDelta("a")], Unavailable("gone")])
+    provider = with_hooks(scripted, [Listener()])
     assert (provider.continuation, provider.stall_seconds) == ("none", 7.0)
     batches = []
 

@@ -317,8 +317,8 @@ class AwayStore(Store):
 async def test_without_the_database(make_client: MakeClient, store: Store) -> None:
     """503 with Retry-After, and nothing of the database's own error."""
     async with make_client() as client:
-        # The app under the client.
-        client._transport.app.state.services.store.__class__ = AwayStore  # type: ignore[attr-defined]
+        transport: Any = client._transport
+        transport.app.state.services.store.__class__ = AwayStore
         posted = {"json": {"content": "hi"}}
         asked = [
             ("GET", C, {}),

@@ -188,8 +188,9 @@ async def test_a_client_that_left_early_is_counted() -> None:
     async def says_nothing(*_: object) -> None:
         return
 
-    # No name is looked at.
-    surroundings: Any = Surroundings(says_nothing, metrics, SimpleNamespace())  # type: ignore[arg-type]
+    # This request reads no setting.
+    no_settings: Any = SimpleNamespace()
+    surroundings: Any = Surroundings(says_nothing, metrics, no_settings)
     await surroundings({"type": "http", "method": "GET", "path": "/x"}, None, None)
     assert counted == [("GET", "none", "499")]
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -118,8 +119,9 @@ async def test_a_starting_process_finds_slow_servers(
             await prompt(reader, writer)
 
     async with listening(answer) as server:
-        # The recorder stands in.
-        app = create_app(settings(), store, log, MemoryPubSub(log), jobs, nearby(server.port))  # type: ignore[arg-type]
+        recorder: Any = jobs
+        found = nearby(server.port)
+        app = create_app(settings(), store, log, MemoryPubSub(log), recorder, found)
         async with app.router.lifespan_context(app):
             assert app.state.services.offers.require("nearby") == "nearby"
     assert asked == 3

@@ -20,7 +20,8 @@ const DEMO_IDEAS = [
   ["A model that reasons", "!think Think first, then answer."],
 ];
 const NEW = "New conversation";
-const OF_PARTS = new Set(["chunk", "reasoning", "tool_input", "part"]); // what changes an answer alone
+// Events that change one answer and nothing else.
+const OF_PARTS = new Set(["chunk", "reasoning", "tool_input", "part"]);
 
 /**
  * A conversation on screen: `watch` follows it, `posts` are on their way to it. A new one has no id

@@ -8,7 +8,8 @@ import { byId, keep, make, recall } from "./dom.js";
 const MOST_DRAFTS = 50; // kept in this browser, the latest ones
 
 export class Composer {
-  #drafts = new Map(recall("drafts")); // conversation id ("" for a new one) -> text not sent yet, the latest last
+  /** Conversation id ("" for a new one) -> text that is not sent yet, the latest last. */
+  #drafts = new Map(recall("drafts"));
   #place = "";
 
   constructor({ onsend, onstop, onmodel }) {
@@ -99,7 +100,8 @@ export class Composer {
 
   /** `running`: an answer is being written; `stopping`: someone here asked it to stop. */
   busy({ running, stopping }) {
-    if (!running && this.stop.matches(":focus-visible")) this.focus(); // not after a tap: the keyboard would jump up
+    // Not after a tap: the keyboard would jump up.
+    if (!running && this.stop.matches(":focus-visible")) this.focus();
     this.stop.hidden = !running;
     this.stop.setAttribute("aria-disabled", String(stopping)); // disabled, it would lose the focus
     this.stop.lastChild.textContent = stopping ? "Stopping" : "Stop";

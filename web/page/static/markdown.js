@@ -36,9 +36,11 @@ rules.image = (tokens, at, options, env, self) => {
 };
 rules.fence = rules.code_block = (tokens, at) => {
   const language = tokens[at].info.trim().split(/\s+/)[0];
+  const code = tokens[at].content.replace(/\n$/, "");
   return (
-    `<div class="code"><div class="code-bar"><span>${escape(language || "text")}</span><button type="button" class="copy-code">Copy</button></div>` +
-    `<pre tabindex="0" dir="ltr"><code>${escape(tokens[at].content.replace(/\n$/, ""))}</code></pre></div>`
+    `<div class="code"><div class="code-bar"><span>${escape(language || "text")}</span>` +
+    `<button type="button" class="copy-code">Copy</button></div>` +
+    `<pre tabindex="0" dir="ltr"><code>${escape(code)}</code></pre></div>`
   );
 };
 // An answer stands below the page's own headings; cells are aligned by class, since the page allows
@@ -100,11 +102,8 @@ function defines(text) {
   return Object.keys(env.references ?? {}).length > 0;
 }
 
-const ELEMENTS = new Set(
-  "A BLOCKQUOTE BR BUTTON CODE DIV EM H3 H4 H5 H6 HR LI OL P PRE S SPAN STRONG TABLE TBODY TD TH THEAD TR UL".split(
-    " ",
-  ),
-);
+const LAYOUT = "BLOCKQUOTE BR DIV H3 H4 H5 H6 HR LI OL P PRE TABLE TBODY TD TH THEAD TR UL";
+const ELEMENTS = new Set([...LAYOUT.split(" "), ..."A BUTTON CODE EM S SPAN STRONG".split(" ")]);
 const ATTRIBUTES = new Set([
   "class",
   "dir",

@@ -179,7 +179,8 @@ function retrying({ retry }, now) {
   retry.due ??= now + retry.delay_ms;
   const seconds = Math.ceil((retry.due - now) / 1000);
   const when = seconds > 0 ? `Trying again in ${seconds} s` : "Trying again";
-  return `${WAITS[retry.code] ?? "That did not work."} ${when} (${retry.try + 1} of ${retry.max_tries})`;
+  const reason = WAITS[retry.code] ?? "That did not work.";
+  return `${reason} ${when} (${retry.try + 1} of ${retry.max_tries})`;
 }
 
 function summary({ model, usage }) {

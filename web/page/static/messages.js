@@ -71,7 +71,8 @@ export class MessageList {
       this.#frame = 0;
       if (now < this.#notBefore) return this.#schedule();
       this.#draw();
-      this.#notBefore = now + 3 * (performance.now() - now); // never more than a quarter of the time for drawing
+      // Drawing never takes more than a quarter of the time.
+      this.#notBefore = now + 3 * (performance.now() - now);
     });
   }
 

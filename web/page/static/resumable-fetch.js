@@ -31,7 +31,8 @@ export function resumableFetch({
 function streamAddress(url, init) {
   if (init.method !== "POST") return url;
   const [path, query] = url.split("?");
-  return `${path}/${encodeURIComponent(JSON.parse(init.body).id)}/stream${query === undefined ? "" : `?${query}`}`;
+  const stream = `${path}/${encodeURIComponent(JSON.parse(init.body).id)}/stream`;
+  return query === undefined ? stream : `${stream}?${query}`;
 }
 
 function goingOn(response, address, init, { fetch, tries, pause }) {

@@ -363,15 +363,15 @@ async def test_a_feed_ends_with_its_login(monkeypatch: pytest.MonkeyPatch) -> No
             yield [{"type": "created", "number": number}]
 
     services: Any = SimpleNamespace(identify=refuse)
-    # Stands in for a reader.
-    said = [piece async for piece in feed._stream(services, services, events())]  # type: ignore[arg-type]
+    changes: Any = events()
+    said = [piece async for piece in feed._stream(services, services, changes)]
     assert said[1:] == [sse.comment("expired")]
 
 
 async def test_a_room_that_is_left_during_a_change_ends(rig: Rig) -> None:
     """Otherwise it would read on for nobody."""
-    # Stands in for the store.
-    room = FeedRoom(rig.rows, "ada", NEVER, asyncio.Semaphore(1), _Shown())  # type: ignore[arg-type]
+    rows: Any = rig.rows
+    room = FeedRoom(rows, "ada", NEVER, asyncio.Semaphore(1), _Shown())
     await room.first_read()
     await asyncio.sleep(0)
     room.refresh()
