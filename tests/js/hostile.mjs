@@ -5,6 +5,7 @@
  */
 
 import { crc32 } from "../../web/page/static/tokenwire.js";
+import { piece } from "./events.mjs";
 
 /** Repeatable chance. */
 export function dice(seed) {
@@ -39,16 +40,9 @@ export function answer(id, random, pieces = 60) {
       const kept = { keep, keep_reasoning: 0, keep_parts: keep ? 1 : 0 };
       events.push({ type: "reset", message_id: id, attempt: 2, ...kept });
     }
-    const piece = WORDS[Math.floor(random() * WORDS.length)];
-    events.push({
-      type: "chunk",
-      message_id: id,
-      attempt: 1,
-      part: 0,
-      offset: content.length,
-      content: piece,
-    });
-    content += piece;
+    const word = WORDS[Math.floor(random() * WORDS.length)];
+    events.push(piece(content.length, word, { message_id: id }));
+    content += word;
   }
   events.push({
     type: "complete",

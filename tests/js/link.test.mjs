@@ -7,6 +7,7 @@ import assert from "node:assert/strict";
 import { mock, test } from "node:test";
 
 import { Subscription, Transcript } from "../../web/page/static/tokenwire.js";
+import { chunk } from "./events.mjs";
 
 const ROW = {
   id: "m1",
@@ -17,15 +18,7 @@ const ROW = {
   seq: 4,
   rev: 1,
 };
-const EVENT = (seq, offset = seq - 5, content = "x") => ({
-  seq,
-  type: "chunk",
-  message_id: "m1",
-  attempt: 1,
-  part: 0,
-  offset,
-  content,
-});
+const EVENT = (seq, offset = seq - 5, content = "x") => chunk(seq, offset, content);
 const HOUR = 3600;
 
 /**

@@ -9,6 +9,7 @@ import { test } from "node:test";
 import WebSocket, { WebSocketServer } from "ws";
 
 import { Subscription } from "../../web/page/static/tokenwire.js";
+import { piece } from "./events.mjs";
 import { Conversation, answer, dice } from "./hostile.mjs";
 
 /**
@@ -135,26 +136,12 @@ test(
           ["reconnecting 4401", "replaying", "live"],
           "the renewal was not seen",
         );
-        conversation.append({
-          type: "chunk",
-          message_id: "m1",
-          attempt: 1,
-          part: 0,
-          offset: 0,
-          content: "Hello",
-        });
+        conversation.append(piece(0, "Hello"));
         while (watch.messages[0].content !== "Hello")
           await new Promise((resolve) => setTimeout(resolve, 5));
         conversation.checkpoint(row, "Hello");
         conversation.newEpoch();
-        conversation.append({
-          type: "chunk",
-          message_id: "m1",
-          attempt: 2,
-          part: 0,
-          offset: 5,
-          content: " again",
-        });
+        conversation.append(piece(5, " again", { attempt: 2 }));
         row.seq = 0;
         conversation.floor = 0;
         while (watch.messages[0].content !== "Hello again")

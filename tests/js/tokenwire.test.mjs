@@ -19,6 +19,7 @@ import {
   parseCursor,
   subscribe,
 } from "../../web/page/static/tokenwire.js";
+import { chunk, piece } from "./events.mjs";
 import { Conversation, answer, dice, hostileSocket, passTime } from "./hostile.mjs";
 
 const ROW = {
@@ -42,15 +43,17 @@ function transcript(row = {}, more = {}) {
   return held;
 }
 
-const chunk = (seq, offset, content) => ({
-  seq,
-  type: "chunk",
-  message_id: "m1",
-  attempt: 1,
-  part: 0,
-  offset,
-  content,
-});
+/** The row of a message as an event brings it. */
+const posted = (seq, fields) => ({ seq, type: "message", message: { ...ROW, ...fields } });
+const SAID = {
+  id: "u1",
+  role: "user",
+  content: "Hi",
+  status: "complete",
+  ordinal: 1,
+  parent_id: null,
+};
+const ids = (held) => held.messages.map(({ id }) => id);
 const ending = (
   seq,
   content,
@@ -316,46 +319,18 @@ test("an ended message changes no more, and a second terminal event is no second
 
 test("a message event never replaces the text of an answer, and only a higher rev counts", () => {
   const held = transcript({ content: "Hello", status: "streaming", rev: 2 });
-  held.apply({
-    seq: 1,
-    type: "message",
-    message: { ...ROW, content: "old", rev: 3, status: "complete", model: "demo" },
-  });
+  held.apply(posted(1, { content: "old", rev: 3, status: "complete", model: "demo" }));
   assert.equal(held.get("m1").content, "Hello");
   assert.equal(held.get("m1").status, "streaming", "its end is a terminal event");
   assert.equal(held.get("m1").model, "demo");
-  held.apply({ seq: 2, type: "message", message: { ...ROW, rev: 3, model: "other" } });
+  held.apply(posted(2, { rev: 3, model: "other" }));
   assert.equal(held.get("m1").model, "demo");
 });
 
 test("a higher rev replaces a user's message; a new message takes its place in order", () => {
   const held = transcript({ ordinal: 5 });
-  held.apply({
-    seq: 1,
-    type: "message",
-    message: {
-      id: "u",
-      ordinal: 4,
-      role: "user",
-      content: "Hi",
-      status: "complete",
-      rev: 1,
-      seq: 0,
-    },
-  });
-  held.apply({
-    seq: 2,
-    type: "message",
-    message: {
-      id: "u",
-      ordinal: 4,
-      role: "user",
-      content: "Ho",
-      status: "complete",
-      rev: 2,
-      seq: 0,
-    },
-  });
+  held.apply(posted(1, { ...SAID, ordinal: 4, content: "Hi", rev: 1 }));
+  held.apply(posted(2, { ...SAID, ordinal: 4, content: "Ho", rev: 2 }));
   assert.deepEqual(
     held.messages.map((message) => message.content),
     ["Ho", ""],
@@ -364,78 +339,35 @@ test("a higher rev replaces a user's message; a new message takes its place in o
 
 test("a message event's row may have another epoch's seq: it hides no later event", () => {
   const held = transcript();
-  held.apply({
-    seq: 7,
-    type: "message",
-    message: { ...ROW, id: "m2", ordinal: 3, content: "Hel", status: "streaming", seq: 9000 },
-  });
+  held.apply(posted(7, { id: "m2", ordinal: 3, content: "Hel", status: "streaming", seq: 9000 }));
   held.apply({ ...chunk(8, 3, "lo"), message_id: "m2" });
   assert.equal(held.get("m2").content, "Hello");
 });
 
 test("a new answer replaces the old one and all after it; their events are ignored", () => {
-  const held = transcript({
-    id: "u1",
-    role: "user",
-    content: "Hi",
-    status: "complete",
-    ordinal: 1,
-    parent_id: null,
-  });
+  const held = transcript(SAID);
   held.admit({ ...ROW, id: "a1", ordinal: 2, parent_id: "u1" });
   held.admit({ ...ROW, id: "u2", role: "user", ordinal: 3, parent_id: "a1" });
   held.admit({ ...ROW, id: "a2", ordinal: 4, parent_id: "u2" });
-  held.apply({
-    seq: 5,
-    type: "message",
-    message: { ...ROW, id: "a3", ordinal: 5, parent_id: "u1" },
-  });
-  assert.deepEqual(
-    held.messages.map((message) => message.id),
-    ["u1", "a3"],
-  );
+  held.apply(posted(5, { id: "a3", ordinal: 5, parent_id: "u1" }));
+  assert.deepEqual(ids(held), ["u1", "a3"]);
   assert.equal(held.apply({ ...chunk(6, 0, "late"), message_id: "a1" }), true);
   assert.equal(
     held.apply({ ...ending(7, "late", "cancelled"), message_id: "a2", by: "superseded" }),
     true,
   );
-  held.apply({
-    seq: 8,
-    type: "message",
-    message: { ...ROW, id: "u2", role: "user", ordinal: 3, parent_id: "a1", rev: 9 },
-  });
-  assert.deepEqual(
-    held.messages.map((message) => message.id),
-    ["u1", "a3"],
-  );
+  held.apply(posted(8, { id: "u2", role: "user", ordinal: 3, parent_id: "a1", rev: 9 }));
+  assert.deepEqual(ids(held), ["u1", "a3"]);
 });
 
 test("events older than the rows do not bring back a message that was replaced before them", () => {
-  const held = transcript({
-    id: "u1",
-    role: "user",
-    content: "Hi",
-    status: "complete",
-    ordinal: 1,
-    parent_id: null,
-  });
+  const held = transcript(SAID);
   held.admit({ ...ROW, id: "a3", ordinal: 5, parent_id: "u1" });
-  held.apply({
-    seq: 1,
-    type: "message",
-    message: { ...ROW, id: "a1", ordinal: 2, parent_id: "u1" },
-  });
+  held.apply(posted(1, { id: "a1", ordinal: 2, parent_id: "u1" }));
   held.apply({ ...chunk(2, 0, "old"), message_id: "a1" });
-  held.apply({
-    seq: 3,
-    type: "message",
-    message: { ...ROW, id: "a3", ordinal: 5, parent_id: "u1" },
-  });
+  held.apply(posted(3, { id: "a3", ordinal: 5, parent_id: "u1" }));
   held.apply({ ...ending(4, "old", "cancelled"), message_id: "a1" });
-  assert.deepEqual(
-    held.messages.map((message) => message.id),
-    ["u1", "a3"],
-  );
+  assert.deepEqual(ids(held), ["u1", "a3"]);
 });
 
 test("a source that comes twice, and with its row, is one source", () => {
@@ -465,30 +397,17 @@ test("names of fields and types that mean something to JavaScript mean nothing h
 });
 
 test("an edited first message takes the place of everything", () => {
-  const held = transcript({
-    id: "u1",
-    role: "user",
-    content: "Hi",
-    status: "complete",
-    ordinal: 1,
-    parent_id: null,
-  });
+  const held = transcript(SAID);
   held.admit({ ...ROW, id: "a1", ordinal: 2, parent_id: "u1" });
   held.admit({ ...ROW, id: "u2", role: "user", content: "Ho", ordinal: 3, parent_id: null });
   held.admit({ ...ROW, id: "a2", ordinal: 4, parent_id: "u2" });
-  assert.deepEqual(
-    held.messages.map((message) => message.id),
-    ["u2", "a2"],
-  );
+  assert.deepEqual(ids(held), ["u2", "a2"]);
 });
 
 test("a row whose parent is on a page that is not here takes nobody's place", () => {
   const held = transcript({ ordinal: 8, parent_id: "u7" }, { next: 8 });
   held.admit({ ...ROW, id: "u9", role: "user", ordinal: 9, parent_id: "elsewhere" });
-  assert.deepEqual(
-    held.messages.map((message) => message.id),
-    ["m1", "u9"],
-  );
+  assert.deepEqual(ids(held), ["m1", "u9"]);
 });
 
 test("posts that were made at once both stay, whichever is heard of first", () => {
@@ -507,10 +426,7 @@ test("posts that were made at once both stay, whichever is heard of first", () =
     const held = new Transcript();
     held.load({ conversation: {}, messages: [] });
     for (const n of order) held.admit(rows[n]);
-    assert.deepEqual(
-      held.messages.map((message) => message.id),
-      ["u1", "a1", "u2", "a2"],
-    );
+    assert.deepEqual(ids(held), ["u1", "a1", "u2", "a2"]);
   }
 });
 
@@ -521,10 +437,7 @@ test("events of a message that is not held belong to one replaced before loading
     held.apply({ ...ending(2, "something late", "cancelled"), message_id: "old" }),
     true,
   );
-  assert.deepEqual(
-    held.messages.map((message) => message.id),
-    ["m1"],
-  );
+  assert.deepEqual(ids(held), ["m1"]);
 });
 
 test("an answer that nobody told of begins with a start, and its row gives it its place", () => {
@@ -532,7 +445,7 @@ test("an answer that nobody told of begins with a start, and its row gives it it
   held.apply({ ...chunk(1, 0, "late"), message_id: "m3" });
   held.apply({ seq: 2, type: "start", message_id: "m2", attempt: 1, model: "demo" });
   held.apply({ ...chunk(3, 0, "early"), message_id: "m2" });
-  held.apply({ seq: 4, type: "message", message: { ...ROW, id: "m2", ordinal: 3 } });
+  held.apply(posted(4, { id: "m2", ordinal: 3 }));
   assert.deepEqual(
     held.messages.map((message) => [message.id, message.content]),
     [
@@ -593,10 +506,7 @@ test("earlier pages stay when the newest is read again", () => {
     ],
     next: "5",
   });
-  assert.deepEqual(
-    held.messages.map((message) => message.id),
-    ["m4", "m5", "m6"],
-  );
+  assert.deepEqual(ids(held), ["m4", "m5", "m6"]);
   assert.equal(held.next, null);
 });
 
@@ -687,13 +597,13 @@ test("a lost log is read again, and the text on show never shrinks before live",
       onchange: () => shown.push(watch.messages[0].content),
     });
     await passTime(timers, () => watch.state.name === "live");
-    conversation.append({ ...chunk(0, 0, "Hello "), seq: 1 });
+    conversation.append(chunk(1, 0, "Hello "));
     conversation.checkpoint(row, "Hello ");
-    conversation.append({ ...chunk(0, 6, "you"), seq: 2 });
+    conversation.append(chunk(2, 6, "you"));
     await passTime(timers, () => watch.messages[0].content === "Hello you");
     conversation.newEpoch();
     conversation.floor = 0;
-    conversation.append({ ...chunk(0, 6, "you two"), seq: 1 });
+    conversation.append(chunk(1, 6, "you two"));
     await passTime(
       timers,
       () => watch.messages[0].content === "Hello you two" && watch.state.name === "live",
@@ -712,24 +622,10 @@ test("a snapshot ahead of its cursor is not counted twice", async () => {
     const conversation = new Conversation();
     const row = conversation.row({ id: "m1" });
     conversation.append({ type: "start", message_id: "m1", attempt: 1, model: "demo" });
-    conversation.append({
-      type: "chunk",
-      message_id: "m1",
-      attempt: 1,
-      part: 0,
-      offset: 0,
-      content: "Hello",
-    });
+    conversation.append(piece(0, "Hello"));
     conversation.checkpoint(row, "Hello");
     conversation.floor = 0;
-    conversation.append({
-      type: "chunk",
-      message_id: "m1",
-      attempt: 1,
-      part: 0,
-      offset: 5,
-      content: " you",
-    });
+    conversation.append(piece(5, " you"));
     const watch = new Subscription({
       ...conversation,
       WebSocket: hostileSocket(conversation, dice(1)),
@@ -751,15 +647,7 @@ test("silence is a dead connection, and a heartbeat ahead of what came asks agai
       onstate: ({ name }) => states.push(name),
     });
     await passTime(timers, () => watch.state.name === "live");
-    conversation.events.push({
-      seq: 1,
-      type: "chunk",
-      message_id: "m1",
-      attempt: 1,
-      part: 0,
-      offset: 0,
-      content: "unheard",
-    });
+    conversation.events.push(chunk(1, 0, "unheard"));
     await passTime(
       timers,
       () => watch.messages[0].content === "unheard" && watch.state.name === "live",
@@ -848,14 +736,7 @@ test("garbage on the socket ends the connection, not the page", async () => {
       await passTime(timers, () => watch.state.name === "live");
       for (const socket of conversation.sockets) socket.onmessage({ data });
     }
-    conversation.append({
-      type: "chunk",
-      message_id: "m1",
-      attempt: 1,
-      part: 0,
-      offset: 0,
-      content: "fine",
-    });
+    conversation.append(piece(0, "fine"));
     await passTime(timers, () => watch.messages[0].content === "fine");
     watch.close();
   });
@@ -875,14 +756,7 @@ test("after close nothing is called any more and nothing is left running", async
     await passTime(timers, () => watch.state.name === "live");
     watch.close();
     calls = 0;
-    conversation.append({
-      type: "chunk",
-      message_id: "m1",
-      attempt: 1,
-      part: 0,
-      offset: 0,
-      content: "late",
-    });
+    conversation.append(piece(0, "late"));
     timers.tick(120_000);
     await null;
     assert.equal(calls, 0);
@@ -1015,22 +889,8 @@ test("two iterators do not take from each other, and leaving one loop closes not
     };
     const readings = Promise.all([until(1), until(2)]);
     await passTime(timers, () => watch.state.name === "live");
-    conversation.append({
-      type: "chunk",
-      message_id: "m1",
-      attempt: 1,
-      part: 0,
-      offset: 0,
-      content: "a",
-    });
-    conversation.append({
-      type: "chunk",
-      message_id: "m1",
-      attempt: 1,
-      part: 0,
-      offset: 1,
-      content: "b",
-    });
+    conversation.append(piece(0, "a"));
+    conversation.append(piece(1, "b"));
     await passTime(timers, () => watch.messages[0].content === "ab");
     assert.deepEqual(await readings, [1, 2]);
     assert.equal(watch.state.name, "live");
@@ -1049,15 +909,7 @@ test("a loop that is far behind gets one change that stands for all", async () =
     const loop = watch[Symbol.asyncIterator]();
     assert.deepEqual((await loop.next()).value, {});
     await passTime(timers, () => watch.state.name === "live");
-    for (let n = 0; n < 9000; n++)
-      conversation.append({
-        type: "chunk",
-        message_id: "m1",
-        attempt: 1,
-        part: 0,
-        offset: n,
-        content: "x",
-      });
+    for (let n = 0; n < 9000; n++) conversation.append(piece(n, "x"));
     await passTime(timers, () => watch.messages[0].content.length === 9000);
     let left = 0;
     for (let last = false; !last; left++) last = (await loop.next()).value.event?.seq === 9000;
@@ -1089,15 +941,7 @@ test("a loop that was left keeps nothing of what follows", async () => {
     });
     for await (const change of watch) if (change) break;
     await passTime(timers, () => watch.state.name === "live");
-    for (let n = 0; n < 10; n++)
-      conversation.append({
-        type: "chunk",
-        message_id: "m1",
-        attempt: 1,
-        part: 0,
-        offset: n,
-        content: "x",
-      });
+    for (let n = 0; n < 10; n++) conversation.append(piece(n, "x"));
     await passTime(timers, () => watch.messages[0].content.length === 10);
     // The target of a WeakRef lives at least as long as the job that created the reference.
     await new Promise(setImmediate);
@@ -1175,14 +1019,7 @@ test("a callback that throws is told to its owner, and no event is lost by it", 
     });
     await passTime(timers, () => watch.state.name === "live");
     for (const [offset, content] of [..."abc"].entries())
-      conversation.append({
-        type: "chunk",
-        message_id: "m1",
-        attempt: 1,
-        part: 0,
-        offset,
-        content,
-      });
+      conversation.append(piece(offset, content));
     await passTime(timers, () => watch.messages[0].content === "abc");
     watch.close();
     catching.mock.restore();

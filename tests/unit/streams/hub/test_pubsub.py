@@ -91,6 +91,18 @@ class Rig:
         await self.pubsub.start(self.messages.extend, self.again.append)
         return self
 
+    async def unanswered(self, channel: str) -> "asyncio.Task[None]":
+        """A subscription that the server has heard of and does not confirm."""
+        self.server.answering = False
+        earlier = len(self.server.named("SUBSCRIBE"))
+        task = asyncio.create_task(self.pubsub.subscribe(channel))
+        await until(lambda: len(self.server.named("SUBSCRIBE")) > earlier)
+        return task
+
+    async def aclose(self) -> None:
+        await self.pubsub.aclose()
+        await self.server.stop()
+
 
 @pytest.fixture
 async def rig(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
@@ -99,18 +111,12 @@ async def rig(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
     made = await Rig().start()
     await until(lambda: made.pubsub.connected)
     yield made
-    await made.pubsub.aclose()
-    await made.server.stop()
+    await made.aclose()
 
 
 async def test_a_subscriber_waits_for_the_confirmation(rig: Rig) -> None:
     """Others that want the same channel meanwhile share it."""
-    rig.server.answering = False
-    first, second = (
-        asyncio.create_task(rig.pubsub.subscribe("a")),
-        asyncio.create_task(rig.pubsub.subscribe("a")),
-    )
-    await until(lambda: len(rig.server.named("SUBSCRIBE")) == 2)
+    first, second = await rig.unanswered("a"), await rig.unanswered("a")
     assert not first.done()
     rig.server.confirm("a", "a")
     async with asyncio.timeout(10):
@@ -124,14 +130,11 @@ async def test_an_older_confirmation_does_not_count_for_a_newer(rig: Rig) -> Non
     """Subscribed, left and subscribed again: the first confirmation says nothing about the second
     subscription.
     """
-    rig.server.answering = False
-    gone = asyncio.create_task(rig.pubsub.subscribe("a"))
-    await until(lambda: len(rig.server.named("SUBSCRIBE")) == 1)
+    gone = await rig.unanswered("a")
     gone.cancel()
     await asyncio.gather(gone, return_exceptions=True)
     await until(lambda: rig.server.named("UNSUBSCRIBE") == [["a"]])
-    back = asyncio.create_task(rig.pubsub.subscribe("a"))
-    await until(lambda: len(rig.server.named("SUBSCRIBE")) == 2)
+    back = await rig.unanswered("a")
     rig.server.confirm("a", "x")
     rig.server.publish("b", "the confirmation before it was read")
     await until(lambda: bool(rig.messages))
@@ -142,12 +145,7 @@ async def test_an_older_confirmation_does_not_count_for_a_newer(rig: Rig) -> Non
 
 async def test_one_of_two_that_gives_up_takes_nothing_from_the_other(rig: Rig) -> None:
     """The channel stays subscribed while anybody waits for it."""
-    rig.server.answering = False
-    first, second = (
-        asyncio.create_task(rig.pubsub.subscribe("a")),
-        asyncio.create_task(rig.pubsub.subscribe("a")),
-    )
-    await until(lambda: len(rig.server.named("SUBSCRIBE")) == 2)
+    first, second = await rig.unanswered("a"), await rig.unanswered("a")
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
     rig.server.confirm("a", "a")
@@ -185,9 +183,7 @@ async def test_a_new_connection_subscribes_to_everything_again(rig: Rig) -> None
 
 async def test_a_lost_confirmation_is_not_waited_for(rig: Rig) -> None:
     """The first confirmation of the new connection counts for a subscription whose own was lost."""
-    rig.server.answering = False
-    waiting = asyncio.create_task(rig.pubsub.subscribe("a"))
-    await until(lambda: len(rig.server.named("SUBSCRIBE")) == 1)
+    waiting = await rig.unanswered("a")
     rig.server.answering = True
     rig.server.drop()
     async with asyncio.timeout(20):
@@ -213,8 +209,7 @@ async def test_a_refused_password_is_no_connection(caplog: pytest.LogCaptureFixt
         await until(lambda: len(rig.server.named("AUTH")) >= 2)
         assert "WRONGPASS" in caplog.text
     finally:
-        await rig.pubsub.aclose()
-        await rig.server.stop()
+        await rig.aclose()
 
 
 async def test_a_stop_at_the_moment_of_a_loss_ends(rig: Rig) -> None:
@@ -225,17 +220,20 @@ async def test_a_stop_at_the_moment_of_a_loss_ends(rig: Rig) -> None:
         await rig.pubsub.aclose()
 
 
+async def held_for(seconds: float) -> None:
+    clock = asyncio.get_running_loop().time
+    end = clock() + seconds
+    await until(lambda: clock() > end)
+
+
 async def test_a_connection_that_held_resets_the_pause(
     rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The next loss is logged, and retried at once: after months a process reconnects as fast as
     ever.
     """
-    clock = asyncio.get_running_loop().time
     for losses in range(1, 4):
-        held_since = clock()
-        # Mypy knows no default in a lambda.
-        await until(lambda since=held_since: clock() - since > 0.05)  # type: ignore[misc]
+        await held_for(0.05)
         connections = len(rig.server.connections)
         rig.server.drop()
         await until(lambda: rig.server.connections)

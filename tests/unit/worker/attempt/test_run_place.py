@@ -6,6 +6,15 @@ from tokenwire.worker.resume.continuation import Run
 FIRST, SECOND, THIRD = (Run("run", cursor) for cursor in (1, 2, 3))
 
 
+def between_batches() -> RunPlace:
+    """The batch with the text before FIRST is out; the text before SECOND waits for the next."""
+    place = RunPlace()
+    place.reach(FIRST, idle=False)
+    place.send()
+    place.reach(SECOND, idle=False)
+    return place
+
+
 def test_a_place_counts_once_the_log_has_it() -> None:
     """Until then, a successor attaches at the place before."""
     place = RunPlace(FIRST)
@@ -25,10 +34,7 @@ def test_a_place_without_text_counts_at_once() -> None:
 
 def test_a_place_behind_the_batch_waits_for_the_next_one() -> None:
     """Its text was taken while the batch was out."""
-    place = RunPlace()
-    place.reach(FIRST, idle=False)
-    place.send()
-    place.reach(SECOND, idle=False)
+    place = between_batches()
     place.acknowledge(idle=False)
     assert place.acknowledged == FIRST
     place.send()
@@ -38,10 +44,7 @@ def test_a_place_behind_the_batch_waits_for_the_next_one() -> None:
 
 def test_a_place_that_was_reached_without_text_needs_no_batch() -> None:
     """The batch that is out brings the log to the place that was reached last."""
-    place = RunPlace()
-    place.reach(FIRST, idle=False)
-    place.send()
-    place.reach(SECOND, idle=False)
+    place = between_batches()
     place.acknowledge(idle=True)
     assert place.acknowledged == SECOND
 
