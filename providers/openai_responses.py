@@ -14,6 +14,7 @@ from typing import Any
 from tokenwire.providers.base import FinishReason, KeptDelta, Unavailable
 from tokenwire.providers.decoding import Decoder
 from tokenwire.providers.fields import Unreadable, counter, loose, mapping, place, word, words
+from tokenwire.providers.output_items import OutputItem, OutputItems
 
 API = "openai.responses"
 FINISH: Mapping[str, FinishReason] = {
@@ -64,20 +65,20 @@ class ResponsesDecoder(Decoder):
         super().__init__()
         self.cursor = resumed_after
         self._after = resumed_after
-        self._emitted_chars: dict[Any, int] = {}
-        """Characters of each output item so far."""
-        self._begins: dict[Any, int] = {}
+        self._items = OutputItems()
+        self._emitted_chars: dict[int, int] = {}
+        """Characters of each output item so far, by its number."""
+        self._begins: dict[tuple[int, int | str], int] = {}
         """The offset of each content part in the text so far."""
-        self._annotated: set[Any] = set()
+        self._annotated: set[int] = set()
         self._thought = resumed_after is not None
         """Reasoning goes back, or may have come before this stream: it refers to the items behind
         it.
         """
-        self._open: dict[Any, Mapping[str, Any]] = {}
+        self._open: dict[int, tuple[OutputItem, Mapping[str, Any]]] = {}
         """Items that have begun and not ended. A stream that resumes within a message would not
         know where its text began, so neither which words a citation means nor which it has read.
         """
-        self._ended_items: set[Any] = set()
         self._asking: set[Any] = set()
 
     def _object(self, name: bytes, item: dict[str, Any]) -> None:
@@ -88,27 +89,33 @@ class ResponsesDecoder(Decoder):
                 return  # a resumed stream may repeat what was read
             self.cursor = number
         if kind == "response.output_text.delta":
-            self._emit_piece(_key(item), item["delta"], self._emit_text, item.get("content_index"))
+            self._emit_piece(
+                self._growing(item), item["delta"], self._emit_text, item.get("content_index")
+            )
         elif kind == "response.refusal.delta":
             self._emit_piece(
-                _key(item), item["delta"], self._emit_refusal, item.get("content_index")
+                self._growing(item), item["delta"], self._emit_refusal, item.get("content_index")
             )
         elif kind in _REASONING:
-            self._emit_piece(_key(item), item["delta"], self._emit_reasoning)
+            self._emit_piece(self._growing(item), item["delta"], self._emit_reasoning)
         elif kind == "response.function_call_arguments.delta":
-            self._tools.piece(_key(item), None, None, words(item["delta"]))
+            self._tools.piece(self._growing(item), None, None, words(item["delta"]))
         elif kind == "response.output_item.added":
-            self._item_added(_key(item), mapping(item["item"]))
+            self._item_added(self._items.added(item), mapping(item["item"]))
         elif kind == "response.output_item.done":
-            self._item_done(_key(item), mapping(item["item"]))
+            self._item_done(self._items.done(item), mapping(item["item"]))
         elif kind in _FINAL:
             self._final(mapping(item["response"]))
         elif kind in ("response.created", "response.in_progress", "response.queued"):
             self._begin(loose(item["response"]))
         elif kind == "response.function_call_arguments.done":
-            self._tools.whole(_key(item), words(item.get("arguments")))
+            self._tools.whole(self._items.of(item).number, words(item.get("arguments")))
         elif kind == "response.output_text.annotation.added":
-            self._annotation(_key(item), item.get("content_index"), loose(item.get("annotation")))
+            self._annotation(
+                self._items.of(item).number,
+                item.get("content_index"),
+                loose(item.get("annotation")),
+            )
         elif item.get("object") == "response":
             self._final(item)
         elif error := self._error_of(item):
@@ -120,7 +127,7 @@ class ResponsesDecoder(Decoder):
             self.run_id = word(response.get("id"))
 
     def _emit_piece(
-        self, key: Any, piece: Any, emit: Callable[[Any], None], part: Any = None
+        self, key: int, piece: Any, emit: Callable[[Any], None], part: Any = None
     ) -> None:
         if key not in self._emitted_chars:
             self._count_held()
@@ -130,7 +137,7 @@ class ResponsesDecoder(Decoder):
             self._begins[begins] = self._text_so_far.chars
         emit(piece)
 
-    def _annotation(self, key: Any, part: Any, note: Mapping[str, Any]) -> None:
+    def _annotation(self, key: int, part: Any, note: Mapping[str, Any]) -> None:
         if not note:
             return
         self._count_held()
@@ -142,22 +149,27 @@ class ResponsesDecoder(Decoder):
         url, title = note.get("url"), word(note.get("title")) or note.get("filename")
         self._source(note, url, title, cites=cites, keep=not word(url))
 
-    def _item_added(self, key: Any, item: Mapping[str, Any]) -> None:
+    def _growing(self, event: Mapping[str, Any]) -> int:
+        return self._items.growing(event).number
+
+    def _item_added(self, begun: OutputItem, item: Mapping[str, Any]) -> None:
+        if begun.has_ended:
+            return
         if item.get("type") == "function_call":
-            self._call(key, item)
+            self._call(begun.number, item)
         self._count_held()
-        self._open[key] = item
+        self._open[begun.number] = begun, item
         self.midway = True
 
-    def _call(self, key: Any, item: Mapping[str, Any]) -> None:
+    def _call(self, key: int, item: Mapping[str, Any]) -> None:
         if not self._tools.known(key):
             self._tools.piece(key, item.get("call_id") or item.get("id"), item.get("name"), None)
 
-    def _item_done(self, key: Any, item: Mapping[str, Any]) -> None:
-        if key in self._ended_items:
+    def _item_done(self, ending: OutputItem, item: Mapping[str, Any]) -> None:
+        if ending.has_ended:
             return  # the final event repeats them all
         self._count_held()
-        self._ended_items.add(key)
+        ending.has_ended, key = True, ending.number
         begun_here = self._open.pop(key, None) is not None or self._after is None
         self.midway = bool(self._open)
         kind = words(item.get("type"))
@@ -174,7 +186,7 @@ class ResponsesDecoder(Decoder):
         else:
             self._other_done(kind, item)
 
-    def _message_done(self, key: Any, item: Mapping[str, Any], *, begun_here: bool) -> None:
+    def _message_done(self, key: int, item: Mapping[str, Any], *, begun_here: bool) -> None:
         content = self._parts(item.get("content"))
         texts = [(words(part.get("text")), words(part.get("refusal"))) for part in content]
         given = self._emitted_chars.get(key, 0)
@@ -195,7 +207,7 @@ class ResponsesDecoder(Decoder):
             self._kept_kinds = self._kept_kinds or not all(text or no for text, no in texts)
             self._out.append(KeptDelta(API, "message", item))
 
-    def _reasoning_done(self, key: Any, item: Mapping[str, Any], *, begun_here: bool) -> None:
+    def _reasoning_done(self, key: int, item: Mapping[str, Any], *, begun_here: bool) -> None:
         if begun_here and not self._emitted_chars.get(key):
             for part in (*self._parts(item.get("summary")), *self._parts(item.get("content"))):
                 self._emit_piece(key, part.get("text"), self._emit_reasoning)
@@ -241,14 +253,12 @@ class ResponsesDecoder(Decoder):
         """What the final event holds beyond the streamed output: some servers send things only
         there. A resumed stream lacks the beginning.
         """
-        keys = {*self._emitted_chars, *self._open, *self._ended_items}
-        numbered = not keys or any(isinstance(key, int) for key in keys)
         if self._after is None:
-            for index, item in enumerate(output):
-                self._item_done(index if numbered else item.get("id"), item)
-        for key, item in list(self._open.items()):
+            for streamed, item in zip(self._items.matched(output), output, strict=True):
+                self._item_done(streamed, item)
+        for streamed, item in list(self._open.values()):
             if item.get("type") not in _KNOWN:
-                self._item_done(key, item)
+                self._item_done(streamed, item)
 
     def _calls_are_the_reason(self) -> None:
         super()._calls_are_the_reason()
@@ -279,11 +289,3 @@ def _needs_keeping(item: Mapping[str, Any], content: Sequence[Mapping[str, Any]]
     fields = any(value for name, value in item.items() if name not in _MESSAGE)
     parts = any(value for part in content for name, value in part.items() if name not in _TEXT)
     return fields or parts or len(content) != 1 or content[0].get("type") != "output_text"
-
-
-def _key(item: Mapping[str, Any]) -> Any:
-    # Some gateways change an item's id during a stream, so its index in the output comes first.
-    index = item.get("output_index")
-    return place(
-        item.get("item_id") or loose(item.get("item")).get("id") if index is None else index
-    )

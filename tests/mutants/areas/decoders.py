@@ -37,6 +37,24 @@ AREA = Area(
             "call.name is None",
         ),
         Mutant(
+            "an_index_stands_for_one_item",
+            "providers/output_items.py",
+            "(item.has_ended and _is_another(event, item))",
+            "False",
+        ),
+        Mutant(
+            "the_final_list_goes_by_indexes_that_do_not_fit",
+            "providers/output_items.py",
+            "        if self._fits(output):",
+            "        if True:",
+        ),
+        Mutant(
+            "an_item_without_index_and_id_is_never_named",
+            "providers/output_items.py",
+            "nowhere is not None and not _is_another",
+            "False and not _is_another",
+        ),
+        Mutant(
             "chat_does_not_read_the_id_of_a_call",
             "providers/openai_chat.py",
             'call.get("id")',
