@@ -90,16 +90,16 @@ class ResponsesDecoder(Decoder):
             self.cursor = number
         if kind == "response.output_text.delta":
             self._emit_piece(
-                self._growing(item), item["delta"], self._emit_text, item.get("content_index")
+                self._number(item), item["delta"], self._emit_text, item.get("content_index")
             )
         elif kind == "response.refusal.delta":
             self._emit_piece(
-                self._growing(item), item["delta"], self._emit_refusal, item.get("content_index")
+                self._number(item), item["delta"], self._emit_refusal, item.get("content_index")
             )
         elif kind in _REASONING:
-            self._emit_piece(self._growing(item), item["delta"], self._emit_reasoning)
+            self._emit_piece(self._number(item), item["delta"], self._emit_reasoning)
         elif kind == "response.function_call_arguments.delta":
-            self._tools.piece(self._growing(item), None, None, words(item["delta"]))
+            self._tools.piece(self._number(item), None, None, words(item["delta"]))
         elif kind == "response.output_item.added":
             self._item_added(self._items.added(item), mapping(item["item"]))
         elif kind == "response.output_item.done":
@@ -149,7 +149,7 @@ class ResponsesDecoder(Decoder):
         url, title = note.get("url"), word(note.get("title")) or note.get("filename")
         self._source(note, url, title, cites=cites, keep=not word(url))
 
-    def _growing(self, event: Mapping[str, Any]) -> int:
+    def _number(self, event: Mapping[str, Any]) -> int:
         return self._items.growing(event).number
 
     def _item_added(self, begun: OutputItem, item: Mapping[str, Any]) -> None:
