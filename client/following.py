@@ -20,6 +20,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from tokenwire.client.errors import FollowingStopped, RequestFailed
 from tokenwire.client.transcript import EventObject, LiveMessage, Order, Transcript, after_close
+from tokenwire.config.clock import clock
 from tokenwire.protocol.cursors import parse
 
 HELLO_SECONDS = 15.0
@@ -212,7 +213,7 @@ class Following:
             self.transcript,
             reached,
             set_state,
-            lambda: self._renew(_now(), ahead_seconds=float("inf")),
+            lambda: self._renew(clock(), ahead_seconds=float("inf")),
         )
 
     async def _connection(self) -> AsyncGenerator[Change]:
@@ -221,7 +222,7 @@ class Following:
         if order is None:
             raise ValueError("the conversation was not read")
         try:
-            grant = await self._renew(_now())
+            grant = await self._renew(clock())
             async with connect(
                 grant.url,
                 compression=None,
@@ -235,7 +236,7 @@ class Following:
                     async for change in changes:
                         yield change
                 code = link.code
-                if link.live_since is not None and _now() - link.live_since > STEADY_SECONDS:
+                if link.live_since is not None and clock() - link.live_since > STEADY_SECONDS:
                     self._failures = 0
         except (OSError, TimeoutError, WebSocketException):
             code = 0
@@ -257,7 +258,7 @@ class _Link:
         self._silence = HELLO_SECONDS
         self._over = False
         self._hole: float | None = None
-        self._renew_at = _now() + (grant.until - _now()) * 0.8
+        self._renew_at = clock() + (grant.until - clock()) * 0.8
 
     async def changes(self) -> AsyncGenerator[Change]:
         """The changes, until the end."""
@@ -272,13 +273,13 @@ class _Link:
         await self._send(
             {"type": "subscribe", "token": self._token, "after": str(self._order.cursor)}
         )
-        heard = _now()
+        heard = clock()
         while not self._over:
             text = await self._receive(heard)
             if text is None:
                 await self._on_time(heard)
                 continue
-            heard = _now()
+            heard = clock()
             for change in self._frame(text):
                 yield change
 
@@ -290,7 +291,7 @@ class _Link:
             self._hole if self._hole is not None else float("inf"),
         )
         # What has arrived already counts, however long the consumer took to come for it.
-        text = await self._within(max(due - _now(), 0.01))
+        text = await self._within(max(due - clock(), 0.01))
         if text is None and due != self._renew_at:
             # After a standstill of the whole program, the time is over before the socket is read.
             text = await self._within(_GRACE_SECONDS)
@@ -304,7 +305,7 @@ class _Link:
             return None
 
     async def _on_time(self, heard: float) -> None:
-        now = _now()
+        now = clock()
         if (self._hole is not None and now >= self._hole) or now >= heard + self._silence:
             self._end(0)
         elif now >= self._renew_at:
@@ -335,7 +336,7 @@ class _Link:
             case "resync":
                 self._end(4410)
             case "refreshed":
-                self._renew_at = _now() + frame["expires_in"] * 0.8
+                self._renew_at = clock() + frame["expires_in"] * 0.8
             case _ if isinstance(frame.get("seq"), int):
                 return self._event(frame)
         return []
@@ -353,7 +354,7 @@ class _Link:
     def _live(self, frame: EventObject) -> list[Change]:
         if not self._agrees(frame):
             return []
-        self.live_since = _now()
+        self.live_since = clock()
         self._context.transcript.release()
         self._context.set_state(ConnectionState("live"))
         return [Change()]
@@ -380,7 +381,7 @@ class _Link:
             )
         if self._order.overfull:
             self._end(0)
-        self._hole = (self._hole or _now() + HOLE_SECONDS) if self._order.waiting else None
+        self._hole = (self._hole or clock() + HOLE_SECONDS) if self._order.waiting else None
 
     async def _send(self, frame: Mapping[str, Any]) -> None:
         await self._socket.send(json.dumps(frame))
@@ -388,7 +389,3 @@ class _Link:
     def _end(self, code: int) -> None:
         if not self._over:
             self._over, self.code = True, code
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

@@ -19,12 +19,13 @@ from tokenwire.models.conversations import (
     named_row,
     newest_row,
     placeholder,
+    posted_before,
     supersede,
     visible,
 )
 from tokenwire.models.database import Database
 from tokenwire.models.errors import AnswerRunning, Conflict, NotFound
-from tokenwire.models.idempotency import Idempotency, claim_key, rows_of_key
+from tokenwire.models.idempotency import Idempotency
 from tokenwire.models.quotas import admit, admit_conversation
 from tokenwire.models.rows import unfinished
 from tokenwire.models.tables import Conversation, Message
@@ -122,11 +123,8 @@ class Chats(Database):
         """
         made = {"assistant": str(uuid7())}
         async with self.writing() as session:
-            if again.idempotency is not None:
-                earlier = await claim_key(session, again.user_id, again.idempotency, made)
-                if earlier is not made:
-                    await visible(session, again.conversation_id, again.user_id)
-                    return Posted(*await rows_of_key(session, earlier))
+            if first := await posted_before(session, again.user_id, again.idempotency, made):
+                return first
             conversation = await lock(session, again.conversation_id, again.user_id)
             user = await _question(session, again)
             superseded = await _clear(session, again, user, made["assistant"], conversation)

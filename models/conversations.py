@@ -257,11 +257,8 @@ class Conversations(Database):
         """
         made = {"user": str(uuid7()), "assistant": str(uuid7())}
         async with self.writing() as session:
-            if post.idempotency is not None:
-                earlier = await claim_key(session, post.user_id, post.idempotency, made)
-                if earlier is not made:
-                    await visible(session, post.conversation_id, post.user_id)
-                    return Posted(*await rows_of_key(session, earlier))
+            if first := await posted_before(session, post.user_id, post.idempotency, made):
+                return first
             conversation = await lock(session, post.conversation_id, post.user_id)
             replaced = await _posted_under(session, post)
             if replaced is not None and not post.edits:
@@ -332,6 +329,24 @@ def _existing(row: Conversation | None) -> Conversation:
     if row is None:
         raise NotFound("conversation")
     return row
+
+
+async def posted_before(
+    session: AsyncSession, user_id: str, idempotency: Idempotency | None, made: dict[str, str]
+) -> Posted | None:
+    """What the same key has posted before. None: there is no key, or it is new and now stands for
+    `made`.
+
+    Raises KeyReused, and NotFound if the user may not see the conversation any more.
+    """
+    if idempotency is None:
+        return None
+    earlier = await claim_key(session, user_id, idempotency, made)
+    if earlier is made:
+        return None
+    user, answer = await rows_of_key(session, earlier)
+    await visible(session, answer.conversation_id, user_id)
+    return Posted(user, answer)
 
 
 async def visible(session: AsyncSession, conversation_id: str, user_id: str) -> Conversation:

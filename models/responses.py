@@ -16,10 +16,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 from uuid_utils import uuid7
 
-from tokenwire.models.conversations import Posted, fitting, placeholder, visible
+from tokenwire.models.conversations import Posted, fitting, placeholder, posted_before
 from tokenwire.models.database import Database, now_ms
 from tokenwire.models.errors import HistoryTooLong, NotFound
-from tokenwire.models.idempotency import Idempotency, claim_key, rows_of_key
+from tokenwire.models.idempotency import Idempotency
 from tokenwire.models.quotas import ROW_BYTES, admit, admit_conversation, shown_bytes
 from tokenwire.models.tables import Conversation, Message, Participant
 from tokenwire.models.threads import ids_before, measure, thread_ids
@@ -67,11 +67,8 @@ class Responses(Database):
         """
         made = {"conversation": str(uuid7()), "user": str(uuid7()), "assistant": str(uuid7())}
         async with self.writing() as session:
-            if idempotency is not None:
-                earlier = await claim_key(session, question.user_id, idempotency, made)
-                if earlier is not made:
-                    await visible(session, earlier["conversation"], question.user_id)
-                    return Posted(*await rows_of_key(session, earlier))
+            if first := await posted_before(session, question.user_id, idempotency, made):
+                return first
             now = (await session.execute(select(now_ms()))).scalar_one()
             await self._check_length(session, question)
             conversation = await _make_conversation(session, question, made["conversation"], now)

@@ -227,6 +227,24 @@ def unsupported(part: Attachment, api: str) -> InvalidRequest:
     return InvalidRequest(f"{api} cannot take {part.media_type}", code="unsupported_part")
 
 
+def input_of_user(
+    message: HistoryMessage, text_type: str, attachment: Callable[[Attachment], dict[str, Any]]
+) -> str | list[dict[str, Any]]:
+    """A user's content for OpenAI's APIs: a text, or a list if it holds attachments.
+
+    `text_type`: what an item of text is called. `attachment` makes the item of an attachment.
+    """
+    if all(isinstance(part, TextPart) for part in message.parts):
+        return message.text
+    items = list[dict[str, Any]]()
+    for part in message.parts:
+        if isinstance(part, TextPart) and part.text.strip():
+            items.append({"type": text_type, "text": part.text})
+        elif isinstance(part, Attachment):
+            items.append(attachment(part))
+    return items
+
+
 def tool_choice(request: Request) -> str | None:
     """The choice, checked: a name must be one of the tools. Raises InvalidRequest."""
     choice = request.tool_choice

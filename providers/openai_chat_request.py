@@ -17,6 +17,7 @@ from tokenwire.providers.content import (
     check_bytes,
     data_url,
     extra_of,
+    input_of_user,
     spoken,
     tool_choice,
     turns,
@@ -106,7 +107,7 @@ def _messages(message: HistoryMessage, quirks: Mapping[str, Any]) -> list[dict[s
             return [_answer(message, quirks)]
         case "system":
             return [{"role": quirks.get("system_role", "system"), "content": message.text}]
-    return [{"role": "user", "content": _content(message)}]
+    return [{"role": "user", "content": input_of_user(message, "text", _attachment)}]
 
 
 def _answer(message: HistoryMessage, quirks: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,18 +132,6 @@ def _text_of(part: HistoryPart) -> str:
     if isinstance(part, TextPart):
         return part.text
     return spoken(part) if isinstance(part, Attachment) else ""
-
-
-def _content(message: HistoryMessage) -> str | list[dict[str, Any]]:
-    if all(isinstance(part, TextPart) for part in message.parts):
-        return message.text
-    return [item for part in message.parts for item in _input(part)]
-
-
-def _input(part: HistoryPart) -> list[dict[str, Any]]:
-    if isinstance(part, TextPart) and part.text.strip():
-        return [{"type": "text", "text": part.text}]
-    return [_attachment(part)] if isinstance(part, Attachment) else []
 
 
 def _attachment(part: Attachment) -> dict[str, Any]:

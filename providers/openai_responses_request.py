@@ -13,6 +13,7 @@ from tokenwire.providers.base import InvalidRequest, Request
 from tokenwire.providers.content import (
     data_url,
     extra_of,
+    input_of_user,
     named,
     spoken,
     system_text,
@@ -92,7 +93,7 @@ def _items(message: HistoryMessage) -> list[dict[str, Any]]:
     if message.role == "assistant":
         return _TurnItems(message).items()
     if message.role == "user":
-        return [{"role": "user", "content": _content(message)}]
+        return [{"role": "user", "content": input_of_user(message, "input_text", _attachment)}]
     return [
         {"type": "function_call_output", "call_id": part.call_id, "output": part.text}
         for part in message.parts
@@ -176,18 +177,6 @@ class _TurnItems:
             and other.value.get("call_id") == item.value.get("call_id")
             for other in self._parts
         )
-
-
-def _content(message: HistoryMessage) -> str | list[dict[str, Any]]:
-    if all(isinstance(part, TextPart) for part in message.parts):
-        return message.text
-    return [item for part in message.parts for item in _input(part)]
-
-
-def _input(part: HistoryPart) -> list[dict[str, Any]]:
-    if isinstance(part, TextPart) and part.text.strip():
-        return [{"type": "input_text", "text": part.text}]
-    return [_attachment(part)] if isinstance(part, Attachment) else []
 
 
 def _attachment(part: Attachment) -> dict[str, Any]:

@@ -7,7 +7,7 @@ wakes up late is fenced off.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from tokenwire.models.tables import Message
 from tokenwire.protocol.replay import terminal_event
 from tokenwire.protocol.rewind import without_end
 from tokenwire.streams.log import ports
-from tokenwire.worker.attempt.usage import Reported, SentMessage, history_chars, json_chars, tokens
+from tokenwire.worker.attempt.usage import Reported, json_chars, sent_chars, tokens
 from tokenwire.worker.deaths import DEADLY
 from tokenwire.worker.ending import (
     ended_answer,
@@ -283,7 +283,7 @@ async def _cost(store: Store, row: Message, units: int) -> dict[str, Any] | None
     asked = len((conversation and conversation.instructions) or "") + json_chars(
         row.response_schema
     )
-    asked += history_chars(_sent(earlier, row.model) for earlier in before)
+    asked += sent_chars(value for earlier in before for value in _sent(earlier, row.model))
     return usage_fields(
         reported.with_estimate(
             tokens(asked), units - row.started_with if reported.before else units
@@ -291,15 +291,20 @@ async def _cost(store: Store, row: Message, units: int) -> dict[str, Any] | None
     )
 
 
-def _sent(row: Message, model: str | None) -> SentMessage:
-    """What the row sends to `model`, like `context`, which web may not import."""
-    kept = row.parts_kept or () if row.model == model else ()
-    calls = (part for part in row.parts or () if part["type"] == "tool_call" and "result" in part)
-    return SentMessage(
-        row.content,
-        (entry.get("value") for entry in kept),
-        ((call["name"], call["input"]) for call in calls),
-    )
+def _sent(row: Message, model: str | None) -> Iterator[Any]:
+    """What the row sends to `model`: texts, and kept values, which are stored without their text.
+
+    `costs` counts the same in the messages of `context`, which web may not import.
+    """
+    yield row.content
+    if row.parts_kept and row.model == model:
+        yield row.reasoning
+        yield from (entry.get("value") for entry in row.parts_kept)
+    for call in row.parts or ():
+        if call["type"] == "tool_call":
+            yield from (call["name"], call["input"])
+            if (result := call.get("error", call.get("result"))) is not None:
+                yield from (call["name"], result)
 
 
 def _cancelled(row: Message, claim: ports.Claim, held: Held, by: str | None) -> Ending:

@@ -269,6 +269,18 @@ async def test_another_request_keeps_what_it_gives(rig: Rig, rung: str) -> None:
     assert kept_values(await rig.reread()) == [USE, RESULT, USE]
 
 
+async def test_an_answer_whose_items_cannot_be_kept_says_so_once(rig: Rig) -> None:
+    """Operators learn which parts, and why; nothing of what they hold."""
+    with capture_logs() as logged:
+        script = Script([[item(TOO_LARGE), base.TextDelta("Look."), item(TOO_LARGE), DONE]])
+        await runner_over(rig.services, script).generate(rig.row.id)
+    assert (await rig.reread()).status == "complete"
+    [line] = [line for line in logged if "parts" in line]
+    assert (line["message_id"], line["attempt"]) == (rig.row.id, 1)
+    assert (line["parts"], line["reasons"]) == ([0], ["too large"])
+    assert "xxx" not in str(line)
+
+
 THOUGHT = base.Kept(API, "thinking", {"type": "thinking", "signature": "EqQB"})
 REDACTED = base.Kept(API, "redacted_thinking", {"type": "redacted_thinking", "data": "Eo8"})
 

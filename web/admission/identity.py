@@ -7,6 +7,7 @@ are checked if settings name them. A changing request that a browser sends for a
 refused, unless it carries a bearer token, which no other site can make a browser send.
 """
 
+import time
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
@@ -15,8 +16,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from starlette.requests import Request
 
 from tokenwire.config.settings import Settings
+from tokenwire.protocol import tokens
 from tokenwire.protocol.keys import algorithm_of, is_pem
-from tokenwire.protocol.tokens import AUDIENCE, LEEWAY_SECONDS
 from tokenwire.web.http.bodies import is_id
 from tokenwire.web.problems import ApiProblem
 
@@ -36,10 +37,10 @@ def open_identity(settings: Settings) -> Identify:
         return _Local(settings.origins)
     if settings.host_jwt_key is None:
         raise ValueError("HOST_JWT_KEY is missing (MODE is production)")
-    if settings.host_jwt_audience == AUDIENCE:
+    if settings.host_jwt_audience == tokens.AUDIENCE:
         raise ValueError(
-            f"HOST_JWT_AUDIENCE: {AUDIENCE!r} is the audience of subscription tokens, which are "
-            f"no logins"
+            f"HOST_JWT_AUDIENCE: {tokens.AUDIENCE!r} is the audience of subscription tokens, which "
+            f"are no logins"
         )
     expected = Expected(settings.host_jwt_issuer, settings.host_jwt_audience)
     return _Host(settings.host_jwt_key.get_secret_value(), expected, settings.origins)
@@ -93,7 +94,7 @@ class _Host:
             raise _unauthenticated("Your sign-in has expired or is not valid.") from error
         user = claims["sub"]
         # A subscription token, which only opens one conversation's stream, is no login.
-        if AUDIENCE in _audiences(claims.get("aud")) or not is_id(user):
+        if tokens.AUDIENCE in _audiences(claims.get("aud")) or not is_id(user):
             raise _unauthenticated("Your sign-in has expired or is not valid.")
         return str(user)
 
@@ -103,12 +104,26 @@ class _Host:
             token,
             self._key,  # type: ignore[arg-type]  # of the kind that its algorithm takes
             algorithms=[self._algorithm],
-            leeway=LEEWAY_SECONDS,
+            leeway=tokens.LEEWAY_SECONDS,
             issuer=wanted.issuer,
             audience=wanted.audience,
             options={"require": ["sub", "exp"], "verify_aud": wanted.audience is not None},
         )
         return claims
+
+
+def subscription_grant(request: Request, key: str) -> tokens.Grant | None:
+    """What a subscription token in place of a login permits. None: there is no such token.
+
+    Raises ApiProblem (401) if it has expired or is not valid.
+    """
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not tokens.is_ours(token.strip()):
+        return None
+    try:
+        return tokens.verify(key, token.strip(), time.time())
+    except tokens.BadToken as error:
+        raise _unauthenticated("The subscription token is not valid.") from error
 
 
 def _audiences(claim: object) -> list[object]:

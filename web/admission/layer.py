@@ -16,7 +16,6 @@ Until then it is anonymous: a limited number (`newcomers`), one short frame, a s
 import contextlib
 import math
 import re
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -28,12 +27,11 @@ from starlette.websockets import WebSocket
 from websockets.frames import CloseCode
 
 from tokenwire.config.settings import Settings
-from tokenwire.protocol import tokens
 from tokenwire.streams.addresses import Addresses
 from tokenwire.streams.limits.occupancy import Full, Occupancy
 from tokenwire.streams.limits.rates import WINDOW_SECONDS, InBulk, RateCheck, Rates
 from tokenwire.web.admission.costs import cost_of, is_public
-from tokenwire.web.admission.identity import Identify
+from tokenwire.web.admission.identity import Identify, subscription_grant
 from tokenwire.web.admission.newcomers import Newcomers
 from tokenwire.web.http.receiving import BodyMemory, BufferedBody, LimitedBody, MinimumRate, reading
 from tokenwire.web.http.refusals import refusal
@@ -181,18 +179,10 @@ class Gate:
 
     def _token_user(self, request: Request) -> str | None:
         """The user of a subscription token, on paths where such a token is accepted."""
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        reads_events = request.method in ("GET", "HEAD") and _EVENTS.fullmatch(request.url.path)
-        if not (reads_events and scheme.lower() == "bearer" and tokens.is_ours(token.strip())):
+        if request.method not in ("GET", "HEAD") or not _EVENTS.fullmatch(request.url.path):
             return None
-        try:
-            return tokens.verify(self._token_key, token.strip(), time.time()).user_id
-        except tokens.BadToken as error:
-            raise ApiProblem(
-                "unauthenticated",
-                "The subscription token is not valid.",
-                {"WWW-Authenticate": "Bearer"},
-            ) from error
+        grant = subscription_grant(request, self._token_key)
+        return None if grant is None else grant.user_id
 
     def _address(self, scope: Scope) -> str | None:
         client = scope.get("client")

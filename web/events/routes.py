@@ -8,7 +8,6 @@ token.
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
@@ -20,6 +19,7 @@ from tokenwire.protocol import tokens
 from tokenwire.protocol.cursors import Cursor
 from tokenwire.protocol.events import Sendable
 from tokenwire.streams.hub.hub import RingEntry
+from tokenwire.web.admission.identity import subscription_grant
 from tokenwire.web.events import encoder as sse
 from tokenwire.web.http.streaming import RESPONSES, EventStream, event_headers, retry_ms
 from tokenwire.web.problems import ApiProblem, documented
@@ -134,7 +134,7 @@ async def admit(
     `find(user)` returns the conversation of the requested row, or raises NotFound. Raises
     ApiProblem (401, 404), NotFound.
     """
-    grant = _grant(request, services)
+    grant = subscription_grant(request, services.token_key)
     user = grant.user_id if grant else services.identify(request)
     conversation_id = await find(user)
     if grant is not None and grant.conversation_id != conversation_id:
@@ -151,20 +151,6 @@ async def admit(
     if grant is None:
         return conversation_id, Permission(check=check, user_id=user)
     return conversation_id, Permission(grant.expires_at + tokens.LEEWAY_SECONDS, check, user)
-
-
-def _grant(request: Request, services: WebServices) -> tokens.Grant | None:
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not tokens.is_ours(token.strip()):
-        return None
-    try:
-        return tokens.verify(services.token_key, token.strip(), time.time())
-    except tokens.BadToken as error:
-        raise ApiProblem(
-            "unauthenticated",
-            "The subscription token is not valid.",
-            {"WWW-Authenticate": "Bearer"},
-        ) from error
 
 
 def _answer(request: Request, services: WebServices, reading: Reading) -> Response:

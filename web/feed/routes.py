@@ -1,12 +1,12 @@
 """`GET /api/feed`: a user's conversations, live, as server-sent events (PROTOCOL.md, section 7)."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
 import msgspec
 from fastapi import APIRouter, FastAPI, Request, Response
 
+from tokenwire.config.clock import clock
 from tokenwire.web.events import encoder as sse
 from tokenwire.web.feed.feeds import FeedReader
 from tokenwire.web.http.streaming import RESPONSES, EventStream, event_headers, retry_ms
@@ -51,12 +51,11 @@ async def feed(request: Request, services: With, user: CurrentUser) -> Response:
 async def _stream(
     request: Request, services: WebServices, reader: FeedReader
 ) -> AsyncIterator[bytes]:
-    loop = asyncio.get_running_loop()
-    checked = loop.time()
+    checked = clock()
     yield sse.opening(retry_ms())
     async for events in reader:
-        if loop.time() - checked >= RECHECK_SECONDS:
-            checked = loop.time()
+        if clock() - checked >= RECHECK_SECONDS:
+            checked = clock()
             if not _still_known(request, services):
                 yield sse.comment("expired")
                 return

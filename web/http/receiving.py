@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from starlette.types import Message, Receive, Scope
 
+from tokenwire.config.clock import clock
 from tokenwire.config.settings import Settings
 from tokenwire.streams.limits.occupancy import Full, Occupancy
 from tokenwire.web.problems import ApiProblem
@@ -159,7 +160,7 @@ class LimitedBody:
         self._held.release()
 
     async def _in_time(self) -> Message:
-        now = asyncio.get_running_loop().time()
+        now = clock()
         self._began = now if self._began is None else self._began
         try:
             async with asyncio.timeout(self._pace.left(now - self._began, self._read)):

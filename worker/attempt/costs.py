@@ -5,12 +5,14 @@ begins, by an estimate, because a killed worker reports nothing. The provider's 
 estimate. So does a request that was not answered at all. Attaching to a run is free.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from tokenwire.config.terms import AnswerTerms
 from tokenwire.providers.base import HistoryMessage, ProviderError, Request
 from tokenwire.providers.history import (
+    Attachment,
     CallPart,
     Kept,
     KeptPart,
@@ -18,7 +20,7 @@ from tokenwire.providers.history import (
     ResultPart,
     TextPart,
 )
-from tokenwire.worker.attempt.usage import SentMessage, history_chars, json_chars, tokens
+from tokenwire.worker.attempt.usage import json_chars, sent_chars, tokens
 
 
 class BudgetExhausted(ProviderError):
@@ -91,20 +93,26 @@ def _chars(request: Request) -> int:
         len(tool.name) + len(tool.description) + json_chars(tool.parameters)
         for tool in request.tools
     )
-    return history_chars(map(_sent, request.messages)) + tools + json_chars(request.schema)
+    sent = (value for message in request.messages for value in _sent(message))
+    return sent_chars(sent) + tools + json_chars(request.schema)
 
 
-def _sent(message: HistoryMessage) -> SentMessage:
-    """What a message sends: of each part its kept value, or else its text."""
-    texts: list[str] = []
-    kept: list[Any] = []
+def _sent(message: HistoryMessage) -> Iterator[Any]:
+    """What a message sends: texts, and kept values. `closing` estimates the same from a row."""
     for part in message.parts:
         match part:
             case TextPart(text, citations):
-                texts.append(text)
-                kept += [item.value for item in citations]
-            case KeptPart(value=value) | ReasoningPart(kept=Kept(value=value)):
-                kept.append(value)
-            case CallPart(name=name, input=text) | ResultPart(name=name, text=text):
-                texts += [name, text]
-    return SentMessage("".join(texts), kept)
+                yield text
+                yield from (item.value for item in citations)
+            case CallPart(name=name, input=text, kept=kept):
+                yield from (name, text)
+                if kept is not None:
+                    yield kept.value
+            case ResultPart(name=name, text=text):
+                yield from (name, text)
+            case (
+                KeptPart(value=value)
+                | ReasoningPart(kept=Kept(value=value))
+                | Attachment(kept=Kept(value=value))
+            ):
+                yield value

@@ -157,6 +157,11 @@ class Draft:
         """Whether the answer has reached its limits."""
         return self._taken.at_limit
 
+    @property
+    def not_kept(self) -> Mapping[int, str]:
+        """Why a value of the provider was not kept, by number of its part."""
+        return self._taken.not_kept
+
     def reached(self, run_id: str, cursor: int | None) -> None:
         """Note that the provider's run can be attached to behind everything that was taken so far.
 

@@ -54,6 +54,7 @@ class Outcome:
 
         Raises the error of a `Failed` that is a bug of ours.
         """
+        self._warn_of_loss()
         match verdict:
             case Finished():
                 await self._end("complete", finish_reason=self._work.draft.finish_reason())
@@ -64,6 +65,18 @@ class Outcome:
             case HandedOver():
                 await self._hand_over()
         self._give(CarriedOut())
+
+    def _warn_of_loss(self) -> None:
+        """Warn operators once: a turn that lost a value goes back without all of its values."""
+        draft = self._work.draft
+        if lost := draft.not_kept:
+            log_line.warning(
+                "what a provider sent beside parts cannot be kept: it does not go back",
+                message_id=draft.message_id,
+                attempt=draft.attempt,
+                parts=list(lost),
+                reasons=sorted(set(lost.values())),
+            )
 
     # --- the answer ends ---
 

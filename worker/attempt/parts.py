@@ -65,6 +65,10 @@ class FileOfPart:
     data: bytes
 
 
+class _NotKept(Exception):
+    """A value cannot be kept. The message says why, and nothing of the value."""
+
+
 DraftItem = events.AnyEvent | KeptOfPart
 """What a delta becomes: an event for the log, or a kept value for SQL alone."""
 
@@ -107,6 +111,8 @@ class PartsTaken:
         self.files: dict[int, FileOfPart] = {}
         self.at_limit = False
         """Whether the answer has reached a limit, and takes nothing more."""
+        self.not_kept: dict[int, str] = {}
+        """Why a value was not kept, by number of its part: one of each turn that lost one."""
         self._attempt, self._continues = attempt, continues
         self._terms = terms or AnswerTerms()
         self._text, self._reasoning_cleaner = Cleaner(), Cleaner()
@@ -196,6 +202,7 @@ class PartsTaken:
         self._calls.clear()
         self._input = self._reasoning = None
         self.files.clear()
+        self.not_kept.clear()
         reset = events.Reset(self.answer.id, self._attempt, keep=0, keep_reasoning=0, keep_parts=0)
         self.answer.apply(reset)
         self._measure()
@@ -389,26 +396,30 @@ class PartsTaken:
         """Keep a value with its part. After one was dropped, its turn keeps no further one."""
         if number is None or kept is None or not self._keeps:
             return
-        value = self._stored_value(number, kept)
-        if value is None:
+        try:
+            value = self._stored_value(number, kept)
+        except _NotKept as error:
+            self.not_kept[number] = str(error)
             yield from self._release_input()
             yield self.drop(number)
             return
         self.answer.parts[number].kept = value
         yield KeptOfPart(number, value)
 
-    def _stored_value(self, number: int, kept: deltas.Kept) -> Mapping[str, Any] | None:
-        """The value as it is stored. None: too long, nested too deeply, or no JSON."""
+    def _stored_value(self, number: int, kept: deltas.Kept) -> Mapping[str, Any]:
+        """The value as it is stored. Raises _NotKept."""
         text = self._text_around(number)
         if is_longer(kept.value, self._kept_room + len(text)):
-            return None
+            raise _NotKept("too large")
         try:
             plain = fold_out(dict(kept.value), text)
-        except ValueError:
-            return None
+        except ValueError as error:
+            raise _NotKept("nested too deeply, or no JSON") from error
         value = {"dialect": storable(kept.dialect), "kind": storable(kept.kind), "value": plain}
         self._kept_room -= json_size(value)
-        return value if self._kept_room >= 0 else None
+        if self._kept_room < 0:
+            raise _NotKept("too large")
+        return value
 
     def _text_around(self, number: int) -> str:
         file = self.files.get(number)

@@ -8,7 +8,7 @@ a worker. Every process that ends answers imports this module, web included.
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from tokenwire.protocol import events
 
@@ -25,22 +25,9 @@ def json_chars(value: Any) -> int:
     return len(json.dumps(value, ensure_ascii=False, default=str)) if value else 0
 
 
-class SentMessage(NamedTuple):
-    """What a message of the history sends. `calls`: name and arguments of each."""
-
-    text: str
-    kept: Iterable[Any]
-    calls: Iterable[tuple[str, Any]] = ()
-
-
-def history_chars(messages: Iterable[SentMessage]) -> int:
-    """The length of a history as it is sent, in characters. Everything but text is JSON."""
-    return sum(
-        len(text)
-        + sum(map(json_chars, kept))
-        + sum(len(name) + json_chars(arguments) for name, arguments in calls)
-        for text, kept, calls in messages
-    )
+def sent_chars(values: Iterable[Any]) -> int:
+    """The length of what a history sends, in characters. Everything but text is JSON."""
+    return sum(len(value) if isinstance(value, str) else json_chars(value) for value in values)
 
 
 UsageFields = Mapping[str, int]

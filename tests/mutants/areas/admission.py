@@ -44,9 +44,8 @@ AREA = Area(
         Mutant(
             "a_token_opens_everything",
             "web/admission/layer.py",
-            '        reads_events = request.method in ("GET", "HEAD") and '
-            "_EVENTS.fullmatch(request.url.path)\n",
-            "        reads_events = True\n",
+            'if request.method not in ("GET", "HEAD") or not _EVENTS.fullmatch(request.url.path):',
+            "if not request:",
         ),
         Mutant(
             "a_token_is_a_login",

@@ -50,8 +50,8 @@ AREA = Area(
         Mutant(
             "a_hole_that_was_filled_still_ends_it",
             "client/following.py",
-            "self._hole = (self._hole or _now() + HOLE_SECONDS) if self._order.waiting else None",
-            "self._hole = (self._hole or _now() + HOLE_SECONDS) if self._order.waiting else "
+            "self._hole = (self._hole or clock() + HOLE_SECONDS) if self._order.waiting else None",
+            "self._hole = (self._hole or clock() + HOLE_SECONDS) if self._order.waiting else "
             "self._hole",
             ("tests/unit/client/test_following.py",),
         ),

@@ -139,6 +139,13 @@ AREA = Area(
             PLAN,
         ),
         Mutant(
+            "operators_are_not_warned_of_what_is_not_kept",
+            "worker/attempt/outcome.py",
+            "        self._warn_of_loss()\n",
+            "",
+            WORKER,
+        ),
+        Mutant(
             "half_a_character_goes_back_as_another",
             "protocol/kept.py",
             "    json.dumps(json.loads(text), ensure_ascii=False).encode()\n",

@@ -35,5 +35,19 @@ AREA = Area(
             'route = "POST /api/messages/regenerate"',
             ("tests/unit/web/aisdk/test_chat.py",),
         ),
+        Mutant(
+            "a_dialect_is_forgotten",
+            "web/app.py",
+            '"aisdk", "feed",',
+            '"aisdk",',
+            ("tests/unit/web/test_app.py",),
+        ),
+        Mutant(
+            "the_length_of_a_name_is_not_documented",
+            "web/aisdk/requests.py",
+            '"minLength": 1, "maxLength": MAX_ID',
+            '"minLength": 1',
+            ("tests/unit/web/test_openapi.py",),
+        ),
     ],
 )

@@ -1,11 +1,29 @@
 """worker.attempt.costs: what the requests of an answer cost, and when they are enough."""
 
+from typing import Any
+
 import pytest
 
 from tokenwire.config.terms import AnswerTerms
+from tokenwire.models.parts import whole
+from tokenwire.models.tables import Message
+from tokenwire.protocol.events import PartEvent
+from tokenwire.protocol.fold import Answer
+from tokenwire.providers import base
 from tokenwire.providers.base import Continuation, HistoryMessage, Kept, Request, Tool
-from tokenwire.providers.history import CallPart, KeptPart, ReasoningPart, ResultPart, TextPart
+from tokenwire.providers.history import (
+    Attachment,
+    CallPart,
+    KeptPart,
+    ReasoningPart,
+    ResultPart,
+    TextPart,
+)
+from tokenwire.worker import closing, context
+from tokenwire.worker.attempt import costs
 from tokenwire.worker.attempt.costs import Bill, is_over_budget
+from tokenwire.worker.attempt.parts import PartsTaken
+from tokenwire.worker.attempt.usage import sent_chars
 
 ASKED = Request([HistoryMessage("user", "x" * 400)])
 
@@ -55,6 +73,57 @@ def test_what_is_sent_beside_the_text_is_counted() -> None:
     assert Bill.of(Request([message, result]), 0, None).asked == 50
     cited = TextPart("x" * 40, [Kept("anthropic.messages", "citation", value)])
     assert Bill.of(Request([HistoryMessage("assistant", [cited])]), 0, None).asked == 20
+
+
+def test_what_only_the_provider_understands_is_counted_beside_calls_and_files() -> None:
+    """It goes back with them."""
+    kept = Kept("gemini", "signature", {"x": "y" * 31})
+    call = CallPart("id", "tool", '{"x": "' + "y" * 27 + '"}', kept)
+    file = Attachment("image/png", b"png", kept=kept)
+    assert Bill.of(Request([HistoryMessage("assistant", [call, file])]), 0, None).asked == 30
+
+
+THOUGHT = "t" * 400
+
+
+def answer_with_everything() -> Answer:
+    """Reasoning, text, a call with its result, and an item that is kept."""
+    taken = PartsTaken(Answer("m"), 1)
+    deltas: list[base.Delta] = [
+        base.ReasoningDelta(THOUGHT),
+        base.ReasoningEnd(Kept("d", "thinking", {"thinking": THOUGHT, "signature": "s" * 80})),
+        base.TextDelta("x" * 300),
+        base.ToolCallStart(0, "c", "look_up"),
+        base.ToolCallArguments(0, '{"q": "' + "q" * 90 + '"}'),
+        base.ToolCallEnd(0, Kept("d", "signature", {"signature": "s" * 70})),
+        base.KeptDelta("d", "k", {"v": "v" * 200}),
+    ]
+    for delta in deltas:
+        list(taken.take(delta))
+    return taken.answer
+
+
+@pytest.mark.parametrize("outcome", [{}, {"result": "r" * 500}, {"error": "e" * 500}], ids=str)
+@pytest.mark.parametrize("model", ["m", "another"])
+def test_a_process_without_providers_estimates_the_same(
+    outcome: dict[str, Any], model: str
+) -> None:
+    """It reads rows, the worker messages: within the few characters that stand for a text."""
+    answer = answer_with_everything()
+    [call] = [number for number, part in enumerate(answer.parts) if part.type == "tool_call"]
+    answer.apply(PartEvent("m", 1, call, {"type": "tool_call", **outcome}))
+    content, reasoning, parts, kept = whole(answer)
+    row = Message(
+        id="m", conversation_id="c", ordinal=1, role="assistant", status="complete", model="m",
+        content=content, reasoning=reasoning, parts=parts, parts_kept=kept,
+    )  # fmt: skip
+    [message] = context.messages([row], None, {"m": "model"})
+    sent = list(costs._sent(message))
+    if model != "m":  # another one gets no kept value
+        sent = [value for value in sent if isinstance(value, str)]
+    estimated = sent_chars(closing._sent(row, model))
+    assert sent_chars(sent) > 400
+    assert abs(estimated - sent_chars(sent)) < 30
 
 
 def test_of_a_first_request_that_was_never_heard_of_again_the_worst_is_assumed() -> None:

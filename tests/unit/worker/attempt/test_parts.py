@@ -318,13 +318,18 @@ def nested(depth: int) -> dict[str, Any]:
     ],
 )
 def test_what_cannot_be_kept_is_dropped_and_the_part_says_so(value: Any) -> None:
-    """Too long, nested too deeply, or no JSON."""
+    """Too long, nested too deeply, or no JSON. Why is noted without the value."""
     taken = PartsTaken(Answer("m"), 1, AnswerTerms(max_kept_bytes=1000))
     told(taken, base.KeptDelta("d", "k", value))
     assert taken.answer.layout() == [
         {"type": "provider", "dialect": "d", "kind": "k", "dropped": True}
     ]
     assert taken.answer.parts[0].kept is None
+    [(number, reason)] = taken.not_kept.items()
+    assert number == 0
+    assert reason in ("too large", "nested too deeply, or no JSON")
+    taken.reset()
+    assert not taken.not_kept, "the part is withdrawn"
 
 
 def test_after_one_is_dropped_no_other_is_kept() -> None:
