@@ -16,7 +16,7 @@ from sqlmodel import col
 from tokenwire.models.database import Database, lock_free, now_ms
 from tokenwire.models.errors import NotFound, StoreUnavailable
 from tokenwire.models.quotas import settle
-from tokenwire.models.rows import unfinished
+from tokenwire.models.rows import is_held, unfinished
 from tokenwire.models.saving import forget_parts, lock_parts, owner_values, save_parts
 from tokenwire.models.tables import Conversation, Message, UnfinishedPart, is_unfinished
 from tokenwire.models.threads import measure, rows_before, thread
@@ -255,11 +255,7 @@ class Answers(Database):
     async def _finish(self, ending: Ending) -> bool:
         change = (
             update(Message)
-            .where(
-                col(Message.id) == ending.message_id,
-                col(Message.attempt) == ending.attempt,
-                _unfinished,
-            )
+            .where(is_held(ending.message_id, ending.attempt))
             .values(
                 status=ending.status,
                 content=ending.content,
@@ -317,11 +313,7 @@ class Answers(Database):
         """
         change = (
             update(Message)
-            .where(
-                col(Message.id) == checkpoint.message_id,
-                col(Message.attempt) == checkpoint.attempt,
-                _unfinished,
-            )
+            .where(is_held(checkpoint.message_id, checkpoint.attempt))
             .values(
                 **checkpoint_values(checkpoint),
                 status="queued",
@@ -365,7 +357,7 @@ class Answers(Database):
         """
         change = (
             update(Message)
-            .where(col(Message.id) == message_id, col(Message.attempt) == attempt, _unfinished)
+            .where(is_held(message_id, attempt))
             .values(
                 status="retrying",
                 due_at=now_ms() + delay_ms,

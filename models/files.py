@@ -15,7 +15,8 @@ from sqlmodel import col
 from tokenwire.models.database import Database
 from tokenwire.models.dialects import insert
 from tokenwire.models.errors import FileTooLong, NotFound
-from tokenwire.models.tables import Message, PartFile, Participant, is_unfinished
+from tokenwire.models.rows import is_held
+from tokenwire.models.tables import Message, PartFile, Participant
 from tokenwire.protocol.files import ANY_MEDIA_TYPE, digest_of
 
 _MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}")
@@ -49,9 +50,7 @@ class Files(Database):
         if self.quotas.file_bytes is not None and len(data) > self.quotas.file_bytes:
             raise FileTooLong(message_id)
         digest = digest_of(data)
-        mine = select(col(Message.id)).where(
-            col(Message.id) == message_id, col(Message.attempt) == attempt, is_unfinished(Message)
-        )
+        mine = select(col(Message.id)).where(is_held(message_id, attempt))
         async with self.writing() as session:
             if (await session.scalars(mine)).first() is None:
                 return None

@@ -15,6 +15,7 @@ from sqlmodel import col
 from tokenwire.models.answers import Checkpoint, checkpoint_values
 from tokenwire.models.database import Database, now_ms
 from tokenwire.models.dialects import insert
+from tokenwire.models.rows import is_held
 from tokenwire.models.saving import save_parts
 from tokenwire.models.tables import Message, ProviderRun, is_unfinished
 
@@ -39,15 +40,11 @@ class Runs(Database):
         The run is noted in any case, since it must be ended. `checkpoint` also names it, once there
         is a cursor to attach to.
         """
-        mine = (
-            col(Message.id) == checkpoint.message_id,
-            col(Message.attempt) == checkpoint.attempt,
-            is_unfinished(Message),
-        )
+        mine = is_held(checkpoint.message_id, checkpoint.attempt)
         # A later checkpoint also names the run: the row keeps the newer text.
         change = (
             update(Message)
-            .where(*mine, col(Message.saves) <= checkpoint.saves)
+            .where(mine, col(Message.saves) <= checkpoint.saves)
             .values(**checkpoint_values(checkpoint), updated_at=now_ms())
         )
         async with self.writing() as session:
@@ -57,7 +54,7 @@ class Runs(Database):
             await session.execute(change.execution_options(synchronize_session=False))
             if checkpoint.changes:
                 await save_parts(session, [checkpoint])
-            return (await session.scalars(select(col(Message.id)).where(*mine))).first() is not None
+            return (await session.scalars(select(col(Message.id)).where(mine))).first() is not None
 
     async def note_run(self, run_id: str, model: str, message_id: str, attempt: int) -> None:
         """Note a run that an attempt leaves behind. Its row may be gone: it was ended before the

@@ -275,8 +275,8 @@ AREA = Area(
         Mutant(
             "whoever_was_fenced_off_stores_files",
             "models/files.py",
-            "col(Message.attempt) == attempt, ",
-            "",
+            "where(is_held(message_id, attempt))",
+            "where(col(Message.id) == message_id)",
             FILES,
         ),
         Mutant(

@@ -252,7 +252,7 @@ AREA = Area(
             """await session.execute(
                 _run_upsert(session, run_id, model, checkpoint.message_id, checkpoint.attempt)
 """,
-            """if (await session.scalars(select(col(Message.id)).where(*mine))).first() is not None:
+            """if (await session.scalars(select(col(Message.id)).where(mine))).first() is not None:
                 await session.execute(
                     _run_upsert(session, run_id, model, checkpoint.message_id, checkpoint.attempt)
     """,
@@ -260,8 +260,8 @@ AREA = Area(
         Mutant(
             "the_name_of_a_run_is_saved_by_any_attempt",
             "models/runs.py",
-            "            col(Message.attempt) == checkpoint.attempt,\n            is_unfinished",
-            "            is_unfinished",
+            "mine = is_held(checkpoint.message_id, checkpoint.attempt)",
+            "mine = col(Message.id) == checkpoint.message_id",
         ),
         Mutant(
             "a_checkpoint_that_comes_late_forgets_the_run",
@@ -272,8 +272,8 @@ AREA = Area(
         Mutant(
             "the_name_of_a_run_that_comes_late_sets_the_text_back",
             "models/runs.py",
-            ".where(*mine, col(Message.saves) <= checkpoint.saves)",
-            ".where(*mine)",
+            ".where(mine, col(Message.saves) <= checkpoint.saves)",
+            ".where(mine)",
         ),
         Mutant(
             "a_clock_that_was_set_back_delays_ends",

@@ -19,20 +19,14 @@ AREA = Area(
         Mutant(
             "hand_back_by_any_attempt",
             "models/answers.py",
-            """
-                col(Message.id) == checkpoint.message_id,
-                col(Message.attempt) == checkpoint.attempt,
-                _unfinished,
-            """,
+            "is_held(checkpoint.message_id, checkpoint.attempt)",
             "col(Message.id) == checkpoint.message_id, _unfinished",
         ),
         Mutant(
             "hand_back_of_an_ended_answer",
             "models/answers.py",
-            """
-                col(Message.attempt) == checkpoint.attempt,
-                _unfinished,""",
-            " col(Message.attempt) == checkpoint.attempt",
+            "is_held(checkpoint.message_id, checkpoint.attempt)",
+            "col(Message.id) == checkpoint.message_id, col(Message.attempt) == checkpoint.attempt",
         ),
         Mutant(
             "a_long_conversation_goes_in_one_transaction",
@@ -78,21 +72,13 @@ AREA = Area(
         Mutant(
             "an_answer_ends_twice",
             "models/answers.py",
-            """
-                col(Message.id) == ending.message_id,
-                col(Message.attempt) == ending.attempt,
-                _unfinished,
-            """,
+            "is_held(ending.message_id, ending.attempt)",
             "col(Message.id) == ending.message_id, col(Message.attempt) == ending.attempt",
         ),
         Mutant(
             "any_attempt_ends_an_answer",
             "models/answers.py",
-            """
-                col(Message.id) == ending.message_id,
-                col(Message.attempt) == ending.attempt,
-                _unfinished,
-            """,
+            "is_held(ending.message_id, ending.attempt)",
             "col(Message.id) == ending.message_id, _unfinished",
         ),
         Mutant(
@@ -150,11 +136,8 @@ AREA = Area(
         Mutant(
             "a_retry_of_an_ended_answer",
             "models/answers.py",
-            """\
-            .where(col(Message.id) == message_id, col(Message.attempt) == attempt, _unfinished)
-""",
-            """            .where(col(Message.id) == message_id, col(Message.attempt) == attempt)
-""",
+            "is_held(message_id, attempt)",
+            "col(Message.id) == message_id, col(Message.attempt) == attempt",
         ),
         Mutant(
             "marks_go_backward",

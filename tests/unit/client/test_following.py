@@ -10,9 +10,9 @@ from tokenwire.client.following import (
     _DatedGrant,
     _Link,
     _LinkContext,
-    _now,
 )
 from tokenwire.client.transcript import Order, Transcript
+from tokenwire.config.clock import clock
 from tokenwire.protocol.cursors import Cursor
 
 
@@ -63,8 +63,8 @@ async def test_a_renewal_that_failed_is_tried_again_after_a_pause() -> None:
     to = _LinkContext(
         Order(Cursor("e", 0)), Transcript(), lambda _seq: None, lambda _state: None, renew
     )
-    link = _Link(None, _DatedGrant("ws://here", "t", _now()), to)  # type: ignore[arg-type]
+    link = _Link(None, _DatedGrant("ws://here", "t", clock()), to)  # type: ignore[arg-type]
     for _ in range(3):
-        await link._on_time(_now())
+        await link._on_time(clock())
     assert asked == 1
-    assert 0 < link._renew_at - _now() <= RENEW_AGAIN_SECONDS
+    assert 0 < link._renew_at - clock() <= RENEW_AGAIN_SECONDS
