@@ -63,8 +63,14 @@ def test_another_format_is_found(
     ("file", "old", "new", "says"),
     [
         ("written.js", "", "", ""),
-        ("written.js", '#enter({ name: "live" })', '#enter({ name: "lively" })', '"lively"'),
-        ("written.js", "export const hasEnded", "const hasEnded", "hasEnded"),
+        pytest.param(
+            *("written.js", '#enter({ name: "live" })', '#enter({ name: "lively" })', '"lively"'),
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            *("written.js", "export const hasEnded", "const hasEnded", "hasEnded"),
+            marks=pytest.mark.long,
+        ),
         (
             "written.js",
             "export const hasEnded",

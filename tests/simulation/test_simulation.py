@@ -11,12 +11,19 @@ from tests.simulation.faults import Plan
 from tests.simulation.sabotage import SABOTAGES
 from tests.simulation.schedule import run
 
-SCHEDULES, AT_A_TIME = 300, 50
+SCHEDULES, AT_A_TIME, QUICK = 300, 50, 150
+"""`make test` has the first 150 schedules, `make test-all` all of them."""
 ENOUGH = 800
 """Every sabotage is found within so many seeds; the first one that finds it ends the search."""
 
 
-@pytest.mark.parametrize("first", range(1, SCHEDULES + 1, AT_A_TIME))
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param(first, marks=pytest.mark.long if first > QUICK else ())
+        for first in range(1, SCHEDULES + 1, AT_A_TIME)
+    ],
+)
 def test_nothing_is_lost_or_repeated(first: int) -> None:
     """Whatever is killed, paused, cut, restarted or lost: `checks.py` has the rules. A failure
     names its seed.

@@ -19,11 +19,12 @@ def test_everything_that_the_encoder_writes_is_read(node: str, tmp_path: Path) -
     run_node(node, "encoder.test.mjs", CHUNKS=str(tmp_path / "chunks.json"))
 
 
-def test_chats_over_sse(node: str, chat_stack: Stack) -> None:
+@pytest.mark.parametrize("every", [pytest.param("1", marks=pytest.mark.long, id="every"), ""])
+def test_chats_over_sse(node: str, chat_stack: Stack, every: str) -> None:
     """Complete answers, a second turn, resuming after reloads and cuts, both stops, regeneration,
-    edits, two tabs.
+    edits, two tabs. `make test` tries the oldest and the newest release, `make test-all` every one.
     """
-    run_node(node, "chat.test.mjs", TOKENWIRE_URL=chat_stack.url)
+    run_node(node, "chat.test.mjs", TOKENWIRE_URL=chat_stack.url, EVERY_RELEASE=every)
 
 
 def test_chats_over_websocket(node: str, chat_stack: Stack) -> None:

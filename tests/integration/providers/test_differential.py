@@ -5,7 +5,6 @@ reasoning, calls, reason and usage.
 import json
 from typing import Any
 
-import anthropic
 import openai
 import pytest
 
@@ -129,6 +128,8 @@ async def test_both_report_the_error(recording: Recording) -> None:
 @of("anthropic.messages")
 async def test_messages(recording: Recording) -> None:
     """As the SDK's accumulated message."""
+    import anthropic  # loads for a second, which each process that collects tests would wait for
+
     question: Any = [{"role": "user", "content": "x"}]
     async with (
         playing(recording) as server,
