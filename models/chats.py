@@ -12,17 +12,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 from uuid_utils import uuid7
 
-from tokenwire.models.conversations import (
-    Posted,
+from tokenwire.models.conversation_rows import (
     add_conversation,
     lock,
     named_row,
     newest_row,
     placeholder,
-    posted_before,
     supersede,
     visible,
 )
+from tokenwire.models.conversations import Posted, posted_before
 from tokenwire.models.database import Database
 from tokenwire.models.errors import AnswerRunning, Conflict, NotFound
 from tokenwire.models.idempotency import Idempotency

@@ -12,12 +12,24 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, Literal
 
-from sqlalchemy import Select, exists, func, or_, select, tuple_, update
+from sqlalchemy import select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import defer
 from sqlmodel import col
 from uuid_utils import uuid7
 
+from tokenwire.models.conversation_rows import (
+    add_conversation,
+    existing,
+    lock,
+    named_row,
+    newest_row,
+    placeholder,
+    request_cancels,
+    supersede,
+    takes_part,
+    visible,
+)
 from tokenwire.models.database import Database, now_ms
 from tokenwire.models.errors import AnswerRunning, BadCursor, KeyReused, NotAuthor, NotFound
 from tokenwire.models.idempotency import Idempotency, claim_key, rows_of_key
@@ -211,7 +223,7 @@ class Conversations(Database):
             values["rev"] = col(Conversation.rev) + 1
         change = (
             update(Conversation)
-            .where(col(Conversation.id) == conversation_id, _takes_part(user_id))
+            .where(col(Conversation.id) == conversation_id, takes_part(user_id))
             .values(**values, updated_at=now_ms())
             .returning(Conversation)
         )
@@ -219,7 +231,7 @@ class Conversations(Database):
             before = (
                 await _instructions(session, conversation_id) if "instructions" in values else None
             )
-            row = _existing((await session.scalars(change)).first())
+            row = existing((await session.scalars(change)).first())
             if "instructions" in values:
                 await admit_instructions(session, self.quotas, row, before)
             return row
@@ -318,19 +330,6 @@ def _parse_cursor(text: str) -> tuple[int, str]:
     return int(match[1]), match[2]
 
 
-def _takes_part(user_id: str) -> Any:
-    return exists().where(
-        col(Participant.conversation_id) == col(Conversation.id),
-        col(Participant.user_id) == user_id,
-    )
-
-
-def _existing(row: Conversation | None) -> Conversation:
-    if row is None:
-        raise NotFound("conversation")
-    return row
-
-
 async def posted_before(
     session: AsyncSession, user_id: str, idempotency: Idempotency | None, made: dict[str, str]
 ) -> Posted | None:
@@ -349,14 +348,6 @@ async def posted_before(
     return Posted(user, answer)
 
 
-async def visible(session: AsyncSession, conversation_id: str, user_id: str) -> Conversation:
-    """The conversation, for a participant. Raises NotFound."""
-    query = select(Conversation).where(
-        col(Conversation.id) == conversation_id, _takes_part(user_id)
-    )
-    return _existing((await session.scalars(query)).first())
-
-
 async def _instructions(session: AsyncSession, conversation_id: str) -> str | None:
     query = (
         select(col(Conversation.instructions))
@@ -364,53 +355,6 @@ async def _instructions(session: AsyncSession, conversation_id: str) -> str | No
         .with_for_update()
     )
     return (await session.scalars(query)).first()
-
-
-async def lock(session: AsyncSession, conversation_id: str, user_id: str) -> Conversation:
-    """The conversation, for a participant, locked against new rows until the transaction ends.
-    Raises NotFound.
-    """
-    # An UPDATE instead of SELECT FOR UPDATE: it locks on both databases and returns the clock. Its
-    # holder assigns ordinals.
-    change = (
-        update(Conversation)
-        .where(col(Conversation.id) == conversation_id, _takes_part(user_id))
-        .values(updated_at=now_ms())
-        .returning(Conversation)
-    )
-    return _existing((await session.scalars(change)).first())
-
-
-async def add_conversation(
-    session: AsyncSession, conversation_id: str, user_id: str, **columns: Any
-) -> Conversation:
-    """A new row with its owner as only participant; `columns`: further columns."""
-    now = (await session.execute(select(now_ms()))).scalar_one()
-    row = Conversation(
-        id=conversation_id, user_id=user_id, created_at=now, updated_at=now, **columns
-    )
-    session.add(row)
-    await session.flush()
-    session.add(Participant(conversation_id=row.id, user_id=user_id))
-    return row
-
-
-def named_row(conversation_id: str, name: str) -> Select[Message]:
-    """The query of the row with this id, else of the row with this client id.
-
-    A present row comes before a superseded one: an edited message keeps its name, and the new row
-    is meant. The id comes before the client's name: otherwise a client could hide a row behind a
-    message with its id as name.
-    """
-    return (
-        select(Message)
-        .where(
-            col(Message.conversation_id) == conversation_id,
-            or_(col(Message.id) == name, col(Message.client_id) == name),
-        )
-        .order_by(col(Message.superseded_by).is_not(None), col(Message.id) != name)
-        .limit(1)
-    )
 
 
 async def _posted_under(session: AsyncSession, post: Post) -> Message | None:
@@ -435,53 +379,6 @@ async def _earlier_post(session: AsyncSession, post: Post, user: Message) -> Pos
     return Posted(user, answer)
 
 
-async def supersede(
-    session: AsyncSession, first: Message, by: str, conversation: Conversation, user_id: str
-) -> list[str]:
-    """Take `first` and all rows after it out of the conversation; `by` replaces them. Returns the
-    ids of answers to cancel.
-
-    A superseded client id can be used again. Only the owner may supersede other people's messages:
-    NotAuthor.
-    """
-    rows = (
-        col(Message.conversation_id) == first.conversation_id,
-        col(Message.ordinal) >= first.ordinal,
-        col(Message.superseded_by).is_(None),
-    )
-    if user_id != conversation.user_id:
-        others = select(col(Message.id)).where(
-            *rows, col(Message.role) == "user", col(Message.user_id) != user_id
-        )
-        if (await session.scalars(others.limit(1))).first() is not None:
-            raise NotAuthor(first.id)
-    running = list(
-        await session.scalars(
-            select(col(Message.id)).where(*rows, col(Message.status).in_(UNFINISHED))
-        )
-    )
-    change = update(Message).where(*rows).values(superseded_by=by, client_id=None)
-    await session.execute(change.execution_options(synchronize_session=False))
-    await _request_cancels(session, running)
-    return running
-
-
-async def _request_cancels(session: AsyncSession, ids: list[str]) -> None:
-    if ids:
-        cancel = (
-            update(Message)
-            .where(col(Message.id).in_(ids))
-            .values(cancel_by=func.coalesce(col(Message.cancel_by), "superseded"))
-        )
-        await session.execute(cancel.execution_options(synchronize_session=False))
-
-
-async def newest_row(session: AsyncSession, conversation_id: str) -> Message | None:
-    """The row with the highest ordinal, superseded or not."""
-    rows = select(Message).where(col(Message.conversation_id) == conversation_id)
-    return (await session.scalars(rows.order_by(col(Message.ordinal).desc()).limit(1))).first()
-
-
 async def _apply_policy(session: AsyncSession, post: Post) -> list[str]:
     """Apply the policy to earlier unfinished answers; returns the ids of those to cancel."""
     if post.policy == "queue":
@@ -497,7 +394,7 @@ async def _apply_policy(session: AsyncSession, post: Post) -> list[str]:
     )
     if ids and post.policy == "reject":
         raise AnswerRunning(ids[0])
-    await _request_cancels(session, ids)
+    await request_cancels(session, ids)
     return ids
 
 
@@ -532,21 +429,3 @@ async def _write_rows(
     session.add_all([user, assistant])
     await session.flush()
     return Posted(user, assistant, superseded)
-
-
-def placeholder(
-    user: Message, message_id: str, by: str, ordinal: int, model: str, now: int
-) -> Message:
-    """The row of a future answer to `user`, charged to the user `by`."""
-    return Message(
-        id=message_id,
-        conversation_id=user.conversation_id,
-        ordinal=ordinal,
-        role="assistant",
-        status="queued",
-        model=model,
-        charged_to=by,
-        parent_id=user.id,
-        created_at=now,
-        updated_at=now,
-    )

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 from uuid_utils import uuid7
 
-from tokenwire.models.conversations import visible
+from tokenwire.models.conversation_rows import visible
 from tokenwire.models.database import Database, now_ms
 from tokenwire.models.dialects import insert
 from tokenwire.models.errors import Conflict, NotFound, TooManyInvitations, TooManyParticipants

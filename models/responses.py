@@ -16,7 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 from uuid_utils import uuid7
 
-from tokenwire.models.conversations import Posted, fitting, placeholder, posted_before
+from tokenwire.models.conversation_rows import placeholder
+from tokenwire.models.conversations import Posted, fitting, posted_before
 from tokenwire.models.database import Database, now_ms
 from tokenwire.models.errors import HistoryTooLong, NotFound
 from tokenwire.models.idempotency import Idempotency

@@ -174,14 +174,14 @@ AREA = Area(
         ),
         Mutant(
             "a_clients_name_hides_a_row",
-            "models/conversations.py",
+            "models/conversation_rows.py",
             "col(Message.superseded_by).is_not(None), col(Message.id) != name",
             "col(Message.superseded_by).is_not(None), col(Message.ordinal).desc()",
             ("tests/contracts/test_chats.py",),
         ),
         Mutant(
             "a_superseded_row_hides_the_new_one",
-            "models/conversations.py",
+            "models/conversation_rows.py",
             ".order_by(col(Message.superseded_by).is_not(None), ",
             ".order_by(",
             ("tests/contracts/test_chats.py",),
