@@ -114,7 +114,9 @@ class Deletions(Database):
             after = page[-1][:2]
 
     async def _forget(self, ids: Sequence[str], passed_over: set[str]) -> int:
-        """The number of deleted ones. If all together fail, each is tried alone."""
+        """Delete these conversations and return how many were deleted. If all together fail, try
+        each alone.
+        """
         try:
             return await self._delete_group(ids)
         except StoreError as error:
@@ -155,7 +157,7 @@ def _has_expired() -> tuple[Any, ...]:
 
 
 def _expired(after: tuple[Any, ...]) -> Any:
-    """(last change, id, upper bound of its rows)."""
+    """Expired conversations after a place: rows of (last change, id, upper bound of its rows)."""
     place = (col(Conversation.updated_at), col(Conversation.id))
     rows = select(func.coalesce(func.max(col(Message.ordinal)), 0)).where(
         col(Message.conversation_id) == col(Conversation.id)

@@ -68,8 +68,8 @@ meanwhile.
 
 @dataclass(frozen=True, slots=True)
 class Quotas:
-    """None: unlimited. `history_bytes`: longest text before an answer. `file_bytes`: longest file
-    of an answer.
+    """The quotas of a user. None is unlimited. `history_bytes`: longest text before an answer.
+    `file_bytes`: longest file of an answer.
     """
 
     queued_per_conversation: int | None = None

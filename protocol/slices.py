@@ -2,10 +2,11 @@
 
 
 class Slices:
-    """A text, taken_units out from its beginning to its end. Offsets are UTF-16 units.
+    """A text that is taken out slice by slice, from its beginning to its end. Offsets are UTF-16
+    units.
 
-    No character is split: an offset inside a surrogate pair counts as the one before the pair.
-    The text is encoded once, so thousands of cuts in megabytes of text take linear time.
+    No character is split: an offset inside a surrogate pair counts as the one before the pair. The
+    text is encoded once, so thousands of cuts in megabytes of text take linear time.
     """
 
     def __init__(self, text: str, taken_units: int = 0) -> None:

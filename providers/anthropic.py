@@ -183,7 +183,9 @@ class AnthropicDecoder(Decoder):
             block.grow(kind, delta)
 
     def _citations(self, block: "_ContentBlock") -> None:
-        """Only now the length of the supported text is known."""
+        """Emit the citations of a block that has ended: only now the length of the supported text
+        is known.
+        """
         for citation in block.citations:
             title = word(citation.get("title")) or citation.get("document_title")
             self._source(

@@ -263,7 +263,7 @@ class HttpStream:
 
     @property
     def naming(self) -> bool:
-        """Whether a run was requested that outlives us, and its name has not come yet."""
+        """Whether a requested run outlives us and has no name yet."""
         return (
             self._begins_run and self._asked and self._decoder.run_id is None and not self.run_over
         )
@@ -275,7 +275,9 @@ class HttpStream:
 
     @property
     def abandoned(self) -> bool:
-        """Left before its end, without a fault of the provider, and not to be attached to again."""
+        """Whether the stream was left before its end, without a fault of the provider, and nothing
+        will attach to its run again.
+        """
         return not (self._decoder.done or self._decoder.failure or self._kept)
 
     def keep_run(self) -> None:

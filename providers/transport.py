@@ -36,19 +36,19 @@ class Transport(ABC):
 
     @abstractmethod
     def noting(self, sending: Sending) -> AbstractContextManager[dict[str, Any]]:
-        """While a request is sent in this context with the returned extensions, `sending` records
+        """A context for sending one request with the returned extensions. `sending` then records
         its connection.
         """
 
     @abstractmethod
     def unsent(self, error: BaseException) -> bool:
-        """It failed before a connection existed: no address, refused, TLS, no place in the pool.
-        Otherwise a byte may have been sent.
+        """Whether the request failed before a connection existed: no address, refused, TLS, no
+        place in the pool. Otherwise a byte may have been sent.
         """
 
     @abstractmethod
     def closed(self, error: BaseException) -> bool:
-        """The connection existed, and was closed."""
+        """Whether the connection existed and was closed."""
 
     @abstractmethod
     def timed_out(self, error: BaseException) -> bool:

@@ -21,7 +21,7 @@ _sleep = asyncio.sleep
 
 
 async def keep_house(store: Store, log: Log) -> None:
-    """Runs until cancelled."""
+    """Delete expired rows once an hour, until cancelled."""
     await _sleep(random.uniform(0, FIRST_SECONDS))  # noqa: S311 -- spreads load, guards nothing
     while True:
         await clean(store, log)

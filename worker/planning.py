@@ -38,7 +38,7 @@ class PlannedAttempt:
 
     @property
     def kept_units(self) -> int:
-        """Units of text that it begins with. Text that is withdrawn now was no progress."""
+        """Units of text that the attempt begins with. Text that it withdraws does not count."""
         return self.held.answer.units if self.plan.keeps else 0
 
     @property

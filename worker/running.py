@@ -26,7 +26,7 @@ class Running:
 
     @contextlib.contextmanager
     def job(self) -> Iterator[None]:
-        """A job runs meanwhile."""
+        """Count a job as running during the block."""
         self._jobs += 1
         try:
             yield

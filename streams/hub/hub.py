@@ -90,7 +90,7 @@ class Tail:
         return Page(self.epoch, 0, self.top, None, [], self.forks)
 
     async def read(self, after: Cursor, limit: int, max_bytes: int) -> Page:
-        """From the log itself: at most `limit` events and `max_bytes` after a cursor.
+        """Read the log itself: at most `limit` events and `max_bytes` after a cursor.
 
         If the log has another epoch, or was set back, the tail knows it when this returns. Raises
         Gone, LogUnavailable.

@@ -13,14 +13,16 @@ Leave = Callable[[], None]
 
 
 class _Newcomer:
-    """One of them, compared by identity."""
+    """A socket without a login. Two of them are never equal."""
 
     def __init__(self, address: str | None, leave: Leave) -> None:
         self.address, self.leave = address, leave
 
 
 class Newcomers:
-    """`most` in total, `most_of_address` for one address (None: not counted)."""
+    """The sockets without a login. At most `most` are open in total, and `most_of_address` of one
+    address (None: an unknown address has no limit).
+    """
 
     def __init__(self, most: int, most_of_address: int) -> None:
         self._most, self._most_of_address = most, most_of_address
@@ -29,7 +31,7 @@ class Newcomers:
 
     @contextmanager
     def held(self, address: str | None, leave: Leave) -> Iterator[None]:
-        """Count as one of them. `leave` is called when there is no room any more."""
+        """Count a socket during the block. `leave` is called if a newer socket needs its place."""
         if address is not None and len(self._addresses.get(address, ())) >= self._most_of_address:
             self._dismiss(next(iter(self._addresses[address])))
         if len(self._all) >= self._most:
@@ -45,7 +47,7 @@ class Newcomers:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of open sockets without a login."""
         return len(self._all)
 
     def _dismiss(self, one: _Newcomer) -> None:

@@ -96,7 +96,7 @@ class AISDKEncoder:
                 return []
 
     def quiet(self) -> list[UIChunk]:
-        """No chunk is a sign of life: the transport has its own."""
+        """Emit nothing: the transport sends heartbeats of its own."""
         return []
 
     def failure(self, reason: str) -> list[UIChunk]:
@@ -182,7 +182,7 @@ class AISDKEncoder:
         return chunks + self._outcome(call, part.fields)
 
     def _cut_off(self, numbers: Iterable[int]) -> list[UIChunk]:
-        """Calls whose input was still streaming at the end of the answer are invalid now."""
+        """End calls whose input was still streaming at the end of the answer: they are invalid now."""
         calls = [number for number in numbers if number in self._calls]
         return [chunk for n in calls for chunk in self._call(n, self.answer.parts[n])]
 
@@ -203,7 +203,9 @@ class AISDKEncoder:
     # --- what is withdrawn ---
 
     def _withdraw(self, keep: int) -> list[UIChunk]:
-        """The first `keep` parts stay; later ones are gone or shorter."""
+        """Withdraw everything behind the first `keep` parts, and write again what the client loses
+        with it.
+        """
         self._known = len(self.answer.parts)
         lengths = {
             "keep": self.answer.content_units,
@@ -220,10 +222,10 @@ class AISDKEncoder:
         return chunks
 
     def _reset(self, keep: int, lengths: Mapping[str, int]) -> tuple[list[UIChunk], Iterable[int]]:
-        """Empty the open step. Calls before it stay as they are, or fail.
+        """Empty the open step. Calls of earlier steps stay as they are, or fail.
 
-        Also the numbers of the parts that the step holds still: a call may be shown in a later
-        step than its own.
+        Also returns the numbers of the parts to write again. They may lie before the step: a call
+        may be shown in a later step than its own.
         """
         chunks = self._failed(number for number in self._earlier if number >= keep)
         late = [number for number in self._calls if number not in self._earlier]
@@ -235,7 +237,9 @@ class AISDKEncoder:
         return chunks + self._write.reset_step(lengths), again
 
     def _marked(self, keep: int, lengths: Mapping[str, int]) -> list[UIChunk]:
-        """A part says that earlier parts do not count. Calls stay as they are, or fail."""
+        """Emit a part that tells the client to ignore all earlier parts. Calls stay as they are, or
+        fail.
+        """
         chunks = self._failed(number for number in self._calls if number >= keep)
         chunks += self._write.close() + self._write.data("reset", lengths)
         self._step = 0
@@ -243,7 +247,7 @@ class AISDKEncoder:
         return chunks + (self._start_step() if self._write.profile == "v7" else [])
 
     def _failed(self, numbers: Iterable[int]) -> list[UIChunk]:
-        """Calls that are withdrawn and that a client cannot take back."""
+        """End withdrawn calls as failed, because the client cannot remove them."""
         chunks: list[UIChunk] = []
         for number in list(numbers):
             call = self._calls.pop(number)

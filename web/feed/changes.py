@@ -40,10 +40,11 @@ def snapshot(now: Iterable[Summary]) -> dict[str, Any]:
 def changes(
     shown: Mapping[str, Summary], now: Iterable[Summary], gone: Collection[str]
 ) -> list[dict[str, Any]]:
-    """The changes since, in an applicable order: deletions first, then the oldest change.
+    """The events that turn `shown` into the present list. They can be applied in this order:
+    deletions first, then changes, the oldest first.
 
-    Conversations of `shown` that are in neither argument are too old for the list, and give no
-    event.
+    `now`: the newest conversations; `gone`: ids that no longer exist for this user. Conversations
+    of `shown` that are in neither are too old for the list, and give no event.
     """
     events: list[dict[str, Any]] = [
         {"type": "deleted", "conversation_id": name} for name in shown if name in gone

@@ -133,8 +133,8 @@ class Feeds:
 
 
 class _Shown:
-    """Which rooms have shown a conversation, so that its change costs only them. `reading`: rooms
-    that are reading rows now.
+    """Knows which rooms have shown a conversation, so that its change costs only them. `reading`:
+    rooms that are reading rows now.
     """
 
     def __init__(self) -> None:
@@ -186,7 +186,7 @@ class FeedRoom:
         self._reading = asyncio.create_task(supervise("feed", self._keep_reading))
 
     async def first_read(self) -> None:
-        """Returns when `now` is set. Raises StoreUnavailable if the first read failed."""
+        """Wait until `now` is set. Raises StoreUnavailable if the first read failed."""
         await asyncio.shield(self._first)
 
     def refresh(self) -> None:
@@ -194,8 +194,8 @@ class FeedRoom:
         self._asked.set()
 
     def doubt(self, conversation_ids: Collection[str]) -> None:
-        """These changed during a read, which may have missed the change, or shows one of them for
-        the first time.
+        """Note conversations that changed while this room reads rows. The read may have missed the
+        change, or may show one of them for the first time.
         """
         self._doubtful.update(conversation_ids)
 

@@ -16,10 +16,12 @@ _thread = ThreadPoolExecutor(1, "aside")
 
 
 async def aside(size: int, work: Callable[[], T]) -> T:
-    """The result or exception of `work`. `size`: bytes of its input."""
+    """Run `work` and return its result: here if its input is small, else in a thread. `size`: bytes
+    of its input.
+    """
     return work() if size <= SMALL_BYTES else await in_thread(work)
 
 
 async def in_thread(work: Callable[[], T]) -> T:
-    """The same for work that is expensive at any size."""
+    """Run `work` in a thread, and return its result."""
     return await asyncio.get_running_loop().run_in_executor(_thread, work)

@@ -26,7 +26,7 @@ take long.
 
 
 def decode(body: bytes, most: int | None = None) -> Any:
-    """The value. Raises ApiProblem (400 `malformed_json`; 413 for more than `most` values)."""
+    """Parse a JSON body. Raises ApiProblem (400 `malformed_json`; 413 for more than `most` values)."""
     found = surveyed(body, most)
     try:
         if found.plain:
@@ -46,8 +46,8 @@ def decode(body: bytes, most: int | None = None) -> Any:
 
 
 def surveyed(body: bytes, most: int | None = None) -> Census:
-    """The census of a body that may be parsed. Raises ApiProblem (400 for endless nesting, 413 for
-    more than `most` values).
+    """Count the values of a body before it is parsed. Raises ApiProblem (400 for endless nesting,
+    413 for more than `most` values).
     """
     try:
         found = census.take(body, most)

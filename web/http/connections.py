@@ -66,7 +66,7 @@ class HttpConnection(StalledWrites, StrictProtocol):
         super().connection_lost(exc)
 
     def handle_websocket_upgrade(self) -> None:
-        """From here on another protocol has the connection."""
+        """Hand the connection to the WebSocket protocol: this one stops counting it."""
         self._leave()
         super().handle_websocket_upgrade()
 

@@ -14,7 +14,7 @@ class ClientGone(Exception):
 
 
 async def until_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """The result or exception of `work`; it is cancelled when the client leaves.
+    """Run `work` and return its result. Cancel it if the client leaves first.
 
     `receive`: of the request (ASGI), after its body. `work` has ended when this returns. Raises
     ClientGone.

@@ -108,8 +108,8 @@ class Surroundings:
 
 
 class LastErrorHandler:
-    """Refuses what raised before it answered. It is within CORS, so that pages of allowed origins
-    can read the refusal.
+    """Answers a request whose handler raised before its response began. It is within CORS, so that
+    pages of allowed origins can read the refusal.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -40,7 +40,9 @@ class BodyMemory:
     def take(
         self, user: str | None, amount: int, *, large: bool = False, address: str | None = None
     ) -> None:
-        """`large`: of a large body. None: unknown, not counted. Raises Full, and takes nothing."""
+        """Count `amount` more bytes. `large`: they belong to a large body. `user` or `address`
+        None: unknown, and not limited. Raises Full, and counts nothing then.
+        """
         with contextlib.ExitStack() as undo:
             for occupancy, name in self._counted(user, address, large=large):
                 occupancy.take(name, amount)
@@ -50,7 +52,7 @@ class BodyMemory:
     def release(
         self, user: str | None, amount: int, *, large: bool = False, address: str | None = None
     ) -> None:
-        """Release what was taken with the same arguments."""
+        """Count these bytes no more. The arguments are those of `take`."""
         for occupancy, name in self._counted(user, address, large=large):
             occupancy.release(name, amount)
 
@@ -80,12 +82,12 @@ class BufferedBody:
 
     @property
     def most(self) -> int:
-        """The most that can be held if nothing else is."""
+        """The most bytes that this body may hold while no other body holds any."""
         return self._memory.share
 
     def be(self, amount: int, expected: int = 0) -> None:
-        """Set the held bytes; `expected`: the announced length. Raises Full: then nothing is
-        held.
+        """Set the number of bytes held. `expected`: the announced length. Raises Full, and holds
+        nothing then.
         """
         self.release()
         large = max(amount, expected) > SMALL_BYTES
@@ -93,7 +95,7 @@ class BufferedBody:
         self._amount, self._large = amount, large
 
     def release(self) -> None:
-        """Hold nothing any more."""
+        """Release all bytes held."""
         self._memory.release(self._user, self._amount, large=self._large, address=self._address)
         self._amount = 0
 

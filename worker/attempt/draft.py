@@ -82,9 +82,8 @@ class StartingPoint:
 
 
 class Draft:
-    """What an attempt has. `held`: what readers hold already, which this attempt goes on from.
-
-    `held` and `start` belong to the draft from now on.
+    """What an attempt has taken and appended. `held`: what readers hold already, which this attempt
+    continues. `held` and `start` belong to the draft from now on.
     """
 
     def __init__(

@@ -26,7 +26,7 @@ class RunPlace:
             self.acknowledged = place
 
     def send(self) -> None:
-        """A batch of all that was taken leaves."""
+        """A batch with everything taken so far is being appended."""
         self._sent = self._taken
 
     def acknowledge(self, *, idle: bool) -> None:
@@ -34,11 +34,13 @@ class RunPlace:
         self.acknowledged = (self._taken if idle else self._sent) or self.acknowledged
 
     def drop_waiting(self) -> None:
-        """Nothing leaves after the batch that is out."""
+        """Forget places behind the batch that is out: no batch follows it."""
         self._taken = self._sent
 
     def drop_unacknowledged(self) -> None:
-        """Nothing more leaves, and the batch that is out may be lost."""
+        """Forget all places that the log has not reached: the batch that is out may be lost, and
+        none follows.
+        """
         self._taken = self._sent = None
 
     def forget(self) -> None:

@@ -55,7 +55,7 @@ class Reported:
         )
 
     def corrected(self, usage: UsageFields) -> "Reported":
-        """The present request has reported. Each number replaces its earlier value."""
+        """Take a report of the present request. Each number replaces its earlier value."""
         return Reported(self.before, {**self.now, **usage})
 
     def next_request(self) -> "Reported":

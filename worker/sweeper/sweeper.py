@@ -164,7 +164,7 @@ class Sweeper:
                 self._wait_one_lease()
 
     async def _promptly(self, question: Awaitable[T]) -> T:
-        """The reply of Redis. Raises Deposed if it was late: a paused Redis may be wrong."""
+        """Wait for a reply of Redis. Raises Deposed if it was late: a paused Redis may be wrong."""
         began = clock()
         answer = await question
         if clock() - began > PAUSE_SECONDS:
