@@ -11,6 +11,9 @@ on PostgreSQL too.
 Writes that must succeed (the end of an answer, a deletion) count within a savepoint: if the
 database cannot read a value, or the user's row stays locked, they succeed uncounted.
 `models.recount` corrects the sum.
+
+Rejected: summing a user's rows at each post (it costs as much as the user has stored); a sum on
+Redis (it could not be committed together with the rows).
 """
 
 from collections import Counter

@@ -7,6 +7,10 @@ empty), `RAW` for a JSON object outside of SSE fields (JSON lines, Gemini's arra
 whole bodies), or `STRAY` for anything else outside of them. Servers that omit the last blank line,
 repeat ids, send comments, or use the unknown field `error:` are understood. The dialects interpret
 the frames.
+
+Guarantees: the frames do not depend on how the network cuts the bytes.
+
+Rejected: a general line reader (it also splits at U+2028, inside a JSON text).
 """
 
 import re

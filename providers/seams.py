@@ -11,6 +11,8 @@ what counts as a start over.
 | begins with the whole held text | dropped, from 16 characters on | dropped |
 | begins with the end of the held text | kept | dropped: whole tokens, or 8 characters |
 | begins like the held text, then differs | kept | a start over: `over` |
+
+Rejected: dropping any overlap after `prefix` (lists, refrains and code repeat their own words).
 """
 
 from typing import Literal

@@ -1,4 +1,11 @@
-"""Checkpoints: saves all attempts of a process in one statement per second, or after much text."""
+"""Checkpoints: saves all attempts of a process in one statement per second, or after much text.
+
+Guarantees: SQL gets only acknowledged text, together with its cursor. What no checkpoint has saved
+yet is in the log. A row that is locked, or that the database refuses, delays no other answer.
+
+Rejected: a statement for each batch or each answer (a commit for every few tokens); waiting for
+locked rows (one of them would hold up all answers of the process).
+"""
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence

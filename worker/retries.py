@@ -20,6 +20,10 @@ workers (memory, a bug in C code). So deaths in a row are counted separately. Af
 
 WorkersDied
   raised for an answer that has killed so many workers: a bug of ours.
+
+Rejected: counting deaths as tries (deploys, or crashes that other answers cause, would end a
+healthy answer); a limit on tries alone (an answer that progresses a little each time would be
+billed without end).
 """
 
 import random

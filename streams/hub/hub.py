@@ -4,6 +4,12 @@ A `Tail` holds the recent end of one log in a bounded ring. Readers keep a curso
 follows it, from the ring or, when they lag, from the log. The hub checks pub/sub: an event goes
 into the ring only if it is the next one of the same epoch. After a gap, another epoch or a new
 subscription it reads the log from its top before it continues.
+
+Guarantees: a ring has no hole and belongs to one epoch. So a reader gets each event once and in
+order, or learns that it must read the log.
+
+Rejected: a queue for each reader (readers that do not read would fill the memory); trusting pub/sub
+(it loses messages whenever its connection breaks).
 """
 
 import asyncio

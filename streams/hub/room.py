@@ -11,6 +11,8 @@ Why it works this way: with thousands of conversations, an event finds nothing o
 in the processor's cache. So each further object on its way costs more than the instructions do.
 Hence the slots, the copy of the readers that is kept from event to event, and one call per reader
 and event. Each reader decides by its `LogCursor` what it sends.
+
+Rejected: a task for each reader (an event would wake as many tasks as there are readers).
 """
 
 import asyncio

@@ -8,6 +8,9 @@ alone while Redis is away: a limit must never cause an outage.
 locally. So most hits cost no round trip, and none costs more than one. The price: minutes are those
 of the clock, so up to twice the limit may pass around the change of a minute; and a share that one
 process does not use is lost to the others until then.
+
+Rejected: counting on Redis alone (an outage would refuse everybody, or nobody); a round trip for
+each read (it would cost more than many reads do).
 """
 
 import asyncio

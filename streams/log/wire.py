@@ -3,6 +3,11 @@
 One pipeline is in flight; calls that arrive meanwhile leave together when its replies are back, so
 that load creates batches and an idle first call never waits. The caller interprets the replies
 (`redis.py`).
+
+Guarantees: calls reach the server in the order in which they were made. A call whose reply is lost
+raises LogUnavailable: its outcome is unknown, and the caller decides whether to repeat it.
+
+Rejected: a pool of connections (calls could overtake each other, and load would not form batches).
 """
 
 import asyncio

@@ -182,7 +182,7 @@ class AISDKEncoder:
         return chunks + self._outcome(call, part.fields)
 
     def _cut_off(self, numbers: Iterable[int]) -> list[UIChunk]:
-        """End calls whose input was still streaming at the end of the answer: they are invalid now."""
+        """End the calls whose input was cut off at the end of the answer: they are invalid now."""
         calls = [number for number in numbers if number in self._calls]
         return [chunk for n in calls for chunk in self._call(n, self.answer.parts[n])]
 

@@ -3,6 +3,10 @@ readers.
 
 The hub names changed conversations (only a hint); SQL has their users and contents. Regular reads
 find changes without a hint. `changes.py` makes the events.
+
+Guarantees: every reader ends up with the list that SQL has, even if hints are lost.
+
+Rejected: a log for each user (each event would be written once for every participant).
 """
 
 import asyncio

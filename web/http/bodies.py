@@ -26,7 +26,7 @@ take long.
 
 
 def decode(body: bytes, most: int | None = None) -> Any:
-    """Parse a JSON body. Raises ApiProblem (400 `malformed_json`; 413 for more than `most` values)."""
+    """Parse a JSON body. Raises ApiProblem: 400 `malformed_json`, 413 above `most` values."""
     found = surveyed(body, most)
     try:
         if found.plain:

@@ -3,6 +3,9 @@
 Parsing costs as much as there are values, not bytes: 16 MiB of `[],[],...` are five million lists.
 A census goes through the text in slices, so that other threads can run, and counts what is outside
 of strings. For invalid JSON its result is undefined; the parser finds that.
+
+Rejected: a limit on bytes alone (a small one would refuse long texts, a large one lets millions of
+values pass).
 """
 
 from dataclasses import dataclass

@@ -3,6 +3,13 @@
 The writer holds the claim. If the log no longer knows the claim, and SQL confirms that the attempt
 is the current one, the writer appends what the log lacks. If it cannot continue (another owner, a
 cancel, a bug), it reports this with `stop`.
+
+Guarantees: the log gets every event once and in order. A batch whose outcome is unknown is sent
+again under the same index, and the log recognises it. Nothing is written once the answer belongs to
+somebody else.
+
+Rejected: several batches in flight (after a failure, nobody knows which of them arrived); a timer
+that collects tokens (it would delay each token of an idle system).
 """
 
 import asyncio

@@ -3,6 +3,12 @@
 `plan` chooses the rung: attach to the provider's run, continue from the prefix, ask the model to
 continue in an extra turn, start over (everything is withdrawn), or give up. A turn that its
 provider has paused is simply sent back.
+
+Guarantees: a plan keeps what readers hold only if the next request can continue exactly that.
+Another request never continues tool calls or JSON: the two halves would not fit.
+
+Why this order: attaching costs nothing and repeats nothing; a prefix costs a request; an extra turn
+may repeat words; starting over takes text away from readers.
 """
 
 from collections.abc import Iterable, Sequence

@@ -5,6 +5,12 @@ cursor. If the log still has that cursor, its later events are folded over what 
 what readers hold. A log that lost the cursor may lack the end of the text. Then this module finds
 what survived, and appends the difference as ordinary events. Only if that is unknown, it appends
 the whole text again behind a `reset`.
+
+Guarantees: afterwards the log ends in exactly the answer that is returned, so the next event fits.
+Readers lose text to a `reset` only if nobody can know what they hold.
+
+Rejected: a `reset` after each fork (the text would vanish and come again for every reader); the row
+alone (readers may hold text that no checkpoint has saved).
 """
 
 from dataclasses import dataclass

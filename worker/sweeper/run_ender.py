@@ -4,6 +4,12 @@ Users do not pay for what they have stopped or deleted. SQL knows these runs (`m
 however an answer ended, and even if the worker that began the run is dead. A round reads the due
 runs and ends them in tasks of their own, so a provider that does not respond delays nothing else. A
 try is counted before it is made. After the last try the row stays, and operators are notified.
+
+Guarantees: each run whose name is known, and that nobody needs, is ended, or operators learn of it.
+Calling twice does no harm.
+
+Rejected: ending a run only where its answer ends (a dead worker or an outage would leave it
+running, and billed).
 """
 
 import asyncio

@@ -12,6 +12,9 @@ What it guarantees
   steps that have something to do, unless they are under way, and waits for none. A step goes
   through its rows in pages.
 - A leader whose database is away stands back, so that another process leads that may reach it.
+
+Rejected: a sweeper that acts in every process (each would ask the same queries and race for the
+same rows); a round that waits for its slowest step.
 """
 
 import asyncio
