@@ -47,7 +47,7 @@ format: $(VENV)/dev.stamp
 
 ## test: every test that is not long (under 10 minutes)
 test: $(VENV)/dev.stamp
-	$(PYTEST) -m "not long"
+	QUICK=yes $(PYTEST) -m "not long"
 
 ## test-all: every test
 test-all: $(VENV)/dev.stamp

@@ -12,6 +12,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.examples import many
 from tokenwire.protocol.cursors import Cursor
 from tokenwire.protocol.events import AnyEvent, Chunk, Complete, Title
 from tokenwire.streams.log import keys
@@ -189,7 +190,7 @@ def finish_at_once(coroutine: Coroutine[Any, Any, None]) -> None:
     raise AssertionError("it waited")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=many(300), deadline=None)
 @given(st.lists(operation, min_size=20, max_size=80))
 def test_invariants_of_any_history(operations: list[tuple[str, tuple[int, str], int]]) -> None:
     """No hole, no duplicate batch, no event of an attempt after a newer claim, nothing after the

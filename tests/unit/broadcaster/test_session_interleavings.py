@@ -14,6 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.examples import many
 from tests.unit.broadcaster.test_session import KEY, NOW, parse
 from tokenwire.broadcaster.session import Phase, SocketSession
 from tokenwire.protocol.cursors import Cursor
@@ -350,4 +351,4 @@ class Interleavings(RuleBasedStateMachine):
 
 
 TestInterleavings = Interleavings.TestCase
-TestInterleavings.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
+TestInterleavings.settings = settings(max_examples=many(300), stateful_step_count=60, deadline=None)

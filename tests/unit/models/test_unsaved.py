@@ -10,6 +10,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import many
 from tests.unit.protocol.histories import HISTORIES, ID, written
 from tests.unit.protocol.test_histories import seen
 from tokenwire.models.parts import StoredPart, assembled, open_texts
@@ -148,7 +149,7 @@ def held(answer: Answer) -> dict[str, Any]:
     return seen(answer) | {"end": None, "kept": kept}
 
 
-@settings(max_examples=600)
+@settings(max_examples=many(600))
 @given(HISTORIES, st.lists(st.tuples(WHAT_BEFALLS, st.integers(0, 7)), min_size=20, max_size=80))
 def test_the_rows_give_the_answer_as_it_was_saved(history: Any, befalls: Any) -> None:
     """Two running, late, lost, refused, taken over: always the last committed one."""

@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import many
 from tests.unit.protocol.histories import ENDS, HISTORIES, ID, OPS, Model, Op, Writer, written
 from tokenwire.protocol import events
 from tokenwire.protocol.events import Entry
@@ -99,7 +100,7 @@ def test_a_row_gives_the_same_as_the_log(history: AnyHistory) -> None:
     assert seen(folded(catch_up(None, answer, 3), other)) == seen(answer)
 
 
-@settings(max_examples=300)
+@settings(max_examples=many(300))
 @given(HISTORIES, st.data())
 def test_any_answer_of_a_history_becomes_any_other(history: AnyHistory, data: Any) -> None:
     """Forwards (a fork's lost events are appended again) and backwards; no events between equal

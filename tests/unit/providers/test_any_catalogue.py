@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.examples import many
 from tokenwire.config.settings import ROOT
 from tokenwire.providers.catalogue import Catalogue, CatalogueError, load, parse, variables_of
 from tokenwire.providers.presets import PRESETS
@@ -96,7 +97,7 @@ def outcome(read: Callable[[], object], path: str) -> object:
         return None
 
 
-@settings(max_examples=400)
+@settings(max_examples=many(400))
 @given(documents, environs)
 @example({"models": {"m": {"provider": "demo"}}}, {})
 def test_any_document(document: Any, environ: dict[str, str]) -> None:
@@ -114,7 +115,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("catalogue") / "models.yml"
 
 
-@settings(max_examples=200)
+@settings(max_examples=many(200))
 @given(
     cuts=st.tuples(st.integers(0, len(SHIPPED)), st.integers(0, len(SHIPPED))),
     put=st.text("{}[]:,&*!|>'\"%@`#?-\n\t ${}~0.eE+_\0\ud800\x85", max_size=8),

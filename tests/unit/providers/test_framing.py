@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import many
 from tokenwire.providers.framing import RAW, STRAY, Frame, Framer, FrameTooLarge, JsonSplitter
 
 
@@ -137,7 +138,7 @@ def test_any_bytes_any_cut(body: bytes, cuts: list[int]) -> None:
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=200)
+@settings(max_examples=many(200))
 def test_memory_is_bounded(body: bytes) -> None:
     """No input makes it hold more than the limit."""
     framer = Framer(max_frame_bytes=50)

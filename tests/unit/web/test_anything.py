@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from tests.databases import create_tables
+from tests.examples import many
 from tests.unit.web import conftest
 from tokenwire.models.store import Store
 from tokenwire.providers.catalogue import parse
@@ -104,7 +105,7 @@ queries = st.dictionaries(
 
 
 @settings(
-    max_examples=300,
+    max_examples=many(300),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

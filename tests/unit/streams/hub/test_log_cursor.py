@@ -11,6 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
+from tests.examples import many
 from tokenwire.protocol.cursors import Cursor
 from tokenwire.protocol.events import Entry, Sendable
 from tokenwire.streams.hub.log_cursor import (
@@ -492,5 +493,7 @@ class Interleavings(RuleBasedStateMachine):
             assert self.cursor.cursor == Cursor(self.world.epoch, self.world.top)
 
 
-Interleavings.TestCase.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+Interleavings.TestCase.settings = settings(
+    max_examples=many(300), stateful_step_count=40, deadline=None
+)
 test_every_interleaving = Interleavings.TestCase

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import many
 from tests.unit.streams.hub.rig import Reader, Rig, turn, until
 from tokenwire.streams.hub.hub import RING_EVENTS
 
@@ -101,7 +102,7 @@ class Schedule:
         await turn(number)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=many(400), deadline=None)
 @given(st.lists(step, max_size=40))
 def test_every_reader_sees_each_seq_once_and_in_order(steps: list[tuple[str, int]]) -> None:
     """Whatever is lost, doubled, cut or restarted: from its cursor to the top, without a hole or

@@ -7,6 +7,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
+from tests.examples import many
 from tokenwire.worker.attempt.lifecycle import (
     AT_ONCE,
     TABLE,
@@ -227,7 +228,7 @@ def test_told_to_stop_before_it_began() -> None:
 any_verdict = st.sampled_from([*VERDICTS, CancelAsked("second"), CancelAsked("third")])
 
 
-@hypothesis.settings(max_examples=500)
+@hypothesis.settings(max_examples=many(500))
 @hypothesis.given(st.lists(any_verdict | st.sampled_from(OURS), max_size=40))
 def test_any_sequence_of_inputs(inputs: list[Input]) -> None:
     """Never two ends; what is over stays over and acts no more; the best verdict is carried out."""
@@ -254,7 +255,7 @@ def test_any_sequence_of_inputs(inputs: list[Input]) -> None:
     assert done.count(Act.REQUEUE) + done.count(Act.CANCEL) <= done.count(Act.CARRY_OUT)
 
 
-@hypothesis.settings(max_examples=500)
+@hypothesis.settings(max_examples=many(500))
 @hypothesis.given(st.lists(any_verdict, max_size=20), st.lists(st.booleans(), max_size=60))
 def test_any_life_of_an_attempt(reports: list[Verdict], choices: list[bool]) -> None:
     """Reports at any moment, our own code doing one act after the other: no input is impossible.
