@@ -46,6 +46,7 @@ AREA = Area(
             "web/admission/layer.py",
             'if request.method not in ("GET", "HEAD") or not _EVENTS.fullmatch(request.url.path):',
             "if not request:",
+            _GATE,
         ),
         Mutant(
             "a_token_is_a_login",
