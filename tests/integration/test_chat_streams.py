@@ -210,6 +210,15 @@ async def test_impossible_cursors(tmp_path: Path) -> None:
             assert Client().read(await whole.rest()).text() == worker.text
 
 
+async def lose_log(web: Web, worker: Worker) -> None:
+    """The log begins again, and the worker restores its answer there."""
+    assert isinstance(web.log, MemoryLog)
+    web.log.restart(lose_data=True)
+    known = Known(held_of(worker.text, message_id=worker.row.id), worker.claim.epoch)
+    worker.claim, held = await restore(web.log, worker.claim, known, 60.0)
+    worker.index, worker.seq = 0, held.seq
+
+
 async def test_a_new_epoch_while_streaming(web: Web) -> None:
     """The log begins again: the visible text stays, and the rest follows."""
     async with posted(web, body("c")) as stream:
@@ -217,15 +226,7 @@ async def test_a_new_epoch_while_streaming(web: Web) -> None:
         await worker.say("Hello")
         await worker.save()
         await stream.until("text-delta")
-        assert isinstance(web.log, MemoryLog)
-        web.log.restart(lose_data=True)
-        worker.claim, held = await restore(
-            web.log,
-            worker.claim,
-            Known(held_of(worker.text, message_id=worker.row.id), worker.claim.epoch),
-            60.0,
-        )
-        worker.index, worker.seq = 0, held.seq
+        await lose_log(web, worker)
         await worker.say(" world")
         await worker.finish()
         client = Client().read(await stream.rest())
@@ -256,16 +257,8 @@ async def test_an_outage_during_a_second_read_is_waited_for(
         worker = await working(web, "c")
         await worker.say("Hello")
         await stream.until("text-delta")
-        assert isinstance(web.log, MemoryLog)
         monkeypatch.setattr(web.store, "message", failing)
-        web.log.restart(lose_data=True)
-        worker.claim, held = await restore(
-            web.log,
-            worker.claim,
-            Known(held_of(worker.text, message_id=worker.row.id), worker.claim.epoch),
-            60.0,
-        )
-        worker.index, worker.seq = 0, held.seq
+        await lose_log(web, worker)
         await worker.say(" world")
         async with asyncio.timeout(PATIENCE_SECONDS):
             while failures:

@@ -1,8 +1,10 @@
 """An answer of a scripted provider as its consumer reads it."""
 
 import json
+from typing import Any
 
 from tokenwire.providers.base import (
+    Continuation,
     Delta,
     HistoryMessage,
     Interrupted,
@@ -23,10 +25,24 @@ def chunk(text: str) -> bytes:
     return b'data: {"id":"x","choices":[{"delta":{"content":%b}}]}\n\n' % json.dumps(text).encode()
 
 
-def spec(url: str, **fields: object) -> ModelSpec:
+def spec(url: str, **fields: Any) -> ModelSpec:
     return ModelSpec(
         **{"name": "m", "provider": "openai_compatible", "model": "m", "base_url": url, **fields}
-    )  # type: ignore[arg-type]
+    )
+
+
+def background(url: str) -> ModelSpec:
+    """A model whose runs continue at their provider: background responses."""
+    return spec(
+        url, provider="openai_responses", continuation="attach", options={"background": True}
+    )
+
+
+def continued(
+    rung: Any, held: str, run_id: str | None = None, cursor: int | None = None
+) -> Request:
+    """A request that continues an answer of which readers hold this text."""
+    return Request(HELLO.messages, continuation=Continuation(rung, held, run_id, cursor))
 
 
 async def broken_off(provider: Provider) -> tuple[str, tuple[str | None, int | None]]:

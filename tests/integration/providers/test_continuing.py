@@ -5,13 +5,11 @@ import json
 
 import pytest
 
-from tests.integration.providers.answers import END, HELLO, chunk, read, spec
+from tests.integration.providers.answers import END, background, chunk, continued, read, spec
 from tests.integration.providers.wire import Exchange, serving
 from tokenwire.providers.base import (
-    Continuation,
     Interrupted,
     InvalidRequest,
-    Request,
     Restart,
     TextDelta,
 )
@@ -31,7 +29,7 @@ async def test_withheld_text_is_before_the_cursor(client: HttpClient) -> None:
         await exchange.end()
 
     async with serving(script) as server:
-        request = Request(HELLO.messages, continuation=Continuation("turn", "The quick brown fox"))
+        request = continued("turn", "The quick brown fox")
         async with open_provider(spec(server.url), client).stream(request) as stream:
             assert stream.stitching
             seen = [
@@ -54,7 +52,7 @@ async def test_withheld_text_is_given_when_the_connection_breaks(
         exchange.cut()
 
     async with serving(script) as server:
-        request = Request(HELLO.messages, continuation=Continuation("turn", "The quick brown fox"))
+        request = continued("turn", "The quick brown fox")
         text, _, raised = await read(client, spec(server.url), request)
     assert text == " quick"
     assert isinstance(raised, Interrupted)
@@ -76,14 +74,9 @@ async def test_without_attach_and_prefix_an_extra_turn_continues(
         )
 
     async with serving(script) as server:
-        entry = spec(
-            server.url,
-            provider="openai_responses",
-            continuation="attach",
-            options={"background": True},
-        )
-        going_on = Continuation(rung, "The quick brown fox", run)  # type: ignore[arg-type]
-        text, _, raised = await read(client, entry, Request(HELLO.messages, continuation=going_on))
+        entry = background(server.url)
+        request = continued(rung, "The quick brown fox", run)
+        text, _, raised = await read(client, entry, request)
     assert (text, raised) == (" jumps", None)
 
 
@@ -109,8 +102,7 @@ async def test_a_continued_answer_fits_its_beginning(
         await exchange.end()
 
     async with serving(script) as server:
-        continuation = Continuation(rung, held)  # type: ignore[arg-type]
-        request = Request(HELLO.messages, continuation=continuation)
+        request = continued(rung, held)
         text, _, raised = await read(client, spec(server.url, provider=provider), request)
     assert (held + text, raised) == (grown, None)
 
@@ -123,9 +115,7 @@ async def test_a_model_that_starts_over_in_other_words(client: HttpClient) -> No
         await exchange.whole(chunk(same) + chunk("And then") + chunk(" night.") + END)
 
     async with serving(script) as server:
-        request = Request(
-            HELLO.messages, continuation=Continuation("turn", same + "The end of all bir")
-        )
+        request = continued("turn", same + "The end of all bir")
         text, deltas, raised = await read(client, spec(server.url), request)
     assert (text, raised) == (same + "And then night.", None)
     shown = [delta for delta in deltas if isinstance(delta, TextDelta | Restart)]
@@ -154,7 +144,7 @@ async def test_a_model_that_starts_over_with_the_same_few_words(
         text, deltas, raised = await read(
             client,
             spec(server.url),
-            Request(HELLO.messages, continuation=Continuation("turn", held)),
+            continued("turn", held),
         )
     assert (text, raised) == (anew, None)
     assert [delta for delta in deltas if isinstance(delta, TextDelta | Restart)][:2] == [
@@ -167,6 +157,6 @@ async def test_an_unsupported_rung(client: HttpClient) -> None:
     """It is refused before the request."""
     with pytest.raises(InvalidRequest):
         async with open_provider(spec("http://127.0.0.1:9"), client).stream(
-            Request(HELLO.messages, continuation=Continuation("prefix", "x"))
+            continued("prefix", "x")
         ):
             pass

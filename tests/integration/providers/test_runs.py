@@ -6,9 +6,18 @@ import json
 
 import pytest
 
-from tests.integration.providers.answers import END, HELLO, broken_off, chunk, read, spec
+from tests.integration.providers.answers import (
+    END,
+    HELLO,
+    background,
+    broken_off,
+    chunk,
+    continued,
+    read,
+    spec,
+)
 from tests.integration.providers.wire import Exchange, serving
-from tokenwire.providers.base import Continuation, Finish, ProviderError, Request, Unavailable
+from tokenwire.providers.base import Finish, ProviderError, Unavailable
 from tokenwire.providers.hooks import Hook, with_hooks
 from tokenwire.providers.http import HttpClient
 from tokenwire.providers.registry import open_provider
@@ -42,17 +51,10 @@ async def test_a_background_run_is_attached_to(client: HttpClient) -> None:
         await exchange.end()
 
     async with serving(script) as server:
-        entry = spec(
-            server.url,
-            provider="openai_responses",
-            continuation="attach",
-            options={"background": True},
-        )
+        entry = background(server.url)
         text, run = await broken_off(open_provider(entry, client))
         assert run == ("resp_1", 1)
-        again, deltas, raised = await read(
-            client, entry, Request(HELLO.messages, continuation=Continuation("attach", text, *run))
-        )
+        again, deltas, raised = await read(client, entry, continued("attach", text, *run))
     assert (text + again, raised) == ("Hello", None)
     assert isinstance(deltas[-1], Finish)
     assert server.calls[1].path == "/responses/resp_1?stream=true&starting_after=1"
@@ -210,15 +212,8 @@ async def test_a_run_that_is_gone(client: HttpClient) -> None:
         await exchange.whole(b'{"error":{"message":"not found"}}', 404, "application/json")
 
     async with serving(script) as server:
-        entry = spec(
-            server.url,
-            provider="openai_responses",
-            continuation="attach",
-            options={"background": True},
-        )
-        _, _, raised = await read(
-            client, entry, Request(HELLO.messages, continuation=Continuation("attach", "", "r", 3))
-        )
+        entry = background(server.url)
+        _, _, raised = await read(client, entry, continued("attach", "", "r", 3))
     assert type(raised) is Unavailable
     assert raised.code == "run_gone"
 
@@ -233,15 +228,8 @@ async def test_a_page_of_a_proxy_proves_nothing_about_a_run(
         await exchange.whole(b"<html><body><h1>nginx</h1></body></html>", status, "text/html")
 
     async with serving(script) as server:
-        entry = spec(
-            server.url,
-            provider="openai_responses",
-            continuation="attach",
-            options={"background": True},
-        )
-        _, _, raised = await read(
-            client, entry, Request(HELLO.messages, continuation=Continuation("attach", "", "r", 3))
-        )
+        entry = background(server.url)
+        _, _, raised = await read(client, entry, continued("attach", "", "r", 3))
         with pytest.raises(Unavailable):
             await open_provider(entry, client).end("r")
     assert type(raised) is Unavailable
@@ -269,7 +257,5 @@ async def test_llamacpp_runs_are_attached_to_by_bytes(client: HttpClient) -> Non
             server.url, provider="llamacpp", continuation="attach", options={"resume": True}
         )
         _, run = await broken_off(open_provider(entry, client))
-        text, _, raised = await read(
-            client, entry, Request(HELLO.messages, continuation=Continuation("attach", "Hel", *run))
-        )
+        text, _, raised = await read(client, entry, continued("attach", "Hel", *run))
     assert (text, raised) == ("lo", None)
