@@ -33,7 +33,11 @@ async def log_state(services: WebServices, conversation_id: str) -> ports.Page |
         async with asyncio.timeout(LOG_TIMEOUT_SECONDS):
             return await services.log.read(conversation_id, None, 0, 0)
     except (ports.LogUnavailable, TimeoutError) as error:
-        log_line.warning("cursor unknown", conversation_id=conversation_id, error=repr(error))
+        log_line.warning(
+            "the cursor of a conversation cannot be read",
+            conversation_id=conversation_id,
+            error=repr(error),
+        )
         return None
 
 
@@ -111,7 +115,9 @@ async def _try(services: WebServices, step: str, row_id: str, call: Awaitable[ob
             await call
     except (ports.LogUnavailable, JobsUnavailable, TimeoutError) as error:
         services.metrics.undelivered.labels(step).inc()
-        log_line.warning("left to the sweeper", step=step, row_id=row_id, error=repr(error))
+        log_line.warning(
+            "a step of a post is left to the sweeper", step=step, row_id=row_id, error=repr(error)
+        )
         return False
     return True
 
@@ -121,4 +127,6 @@ async def _note(write: Awaitable[object], row_id: str) -> None:
     try:
         await write
     except StoreUnavailable as error:
-        log_line.warning("left to the sweeper", step="note", row_id=row_id, error=repr(error))
+        log_line.warning(
+            "a step of a post is left to the sweeper", step="note", row_id=row_id, error=repr(error)
+        )

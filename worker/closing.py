@@ -67,7 +67,7 @@ async def append_end(
         log_line.info("terminal event left to a newer claim", message_id=claim.message_id)
         return
     except (ports.Sealed, ports.Gone):
-        log_line.info("terminal event not needed", message_id=claim.message_id)
+        log_line.info("a terminal event is not needed", message_id=claim.message_id)
     await store.terminal_announced(claim.message_id, ending.attempt)
 
 

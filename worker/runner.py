@@ -265,4 +265,4 @@ class Runner:
 
 
 def _not_needed(message_id: str, reason: str) -> None:
-    log_line.info("job not needed", message_id=message_id, reason=reason)
+    log_line.info("a job is not needed", message_id=message_id, reason=reason)

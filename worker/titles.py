@@ -74,7 +74,7 @@ async def _title(models: Models, question: Message, answer: Message) -> str:
             asked = await _asked(models, spec, question.content, answer.content)
     except (ProviderError, TimeoutError) as error:
         remove_quotes(error, [question.content[:EXCERPT_CHARS], answer.content[:EXCERPT_CHARS]])
-        log_line.warning("no title from the model", model=spec.name, error=repr(error))
+        log_line.warning("the model gave no title", model=spec.name, error=repr(error))
         asked = ""
     return tidy(asked) or first_words(question.content)
 

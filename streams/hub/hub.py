@@ -142,7 +142,9 @@ class Tail:
             name, number, data = payload.split(b":", 2)
             epoch, seq = name.decode(), int(number)
         except ValueError:
-            log_line.warning("not an event on the channel of %s", self.conversation_id)
+            log_line.warning(
+                "the channel of %s carried something that is no event", self.conversation_id
+            )
             return
         if epoch != self.epoch or seq > self.top + 1:
             self.catch_up()

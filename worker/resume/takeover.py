@@ -128,7 +128,7 @@ async def _adopt(
     adopted, done = await log.adopt(claim, Cursor(found.epoch, found.seq), events, lease_seconds)
     if claim.epoch != adopted.epoch:
         log_line.warning(
-            "continued in a new epoch",
+            "an answer continues in a new epoch",
             message_id=claim.message_id,
             epoch=adopted.epoch,
             appended=len(events),
