@@ -33,8 +33,9 @@ class AnswerTerms(BaseModel, frozen=True):
     cut and ends as `length`.
     """
     max_kept_bytes: int = Field(1024 * 1024, ge=0)
-    """Other stored values of an answer (results of the provider's tools, images, signatures), as
-    JSON: an answer with more keeps none. 0: nothing is kept.
+    """What is stored of an answer for its provider (results of the provider's tools, images,
+    signatures), as JSON. The turn for which it does not suffice keeps nothing and goes back as
+    text. 0: nothing is kept.
     """
 
 

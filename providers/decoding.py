@@ -67,8 +67,8 @@ MAX_OBJECTS = 5_000
 """The most objects of one event: choices, content parts, calls and sources, nested or not."""
 MAX_REASON_CHARS = 200
 """The longest finish reason of a provider."""
-MAX_ADDRESS_CHARS = 8 * 1024
-"""The longest address or title of a source."""
+MAX_SOURCE_TEXT_CHARS = 8 * 1024
+"""The longest address, title or quote of a source."""
 CITATION = "citation"
 """The kind of citations."""
 _JSON_MARKS = (b"{", b"}", b'"')
@@ -292,13 +292,17 @@ class Decoder:
         quote: Any = None,
         keep: bool = False,
     ) -> None:
-        """A citation in its original form and in ours. `keep`: it must go back."""
-        texts = [word(field) for field in (url, title, quote)]
-        if max(len(text or "") for text in texts) > MAX_ADDRESS_CHARS:
+        """A citation in our form. Its original form is kept if `keep` says so (it must go back), or
+        if ours is shorter: a long title or quote is cut, a long address is left out.
+        """
+        given = [word(field) for field in (url, title, quote)]
+        url, title, quote = (text and text[:MAX_SOURCE_TEXT_CHARS] for text in given)
+        is_shorter = [url, title, quote] != given
+        url = url if url == given[0] else None  # a part of an address leads elsewhere
+        if is_shorter and not (url or title or quote):
             self._keep(CITATION, citation)
             return
-        url, title, quote = texts
-        kept = Kept(self.dialect, CITATION, citation) if keep else None
+        kept = Kept(self.dialect, CITATION, citation) if keep or is_shorter else None
         self._out.append(SourceDelta(url, title, cites=cites, quote=quote, kept=kept))
 
     def _end_thought(self, value: Mapping[str, Any] | None) -> None:

@@ -183,6 +183,10 @@ async def test_a_reader_who_scrolled_up_is_left_alone(server: StandIn, browser: 
             "() => (s => s.scrollHeight - s.scrollTop - s.clientHeight < "
             "3)(document.querySelector('#scroll'))"
         )
+        # The list alone scrolls: nothing far down in it makes the page itself longer.
+        await say(page, "again")
+        await expect(page.locator(".answer")).to_have_count(2)
+        assert await page.evaluate("document.documentElement.scrollHeight <= innerHeight")
 
 
 async def _scroll_top(page: Page) -> float:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -106,11 +107,16 @@ async def test_posts_on_a_socket_are_counted(tmp_path: Path) -> None:
         assert "minute" in heard["errorText"]
 
 
-async def test_a_foreign_origin_gets_no_socket(tmp_path: Path) -> None:
-    """The session cookie alone does not open one for another site."""
+async def test_a_foreign_origin_gets_no_socket(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The session cookie alone does not open one for another site. It is no error of ours."""
     async with public(tmp_path) as web, raw(web.port) as client:
+        caplog.set_level(logging.INFO, "uvicorn.error")
         token = login("ada")["Authorization"].removeprefix("Bearer ")
         await client.send(
             handshake("/api/chat/ws", f"Cookie: session={token}", "Origin: https://evil.example")
         )
         assert " 403 " in await client.head()
+        assert await client.closed_within(20)
+    assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []

@@ -189,6 +189,8 @@ class SocketConnection(StalledWrites, WebSocketsSansIOProtocol):
     async def send(self, message: Any) -> None:
         """Send an ASGI message. A client without a login is not waited for."""
         await super().send(message)
+        if message["type"] == "websocket.http.response.body":
+            self.handshake_complete = True  # a refusal: uvicorn logs it as an error of ours
         if message["type"] == "websocket.close" and not self._known:
             self.transport.close()
 

@@ -5,6 +5,7 @@ The caller decides its content and end. Refusals while it is opened are ordinary
 since nothing was sent by then.
 """
 
+import asyncio
 import contextlib
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
@@ -19,6 +20,8 @@ from tokenwire.web.http import sse
 from tokenwire.web.http.departure import ClientGone, until_gone
 from tokenwire.web.problems import ROOM_AFTER_SECONDS, ApiProblem
 
+TURN_BYTES = 64 * 1024
+"""After so many bytes the other clients of this process have their turn."""
 Open = Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes] | Response]]
 """Opens the content: pieces of text, or another answer (204, a refusal). May raise what routes may
 raise.
@@ -127,8 +130,17 @@ class EventStream(Response):
 
 
 async def _send_all(body: AsyncIterator[bytes], send: Send) -> None:
-    # A client that does not read blocks `send`: no more content is requested meanwhile.
+    """Send the content, piece by piece.
+
+    A client that does not read blocks `send`: no more content is requested meanwhile. `send` never
+    waits for one that reads fast, so others would wait until a long replay is over.
+    """
+    since_turn = 0
     async for data in body:
         if data:
             await send({"type": "http.response.body", "body": data, "more_body": True})
+            since_turn += len(data)
+        if since_turn >= TURN_BYTES:
+            since_turn = 0
+            await asyncio.sleep(0)
     await send({"type": "http.response.body", "body": b"", "more_body": False})

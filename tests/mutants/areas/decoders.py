@@ -55,6 +55,12 @@ AREA = Area(
             "False and not _is_another",
         ),
         Mutant(
+            "a_cut_quote_is_all_there_is",
+            "providers/decoding.py",
+            "if keep or is_shorter else None",
+            "if keep else None",
+        ),
+        Mutant(
             "chat_does_not_read_the_id_of_a_call",
             "providers/openai_chat.py",
             'call.get("id")',

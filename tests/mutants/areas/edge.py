@@ -168,5 +168,19 @@ AREA = Area(
             "self._silent.get(name, 0)",
             ("tests/unit/config/test_background.py",),
         ),
+        Mutant(
+            "a_replay_keeps_the_process_for_itself",
+            "web/http/streaming.py",
+            "            await asyncio.sleep(0)\n",
+            "            pass\n",
+            ("tests/unit/web/http/test_streaming.py",),
+        ),
+        Mutant(
+            "a_refused_socket_is_an_error_of_ours",
+            "web/http/sockets.py",
+            "self.handshake_complete = True",
+            "pass",
+            ("tests/integration/test_admission_sockets.py",),
+        ),
     ],
 )

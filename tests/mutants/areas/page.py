@@ -9,6 +9,13 @@ AREA = Area(
     ("tests/e2e/test_page_again.py",),
     [
         Mutant(
+            "hidden_labels_lengthen_the_page",
+            "web/page/static/style.css",
+            "  position: relative; /* or hidden",
+            "  /* or hidden",
+            ("tests/e2e/test_page_faults.py",),
+        ),
+        Mutant(
             "a_draft_stays_where_a_conversation_began",
             "web/page/static/composer.js",
             "    this.forget(this.#place);\n    this.#place = id;",

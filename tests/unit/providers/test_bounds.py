@@ -22,6 +22,7 @@ from tokenwire.providers.base import (
     ToolCallStart,
     Unavailable,
 )
+from tokenwire.providers.decoding import MAX_SOURCE_TEXT_CHARS
 from tokenwire.providers.dialects import decoder_of
 from tokenwire.providers.fields import Accumulator, Unreadable, json_object
 from tokenwire.providers.framing import RAW, JsonSplitter
@@ -242,6 +243,20 @@ def test_a_source_with_an_endless_address_is_kept_as_it_is() -> None:
     deltas, _ = read(CHAT, iter([{"choices": [], "citations": [address, "https://e.org"]}]))
     assert [delta.url for delta in deltas if isinstance(delta, SourceDelta)] == ["https://e.org"]
     assert [delta.value["url"] for delta in deltas if isinstance(delta, KeptDelta)] == [address]
+
+
+def test_a_long_title_is_cut_and_kept_whole() -> None:
+    """Readers see its beginning. A part of an address would lead elsewhere, so that is left out."""
+    note = {"type": "url_citation", "url": "https://e.org", "title": "t" * 10_000}
+    added = {"type": "response.output_text.annotation.added", "output_index": 0}
+    events = [{**added, "annotation": {**note, **fields}} for fields in ({}, {"url": "u" * 10_000})]
+    deltas, _ = read(RESPONSES, iter(events))
+    cut, unlinked = [delta for delta in deltas if isinstance(delta, SourceDelta)]
+    assert (cut.url, cut.title) == ("https://e.org", "t" * MAX_SOURCE_TEXT_CHARS)
+    assert (unlinked.url, unlinked.title) == (None, "t" * MAX_SOURCE_TEXT_CHARS)
+    assert [made.kept and made.kept.value for made in (cut, unlinked)] == [
+        event["annotation"] for event in events
+    ]
 
 
 def test_a_long_event_in_small_reads_of_a_resumable_run() -> None:

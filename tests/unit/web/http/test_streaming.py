@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from starlette.types import Message
 
 from tokenwire.web import aisdk
-from tokenwire.web.http.streaming import Cut, EventStream, Places, event_headers
+from tokenwire.web.http.streaming import TURN_BYTES, Cut, EventStream, Places, event_headers
 
 
 async def test_a_cut_answer_does_not_wait_for_its_client() -> None:
@@ -35,6 +35,38 @@ async def test_a_cut_answer_does_not_wait_for_its_client() -> None:
         await EventStream(places, opened)({"type": "http"}, receive, send)
     assert [message.get("body") for message in sent] == [None, b"one"]
     assert places.taken == 0
+
+
+async def test_a_long_answer_leaves_others_their_turn() -> None:
+    """A client that reads at once never makes `send` wait. Others run in between all the same."""
+    rounds, turns, ended = 50, 0, asyncio.Event()
+
+    async def body() -> AsyncIterator[bytes]:
+        for _ in range(rounds):
+            yield b"x" * (TURN_BYTES // 2)
+        ended.set()
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[AsyncIterator[bytes]]:
+        yield body()
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: Message) -> None:
+        del message
+
+    async def other() -> None:
+        nonlocal turns
+        while not ended.is_set():
+            await asyncio.sleep(0)
+            turns += 1
+
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        group.create_task(other())
+        group.create_task(EventStream(Places(1), opened)({"type": "http"}, receive, send))
+    assert turns >= rounds // 2
 
 
 def test_all_streams_have_the_same_headers() -> None:
