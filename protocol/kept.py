@@ -18,7 +18,9 @@ finished turn carries `ends` (`ended`). If a worker dies before it could save th
 as one, which is safe.
 
 Rejected: references for short strings (words like "thinking" occur in many texts, and a reference
-is longer); unlimited searches (a search takes linear time in a text of up to 4 MiB); boundaries as
+is longer); a limit of searches per value (a search takes linear time in a text of up to 4 MiB, so
+some values could hold up a worker beyond its leases; the end of a text is compared without a
+search, because a value follows its text at once); boundaries as
 offsets in the text (a part at a seam could belong to either side); one loss costs the whole answer
 (a crash before a checkpoint then discarded all that later requests gave).
 """
@@ -34,8 +36,10 @@ from tokenwire.protocol.text import MAX_JSON_DEPTH, storable_json
 
 SHORTEST: Final = 32
 """Characters. Shorter strings are stored as they are."""
-MOST_SEARCHES: Final = 256
-"""Searches per value. Further strings are stored as they are."""
+MOST_SEARCHED: Final = 8 * 1024 * 1024
+"""Characters of text that are searched for all values of an answer. What is not found by then is
+stored as it is.
+"""
 LOST: Final[Mapping[str, Any]] = {"dialect": "", "kind": "lost", "value": {}}
 """The kept value of a part whose own one was lost with the worker that had it."""
 _REFERENCE: Final = "$text"
@@ -82,29 +86,36 @@ def _has_ended(part: Part) -> bool:
     return part.kept is not None and _ENDS.items() <= part.kept.items()
 
 
-def fold_out(value: Any, text: str) -> Any:
-    """Replace each string of the value that occurs in `text` by `{"$text": [start, length]}`.
+class SearchBudget:
+    """The searches of one answer. `left`: characters that may still be searched."""
+
+    def __init__(self, left: int = MOST_SEARCHED) -> None:
+        self.left = left
+
+
+def fold_out(value: Any, text: str, budget: SearchBudget | None = None) -> Any:
+    """Replace strings of the value that occur in `text` by `{"$text": [start, length]}`.
 
     `start` and `length` count UTF-16 units. What databases refuse becomes `{"$json": "..."}`. A key
-    that looks like one of the two gets one more `$`. Raises ValueError for a value nested deeper
-    than MAX_JSON_DEPTH, for half a character, and for anything outside of JSON: no request can hold
-    these.
+    that looks like one of the two gets one more `$`. `budget` is used up: without any, only the end
+    of the text is compared. Raises ValueError for a value nested deeper than MAX_JSON_DEPTH, for
+    half a character, and for anything outside of JSON: no request can hold these.
     """
-    return _Out(text).value(value, MAX_JSON_DEPTH)
+    return _Out(text, budget or SearchBudget()).value(value, MAX_JSON_DEPTH)
 
 
 def fold_in(value: Any, text: str) -> Any:
     """The value that `fold_out` was given. Raises ValueError if the text is too short for it."""
-    return _In(text).value(value)
+    return FoldIn(text).value(value)
 
 
 class _Out:
-    def __init__(self, text: str) -> None:
-        self._text, self._searches = text, MOST_SEARCHES
+    def __init__(self, text: str, budget: SearchBudget) -> None:
+        self._text, self._budget = text, budget
 
     @cached_property
     def _data(self) -> bytes:
-        """Encoded at the first search: most values hold no string that is long enough for one."""
+        """Encoded when needed: most values hold no string that is long enough."""
         return _encoded(self._text)
 
     def value(self, value: Any, depth: int) -> Any:
@@ -121,21 +132,36 @@ class _Out:
         return self._string(value) if isinstance(value, str) else value
 
     def _string(self, string: str) -> Any:
-        if len(string) < SHORTEST or self._searches == 0:
+        if not SHORTEST <= len(string) <= len(self._text):
             return string
-        self._searches -= 1
         wanted = _encoded(string)
-        place = self._data.find(wanted)
+        place = self._find(wanted)
         if place < 0 or place % 2:  # an odd place is inside a unit
             return string
         return {_REFERENCE: [place // 2, len(wanted) // 2]}
 
+    def _find(self, wanted: bytes) -> int:
+        if self._data.endswith(wanted):
+            return len(self._data) - len(wanted)
+        if self._budget.left <= 0:
+            return -1
+        place = self._data.find(wanted)
+        self._budget.left -= (len(self._data) if place < 0 else place) // 2
+        return place
 
-class _In:
+
+class FoldIn:
+    """`fold_in` for several values of one text, which is encoded once."""
+
     def __init__(self, text: str) -> None:
-        self._data = _encoded(text)
+        self.text = text
+
+    @cached_property
+    def _data(self) -> bytes:
+        return _encoded(self.text)
 
     def value(self, value: Any) -> Any:
+        """The value that `fold_out` was given. Raises ValueError if the text is too short."""
         match value:
             case {"$text": [int(start), int(length)]}:
                 return self._slice(start, length)

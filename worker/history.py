@@ -15,7 +15,7 @@ from typing import Any
 
 from tokenwire.protocol import fold
 from tokenwire.protocol.files import ANY_MEDIA_TYPE
-from tokenwire.protocol.kept import fold_in, is_lost, steps_between, turns
+from tokenwire.protocol.kept import FoldIn, is_lost, steps_between, turns
 from tokenwire.protocol.slices import Slices
 from tokenwire.providers import base as deltas
 from tokenwire.providers import history
@@ -109,14 +109,18 @@ def _kept_in(
 ) -> dict[int, history.Kept]:
     """All kept values of one turn, by number. None of them if one is missing."""
     found: dict[int, history.Kept] = {}
+    folded = FoldIn("")
     for number in turn:
         part = parts[number]
         if is_lost(part):
             return {}
         if part.kept is None:
             continue
+        text = text_around(parts, number, files.get(number, b""))
+        if text is not folded.text:
+            folded = FoldIn(text)
         try:
-            value = fold_in(part.kept["value"], text_around(parts, number, files.get(number, b"")))
+            value = folded.value(part.kept["value"])
         except ValueError:
             return {}
         found[number] = history.Kept(part.kept["dialect"], part.kept["kind"], value)

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from tokenwire.config.terms import AnswerTerms
 from tokenwire.protocol import events, fold
 from tokenwire.protocol.files import address_of, digest_of
-from tokenwire.protocol.kept import ended, fold_out, is_lost, turns
+from tokenwire.protocol.kept import SearchBudget, ended, fold_out, is_lost, turns
 from tokenwire.protocol.text import Cleaner, input_object, storable
 from tokenwire.protocol.values import present
 from tokenwire.providers import base as deltas
@@ -118,6 +118,7 @@ class PartsTaken:
         self._text, self._reasoning_cleaner = Cleaner(), Cleaner()
         self._calls: dict[int, _OpenCall] = {}
         self._input: _WaitingInput | None = None
+        self._searches = SearchBudget()
         self._reasoning: int | None = None  # the part whose ReasoningEnd is still to come
         self._measure()
 
@@ -412,7 +413,7 @@ class PartsTaken:
         if is_longer(kept.value, self._kept_room + len(text)):
             raise _NotKept("too large")
         try:
-            plain = fold_out(dict(kept.value), text)
+            plain = fold_out(dict(kept.value), text, self._searches)
         except ValueError as error:
             raise _NotKept("nested too deeply, or no JSON") from error
         value = {"dialect": storable(kept.dialect), "kind": storable(kept.kind), "value": plain}

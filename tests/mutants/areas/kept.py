@@ -48,6 +48,20 @@ AREA = Area(
             PURE,
         ),
         Mutant(
+            "searches_cost_nothing",
+            "protocol/kept.py",
+            "        self._budget.left -= ",
+            "        _ = ",
+            PURE,
+        ),
+        Mutant(
+            "each_value_has_a_budget_of_its_own",
+            "worker/attempt/parts.py",
+            "text, self._searches)",
+            "text)",
+            ("tests/unit/worker/attempt/test_parts.py",),
+        ),
+        Mutant(
             "one_loss_costs_the_whole_answer",
             "protocol/kept.py",
             "if n in steps or _has_ended(part))",

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from tokenwire.protocol.fold import Part
 from tokenwire.protocol.kept import (
     LOST,
-    MOST_SEARCHES,
     SHORTEST,
+    SearchBudget,
     ended,
     fold_in,
     fold_out,
     is_lost,
     turns,
 )
-from tokenwire.protocol.text import MAX_JSON_DEPTH, storable_json
+from tokenwire.protocol.text import MAX_JSON_DEPTH, storable_json, utf16_length
 
 TEXT = "".join(f"Thought {n}: 👋 é and so on. " for n in range(20))
 _names = st.sampled_from(["$text", "$$text", "$$$text", "$json", "$$json", "text", "$", "\x00"])
@@ -69,11 +69,22 @@ def test_a_string_between_halves_of_units_is_no_slice() -> None:
 
 
 def test_searches_are_bounded() -> None:
-    """Thousands of strings do not search megabytes thousands of times."""
-    strings = [f"{n:0{SHORTEST}}" for n in range(MOST_SEARCHES + 50)]
-    out = fold_out(strings, "".join(strings))
-    assert sum(isinstance(item, str) for item in out) == 50
-    assert fold_in(out, "".join(strings)) == strings
+    """Some thousand strings do not search megabytes each. The budget is that of all values."""
+    text = "".join(strings := [f"{n:0{SHORTEST}}" for n in range(100)])
+    budget = SearchBudget(SHORTEST * 5)
+    first, later = (fold_out(strings[:99], text, budget) for _ in range(2))
+    assert [isinstance(item, str) for item in first] == [False] * 4 + [True] * 95
+    assert later == strings[:99]
+    assert fold_in(first, text) == strings[:99]
+
+
+def test_the_end_of_a_text_is_found_without_a_search() -> None:
+    """A value comes right behind its text, however long that is."""
+    budget = SearchBudget(0)
+    assert fold_out([TEXT, "z" * 99], f"👋{TEXT}", budget) == [
+        {"$text": [2, utf16_length(TEXT)]},
+        "z" * 99,
+    ]
 
 
 @pytest.mark.parametrize("reference", [[0, 6], [5, 1], [9, 3], [-1, 1]])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.answers import answer
 from tokenwire.config.terms import AnswerTerms
-from tokenwire.protocol import events
+from tokenwire.protocol import events, kept
 from tokenwire.protocol.fold import Answer
 from tokenwire.protocol.kept import LOST
 from tokenwire.protocol.text import storable_json
@@ -389,6 +389,18 @@ def test_what_is_far_too_long_is_not_even_written(monkeypatch: pytest.MonkeyPatc
     taken = PartsTaken(Answer("m"), 1, AnswerTerms(max_kept_bytes=1000))
     told(taken, base.KeptDelta("d", "k", {"a": [{"b": "x" * 2000}]}))
     assert taken.answer.parts[0].fields["dropped"] is True
+
+
+def test_all_kept_values_share_their_searches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else many small values could hold up the worker for as long as one with many strings."""
+    monkeypatch.setattr(kept.SearchBudget, "__init__", lambda self: setattr(self, "left", 1))
+    taken = PartsTaken(Answer("m"), 1)
+    told(taken, base.TextDelta("begin " + "x" * 99 + " end"))
+    values = [{"a": "x" * 99}, {"a": "x" * 99}]
+    for value in values:
+        told(taken, base.KeptDelta("d", "k", value))
+    found = [part.kept["value"]["a"] for part in taken.answer.parts if part.kept]
+    assert found == [{"$text": [6, 99]}, "x" * 99]
 
 
 def test_kept_values_of_earlier_attempts_count() -> None:
