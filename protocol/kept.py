@@ -2,8 +2,8 @@
 values belong to one turn of the provider.
 
 Guarantees:
-- `fold_in(fold_out(value, text), text) == value` for every value that `fold_out` accepts, and every
-  text, even if the text has grown since. Every database accepts what `fold_out` returns.
+- `FoldIn(text).value(fold_out(value, text)) == value` for every value that `fold_out` accepts, and
+  every text, even if the text has grown since. Every database accepts what `fold_out` returns.
 - `turns` never splits a turn of the provider.
 
 Why it works this way: providers require thinking exactly as they sent it, and each has its own
@@ -104,11 +104,6 @@ def fold_out(value: Any, text: str, budget: SearchBudget | None = None) -> Any:
     return _Out(text, budget or SearchBudget()).value(value, MAX_JSON_DEPTH)
 
 
-def fold_in(value: Any, text: str) -> Any:
-    """The value that `fold_out` was given. Raises ValueError if the text is too short for it."""
-    return FoldIn(text).value(value)
-
-
 class _Out:
     def __init__(self, text: str, budget: SearchBudget) -> None:
         self._text, self._budget = text, budget
@@ -151,7 +146,7 @@ class _Out:
 
 
 class FoldIn:
-    """`fold_in` for several values of one text, which is encoded once."""
+    """Gives back the values that `fold_out` was given with this text, or with its beginning."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -161,7 +156,7 @@ class FoldIn:
         return _encoded(self.text)
 
     def value(self, value: Any) -> Any:
-        """The value that `fold_out` was given. Raises ValueError if the text is too short."""
+        """The value as it was. Raises ValueError if the text is too short for it."""
         match value:
             case {"$text": [int(start), int(length)]}:
                 return self._slice(start, length)

@@ -13,14 +13,19 @@ from tokenwire.protocol.fold import Part
 from tokenwire.protocol.kept import (
     LOST,
     SHORTEST,
+    FoldIn,
     SearchBudget,
     ended,
-    fold_in,
     fold_out,
     is_lost,
     turns,
 )
 from tokenwire.protocol.text import MAX_JSON_DEPTH, storable_json, utf16_length
+
+
+def fold_in(value: Any, text: str) -> Any:
+    return FoldIn(text).value(value)
+
 
 TEXT = "".join(f"Thought {n}: 👋 é and so on. " for n in range(20))
 _names = st.sampled_from(["$text", "$$text", "$$$text", "$json", "$$json", "text", "$", "\x00"])
