@@ -217,7 +217,7 @@ class Transcript:
         self.next: int | None = None
         """The `before` of older messages; None: there are none."""
         self._by_id: dict[str, LiveMessage] = {}
-        self._doubted: set[str] = set()  # not proven once: read again, then believed
+        self._doubted: set[str] = set()  # the rows were read again for it: now it is believed
         self._replaced: set[str] = set()  # no longer part of the conversation
 
     def get(self, message_id: str) -> LiveMessage | None:
@@ -308,16 +308,21 @@ class Transcript:
         return message
 
     def _change(self, message: LiveMessage, event: EventObject) -> bool:
+        believed = message.id in self._doubted
+        # An answer without a row may have been replaced while the rows were read.
+        lacks_row = event["type"] in ENDED and message.ordinal == math.inf
         try:
-            message.apply(event)
+            if believed or not lacks_row:
+                message.apply(event)
+                return True
         except Unproven:
-            if message.id not in self._doubted:
-                self._doubted.add(message.id)
-                return False
-            message.apply(event, believe=True)
+            if believed:
+                message.apply(event, believe=True)
+                return True
         except ValueError:
             return False
-        return True
+        self._doubted.add(message.id)
+        return False
 
     def _place(self, message: LiveMessage) -> None:
         bisect.insort_right(self.messages, message, key=lambda held: held.ordinal)

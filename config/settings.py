@@ -432,5 +432,6 @@ def variables() -> dict[str, str]:
 
 
 def stop(reason: str) -> NoReturn:
+    """End the process, because a setting is wrong."""
     sys.stderr.write(f"tokenwire: wrong setting: {reason}\n")
     raise SystemExit(os.EX_CONFIG)

@@ -8,11 +8,9 @@ gc.disable()  # nothing is garbage while modules load: looking for it took a fif
 import asyncio
 import contextlib
 import logging
-import os
 import socket
 import sys
 from collections.abc import Iterator
-from typing import NoReturn
 
 import structlog
 import uvicorn
@@ -156,7 +154,7 @@ def _app(
     try:
         return create_app(found, store, log, pubsub, jobs, models, rates)
     except ValueError as error:
-        _stop(error)
+        settings.stop(str(error))
 
 
 def _open_store(found: settings.Settings) -> Store:
@@ -165,12 +163,7 @@ def _open_store(found: settings.Settings) -> Store:
             found.database_url, Quotas.of(found), timeout_seconds=found.database_timeout_seconds
         )
     except ValueError as error:
-        _stop(error)
-
-
-def _stop(error: ValueError) -> NoReturn:
-    sys.stderr.write(f"tokenwire: wrong setting: {error}\n")
-    raise SystemExit(os.EX_CONFIG)
+        settings.stop(str(error))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from tokenwire.models.responses import PastTurn, Question
 from tokenwire.models.tables import Message
+from tokenwire.protocol.values import present
 from tokenwire.web.openai.errors import OpenAIProblem, unsupported
 
 MAX_MESSAGES = 10_000
@@ -156,17 +157,17 @@ class ResponseBody(AskBody):
             )
         effort = self.reasoning.effort if self.reasoning else None
         wanted = self.text.format if self.text else None
-        asked = {
-            "background": self.background or None,
-            "store": self.store,
-            "metadata": self.metadata,
-            "instructions": self.instructions,
-            "previous_response_id": self.previous_response_id,
-            "max_output_tokens": self.max_output_tokens,
-            "temperature": self.temperature,
-            "reasoning_effort": effort,
-            "text_format": wanted,
-        }
+        asked = present(
+            background=self.background or None,
+            store=self.store,
+            metadata=self.metadata,
+            instructions=self.instructions,
+            previous_response_id=self.previous_response_id,
+            max_output_tokens=self.max_output_tokens,
+            temperature=self.temperature,
+            reasoning_effort=effort,
+            text_format=wanted,
+        )
         return Question(
             user_id=user_id,
             turns=_checked_turns(
@@ -179,7 +180,7 @@ class ResponseBody(AskBody):
             instructions=self.instructions or None,
             follows=follows,
             options=_options(self.temperature, self.max_output_tokens, effort, None),
-            asked=_given(asked),
+            asked=asked,
             response_schema=_schema("text.format", wanted),
         )
 
@@ -226,20 +227,14 @@ class CompletionsBody(AskBody):
             turns=_checked_turns("messages", _messages(self.messages)),
             model=model,
             options=_options(self.temperature, limit, self.reasoning_effort, stop),
-            asked=_given(
-                {
-                    "store": self.store,
-                    "metadata": self.metadata,
-                    "max_output_tokens": limit,
-                    "temperature": self.temperature,
-                }
+            asked=present(
+                store=self.store,
+                metadata=self.metadata,
+                max_output_tokens=limit,
+                temperature=self.temperature,
             ),
             response_schema=_schema("response_format", self.response_format),
         )
-
-
-def _given(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _options(
@@ -249,13 +244,11 @@ def _options(
     stop: Sequence[str] | None,
 ) -> dict[str, Any]:
     known = {"none": None, "xhigh": "high", "max": "high"}.get(effort or "", effort)
-    return _given(
-        {
-            "temperature": temperature,
-            "max_tokens": max_tokens,
-            "reasoning_effort": known,
-            "stop": stop or None,
-        }
+    return present(
+        temperature=temperature,
+        max_tokens=max_tokens,
+        reasoning_effort=known,
+        stop=stop or None,
     )
 
 

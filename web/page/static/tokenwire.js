@@ -134,7 +134,9 @@ export class Transcript {
     if (!message || seq <= message.seq || hasEnded(message)) return true;
     if (ENDED.has(type)) {
       const proven = proves(event, message.applied);
-      if (!proven && !this.#doubted.has(id)) return (this.#doubted.add(id), false);
+      // An answer without a row may have been replaced while the rows were read.
+      const doubtful = !proven || message.ordinal === Infinity;
+      if (doubtful && !this.#doubted.has(id)) return (this.#doubted.add(id), false);
       message.proven = proven;
     }
     if (!CHANGES[type](message, event)) return false;

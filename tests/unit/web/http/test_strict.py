@@ -10,7 +10,9 @@ import pytest
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from tokenwire.web.http import refusals
 from tokenwire.web.http.strict import HeadLimits, StrictProtocol
+from tokenwire.web.openai.errors import refused
 
 HEAD = HeadLimits(32 * 1024, 100)
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
@@ -113,6 +115,7 @@ async def test_a_refusal_speaks_the_dialect(path: str) -> None:
     """OpenAI's clients read `error`, all others a problem document; then the connection is
     closed.
     """
+    refusals.register("/v1/", refused)
     request = (
         b"GET %b HTTP/1.1\r\nHost: localhost\r\nHost: other\r\n\r\n" % path.encode()
         if path
