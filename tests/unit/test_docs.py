@@ -125,7 +125,7 @@ def test_the_map_of_folders_is_whole() -> None:
             for file in re.findall(r"`([\w/]+\.\w+)`", files):
                 assert (ROOT / folder / file).exists(), f"{folder}/{file}"
     program = [ROOT / path.name for path in (ROOT / "tokenwire").iterdir() if path.is_symlink()]
-    folders = {
+    folders = {"tokenwire"} | {
         module.parent.relative_to(ROOT).as_posix()
         for top in program
         for module in top.rglob("__init__.py")

@@ -116,8 +116,15 @@ AREA = Area(
         Mutant(
             "an_end_that_is_not_proven_reads_without_end",
             "client/transcript.py",
-            "if message.id not in self._doubted:",
-            "if message.id:",
+            "believed = message.id in self._doubted",
+            "believed = False",
+            ("tests/unit/client",),
+        ),
+        Mutant(
+            "an_end_without_a_row_is_believed",
+            "client/transcript.py",
+            "if believed or not lacks_row:",
+            "if True:",
             ("tests/unit/client",),
         ),
         Mutant(

@@ -152,8 +152,8 @@ AREA = Area(
         Mutant(
             "a_wrong_checksum_reads_without_end",
             _FILE,
-            "if (!proven && !this.#doubted.has(id)) return",
-            "if (!proven) return",
+            "if (doubtful && !this.#doubted.has(id)) return",
+            "if (doubtful) return",
         ),
         Mutant(
             "events_that_the_row_holds_are_applied_again",
