@@ -61,16 +61,19 @@ class Channels:
     def __init__(self, url: str, receive: Callable[[str, bytes], None]) -> None:
         self._feed = RedisPubSub(url)
         self._receive = receive
+        self._conversations: dict[bytes, str] = {}
 
     async def start(self) -> None:
         await self._feed.start(self._take, lambda _: None)
 
     async def subscribe(self, conversation: str) -> None:
-        await self._feed.subscribe(keys.channel(conversation))
+        channel = keys.channel(conversation)
+        self._conversations[channel.encode()] = conversation
+        await self._feed.subscribe(channel)
 
     def _take(self, messages: list[tuple[bytes, bytes]]) -> None:
         for channel, payload in messages:
-            self._receive(channel[4:-1].decode(), payload.split(b":", 2)[2])
+            self._receive(self._conversations[channel], payload.split(b":", 2)[2])
 
 
 async def serve_broadcast(url: str, port: int) -> None:

@@ -11,7 +11,11 @@ _PLACES = ("tests/unit/streams/limits/test_occupancy.py",)
 _STALLED = ("tests/unit/streams/limits/test_stalled.py", "tests/integration/test_stalled.py")
 _CENSUS = ("tests/unit/web/http/test_census.py", "tests/unit/web/http/test_bodies.py")
 _LARGE = ("tests/unit/web/http/test_aside.py",)
-_SOCKET = ("tests/integration/test_chat_socket.py",)
+_SOCKET = (
+    "tests/integration/test_chat_socket.py",
+    "tests/integration/test_admission_sockets.py",
+)
+_BODIES = ("tests/unit/web/http/test_receiving.py", "tests/integration/test_admission.py")
 _KEPT = ("tests/integration/test_kept_bodies.py",)
 _RECOUNT = (
     "tests/contracts/test_quotas.py::test_a_wrong_sum_is_corrected",
@@ -175,12 +179,19 @@ AREA = Area(
             "        pass  #",
             _KEPT,
         ),
-        Mutant("a_body_may_pause", "web/http/receiving.py", "min(self.gap, min(", "min(1e9, min("),
+        Mutant(
+            "a_body_may_pause",
+            "web/http/receiving.py",
+            "min(self.gap, min(",
+            "min(1e9, min(",
+            _BODIES,
+        ),
         Mutant(
             "a_body_may_take_for_ever",
             "web/http/receiving.py",
             "SLOWEST_BYTES_PER_SECOND, self.most)",
             "SLOWEST_BYTES_PER_SECOND, 1e9)",
+            _BODIES,
         ),
         Mutant(
             "large_bodies_take_all_the_memory",
