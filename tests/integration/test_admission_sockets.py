@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from websockets.asyncio.client import connect
@@ -12,6 +14,8 @@ from websockets.asyncio.client import connect
 from tests.integration.production import MIB, line, login, public
 from tests.integration.raw import fragment, handshake, ping, raw
 from tests.waiting import until
+
+T = TypeVar("T")
 
 
 async def test_a_socket_without_a_login_is_small_and_short(tmp_path: Path) -> None:
@@ -45,6 +49,32 @@ async def test_a_socket_with_a_login_takes_long_messages(tmp_path: Path) -> None
                 assert refused.json()["code"] == "too_many_open"
         await until(lambda: web.app.state.gate._users.taken("ada") == 0)
         assert web.app.state.gate.memory.held == 0
+
+
+async def test_a_message_counts_while_it_is_parsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only while it waits: the next message does not make room for itself."""
+    parsing, may_end = asyncio.Event(), asyncio.Event()
+
+    async def slowly(_: int, work: Callable[[], T]) -> T:
+        parsing.set()
+        await may_end.wait()
+        return work()
+
+    monkeypatch.setattr("tokenwire.web.aisdk.socket.aside", slowly)
+    frame = {"type": "resume", "requestId": "1", "id": "none"}
+    long = json.dumps(frame | {"body": {"x": "y" * 300_000}})
+    async with public(tmp_path) as web:
+        url = f"ws://127.0.0.1:{web.port}/api/chat/ws"
+        async with connect(url, additional_headers=login("ada")) as socket:
+            await socket.send(long)
+            await parsing.wait()
+            await socket.send(json.dumps(frame | {"requestId": "2"}))
+            await until(lambda: web.app.state.gate.memory.held > len(long))
+            may_end.set()
+            assert json.loads(await socket.recv())["type"] == "no-active"
+        await until(lambda: web.app.state.gate.memory.held == 0)
 
 
 async def test_unfinished_messages_share_memory(tmp_path: Path) -> None:

@@ -150,8 +150,6 @@ def configured(app: FastAPI, settings: Settings, gate: Gate, **changes: Any) -> 
             "SocketConnection", (SocketConnection,), {"terms": terms}
         ),  # chat sockets of AI SDK clients
         "ws_max_size": settings.max_chat_body_bytes,
-        # limits count received bytes: 16 KB on the wire could be 16 MB here
-        "ws_per_message_deflate": False,
         "forwarded_allow_ips": settings.forwarded_allow_ips,
         "lifespan": "on",
     }

@@ -155,6 +155,8 @@ class PartsTaken:
                 yield from self._keep(number, delta)
             case deltas.Restart():
                 yield self.reset()
+        if self.at_limit:
+            yield from self._close_calls()
 
     def extend(self, text: str) -> events.Chunk | None:
         """The fast path for the next piece of the open text. None: use `take`."""

@@ -114,13 +114,6 @@ AREA = Area(
             _SOCKET,
         ),
         Mutant(
-            "who_shows_no_login_is_let_in",
-            "web/aisdk/requests.py",
-            "    if found is None:\n        raise",
-            "    if False:\n        raise",
-            _SOCKET,
-        ),
-        Mutant(
             "a_login_may_come_in_pieces",
             "web/http/sockets.py",
             "frame.opcode is not Opcode.TEXT or not frame.fin",
@@ -132,13 +125,6 @@ AREA = Area(
             "web/http/sockets.py",
             "if not self._budget(frame).spend(self._clock()):",
             "if False:",
-            _SOCKET,
-        ),
-        Mutant(
-            "messages_are_compressed",
-            "web/http/connections.py",
-            '"ws_per_message_deflate": False',
-            '"ws_per_message_deflate": True',
             _SOCKET,
         ),
         Mutant(

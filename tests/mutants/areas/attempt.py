@@ -379,6 +379,13 @@ AREA = Area(
             ("tests/unit/worker/test_retries.py",),
         ),
         Mutant(
+            "a_full_answer_leaves_calls_open",
+            "worker/attempt/parts.py",
+            "        if self.at_limit:\n            yield from self._close_calls()\n",
+            "",
+            ("tests/unit/worker/attempt/test_answer_length.py",),
+        ),
+        Mutant(
             "what_an_attached_run_repeats_is_said_twice",
             "worker/attempt/draft.py",
             "            if not self._catches_up:\n",

@@ -3,7 +3,12 @@
 import pytest
 
 from tokenwire.streams.limits.occupancy import Full
-from tokenwire.web.http.receiving import BodyMemory, BufferedBody
+from tokenwire.web.http.receiving import (
+    SLOWEST_BYTES_PER_SECOND,
+    BodyMemory,
+    BufferedBody,
+    MinimumRate,
+)
 
 
 def test_a_refused_body_does_not_reduce_its_users_share() -> None:
@@ -47,3 +52,21 @@ def test_an_address_gets_half() -> None:
     with pytest.raises(Full):
         BufferedBody(memory, "c", "here").be(1)  # a user's own share
     BufferedBody(memory, "d", "here").be(20)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "read_seconds", "left"),
+    [
+        (0.0, 0, 5.0),  # a pause is limited even at the beginning
+        (7.0, 0, 3.0),  # the grace is nearly over
+        (10.0, 0, 0.0),
+        (10.0, 2, 2.0),  # what came meanwhile gives time
+        (10.0, 90, 5.0),
+        (58.0, 90, 2.0),  # but not for ever
+        (61.0, 90, 0.0),
+    ],
+)
+def test_a_body_must_keep_coming(seconds: float, read_seconds: int, left: float) -> None:
+    """`read_seconds`: how long the bytes that came may have taken at the slowest rate."""
+    rate = MinimumRate(grace=10.0, gap=5.0, most=60.0)
+    assert rate.left(seconds, read_seconds * SLOWEST_BYTES_PER_SECOND) == left
