@@ -37,7 +37,7 @@ from tokenwire.protocol.text import MAX_JSON_DEPTH, storable_json
 SHORTEST: Final = 32
 """Characters. Shorter strings are stored as they are."""
 MOST_SEARCHED: Final = 8 * 1024 * 1024
-"""Characters of text that are searched for all values of an answer. What is not found by then is
+"""Characters of text that are searched for all values of an attempt. What is not found by then is
 stored as it is.
 """
 LOST: Final[Mapping[str, Any]] = {"dialect": "", "kind": "lost", "value": {}}
@@ -87,19 +87,28 @@ def _has_ended(part: Part) -> bool:
 
 
 class SearchBudget:
-    """The searches of one answer. `left`: characters that may still be searched."""
+    """What may still be searched. `left`: characters of texts."""
 
     def __init__(self, left: int = MOST_SEARCHED) -> None:
         self.left = left
+        self._text, self._data = "", b""
+
+    def encoded(self, text: str) -> bytes:
+        """The text in UTF-16. Several values of one text share this work."""
+        if text is not self._text:
+            self._text, self._data = text, _encoded(text)
+            self.left -= len(text) // 4  # about what it takes, compared to a search
+        return self._data
 
 
 def fold_out(value: Any, text: str, budget: SearchBudget | None = None) -> Any:
     """Replace strings of the value that occur in `text` by `{"$text": [start, length]}`.
 
     `start` and `length` count UTF-16 units. What databases refuse becomes `{"$json": "..."}`. A key
-    that looks like one of the two gets one more `$`. `budget` is used up: without any, only the end
-    of the text is compared. Raises ValueError for a value nested deeper than MAX_JSON_DEPTH, for
-    half a character, and for anything outside of JSON: no request can hold these.
+    that looks like one of the two gets one more `$`. Once `budget` is used up, only the end of the
+    text is compared; None: this value has one of its own. Raises ValueError for a value nested
+    deeper than MAX_JSON_DEPTH, for half a character, and for anything outside of JSON: no request
+    can hold these.
     """
     return _Out(text, budget or SearchBudget()).value(value, MAX_JSON_DEPTH)
 
@@ -107,11 +116,6 @@ def fold_out(value: Any, text: str, budget: SearchBudget | None = None) -> Any:
 class _Out:
     def __init__(self, text: str, budget: SearchBudget) -> None:
         self._text, self._budget = text, budget
-
-    @cached_property
-    def _data(self) -> bytes:
-        """Encoded when needed: most values hold no string that is long enough."""
-        return _encoded(self._text)
 
     def value(self, value: Any, depth: int) -> Any:
         if depth < 0:
@@ -129,20 +133,16 @@ class _Out:
     def _string(self, string: str) -> Any:
         if not SHORTEST <= len(string) <= len(self._text):
             return string
-        wanted = _encoded(string)
-        place = self._find(wanted)
+        is_end = self._text.endswith(string)
+        if not is_end and self._budget.left <= 0:
+            return string
+        data, wanted = self._budget.encoded(self._text), _encoded(string)
+        place = len(data) - len(wanted) if is_end else data.find(wanted)
+        if not is_end:
+            self._budget.left -= (len(data) if place < 0 else place) // 2
         if place < 0 or place % 2:  # an odd place is inside a unit
             return string
         return {_REFERENCE: [place // 2, len(wanted) // 2]}
-
-    def _find(self, wanted: bytes) -> int:
-        if self._data.endswith(wanted):
-            return len(self._data) - len(wanted)
-        if self._budget.left <= 0:
-            return -1
-        place = self._data.find(wanted)
-        self._budget.left -= (len(self._data) if place < 0 else place) // 2
-        return place
 
 
 class FoldIn:

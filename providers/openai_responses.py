@@ -89,17 +89,17 @@ class ResponsesDecoder(Decoder):
                 return  # a resumed stream may repeat what was read
             self.cursor = number
         if kind == "response.output_text.delta":
-            self._emit_piece(
-                self._number(item), item["delta"], self._emit_text, item.get("content_index")
-            )
+            number = self._number(item, "message")
+            self._emit_piece(number, item["delta"], self._emit_text, item.get("content_index"))
         elif kind == "response.refusal.delta":
-            self._emit_piece(
-                self._number(item), item["delta"], self._emit_refusal, item.get("content_index")
-            )
+            number = self._number(item, "message")
+            self._emit_piece(number, item["delta"], self._emit_refusal, item.get("content_index"))
         elif kind in _REASONING:
-            self._emit_piece(self._number(item), item["delta"], self._emit_reasoning)
+            number = self._number(item, "reasoning")
+            self._emit_piece(number, item["delta"], self._emit_reasoning)
         elif kind == "response.function_call_arguments.delta":
-            self._tools.piece(self._number(item), None, None, words(item["delta"]))
+            number = self._number(item, "function_call")
+            self._tools.piece(number, None, None, words(item["delta"]))
         elif kind == "response.output_item.added":
             self._item_added(self._items.added(item), mapping(item["item"]))
         elif kind == "response.output_item.done":
@@ -149,8 +149,8 @@ class ResponsesDecoder(Decoder):
         url, title = note.get("url"), word(note.get("title")) or note.get("filename")
         self._source(note, url, title, cites=cites, keep=not word(url))
 
-    def _number(self, event: Mapping[str, Any]) -> int:
-        return self._items.growing(event).number
+    def _number(self, event: Mapping[str, Any], kind: str) -> int:
+        return self._items.growing(event, kind).number
 
     def _item_added(self, begun: OutputItem, item: Mapping[str, Any]) -> None:
         if begun.has_ended:

@@ -1,5 +1,6 @@
 """The services of routes, built once by `app.create_app` and passed by dependencies."""
 
+import inspect
 import re
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
@@ -107,6 +108,9 @@ def _schema_of(model: type[BaseModel | msgspec.Struct]) -> tuple[Any, dict[str, 
         schema = model.model_json_schema(ref_template="{model}")
         return schema, schema.pop("$defs", {})
     (schema,), definitions = msgspec.json.schema_components((model,), ref_template="{name}")
+    for definition in (schema, *definitions.values()):
+        if "description" in definition:
+            definition["description"] = inspect.cleandoc(definition["description"])
     return schema, definitions
 
 

@@ -298,7 +298,10 @@ def _sent(row: Message, model: str | None) -> Iterator[Any]:
     """
     yield row.content
     if row.parts_kept and row.model == model:
-        yield row.reasoning
+        kept = {entry.get("part") for entry in row.parts_kept}
+        parts = enumerate(row.parts or ())
+        if any(part["type"] == "reasoning" for number, part in parts if number in kept):
+            yield row.reasoning
         yield from (entry.get("value") for entry in row.parts_kept)
     for call in row.parts or ():
         if call["type"] == "tool_call":

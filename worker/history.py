@@ -109,7 +109,7 @@ def _kept_in(
 ) -> dict[int, history.Kept]:
     """All kept values of one turn, by number. None of them if one is missing."""
     found: dict[int, history.Kept] = {}
-    folded = FoldIn("")
+    folded: dict[int, FoldIn] = {}  # by the identity of the text: a text may be long
     for number in turn:
         part = parts[number]
         if is_lost(part):
@@ -117,10 +117,8 @@ def _kept_in(
         if part.kept is None:
             continue
         text = text_around(parts, number, files.get(number, b""))
-        if text is not folded.text:
-            folded = FoldIn(text)
         try:
-            value = folded.value(part.kept["value"])
+            value = folded.setdefault(id(text), FoldIn(text)).value(part.kept["value"])
         except ValueError:
             return {}
         found[number] = history.Kept(part.kept["dialect"], part.kept["kind"], value)

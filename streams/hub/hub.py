@@ -5,8 +5,8 @@ follows it, from the ring or, when they lag, from the log. The hub checks pub/su
 into the ring only if it is the next one of the same epoch. After a gap, another epoch or a new
 subscription it reads the log from its top before it continues.
 
-Guarantees: a ring has no hole and belongs to one epoch. So a reader gets each event once and in
-order, or learns that it must read the log.
+Guarantees: a ring has no hole, and all of it belongs to the log of its epoch. So a reader gets each
+event once and in order, or learns that it must read the log.
 
 Rejected: a queue for each reader (readers that do not read would fill the memory); trusting pub/sub
 (it loses messages whenever its connection breaks).

@@ -4,8 +4,9 @@ message than a general client.
 Decides when the connection is dead, when to retry, and which channels are subscribed. The hub
 interprets the messages.
 
-Guarantees: `subscribe` returns once the server has confirmed that very subscription. After a break,
-every channel is subscribed and reported again, because messages may be lost.
+Guarantees: `subscribe` returns once the server has confirmed that subscription, or a later one of
+the channel. After a break, every channel is subscribed and reported again, because messages may be
+lost.
 """
 
 import asyncio

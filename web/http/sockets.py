@@ -189,7 +189,7 @@ class SocketConnection(StalledWrites, WebSocketsSansIOProtocol):
     async def send(self, message: Any) -> None:
         """Send an ASGI message. A client without a login is not waited for."""
         await super().send(message)
-        if message["type"] == "websocket.http.response.body":
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
             self.handshake_complete = True  # a refusal: uvicorn logs it as an error of ours
         if message["type"] == "websocket.close" and not self._known:
             self.transport.close()

@@ -67,7 +67,7 @@ class Outcome:
         self._give(CarriedOut())
 
     def _warn_of_loss(self) -> None:
-        """Warn operators once: a turn that lost a value goes back without all of its values."""
+        """Warn operators: a turn that lost a value goes back without all of its values."""
         draft = self._work.draft
         if lost := draft.not_kept:
             log_line.warning(

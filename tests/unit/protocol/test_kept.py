@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tokenwire.protocol import kept
 from tokenwire.protocol.fold import Part
 from tokenwire.protocol.kept import (
     LOST,
@@ -76,11 +77,23 @@ def test_a_string_between_halves_of_units_is_no_slice() -> None:
 def test_searches_are_bounded() -> None:
     """Some thousand strings do not search megabytes each. The budget is that of all values."""
     text = "".join(strings := [f"{n:0{SHORTEST}}" for n in range(100)])
-    budget = SearchBudget(SHORTEST * 5)
+    budget = SearchBudget(SHORTEST * (5 + len(strings) // 4))
     first, later = (fold_out(strings[:99], text, budget) for _ in range(2))
     assert [isinstance(item, str) for item in first] == [False] * 4 + [True] * 95
     assert later == strings[:99]
     assert fold_in(first, text) == strings[:99]
+
+
+def test_a_text_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For all values that come behind it, even if nothing may be searched any more."""
+    encoded, encode = list[str](), kept._encoded
+    monkeypatch.setattr(kept, "_encoded", lambda text: (encoded.append(text), encode(text))[1])
+    budget, text = SearchBudget(), "x" * 999
+    for number in range(9):
+        fold_out({"quote": f"{number}" * 50}, text, budget)
+    assert encoded.count(text) == 1
+    fold_out({"quote": "y" * 50}, other := "z" * 99, SearchBudget(0))
+    assert other not in encoded
 
 
 def test_the_end_of_a_text_is_found_without_a_search() -> None:

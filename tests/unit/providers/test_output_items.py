@@ -105,9 +105,9 @@ def test_an_event_that_comes_again() -> None:
     assert items.done({"output_index": 0, "item": {"id": "a", "type": "message"}}) is item
     assert items.added({"output_index": 0, "item": {"id": "a", "type": "message"}}) is item
     assert items.of({"output_index": 0}) is item
-    assert items.growing({"output_index": 0, "item_id": "a"}) is item
+    assert items.growing({"output_index": 0, "item_id": "a"}, "message") is item
     assert items.done({"output_index": 0, "item": {"type": "reasoning"}}) is not item
-    assert items.growing({"output_index": 0}) is not item
+    assert items.growing({"output_index": 0}, "message") is not item
 
 
 def test_the_final_list_has_more_than_was_streamed() -> None:
@@ -117,3 +117,98 @@ def test_the_final_list_has_more_than_was_streamed() -> None:
     found = items.matched([{"id": "a", "type": "reasoning"}, {"id": "x", "type": "message"}])
     assert found[1] is second
     assert found[0].number == 1
+
+
+def delta(text: str, **place: Any) -> Event:
+    return {"type": "response.output_text.delta", "delta": text, **place}
+
+
+def done(id_: str, text: str, **place: Any) -> Event:
+    content = [{"type": "output_text", "text": text}]
+    item = {"type": "message", "id": id_, "content": content}
+    return {"type": "response.output_item.done", "item": item, **place}
+
+
+def added(id_: str, **place: Any) -> Event:
+    item = {"type": "message", "id": id_, "content": []}
+    return {"type": "response.output_item.added", "item": item, **place}
+
+
+@pytest.mark.parametrize(
+    ("streamed", "final"),
+    [
+        # Counted from 1, and the item at the shifted place has the same type.
+        ([delta("One ", output_index=1, item_id="m1")], [("m1", "One "), ("m2", "two.")]),
+        # An index at first, then the id alone.
+        (
+            [
+                added("m1", output_index=0),
+                delta("One ", item_id="m1"),
+                done("m1", "One "),
+                added("m2", output_index=1),
+                delta("two.", item_id="m2"),
+                done("m2", "two."),
+            ],
+            [("m1", "One "), ("m2", "two.")],
+        ),
+        # Ids that change, and an end that is repeated.
+        (
+            [
+                added("x1", output_index=0),
+                delta("One two.", output_index=0, item_id="x2"),
+                done("x3", "One two.", output_index=0),
+                done("x4", "One two.", output_index=0),
+            ],
+            [("x5", "One two.")],
+        ),
+        # The same with a beginning that is repeated.
+        (
+            [
+                added("x1", output_index=0),
+                delta("One ", output_index=0, item_id="x2"),
+                added("x3", output_index=0),
+                delta("two.", output_index=0, item_id="x4"),
+                done("x5", "One two.", output_index=0),
+            ],
+            [("x6", "One two.")],
+        ),
+        # Deltas alone, and another id in the end.
+        ([delta("One two.", output_index=1, item_id="m1")], [("m9", "One two.")]),
+    ],
+)
+def test_each_text_comes_once(streamed: list[Event], final: list[tuple[str, str]]) -> None:
+    """Nothing of the final list comes again."""
+    output = [done(id_, text)["item"] for id_, text in final]
+    ended = {**FINAL, "response": {"id": "r", "status": "completed", "output": output}}
+    found = read(RESPONSES, sse(*map(json.dumps, (*streamed, ended))))
+    assert (found["error"], found["text"]) == (None, "One two.")
+
+
+@pytest.mark.parametrize("order", ["112233", "121323", "123123"])
+def test_calls_at_one_index_side_by_side(order: str) -> None:
+    """Each event has the exact id of its call."""
+    calls = {
+        id_: [
+            {"type": "response.output_item.added", "item": {**call, "arguments": ""}},
+            {"type": "response.function_call_arguments.delta", "delta": call["arguments"]},
+            {"type": "response.output_item.done", "item": call},
+        ]
+        for id_ in "123"
+        for call in [
+            {
+                "type": "function_call",
+                "id": id_,
+                "call_id": f"c{id_}",
+                "name": "f",
+                "arguments": f'{{"a":{id_}}}',
+            }
+        ]
+    }
+    firsts = [calls[id_][0] for id_ in "123"]
+    rest = {id_: iter(events[1:]) for id_, events in calls.items()}
+    later = [{**next(rest[id_]), "item_id": id_} for id_ in order]
+    body = [{**event, "output_index": 0} for event in (*firsts, *later)]
+    output = [events[-1]["item"] for events in calls.values()]
+    ended = {**FINAL, "response": {"id": "r", "status": "completed", "output": output}}
+    found = read(RESPONSES, sse(*map(json.dumps, (*body, ended))))
+    assert [call["arguments"] for call in found["tool_calls"]] == ['{"a":1}', '{"a":2}', '{"a":3}']

@@ -86,12 +86,14 @@ def test_what_only_the_provider_understands_is_counted_beside_calls_and_files() 
 THOUGHT = "t" * 400
 
 
-def answer_with_everything() -> Answer:
+def answer_with_everything(*, signed: bool) -> Answer:
     """Reasoning, text, a call with its result, and an item that is kept."""
     taken = PartsTaken(Answer("m"), 1)
     deltas: list[base.Delta] = [
         base.ReasoningDelta(THOUGHT),
-        base.ReasoningEnd(Kept("d", "thinking", {"thinking": THOUGHT, "signature": "s" * 80})),
+        base.ReasoningEnd(
+            Kept("d", "thinking", {"thinking": THOUGHT, "signature": "s" * 80}) if signed else None
+        ),
         base.TextDelta("x" * 300),
         base.ToolCallStart(0, "c", "look_up"),
         base.ToolCallArguments(0, '{"q": "' + "q" * 90 + '"}'),
@@ -105,11 +107,12 @@ def answer_with_everything() -> Answer:
 
 @pytest.mark.parametrize("outcome", [{}, {"result": "r" * 500}, {"error": "e" * 500}], ids=str)
 @pytest.mark.parametrize("model", ["m", "another"])
+@pytest.mark.parametrize("signed", [True, False])
 def test_a_process_without_providers_estimates_the_same(
-    outcome: dict[str, Any], model: str
+    outcome: dict[str, Any], model: str, signed: bool
 ) -> None:
     """It reads rows, the worker messages: within the few characters that stand for a text."""
-    answer = answer_with_everything()
+    answer = answer_with_everything(signed=signed)
     [call] = [number for number, part in enumerate(answer.parts) if part.type == "tool_call"]
     answer.apply(PartEvent("m", 1, call, {"type": "tool_call", **outcome}))
     content, reasoning, parts, kept = whole(answer)
