@@ -39,7 +39,7 @@ AREA = Area(
         Mutant(
             "an_index_stands_for_one_item",
             "providers/output_items.py",
-            "(item.has_ended and _is_another(event, item))",
+            "(item.has_ended and self._is_another(event, item))",
             "False",
         ),
         Mutant(
@@ -51,8 +51,20 @@ AREA = Area(
         Mutant(
             "an_item_without_index_and_id_is_never_named",
             "providers/output_items.py",
-            "nowhere is not None and not _is_another",
-            "False and not _is_another",
+            "nowhere is not None and not self._is_another",
+            "False and not self._is_another",
+        ),
+        Mutant(
+            "ids_that_change_are_believed",
+            "providers/output_items.py",
+            "self._ids_change or _differs(id_, item.id)",
+            "False",
+        ),
+        Mutant(
+            "the_index_outranks_the_exact_id",
+            "providers/output_items.py",
+            "else self._by_id.get(id_, item)",
+            "else item",
         ),
         Mutant(
             "a_cut_quote_is_all_there_is",

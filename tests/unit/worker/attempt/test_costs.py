@@ -89,6 +89,7 @@ THOUGHT = "t" * 400
 def answer_with_everything(*, signed: bool) -> Answer:
     """Reasoning, text, a call with its result, and an item that is kept."""
     taken = PartsTaken(Answer("m"), 1)
+    thought = Kept("d", "thinking", {"thinking": THOUGHT, "signature": "s" * 80})
     deltas: list[base.Delta] = [
         base.ReasoningDelta(THOUGHT),
         base.ReasoningEnd(
