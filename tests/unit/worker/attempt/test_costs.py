@@ -92,9 +92,7 @@ def answer_with_everything(*, signed: bool) -> Answer:
     thought = Kept("d", "thinking", {"thinking": THOUGHT, "signature": "s" * 80})
     deltas: list[base.Delta] = [
         base.ReasoningDelta(THOUGHT),
-        base.ReasoningEnd(
-            Kept("d", "thinking", {"thinking": THOUGHT, "signature": "s" * 80}) if signed else None
-        ),
+        base.ReasoningEnd(thought if signed else None),
         base.TextDelta("x" * 300),
         base.ToolCallStart(0, "c", "look_up"),
         base.ToolCallArguments(0, '{"q": "' + "q" * 90 + '"}'),
