@@ -467,19 +467,19 @@ async def test_drafts_survive_a_reload(server: StandIn, browser: Browser) -> Non
         await page.fill("#prompt", "a draft")
         await page.reload()
         await answered(page)
-        assert await page.input_value("#prompt") == "a draft"
+        await expect(page.locator("#prompt")).to_have_value("a draft")
         await page.click("#new")
-        assert await page.input_value("#prompt") == ""
+        await expect(page.locator("#prompt")).to_have_value("")
         await page.fill("#prompt", "another one")
         await page.reload()
-        assert await page.input_value("#prompt") == "another one"
+        await expect(page.locator("#prompt")).to_have_value("another one")
         await page.locator("#conversations a").first.click()
         await expect(page.locator("#prompt")).to_have_value("a draft")
         await page.press("#prompt", "Enter")
         await answered(page, number=2)
         await page.reload()
         await answered(page, number=2)
-        assert await page.input_value("#prompt") == ""
+        await expect(page.locator("#prompt")).to_have_value("")
 
 
 async def test_each_block_has_its_own_direction(server: StandIn, browser: Browser) -> None:

@@ -104,7 +104,7 @@ export class Composer {
     if (!running && this.stop.matches(":focus-visible")) this.focus();
     this.stop.hidden = !running;
     this.stop.setAttribute("aria-disabled", String(stopping)); // disabled, it would lose the focus
-    this.stop.lastChild.textContent = stopping ? "Stopping" : "Stop";
+    this.stop.lastElementChild.textContent = stopping ? "Stopping" : "Stop";
   }
 
   #key(event) {

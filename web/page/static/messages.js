@@ -48,7 +48,7 @@ export class MessageList {
     for (const message of messages) {
       const view = this.#view(message);
       view.last = message === messages.at(-1);
-      const next = before ? before.nextSibling : this.list.firstChild;
+      const next = before ? before.nextSibling : this.list.firstElementChild;
       if (next !== view.element) this.list.insertBefore(view.element, next);
       before = view.element;
       this.touch(message);

@@ -130,12 +130,12 @@ export class Sidebar {
     byId("none").hidden = this.#shown.length > 0;
     const list = byId("conversations");
     this.#shown.forEach((conversation, n) => this.#entry(list, n, conversation));
-    while (list.children.length > this.#shown.length) list.lastChild.remove();
+    while (list.children.length > this.#shown.length) list.lastElementChild.remove();
   }
 
   #entry(list, n, { id, title, running }) {
     const link =
-      list.children[n]?.firstChild ??
+      list.children[n]?.firstElementChild ??
       list.appendChild(make("li", {}, make("a", { dir: "auto" }))).firstChild;
     const text = title || this.#names.get(id) || "New conversation";
     if (link.textContent !== text) link.textContent = text;
