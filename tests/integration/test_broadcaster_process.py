@@ -1,6 +1,7 @@
 """`python -m tokenwire.broadcaster` as in the Procfile: settings, health, its log, and its end."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -80,7 +81,10 @@ class Process:
         told = asyncio.create_task(self.process.communicate())
         async with asyncio.timeout(PATIENCE_SECONDS):
             while self.process.returncode is None:
-                self.process.send_signal(signal.SIGTERM)
+                # Not `send_signal`, which looks for the end itself and takes the status away from
+                # the event loop if it comes just then.
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self.process.pid, signal.SIGTERM)
                 await asyncio.sleep(0.001)
             _, stderr = await told
         return self.process.returncode or 0, stderr.decode()
