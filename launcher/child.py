@@ -134,8 +134,8 @@ class Child:
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.returncode is None:
-            # Not `send_signal`: it looks for the end itself, and takes the status away from the event
-            # loop if it comes just then.
+            # Not `send_signal`: it looks for the end itself, and takes the status away from the
+            # event loop if it comes just then.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._process.pid, number)
             if number is signal.SIGKILL:
