@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Locator, Page, async_playwright
+from playwright.async_api import Browser, Locator, Page, async_playwright, expect
 
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -27,6 +27,8 @@ ARGUMENTS = (
 WIDE = {"width": 1280, "height": 860}
 PHONE = {"width": 375, "height": 740}
 PATIENCE_MS = 30_000
+"""Far above what anything takes: a page that was refused while the machine is busy waits 5 s."""
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @asynccontextmanager
