@@ -310,17 +310,19 @@ class Transcript:
     def _change(self, message: LiveMessage, event: EventObject) -> bool:
         believed = message.id in self._doubted
         # An answer without a row may have been replaced while the rows were read.
-        lacks_row = event["type"] in ENDED and message.ordinal == math.inf
+        if not believed and event["type"] in ENDED and message.ordinal == math.inf:
+            return self._doubt(message)
         try:
-            if believed or not lacks_row:
-                message.apply(event)
-                return True
+            message.apply(event)
         except Unproven:
-            if believed:
-                message.apply(event, believe=True)
-                return True
+            if not believed:
+                return self._doubt(message)
+            message.apply(event, believe=True)
         except ValueError:
             return False
+        return True
+
+    def _doubt(self, message: LiveMessage) -> bool:
         self._doubted.add(message.id)
         return False
 

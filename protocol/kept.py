@@ -20,9 +20,9 @@ as one, which is safe.
 Rejected: references for short strings (words like "thinking" occur in many texts, and a reference
 is longer); a limit of searches per value (a search takes linear time in a text of up to 4 MiB, so
 some values could hold up a worker beyond its leases; the end of a text is compared without a
-search, because a value follows its text at once); boundaries as
-offsets in the text (a part at a seam could belong to either side); one loss costs the whole answer
-(a crash before a checkpoint then discarded all that later requests gave).
+search, because a value follows its text at once); boundaries as offsets in the text (a part at a
+seam could belong to either side); one loss costs the whole answer (a crash before a checkpoint then
+discarded all that later requests gave).
 """
 
 import json

@@ -1,7 +1,7 @@
 """Pure: which output item of a response an event is about.
 
-Guarantees: two items have two keys, and all events of one item have one, as far as a server's
-indexes and ids allow. An item of the final list gets the key under which it was streamed.
+Guarantees: two items have two numbers, and all events of one item have one, as far as a server's
+indexes and ids allow. An item of the final list gets the number under which it was streamed.
 
 Why it works this way: an event has the item's index in the output, its id, or both. Some gateways
 change an item's id within a stream, so the index counts first. Other servers give all items one
@@ -52,9 +52,9 @@ class OutputItems:
     def growing(self, event: Mapping[str, Any], kind: str) -> OutputItem:
         """The item of a delta, which only an item of this type has."""
         item = self._find(event)
-        if item is None or (item.has_ended and not self._names(event, item)):
+        if item is None or (item.has_ended and not self._is_meant(event, item)):
             item = self._begin(event)
-        self._name(item, event)
+        self._note(item, event)
         item.type = item.type or kind
         return item
 
@@ -63,14 +63,14 @@ class OutputItems:
         item = self._find(event)
         if item is None or self._is_another(event, item) or (item.has_ended and not item.id):
             return self._begin(event)
-        return self._name(item, event)
+        return self._note(item, event)
 
     def done(self, event: Mapping[str, Any]) -> OutputItem:
         """The item that ends with this event. It has ended already if the event is repeated."""
         item = self._find(event)
         if item is None or (item.has_ended and self._is_another(event, item)):
             return self._begin(event)
-        return item if item.has_ended else self._name(item, event)
+        return item if item.has_ended else self._note(item, event)
 
     def matched(self, output: Sequence[Mapping[str, Any]]) -> list[OutputItem]:
         """For each item of the final list the streamed one, or a new one."""
@@ -120,9 +120,9 @@ class OutputItems:
         item = OutputItem(len(self._items), _place_of(event))
         self._items.append(item)
         self._at[item.place] = item
-        return self._name(item, event)
+        return self._note(item, event)
 
-    def _name(self, item: OutputItem, event: Mapping[str, Any]) -> OutputItem:
+    def _note(self, item: OutputItem, event: Mapping[str, Any]) -> OutputItem:
         """Note what the event says of its item."""
         id_ = _id_of(event)
         self._ids_change = self._ids_change or _differs(id_, item.id)
@@ -132,7 +132,7 @@ class OutputItems:
             self._by_id[id_] = item
         return item
 
-    def _names(self, event: Mapping[str, Any], item: OutputItem) -> bool:
+    def _is_meant(self, event: Mapping[str, Any], item: OutputItem) -> bool:
         """Whether the event means this item by its id."""
         return self._ids_change or (item.id is not None and _id_of(event) == item.id)
 

@@ -123,8 +123,8 @@ AREA = Area(
         Mutant(
             "an_end_without_a_row_is_believed",
             "client/transcript.py",
-            "if believed or not lacks_row:",
-            "if True:",
+            'if not believed and event["type"] in ENDED and message.ordinal == math.inf:',
+            "if False:",
             ("tests/unit/client",),
         ),
         Mutant(

@@ -10,6 +10,20 @@ from tokenwire.web import aisdk
 from tokenwire.web.http.streaming import TURN_BYTES, Cut, EventStream, Places, event_headers
 
 
+def stream(body: AsyncIterator[bytes], places: Places | None = None) -> EventStream:
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[AsyncIterator[bytes]]:
+        yield body
+
+    return EventStream(places or Places(1), opened)
+
+
+async def receive_nothing() -> Message:
+    """The client stays and says nothing."""
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
 async def test_a_cut_answer_does_not_wait_for_its_client() -> None:
     """The server then closes the connection; a client that expects more would keep its slot for
     ever.
@@ -20,19 +34,11 @@ async def test_a_cut_answer_does_not_wait_for_its_client() -> None:
         yield b"one"
         raise Cut
 
-    @asynccontextmanager
-    async def opened() -> AsyncIterator[AsyncIterator[bytes]]:
-        yield body()
-
-    async def receive() -> Message:
-        await asyncio.Event().wait()
-        raise AssertionError
-
     async def send(message: Message) -> None:
         sent.append(message)
 
     async with asyncio.timeout(10):
-        await EventStream(places, opened)({"type": "http"}, receive, send)
+        await stream(body(), places)({"type": "http"}, receive_nothing, send)
     assert [message.get("body") for message in sent] == [None, b"one"]
     assert places.taken == 0
 
@@ -46,14 +52,6 @@ async def test_a_long_answer_leaves_others_their_turn() -> None:
             yield b"x" * (TURN_BYTES // 2)
         ended.set()
 
-    @asynccontextmanager
-    async def opened() -> AsyncIterator[AsyncIterator[bytes]]:
-        yield body()
-
-    async def receive() -> Message:
-        await asyncio.Event().wait()
-        raise AssertionError
-
     async def send(message: Message) -> None:
         del message
 
@@ -65,7 +63,7 @@ async def test_a_long_answer_leaves_others_their_turn() -> None:
 
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         group.create_task(other())
-        group.create_task(EventStream(Places(1), opened)({"type": "http"}, receive, send))
+        group.create_task(stream(body())({"type": "http"}, receive_nothing, send))
     assert turns >= rounds // 2
 
 
