@@ -11,7 +11,7 @@ from tests.integration.providers.answers import END, chunk, read, spec
 from tests.integration.providers.wire import Exchange, serving
 from tokenwire.providers.http import HttpClient
 
-LONGEST_STEP_S = 0.2
+LONGEST_STEP_S = 0.5
 """Processor time, which the test's server shares. The lease of an answer is 3 s."""
 PIECE = 64 * 1024
 
