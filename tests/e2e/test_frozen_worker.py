@@ -2,8 +2,10 @@
 answer.
 """
 
+import contextlib
 import os
 import signal
+import sqlite3
 import sys
 import time
 from pathlib import Path
@@ -37,6 +39,26 @@ def row(client: httpx.Client, conversation: str) -> dict[str, object]:
     return found
 
 
+def freeze(stack: Stack) -> None:
+    """Stop the worker while it writes no row: SQLite has one writer, and would wait for it."""
+    database = sqlite3.connect(stack.folder / "var" / "tokenwire.db", timeout=0)
+    with contextlib.closing(database):
+        for _ in range(100):
+            signal_workers(stack, signal.SIGSTOP)
+            with contextlib.suppress(sqlite3.OperationalError):
+                database.execute("BEGIN IMMEDIATE")
+                database.rollback()
+                return
+            signal_workers(stack, signal.SIGCONT)
+            time.sleep(0.01)
+    raise AssertionError("the worker always writes")
+
+
+def signal_workers(stack: Stack, number: signal.Signals) -> None:
+    for pid in stack.pids("worker"):
+        os.kill(pid, number)
+
+
 def ended_after(
     client: httpx.Client, conversation: str, message: str, stack: Stack
 ) -> tuple[float, str]:
@@ -51,8 +73,7 @@ def ended_after(
                     "content"
                 ]
                 if len(text) > 20:
-                    for pid in stack.pids("worker"):
-                        os.kill(pid, signal.SIGSTOP)
+                    freeze(stack)
                     asked = time.monotonic()
                     assert client.post(f"/api/messages/{message}/cancel").status_code == 202
             elif '"type":"cancelled"' in line:
@@ -73,8 +94,7 @@ def test_a_cancel_with_a_frozen_worker(tmp_path: Path) -> None:
             seconds, text = ended_after(client, conversation, message, stack)
             ended = row(client, conversation)
         finally:
-            for pid in stack.pids("worker"):
-                os.kill(pid, signal.SIGCONT)
+            signal_workers(stack, signal.SIGCONT)
         assert seconds < 3 * END_SECONDS
         assert (ended["status"], str(ended["content"]).startswith(text)) == ("cancelled", True)
         again = client.post(

@@ -63,7 +63,7 @@ def test_it_ends_soon_after_the_hand_over(tmp_path: Path, valkey_url: str) -> No
     Repeated signals change nothing.
     """
     with writing(tmp_path, CONSUMERS_WAIT, valkey_url) as process:
-        assert stopped(process.popen) == 0
+        assert stopped(process.popen) == 0, process.log
         assert "handed over" in process.log
 
 
