@@ -52,6 +52,11 @@ def loads(text: str | bytes) -> Any:
         return None
 
 
+def any_json(value: Any) -> Any:
+    """Any value."""
+    return value
+
+
 def json_object(value: Any) -> dict[str, Any] | None:
     """Any object."""
     return value if isinstance(value, dict) else None

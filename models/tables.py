@@ -37,6 +37,7 @@ RENAMED_SQL = "rev > 1"
 """A title was given after the creation: only such titles are announced."""
 FOLLOWS_SQL = "follows IS NOT NULL"
 UNLISTED_SQL = "NOT listed"
+AWAITED_SQL = "expires_at IS NOT NULL"
 
 
 def is_unfinished(row: Any) -> ColumnElement[bool]:
@@ -56,6 +57,23 @@ def _json(shape: shapes.Shape) -> Any:
     return Field(default=None, sa_column=Column(shapes.Shaped(shape), nullable=True))
 
 
+def _zero() -> Any:
+    return Field(default=0, sa_column_kwargs={"server_default": "0"})
+
+
+def _number() -> Any:
+    return Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+
+
+def _long_text(default: str | None = "") -> Any:
+    return Field(default=default, sa_column=Column(Text, nullable=default is None))
+
+
+def _partial(name: str, condition: str, *columns: str) -> Index:
+    where = text(condition)
+    return Index(named(name), *columns, sqlite_where=where, postgresql_where=where)
+
+
 def _of_message() -> Any:
     key = named("messages.id")
     return Field(primary_key=True, foreign_key=key, ondelete="CASCADE", max_length=36)
@@ -73,31 +91,10 @@ class Conversation(Table, table=True):
     __tablename__ = named("conversations")
     __table_args__ = (
         Index(named("ix_conversations_client_id"), "user_id", "client_id", unique=True),
-        Index(
-            named("ix_conversations_follows"),
-            "follows",
-            sqlite_where=text(FOLLOWS_SQL),
-            postgresql_where=text(FOLLOWS_SQL),
-        ),
-        Index(
-            named("ix_conversations_unlisted"),
-            "updated_at",
-            sqlite_where=text(UNLISTED_SQL),
-            postgresql_where=text(UNLISTED_SQL),
-        ),
-        Index(
-            named("ix_conversations_unannounced_rev"),
-            "id",
-            sqlite_where=text(UNANNOUNCED_REV_SQL),
-            postgresql_where=text(UNANNOUNCED_REV_SQL),
-        ),
-        Index(
-            named("ix_conversations_renamed"),
-            "updated_at",
-            "id",
-            sqlite_where=text(RENAMED_SQL),
-            postgresql_where=text(RENAMED_SQL),
-        ),
+        _partial("ix_conversations_follows", FOLLOWS_SQL, "follows"),
+        _partial("ix_conversations_unlisted", UNLISTED_SQL, "updated_at"),
+        _partial("ix_conversations_unannounced_rev", UNANNOUNCED_REV_SQL, "id"),
+        _partial("ix_conversations_renamed", RENAMED_SQL, "updated_at", "id"),
     )
 
     id: str = Field(primary_key=True, max_length=36)
@@ -107,7 +104,7 @@ class Conversation(Table, table=True):
     user_id: str = Field(max_length=255)
     title: str | None = None
     model: str | None = None
-    instructions: str | None = Field(default=None, sa_column=Column(Text, nullable=True))
+    instructions: str | None = _long_text(None)
     rev: int = 1
     announced_rev: int = 1
     created_at: int = Field(sa_type=BigInteger)
@@ -184,58 +181,26 @@ class Message(Table, table=True):
       `reasoning` hold only the texts of the parts `open_text` and `open_reasoning`. In SQL,
       `content` of an **unfinished** row is therefore not its text; rows that the store returns
       are whole (`models/whole.py`).
+    - `proven_parts`: so many leading parts belong to turns that are whole. It rises with the
+      checkpoint that holds these parts, and a later checkpoint never holds fewer.
+    - `rounds`: proven turns with calls.
+    - `waits`: attempts that ended because the answer waits for a decision.
+    - `calls_rev`: counts changes that no attempt made: of calls, and posts behind the answer.
     """
 
     __tablename__ = named("messages")
     __table_args__ = (
         UniqueConstraint("conversation_id", "ordinal"),
-        Index(
-            named("ix_messages_unfinished"),
-            "conversation_id",
-            "ordinal",
-            sqlite_where=text(UNFINISHED_SQL),
-            postgresql_where=text(UNFINISHED_SQL),
-        ),
-        Index(
-            named("ix_messages_unfinished_of"),
-            "charged_to",
-            sqlite_where=text(UNFINISHED_SQL),
-            postgresql_where=text(UNFINISHED_SQL),
-        ),
+        _partial("ix_messages_unfinished", UNFINISHED_SQL, "conversation_id", "ordinal"),
+        _partial("ix_messages_unfinished_of", UNFINISHED_SQL, "charged_to"),
         Index(named("ix_messages_client_id"), "conversation_id", "client_id", unique=True),
-        Index(
-            named("ix_messages_unannounced_end"),
-            "id",
-            sqlite_where=text(UNANNOUNCED_END_SQL),
-            postgresql_where=text(UNANNOUNCED_END_SQL),
-        ),
-        Index(
-            named("ix_messages_to_cancel"),
-            "id",
-            sqlite_where=text(TO_CANCEL_SQL),
-            postgresql_where=text(TO_CANCEL_SQL),
-        ),
-        Index(
-            named("ix_messages_begun"),
-            "id",
-            sqlite_where=text(BEGUN_SQL),
-            postgresql_where=text(BEGUN_SQL),
-        ),
-        Index(
-            named("ix_messages_unannounced_rev"),
-            "id",
-            sqlite_where=text(UNANNOUNCED_REV_SQL),
-            postgresql_where=text(UNANNOUNCED_REV_SQL),
-        ),
+        _partial("ix_messages_unannounced_end", UNANNOUNCED_END_SQL, "id"),
+        _partial("ix_messages_to_cancel", TO_CANCEL_SQL, "id"),
+        _partial("ix_messages_begun", BEGUN_SQL, "id"),
+        _partial("ix_messages_unannounced_rev", UNANNOUNCED_REV_SQL, "id"),
         # Not on `updated_at`: every checkpoint changes it, and an index on it would rewrite every
         # index entry of the row.
-        Index(
-            named("ix_messages_ended"),
-            "ended_at",
-            "id",
-            sqlite_where=text(ENDED_SQL),
-            postgresql_where=text(ENDED_SQL),
-        ),
+        _partial("ix_messages_ended", ENDED_SQL, "ended_at", "id"),
     )
 
     id: str = Field(primary_key=True, max_length=36)
@@ -244,24 +209,24 @@ class Message(Table, table=True):
     )
     ordinal: int
     role: str = Field(max_length=16)
-    content: str = Field(default="", sa_column=Column(Text, nullable=False))
-    reasoning: str = Field(default="", sa_column=Column(Text, nullable=False))
+    content: str = _long_text()
+    reasoning: str = _long_text()
     status: str = Field(max_length=16)
     seq: int = Field(default=0, sa_type=BigInteger)
     epoch: str | None = Field(default=None, max_length=32)
     attempt: int = 0
     tries: int = 0
-    deaths: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
-    starts: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    deaths: int = _zero()
+    starts: int = _zero()
     started_with: int = 0
-    saves: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    saves: int = _zero()
     run_id: str | None = Field(default=None, max_length=255)
     run_cursor: int | None = Field(default=None, sa_type=BigInteger)
     run_text: int | None = None
     run_reasoning: int | None = None
     run_silent_since: int | None = Field(default=None, sa_type=BigInteger)
     billed_input: int | None = Field(default=None, sa_type=BigInteger)
-    requests: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    requests: int = _zero()
     reported: dict[str, Any] | None = _json(shapes.reported)
     rev: int = 1
     announced_rev: int = 0
@@ -277,10 +242,14 @@ class Message(Table, table=True):
     """Not read any more: `parts` hold files. The column stays for processes of older versions."""
     parts: list[Any] | None = _json(shapes.json_list)
     parts_kept: list[dict[str, Any]] | None = _json(shapes.parts_kept)
-    part_count: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    part_count: int = _zero()
     open_text: int | None = None
     open_reasoning: int | None = None
     run_parts: int | None = None
+    proven_parts: int = _zero()
+    rounds: int = _zero()
+    waits: int = _zero()
+    calls_rev: int = _zero()
     user_id: str | None = Field(default=None, max_length=255)
     charged_to: str | None = Field(default=None, max_length=255)
     client_id: str | None = Field(default=None, max_length=255)
@@ -309,9 +278,9 @@ class UnfinishedPart(Table, table=True):
     __tablename__ = named("unfinished_parts")
 
     message_id: str = _of_message()
-    number: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
-    type: str = Field(sa_column=Column(Text, nullable=False))
-    text: str | None = Field(default=None, sa_column=Column(Text, nullable=True))
+    number: int = _number()
+    type: str = _long_text()
+    text: str | None = _long_text(None)
     value: dict[str, Any] | None = _json(shapes.json_object)
     kept: dict[str, Any] | None = _json(shapes.part_kept)
 
@@ -330,6 +299,60 @@ class PartFile(Table, table=True):
     number: int
     media_type: str = Field(max_length=255)
     data: bytes = Field(sa_column=Column("bytes", LargeBinary, nullable=False))
+
+
+class CallRow(Table, table=True):
+    """A tool call of a proven turn: the part `number` of the message (`models/calls.py`).
+
+    - `input`: what the model wrote. `ran_with`: what the tool gets in its place, after an edit.
+    - `key`: the idempotency key, the same for every run. Ids of providers repeat.
+    - `runs`: how often a run began; `attempt`: the one that began the last run.
+    - `expires_at`: until when a decision is awaited; NULL: none is.
+    - `approval`: what a person decided, as the part shows it.
+    """
+
+    __tablename__ = named("calls")
+    __table_args__ = (
+        _partial("ix_calls_expires_at", AWAITED_SQL, "expires_at", "message_id", "number"),
+    )
+
+    message_id: str = _of_message()
+    number: int = _number()
+    id: str = _long_text()
+    name: str = _long_text()
+    title: str | None = _long_text(None)
+    input: str = _long_text()
+    ran_with: str | None = _long_text(None)
+    runs_at: str = Field(max_length=16)
+    state: str = Field(max_length=32)
+    repeatable: bool
+    key: str = Field(max_length=36)
+    runs: int = 0
+    attempt: int | None = None
+    result: Any = _json(shapes.any_json)
+    error: str | None = _long_text(None)
+    expires_at: int | None = Field(default=None, sa_type=BigInteger)
+    approval: dict[str, Any] | None = _json(shapes.json_object)
+    created_at: int = Field(sa_type=BigInteger)
+    updated_at: int = Field(sa_type=BigInteger)
+
+
+class CallDecision(Table, table=True):
+    """A record of a decision about a call, the `ordinal`-th one. `runs`: those of the call before
+    it. `value`: the result, or the edited arguments.
+    """
+
+    __tablename__ = named("decisions")
+
+    message_id: str = _of_message()
+    number: int = _number()
+    ordinal: int = _number()
+    by: str = Field(max_length=255)
+    at: int = Field(sa_type=BigInteger)
+    decision: str = Field(max_length=16)
+    reason: str | None = _long_text(None)
+    value: Any = _json(shapes.any_json)
+    runs: int
 
 
 class ProviderRun(Table, table=True):
@@ -360,12 +383,7 @@ class DeletedConversation(Table, table=True):
 
     __tablename__ = named("deleted_conversations")
     __table_args__ = (
-        Index(
-            named("ix_deleted_conversations_log"),
-            "id",
-            sqlite_where=text(UNDELETED_LOG_SQL),
-            postgresql_where=text(UNDELETED_LOG_SQL),
-        ),
+        _partial("ix_deleted_conversations_log", UNDELETED_LOG_SQL, "id"),
         Index(named("ix_deleted_conversations_deleted_at"), "deleted_at", "id"),
     )
 
@@ -383,12 +401,7 @@ class Revocation(Table, table=True):
     __tablename__ = named("revocations")
     __table_args__ = (
         UniqueConstraint("conversation_id", "user_id", name=named("uq_revocations_user")),
-        Index(
-            named("ix_revocations_untold"),
-            "id",
-            sqlite_where=text(UNANNOUNCED_REVOCATION_SQL),
-            postgresql_where=text(UNANNOUNCED_REVOCATION_SQL),
-        ),
+        _partial("ix_revocations_untold", UNANNOUNCED_REVOCATION_SQL, "id"),
         Index(named("ix_revocations_revoked_at"), "revoked_at", "id"),
     )
 

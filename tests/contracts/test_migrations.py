@@ -38,7 +38,7 @@ def test_deletion_cascades_as_declared(empty_database_url: str) -> None:
     migrate(empty_database_url)
     engine = engine_of(empty_database_url)
     found = inspect(engine)
-    for table in ("messages", "participants"):
+    for table in ("messages", "participants", "unfinished_parts", "calls", "decisions"):
         assert [key["options"].get("ondelete") for key in found.get_foreign_keys(named(table))] == [
             "CASCADE"
         ]
