@@ -144,6 +144,10 @@ class Settings(TableNames, AnswerTerms, LogTerms):
 
     At most 11 MiB: in base64, it must fit into the 16 MiB of one event of a provider.
     """
+    tools: str = ""
+    """Modules of the application with tools, which workers import: `myapp.tools`, several with
+    commas (docs/tools.md).
+    """
     sentry_dsn: SecretStr | None = None
     """Also sends Sentry what an operator must handle (needs `pip install tokenwire[sentry]`)."""
 

@@ -13,6 +13,7 @@ from tokenwire.worker import actors
 from tokenwire.worker.broker import make_broker
 from tokenwire.worker.operators import OperatorHook, open_hook
 from tokenwire.worker.runtime import Runtime, RuntimeMiddleware
+from tokenwire.worker.tools.registry import ToolsUnusable, load_tools
 
 gc.freeze()
 gc.enable()
@@ -33,9 +34,17 @@ def _load_plugins() -> None:
         settings.stop(str(error))
 
 
+def _load_tools() -> None:
+    try:
+        load_tools(_settings.tools)
+    except ToolsUnusable as error:
+        settings.stop(str(error))
+
+
 _settings = settings.load(needs=["redis_url", "database_url"])
 _load_plugins()  # before the catalogue, whose entries take the keys of their presets
 _catalogue = catalogue.load_or_exit(_settings.models_file, settings.variables())
+_load_tools()
 logs.setup_for(_settings, _catalogue.secrets)
 _runtime = Runtime(_settings, _catalogue, _hook())
 broker = make_broker(

@@ -111,6 +111,7 @@ def _refused() -> list[str]:
             "127.0.0.1:9').aclose())"
         ),
         "from tokenwire.aisdk import Writer, body; print(b''.join(body([Writer().start('m')])))",
+        "from tokenwire.tools import tool; tool(name='t', description='d')(lambda: None)",
         "from tokenwire.providers import shell; assert shell.list_models(None) == 0",
         "from tokenwire.providers.http import HttpClient; asyncio.run(HttpClient().aclose())",
         "from tokenwire.providers.__main__ import main; assert main(['list']) == 0",
@@ -119,7 +120,7 @@ def _refused() -> list[str]:
             "'demo', '!short']) == 0"
         ),
     ],
-    ids=["client", "aisdk", "providers", "http", "list", "stream"],
+    ids=["client", "aisdk", "tools", "providers", "http", "list", "stream"],
 )
 def test_a_light_install_is_enough_for_its_parts(venv: Venv, tmp_path: Path, code: str) -> None:
     """Client, encoder and providers."""

@@ -1,0 +1,97 @@
+"""Which tools an installation has."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tokenwire.config.settings import ROOT
+from tokenwire.worker.tools.registry import ToolsUnusable, load_tools
+
+WEATHER = '''
+from tokenwire.tools import tool
+
+@tool
+def {name}() -> None:
+    """Do it."""
+'''
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where modules of the application are; forgotten afterwards."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    return tmp_path
+
+
+def test_tools_of_modules_by_name(folder: Path) -> None:
+    """A package may import them from its modules; the same tool in two modules is one tool."""
+    (folder / "twapp").mkdir()
+    (folder / "twapp" / "inner.py").write_text(WEATHER.format(name="one"))
+    (folder / "twapp" / "__init__.py").write_text("from twapp.inner import one as alias\n")
+    (folder / "twother.py").write_text(
+        "from twapp.inner import one\nimport json\nx = 1\n" + WEATHER.format(name="two")
+    )
+    assert load_tools("") == {}
+    found = load_tools(" twapp , twother,")
+    assert list(found) == ["one", "two"]
+    assert found["one"].description == "Do it."
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("x = 1", "TOOLS: twbad has no tools"),
+        ("x = 1\n1 / 0", "cannot be imported: ZeroDivisionError: division by zero (PATH:2)"),
+        ("import twgone", "ModuleNotFoundError: No module named 'twgone' (PATH:1)"),
+        ("x = 1\ny = (", "SyntaxError: '(' was never closed (twbad.py, line 2)"),
+        (
+            WEATHER.format(name="a") + "a = tool(name='b')(a)" + WEATHER.format(name="b"),
+            "TOOLS: twbad.a and twbad.b are both called b",
+        ),
+        (
+            WEATHER.format(name="a").replace("()", "(x)"),
+            "ToolMisuse: twbad.a cannot be a tool: parameter x has no type (PATH:4)",
+        ),
+    ],
+)
+def test_a_module_that_cannot_be_used(folder: Path, source: str, reason: str) -> None:
+    """One line says which, why, and where."""
+    path = folder / "twbad.py"
+    path.write_text(source)
+    with pytest.raises(ToolsUnusable) as refused:
+        load_tools("twbad")
+    assert reason.replace("PATH", str(path)) in str(refused.value)
+    assert str(refused.value).startswith("TOOLS: twbad")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_module_that_is_missing() -> None:
+    with pytest.raises(ToolsUnusable, match=r"^TOOLS: twnowhere cannot be imported: .*named 'twn"):
+        load_tools("twnowhere")
+
+
+def test_a_worker_with_a_wrong_module_does_not_start(tmp_path: Path) -> None:
+    """It ends as for any wrong setting: one line, exit code 78."""
+    environ = {
+        "PYTHONPATH": str(ROOT),
+        "REDIS_URL": "redis://127.0.0.1:1/0",
+        "DATABASE_URL": f"sqlite:///{tmp_path}/tokenwire.db",
+        "MODE": "development",
+        "TOOLS": "twnowhere",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", "import tokenwire.worker.main"],
+        env=environ,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == os.EX_CONFIG
+    assert done.stderr == (
+        "tokenwire: wrong setting: TOOLS: twnowhere cannot be imported: ModuleNotFoundError: "
+        "No module named 'twnowhere'\n"
+    )
