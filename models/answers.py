@@ -45,6 +45,8 @@ class Checkpoint:
     run_reasoning: int | None = None
     run_silent_since: int | None = None
     reported: dict[str, Any] | None = None
+    proven_parts: int = 0
+    """How many leading parts belong to proven turns."""
     saves: int = 0
     """Number of this checkpoint in its attempt: two running ones may be committed in any order."""
     part_count: int = 0

@@ -19,7 +19,9 @@ from tokenwire.worker.retries import WorkersDied
 from tokenwire.worker.services import Models
 
 MAX_ATTEMPTS = 50
-"""Attempts of one answer, whatever they added. After that it ends as failed."""
+"""Attempts of one answer, whatever they added. After that it ends as failed. Attempts that ended
+because the answer waited do not count.
+"""
 MAX_ATTACHES = 500
 """The same while attempts attach to a run, which is free. An hour of silence needs fewer."""
 
@@ -40,7 +42,7 @@ def _require_hope(planned: PlannedAttempt) -> None:
     row, rung = planned.row, planned.plan.rung
     if row.deaths >= MAX_DEATHS:
         raise WorkersDied(f"{row.deaths} workers died in a row, and none of them got on")
-    if row.attempt > (MAX_ATTACHES if rung == "attach" else MAX_ATTEMPTS):
+    if row.attempt - row.waits > (MAX_ATTACHES if rung == "attach" else MAX_ATTEMPTS):
         raise BudgetExhausted(f"attempt {row.attempt}")
     if rung == "none":
         raise Interrupted("there is text, and no way to go on from it")
@@ -61,7 +63,7 @@ async def _request(store: Store, models: Models, planned: PlannedAttempt) -> Req
         messages,
         schema=row.response_schema,
         continuation=planned.continuation,
-        tries=row.attempt - 1,
+        tries=row.attempt - 1 - row.waits,
         **context.options(row),
     )
 

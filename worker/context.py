@@ -1,13 +1,13 @@
 """Turns the rows of a conversation into the messages that are sent to a provider."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tokenwire.models.files import FileKey
 from tokenwire.models.parts import answer_of
 from tokenwire.models.tables import Message
 from tokenwire.protocol.files import digest_in
-from tokenwire.protocol.fold import Answer
+from tokenwire.protocol.fold import Part
 from tokenwire.providers.base import HistoryMessage
 from tokenwire.worker.history import history_of
 
@@ -40,9 +40,29 @@ def options(row: Message) -> dict[str, Any]:
 
 def files_in(rows: Iterable[Message]) -> list[FileKey]:
     """The files that answers hold, in order."""
-    urls = ((row.id, part.get("url")) for row in rows for part in row.parts or ())
-    found = ((message_id, digest_in(url, message_id)) for message_id, url in urls)
-    return [(message_id, digest) for message_id, digest in found if digest is not None]
+    found = (_files_of(row.id, row.parts or ()) for row in rows)
+    return [key for keys in found for key in keys]
+
+
+def files_of(message_id: str, parts: Iterable[Part]) -> list[FileKey]:
+    """The files that these parts of an answer hold, in order."""
+    return _files_of(message_id, (part.fields for part in parts))
+
+
+def turns_before(
+    message_id: str, parts: Sequence[Part], files: Mapping[FileKey, bytes]
+) -> list[HistoryMessage]:
+    """The messages for the proven parts of an answer, in front of a request for its next turn.
+
+    `files`: the bytes of their files. A step that brought messages of users splits the answer here.
+    """
+    made = history_of(parts, _bytes_of(message_id, parts, files))
+    return [HistoryMessage("assistant", made)] if made else []
+
+
+def _files_of(message_id: str, fields: Iterable[Mapping[str, Any]]) -> list[FileKey]:
+    digests = (digest_in(part.get("url"), message_id) for part in fields)
+    return [(message_id, digest) for digest in digests if digest is not None]
 
 
 def _message(
@@ -59,16 +79,18 @@ def _message(
     ):  # nearly all: reasoning without a kept value is not sent
         return HistoryMessage("assistant", row.content) if row.content else None
     answer = answer_of(row)
-    parts = history_of(answer.parts, _bytes_of(answer, files))
+    parts = history_of(answer.parts, _bytes_of(answer.id, answer.parts, files))
     model = names.get(row.model or "", _NO_MODEL)
     return HistoryMessage("assistant", parts, model) if parts else None
 
 
-def _bytes_of(answer: Answer, files: Mapping[FileKey, bytes]) -> dict[int, bytes]:
-    """The bytes of the answer's file parts, by number of the part."""
+def _bytes_of(
+    message_id: str, parts: Sequence[Part], files: Mapping[FileKey, bytes]
+) -> dict[int, bytes]:
+    """The bytes of an answer's file parts, by number of the part."""
     found = dict[int, bytes]()
-    for number, part in enumerate(answer.parts):
-        digest = digest_in(part.fields.get("url"), answer.id)
-        if digest is not None and (answer.id, digest) in files:
-            found[number] = files[answer.id, digest]
+    for number, part in enumerate(parts):
+        digest = digest_in(part.fields.get("url"), message_id)
+        if digest is not None and (message_id, digest) in files:
+            found[number] = files[message_id, digest]
     return found

@@ -17,7 +17,6 @@ from tokenwire.worker.resume.continuation import (
     Plan,
     Run,
     is_attachable,
-    is_paused,
     lost_in,
     plan,
 )
@@ -39,12 +38,15 @@ class PlannedAttempt:
     @property
     def kept_units(self) -> int:
         """Units of text that the attempt begins with. Text that it withdraws does not count."""
-        return self.held.answer.units if self.plan.keeps else 0
+        parts = self.held.answer.parts
+        kept = parts if self.plan.keeps else parts[: self.held.turn_start]
+        return sum(part.units for part in kept)
 
     @property
     def continuation(self) -> Continuation | None:
-        """The text that readers hold, for a request that continues it."""
-        content = self.held.answer.content
+        """The text of the present turn that readers hold, for a request that continues it."""
+        turn = self.held.answer.parts[self.held.turn_start :]
+        content = "".join([part.text for part in turn if part.type == "text"])
         if self.run is not None:
             return Continuation("attach", content, self.run.id, self.run.cursor)
         if self.plan.rung in ("prefix", "turn"):
@@ -66,10 +68,12 @@ class PlannedAttempt:
         return self.run is None and self.continuation is not None
 
     def draft(self, attempt: int, terms: AnswerTerms) -> Draft:
-        """The draft that the attempt begins with. Text that is not resumed is withdrawn."""
+        """The draft that the attempt begins with. Text of the present turn that is not resumed is
+        withdrawn.
+        """
         draft = Draft(self.held, attempt, self._starting_point(), terms)
         if self.plan.keeps and self.run is None:  # a run repeats what is behind its offset
-            for number in lost_in(self.held.answer):
+            for number in lost_in(self.held):
                 draft.drop(number)
             if self._continues:
                 draft.end_turn()
@@ -89,9 +93,9 @@ class PlannedAttempt:
 
     def _seams(self) -> list[int]:
         """The seams of earlier attempts, and the one that a new request leaves."""
-        if not self.plan.keeps:
-            return []
         seams, end = list(self.row.seams or ()), self.held.answer.content_units
+        if not self.plan.keeps:
+            return seams  # those of the present turn go with its text
         is_new_request = self.run is None and self.plan.rung != "resume"
         return [*seams, end] if end and is_new_request else seams
 
@@ -102,10 +106,9 @@ def plan_attempt(row: Message, held: Held, best_rung: Rung) -> PlannedAttempt:
     run = _saved_run(row, saved)
     chosen = plan(
         best_rung,
-        held.answer,
+        held,
         must_be_json=row.response_schema is not None,
-        attachable=is_attachable(run, saved, held.answer),
-        paused=is_paused(held.answer),
+        attachable=is_attachable(run, saved, held.answer, held.turn_start),
     )
     return PlannedAttempt(row, held, saved, chosen, run if chosen.rung == "attach" else None)
 

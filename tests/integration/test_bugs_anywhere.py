@@ -235,7 +235,6 @@ DECISIONS = [
     "planning.answer_of",
     "planning._saved_run",
     "planning.is_attachable",
-    "planning.is_paused",
     "planning.plan",
     "planning.PlannedAttempt.continuation",
     "planning.UnsavedParts.following",

@@ -21,7 +21,7 @@ from tokenwire.protocol import events
 from tokenwire.providers.catalogue import Catalogue
 from tokenwire.providers.http import HttpClient
 from tokenwire.providers.registry import open_provider
-from tokenwire.providers.spec import ModelSpec
+from tokenwire.providers.spec import ModelSpec, Rung
 from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.worker.runner import Runner
 from tokenwire.worker.services import Models
@@ -65,7 +65,10 @@ def turn(blocks: Sequence[dict[str, Any]], reason: str) -> bytes:
 
 
 PAUSED = turn([THOUGHT, words("I will look. "), SEARCH], "pause_turn")
+FIRST_TURN = ["reasoning", "text", "provider"]
 WHOLE = turn([RESULT, words("It rains.")], "end_turn")
+
+CUT = turn([RESULT, words("It ra")], "end_turn").rpartition(b"data:")[0].rpartition(b"data:")[0]
 
 
 class Rig:
@@ -81,6 +84,8 @@ class Rig:
         )
         self.services = services_over(store, self.log, self.jobs)
 
+    rung: Rung = "turn"
+
     def runner(self, server: Server, **terms: Any) -> Runner:
         spec = ModelSpec(
             name="m",
@@ -88,7 +93,7 @@ class Rig:
             model="x",
             base_url=server.url,
             api_key="k",
-            continuation="turn",
+            continuation=self.rung,
         )
         catalogue = Catalogue(default="m", title_model="m", models={"m": spec}, missing={})
         return Runner(
@@ -240,10 +245,9 @@ async def test_a_turn_above_the_limit_of_kept_values(rig: Rig) -> None:
 
 
 async def test_a_resumed_answer_that_is_cut_continues_by_its_rung(rig: Rig) -> None:
-    """Text after the pause is no turn of its own any more."""
-    cut = turn([RESULT, words("It ra")], "end_turn").rpartition(b"data:")[0].rpartition(b"data:")[0]
+    """The model is shown the words of both turns: values of the first would lack the second's."""
     rest = turn([words("ins.")], "end_turn")
-    async with serving(playing(PAUSED, cut, rest)) as server:
+    async with serving(playing(PAUSED, CUT, rest)) as server:
         row = await rig.run(server)
         assert row.status == "retrying"
         row = await rig.run(server)
@@ -252,5 +256,34 @@ async def test_a_resumed_answer_that_is_cut_continues_by_its_rung(rig: Rig) -> N
         "I will look. It rains.",
         [len("I will look. It ra")],
     )
-    assert [message["role"] for message in sent(server, 2)] == ["user", "assistant", "user"]
+    _, shown, asked = sent(server, 2)
+    assert (shown["role"], asked["role"]) == ("assistant", "user")
+    assert shown["content"] == [words("I will look. "), words("It ra")]
     assert isinstance((await events_of(rig.log, rig.row))[-1], events.Complete)
+
+
+async def test_a_break_behind_the_pause_restarts_only_the_second_turn(rig: Rig) -> None:
+    """Readers keep the paused turn and its step, and the provider gets the same request again."""
+    rig.rung = "restart"
+    async with serving(playing(PAUSED, CUT, WHOLE)) as server:
+        row = await rig.run(server)
+        assert (row.status, row.proven_parts) == ("retrying", len(FIRST_TURN))
+        row = await rig.run(server)
+    assert (row.status, row.content) == ("complete", "I will look. It rains.")
+    assert sent(server, 2) == sent(server, 1)
+    assert [part["type"] for part in row.parts or ()][:4] == [*FIRST_TURN, "step"]
+    assert await resets(rig) == [events.Reset(rig.row.id, 2, len("I will look. "), 3, 4)]
+
+
+async def test_what_a_proven_turn_added_is_no_progress_twice(rig: Rig) -> None:
+    """The next attempt begins with the text that stays."""
+    rig.rung = "restart"
+    async with serving(playing(PAUSED, CUT, CUT)) as server:
+        await rig.run(server)
+        row = await rig.run(server)
+    assert row.started_with == len("Hm.I will look. ")
+
+
+async def resets(rig: Rig) -> list[events.Reset]:
+    log = await events_of(rig.log, rig.row)
+    return [event for event in log if isinstance(event, events.Reset)]

@@ -85,6 +85,12 @@ def behind_pause(said: Sequence[Said]) -> list[Said]:
     return list(said[len(up_to_pause(said)) + 1 :])
 
 
+def says_where_it_pauses(said: Sequence[Said]) -> bool:
+    """Whether a request shows that the model paused: there is text before, or there is no pause."""
+    before = up_to_pause(said)
+    return bool(words_of(before)) or len(before) == len(said)
+
+
 def prefixed(said: Sequence[Said], prefix: str) -> list[Said]:
     """The same with a word in front of its first text."""
     first = next(n for n, delta in enumerate(said) if isinstance(delta, base.TextDelta))

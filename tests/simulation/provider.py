@@ -4,7 +4,8 @@ once.
 A question (`q1`, `q2`, ...) has one answer (`author.py`). A model that can continue sends the rest
 of its text, perhaps after another thought, or begins anew and says so. Another one begins with a
 text that names the call, so that two beginnings differ. A paused turn goes on when it is sent back
-as it was. The script chooses how a call ends (whole, cut, stalled, refused).
+as it was; who goes on with text behind the pause gets its words alone. The script chooses how a
+call ends (whole, cut, stalled, refused).
 """
 
 import asyncio
@@ -138,6 +139,10 @@ def _kept_of(message: base.HistoryMessage) -> list[base.Kept]:
     return found
 
 
+def _words(sent_back: base.HistoryMessage | None) -> str:
+    return "" if sent_back is None else sent_back.text
+
+
 class _Stream:
     stitching = midway = naming = False
 
@@ -159,7 +164,7 @@ class _Stream:
         self.cursor: int | None = None
         self._attached = going_on is not None and going_on.rung == "attach"
         if going_on is not None and self._attached:
-            self._check_text(going_on.text)
+            self._check_text(_words(sent_back) + going_on.text)
             self._attach(going_on)
         else:
             self._batches = _batches(script, self._to_say(going_on, sent_back))
@@ -173,12 +178,15 @@ class _Stream:
     ) -> list[Said]:
         script = self._script
         if going_on is not None:
-            begun = self._check_text(going_on.text)
+            held = _words(sent_back) + going_on.text
+            begun = self._check_text(held)
             if not script.parted:
-                return author.rest(begun, going_on.text, again=False)
-            if script.rng.random() < 0.1:
-                return [base.Restart(), *script.beginning(script.calls)]
-            said = author.rest(begun, going_on.text, again=script.rng.random() < 0.5)
+                return author.rest(begun, held, again=False)
+            may_begin_anew = sent_back is not None or author.says_where_it_pauses(begun)
+            if may_begin_anew and script.rng.random() < 0.1:
+                anew = begun if sent_back is None else author.behind_pause(begun)
+                return [base.Restart(), *anew]
+            said = author.rest(begun, held, again=script.rng.random() < 0.5)
             return [*self._think_again(), *said]
         if sent_back is not None:
             return author.behind_pause(self._check_sent_back(sent_back))

@@ -105,14 +105,20 @@ class Draft:
         self.seq = held.seq
         self.emitted = self.answered = False
         """Whether readers got anything from this attempt; whether the provider sent anything."""
-        self.added = 0
-        """Units of text that this attempt has added to what readers hold."""
+        self.added = self._added_proven = 0
+        """Units of text that this attempt has added to what readers hold; those of them that are
+        proven.
+        """
+        self.proven = held.proven
+        """How many leading parts belong to proven turns: acknowledged, and never withdrawn."""
         self._unsaved = start.unsaved
         run = start.run
         self._place = RunPlace(run)
         self._catches_up = run is not None
         taken = held.answer.copy() if run is None else as_of(held.answer, run)
-        self._taken = PartsTaken(taken, attempt, terms, continues=start.continues)
+        self._taken = PartsTaken(
+            taken, attempt, terms, turn_start=held.turn_start, continues=start.continues
+        )
         self._refused = False
         self._pending: list[_Waiting | DraftItem] = []
         self._pending_chars = 0
@@ -147,8 +153,7 @@ class Draft:
             case deltas.RefusalDelta():
                 self._refused = True
             case deltas.Restart():
-                self.seams.clear()
-                self.forget_run()
+                self._forget_turn()
         self._queue(self._taken.take(delta))
 
     @property
@@ -190,9 +195,16 @@ class Draft:
         self._put(event)
 
     def withdraw(self) -> None:
-        """Withdraw everything that readers hold."""
-        self.forget_run()  # its cursor was inside the withdrawn text
+        """Withdraw everything that readers hold of the present turn."""
+        self._forget_turn()
         self._put(self._taken.reset())
+
+    def _forget_turn(self) -> None:
+        """Forget the seams of the present turn, and the run, whose cursor is in its text."""
+        before = self.answer.parts[: self.held.turn_start]
+        end = sum(part.units for part in before if part.type == "text")
+        self.seams = [seam for seam in self.seams if seam <= end]
+        self.forget_run()
 
     def drop(self, number: int) -> None:
         """Mark the kept value of this part as lost."""
@@ -207,8 +219,16 @@ class Draft:
         self._queue(self._taken.flush())
         self._catch_up()
 
+    def prove(self) -> None:
+        """Note that the turn is whole. Everything that was taken is acknowledged by now."""
+        self.proven = len(self.answer.parts)
+        self._added_proven = self.added
+        self._taken.prove()
+        self.forget_run()  # it is over
+
     def pause(self) -> None:
-        """Prepare for another request, which resumes a paused turn."""
+        """Prepare for another request, which resumes a paused turn. The turn is proven."""
+        self.prove()
         self._queue(self._taken.step())
 
     def next_request(self) -> None:
@@ -330,7 +350,7 @@ class Draft:
         elif isinstance(item, events.PartEvent | events.Reset):
             self._uncheckpointed += 1
             if isinstance(item, events.Reset):
-                self.added = 0
+                self.added = self._added_proven
 
     def abandon_waiting(self) -> None:
         """Drop what waits. The batch under way is kept: it may be in the log already."""
@@ -350,8 +370,8 @@ class Draft:
 
     @property
     def held(self) -> Held:
-        """The answer that readers hold, and its seq."""
-        return Held(self.answer, self.seq)
+        """The answer that readers hold, its seq, and how much of it is proven."""
+        return Held(self.answer, self.seq, self.proven)
 
     @property
     def uncheckpointed(self) -> int:

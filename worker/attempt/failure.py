@@ -38,7 +38,7 @@ def _outlook(work: AttemptWork, error: BaseException, silent_s: float | None) ->
     return Outlook(
         tries=work.row.tries,
         added=draft.added if work.best_rung in KEEPING else 0,
-        stuck=plan(work.best_rung, draft.answer, paused=work.paused).rung == "none",
+        stuck=plan(work.best_rung, draft.held).rung == "none",
         # Otherwise a connection broke and the run had never begun. That was a try.
         free=_is_gone(work, error, silent_s) and work.row.run_silent_since is None,
         silent_s=None if draft.run is None else silent_s,
@@ -53,7 +53,7 @@ def _attaches(work: AttemptWork) -> bool:
 def _goes_on(work: AttemptWork, error: BaseException) -> bool:
     """Whether only the connection failed, so that the run can be attached to again."""
     attachable = work.draft.run is not None
-    chosen = plan(work.best_rung, work.draft.answer, attachable=attachable, paused=work.paused)
+    chosen = plan(work.best_rung, work.draft.held, attachable=attachable)
     return chosen.rung == "attach" and unheard(error)
 
 

@@ -146,7 +146,7 @@ class Outcome:
 
     def _remove_quotes(self, error: BaseException) -> None:
         work = self._work
-        texts = texts_in(work.request) if work.request is not None else ()
+        texts = texts_in(work.question) if work.question is not None else ()
         remove_quotes(error, [*texts, *(part.text for part in work.draft.answer.parts)])
 
     # --- another attempt continues ---

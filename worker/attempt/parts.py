@@ -95,8 +95,9 @@ class _WaitingInput:
 class PartsTaken:
     """What an attempt has taken, as parts. `answer`: what is held already; it is changed.
 
-    `continues`: another request goes on with the text of an earlier one. Its reasoning must not
-    split that text, perhaps in the middle of a word, so it stands inside.
+    `turn_start`: the number of the first part of the present turn. `continues`: another request
+    goes on with the text of an earlier one. Its reasoning must not split that text, perhaps in the
+    middle of a word, so it stands inside.
     """
 
     def __init__(
@@ -105,9 +106,11 @@ class PartsTaken:
         attempt: int,
         terms: AnswerTerms | None = None,
         *,
+        turn_start: int = 0,
         continues: bool = False,
     ) -> None:
         self.answer = answer
+        self._turn_start = turn_start
         self.files: dict[int, FileOfPart] = {}
         self.at_limit = False
         """Whether the answer has reached a limit, and takes nothing more."""
@@ -180,8 +183,14 @@ class PartsTaken:
         yield from self._close_calls()
 
     def step(self) -> Iterator[DraftItem]:
-        """The events of a step: the model is asked again."""
+        """The events of a step: the model is asked again. Another turn begins behind it."""
         yield from self._open("step", {}, is_inside=False)
+        self._turn_start = len(self.answer.parts)
+
+    def prove(self) -> None:
+        """Note that the turn is whole: none of its parts is withdrawn any more."""
+        self._turn_start = len(self.answer.parts)
+        self._keeps, self._continues = True, False
 
     def drop(self, number: int) -> events.AnyEvent:
         """Mark the kept value of this part as lost. Then none of its turn goes back."""
@@ -199,12 +208,17 @@ class PartsTaken:
                 return
 
     def reset(self) -> events.Reset:
-        """Withdraw all parts."""
+        """Withdraw all parts of the present turn."""
         self._calls.clear()
         self._input = self._reasoning = None
-        self.files.clear()
-        self.not_kept.clear()
-        reset = events.Reset(self.answer.id, self._attempt, keep=0, keep_reasoning=0, keep_parts=0)
+        start = self._turn_start
+        self.files = {number: file for number, file in self.files.items() if number < start}
+        self.not_kept = {number: why for number, why in self.not_kept.items() if number < start}
+        before = fold.Answer(self.answer.id)
+        for part in self.answer.parts[:start]:
+            before.add(part)
+        lengths = before.content_units, before.reasoning_units
+        reset = events.Reset(self.answer.id, self._attempt, *lengths, start)
         self.answer.apply(reset)
         self._measure()
         return reset

@@ -7,6 +7,7 @@ to do. Acts that need no wait are done at once. The others are done one after th
 
 import asyncio
 from collections import deque
+from dataclasses import replace
 
 import structlog
 
@@ -41,7 +42,7 @@ from tokenwire.worker.attempt.outcome import Outcome
 from tokenwire.worker.attempt.work import AttemptWork
 from tokenwire.worker.attempt.writing import LogWriter
 from tokenwire.worker.outages import outlast
-from tokenwire.worker.resume.continuation import may_resume
+from tokenwire.worker.resume.continuation import last_round, may_resume
 from tokenwire.worker.services import WorkerServices
 
 log_line = structlog.get_logger(__name__)
@@ -114,9 +115,12 @@ class Attempt:
         self._give(verdict)
 
     async def run(self, provider: Provider, request: Request, model: str) -> None:
-        """Ask the provider, and carry out the verdict. Raises errors that are our own bugs."""
-        self.work.request = request
-        first = self.work.resuming(request) if self.work.paused else request
+        """Ask the provider, and carry out the verdict. Raises errors that are our own bugs.
+
+        `request`: the conversation before the answer, and how to continue the present turn.
+        """
+        self.work.question = replace(request, continuation=None)
+        first = await self.work.request(self.draft.held.turn_start, request.continuation)
         try:
             self.work.billing.begin(first)
         except BudgetExhausted as error:
@@ -211,20 +215,22 @@ class Attempt:
 
     async def _settle(self) -> None:
         await self.work.writer.settle()
-        self._give(Paused() if self._pauses() else Settled())
+        resumed = await self._resumption()
+        self._give(Settled() if resumed is None or not self._resumes(resumed) else Paused())
 
-    def _pauses(self) -> bool:
-        """Whether the turn was paused, and another request may resume it in this answer."""
-        question = self.work.request
-        if question is None or not isinstance(self._life.verdict, Finished):
+    async def _resumption(self) -> Request | None:
+        """The request that resumes the turn, if it was paused and can be sent back."""
+        work, finish, parts = self.work, self.draft.finish, self.draft.answer.parts
+        if work.question is None or finish is None or finish.reason != "paused":
+            return None
+        if not may_resume(parts[last_round(parts) :]):
+            return None
+        return await outlast(self.message_id, lambda: work.request(len(parts)))
+
+    def _resumes(self, resumed: Request) -> bool:
+        """Resume the turn in this answer. False: it ends, as `paused` if over budget."""
+        if not isinstance(self._life.verdict, Finished) or not self.work.billing.resume(resumed):
             return False
-        if self.draft.finish is None or self.draft.finish.reason != "paused":
-            return False
-        if not may_resume(self.draft.answer):
-            return False
-        resumed = self.work.resuming(question)
-        if not self.work.billing.resume(resumed):
-            return False  # it ends as `paused`
         self.draft.pause()
         self.work.writer.wake()
         self._request = resumed

@@ -5,15 +5,15 @@ from dataclasses import dataclass, replace
 from tokenwire.models.answers import Checkpoint
 from tokenwire.models.parts import open_texts
 from tokenwire.models.tables import Message as Message
-from tokenwire.providers.base import HistoryMessage, Request
+from tokenwire.providers.base import Continuation, Request
 from tokenwire.providers.spec import Rung
+from tokenwire.worker import context
 from tokenwire.worker.attempt.billing import Billing
 from tokenwire.worker.attempt.draft import Draft
 from tokenwire.worker.attempt.named_run import NamedRun
 from tokenwire.worker.attempt.writing import LogWriter
-from tokenwire.worker.history import history_of
 from tokenwire.worker.operators import facts_of
-from tokenwire.worker.resume.continuation import is_paused
+from tokenwire.worker.resume.continuation import last_round
 from tokenwire.worker.services import WorkerServices
 
 
@@ -21,7 +21,8 @@ from tokenwire.worker.services import WorkerServices
 class AttemptWork:
     """What the parts of an attempt share.
 
-    `best_rung`: the best rung of the answer's model. `request`: what was asked first, or None.
+    `best_rung`: the best rung of the answer's model. `question`: what each turn is asked, the
+    conversation before the answer (None: nothing is asked).
     """
 
     services: WorkerServices
@@ -31,7 +32,7 @@ class AttemptWork:
     writer: LogWriter
     named_run: NamedRun
     billing: Billing
-    request: Request | None = None
+    question: Request | None = None
 
     def checkpoint(self) -> Checkpoint:
         """The state that SQL should hold now."""
@@ -54,6 +55,7 @@ class AttemptWork:
             run_silent_since=None if draft.emitted else self.row.run_silent_since,
             reported=draft.reported.stored(),
             saves=save,
+            proven_parts=draft.proven,
             part_count=len(answer.parts),
             open_text=answer.open_text,
             open_reasoning=answer.open_reasoning,
@@ -65,15 +67,25 @@ class AttemptWork:
         self.draft.saved(checkpoint.saves)
         self.writer.saved(checkpoint)
 
-    @property
-    def paused(self) -> bool:
-        """Whether the answer ends with a paused turn."""
-        return is_paused(self.draft.answer)
+    async def request(self, start: int, continuation: Continuation | None = None) -> Request:
+        """The request for the turn that begins at part `start`: the parts before are its last
+        messages.
 
-    def resuming(self, request: Request) -> Request:
-        """The request that resumes the paused turn: the whole turn is its last message."""
-        turn = HistoryMessage("assistant", history_of(self.draft.answer.parts, {}))
-        return replace(request, messages=[*request.messages, turn], continuation=None)
+        Raises StoreUnavailable.
+
+        A paused turn goes back with its values only if it continues behind the pause. Behind text
+        of the present turn they would lack those of that text, and its provider refuses half.
+        """
+        question = self.question or Request(())
+        parts = [part.copy() for part in self.draft.answer.parts[:start]]
+        if continuation is not None and continuation.rung != "attach":
+            for part in parts[last_round(parts) :]:
+                part.kept = None
+        files, wanted = {}, context.files_of(self.row.id, parts)
+        if wanted:
+            files = await self.services.store.files(wanted)
+        before = context.turns_before(self.row.id, parts, files)
+        return replace(question, messages=[*question.messages, *before], continuation=continuation)
 
     def notify_operators(self, error: BaseException, code: str) -> None:
         """Notify operators of an error."""

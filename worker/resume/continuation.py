@@ -1,14 +1,19 @@
 """Pure: how a new attempt continues from what readers already hold.
 
 `plan` chooses the rung: attach to the provider's run, continue from the prefix, ask the model to
-continue in an extra turn, start over (everything is withdrawn), or give up. A turn that its
-provider has paused is simply sent back.
+continue in an extra turn, start over, or give up. It sees only the present turn: the parts behind
+the proven ones (`turn_start`). Proven parts stay, and go into the request as earlier messages. A
+turn that its provider has paused is proven, too, and simply sent back.
 
-Guarantees: a plan keeps what readers hold only if the next request can continue exactly that.
-Another request never continues tool calls or JSON: the two halves would not fit.
+Guarantees: a plan keeps what readers hold of the present turn only if the next request can continue
+exactly that. Another request never continues tool calls or JSON: the two halves would not fit.
+Nothing that is proven is ever withdrawn, marked as lost, or asked for again.
 
 Why this order: attaching costs nothing and repeats nothing; a prefix costs a request; an extra turn
 may repeat words; starting over takes text away from readers.
+
+Rejected: a turn that begins behind the last `step` (a worker may die between a step and the save of
+the turn before it, and then the row lacks values that must go back).
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,7 +23,7 @@ from typing import Literal, NamedTuple
 from tokenwire.protocol import events
 from tokenwire.protocol.events import Entry
 from tokenwire.protocol.fold import Answer, Hole, Part
-from tokenwire.protocol.kept import LOST, is_lost
+from tokenwire.protocol.kept import LOST, is_lost, steps_between
 from tokenwire.protocol.replay import begins
 from tokenwire.providers.spec import Rung
 
@@ -26,13 +31,23 @@ KEEPING: frozenset[str] = frozenset({"attach", "prefix", "turn"})
 """Rungs that continue the text that readers hold."""
 _KEEPING_TYPES = frozenset({"reasoning", "tool_call", "source", "file", "provider"})
 """Types of parts that may have a kept value."""
+_BEHIND_PROVEN = frozenset({"step", "unknown"})
 
 
 class Held(NamedTuple):
-    """What readers hold of an answer, and the seq of the last event in it."""
+    """What readers hold of an answer, and the seq of the last event in it.
+
+    `proven`: so many leading parts belong to proven turns.
+    """
 
     answer: Answer
     seq: int = 0
+    proven: int = 0
+
+    @property
+    def turn_start(self) -> int:
+        """The number of the first part of the present turn."""
+        return turn_start(self.answer.parts, self.proven)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +67,10 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How to continue: `fresh` (nothing is held), `resume` (a paused turn) or a rung.
+    """How to continue: `fresh` (nothing is held), `resume` (of the present turn nothing is held) or
+    a rung.
 
-    `keeps`: whether what readers hold stays.
+    `keeps`: whether what readers hold of the present turn stays.
     """
 
     rung: Rung | Literal["fresh", "resume"]
@@ -64,13 +80,43 @@ class Plan:
         return self.rung in KEEPING or self.rung in ("none", "resume")
 
 
+def turn_start(parts: Sequence[Part], proven: int) -> int:
+    """The number of the first part of the present turn. A step that follows the proven parts
+    belongs to no turn.
+    """
+    follows = 0 < proven < len(parts) and parts[proven].type == "step"
+    return proven + follows
+
+
+def last_round(parts: Sequence[Part]) -> int:
+    """How many leading parts are finished rounds with their steps. What follows is one message of
+    the model, however often it was paused.
+    """
+    return max(steps_between(parts), default=-1) + 1
+
+
+def still_proven(parts: Sequence[Part], proven: int) -> int:
+    """How many leading parts are proven if the row says `proven`.
+
+    A worker of the version before may have withdrawn such parts: a step or nothing stands behind
+    proven ones (`unknown`: the step's row is missing). A paused turn that has lost a value since
+    cannot be sent back, so it counts as unproven.
+    """
+    if proven > len(parts) or (proven < len(parts) and parts[proven].type not in _BEHIND_PROVEN):
+        return 0
+    start = last_round(parts[:proven])
+    turn = parts[start:proven]
+    is_pause = bool(turn) and not _calls(turn)
+    return max(0, start - 1) if is_pause and not may_resume(turn) else proven
+
+
 def folded(held: Held, entries: Iterable[Entry]) -> Held:
     """Apply entries of the log to `held`, in place. Raises Hole, Unproven."""
-    answer, seq = held
+    answer, seq, proven = held
     # The last one is what is held.
     for seq, event in events.events_of(answer.id, entries):  # noqa: B007
         answer.apply(event)
-    return Held(answer, seq)
+    return Held(answer, seq, proven)
 
 
 def folded_whole(message_id: str, entries: Sequence[Entry], *, from_first: bool) -> Held | None:
@@ -91,13 +137,14 @@ def as_of(answer: Answer, run: Run) -> Answer:
     return then
 
 
-def is_attachable(run: Run | None, saved: Answer, held: Answer) -> bool:
+def is_attachable(run: Run | None, saved: Answer, held: Answer, start: int = 0) -> bool:
     """Whether a run that was saved with the answer `saved` continues what readers hold.
 
     Readers may hold text behind its cursor: the run repeats it. But nothing before its cursor may
-    have been withdrawn since.
+    have been withdrawn since. `start`: where the present turn begins. A run of an earlier turn is
+    over.
     """
-    if run is None or not begins(saved, held):
+    if run is None or run.parts < start or not begins(saved, held):
         return False
     try:
         as_of(held, run)
@@ -106,16 +153,17 @@ def is_attachable(run: Run | None, saved: Answer, held: Answer) -> bool:
     return True
 
 
-def mark_lost(saved: Answer, held: Answer, run_parts: int) -> None:
-    """Mark parts of `held` whose kept value may be lost with the previous worker.
+def mark_lost(saved: Answer, held: Held, run_parts: int) -> None:
+    """Mark parts of the present turn whose kept value may be lost with the previous worker.
 
     A kept value comes at the end of a part, without an event. So it may be lost if the part was
     not saved in its present state. It may also be lost if the part is the last saved reasoning: its
     end may come behind later parts, and no row shows whether it came. `run_parts`: the number of
     parts before a run's cursor. Their kept values are complete.
     """
+    start, parts = held.turn_start, held.answer.parts
     reasonings = [number for number, part in enumerate(saved.parts) if part.type == "reasoning"]
-    for number, part in enumerate(held.parts):
+    for number, part in enumerate(parts[start:], start):
         was = saved.parts[number] if number < len(saved.parts) else None
         has_ended = number not in reasonings[-1:] or number < run_parts
         is_saved = was is not None and has_ended and was.equals(part)
@@ -123,15 +171,16 @@ def mark_lost(saved: Answer, held: Answer, run_parts: int) -> None:
             part.kept = LOST
 
 
-def lost_in(answer: Answer) -> list[int]:
-    """Numbers of the parts whose kept value was lost for certain, and that do not say so yet.
+def lost_in(held: Held) -> list[int]:
+    """Numbers of the parts of the present turn whose kept value was lost for certain, and that do
+    not say so yet.
 
     Nothing else makes a part of the provider, a reasoning without text or a source without an
     address. Of other parts nobody knows whether something was kept.
     """
     return [
         number
-        for number, part in enumerate(answer.parts)
+        for number, part in enumerate(held.answer.parts[held.turn_start :], held.turn_start)
         if _is_only_kept(part) and not _has_kept(part) and not part.fields.get("dropped")
     ]
 
@@ -147,46 +196,36 @@ def _has_kept(part: Part) -> bool:
     return part.kept is not None and not is_lost(part)
 
 
-def may_resume(answer: Answer) -> bool:
+def may_resume(turn: Sequence[Part]) -> bool:
     """Whether a paused turn can be sent back to its provider: it is complete, and more than text,
-    because no provider resumes from text alone."""
-    kept = any(part.type == "provider" and _has_kept(part) for part in answer.parts)
-    lost = any(is_lost(part) for part in answer.parts)
-    files = any(part.type == "file" for part in answer.parts)
-    return kept and not lost and not files and not _calls(answer)
-
-
-def is_paused(answer: Answer) -> bool:
-    """Whether the answer ends with a paused turn that can be sent back."""
-    return bool(answer.parts) and answer.parts[-1].type == "step" and may_resume(answer)
+    because no provider resumes from text alone. `turn`: everything behind the last round.
+    """
+    kept = any(part.type == "provider" and _has_kept(part) for part in turn)
+    lost = any(is_lost(part) for part in turn)
+    files = any(part.type == "file" for part in turn)
+    return kept and not lost and not files and not _calls(turn)
 
 
 def plan(
-    best_rung: Rung,
-    held: Answer,
-    *,
-    attachable: bool = False,
-    must_be_json: bool = False,
-    paused: bool = False,
+    best_rung: Rung, held: Held, *, attachable: bool = False, must_be_json: bool = False
 ) -> Plan:
     """The rung for a model whose best one is `best_rung`.
 
-    Text is never continued by another request if there are tool calls, or if it must be JSON. A
-    model with `attach`, but without a run, is asked to continue in an extra turn.
+    Text is never continued by another request if there are tool calls in its turn, or if it must be
+    JSON. A model with `attach`, but without a run, is asked to continue in an extra turn.
     """
-    if paused:
-        return Plan("resume")
     if best_rung == "attach" and attachable:
         return Plan("attach")
-    if not held.parts:
-        return Plan("fresh")
+    turn = held.answer.parts[held.turn_start :]
+    if not turn:
+        return Plan("resume" if held.proven else "fresh")
     if best_rung == "none":
         return Plan("none")
-    stitchable = held.content_units > 0 and not _calls(held) and not must_be_json
-    if not stitchable:
+    has_text = any(part.type == "text" and part.units for part in turn)
+    if not has_text or _calls(turn) or must_be_json:
         return Plan("restart")
     return Plan("turn" if best_rung == "attach" else best_rung)
 
 
-def _calls(answer: Answer) -> bool:
-    return any(part.type == "tool_call" for part in answer.parts)
+def _calls(turn: Iterable[Part]) -> bool:
+    return any(part.type == "tool_call" for part in turn)

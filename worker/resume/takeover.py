@@ -24,7 +24,13 @@ from tokenwire.protocol.events import Entry, Start
 from tokenwire.protocol.fold import Answer
 from tokenwire.protocol.replay import begins, catch_up
 from tokenwire.streams.log import ports
-from tokenwire.worker.resume.continuation import Held, folded, folded_whole, mark_lost
+from tokenwire.worker.resume.continuation import (
+    Held,
+    folded,
+    folded_whole,
+    mark_lost,
+    still_proven,
+)
 
 log_line = structlog.get_logger(__name__)
 PAGE_EVENTS = 500
@@ -40,7 +46,8 @@ class Known:
 
 def saved_in(row: Message) -> Held:
     """What the row holds. Readers may hold less."""
-    return Held(answer_of(row), row.seq)
+    answer = answer_of(row)
+    return Held(answer, row.seq, still_proven(answer.parts, row.proven_parts))
 
 
 async def recover(
@@ -56,10 +63,12 @@ async def recover(
     while True:
         try:
             found = await _read_log(log, claim, known)
-            mark_lost(known.held.answer, found.newest.answer, row.run_parts or 0)
+            proven = still_proven(found.newest.answer.parts, known.held.proven)
+            newest = found.newest._replace(proven=proven)
+            mark_lost(known.held.answer, newest, row.run_parts or 0)
             if found.epoch == claim.epoch and found.survived == found.newest:
-                return claim, found.newest
-            return await _adopt(log, claim, found, found.newest, lease_seconds)
+                return claim, newest
+            return await _adopt(log, claim, found, newest, lease_seconds)
         except ports.Lost:
             log_line.info("the log changed while it was read", message_id=row.id)
 
@@ -148,7 +157,7 @@ async def _read_log(log: ports.Log, claim: ports.Claim, known: Known) -> _Found:
     shared = page.reached(known.epoch, known.held.seq)
     parted = known.epoch in page.forks
     end, after = await _entries(log, claim, page, shared)
-    newest = folded(Held(known.held.answer.copy(), shared), after)
+    newest = folded(known.held._replace(answer=known.held.answer.copy(), seq=shared), after)
     if known.epoch in (None, page.epoch) or (
         parted and (shared == known.held.seq or newest.seq > shared)
     ):
@@ -160,6 +169,7 @@ async def _read_log(log: ports.Log, claim: ports.Claim, known: Known) -> _Found:
     if not begins(known.held.answer, survived.answer):
         return _Found(page.epoch, end, survived, known.held)
     _give_kept(known.held.answer, survived.answer)
+    survived = survived._replace(proven=known.held.proven)
     return _Found(page.epoch, end, survived, survived)
 
 

@@ -268,8 +268,8 @@ AREA = Area(
         Mutant(
             "text_that_is_dropped_was_progress",
             "worker/planning.py",
-            "return self.held.answer.units if self.plan.keeps else 0",
-            "return self.held.answer.units",
+            "kept = parts if self.plan.keeps else parts[: self.held.turn_start]",
+            "kept = parts",
             _TAKEOVERS,
         ),
         Mutant(

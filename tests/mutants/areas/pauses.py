@@ -14,7 +14,7 @@ AREA = Area(
         Mutant(
             "a_paused_turn_ends_its_answer",
             "worker/attempt/run.py",
-            "self._give(Paused() if self._pauses() else Settled())",
+            "self._give(Settled() if resumed is None or not self._resumes(resumed) else Paused())",
             "self._give(Settled())",
         ),
         Mutant(
@@ -33,15 +33,8 @@ AREA = Area(
         Mutant(
             "the_next_attempt_does_not_know_of_the_pause",
             "worker/resume/continuation.py",
-            "    if paused:\n        return Plan",
-            "    if False:\n        return Plan",
-        ),
-        Mutant(
-            "a_turn_is_resumed_behind_what_came_after_it",
-            "worker/resume/continuation.py",
-            ' and answer.parts[-1].type == "step" and',
-            " and",
-            ("tests/unit/worker/resume/test_continuation.py",),
+            'return Plan("resume" if held.proven else "fresh")',
+            'return Plan("fresh")',
         ),
         Mutant(
             "a_resumption_leaves_a_seam",
@@ -52,13 +45,13 @@ AREA = Area(
         Mutant(
             "a_turn_is_sent_back_twice",
             "worker/attempt/run.py",
-            "        resumed = self.work.resuming(question)\n",
-            "        resumed = self.work.request = self.work.resuming(question)\n",
+            "        self._request = resumed\n",
+            "        self._request = self.work.question = resumed\n",
         ),
         Mutant(
             "a_part_of_a_turn_is_sent_back",
             "worker/resume/continuation.py",
-            "lost = any(is_lost(part) for part in answer.parts)",
+            "lost = any(is_lost(part) for part in turn)",
             "lost = False",
             ("tests/unit/worker/resume/test_continuation.py",),
         ),

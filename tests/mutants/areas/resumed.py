@@ -4,13 +4,107 @@ from tests.mutants.mutant import Area, Mutant
 
 LOST = ("tests/unit/worker/resume/test_continuation.py",)
 DRAFT = ("tests/unit/worker/attempt/test_draft_parts.py",)
+PLAN = ("tests/integration/test_pauses.py",)
 FILES = ("tests/integration/attempt/test_files.py",)
 HISTORY = ("tests/unit/providers/test_collected.py",)
 
 AREA = Area(
     "resumed",
-    (*LOST, *DRAFT, *FILES, *HISTORY),
+    (*LOST, *DRAFT, *PLAN, *FILES, *HISTORY),
     [
+        Mutant(
+            "the_present_turn_begins_with_the_answer",
+            "worker/resume/continuation.py",
+            "        return turn_start(self.answer.parts, self.proven)\n",
+            "        return 0\n",
+            (*LOST, *DRAFT),
+        ),
+        Mutant(
+            "a_step_is_withdrawn_with_the_turn_behind_it",
+            "worker/resume/continuation.py",
+            "    return proven + follows\n",
+            "    return proven\n",
+            LOST,
+        ),
+        Mutant(
+            "a_restart_withdraws_proven_parts",
+            "worker/attempt/parts.py",
+            "        start = self._turn_start\n",
+            "        start = 0\n",
+            DRAFT,
+        ),
+        Mutant(
+            "a_step_belongs_to_the_turn_behind_it",
+            "worker/attempt/parts.py",
+            '        yield from self._open("step", {}, is_inside=False)\n'
+            "        self._turn_start = len(self.answer.parts)\n",
+            '        yield from self._open("step", {}, is_inside=False)\n',
+            DRAFT,
+        ),
+        Mutant(
+            "what_is_not_saved_counts_as_proven",
+            "worker/attempt/work.py",
+            "proven_parts=draft.proven,",
+            "proven_parts=len(answer.parts),",
+            PLAN,
+        ),
+        Mutant(
+            "a_step_counts_as_proven",
+            "worker/attempt/draft.py",
+            "        self.prove()\n        self._queue(self._taken.step())\n",
+            "        self._queue(self._taken.step())\n        self.proven = "
+            "len(self._taken.answer.parts)\n",
+            DRAFT,
+        ),
+        Mutant(
+            "nobody_learns_what_is_proven",
+            "worker/resume/takeover.py",
+            "still_proven(answer.parts, row.proven_parts))",
+            "0)",
+            PLAN,
+        ),
+        Mutant(
+            "what_is_withdrawn_stays_proven",
+            "worker/resume/continuation.py",
+            "        return 0\n    start = last_round",
+            "        pass\n    start = last_round",
+            LOST,
+        ),
+        Mutant(
+            "half_of_a_paused_turn_goes_back",
+            "worker/attempt/work.py",
+            "                part.kept = None\n",
+            "                pass\n",
+            PLAN,
+        ),
+        Mutant(
+            "a_continuation_repeats_the_turn_before",
+            "worker/planning.py",
+            "        turn = self.held.answer.parts[self.held.turn_start :]\n",
+            "        turn = self.held.answer.parts\n",
+            PLAN,
+        ),
+        Mutant(
+            "seams_of_a_withdrawn_turn_stay",
+            "worker/attempt/draft.py",
+            "[seam for seam in self.seams if seam <= end]",
+            "list(self.seams)",
+            DRAFT,
+        ),
+        Mutant(
+            "seams_of_a_proven_turn_go",
+            "worker/attempt/draft.py",
+            "[seam for seam in self.seams if seam <= end]",
+            "[]",
+            DRAFT,
+        ),
+        Mutant(
+            "a_run_of_an_earlier_turn_is_attached_to",
+            "worker/resume/continuation.py",
+            "if run is None or run.parts < start or",
+            "if run is None or",
+            LOST,
+        ),
         Mutant(
             "what_was_not_saved_is_not_lost",
             "worker/resume/continuation.py",

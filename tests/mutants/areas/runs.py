@@ -135,8 +135,8 @@ AREA = Area(
         Mutant(
             "attaching_is_not_bounded",
             "worker/asking.py",
-            "if row.attempt > (MAX_ATTACHES",
-            "if row.attempt > (10**9",
+            "if row.attempt - row.waits > (MAX_ATTACHES",
+            "if row.attempt - row.waits > (10**9",
         ),
         Mutant(
             "a_provider_that_is_away_is_asked_all_the_time",

@@ -159,6 +159,69 @@ def test_a_step_is_told_before_what_the_next_request_gives() -> None:
     draft.take([base.TextDelta("b")])
     acknowledge(draft, 5)
     assert [part.type for part in draft.answer.parts] == ["text", "step", "text"]
+    assert draft.held.proven == 1
+
+
+def later_turn() -> Draft:
+    """A paused turn, and a second one of which readers hold text and reasoning."""
+    draft = Draft(held("a", "hm"), 1, StartingPoint(seams=[1]))
+    draft.pause()
+    draft.next_request()
+    draft.take([base.ReasoningDelta("so"), base.TextDelta("bcd")])
+    acknowledge(draft, 5)
+    draft.seams.append(2)
+    return draft
+
+
+@pytest.mark.parametrize("how", ["withdrawn", "restarted"])
+def test_only_the_present_turn_is_withdrawn(how: str) -> None:
+    """The turn before and the step stay, with their seams and what they have added."""
+    draft = later_turn()
+    draft.take([base.Restart()]) if how == "restarted" else draft.withdraw()
+    assert draft.batch() == [events.Reset("m", 1, keep=1, keep_reasoning=2, keep_parts=3)]
+    draft.acknowledged(6)
+    assert (draft.seams, draft.added, draft.held.turn_start) == ([1], 0, 3)
+    draft.take([base.TextDelta("x")])
+    acknowledge(draft, 7)
+    assert [part.text for part in draft.answer.parts] == ["hm", "a", "", "x"]
+
+
+def test_what_a_proven_turn_added_stays_added() -> None:
+    """It is progress, whatever becomes of the next turn."""
+    draft = Draft(held(), 1)
+    draft.take([base.TextDelta("abc")])
+    acknowledge(draft, 1)
+    draft.pause()
+    draft.take([base.TextDelta("de"), base.Restart(), base.TextDelta("f")])
+    acknowledge(draft, 2)
+    assert (draft.added, draft.answer.content) == (4, "abcf")
+
+
+def test_a_checkpoint_proves_no_more_than_it_saves() -> None:
+    """The step and what follows belong to no proven turn; before the pause nothing is proven."""
+    draft = Draft(held("a"), 1)
+    assert draft.proven == 0
+    draft.pause()
+    assert draft.proven == len(draft.answer.parts) == 1, "the step is not acknowledged"
+    acknowledge(draft, 1)
+    assert (draft.proven, draft.held.turn_start) == (1, 2)
+
+
+def test_a_run_ends_with_its_turn() -> None:
+    """Nobody attaches to it behind the pause."""
+    draft = Draft(held("a"), 1, StartingPoint(run=Run("run", 1, 1, 1)))
+    draft.pause()
+    assert draft.run is None
+
+
+def test_the_next_turn_keeps_values_whatever_the_turn_before_has_lost() -> None:
+    """Each turn goes back by itself."""
+    draft = Draft(held("a"), 1, StartingPoint(continues=True))
+    draft.drop(0)
+    draft.prove()
+    draft.take([base.KeptDelta("d", "k", {"n": 1})])
+    acknowledge(draft, 1)
+    assert draft.answer.parts[1].kept is not None
 
 
 def test_what_an_earlier_worker_kept_and_did_not_save_is_dropped() -> None:

@@ -9,17 +9,20 @@ from tokenwire.protocol.fold import Answer, Hole, Part
 from tokenwire.protocol.kept import LOST
 from tokenwire.providers.spec import Rung
 from tokenwire.worker.resume.continuation import (
+    Held,
     Plan,
     Run,
     as_of,
     folded,
     folded_whole,
     is_attachable,
-    is_paused,
+    last_round,
     lost_in,
     mark_lost,
     may_resume,
     plan,
+    still_proven,
+    turn_start,
 )
 
 
@@ -71,25 +74,25 @@ def test_a_hole_is_refused() -> None:
 @pytest.mark.parametrize("best_rung", ["attach", "prefix", "turn", "restart", "none"])
 def test_nothing_held_is_a_fresh_start(best_rung: Rung) -> None:
     """Without text nobody saw anything: no rung is needed."""
-    assert plan(best_rung, answer()).rung == "fresh"
+    assert plan(best_rung, held()).rung == "fresh"
 
 
 @pytest.mark.parametrize("best_rung", ["prefix", "turn"])
 def test_the_models_best_rung_is_taken(best_rung: Rung) -> None:
     """Text stays where the model can go on from it."""
-    chosen = plan(best_rung, answer("abc"))
+    chosen = plan(best_rung, held("abc"))
     assert chosen.rung == best_rung
     assert chosen.keeps
 
 
 def test_a_run_is_attached_to_even_before_there_is_text() -> None:
     """It goes on and is paid for; asking again would pay twice."""
-    assert plan("attach", answer(), attachable=True).rung == "attach"
+    assert plan("attach", held(), attachable=True).rung == "attach"
 
 
 def test_without_a_run_the_model_is_asked_in_a_turn() -> None:
     """The next rung that every chat model has."""
-    assert plan("attach", answer("abc")).rung == "turn"
+    assert plan("attach", held("abc")).rung == "turn"
 
 
 def test_the_answer_is_cut_at_the_place_of_the_run() -> None:
@@ -113,37 +116,99 @@ def test_what_was_withdrawn_meanwhile_has_no_run() -> None:
 
 
 @pytest.mark.parametrize(
-    ("parts", "paused"),
+    ("parts", "resumable"),
     [
-        ((kept(), STEP), True),
-        ((kept(), STEP, Part("text", {}, text="more")), False),
-        ((kept(),), False),
-        ((kept(), CALL, STEP), False),
-        ((kept(dropped=True), STEP), False),
-        ((kept(), kept(dropped=True), STEP), False),
-        ((Part("reasoning", {}), kept(), STEP), True),
-        ((STEP,), False),
+        ((kept(),), True),
+        ((kept(), STEP, Part("text", {}, text="more")), True),
+        ((kept(), CALL), False),
+        ((kept(dropped=True),), False),
+        ((kept(), kept(dropped=True)), False),
+        ((kept(), Part("file", {"media_type": "image/png"})), False),
+        ((Part("reasoning", {}), kept()), True),
         ((), False),
     ],
 )
-def test_an_answer_ends_where_its_turn_paused_or_it_does_not(
-    parts: tuple[Part, ...], paused: bool
+def test_a_turn_can_be_sent_back_or_it_cannot(parts: tuple[Part, ...], resumable: bool) -> None:
+    """A call, a file, mere text, or a part that is lost: no provider resumes from it."""
+    assert may_resume(with_parts("abc", *parts).parts) is resumable
+
+
+TEXT = Part("text", {}, text="abc")
+ROUND = Part("tool_call", {"id": "1", "name": "f", "state": "done", "result": 1}, text="{}")
+UNKNOWN = Part("unknown", {})
+
+
+@pytest.mark.parametrize(
+    ("parts", "proven", "start"),
+    [
+        ([TEXT, STEP], 0, 0),
+        ([STEP], 0, 0),
+        ([TEXT, kept()], 2, 2),
+        ([TEXT, kept(), STEP], 2, 3),
+        ([TEXT, kept(), STEP, STEP], 2, 3),
+        ([TEXT, kept(), STEP, TEXT], 2, 3),
+    ],
+)
+def test_the_present_turn_begins_behind_what_is_proven(
+    parts: list[Part], proven: int, start: int
 ) -> None:
-    """More behind the pause, a call, mere text, or a part that is lost: it is not sent back."""
-    assert is_paused(with_parts("abc", *parts)) is paused
+    """And behind the one step that follows it."""
+    assert turn_start(parts, proven) == start
+    assert Held(with_parts("", *parts), 7, proven).turn_start == start
 
 
-def test_a_turn_may_be_resumed_before_its_step_is_told() -> None:
-    """That is when it is asked."""
-    assert may_resume(with_parts("abc", kept()))
-    assert not may_resume(with_parts("abc", kept(), Part("file", {"media_type": "image/png"})))
+@pytest.mark.parametrize(
+    ("parts", "proven", "really"),
+    [
+        ([TEXT, kept()], 2, 2),
+        ([TEXT, kept(), STEP, TEXT], 2, 2),
+        ([TEXT, kept(), UNKNOWN, TEXT], 2, 2),
+        ([TEXT, kept(), TEXT], 2, 0),
+        ([TEXT], 2, 0),
+        ([TEXT, kept(dropped=True), STEP, TEXT], 2, 0),
+        ([kept(), STEP, TEXT, kept(dropped=True), STEP], 4, 0),
+        ([ROUND, STEP, TEXT, kept()], 4, 4),
+        ([ROUND, STEP, TEXT, kept(dropped=True), STEP], 4, 1),
+        ([ROUND, STEP, TEXT], 1, 1),
+        ([TEXT, CALL], 2, 2),
+    ],
+)
+def test_what_is_proven_no_more(parts: list[Part], proven: int, really: int) -> None:
+    """Parts that a version before has withdrawn, and a paused turn that lacks a value: finished
+    rounds in front of it stay.
+    """
+    assert still_proven(parts, proven) == really
+
+
+def test_finished_rounds_end_with_their_step() -> None:
+    """A pause is none: the paused turn goes back as one message."""
+    assert last_round([TEXT, kept(), STEP, TEXT]) == 0
+    assert last_round([ROUND, STEP, TEXT, kept(), STEP, TEXT]) == 2
+
+
+def test_only_the_present_turn_decides_how_it_continues() -> None:
+    """Calls of a proven turn do not forbid to continue text, and its text is none to continue."""
+    before = [TEXT, ROUND, STEP]
+    assert plan("prefix", Held(with_parts("", *before, TEXT), 0, 2)) == Plan("prefix")
+    assert plan("prefix", Held(with_parts("", *before, CALL), 0, 2)) == Plan("restart")
+    thought = Part("reasoning", {}, text="hm")
+    assert plan("prefix", Held(with_parts("", *before, thought), 0, 2)) == Plan("restart")
+    assert plan("none", Held(with_parts("", *before), 0, 2)) == Plan("resume")
+
+
+def test_a_run_of_an_earlier_turn_is_over() -> None:
+    """The present turn has another one, or none."""
+    now = with_parts("abc", kept(), STEP, TEXT.copy())
+    assert is_attachable(Run("r", 4, 3, 3), now, now, start=3)
+    assert not is_attachable(Run("r", 4, 2, 3), now, now, start=3)
 
 
 def test_an_item_without_its_value_was_lost_with_a_worker() -> None:
     """The log tells of it, and only the worker knew what it was."""
     items = [kept(), Part("provider", {"dialect": "d", "kind": "k"}), kept(dropped=True)]
     items[2].kept = None
-    assert lost_in(with_parts("a", *items)) == [2]
+    assert lost_in(Held(with_parts("a", *items))) == [2]
+    assert lost_in(Held(with_parts("a", *items), 0, 3)) == []
 
 
 @pytest.mark.parametrize(
@@ -159,7 +224,7 @@ def test_an_item_without_its_value_was_lost_with_a_worker() -> None:
 )
 def test_some_parts_exist_only_because_something_was_kept(part: Part, certain: bool) -> None:
     """Of others nobody knows: readers would be told of a loss that may not be."""
-    held = with_parts("a", part)
+    held = Held(with_parts("a", part))
     assert lost_in(held) == [1] * certain
     part.kept = {**LOST, "ends": True}
     assert lost_in(held) == [1] * certain
@@ -169,24 +234,25 @@ def test_some_parts_exist_only_because_something_was_kept(part: Part, certain: b
 
 def test_a_paused_turn_is_resumed_whatever_else_the_model_could_do() -> None:
     """It is the only way that loses nothing."""
-    assert plan("none", answer("abc"), paused=True) == Plan("resume")
+    for rung in ("attach", "none"):
+        assert plan(rung, Held(with_parts("abc", kept(), STEP), 0, 2)) == Plan("resume")
     assert Plan("resume").keeps
 
 
 @pytest.mark.parametrize("before", [with_parts("abc", CALL), answer("", "only thoughts")])
 def test_stitching_is_refused_where_it_cannot_be_exact(before: Answer) -> None:
     """Tool calls, and reasoning without text, cannot be continued: start over."""
-    assert plan("prefix", before).rung == "restart"
+    assert plan("prefix", Held(before)).rung == "restart"
 
 
 def test_json_is_never_stitched() -> None:
     """An answer that must be valid JSON starts over."""
-    assert plan("prefix", answer('{"a'), must_be_json=True).rung == "restart"
+    assert plan("prefix", held('{"a'), must_be_json=True).rung == "restart"
 
 
 def test_a_model_that_cannot_go_on_keeps_the_text() -> None:
     """Rung 5: the partial text stays and the answer ends as interrupted."""
-    chosen = plan("none", answer("abc"))
+    chosen = plan("none", held("abc"))
     assert (chosen.rung, chosen.keeps) == ("none", True)
 
 
@@ -219,9 +285,9 @@ def unkept(type_: str, text: str = "", **fields: object) -> Part:
     return Part(type_, fields, text=text)
 
 
-def lost(saved: Answer, now: Answer, run_parts: int = 0) -> list[int]:
+def lost(saved: Answer, now: Answer, run_parts: int = 0, proven: int = 0) -> list[int]:
     """The parts that are marked."""
-    mark_lost(saved, now, run_parts)
+    mark_lost(saved, Held(now, 0, proven), run_parts)
     return [number for number, part in enumerate(now.parts) if part.kept == LOST]
 
 
