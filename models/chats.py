@@ -5,7 +5,9 @@ regenerated answer is a new row after the same user's message; the old one and w
 superseded: kept, but no longer shown or sent.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -42,6 +44,8 @@ class Regeneration:
     model: str
     stop_running: bool = False
     idempotency: Idempotency | None = None
+    options: Mapping[str, Any] | None = None
+    """Parameters of the new answer. None: those of the answer that it replaces."""
 
 
 class Chats(Database):
@@ -126,7 +130,8 @@ class Chats(Database):
                 return first
             conversation = await lock(session, again.conversation_id, again.user_id)
             user = await _question(session, again)
-            superseded = await _clear(session, again, user, made["assistant"], conversation)
+            replaced = await _following(session, again, user)
+            superseded = await _clear(session, again, replaced, made["assistant"], conversation)
             last = await newest_row(session, again.conversation_id) or user
             row = placeholder(
                 user,
@@ -136,6 +141,7 @@ class Chats(Database):
                 again.model,
                 conversation.updated_at,
             )
+            row.options = _options(again, replaced)
             session.add(row)
             await session.flush()
             await admit(session, self.quotas, again.user_id, again.conversation_id, [row.id])
@@ -167,10 +173,10 @@ async def _question(session: AsyncSession, again: Regeneration) -> Message:
     return row
 
 
-async def _clear(
-    session: AsyncSession, again: Regeneration, user: Message, by: str, conversation: Conversation
-) -> list[str]:
-    """Supersede what follows the user's message."""
+async def _following(
+    session: AsyncSession, again: Regeneration, user: Message
+) -> Sequence[Message]:
+    """What follows the user's message, in order. Raises AnswerRunning."""
     after = select(Message).where(
         col(Message.conversation_id) == user.conversation_id,
         col(Message.ordinal) > user.ordinal,
@@ -179,4 +185,22 @@ async def _clear(
     rows = list(await session.scalars(after.order_by(col(Message.ordinal))))
     if not again.stop_running and any(unfinished(row) for row in rows):
         raise AnswerRunning(rows[0].id)
+    return rows
+
+
+async def _clear(
+    session: AsyncSession,
+    again: Regeneration,
+    rows: Sequence[Message],
+    by: str,
+    conversation: Conversation,
+) -> list[str]:
+    """Supersede these rows."""
     return await supersede(session, rows[0], by, conversation, again.user_id) if rows else []
+
+
+def _options(again: Regeneration, replaced: Sequence[Message]) -> dict[str, Any] | None:
+    """The parameters of the new answer: the given ones, else those of the answer it replaces."""
+    if again.options is not None:
+        return dict(again.options) or None
+    return replaced[0].options if replaced and replaced[0].role == "assistant" else None

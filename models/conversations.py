@@ -7,7 +7,7 @@ and enqueues them afterwards.
 
 import re
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, Literal
@@ -72,6 +72,8 @@ class Post:
     edits: bool = False
     """The message replaces the one with this `client_id` and all that followed it."""
     response_schema: dict[str, Any] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Parameters of the answer (see `tables.Message`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -425,7 +427,7 @@ async def _write_rows(
         updated_at=now,
     )
     assistant = placeholder(user, made["assistant"], post.user_id, ordinal + 2, post.model, now)
-    assistant.response_schema = post.response_schema
+    assistant.response_schema, assistant.options = post.response_schema, dict(post.options) or None
     session.add_all([user, assistant])
     await session.flush()
     return Posted(user, assistant, superseded)

@@ -151,8 +151,7 @@ class Message(Table, table=True):
     - `superseded_by`: the row that replaced this one and all after it (a regenerated answer, an
       edited message). Superseded rows are kept, but are no part of the conversation any more.
     - `response_schema`: JSON Schema of the answer ({}: any JSON).
-    - `options`: further options for the provider (`temperature`, `max_tokens`,
-      `reasoning_effort`, `stop`).
+    - `options`: parameters of the answer, by the names in `providers/parameters.py`.
     - `asked`: what a client of OpenAI's API wants to read again.
     - `started_with`: characters of text and reasoning at the start of the current attempt; more
       of them are progress.

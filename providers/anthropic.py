@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tokenwire.protocol.text import utf16_length
-from tokenwire.providers.base import FinishReason, InvalidRequest, Request, Unavailable
+from tokenwire.providers.base import FinishReason, Request, Unavailable
 from tokenwire.providers.content import (
     ANY_JSON,
+    add_parameters,
     alternating,
     encoded,
     extra_of,
@@ -45,7 +46,7 @@ from tokenwire.providers.spec import ModelSpec, Preset
 from tokenwire.providers.tool_calls import parsed_arguments
 
 API = "anthropic.messages"
-QUIRKS = frozenset({"max_tokens", "thinking"})
+QUIRKS = frozenset({"max_tokens", "parameters", "thinking"})
 _CONTAINER = "container"
 FINISH: Mapping[str, FinishReason] = {
     "end_turn": "stop",
@@ -297,7 +298,7 @@ def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
     messages = turns(request, API, spec.model, _whole)
     body: dict[str, Any] = {
         "model": spec.model,
-        "max_tokens": request.max_tokens or quirks.get("max_tokens", 8192),
+        "max_tokens": quirks.get("max_tokens", 8192),
         "messages": alternating(_messages(messages), "content"),
         "stream": True,
     }
@@ -310,7 +311,7 @@ def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
             if isinstance(part, KeptPart) and part.kind == _CONTAINER:
                 body["container"] = part.value.get("id")
     _add_tools(body, request)
-    _add_options(body, request, quirks)
+    _add_options(body, request, spec, preset)
     if request.continuation and request.continuation.rung == "prefix":
         # Trailing white space is refused; if the model repeats it, the seam drops it.
         body["messages"].append(
@@ -426,23 +427,20 @@ def _add_tools(body: dict[str, Any], request: Request) -> None:
         )
 
 
-def _add_options(body: dict[str, Any], request: Request, quirks: Mapping[str, Any]) -> None:
-    if request.stop:
-        body["stop_sequences"] = list(request.stop)
+def _add_options(body: dict[str, Any], request: Request, spec: ModelSpec, preset: Preset) -> None:
     if request.schema:
         body["output_config"] = {"format": {"type": "json_schema", "schema": request.schema}}
+    special = add_parameters(
+        body, request, API, (spec, preset), ("reasoning_effort", "parallel_tool_calls")
+    )
+    if "parallel_tool_calls" in special:  # the API knows it beside a choice alone
+        choice = body.setdefault("tool_choice", {"type": "auto"})
+        if choice["type"] != "none":
+            choice["disable_parallel_tool_use"] = not special["parallel_tool_calls"]
     prefilled = request.continuation is not None and request.continuation.rung == "prefix"
-    if (
-        request.reasoning_effort and not prefilled
-    ):  # an answer that continues a text cannot think first
-        _add_thinking(body, request.reasoning_effort, quirks)
-    if request.temperature is not None:
-        if "thinking" in body:
-            raise InvalidRequest(
-                "anthropic.messages takes no temperature together with reasoning",
-                code="unsupported_option",
-            )
-        body["temperature"] = request.temperature
+    effort = special.get("reasoning_effort")
+    if effort and not prefilled:  # an answer that continues a text cannot think first
+        _add_thinking(body, effort, {**preset.quirks, **spec.options})
 
 
 def _add_thinking(body: dict[str, Any], effort: str, quirks: Mapping[str, Any]) -> None:

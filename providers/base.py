@@ -12,6 +12,7 @@ ProviderError                 base; has message, code, status, retry_after_s
   InvalidRequest              400, 422
     ContextLengthExceeded     413 and its many spellings
     ContentFiltered           the prompt was refused by a filter
+    UnsupportedParameter      the model does not take a parameter; nothing was sent
   AnswerTooLarge              the answer is beyond a limit: an event, a nesting, calls, growth
 """
 
@@ -23,6 +24,7 @@ from typing import Any, ClassVar, Literal, Protocol
 from tokenwire.protocol.events import CompleteReason
 from tokenwire.providers.history import HistoryMessage as HistoryMessage
 from tokenwire.providers.history import Kept as Kept
+from tokenwire.providers.parameters import Effort
 from tokenwire.providers.redaction import redacted
 from tokenwire.providers.spec import Rung
 
@@ -277,6 +279,14 @@ class ContentFiltered(InvalidRequest):
     pass
 
 
+class UnsupportedParameter(InvalidRequest):
+    """The message is ours, names the parameter, and is for everyone."""
+
+    def __init__(self, parameter: str, reason: str) -> None:
+        super().__init__(reason, code="unsupported_parameter", no_run=True)
+        self.parameter = parameter
+
+
 class AnswerTooLarge(ProviderError):
     """The answer is beyond a limit of ours. Asking again would cost as much and bring the same."""
 
@@ -335,7 +345,10 @@ class Continuation:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request to a provider. Every dialect leaves empty messages out."""
+    """A request to a provider. Every dialect leaves empty messages out.
+
+    Which API takes which parameter (`parameters.NAMES`), and where: `parameters.py`.
+    """
 
     messages: Sequence[HistoryMessage]
     tools: Sequence[Tool] = ()
@@ -343,10 +356,19 @@ class Request:
     """`auto`, `none`, `required`, or the name of one tool."""
     schema: Mapping[str, Any] | None = None
     """JSON Schema of the answer; an empty one: any JSON object."""
-    reasoning_effort: Literal["minimal", "low", "medium", "high"] | None = None
+    reasoning_effort: Effort | None = None
     temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    seed: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: Mapping[str, float] | None = None
+    """Id of a token -> what is added to its chance, from -100 to 100."""
     max_tokens: int | None = None
     stop: Sequence[str] = ()
+    parallel_tool_calls: bool | None = None
+    """False: at most one call in a turn."""
     continuation: Continuation | None = None
     tries: int | None = None
     """How many tries of this answer have failed, if the caller counts them. Only the demo provider

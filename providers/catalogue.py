@@ -25,6 +25,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
+from tokenwire.providers import parameters
 from tokenwire.providers.presets import PRESETS, key_of, lacks_address
 from tokenwire.providers.spec import ModelSpec, Preset, empty_for_null, mistake
 
@@ -238,9 +239,12 @@ def _checked(name: str, given: Mapping[str, Any], path: str) -> ModelSpec:
             path, name, f"name: is not a known key (known: {', '.join(_ENTRY_KEYS)})"
         )
     try:
-        return ModelSpec(name=name, **given)
+        spec = ModelSpec(name=name, **given)
     except ValidationError as error:
         raise CatalogueError(path, name, mistake(error, _ENTRY_KEYS)) from None
+    if wrong := parameters.mistake_in(spec.options):
+        raise CatalogueError(path, f"{name}: options: {parameters.QUIRK}: {wrong}")
+    return spec
 
 
 def _preset(spec: ModelSpec, path: str) -> Preset | None:

@@ -122,11 +122,9 @@ def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
             f"cohere.chat knows no continuation by {request.continuation.rung}",
             code="unsupported_continuation",
         )
-    body = dict(openai_chat_request.build(request, spec, preset).body or {})
+    body = dict(openai_chat_request.build(request, spec, preset, API).body or {})
     body.pop("stream_options", None)
     body.pop("response_format", None)
-    if stop := body.pop("stop", None):
-        body["stop_sequences"] = stop
     if body.pop("tool_choice", None):
         body["tool_choice"] = _choice(request)
     if request.schema is not None:

@@ -3,12 +3,13 @@ JSON.
 """
 
 import base64
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from tokenwire.protocol.text import input_object
-from tokenwire.providers.base import Continuation, InvalidRequest, Request
+from tokenwire.providers import parameters
+from tokenwire.providers.base import Continuation, InvalidRequest, Request, UnsupportedParameter
 from tokenwire.providers.history import (
     Attachment,
     CallPart,
@@ -21,6 +22,7 @@ from tokenwire.providers.history import (
     StepPart,
     TextPart,
 )
+from tokenwire.providers.spec import ModelSpec, Preset
 from tokenwire.providers.tool_calls import parsed_arguments
 
 CONTINUE = (
@@ -174,6 +176,49 @@ def check_abilities(request: Request, cannot: Iterable[str]) -> None:
         raise InvalidRequest(
             f"this model cannot take: {', '.join(refused)}", code="unsupported_by_model"
         )
+
+
+def add_parameters(
+    body: dict[str, Any],
+    request: Request,
+    api: str,
+    entry: tuple[ModelSpec, Preset],
+    special: Collection[str] = (),
+) -> dict[str, Any]:
+    """Write the request's parameters at their places, except the `special` ones, which have another
+    form on the wire: those are returned for the builder. Raises UnsupportedParameter.
+    """
+    values, wire = check_parameters(request, api, entry)
+    if not request.tools:  # APIs refuse it without tools
+        values.pop("parallel_tool_calls", None)
+    places = parameters.places(values, wire)
+    for name, place in places.items():
+        if name not in special:
+            _put(body, place.split("."), _plain(values[name]))
+    return {name: values[name] for name in places if name in special}
+
+
+def check_parameters(
+    request: Request, api: str, entry: tuple[ModelSpec, Preset]
+) -> tuple[dict[str, Any], parameters.WireNames]:
+    """The parameters that are set, and the names of all on the wire. Raises
+    UnsupportedParameter.
+    """
+    wire = parameters.wire_of(api, *entry) or {}
+    values = parameters.given(request)
+    if refused := parameters.refusal(values, api, wire):
+        raise UnsupportedParameter(refused.parameter, refused.reason)
+    return values, wire
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _put(body: dict[str, Any], path: list[str], value: Any) -> None:
+    for step in path[:-1]:
+        body = body.setdefault(step, {})
+    body[path[-1]] = value
 
 
 def _ability(part: Attachment) -> str:

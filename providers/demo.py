@@ -46,6 +46,7 @@ from tokenwire.providers.base import (
     Unavailable,
     UsageDelta,
 )
+from tokenwire.providers.content import check_parameters
 from tokenwire.providers.presets import rung_of
 from tokenwire.providers.spec import ModelSpec, Preset
 
@@ -140,7 +141,7 @@ class DemoProvider:
 
     def __init__(self, spec: ModelSpec, preset: Preset) -> None:
         options = spec.options
-        self.spec = spec
+        self.spec, self._preset = spec, preset
         self.continuation = rung_of(spec)
         self._rate = _number(spec, options, "tokens_per_second", 50.0)
         self._fail_times = int(_number(spec, options, "fail_times", 2.0))
@@ -149,7 +150,8 @@ class DemoProvider:
 
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncIterator["DemoStream"]:
-        """The script for the question. Leaving the context ends it."""
+        """The script for the question. Leaving the context ends it. Raises UnsupportedParameter."""
+        check_parameters(request, "demo", (self.spec, self._preset))
         script = self._script(request)
         stream = DemoStream(script)
         try:

@@ -18,6 +18,7 @@ from tokenwire.providers.base import (
     Request,
 )
 from tokenwire.providers.content import (
+    add_parameters,
     alternating,
     encoded,
     extra_of,
@@ -73,7 +74,7 @@ _CANDIDATE = frozenset({
 })  # fmt: skip
 """Fields of a candidate, and of a chunk without any, that are read or carry no answer."""
 API = "gemini.generateContent"
-QUIRKS = frozenset({"thinking"})
+QUIRKS = frozenset({"parameters", "thinking"})
 FINISH: Mapping[str, FinishReason] = {
     "STOP": "stop",
     "MAX_TOKENS": "length",
@@ -249,15 +250,13 @@ def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
             f"gemini.generateContent knows no continuation by {request.continuation.rung}",
             code="unsupported_option",
         )
-    quirks = {**preset.quirks, **spec.options}
     messages = turns(request, API, spec.model, _whole)
     named = _names(messages)
     contents = [_content(message, named) for message in messages if message.role != "system"]
     body: dict[str, Any] = {"contents": alternating(contents, "parts")}
     if system := system_text(messages):
         body["systemInstruction"] = {"parts": [{"text": system}]}
-    if config := _config(request, quirks):
-        body["generationConfig"] = config
+    body |= _config(request, spec, preset)
     _add_tools(body, request)
     body.update(request.extra)
     return Call(f"/models/{spec.model}:streamGenerateContent?alt=sse", body)
@@ -337,27 +336,27 @@ def _result(text: str) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {"result": value}
 
 
-def _config(request: Request, quirks: Mapping[str, Any]) -> dict[str, Any]:
-    config: dict[str, Any] = {}
-    if request.temperature is not None:
-        config["temperature"] = request.temperature
-    if request.max_tokens is not None:
-        config["maxOutputTokens"] = request.max_tokens
-    if request.stop:
-        config["stopSequences"] = list(request.stop)
+def _config(request: Request, spec: ModelSpec, preset: Preset) -> dict[str, Any]:
+    """`generationConfig`, in an object that is empty without it."""
+    body: dict[str, Any] = {}
+    special = add_parameters(body, request, API, (spec, preset), ("reasoning_effort",))
     if request.schema is not None:
-        config |= {
-            "responseMimeType": "application/json",
-            **({"responseJsonSchema": request.schema} if request.schema else {}),
-        }
-    if effort := request.reasoning_effort:
+        body.setdefault("generationConfig", {}).update(
+            {
+                "responseMimeType": "application/json",
+                **({"responseJsonSchema": request.schema} if request.schema else {}),
+            }
+        )
+    if effort := special.get("reasoning_effort"):
+        quirks = {**preset.quirks, **spec.options}
         chosen = (
             {"thinkingBudget": _BUDGET[effort]}
             if quirks.get("thinking") == "budget"
             else {"thinkingLevel": effort}
         )
+        config = body.setdefault("generationConfig", {})
         config["thinkingConfig"] = {"includeThoughts": True, **chosen}
-    return config
+    return body
 
 
 def _add_tools(body: dict[str, Any], request: Request) -> None:

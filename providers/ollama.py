@@ -10,7 +10,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from tokenwire.providers.base import FinishReason, InvalidRequest, Request
-from tokenwire.providers.content import check_bytes, encoded, input_of, turns, unsupported
+from tokenwire.providers.content import (
+    add_parameters,
+    check_bytes,
+    encoded,
+    input_of,
+    turns,
+    unsupported,
+)
 from tokenwire.providers.decoding import Decoder
 from tokenwire.providers.dialect import Call, Dialect
 from tokenwire.providers.embeddings import ollama_call, ollama_vectors
@@ -26,7 +33,7 @@ from tokenwire.providers.history import (
 from tokenwire.providers.spec import ModelSpec, Preset
 
 API = "ollama.chat"
-QUIRKS = frozenset({"keep_alive", "num_ctx", "think_levels"})
+QUIRKS = frozenset({"keep_alive", "num_ctx", "parameters", "think_levels"})
 FINISH: Mapping[str, FinishReason] = {"stop": "stop", "length": "length", "error": "error"}
 
 
@@ -103,12 +110,13 @@ def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
     if request.continuation and request.continuation.rung == "prefix":
         messages.append({"role": "assistant", "content": request.continuation.text})
     body: dict[str, Any] = {"model": spec.model, "messages": messages, "stream": True}
-    if options := _options(request, quirks):
-        body["options"] = options
+    special = add_parameters(body, request, API, (spec, preset), ("reasoning_effort",))
+    if "num_ctx" in quirks:
+        body.setdefault("options", {})["num_ctx"] = quirks["num_ctx"]
     if request.schema is not None:
         body["format"] = request.schema or "json"
-    if request.reasoning_effort:
-        body["think"] = request.reasoning_effort if quirks.get("think_levels") else True
+    if effort := special.get("reasoning_effort"):
+        body["think"] = effort if quirks.get("think_levels") else True
     if "keep_alive" in quirks:
         body["keep_alive"] = quirks["keep_alive"]
     _add_tools(body, request)
@@ -144,19 +152,6 @@ def _add(item: dict[str, Any], part: HistoryPart) -> None:
                 raise unsupported(part, API)
             check_bytes(part, API)
             item.setdefault("images", []).append(encoded(part))
-
-
-def _options(request: Request, quirks: Mapping[str, Any]) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    if request.temperature is not None:
-        options["temperature"] = request.temperature
-    if request.max_tokens is not None:
-        options["num_predict"] = request.max_tokens
-    if request.stop:
-        options["stop"] = list(request.stop)
-    if "num_ctx" in quirks:
-        options["num_ctx"] = quirks["num_ctx"]
-    return options
 
 
 def _add_tools(body: dict[str, Any], request: Request) -> None:

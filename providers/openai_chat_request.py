@@ -1,11 +1,11 @@
 """Pure: requests of the dialect `openai.chat`, with the deviations of compatible APIs as quirks.
 
 Quirks, in a preset or in an entry's `options`: `stream_options` (false: refused there),
-`max_tokens_field`, `system_role`, `path`, `api_version` (Azure), `prefix` (`trailing`, `flag`,
-`continue_final_message`: how an unfinished last message is marked), `prefix_base_url`, `echoes`
-(the prefix comes back with the answer), `echo_reasoning` (thoughts go back as `reasoning_content`),
-`resume` (llama.cpp's resumable runs), `effort` (`field`, `object`: the place of the reasoning
-effort; `none`: nowhere), `output_excludes_reasoning` (how its tokens are counted, `cost.py`).
+`parameters` (`parameters.py`), `system_role`, `path`, `api_version` (Azure), `prefix` (`trailing`,
+`flag`, `continue_final_message`: how an unfinished last message is marked), `prefix_base_url`,
+`echoes` (the prefix comes back with the answer), `echo_reasoning` (thoughts go back as
+`reasoning_content`), `resume` (llama.cpp's resumable runs), `output_excludes_reasoning` (how its
+tokens are counted, `cost.py`).
 """
 
 from collections.abc import Mapping
@@ -14,6 +14,7 @@ from typing import Any
 from tokenwire.providers import llamacpp
 from tokenwire.providers.base import InvalidRequest, Request
 from tokenwire.providers.content import (
+    add_parameters,
     check_bytes,
     data_url,
     extra_of,
@@ -42,9 +43,8 @@ QUIRKS = frozenset(
         "api_version",
         "echo_reasoning",
         "echoes",
-        "effort",
-        "max_tokens_field",
         "output_excludes_reasoning",
+        "parameters",
         "path",
         "prefix",
         "prefix_base_url",
@@ -55,8 +55,11 @@ QUIRKS = frozenset(
 )
 
 
-def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
-    """The call for a request. Raises InvalidRequest for what this dialect cannot express."""
+def build(request: Request, spec: ModelSpec, preset: Preset, api: str = API) -> Call:
+    """The call for a request. Raises InvalidRequest for what this dialect cannot express.
+
+    `api`: the dialect whose parameters are taken.
+    """
     quirks = {**preset.quirks, **spec.options}
     if request.continuation and request.continuation.rung == "attach":
         if not quirks.get("resume"):
@@ -74,7 +77,8 @@ def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
     if quirks.get("stream_options", True):
         body["stream_options"] = {"include_usage": True}
     _add_tools(body, request)
-    _add_options(body, request, quirks)
+    _add_schema(body, request)
+    add_parameters(body, request, api, (spec, preset))
     _add_continuation(body, request, quirks)
     body.update(request.extra)
     return _call(request, body, quirks)
@@ -190,25 +194,12 @@ def _add_tools(body: dict[str, Any], request: Request) -> None:
         )
 
 
-def _add_options(body: dict[str, Any], request: Request, quirks: Mapping[str, Any]) -> None:
+def _add_schema(body: dict[str, Any], request: Request) -> None:
     if request.schema == {}:
         body["response_format"] = {"type": "json_object"}
     elif request.schema is not None:
         schema = {"name": "answer", "schema": request.schema, "strict": True}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
-    if request.temperature is not None:
-        body["temperature"] = request.temperature
-    if request.max_tokens is not None:
-        body[quirks.get("max_tokens_field", "max_tokens")] = request.max_tokens
-    if request.stop:
-        body["stop"] = list(request.stop)
-    effort = request.reasoning_effort
-    if effort and quirks.get("effort") != "none":
-        body |= (
-            {"reasoning": {"effort": effort}}
-            if quirks.get("effort") == "object"
-            else {"reasoning_effort": effort}
-        )
 
 
 def _add_continuation(body: dict[str, Any], request: Request, quirks: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from tokenwire.providers.base import InvalidRequest, Request
 from tokenwire.providers.content import (
+    add_parameters,
     data_url,
     extra_of,
     input_of_user,
@@ -37,7 +38,7 @@ from tokenwire.providers.history import (
 from tokenwire.providers.openai_responses import API, ASKING, ResponsesDecoder
 from tokenwire.providers.spec import ModelSpec, Preset
 
-QUIRKS = frozenset({"background", "encrypted_reasoning"})
+QUIRKS = frozenset({"background", "encrypted_reasoning", "parameters"})
 
 
 def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
@@ -46,8 +47,6 @@ def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
     going_on = request.continuation
     if going_on and going_on.rung == "attach":
         return _attach(going_on.run_id, going_on.cursor)
-    if request.stop:
-        raise InvalidRequest("openai.responses takes no stop sequences", code="unsupported_option")
     messages = turns(request, API, spec.model, named)
     body: dict[str, Any] = {
         "model": spec.model,
@@ -65,7 +64,7 @@ def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
             else {"store": False}
         )
     _add_tools(body, request)
-    _add_options(body, request)
+    _add_options(body, request, spec, preset)
     body.update(request.extra)
     return Call("/responses", body, begins_run=bool(body.get("background")))
 
@@ -216,7 +215,7 @@ def _add_tools(body: dict[str, Any], request: Request) -> None:
         )
 
 
-def _add_options(body: dict[str, Any], request: Request) -> None:
+def _add_options(body: dict[str, Any], request: Request, spec: ModelSpec, preset: Preset) -> None:
     if request.schema == {}:
         body["text"] = {"format": {"type": "json_object"}}
     elif request.schema is not None:
@@ -228,12 +227,9 @@ def _add_options(body: dict[str, Any], request: Request) -> None:
                 "strict": True,
             }
         }
-    if request.temperature is not None:
-        body["temperature"] = request.temperature
-    if request.max_tokens is not None:
-        body["max_output_tokens"] = request.max_tokens
-    if request.reasoning_effort:
-        body["reasoning"] = {"effort": request.reasoning_effort, "summary": "auto"}
+    add_parameters(body, request, API, (spec, preset))
+    if "reasoning" in body:
+        body["reasoning"]["summary"] = "auto"
 
 
 DIALECT = Dialect(API, ResponsesDecoder, build, cancel, takes_prefix=False, quirks=QUIRKS)

@@ -16,7 +16,10 @@ _LOCAL_STALL = 300.0
 """Seconds; a local server may have to load the model first, and its queue has no limit."""
 _REASONING_STALL = 180.0
 """Seconds; OpenAI's chat API is silent while a model reasons (79 s have been observed)."""
-_COMPLETION_TOKENS = {"max_tokens_field": "max_completion_tokens"}
+_COMPLETION_TOKENS = {"parameters": {"max_tokens": "max_completion_tokens"}}
+_NO_BIAS = {"parameters": {"logit_bias": None}}
+_TOP_K = {"parameters": {"top_k": "top_k"}}
+"""Servers that take more than OpenAI's API."""
 
 _ALL = (
     # Makers of models.
@@ -79,6 +82,7 @@ _ALL = (
             "prefix": "flag",
             "prefix_base_url": "https://api.deepseek.com/beta",
             "echo_reasoning": True,
+            "parameters": {"seed": None, "logit_bias": None, "parallel_tool_calls": None},
         },
     ),
     Preset(
@@ -87,28 +91,40 @@ _ALL = (
         "https://api.mistral.ai/v1",
         "MISTRAL_API_KEY",
         continuation="prefix",
-        quirks={"prefix": "flag", "echoes": True, "stream_options": False, "effort": "none"},
+        quirks={
+            "prefix": "flag",
+            "echoes": True,
+            "stream_options": False,
+            "parameters": {"seed": "random_seed", "logit_bias": None, "reasoning_effort": None},
+        },
     ),
     Preset(
         "xai",
         "openai.chat",
         "https://api.x.ai/v1",
         "XAI_API_KEY",
-        quirks={"output_excludes_reasoning": True},
+        quirks={"output_excludes_reasoning": True, **_NO_BIAS},
     ),
     Preset(
         "perplexity",
         "openai.chat",
         "https://api.perplexity.ai",
         "PERPLEXITY_API_KEY",
-        quirks={"stream_options": False},
+        quirks={
+            "stream_options": False,
+            "parameters": {
+                "top_k": "top_k",
+                "seed": None,
+                "logit_bias": None,
+                "parallel_tool_calls": None,
+            },
+        },
     ),
     Preset(
         "cohere",
         "cohere.chat",
         "https://api.cohere.com",
         "COHERE_API_KEY",
-        quirks={"effort": "none"},
     ),
     # Hosts of other makers' models.
     Preset(
@@ -116,16 +132,22 @@ _ALL = (
         "openai.chat",
         "https://openrouter.ai/api/v1",
         "OPENROUTER_API_KEY",
-        quirks={"effort": "object"},
+        quirks={"parameters": {"top_k": "top_k", "reasoning_effort": "reasoning.effort"}},
     ),
     Preset(
         "groq",
         "openai.chat",
         "https://api.groq.com/openai/v1",
         "GROQ_API_KEY",
-        quirks=_COMPLETION_TOKENS,
+        quirks={"parameters": {"max_tokens": "max_completion_tokens", "logit_bias": None}},
     ),
-    Preset("together", "openai.chat", "https://api.together.xyz/v1", "TOGETHER_API_KEY"),
+    Preset(
+        "together",
+        "openai.chat",
+        "https://api.together.xyz/v1",
+        "TOGETHER_API_KEY",
+        quirks=_TOP_K,
+    ),
     Preset("huggingface", "openai.chat", "https://router.huggingface.co/v1", "HF_TOKEN"),
     # Servers run by their users.
     Preset(
@@ -141,6 +163,7 @@ _ALL = (
         "http://127.0.0.1:11434/v1",
         local=True,
         stall_seconds=_LOCAL_STALL,
+        quirks={"parameters": {"logit_bias": None, "parallel_tool_calls": None}},
     ),
     Preset(
         "lmstudio",
@@ -148,9 +171,15 @@ _ALL = (
         "http://127.0.0.1:1234/v1",
         local=True,
         stall_seconds=_LOCAL_STALL,
+        quirks=_TOP_K,
     ),
     Preset(
-        "localai", "openai.chat", "http://127.0.0.1:8080/v1", local=True, stall_seconds=_LOCAL_STALL
+        "localai",
+        "openai.chat",
+        "http://127.0.0.1:8080/v1",
+        local=True,
+        stall_seconds=_LOCAL_STALL,
+        quirks=_TOP_K,
     ),
     Preset(
         "llamacpp",
@@ -159,7 +188,7 @@ _ALL = (
         local=True,
         stall_seconds=_LOCAL_STALL,
         continuation="prefix",
-        quirks={"prefix": "continue_final_message"},
+        quirks={"prefix": "continue_final_message", **_TOP_K},
     ),
     Preset(
         "vllm",
@@ -168,7 +197,7 @@ _ALL = (
         local=True,
         stall_seconds=_LOCAL_STALL,
         continuation="prefix",
-        quirks={"prefix": "continue_final_message"},
+        quirks={"prefix": "continue_final_message", **_TOP_K},
     ),
     # Other servers with OpenAI's chat format, and the demo, which needs nothing.
     Preset("openai_compatible", "openai.chat", None),

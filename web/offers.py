@@ -8,7 +8,10 @@ reads the catalogue, `local_servers.py` probes.
 import asyncio
 import math
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
+from tokenwire.providers import parameters
 from tokenwire.providers.catalogue import Catalogue, LocalServer
 from tokenwire.web import local_servers
 from tokenwire.web.local_servers import ProbeResult
@@ -66,6 +69,23 @@ class Offers:
             else "There is no such model here"
         )
         raise ApiProblem("unknown_model", f"{reason}. Offered: {listed}.", offered=offered)
+
+    def require_taken(self, model: str, options: Mapping[str, Any], field: str = "options") -> None:
+        """Raises ApiProblem (422 `unsupported_parameter`) for the first parameter that a model of
+        the catalogue does not take. `field`: where the parameters stand in the request.
+        """
+        refused = self.refusal(model, options)
+        if refused is not None:
+            place = f"{field}.{refused.parameter}"
+            errors = [{"field": place, "message": refused.reason}]
+            raise ApiProblem(
+                "unsupported_parameter", refused.reason, errors=errors, parameter=refused.parameter
+            )
+
+    def refusal(self, model: str, options: Mapping[str, Any]) -> parameters.Refusal | None:
+        """The first parameter that a model of the catalogue does not take."""
+        spec = self._catalogue.models.get(model)
+        return parameters.refusal_by(spec, options) if spec else None
 
     async def probe_until_found(self) -> None:
         """Before the first request: probe the local servers until all answer, a limited number of

@@ -55,6 +55,7 @@ CODES: Mapping[str, int] = {
     "invalid": 422,
     "key_reused": 422,
     "unknown_model": 422,
+    "unsupported_parameter": 422,
     "too_many_changes": 429,
     "too_many_open": 429,
     "too_many_posts": 429,
@@ -80,6 +81,9 @@ MODEL = ("unknown_model", "model_unavailable", "unavailable")
 """Possible refusals of a call that needs a model. `unavailable` has the same status, and applies to
 every call.
 """
+
+PARAMETERS = (*MODEL, "unsupported_parameter")
+"""The same of a call that may set parameters."""
 
 MAX_LISTED = 20
 """Maximum of listed invalid values."""
@@ -114,12 +118,16 @@ class Problem(BaseModel):
     code: str = Field(examples=list(CODES))
     detail: str
     errors: list[FieldProblem] | None = Field(
-        default=None, description="With code `invalid`: each invalid value"
+        default=None,
+        description="With codes `invalid` and `unsupported_parameter`: each refused value",
     )
     offered: list[str] | None = Field(
         default=None,
         description="With codes `unknown_model` and `model_unavailable`: the models that can be "
         "used",
+    )
+    parameter: str | None = Field(
+        default=None, description="With code `unsupported_parameter`: its name"
     )
     checks: dict[str, str] | None = Field(
         default=None, description="With code `not_ready`: each service and what is wrong with it"

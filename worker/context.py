@@ -9,9 +9,9 @@ from tokenwire.models.tables import Message
 from tokenwire.protocol.files import digest_in
 from tokenwire.protocol.fold import Part
 from tokenwire.providers.base import HistoryMessage
+from tokenwire.providers.parameters import NAMES
 from tokenwire.worker.history import history_of
 
-_OPTIONS = frozenset({"temperature", "max_tokens", "reasoning_effort", "stop"})
 _NO_MODEL = ""
 """For an answer whose model left the catalogue. No provider gets its kept values."""
 
@@ -35,7 +35,7 @@ def messages(
 
 def options(row: Message) -> dict[str, Any]:
     """The options of the answer, as arguments of a provider's `Request`."""
-    return {name: value for name, value in (row.options or {}).items() if name in _OPTIONS}
+    return {name: value for name, value in (row.options or {}).items() if name in NAMES}
 
 
 def files_in(rows: Iterable[Message]) -> list[FileKey]:

@@ -48,6 +48,7 @@ from tokenwire.providers.base import (
     QuotaExhausted,
     RateLimited,
     Unavailable,
+    UnsupportedParameter,
 )
 from tokenwire.worker.attempt.costs import BudgetExhausted
 
@@ -141,6 +142,13 @@ def _known(error: ProviderError) -> type[ProviderError]:
     return next((kind for kind in type(error).__mro__ if kind in _SENTENCES), Unavailable)
 
 
+def _sentence(error: ProviderError) -> str:
+    """For everyone: nothing of a provider's words is in it."""
+    if isinstance(error, UnsupportedParameter):
+        return error.message
+    return _SENTENCES[_known(error)]
+
+
 def decide(
     error: BaseException,
     outlook: Outlook,
@@ -154,7 +162,7 @@ def decide(
             return retry
     return Discard(
         code_of(error),
-        _SENTENCES[_known(error)],
+        _sentence(error),
         retryable=error.retryable,
         notify_operators=_needs_a_person(error),
     )

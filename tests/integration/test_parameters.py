@@ -8,6 +8,7 @@ import pytest
 from tests.integration.worker_rig import NoJobs, Script, runner_over, services_over
 from tokenwire.models.store import Store
 from tokenwire.providers import base
+from tokenwire.providers.demo import DemoProvider
 from tokenwire.providers.dialects import DIALECTS
 from tokenwire.providers.registry import presets
 from tokenwire.providers.spec import ModelSpec
@@ -137,6 +138,13 @@ async def test_plain_text(sqlite_store: Store, body: CompletionsBody | ResponseB
         (chat(stop=["END", "STOP"]), "stop", ["END", "STOP"]),
         (chat(reasoning_effort="low"), "reasoning_effort", "low"),
         (chat(reasoning_effort="xhigh"), "reasoning_effort", "high"),
+        (chat(top_p=0.5), "top_p", 0.5),
+        (chat(top_k=5), "top_k", 5),
+        (chat(seed=7), "seed", 7),
+        (chat(presence_penalty=0.5), "presence_penalty", 0.5),
+        (chat(frequency_penalty=0.5), "frequency_penalty", 0.5),
+        (chat(logit_bias={"5": -1}), "logit_bias", {"5": -1.0}),
+        (response(top_p=0.5, seed=7), "seed", 7),
         (response(temperature=0.25), "temperature", 0.25),
         (response(max_output_tokens=7), "max_tokens", 7),
         (response(reasoning={"effort": "medium"}), "reasoning_effort", "medium"),
@@ -145,17 +153,34 @@ async def test_plain_text(sqlite_store: Store, body: CompletionsBody | ResponseB
 async def test_each_parameter_arrives(
     sqlite_store: Store, body: CompletionsBody | ResponseBody, field: str, value: Any
 ) -> None:
-    """In the request, and in the body of each dialect that has a field for it."""
+    """In the request, and in the body of each dialect that takes it; the others refuse it."""
     request = await asked(sqlite_store, body)
     assert getattr(request, field) == value
-    nowhere = {
-        "stop": ("openai.responses",),
-        "reasoning_effort": ("cohere.chat", "ollama.chat"),
-    }.get(field, ())
     plain = await asked(sqlite_store, chat())
     for api in DIALECTS:
-        if api not in nowhere:
+        try:
             assert sent(api, request) != sent(api, plain), api
+        except base.UnsupportedParameter as error:
+            assert error.parameter == field  # noqa: PT017 - each dialect does one or the other
+
+
+async def test_an_exchanged_model_refuses_by_name(sqlite_store: Store) -> None:
+    """The catalogue changed after the post: the answer ends with a sentence that names the
+    parameter.
+    """
+    posted = await sqlite_store.ask(chat(seed=7).question(USER, "m"))
+    provider = DemoProvider(
+        ModelSpec("m", "demo", "m", options={"parameters": {"seed": None}}), presets()["demo"]
+    )
+    runner = runner_over(services_over(sqlite_store, MemoryLog(), NoJobs()), provider)
+    await runner.generate(posted.assistant_message.id)
+    row = await sqlite_store.message(posted.assistant_message.id)
+    assert row is not None
+    assert row.error == {
+        "code": "invalid_request",
+        "error": "This model does not take the parameter seed.",
+        "retryable": False,
+    }
 
 
 async def test_instructions_and_history_arrive(sqlite_store: Store) -> None:

@@ -25,7 +25,7 @@ from tokenwire.web.api import shapes
 from tokenwire.web.events.routes import admit, wanted_cursor
 from tokenwire.web.http.aside import aside
 from tokenwire.web.http.streaming import EventStream, stream_of
-from tokenwire.web.problems import BODY, MODEL, QUOTA_CODES, documented
+from tokenwire.web.problems import BODY, PARAMETERS, QUOTA_CODES, documented
 from tokenwire.web.resuming import message_at, unservable
 from tokenwire.web.services import CurrentUser, WebServices, With, json_body, read_body
 
@@ -80,7 +80,8 @@ async def read(
 @router.post(
     "/chat",
     response_class=Response,
-    responses=STREAM | documented(*_BODY, *QUOTA_CODES, *MODEL, "key_reused", "answer_running"),
+    responses=STREAM
+    | documented(*_BODY, *QUOTA_CODES, *PARAMETERS, "key_reused", "answer_running"),
     openapi_extra=json_body(chat_requests.ChatBody),
     summary="useChat: post, or make an answer again; the answer",
 )

@@ -23,7 +23,7 @@ from tokenwire.web.aisdk.requests import invalid
 from tokenwire.web.contents import require_fit
 from tokenwire.web.events.routes import admit
 from tokenwire.web.http.streaming import Cut, EventStream, event_headers
-from tokenwire.web.problems import MODEL, ApiProblem, documented
+from tokenwire.web.problems import PARAMETERS, ApiProblem, documented
 from tokenwire.web.services import CurrentUser, WebServices, With, json_body
 from tokenwire.web.watching import CutOff, Folded, News, Update, Updates, watch
 
@@ -33,7 +33,7 @@ _PROBLEMS = documented(
     "body_too_large",
     "content_too_large",
     "invalid",
-    *MODEL,
+    *PARAMETERS,
     "foreign_origin",
     "over_capacity",
     "answer_failed",
@@ -75,8 +75,8 @@ async def completion(
     ] = "data",
 ) -> Response:
     """The answer to one prompt."""
-    prompt, model = await read(request, services, chat_requests.parse_completion)
-    place = await _ask(services, user, prompt, model)
+    asked = await read(request, services, chat_requests.parse_completion)
+    place = await _ask(services, user, asked.prompt, asked.model, options=asked.options)
     if protocol == "text":
         return await _plain(request, services, place)
     return await stream(request, services, place[0], place[1], profile)
@@ -126,10 +126,12 @@ async def _ask(
     prompt: str,
     model: str | None,
     schema: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> tuple[str, str]:
     """Post the prompt in a new conversation; the ids of the conversation and the answer."""
     require_fit(services.settings, prompt, "the prompt")
     wanted = services.offers.require(model)
+    services.offers.require_taken(wanted, options or {}, "body.options")
     conversation = await services.store.create_unlisted(
         user, None if schema is None else _instructions(schema)
     )
@@ -139,6 +141,7 @@ async def _ask(
         prompt,
         wanted,
         response_schema=None if schema is None else dict(schema),
+        options=options or {},
     )
     posted = await services.store.post(post)
     services.metrics.posts.inc()

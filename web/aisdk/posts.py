@@ -30,15 +30,19 @@ async def _submit(
 ) -> Message:
     text = asked.text or ""
     require_fit(services.settings, text)
-    conversation = await services.store.open_chat(user, asked.chat_id)
+    found = await services.store.find_chat(user, asked.chat_id)
+    wanted = model or services.offers.require(found.model if found else None)
+    services.offers.require_taken(wanted, asked.options or {}, "body.options")
+    conversation = found or await services.store.open_chat(user, asked.chat_id)
     post = Post(
         conversation.id,
         user,
         text,
-        model or services.offers.require(conversation.model),
+        wanted,
         services.settings.concurrent_posts,
         client_id=asked.user_message_id,
         edits=await _is_edit(services, conversation, asked),
+        options=asked.options or {},
     )
     posted = await services.store.post(post)
     services.metrics.posts.inc()
@@ -66,9 +70,17 @@ async def _regenerate(
     if joined is not None:
         return joined
     wanted = model or services.offers.require(conversation.model)
+    services.offers.require_taken(wanted, asked.options or {}, "body.options")
     try:
         posted = await services.store.regenerate(
-            Regeneration(conversation.id, user, target.id, wanted, stop_running=True)
+            Regeneration(
+                conversation.id,
+                user,
+                target.id,
+                wanted,
+                stop_running=True,
+                options=asked.options,
+            )
         )
     except Conflict as error:
         raise invalid(

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
+from pydantic import ValidationError
 
 from tokenwire.config.settings import Settings
 from tokenwire.protocol.text import storable
+from tokenwire.providers.parameters import Parameters
 from tokenwire.web.http.bodies import MAX_ID, decode, is_id, surveyed
 from tokenwire.web.problems import ApiProblem
 
@@ -31,6 +33,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
     model: str | None
     user_message_id: str | None
     text: str | None
+    options: Mapping[str, Any] | None = None
 
 
 _NO_MESSAGE = msgspec.Raw(b"null")
@@ -56,6 +59,16 @@ class ChatBody(msgspec.Struct):
     messages: list[_Unread] | None = None
     message: _MaybeUnread = msgspec.field(default_factory=lambda: _NO_MESSAGE)
     model: _Name | None = None
+    options: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRequest:
+    """A prompt, and the model that answers it (None: the default)."""
+
+    prompt: str
+    model: str | None
+    options: Mapping[str, Any]
 
 
 class _UIMessage(msgspec.Struct):
@@ -69,6 +82,7 @@ class CompletionBody(msgspec.Struct):
 
     prompt: str
     model: _Name | None = None
+    options: dict[str, Any] | None = None
 
 
 _body = msgspec.json.Decoder(ChatBody)
@@ -95,8 +109,8 @@ class InputLimits:
 
 
 def parse_chat(body: bytes, limits: InputLimits) -> ChatRequest:
-    """Parse `{id, messages | message, trigger?, messageId?, model?}`; other fields are ignored.
-    Raises ApiProblem (400, 413, 422).
+    """Parse `{id, messages | message, trigger?, messageId?, model?, options?}`; other fields are
+    ignored. Raises ApiProblem (400, 413, 422).
     """
     surveyed(body, limits.values)
     return _asked(_decode(_body, body, "body"), limits)
@@ -171,8 +185,22 @@ def asked_in(frame: ChatFrame, limits: InputLimits) -> ChatRequest:
     if model is not None and not isinstance(model, str):
         raise invalid("frame.body.model", "the name of a model")
     return _asked(
-        ChatBody(frame.id, frame.trigger, frame.message_id, frame.messages, model=model), limits
+        ChatBody(
+            frame.id,
+            frame.trigger,
+            frame.message_id,
+            frame.messages,
+            model=model,
+            options=_object(frame.body.get("options"), "frame.body.options"),
+        ),
+        limits,
     )
+
+
+def _object(value: Any, field: str) -> dict[str, Any] | None:
+    if value is not None and not isinstance(value, dict):
+        raise invalid(field, "an object")
+    return value
 
 
 def _asked(found: ChatBody, limits: InputLimits) -> ChatRequest:
@@ -188,6 +216,7 @@ def _asked(found: ChatBody, limits: InputLimits) -> ChatRequest:
         found.model,
         last.id or None if last else None,
         text,
+        options_of(found.options),
     )
     if asked.trigger == "submit-message":
         _fit_to_post(last, text)
@@ -249,13 +278,32 @@ def text_of(parts: list[dict[str, Any]]) -> str:
     return storable("\n\n".join(texts))
 
 
-def parse_completion(body: bytes, limits: InputLimits) -> tuple[str, str | None]:
-    """Prompt and model (None: the default) of `{prompt, model?}`. Raises ApiProblem (400, 422)."""
+def options_of(given: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The parameters of an answer. Raises ApiProblem (422)."""
+    if given is None:
+        return None
+    try:
+        options = Parameters.model_validate(given).model_dump(exclude_none=True)
+    except ValidationError as error:
+        raise invalid(*mistakes(error)) from error
+    if "stop" in options:
+        options["stop"] = [storable(text) for text in options["stop"]]
+    return options
+
+
+def mistakes(error: ValidationError) -> tuple[str, str]:
+    """Place and message of the first invalid parameter."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    return ".".join(["body.options", *map(str, first["loc"])]), first["msg"]
+
+
+def parse_completion(body: bytes, limits: InputLimits) -> "PromptRequest":
+    """Parse `{prompt, model?, options?}`. Raises ApiProblem (400, 422)."""
     surveyed(body, limits.values)
     found = _decode(_completion, body, "body")
     if not found.prompt.strip():
         raise invalid("body.prompt", "must not be blank")
-    return storable(found.prompt), found.model
+    return PromptRequest(storable(found.prompt), found.model, options_of(found.options) or {})
 
 
 def parse_input(body: bytes, limits: InputLimits) -> str:

@@ -22,7 +22,7 @@ from tokenwire.web import delivery
 from tokenwire.web.api import files, participants, shapes
 from tokenwire.web.api.participants import require_owner
 from tokenwire.web.contents import require_fit
-from tokenwire.web.problems import BODY, MODEL, QUOTA_CODES, documented
+from tokenwire.web.problems import BODY, MODEL, PARAMETERS, QUOTA_CODES, documented
 from tokenwire.web.services import (
     ConversationId,
     CurrentUser,
@@ -192,7 +192,7 @@ async def delete_conversation(
         "not_found",
         "answer_running",
         "content_too_large",
-        *MODEL,
+        *PARAMETERS,
         "key_reused",
     ),
     summary="Post",
@@ -210,6 +210,9 @@ async def post_message(
     """
     require_fit(services.settings, body.content)
     conversation = await services.store.conversation(conversation_id, user)
+    model = services.offers.require(conversation.model)
+    options = body.options.model_dump(exclude_none=True) if body.options else {}
+    services.offers.require_taken(model, options, "body.options")
     page = await delivery.log_state(services, conversation_id)
     subscription = _subscription(
         services, request, conversation_id, user
@@ -218,13 +221,15 @@ async def post_message(
         conversation_id,
         user,
         body.content,
-        services.offers.require(conversation.model),
+        model,
         services.settings.concurrent_posts,
         Idempotency.of(
             idempotency_key,
             f"POST /api/conversations/{conversation_id}/messages",
-            body.model_dump(mode="json"),
+            # As the version before had it, whose keys still count.
+            body.model_dump(mode="json", exclude=set() if options else {"options"}),
         ),
+        options=options,
     )
     posted = await services.store.post(post)
     services.metrics.posts.inc()

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from tokenwire.protocol.states import AnswerStatus
+from tokenwire.providers.parameters import Parameters
 from tokenwire.web.http.bodies import is_id
 
 MAX_PAGE = 200
@@ -66,6 +67,7 @@ class NewMessage(_StrictBody):
     """A user's message. Tools and schema are reserved and must be absent."""
 
     content: Annotated[str, StringConstraints(min_length=1), AfterValidator(_not_blank)]
+    options: Parameters | None = None
     tools: list[Any] | None = Field(default=None, max_length=0)
     schema_: None = Field(default=None, alias="schema")
 

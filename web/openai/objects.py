@@ -50,10 +50,7 @@ _RESPONSE_CODES = {
 """
 
 _UNUSED = {
-    "top_p": 1.0,
     "top_logprobs": 0,
-    "presence_penalty": 0.0,
-    "frequency_penalty": 0.0,
     "service_tier": "default",
     "safety_identifier": None,
     "prompt_cache_key": None,
@@ -160,11 +157,14 @@ def response(
         "metadata": asked.get("metadata") or {},
         "model": head.model,
         "output": output_items(answer, head.pictures) if output is None else list(output),
-        "parallel_tool_calls": True,
+        "parallel_tool_calls": asked.get("parallel_tool_calls", True),
+        "presence_penalty": asked.get("presence_penalty", 0.0),
+        "frequency_penalty": asked.get("frequency_penalty", 0.0),
         "previous_response_id": asked.get("previous_response_id"),
         "reasoning": {"effort": asked.get("reasoning_effort"), "summary": None},
         "store": asked.get("store", True),
         "temperature": asked.get("temperature", 1.0),
+        "top_p": asked.get("top_p", 1.0),
         "text": {"format": asked.get("text_format") or {"type": "text"}},
         "tool_choice": "auto",
         "tools": [],

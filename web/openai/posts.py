@@ -14,7 +14,7 @@ from tokenwire.web import delivery
 from tokenwire.web.contents import require_question_fits
 from tokenwire.web.http.aside import aside
 from tokenwire.web.openai import objects
-from tokenwire.web.openai.errors import OpenAIProblem
+from tokenwire.web.openai.errors import OpenAIProblem, unsupported
 from tokenwire.web.openai.following import is_passing
 from tokenwire.web.openai.requests import AskBody, Wanted, understood
 from tokenwire.web.services import WebServices, decoded, is_row_id, read_body
@@ -74,8 +74,7 @@ async def ask(
             pass
     idempotency = None
     if key is not None:  # a body may be long: it is not walked for nothing
-        asked = body.model_dump(mode="json", include=set(type(body).model_fields))
-        idempotency = Idempotency.of(key, f"POST {request.url.path}", asked)
+        idempotency = Idempotency.of(key, f"POST {request.url.path}", body.understood)
     try:
         posted = await services.store.ask(question, idempotency)
     except NotFound as error:
@@ -101,5 +100,7 @@ def _question(
     services: WebServices, body: AskBody, user: str, model: str, follows: Message | None
 ) -> Question:
     question = body.question(user, model, follows)
+    if refused := services.offers.refusal(model, question.options):
+        raise unsupported(body.param(refused.parameter), refused.reason)
     require_question_fits(services.settings, question)
     return question

@@ -1,12 +1,12 @@
 """Requests of OpenAI clients, and what they ask of a model.
 
-Supported: messages of text (with their history), instructions, and generation options (temperature,
-length, effort, stop, JSON). Unsupported options that would change the answer (tools, images,
-several choices, ...) are refused by name; others (`user`, `seed`, `service_tier`, ...) are ignored,
-and dropped after parsing.
+Supported: messages of text (with their history), instructions, and the parameters of an answer
+(`providers/parameters.py`), JSON included. What would change the answer, or might (tools, images,
+several choices, every unknown name), is refused by name. What changes nothing in the answer
+(`_IGNORED`) is dropped.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -16,10 +16,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from tokenwire.models.responses import PastTurn, Question
 from tokenwire.models.tables import Message
 from tokenwire.protocol.values import present
+from tokenwire.providers import parameters
 from tokenwire.web.openai.errors import OpenAIProblem, unsupported
 
 MAX_MESSAGES = 10_000
-MAX_TOKENS = 2**31 - 1
 _TEXTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
 """Types of content parts that are text, and the member that holds it."""
 _REFUSED = (
@@ -32,7 +32,28 @@ _REFUSED = (
     "tools",
     "web_search_options",
     "logprobs",
+    "top_logprobs",
+    "moderation",
+    "context_management",
 )
+_IGNORED = frozenset(
+    {
+        "include",
+        "max_tool_calls",
+        "prompt_cache_key",
+        "prompt_cache_options",
+        "prompt_cache_retention",
+        "safety_identifier",
+        "service_tier",
+        "stream_options",
+        "tool_choice",
+        "truncation",
+        "user",
+    }
+)
+"""Parameters that change nothing in an answer without tools that is never shortened."""
+_DEFAULTS: Mapping[str, Any] = {"modalities": ["text"], "verbosity": "medium"}
+"""Parameters of which only what happens anyway is accepted."""
 _ROLES: dict[str, Literal["system", "user", "assistant"]] = {
     "system": "system",
     "developer": "system",
@@ -41,7 +62,7 @@ _ROLES: dict[str, Literal["system", "user", "assistant"]] = {
 }
 
 
-Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+AskedEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
 MAX_METADATA = 16
@@ -69,7 +90,50 @@ class AskBody(BaseModel):
     stream: bool | None = None
     background: bool | None = None
     store: bool | None = None
-    temperature: float | None = Field(None, ge=0, le=2)
+    temperature: parameters.Temperature | None = None
+    top_p: parameters.TopP | None = None
+    top_k: parameters.TopK | None = None
+    seed: parameters.Seed | None = None
+    presence_penalty: parameters.Penalty | None = None
+    frequency_penalty: parameters.Penalty | None = None
+    logit_bias: parameters.LogitBias | None = None
+    parallel_tool_calls: bool | None = None
+
+    @property
+    def understood(self) -> dict[str, Any]:
+        """What identifies the request beside its key.
+
+        A parameter that the version before ignored counts only if it is set: its keys still hold.
+        """
+        return self.model_dump(
+            mode="json",
+            include=set(type(self).model_fields)
+            - {name for name in _SAMPLING if getattr(self, name) is None},
+        )
+
+    def param(self, parameter: str) -> str:
+        """The name in this dialect of one of our parameters."""
+        return parameter
+
+    def _options(
+        self, max_tokens: int | None, effort: AskedEffort | None, stop: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        known = {"none": None, "xhigh": "high", "max": "high"}.get(effort or "", effort)
+        return present(
+            temperature=self.temperature,
+            max_tokens=max_tokens,
+            reasoning_effort=known,
+            stop=stop or None,
+            **self._sampling,
+        )
+
+    @property
+    def _sampling(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _SAMPLING}
+
+    @property
+    def _shown(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _SHOWN}
 
     @property
     def follows(self) -> str | None:
@@ -100,6 +164,12 @@ class Wanted:
     include_usage: bool = False
 
 
+_SAMPLING = (
+    *("top_p", "top_k", "seed", "presence_penalty", "frequency_penalty", "logit_bias"),
+    "parallel_tool_calls",
+)
+_SHOWN = ("top_p", "presence_penalty", "frequency_penalty", "parallel_tool_calls")
+"""Parameters that a Response repeats."""
 B = TypeVar("B", bound=AskBody)
 
 
@@ -108,9 +178,7 @@ def understood(model: type[B], value: Any) -> B:
     RequestValidationError.
     """
     if isinstance(value, dict):
-        for name in _REFUSED:
-            if value.get(name):
-                raise unsupported(name, f"{name} is not supported here.")
+        _require_known(model, value)
     try:
         return model.model_validate(value)
     except ValidationError as error:
@@ -118,16 +186,30 @@ def understood(model: type[B], value: Any) -> B:
         raise RequestValidationError([{**first, "loc": ("body", *first["loc"])}]) from None
 
 
+def _require_known(model: type[AskBody], value: Mapping[str, Any]) -> None:
+    known = model.model_fields.keys() | _IGNORED
+    for name, wanted in value.items():
+        if name in _REFUSED:
+            refused = bool(wanted)
+        elif name in _DEFAULTS:
+            refused = wanted not in (None, _DEFAULTS[name])
+        else:
+            refused = name not in known and wanted is not None
+        if refused:
+            raise unsupported(name[:80], f"{name[:80]} is not supported here.")
+
+
 class ReasoningOptions(BaseModel):
     """The reasoning effort."""
 
-    effort: Effort | None = None
+    effort: AskedEffort | None = None
 
 
 class TextOptions(BaseModel):
     """The form of the text."""
 
     format: dict[str, Any] | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
 
 
 class ResponseBody(AskBody):
@@ -136,7 +218,7 @@ class ResponseBody(AskBody):
     input: str | Objects
     instructions: str | None = None
     previous_response_id: str | None = Field(None, max_length=64)
-    max_output_tokens: int | None = Field(None, ge=1, le=MAX_TOKENS)
+    max_output_tokens: parameters.MaxTokens | None = None
     reasoning: ReasoningOptions | None = None
     text: TextOptions | None = None
 
@@ -155,6 +237,8 @@ class ResponseBody(AskBody):
             raise OpenAIProblem(
                 400, "invalid_value", "A background response has to be stored.", "background"
             )
+        if self.text and self.text.verbosity not in (None, _DEFAULTS["verbosity"]):
+            raise unsupported("text.verbosity", "text.verbosity is not supported here.")
         effort = self.reasoning.effort if self.reasoning else None
         wanted = self.text.format if self.text else None
         asked = present(
@@ -167,6 +251,7 @@ class ResponseBody(AskBody):
             temperature=self.temperature,
             reasoning_effort=effort,
             text_format=wanted,
+            **self._shown,
         )
         return Question(
             user_id=user_id,
@@ -179,9 +264,14 @@ class ResponseBody(AskBody):
             model=model,
             instructions=self.instructions or None,
             follows=follows,
-            options=_options(self.temperature, self.max_output_tokens, effort, None),
+            options=self._options(self.max_output_tokens, effort),
             asked=asked,
             response_schema=_schema("text.format", wanted),
+        )
+
+    def param(self, parameter: str) -> str:
+        return {"max_tokens": "max_output_tokens", "reasoning_effort": "reasoning.effort"}.get(
+            parameter, parameter
         )
 
 
@@ -196,12 +286,17 @@ class CompletionsBody(AskBody):
 
     messages: Objects = Field(min_length=1, max_length=MAX_MESSAGES)
     n: int | None = None
-    stop: str | Annotated[list[str], Field(fail_fast=True)] | None = None
-    max_tokens: int | None = Field(None, ge=1, le=MAX_TOKENS)
-    max_completion_tokens: int | None = Field(None, ge=1, le=MAX_TOKENS)
-    reasoning_effort: Effort | None = None
+    stop: parameters.Stop | parameters.Stops | None = None
+    max_tokens: parameters.MaxTokens | None = None
+    max_completion_tokens: parameters.MaxTokens | None = None
+    reasoning_effort: AskedEffort | None = None
     response_format: dict[str, Any] | None = None
     stream_options: StreamOptions | None = None
+
+    def param(self, parameter: str) -> str:
+        if parameter == "max_tokens" and self.max_completion_tokens is not None:
+            return "max_completion_tokens"
+        return parameter
 
     @property
     def length(self) -> int:
@@ -226,30 +321,16 @@ class CompletionsBody(AskBody):
             user_id=user_id,
             turns=_checked_turns("messages", _messages(self.messages)),
             model=model,
-            options=_options(self.temperature, limit, self.reasoning_effort, stop),
+            options=self._options(limit, self.reasoning_effort, stop),
             asked=present(
                 store=self.store,
                 metadata=self.metadata,
                 max_output_tokens=limit,
                 temperature=self.temperature,
+                **self._shown,
             ),
             response_schema=_schema("response_format", self.response_format),
         )
-
-
-def _options(
-    temperature: float | None,
-    max_tokens: int | None,
-    effort: Effort | None,
-    stop: Sequence[str] | None,
-) -> dict[str, Any]:
-    known = {"none": None, "xhigh": "high", "max": "high"}.get(effort or "", effort)
-    return present(
-        temperature=temperature,
-        max_tokens=max_tokens,
-        reasoning_effort=known,
-        stop=stop or None,
-    )
 
 
 def _schema(param: str, wanted: dict[str, Any] | None) -> dict[str, Any] | None:

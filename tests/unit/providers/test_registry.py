@@ -128,13 +128,14 @@ def test_a_dialect_names_the_quirks_that_it_reads() -> None:
     """Else a preset with one of them would be refused, or one that nobody reads would pass."""
     read = re.compile(r"""quirks(?:\.get\(|\[)"(\w+)"|"(\w+)" in quirks""")
     elsewhere = {"openai.chat": {"echoes", "output_excludes_reasoning"}}  # stream.py, cost.py
+    everywhere = {"parameters"}  # parameters.py
     for api, dialect in DIALECTS.items():
         if api == "cohere.chat":  # its requests begin as those of openai.chat
             assert dialect.quirks == DIALECTS["openai.chat"].quirks
             continue
         text = inspect.getsource(sys.modules[dialect.build.__module__])
         found = {name for match in read.findall(text) for name in match if name}
-        assert dialect.quirks == found | elsewhere.get(api, set()), api
+        assert dialect.quirks == found | everywhere | elsewhere.get(api, set()), api
 
 
 def test_keys_are_sent_as_each_provider_requires() -> None:

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-LIGHT = {"catalogue", "presets", "spec"}
+LIGHT = {"catalogue", "parameters", "presets", "spec"}
 
 
 @pytest.mark.parametrize(

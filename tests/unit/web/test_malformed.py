@@ -201,7 +201,7 @@ STORED: Bodies = [
     ),
     (
         "POST /v1/responses",
-        '{"input": "hi", "background": true, "seed": 9999999999999999999999999}',
+        '{"input": "hi", "background": true, "user": 9999999999999999999999999}',
     ),
     (
         "POST /v1/responses",

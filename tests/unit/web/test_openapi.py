@@ -169,10 +169,15 @@ def test_bodies_of_the_ai_sdk_are_documented_as_they_are_read(document: dict[str
         "messages": or_null({"type": "array", "items": {"type": "object"}}),
         "message": or_null({"type": "object"}),
         "model": or_null(NAME),
+        "options": or_null({"type": "object"}),
     }
     completion = accepted(document, "/api/completion")
     assert completion["required"] == ["prompt"]
-    assert completion["properties"] == {"prompt": {"type": "string"}, "model": or_null(NAME)}
+    assert completion["properties"] == {
+        "prompt": {"type": "string"},
+        "model": or_null(NAME),
+        "options": or_null({"type": "object"}),
+    }
 
 
 def test_defaults_are_valid_values(document: dict[str, Any]) -> None:
