@@ -123,6 +123,13 @@ class Retry(Event, frozen=True, tag="retry"):
     max_tries: int
 
 
+class Wait(Event, frozen=True, tag="wait"):
+    """The answer waits for a decision; its calls say for which. Any later event ends that."""
+
+    message_id: str
+    attempt: int
+
+
 class Reset(Event, frozen=True, tag="reset"):
     """Only `keep_parts` parts remain: `keep` units of text, `keep_reasoning` of reasoning."""
 
@@ -192,6 +199,7 @@ AnyEvent = (
     | ToolInput
     | PartEvent
     | Retry
+    | Wait
     | Reset
     | Complete
     | Error
@@ -215,7 +223,7 @@ _WORKING = re.compile(
     % b"|".join(
         kind.encode()
         for kind, member in _TYPES.items()
-        if "attempt" in member.__struct_fields__ and member not in TERMINAL
+        if "attempt" in member.__struct_fields__ and member not in (Wait, *TERMINAL)
     )
 )
 
@@ -298,7 +306,7 @@ def is_terminal(event: AnyEvent) -> bool:
 def shows_work(data: bytes) -> bool:
     """Whether a stamped event comes from an attempt that goes on: an answer is running.
 
-    Every event of an attempt says so but a terminal one. It is not decoded for that.
+    Every event of an attempt says so but `wait` and a terminal one. It is not decoded for that.
     """
     return _WORKING.match(data) is not None
 

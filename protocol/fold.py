@@ -25,7 +25,7 @@ import msgspec
 
 from tokenwire.protocol import events
 from tokenwire.protocol.slices import Slices
-from tokenwire.protocol.states import ENDED
+from tokenwire.protocol.states import ENDED, closed_state
 from tokenwire.protocol.text import checksum, cut, utf16_length
 
 NOTHING: Final = range(0)
@@ -260,15 +260,19 @@ class Answer:
         self.parts = self.parts[:keep_parts]
         self._open, self._last = _open_of(self.parts), _last_of(self.parts)
 
-    def close_calls(self) -> range:
-        """Mark each call whose input is still streaming as `invalid`, because the answer ends.
+    def close_calls(self, status: str, reason: str | None) -> range:
+        """Close the calls that have not ended, because the answer ends so (`states.closed_state`).
 
-        Returns the range of numbers that holds all of them.
+        `reason`: the finish reason. Returns the range of numbers that holds all closed calls.
         """
-        cut_off = [number for number, part in enumerate(self.parts) if part.streams_input]
-        for number in cut_off:
-            self.parts[number].merge({"state": "invalid"})
-        return range(cut_off[0], cut_off[-1] + 1) if cut_off else NOTHING
+        closed = [
+            (number, part, state)
+            for number, part in enumerate(self.parts)
+            if part.type == "tool_call" and (state := closed_state(part.fields, status, reason))
+        ]
+        for _, part, state in closed:
+            part.merge({"state": state, "expires_at": None})
+        return range(closed[0][0], closed[-1][0] + 1) if closed else NOTHING
 
     # --- what the events do ---
 
@@ -287,6 +291,10 @@ class Answer:
         }
         return NOTHING
 
+    def _wait(self, event: events.Wait) -> range:
+        self.status, self.attempt, self.retry = "waiting", event.attempt, None
+        return NOTHING
+
     def _grow(self, piece: events.Piece) -> str:
         """Apply a piece and return the text that it added. Most pieces take the fast path."""
         if piece.message_id != self.id or self.status in _ENDED:
@@ -297,7 +305,10 @@ class Answer:
             if content and piece.offset == part.start + part.units:
                 part.grow(content)
                 return content
-        return self._grow_input(piece) if kind == "tool_call" else self._grow_text(piece, kind)
+        is_call = kind == "tool_call"
+        added = self._grow_input(piece) if is_call else self._grow_text(piece, kind)
+        self._end_waiting()
+        return added
 
     def _grow_text(self, piece: events.Piece, kind: str) -> str:
         number = piece.part
@@ -343,12 +354,12 @@ class Answer:
             kept[number].set_text(text)
         self.parts = kept
         self._open, self._last = _open_of(kept), _last_of(kept)
+        self._end_waiting()
         return range(min([event.keep_parts, *(number for number, _ in shorter)]), held)
 
     def _end(self, event: events.Terminal, believe: bool) -> range:
         if not believe and not self._proven(event):
             raise Unproven(f"{self.content_units} units in {len(self.parts)} parts held")
-        touched = self.close_calls()
         self.retry, self.usage = None, event.usage
         if isinstance(event, events.Complete):
             self.status, self.finish_reason = "complete", event.finish_reason
@@ -362,13 +373,18 @@ class Answer:
             }
         else:
             self.status, self.by = "cancelled", event.by
-        return touched
+        return self.close_calls(self.status, self.finish_reason)
 
     def _proven(self, event: events.Complete | events.Error | events.Cancelled) -> bool:
         proof = self.proof()
         if (event.length, event.crc32) != (proof.length, proof.crc32):
             return False
         return proof[2:] == (event.parts, event.parts_crc32)
+
+    def _end_waiting(self) -> None:
+        """Any event does that, even one that changes nothing else."""
+        if self.status == "waiting":
+            self.status = "streaming"
 
     def _held(self, number: int, kind: str) -> Part:
         if not 0 <= number < len(self.parts):
@@ -389,6 +405,7 @@ class Answer:
     _ACTS: ClassVar[Mapping[type, Callable[["Answer", Any], range]]] = {
         events.Start: _start,
         events.Retry: _retry,
+        events.Wait: _wait,
         events.PartEvent: _part,
         events.Reset: _reset,
     }

@@ -1,10 +1,11 @@
 """Pure: turns an answer back into events. `catch_up` gives the events that readers lack.
 
 Guarantees:
-- Applied to `have`, the events give `want`: parts, texts and end. There are no events exactly if
-  both are equal. No event carries more than 64 KiB of text or of one value.
-- Each part follows the sequence of the log: it opens, its text comes in order, its fields follow.
-  Parts open in their order. So an encoder cannot tell the events of a row from those of the log.
+- Applied to `have`, the events give `want`: parts, texts, end, and whether it waits. There are no
+  events exactly if both are equal. No event carries more than 64 KiB of text or of one value.
+- Each part follows the sequence of the log: it opens, its text comes in order, its fields follow,
+  the state of a call last. Parts open in their order. So an encoder cannot tell the events of a
+  row from those of the log.
 - As many parts stay as can: a `reset` removes parts from the first one that cannot become the
   wanted one.
 
@@ -54,7 +55,22 @@ def catch_up(have: Answer | None, want: Answer, attempt: int) -> list[events.Any
         lengths = have.content_units, have.reasoning_units
         needed.append(events.Reset(want.id, attempt, *lengths, keep))
     needed += _Growth(have, want, attempt).emit()
-    return [*needed, terminal_event(want, attempt)] if want.ended else needed
+    if want.ended:
+        return [*needed, terminal_event(want, attempt)]
+    return needed + _waiting(have, want, attempt, changed=bool(needed))
+
+
+def _waiting(have: Answer, want: Answer, attempt: int, *, changed: bool) -> list[events.AnyEvent]:
+    """The event after which `want` waits or does not, like its row. `changed`: others come first.
+
+    Any event ends the waiting. Without another one it is a `reset` that keeps everything.
+    """
+    if want.status == "waiting":
+        return [events.Wait(want.id, attempt)] if changed or have.status != "waiting" else []
+    if have.status != "waiting" or changed:
+        return []
+    lengths = want.content_units, want.reasoning_units, len(want.parts)
+    return [events.Reset(want.id, attempt, *lengths)]
 
 
 def terminal_event(ended: Answer, attempt: int) -> events.Terminal:
@@ -197,7 +213,9 @@ def _patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
         for name, item in new.items()
         if name not in old or (old[name] is not item and _json(old[name]) != _json(item))
     }
-    return changed | dict.fromkeys(name for name in old if name not in new)
+    changed |= dict.fromkeys(name for name in old if name not in new)
+    # What a state promises, such as a result, is there before it, if one event cannot hold both.
+    return changed | {"state": changed.pop("state")} if "state" in changed else changed
 
 
 def _json(value: Any) -> str:

@@ -15,9 +15,11 @@ if the log has a hole).
 """
 
 from collections.abc import Iterable
+from typing import Final
 
 from tokenwire.protocol import events
 from tokenwire.protocol.fold import Answer
+from tokenwire.protocol.states import CLOSED_BY_END
 from tokenwire.protocol.text import cut, utf16_length
 
 
@@ -28,6 +30,7 @@ def rewound(
 
     All of them are events of this answer, in order.
     """
+    before = list(before)
     ends, cuts, earlier = _ends_of(before), dict[int, int](), answer.copy()
     for event in since:
         if isinstance(event, events.Piece):
@@ -43,14 +46,19 @@ def rewound(
             return None
         part = earlier.parts[number]
         part.set_text(cut(part.text, end - part.start))
+    if before and isinstance(before[-1], events.Wait):
+        earlier.status = "waiting"
     return earlier
 
 
 def before_end(answer: Answer) -> Answer | None:
-    """The answer without its end. None if a call is `invalid`: the end may have cut it off."""
-    if any(part.fields.get("state") == "invalid" for part in answer.parts):
+    """The answer without its end. None if a call has a state that the end may have given it."""
+    if any(part.fields.get("state") in _OF_ENDS for part in answer.parts):
         return None
     return without_end(answer)
+
+
+_OF_ENDS: Final = frozenset(CLOSED_BY_END.values())
 
 
 def without_end(answer: Answer) -> Answer:

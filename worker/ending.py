@@ -27,9 +27,9 @@ def make_ending(
     `facts`: the optional fields of `Ending`.
     """
     answer = held.answer
-    if any(part.streams_input for part in answer.parts):
-        answer = answer.copy()  # the end itself shows readers that a call was cut off
-        answer.close_calls()
+    if any(part.type == "tool_call" for part in answer.parts):
+        answer = answer.copy()  # the end itself shows readers how it closes calls
+        answer.close_calls(status, facts.get("finish_reason"))
     return Ending(
         message_id=answer.id,
         attempt=attempt,

@@ -363,7 +363,7 @@ class StandIn:
         """Store the end, then announce it."""
         answer = thread.answers.setdefault(row["id"], Answer(row["id"]))
         proof = answer.proof()._asdict()
-        answer.close_calls()
+        answer.close_calls(status, fields.get("finish_reason"))
         row.update(_held(answer), status=status)
         if status == "error":
             row["error"] = {name: fields.get(name) for name in ("code", "error", "retryable")}

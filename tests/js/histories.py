@@ -5,17 +5,18 @@ Each step has what the Python client makes of it; agree.mjs compares that with t
 
 import json
 import random
-from typing import Any
+from typing import Any, get_args
 
 from tokenwire.client.transcript import LiveMessage, Transcript
 from tokenwire.protocol.fold import Answer
+from tokenwire.protocol.states import CallState
 
 Json = dict[str, Any]
 WORDS = ("a", "é", "👍", "bc", "\n", "xy👋")
 TYPES = ("text", "reasoning", "tool_call", "source", "file", "data", "step", "telepathy")
 STREAMS = {"chunk": "text", "reasoning": "reasoning", "tool_input": "tool_call"}
 KINDS = ("chunk", "chunk", "chunk", "reasoning", "reasoning", "tool_input", "tool_input", "part",
-         "part", "part", "part", "reset", "complete", "start", "retry", "load")  # fmt: skip
+         "part", "part", "part", "reset", "complete", "start", "retry", "wait", "load")  # fmt: skip
 ROW: Json = {"id": "m1", "ordinal": 1, "role": "assistant", "rev": 1, "seq": 0, "attempt": 0}
 
 
@@ -92,8 +93,10 @@ class History:
         for name, items in (("at", [None, 0, 3]), ("input", [None, "{}", 5]), ("length", [2])):
             if self._some(0.2):
                 value[name] = choose(items)
-        if value["type"] == "tool_call" and self._some(0.5):
-            value["state"] = "streaming"
+        if value["type"] == "tool_call" and self._some(0.7):
+            value["state"] = choose(["streaming", "streaming", *get_args(CallState)])
+            value["runs_at"] = choose([None, "server", "client", "caller"])
+            value["expires_at"] = choose([None, "2026-11-22T10:00:00Z"])
         return {"part": number, "value": {} if self._some(0.02) else value}
 
     def _reset(self, answer: Answer, kind: str) -> Json:
@@ -110,13 +113,17 @@ class History:
         proof = answer.proof()._asdict()
         if self._some(0.3):
             proof[self._random.choice([*proof])] += 1
-        return {"finish_reason": "stop", "usage": None, "seams": [], **proof}
+        reason = self._random.choice(["stop", "tool_calls"])
+        return {"finish_reason": reason, "usage": None, "seams": [], **proof}
 
     def _start(self, answer: Answer, kind: str) -> Json:
         return {"model": "demo"}
 
     def _retry(self, answer: Answer, kind: str) -> Json:
         return {"code": "unavailable", "delay_ms": 1, "try": 1, "max_tries": 2}
+
+    def _wait(self, answer: Answer, kind: str) -> Json:
+        return {}
 
     def _row(self, answer: Answer) -> Json:
         """As a checkpoint had it some parts ago, now and then with a damaged layout."""
@@ -126,7 +133,8 @@ class History:
         if layout and self._some(0.3):
             self._random.choice(layout)["length"] = self._random.choice([0, 1, 50])
         texts = {"content": row.content, "reasoning": row.reasoning, "parts": layout}
-        return {**ROW, **texts, "status": "streaming", "attempt": 1}
+        status = self._random.choice(["streaming", "waiting"])
+        return {**ROW, **texts, "status": status, "attempt": 1}
 
 
 def _snapshot(row: Json) -> Json:

@@ -70,9 +70,9 @@ const ending = (
   parts_crc32: crc32(parts.map((part) => `${part.join("\0")}\0`).join("")),
 });
 
-test("it stays small: under 6.5 kB gzipped, with no import", () => {
+test("it stays small: under 7 kB gzipped, with no import", () => {
   const source = readFileSync(new URL("../../web/page/static/tokenwire.js", import.meta.url));
-  assert.ok(zlib.gzipSync(source, { level: 9 }).length < 6500);
+  assert.ok(zlib.gzipSync(source, { level: 9 }).length < 7000);
   assert.doesNotMatch(source.toString(), /^import |\bimport\(/m);
 });
 

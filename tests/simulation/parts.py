@@ -268,9 +268,12 @@ class LogReader:
         proof = units(text), zlib.crc32(text.encode()), len(self.parts), total
         if proof != (event.length, event.crc32, event.parts, event.parts_crc32):
             self._complain(f"{self._id} ended with {event}, its log proves {proof}: {self.parts}")
+        whole = isinstance(event, events.Complete)
         for part in self.parts:
             if part.fields.get("state") == "streaming":
                 part.fields["state"] = "invalid"
+            elif part.fields.get("state") == "proposed" and not whole:
+                part.fields["state"] = "withdrawn"
 
     def _wrong(self, event: object) -> None:
         self._complain(f"{self._id}: {event} does not fit {public(self.parts)}")

@@ -17,16 +17,24 @@ is kept is written again. Calls cannot be taken back before v7: those that are w
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from tokenwire.protocol import events
 from tokenwire.protocol.fold import Answer, Part
-from tokenwire.protocol.states import ENDED, EndedStatus
+from tokenwire.protocol.states import CALL_ENDED, ENDED, CallState, EndedStatus
 from tokenwire.protocol.text import input_object
-from tokenwire.web.aisdk.messages import NO_OBJECT, RowView, error_text, metadata, usage
+from tokenwire.web.aisdk.messages import (
+    NO_OBJECT,
+    WITHDRAWN,
+    RowView,
+    metadata,
+    usage,
+    why_none,
+)
 from tokenwire.web.aisdk.parts import have, is_shown, plain
 from tokenwire.web.aisdk.values import Profile, UIChunk
 from tokenwire.web.aisdk.writer import Writer
+from tokenwire.web.calls import call_id
 from tokenwire.web.reasons import EXPIRED, REMOVED
 
 _FINISH: Mapping[str, str] = {
@@ -41,7 +49,6 @@ _FINISH: Mapping[str, str] = {
 _STATUS: Mapping[type, EndedStatus] = dict(zip(events.TERMINAL, ENDED, strict=True))
 _KEPT_BACK = ("usage", "error")
 """Metadata that comes with the end alone."""
-WITHDRAWN = "The call was withdrawn."
 _WHY = {
     "deleted": "The conversation was deleted.",
     "removed": REMOVED,
@@ -91,7 +98,7 @@ class AISDKEncoder:
             case events.Retry():
                 return self._retry(event)
             case events.Complete() | events.Error() | events.Cancelled():
-                return self._cut_off(touched) + self._end(event)
+                return self._closed(touched) + self._end(event)
             case _:
                 return []
 
@@ -166,7 +173,8 @@ class AISDKEncoder:
             return []
         call, chunks, state = self._calls.get(number), list[UIChunk](), part.fields.get("state")
         if call is None:
-            call = self._calls[number] = _ShownCall(part.fields["id"], part.fields["name"])
+            own_id = call_id(self.answer.parts, number)
+            call = self._calls[number] = _ShownCall(own_id, part.fields["name"])
             chunks = self._write.tool_input_start(call.id, call.name)
             if part.text:
                 chunks += self._write.tool_input_delta(call.id, part.text)
@@ -178,27 +186,32 @@ class AISDKEncoder:
             return chunks + self._write.tool_input_error(call.id, call.name, part.text, NO_OBJECT)
         if call.state == "streaming":
             chunks += self._write.tool_input_available(call.id, call.name, value)
-        call.state, call.over = state, state in _OVER
-        return chunks + self._outcome(call, part.fields)
+        call.state, call.over = state, state in CALL_ENDED
+        return chunks + self._asked(call, part.fields) + self._outcome(call, part.fields)
 
-    def _cut_off(self, numbers: Iterable[int]) -> list[UIChunk]:
-        """End the calls whose input was cut off at the end of the answer: they are invalid now."""
+    def _closed(self, numbers: Iterable[int]) -> list[UIChunk]:
+        """End the calls that the end of the answer has closed."""
         calls = [number for number in numbers if number in self._calls]
         return [chunk for n in calls for chunk in self._call(n, self.answer.parts[n])]
 
+    def _asked(self, call: "_ShownCall", fields: Mapping[str, Any]) -> list[UIChunk]:
+        """The request for approval, once: also where a row shows the call after the decision.
+
+        v5 gets none. Its request is a part of its own, which would stand where the log was when
+        the person was asked, and a row does not know that place.
+        """
+        is_asked = call.state == "awaiting_approval" or "approval" in fields
+        if call.asked or not is_asked or self._write.profile == "v5":
+            return []
+        call.asked = True
+        return self._write.tool_approval_request(call.id, call.id)
+
     def _outcome(self, call: "_ShownCall", fields: Mapping[str, Any]) -> list[UIChunk]:
-        match call.state:
-            case "done":
-                return self._write.tool_output_available(call.id, fields.get("result"))
-            case "failed":
-                found = fields.get("error", fields.get("result"))
-                return self._write.tool_output_error(call.id, error_text(found))
-            case "denied":
-                return self._write.tool_output_denied(call.id)
-            case "awaiting_approval":
-                return self._write.tool_approval_request(call.id, call.id)
-            case _:
-                return []
+        if call.state == "done":
+            return self._write.tool_output_available(call.id, fields.get("result"))
+        if call.state == "denied":
+            return self._write.tool_output_denied(call.id)
+        return self._write.tool_output_error(call.id, why_none(fields)) if call.over else []
 
     # --- what is withdrawn ---
 
@@ -293,17 +306,19 @@ class AISDKEncoder:
 
 
 class _ShownCall:
-    """A call as it is shown. `over`: it has an outcome. `open`: it takes pieces of its input."""
+    """A call as it is shown.
 
-    __slots__ = ("id", "name", "open", "over", "state")
+    `asked`: for approval. `over`: it has an outcome. `open`: it takes pieces of its input.
+    """
+
+    __slots__ = ("asked", "id", "name", "open", "over", "state")
 
     def __init__(self, call_id: str, name: str) -> None:
         self.id, self.name = call_id, name
-        self.state, self.over, self.open = "streaming", False, True
+        self.state, self.asked, self.over, self.open = "streaming", False, False, True
 
 
-_OVER = frozenset({"done", "failed", "denied"})
-_STATES = _OVER | {"proposed", "invalid", "awaiting_approval"}
+_STATES: frozenset[str] = frozenset(get_args(CallState)) - {"streaming"}
 """The shown states of a call; an unknown one shows nothing."""
 _CHANGED = ("tool_call", "data")
 

@@ -4,15 +4,17 @@ A row is in its wire form (PROTOCOL.md, section 1). Its parts are in the order i
 opens them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tokenwire.protocol.events import TOKEN_FIELDS
 from tokenwire.protocol.fold import Part, from_view
+from tokenwire.protocol.states import CALL_ENDED
 from tokenwire.protocol.text import input_object
 from tokenwire.web.aisdk.parts import have, is_shown, plain
 from tokenwire.web.aisdk.values import Profile, clean
 from tokenwire.web.aisdk.writer import Writer
+from tokenwire.web.calls import call_id
 
 RowView = Mapping[str, Any]
 
@@ -36,11 +38,8 @@ def ui_message(row: RowView, message_id: str, profile: Profile = "v5") -> dict[s
 def assistant_parts(row: RowView, profile: Profile) -> list[dict[str, Any]]:
     """The parts of an ended answer."""
     write = Writer(profile, started=True, in_step=True)
-    shown = [
-        ui_part
-        for number, part in enumerate(from_view(row).parts)
-        for ui_part in _ui_parts(write, number, part)
-    ]
+    parts = from_view(row).parts
+    shown = [part for number in range(len(parts)) for part in _ui_parts(write, number, parts)]
     return [{"type": "step-start"}, *shown] if shown else []
 
 
@@ -74,48 +73,54 @@ def _camel(name: str) -> str:
     return first + "".join(word.capitalize() for word in rest)
 
 
-def _ui_parts(write: Writer, number: int, part: Part) -> list[dict[str, Any]]:
+def _ui_parts(write: Writer, number: int, parts: Sequence[Part]) -> list[dict[str, Any]]:
+    part = parts[number]
     match part.type:
         case "text" | "reasoning":
             done = {"type": part.type, "text": part.text, "state": "done"}
             return [done] if is_shown(part) else []
         case "tool_call":
             shown = have(part.fields, "id", "name")
-            return [_tool_part(part, write.profile)] if shown else []
+            return [_tool_part(part, call_id(parts, number), write.profile)] if shown else []
         case "step":
             return [{"type": "step-start"}]
         case _:
             return plain(write, number, part)
 
 
-def _tool_part(part: Part, profile: Profile) -> dict[str, Any]:
+def _tool_part(part: Part, name: str, profile: Profile) -> dict[str, Any]:
     fields, value = part.fields, input_object(part.text)
-    call_id, state = fields["id"], fields.get("state")
-    shown = {"type": f"tool-{fields['name']}", "toolCallId": call_id}
+    state = fields.get("state")
+    shown = {"type": f"tool-{fields['name']}", "toolCallId": name}
     if state == "streaming":
         return shown | {"state": "input-streaming"}
     shown["input"] = clean(part.text if value is None else value)
     if state == "invalid" or value is None:
         return shown | {"state": "output-error", "errorText": NO_OBJECT}
     if state == "denied":
-        denied = {"state": "output-denied", "approval": {"id": call_id, "approved": False}}
+        denied = {"state": "output-denied", "approval": {"id": name, "approved": False}}
         return shown | (_DENIED_V5 if profile == "v5" else denied)
-    if state == "failed":
-        found = fields.get("error", fields.get("result"))
-        return shown | {"state": "output-error", "errorText": error_text(found)}
     if state == "done":
         return shown | {"state": "output-available", "output": clean(fields.get("result"))}
+    if state in CALL_ENDED:
+        return shown | {"state": "output-error", "errorText": why_none(fields)}
     return shown | {"state": "input-available"}
 
 
 NO_OBJECT = "The arguments are not a JSON object."
 """The error of a tool call that cannot be executed."""
+WITHDRAWN = "The call was withdrawn."
 _DENIED_V5 = {"state": "output-error", "errorText": "The tool call was not allowed."}
+_WITHOUT_ERROR = {"withdrawn": WITHDRAWN, "unknown": "The outcome of the call is unknown."}
+"""The end of an answer closes calls without an error of their own."""
 
 
-def error_text(result: Any) -> str:
-    """The result of a failed tool, as a sentence."""
-    if isinstance(result, str):
-        return result
-    message = result.get("error") if isinstance(result, Mapping) else None
-    return message if isinstance(message, str) else "The tool failed."
+def why_none(fields: Mapping[str, Any]) -> str:
+    """Why an ended call has no result, as a sentence."""
+    found = fields.get("error", fields.get("result"))
+    if isinstance(found, str):
+        return found
+    message = found.get("error") if isinstance(found, Mapping) else None
+    if isinstance(message, str):
+        return message
+    return _WITHOUT_ERROR.get(str(fields.get("state")), "The tool failed.")

@@ -32,6 +32,7 @@ from tokenwire.protocol.events import AnyEvent, Chunk, Piece, Reasoning, Reset, 
 from tokenwire.protocol.fold import Answer, Part
 from tokenwire.protocol.sent import Sent, Withdrawn
 from tokenwire.protocol.text import utf16_length
+from tokenwire.web.calls import call_id
 from tokenwire.web.openai import objects
 from tokenwire.web.openai.objects import Head, ItemKind, ItemStatus
 from tokenwire.web.reasons import EXPIRED, REMOVED
@@ -173,7 +174,7 @@ class ResponseEncoder:
             if kind is None:
                 return
             self._drop(number)  # after a part without an item
-            item = self._items[number] = self._added(kind, part)
+            item = self._items[number] = self._added(kind, number)
         if item.stale or item.units + utf16_length(piece) != part.units:
             item.sent.replace(part.text)
         else:
@@ -182,12 +183,13 @@ class ResponseEncoder:
         if item.sent.waiting and not item.is_open:
             raise Withdrawn  # an ended item does not continue
 
-    def _added(self, kind: ItemKind, part: Part) -> "_Item":
+    def _added(self, kind: ItemKind, number: int) -> "_Item":
+        part, call = self.answer.parts[number], call_id(self.answer.parts, number)
         name = objects.item_id(self.answer.id, kind, self._counts[kind])
-        item = _Item(kind, name, self._index, part)
+        item = _Item(kind, name, self._index, part, call)
         self._counts[kind] += 1
         self._index += 1
-        begun = objects.item_of(kind, name, part, "in_progress", None)
+        begun = objects.item_of(kind, name, part, "in_progress", None, call=call)
         self._emit("response.output_item.added", {"output_index": item.index, "item": begun})
         if kind in ("reasoning", "message"):
             self._emit("response.content_part.added", item.place | {"part": item.inner("")})
@@ -259,7 +261,8 @@ class ResponseEncoder:
         cited: Sequence[Mapping[str, Any]],
     ) -> Mapping[str, Any]:
         pictures = self.head.pictures
-        return objects.item_of(item.kind, item.id, part, status, text, cited, pictures)
+        named = item.kind, item.id
+        return objects.item_of(*named, part, status, text, cited, pictures, call=item.call)
 
     def _drop(self, first: int) -> None:
         """The items from this part on are withdrawn."""
@@ -299,13 +302,13 @@ class ResponseEncoder:
 
 
 class _Item:
-    """An item and its sent text. `units`: how much of its part it has.
+    """An item and its sent text. `units`: how much of its part it has. `call`: the id of a call.
 
     `stale`: its part was withdrawn since, in whole or in part.
     """
 
-    def __init__(self, kind: ItemKind, name: str, index: int, part: Part) -> None:
-        self.kind, self.id, self.index, self.part = kind, name, index, part
+    def __init__(self, kind: ItemKind, name: str, index: int, part: Part, call: str) -> None:
+        self.kind, self.id, self.index, self.part, self.call = kind, name, index, part, call
         self.sent, self.units = Sent(), 0
         self.is_open, self.stale = True, False
         self.final: Mapping[str, Any] = {}

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from tokenwire.protocol.events import Usage
 from tokenwire.protocol.files import digest_in
 from tokenwire.protocol.fold import Answer, Part
+from tokenwire.web.calls import call_id
 
 RESPONSE_PREFIX = "resp_"
 CHAT_PREFIX = "chatcmpl-"
@@ -228,7 +229,8 @@ def output_items(answer: Answer, pictures: Mapping[str, str] = _NONE) -> list[di
         counts[kind] += 1
         cited = annotations(answer, number) if kind == "message" else ()
         status = item_status(answer, number)
-        items.append(item_of(kind, name, part, status, part.text, cited, pictures))
+        call = call_id(answer.parts, number)
+        items.append(item_of(kind, name, part, status, part.text, cited, pictures, call=call))
     return items
 
 
@@ -255,15 +257,20 @@ def item_of(
     text: str | None,
     cited: Sequence[Mapping[str, Any]] = (),
     pictures: Mapping[str, str] = _NONE,
+    *,
+    call: str,
 ) -> dict[str, Any]:
-    """The item of a part with this text; None: an item that has just begun."""
+    """The item of a part with this text; None: an item that has just begun.
+
+    `call`: the id of a tool call within the answer (`calls.call_id`).
+    """
     match kind:
         case "reasoning":
             return reasoning_item(name, text, status)
         case "message":
             return message_item(name, text, status, cited)
         case "function_call":
-            return call_item(name, part, text or "", status)
+            return call_item(name, call, part, text or "", status)
         case "image_generation_call":
             return image_item(name, part, status, pictures)
 
@@ -303,12 +310,14 @@ def text_part(text: str, cited: Sequence[Mapping[str, Any]] = ()) -> dict[str, A
     return {"type": "output_text", "text": text, "annotations": list(cited), "logprobs": []}
 
 
-def call_item(item_id: str, part: Part, arguments: str, status: ItemStatus) -> dict[str, Any]:
+def call_item(
+    item_id: str, call: str, part: Part, arguments: str, status: ItemStatus
+) -> dict[str, Any]:
     """A tool call of the model."""
     return {
         "id": item_id,
         "type": "function_call",
-        "call_id": str(part.fields.get("id") or ""),
+        "call_id": call,
         "name": str(part.fields.get("name") or ""),
         "arguments": arguments,
         "status": status,
@@ -439,11 +448,11 @@ def chat_calls(answer: Answer) -> list[dict[str, Any]]:
     """Tool calls in the form of a chat completion."""
     return [
         {
-            "id": str(part.fields.get("id") or ""),
+            "id": call_id(answer.parts, number),
             "type": "function",
             "function": {"name": str(part.fields.get("name") or ""), "arguments": part.text},
         }
-        for part in answer.parts
+        for number, part in enumerate(answer.parts)
         if part.type == "tool_call"
     ]
 

@@ -434,6 +434,18 @@ AREA = Area(
             "        if value is None:\n",
         ),
         Mutant(
+            "aisdk_an_approval_is_asked_for_by_the_log_alone",
+            "web/aisdk/encoder.py",
+            'call.state == "awaiting_approval" or "approval" in fields',
+            'call.state == "awaiting_approval"',
+        ),
+        Mutant(
+            "two_calls_have_one_id",
+            "web/calls.py",
+            "            if found in taken:\n",
+            "            if False:\n",
+        ),
+        Mutant(
             "aisdk_an_outcome_without_its_input",
             "web/aisdk/encoder.py",
             '        if call.state == "streaming":\n',

@@ -3,7 +3,7 @@
 from tests.mutants.mutant import Area, Mutant
 
 FOLD, REPLAY, KEPT = "protocol/fold.py", "protocol/replay.py", "protocol/kept.py"
-REWIND = "protocol/rewind.py"
+REWIND, STATES = "protocol/rewind.py", "protocol/states.py"
 
 AREA = Area(
     "fold",
@@ -138,7 +138,7 @@ AREA = Area(
         Mutant(
             "calls_that_were_cut_off_were_always_invalid",
             REWIND,
-            '    if any(part.fields.get("state") == "invalid" for part in answer.parts):\n',
+            '    if any(part.fields.get("state") in _OF_ENDS for part in answer.parts):\n',
             "    if False:\n",
         ),
         Mutant(
@@ -218,8 +218,8 @@ AREA = Area(
         Mutant(
             "a_removed_field_stays",
             REPLAY,
-            "    return changed | dict.fromkeys(name for name in old if name not in new)\n",
-            "    return changed\n",
+            "    changed |= dict.fromkeys(name for name in old if name not in new)\n",
+            "",
         ),
         Mutant(
             "one_is_true",
@@ -236,8 +236,68 @@ AREA = Area(
         Mutant(
             "the_end_is_not_said_again",
             REPLAY,
-            "    return [*needed, terminal_event(want, attempt)] if want.ended else needed\n",
-            "    return needed\n",
+            "        return [*needed, terminal_event(want, attempt)]\n",
+            "        return needed\n",
+        ),
+        Mutant(
+            "a_row_that_waits_is_told_as_one_that_works",
+            REPLAY,
+            "        return [events.Wait(want.id, attempt)] if changed or",
+            "        return [] if changed or",
+        ),
+        Mutant(
+            "a_reader_waits_on_beside_a_row_that_works",
+            REPLAY,
+            '    if have.status != "waiting" or changed:\n',
+            "    if True:\n",
+        ),
+        Mutant(
+            "a_state_comes_before_its_result",
+            REPLAY,
+            'return changed | {"state": changed.pop("state")} if "state" in changed else changed',
+            "return changed",
+        ),
+        Mutant(
+            "the_end_withdraws_what_runs",
+            STATES,
+            '    "running": "unknown",\n',
+            '    "running": "withdrawn",\n',
+        ),
+        Mutant(
+            "the_end_leaves_calls_to_a_caller_whatever_its_reason",
+            STATES,
+            '(runs_at == "caller" and reason == "tool_calls")',
+            'runs_at == "caller"',
+        ),
+        Mutant(
+            "calls_of_failed_answers_stay",
+            STATES,
+            'state == "proposed" and status == "complete" and is_callers',
+            'state == "proposed" and is_callers',
+        ),
+        Mutant(
+            "a_closed_call_expires",
+            FOLD,
+            'part.merge({"state": state, "expires_at": None})',
+            'part.merge({"state": state})',
+        ),
+        Mutant(
+            "a_wait_counts_as_work",
+            "protocol/events.py",
+            "and member not in (Wait, *TERMINAL)",
+            "and member not in TERMINAL",
+        ),
+        Mutant(
+            "what_is_held_does_not_end_the_waiting",
+            FOLD,
+            "        self._end_waiting()\n        return added\n",
+            "        return added\n",
+        ),
+        Mutant(
+            "who_waited_was_never_waiting",
+            REWIND,
+            '        earlier.status = "waiting"\n',
+            "        pass\n",
         ),
         Mutant(
             "half_a_unit_is_a_place",

@@ -25,8 +25,8 @@ AREA = Area(
         Mutant(
             "an_end_shows_that_an_answer_is_running",
             "protocol/events.py",
-            " and member not in TERMINAL",
-            "",
+            "and member not in (Wait, *TERMINAL)",
+            "and member not in (Wait,)",
             ("tests/unit/protocol/test_events.py",),
         ),
         Mutant(
@@ -149,8 +149,8 @@ AREA = Area(
         Mutant(
             "a_cancel_tells_of_running",
             "protocol/events.py",
-            "and member not in TERMINAL",
-            "and member not in (Complete, Error)",
+            "and member not in (Wait, *TERMINAL)",
+            "and member not in (Wait, Complete, Error)",
             ("tests/unit/protocol/test_events.py",),
         ),
         Mutant(

@@ -457,7 +457,7 @@ AREA = Area(
         Mutant(
             "a_call_that_was_cut_off_streams_on",
             _FILE,
-            'streams(part) ? { ...part, state: "invalid" } : part',
+            "closed(part, status, finish_reason)",
             "part",
         ),
         Mutant(

@@ -6,6 +6,7 @@ the same intention, so a fold that loses or doubles something differs from it.
 
 import copy
 import zlib
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,22 +36,71 @@ OPS = st.one_of(
     st.tuples(st.just("call"), _places),
     st.tuples(st.just("input"), _places, _words),
     st.tuples(st.just("call_ends"), _places, st.sampled_from(["proposed", "invalid"])),
+    st.tuples(st.just("move"), _places, _places, _values),
+    st.tuples(st.just("move"), _places, _places, _values),
+    st.tuples(st.just("proved"), _places, st.sampled_from(["server", "client", "caller"])),
+    st.tuples(st.just("waits")),
+    st.tuples(st.just("step"), st.lists(st.just("m0"), max_size=2)),
     st.tuples(st.just("set"), _places, _names, _values),
     st.tuples(st.just("other"), st.sampled_from(["data", "file", "step", "hologram"]), _values),
     st.tuples(st.just("reset"), _places),
     st.tuples(st.just("attempt")),
     st.tuples(st.just("retry")),
 )
-ENDS = st.sampled_from([None, "complete", "error", "cancelled"])
+ENDS = st.sampled_from([None, "complete", "tool_calls", "error", "cancelled"])
+"""`tool_calls`: complete, for that reason."""
 HISTORIES = st.tuples(st.lists(OPS, max_size=25), ENDS)
+
+
+_SOON = "2026-11-22T10:00:00Z"
+_ALLOWED = {"decision": "approved", "by": "u1"}
+_RERUN = {"state": "proposed", "expires_at": None}
+MOVES: dict[str | None, list[dict[str, Any]]] = {
+    None: [{"runs_at": place} for place in ("server", "client", "caller")],
+    "server": [
+        {"state": "running"},
+        {"state": "awaiting_approval", "approval": {}, "expires_at": _SOON},
+        {"state": "failed", "error": "It lacks a."},
+    ],
+    "client": [{"state": "awaiting_client", "expires_at": _SOON}],
+    "caller": [{"title": "Adds"}],
+    "awaiting_approval": [
+        {**_RERUN, "approval": _ALLOWED},
+        {**_RERUN, "approval": _ALLOWED, "ran_with": '{"a":2}'},
+        {"state": "denied", "approval": {"decision": "denied"}, "error": "No", "expires_at": None},
+    ],
+    "awaiting_client": [
+        {"state": "done", "result": ..., "expires_at": None},
+        {"state": "failed", "error": "closed", "expires_at": None},
+    ],
+    "running": [
+        {"state": "done", "result": ...},
+        {"state": "failed", "error": "down"},
+        {"state": "proposed"},
+        {"state": "awaiting_outcome", "expires_at": _SOON},
+        {"state": "unknown", "error": "unknown"},
+    ],
+    "awaiting_outcome": [
+        _RERUN,
+        {"state": "done", "result": ..., "expires_at": None},
+        {"state": "unknown", "error": "unknown", "expires_at": None},
+    ],
+}
+"""What may happen to a call, by its state. By who runs it, if it is proposed. `...`: any value."""
+_AT_THE_END = {
+    "streaming": "invalid",
+    **dict.fromkeys(("proposed", "awaiting_approval", "awaiting_client"), "withdrawn"),
+    **dict.fromkeys(("running", "awaiting_outcome"), "unknown"),
+}
 
 
 @dataclass
 class Model:
-    """The answer: parts as {type, text, fields}, and its end."""
+    """The answer: parts as {type, text, fields}, its end, and whether it waits."""
 
     parts: list[dict[str, Any]] = field(default_factory=list)
     end: str | None = None
+    waits: bool = False
 
     def of(self, kind: str) -> str:
         """All texts of a type."""
@@ -131,6 +181,32 @@ class Writer:
         for number in self._streaming(place):
             self._set(number, {"state": state})
 
+    def move(self, place: int, choice: int, value: Any) -> None:
+        """A call goes on: it is proven, allowed, runs, is lost, ends."""
+        if calls := self._calls(["proposed", *MOVES]):
+            number = calls[place % len(calls)]
+            fields = self.model.parts[number]["fields"]
+            is_proposed = fields["state"] == "proposed"
+            moves = MOVES[fields.get("runs_at") if is_proposed else fields["state"]]
+            changes = moves[choice % len(moves)]
+            self._set(number, {k: value if item is ... else item for k, item in changes.items()})
+
+    def proved(self, place: int, runs_at: str) -> None:
+        """A call of a turn that is whole."""
+        number = len(self.model.parts)
+        self.call(place)
+        self.model.parts[number]["text"] = "{}"
+        self._log(events.ToolInput(ID, self.attempt_number, 0, "{}", number))
+        self._set(number, {"state": "proposed"})
+        self._set(number, {"runs_at": runs_at})
+
+    def waits(self) -> None:
+        self._log(events.Wait(ID, self.attempt_number))
+
+    def step(self, message_ids: list[str]) -> None:
+        """The model is asked again, now and then with new messages of users."""
+        self._open("step", {"message_ids": message_ids or None})
+
     def set(self, place: int, name: str, value: Any) -> None:
         if self.model.parts:
             self._set(place % len(self.model.parts), {name: value})
@@ -153,10 +229,13 @@ class Writer:
         self._log(events.Retry(ID, self.attempt_number, "unavailable", 5, 1, 3))
 
     def ends(self, end: str) -> None:
-        self.model.end = end
-        for part in self.model.parts:
-            if part["type"] == "tool_call" and part["fields"].get("state") == "streaming":
-                part["fields"]["state"] = "invalid"
+        self.model.end = "complete" if end == "tool_calls" else end
+        for number in self._calls(_AT_THE_END):
+            fields = self.model.parts[number]["fields"]
+            runs_at = {"complete": [None], "tool_calls": [None, "caller"]}.get(end, [])
+            if fields["state"] != "proposed" or fields.get("runs_at") not in runs_at:
+                fields["state"] = _AT_THE_END[fields["state"]]
+                fields.pop("expires_at", None)
         text, attempt = self.model.of("text"), self.attempt_number
         proof = utf16_length(text), zlib.crc32(text.encode())
         parts = len(self.model.parts), parts_crc32(self.model.parts)
@@ -164,6 +243,9 @@ class Writer:
         self._log(
             {
                 "complete": events.Complete(ID, attempt, "stop", usage, *proof, [1], *parts),
+                "tool_calls": events.Complete(
+                    ID, attempt, "tool_calls", usage, *proof, [1], *parts
+                ),
                 "error": events.Error(ID, attempt, "bug", "sorry", True, usage, *proof, *parts),
                 "cancelled": events.Cancelled(ID, attempt, "u1", usage, *proof, *parts),
             }[end]
@@ -217,17 +299,21 @@ class Writer:
 
     def _streaming(self, place: int) -> list[int]:
         """A call whose input still streams, if there is any."""
-        calls = [
+        calls = self._calls(["streaming"])
+        return [calls[place % len(calls)]] if calls else []
+
+    def _calls(self, states: Collection[str | None]) -> list[int]:
+        return [
             number
             for number, part in enumerate(self.model.parts)
-            if part["type"] == "tool_call" and part["fields"].get("state") == "streaming"
+            if part["type"] == "tool_call" and part["fields"].get("state") in states
         ]
-        return [calls[place % len(calls)]] if calls else []
 
     def _end(self, kind: str) -> int:
         return utf16_length(self.model.of(kind))
 
     def _log(self, event: events.AnyEvent) -> None:
+        self.model.waits = isinstance(event, events.Wait)
         self.events.append(event)
         self.models.append(copy.deepcopy(self.model))
 

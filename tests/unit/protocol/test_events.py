@@ -294,8 +294,8 @@ def test_the_terminal_events_are_the_ended_states() -> None:
 
 @pytest.mark.parametrize("kind", events._TYPES)
 def test_which_events_show_that_an_answer_is_running(kind: str) -> None:
-    """Those of an attempt, but for its end; so a later type needs no list."""
-    runs = "attempt" in events._TYPES[kind].__struct_fields__ and kind not in ENDED
+    """Those of an attempt, but for a wait and its end; so a later type needs no list."""
+    runs = "attempt" in events._TYPES[kind].__struct_fields__ and kind not in ("wait", *ENDED)
     assert runs == (kind in {"start", "chunk", "reasoning", "tool_input", "part", "retry", "reset"})
     assert events.shows_work(events.stamp(12, b'{"type":"%b","x":1}' % kind.encode())) is runs
     assert not events.shows_work(b'{"seq":1,"type":"title","title":"\\"type\\":\\"chunk\\""}')

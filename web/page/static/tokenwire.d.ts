@@ -89,12 +89,25 @@ export interface ToolCallPart {
   type: "tool_call";
   id: string;
   name: string;
-  /** `streaming`: `input` grows; `proposed`: it is complete; `invalid`: it is no JSON object. */
-  state: "streaming" | "proposed" | "invalid" | (string & {});
+  /** PROTOCOL.md, section 1, has the states. Those of the first line are yet to end. */
+  state:
+    | ("streaming" | "proposed" | "running" | `awaiting_${"approval" | "client" | "outcome"}`)
+    | ("invalid" | "done" | "failed" | "denied" | "withdrawn" | "unknown")
+    | (string & {});
   /** The JSON as the model wrote it. */
   input: string;
+  /** Who executes it, once the model's turn is proven. */
+  runs_at?: "server" | "client" | "caller" | (string & {});
+  title?: string;
   result?: unknown;
+  /** What the model is told of a call without a result. */
   error?: unknown;
+  /** Until when a decision is awaited (ISO 8601). */
+  expires_at?: string;
+  /** A person was asked. */
+  approval?: { decision?: string; by?: string; reason?: string; at?: string };
+  /** The JSON that the tool got in place of `input`, if a person edited it. */
+  ran_with?: string;
 }
 
 /** What an answer cites. */
@@ -146,6 +159,8 @@ export interface ProviderPart {
 export interface StepPart {
   type: "step";
   model?: string;
+  /** Messages of users that reached the model here. */
+  message_ids?: string[];
 }
 
 /** An entry of the log. */

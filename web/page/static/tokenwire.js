@@ -249,6 +249,9 @@ function merged(held, value) {
 const active = (message, fields) =>
   Object.assign(message, { status: "streaming", retry: null }, fields);
 
+/** Any event ends the waiting, even one that changes nothing else. */
+const resumed = (message) => (message.status === "waiting" ? active(message) : message);
+
 const CHANGES = {
   __proto__: null,
   start: (message, { attempt, model }) => active(message, { attempt, model }),
@@ -266,10 +269,11 @@ const CHANGES = {
     const parts = message.applied.slice(0, keep_parts).map((part) => ({ ...part }));
     const fits = cut(parts, "text", keep) && cut(parts, "reasoning", keep_reasoning);
     if (!fits || parts.length !== keep_parts) return false;
-    return Object.assign(message, { applied: parts, longer: null });
+    return resumed(Object.assign(message, { applied: parts, longer: null }));
   },
   retry: (message, { seq, type, message_id, attempt, ...retry }) =>
     active(message, { attempt, status: "retrying", retry }),
+  wait: (message, { attempt }) => active(message, { attempt, status: "waiting" }),
   complete: end,
   error: end,
   cancelled: end,
@@ -277,11 +281,27 @@ const CHANGES = {
 
 const streams = ({ type, state }) => type === "tool_call" && state === "streaming";
 
+const CLOSED = new Map([
+  ["streaming", "invalid"],
+  ["proposed", "withdrawn"],
+  ["awaiting_approval", "withdrawn"],
+  ["awaiting_client", "withdrawn"],
+  ["awaiting_outcome", "unknown"],
+  ["running", "unknown"],
+]);
+
+/** A part after the end of its answer. */
+function closed(part, status, reason) {
+  const { type, state, runs_at, expires_at, ...rest } = part;
+  const callers = runs_at === undefined || (runs_at === "caller" && reason === "tool_calls");
+  const stays = state === "proposed" && status === "complete" && callers;
+  if (type !== "tool_call" || stays || !CLOSED.has(state)) return part;
+  return { type, ...rest, ...(runs_at && { runs_at }), state: CLOSED.get(state) };
+}
+
 function end(message, { type: status, finish_reason, usage, seams, by, code, error, retryable }) {
   error &&= { code, error, retryable };
-  message.applied = message.applied.map((part) =>
-    streams(part) ? { ...part, state: "invalid" } : part,
-  );
+  message.applied = message.applied.map((part) => closed(part, status, finish_reason));
   return active(message, { status, finish_reason, usage, seams, by, error });
 }
 
@@ -294,7 +314,7 @@ function write(message, type, { part: number, offset, content }) {
   const text = call ? held.input : join(applied.slice(0, number + 1), type);
   const known = text?.length - offset;
   if (!(offset >= 0 && known >= 0) || splits(content, known)) return false;
-  if (known >= content.length) return true;
+  if (known >= content.length) return resumed(message);
   if (call ? !streams(held) : applied[number] && number !== last) return false;
   held[TEXTS[type]] += content.slice(known);
   applied[number] = held;

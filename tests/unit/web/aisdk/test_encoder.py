@@ -113,6 +113,8 @@ def test_an_input_streams() -> None:
         ({"state": "done", "result": [1]}, "tool-output-available", ("output", [1])),
         ({"state": "failed", "error": "No."}, "tool-output-error", ("errorText", "No.")),
         ({"state": "denied"}, "tool-output-denied", ("toolCallId", "c")),
+        ({"state": "unknown", "error": "Lost."}, "tool-output-error", ("errorText", "Lost.")),
+        ({"state": "withdrawn"}, "tool-output-error", ("errorText", "The call was withdrawn.")),
         ({"state": "awaiting_approval"}, "tool-approval-request", ("approvalId", "c")),
     ],
 )
