@@ -13,6 +13,7 @@ from sqlalchemy import text
 
 from tests.integration.providers.wire import Exchange, Server, serving
 from tests.integration.worker_rig import NoJobs, events_of, kinds, services_over, text_of
+from tests.paused import FIRST_TURN, FIRST_TYPES, RESULT, SEARCH, THOUGHT, frames, words
 from tokenwire.config.terms import AnswerTerms
 from tokenwire.models.conversations import Post
 from tokenwire.models.store import Store
@@ -26,46 +27,12 @@ from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.worker.runner import Runner
 from tokenwire.worker.services import Models
 
-SEARCH = {
-    "type": "server_tool_use",
-    "id": "srv_1",
-    "name": "web_search",
-    "input": {"query": "oslo"},
-}
-RESULT = {
-    "type": "web_search_tool_result",
-    "tool_use_id": "srv_1",
-    "content": [{"type": "web_search_result", "encrypted_content": "x=="}],
-}
-THOUGHT = {"type": "thinking", "thinking": "Hm.", "signature": "sig"}
-
-
-def words(said: str) -> dict[str, Any]:
-    return {"type": "text", "text": said}
-
 
 def turn(blocks: Sequence[dict[str, Any]], reason: str) -> bytes:
-    """A stream of these blocks: 10 tokens in, 5 out."""
-    sent: list[dict[str, Any]] = [
-        {
-            "type": "message_start",
-            "message": {"id": "m", "model": "x", "usage": {"input_tokens": 10}},
-        }
-    ]
-    for index, block in enumerate(blocks):
-        sent += [
-            {"type": "content_block_start", "index": index, "content_block": block},
-            {"type": "content_block_stop", "index": index},
-        ]
-    sent += [
-        {"type": "message_delta", "delta": {"stop_reason": reason}, "usage": {"output_tokens": 5}},
-        {"type": "message_stop"},
-    ]
-    return b"".join(b"data: %b\n\n" % json.dumps(item).encode() for item in sent)
+    return b"".join(frames(blocks, reason))
 
 
-PAUSED = turn([THOUGHT, words("I will look. "), SEARCH], "pause_turn")
-FIRST_TURN = ["reasoning", "text", "provider"]
+PAUSED = turn(FIRST_TURN, "pause_turn")
 WHOLE = turn([RESULT, words("It rains.")], "end_turn")
 
 CUT = turn([RESULT, words("It ra")], "end_turn").rpartition(b"data:")[0].rpartition(b"data:")[0]
@@ -267,11 +234,11 @@ async def test_a_break_behind_the_pause_restarts_only_the_second_turn(rig: Rig) 
     rig.rung = "restart"
     async with serving(playing(PAUSED, CUT, WHOLE)) as server:
         row = await rig.run(server)
-        assert (row.status, row.proven_parts) == ("retrying", len(FIRST_TURN))
+        assert (row.status, row.proven_parts) == ("retrying", len(FIRST_TYPES))
         row = await rig.run(server)
     assert (row.status, row.content) == ("complete", "I will look. It rains.")
     assert sent(server, 2) == sent(server, 1)
-    assert [part["type"] for part in row.parts or ()][:4] == [*FIRST_TURN, "step"]
+    assert [part["type"] for part in row.parts or ()][:4] == [*FIRST_TYPES, "step"]
     assert await resets(rig) == [events.Reset(rig.row.id, 2, len("I will look. "), 3, 4)]
 
 

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.databases import create_tables, sql
 from tests.everything import ITEMS, KINDS, PICTURE, WORDS, Player, turn
 from tests.integration.mortal import Life, Mortal, PlayingClient
 from tests.integration.worker_rig import LEASE_SECONDS, NoJobs, events_of
+from tests.paused import CONTENT, FIRST_TYPES, PausingModel
 from tests.unit.providers.bodies import ANTHROPIC, RESPONSES
 from tests.unit.web.aisdk.client import Client as UIClient
 from tests.unit.web.histories import fed, without_resets
@@ -26,13 +28,13 @@ from tokenwire.models.parts import answer_of
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Message as Row
 from tokenwire.models.views import message_view
-from tokenwire.protocol.events import AnyEvent, is_terminal
+from tokenwire.protocol.events import AnyEvent, Reset, is_terminal
 from tokenwire.protocol.files import digest_of
 from tokenwire.protocol.fold import Answer
 from tokenwire.protocol.replay import catch_up
 from tokenwire.providers.catalogue import Catalogue
 from tokenwire.providers.registry import open_provider
-from tokenwire.providers.spec import ModelSpec
+from tokenwire.providers.spec import ModelSpec, Rung
 from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.web.aisdk.encoder import AISDKEncoder
 from tokenwire.web.aisdk.values import PROFILES, Profile
@@ -263,3 +265,46 @@ async def test_a_worker_that_dies_after_any_effect_changes_nothing(
             assert [event for event in log if is_terminal(event)] == log[-1:]
             check_readers(log, row)
             assert await found.sent_back() == ITEMS[api]
+
+
+@pytest.mark.parametrize(
+    "nth", [pytest.param(1, marks=pytest.mark.long, id="all"), pytest.param(7, id="some")]
+)
+@pytest.mark.parametrize(("rung", "saves"), [("restart", False), ("restart", True), ("turn", True)])
+async def test_a_worker_that_dies_in_a_later_turn_costs_no_earlier_one(
+    rung: Rung, saves: bool, nth: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After any effect. Once a row says that the paused turn is whole, nobody withdraws it or asks
+    for it again.
+    """
+    monkeypatch.setitem(SPECS, ANTHROPIC, replace(SPECS[ANTHROPIC], continuation=rung))
+    async with paused_world(tmp_path) as (found, _):
+        life = Life()
+        await found.work(found.row.id, life, saves=saves)
+    found_proven = set[int]()
+    for number in crash_points(life.done, nth)[:-1]:
+        (tmp_path / str(number)).mkdir()
+        async with paused_world(tmp_path / str(number)) as (found, model):
+            await found.work(found.row.id, Life(number), saves=saves)
+            proven, asked = (await found.reread()).proven_parts, len(model.asked)
+            found_proven.add(proven)
+            await found.work(found.row.id, Life(), saves=saves)
+            row, log = await found.reread(), await found.events()
+            assert row.status == "complete"
+            assert row.content in (CONTENT, f"{CONTENT}."), number  # the model must add something
+            start = proven and proven + 1
+            kept = {event.keep_parts for event in log if isinstance(event, Reset)}
+            assert kept <= {start}, number
+            if proven:
+                types = [part.type for part in answer_of(row).parts]
+                assert types[:start] == [*FIRST_TYPES, "step"]
+                assert all(len(sent) > 1 for sent in model.asked[asked:])
+            check_readers(log, row)
+    assert found_proven == ({0, len(FIRST_TYPES)} if saves else {0})
+
+
+@asynccontextmanager
+async def paused_world(folder: Path) -> AsyncIterator[tuple[World, PausingModel]]:
+    async with world(ANTHROPIC, folder) as found:
+        model = found.player = PausingModel()  # type: ignore[assignment]  # another provider
+        yield found, model
