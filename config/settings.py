@@ -27,7 +27,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from tokenwire.config.terms import AnswerTerms, LogTerms
+from tokenwire.config.terms import AnswerTerms, LogTerms, ToolTerms
 
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout, for its tests and benchmarks. The program needs none: its files are beside its
@@ -74,7 +74,7 @@ class TableNames(BaseSettings):
         return prefix
 
 
-class Settings(TableNames, AnswerTerms, LogTerms):
+class Settings(TableNames, AnswerTerms, LogTerms, ToolTerms):
     """Environment variables (upper case) or lines of `.env`; `.env.example` lists each with its
     default. `config/terms.py` has those that pure code reads.
     """

@@ -39,6 +39,21 @@ class AnswerTerms(BaseModel, frozen=True):
     """
 
 
+class ToolTerms(BaseModel, frozen=True):
+    """What one call of a tool may take."""
+
+    tool_seconds: float = Field(60.0, gt=0, le=3600)
+    """The longest run of a tool that names no limit of its own. Afterwards its outcome counts as
+    unknown.
+    """
+    tool_threads: int = Field(32, ge=1, le=1000)
+    """Tools that are not async and run at the same time in one worker process."""
+    max_tool_result_bytes: int = Field(48 * 1024, ge=1024, le=48 * 1024)
+    """Longest result of a tool, as JSON with its escapes. The model gets the beginning of a longer
+    one.
+    """
+
+
 class LogTerms(BaseModel, frozen=True):
     """The window of a log, and how long tokens live whose refusal it remembers."""
 

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 class ToolError(Exception):
@@ -81,6 +81,10 @@ class ToolContext:
     async def wait_cancelled(self) -> None:
         """For async functions: wait until the call is cancelled. (Its task is cancelled, too.)"""
         await self._cancellation.wait()
+
+    def apart(self) -> "ToolContext":
+        """The same call, with a cancellation of its own."""
+        return replace(self, _cancellation=_Cancellation())
 
     def cancel(self) -> None:
         """Cancel the call: whoever executes the tool does, and tests of a tool may."""
