@@ -32,6 +32,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from tokenwire.protocol.fold import Part
+from tokenwire.protocol.states import CALL_ENDED
 from tokenwire.protocol.text import MAX_JSON_DEPTH, storable_json
 
 SHORTEST: Final = 32
@@ -68,13 +69,14 @@ def turns(parts: Sequence[Part]) -> list[range]:
 
 
 def steps_between(parts: Sequence[Part]) -> frozenset[int]:
-    """Numbers of the steps behind results of tools, where another turn begins.
+    """Numbers of the steps behind calls of tools that have ended, where another turn begins.
 
-    A step behind a pause is none of them: the paused turn goes back and is continued.
+    A step behind a pause is none of them: the paused turn goes back and is continued. The state of
+    a call decides: it may end without a result.
     """
     found, has_results = set[int](), False
     for number, part in enumerate(parts):
-        has_results = has_results or not part.fields.keys().isdisjoint(("result", "error"))
+        has_results = has_results or part.fields.get("state") in CALL_ENDED
         if part.type == "step" and has_results:
             found.add(number)
             has_results = False

@@ -18,6 +18,7 @@ from tokenwire.models.errors import HistoryTooLong, NotFound, StoreUnavailable
 from tokenwire.models.rows import unfinished
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Message
+from tokenwire.protocol.outcomes import outcome_of
 from tokenwire.protocol.replay import terminal_event
 from tokenwire.protocol.rewind import without_end
 from tokenwire.streams.log import ports
@@ -306,8 +307,8 @@ def _sent(row: Message, model: str | None) -> Iterator[Any]:
     for call in row.parts or ():
         if call["type"] == "tool_call":
             yield from (call["name"], call["input"])
-            if (result := call.get("error", call.get("result"))) is not None:
-                yield from (call["name"], result)
+            if (outcome := outcome_of(call)) is not None:
+                yield from (call["name"], outcome[0])
 
 
 def _cancelled(row: Message, claim: ports.Claim, held: Held, by: str | None) -> Ending:

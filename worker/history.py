@@ -9,13 +9,13 @@ the text of its part (`protocol/kept.py`), and is completed again here.
 """
 
 import base64
-import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from tokenwire.protocol import fold
 from tokenwire.protocol.files import ANY_MEDIA_TYPE
 from tokenwire.protocol.kept import FoldIn, is_lost, steps_between, turns
+from tokenwire.protocol.outcomes import outcome_of
 from tokenwire.protocol.slices import Slices
 from tokenwire.providers import base as deltas
 from tokenwire.providers import history
@@ -89,11 +89,8 @@ class _Walk:
     def _call(self, part: fold.Part, kept: history.Kept | None) -> None:
         id_, name = part.fields["id"], part.fields["name"]
         self._collected.append(history.CallPart(id_, name, part.text, kept))
-        failed = "error" in part.fields
-        result = part.fields.get("error" if failed else "result")
-        if result is not None:
-            text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
-            self._collected.append(history.ResultPart(id_, name, text, failed))
+        if (outcome := outcome_of(part.fields)) is not None:
+            self._collected.append(history.ResultPart(id_, name, *outcome))
 
 
 def _kept_of(parts: Sequence[fold.Part], files: Mapping[int, bytes]) -> dict[int, history.Kept]:

@@ -46,6 +46,20 @@ AREA = Area(
             "        if False:\n",
         ),
         Mutant(
+            "a_call_without_a_result_is_open",
+            "protocol/outcomes.py",
+            "    return None if sentence is None else (sentence, True)\n",
+            "    return None\n",
+            ("tests/unit/worker/test_history.py",),
+        ),
+        Mutant(
+            "a_result_that_is_null_is_none",
+            "protocol/outcomes.py",
+            'if "result" in call or state == "done":',
+            'if "result" in call:',
+            ("tests/unit/worker/test_history.py",),
+        ),
+        Mutant(
             "a_step_is_no_border",
             "providers/content.py",
             "    for part in (*message.parts, StepPart()):\n",

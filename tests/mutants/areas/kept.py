@@ -69,6 +69,13 @@ AREA = Area(
             WORKER,
         ),
         Mutant(
+            "a_result_ends_its_call",
+            "protocol/kept.py",
+            'part.fields.get("state") in CALL_ENDED',
+            'bool(part.fields.get("result"))',
+            PURE,
+        ),
+        Mutant(
             "a_step_behind_results_begins_nothing",
             "protocol/kept.py",
             'if part.type == "step" and has_results:',

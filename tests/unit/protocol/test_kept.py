@@ -183,8 +183,9 @@ END = part(kept=ended(part(kept=KEPT)))
         ([part(), END, part(), END], [2, 2, 0]),
         ([part(kept=ended(part(dropped=True))), part()], [1, 1]),
         ([part("tool_call"), part("step"), part()], [3]),
-        ([part("tool_call", result=1), part("step"), part("step"), part()], [2, 2]),
-        ([part("tool_call", error="no"), part("step"), part()], [2, 1]),
+        ([part("tool_call", state="done"), part("step"), part("step"), part()], [2, 2]),
+        ([part("tool_call", state="denied"), part("step"), part()], [2, 1]),
+        ([part("tool_call", state="running", result=1), part("step"), part()], [3]),
     ],
 )
 def test_the_turns_of_an_answer(parts: list[Part], sizes: list[int]) -> None:

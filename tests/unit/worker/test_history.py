@@ -432,6 +432,75 @@ def test_results_and_steps_of_parts() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("fields", "text", "is_error"),
+    [
+        ({"state": "done", "result": {"a": "ü"}}, '{"a": "ü"}', False),
+        ({"state": "done", "result": "warm"}, "warm", False),
+        ({"state": "done"}, "null", False),
+        ({"state": "failed", "error": "no"}, "no", True),
+        ({"state": "failed"}, "failed", True),
+        ({"state": "denied"}, "not allowed", True),
+        ({"state": "invalid"}, "cut off", True),
+        ({"state": "withdrawn"}, "withdrawn", True),
+        ({"state": "awaiting_client"}, "withdrawn", True),
+        ({"state": "unknown"}, "unknown whether", True),
+        ({"state": "running"}, "unknown whether", True),
+    ],
+)
+def test_a_call_goes_back_with_its_outcome(fields: Json, text: str, is_error: bool) -> None:
+    """A call that ended without a word gets a sentence that says what became of it."""
+    call = fold.Part("tool_call", {"id": "c", "name": "f", **fields}, text="{}")
+    _, result = history_of([call], {})
+    assert isinstance(result, history.ResultPart)
+    assert (text in result.text, result.error) == (True, is_error)
+
+
+@pytest.mark.parametrize("state", ["proposed", "streaming"])
+def test_a_call_that_nobody_has_seen_to_goes_back_alone(state: str) -> None:
+    """The next message may bring its result; if none does, the request says so."""
+    call = fold.Part("tool_call", {"id": "c", "name": "f", "state": state}, text="{}")
+    assert len(history_of([call], {})) == 1
+
+
+@pytest.mark.parametrize(
+    "provider", ["anthropic", "openai", "deepseek", "openai_responses", "gemini", "ollama"]
+)
+def test_rounds_go_back_in_order(provider: str) -> None:
+    """Call, result, call, result and text, as turns of their own, in each dialect."""
+
+    def call(id_: str, state: str, **fields: Any) -> fold.Part:
+        named = {"id": id_, "name": "weather", "state": state, **fields}
+        return fold.Part("tool_call", named, text=json.dumps({"city": id_}))
+
+    parts = [
+        fold.Part("text", {}, text="I ask Oslo."),
+        *(call("oslo", "done", result="warm"), call("rome", "denied"), fold.Part("step", {})),
+        *(call("bonn", "done"), fold.Part("step", {}), fold.Part("text", {}, text="Warm it is.")),
+    ]
+    asked = [
+        base.HistoryMessage("user", "hi"),
+        base.HistoryMessage("assistant", history_of(parts, {})),
+        base.HistoryMessage("user", "thanks"),
+    ]
+    preset = presets()[provider]
+    spec = ModelSpec("name", provider, "model")
+    body = json.dumps(DIALECTS[preset.api].build(base.Request(asked), spec, preset).body)
+    place = 0
+    for word in [
+        "I ask Oslo.",
+        "oslo",
+        "rome",
+        "warm",
+        "not allowed",
+        "bonn",
+        "null",
+        "Warm it is",
+    ]:
+        place = body.index(word, place + 1)
+    assert NO_RESULT not in body
+
+
 def test_a_step_stands_behind_a_result_whatever_was_kept() -> None:
     """The part that ends a turn may be the call itself (Gemini signs calls)."""
     call = fold.Part("tool_call", {"id": "c", "name": "f", "state": "done", "result": 7})
