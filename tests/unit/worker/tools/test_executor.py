@@ -242,6 +242,7 @@ async def test_what_a_tool_reports_within_the_grace_counts(
     def returns(context: ToolContext) -> str:
         """Return."""
         context.sleep(9)
+        time.sleep(0.1)
         return "half"
 
     async def undoes() -> None:
@@ -388,8 +389,11 @@ async def test_an_async_tool_that_blocks_its_loop(
         """Block."""
         time.sleep(2)  # noqa: ASYNC251
 
+    ran: list[int] = []
+
     async def gentle() -> int:
         """Do not block."""
+        ran.append(1)
         return 1
 
     with capture_logs() as logs:
@@ -402,6 +406,7 @@ async def test_an_async_tool_that_blocks_its_loop(
         ]
         assert await blocking == CallDone(None)
     assert await execute(executor, made(gentle)) == CallDone(1)
+    assert ran == [1]
 
 
 async def test_the_end_cancels_async_tools_and_waits_for_no_thread() -> None:
