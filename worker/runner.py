@@ -105,6 +105,9 @@ class Runner:
                 services.store, services.log, services.jobs, message_id, row.cancel_by
             )
             return
+        if row.status == "waiting":
+            _not_needed(message_id, "it waits for a decision")
+            return
         if not self._probation.admits(message_id, row.deaths):
             # Nothing is held meanwhile; the sweeper enqueues the job again.
             _not_needed(message_id, "another suspect has its turn")

@@ -139,6 +139,20 @@ AREA = Area(
             "if row.attempt - row.waits > (10**9",
         ),
         Mutant(
+            "waits_count_as_attempts",
+            "worker/asking.py",
+            "if row.attempt - row.waits > (MAX_ATTACHES",
+            "if row.attempt > (MAX_ATTACHES",
+            ("tests/integration/test_waiting.py",),
+        ),
+        Mutant(
+            "a_waiting_answer_is_worked_on",
+            "worker/runner.py",
+            'if row.status == "waiting":',
+            "if False:",
+            ("tests/integration/test_waiting.py",),
+        ),
+        Mutant(
             "a_provider_that_is_away_is_asked_all_the_time",
             "worker/retries.py",
             "min(max(shortest_s, outlook.silent_s / 8), LONGEST_ATTACH_PAUSE_S)",
