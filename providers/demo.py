@@ -16,6 +16,9 @@ Words in the last user message control it (anywhere in it, and combined):
   !refuse         a refusal
   !empty          the stream ends without an answer, always
 
+With tools or a schema it makes calls or a document that fit; `demo_calls.py` has the cues for these
+(`!tool`, `!tools`, `!rounds`, `!misfit`).
+
 "Twice" counts `Request.tries` if the caller sets it, else the user's messages in this process.
 Options of the catalogue entry: `tokens_per_second` (default 50; 0: no pause), `fail_times` (default
 2), `text` (another answer). Prefix continuation is exact: it continues after the readers' text.
@@ -34,6 +37,7 @@ from tokenwire.providers.base import (
     ContextLengthExceeded,
     Delta,
     Finish,
+    FinishReason,
     Interrupted,
     InvalidRequest,
     ProviderError,
@@ -43,10 +47,20 @@ from tokenwire.providers.base import (
     Request,
     RunStarted,
     TextDelta,
+    ToolCallArguments,
+    ToolCallEnd,
+    ToolCallStart,
     Unavailable,
     UsageDelta,
 )
 from tokenwire.providers.content import check_parameters
+from tokenwire.providers.demo_calls import (
+    DemoCall,
+    calls_of,
+    document,
+    last_question,
+    text_of_results,
+)
 from tokenwire.providers.presets import rung_of
 from tokenwire.providers.spec import ModelSpec, Preset
 
@@ -163,9 +177,7 @@ class DemoProvider:
         """Do nothing: no run outlives its stream."""
 
     async def _script(self, request: Request) -> AsyncGenerator[Sequence[Delta]]:
-        prompt = next(
-            (message.text for message in reversed(request.messages) if message.role == "user"), ""
-        )
+        prompt, _ = last_question(request.messages)
         cues = set(_CUE.findall(prompt))
         failing = self._fails(cues, request)
         if error := _refused(cues, failing):
@@ -180,27 +192,36 @@ class DemoProvider:
                 [ReasoningDelta(token) for token in _TOKEN.findall(THINKING)], rate
             ):
                 yield deltas
-        async for deltas in self._answer(cues, failing, held, rate):
+        calls = calls_of(request)
+        whole = _called(calls) if calls else self._written(request, cues, "")
+        rest = whole if calls else self._written(request, cues, held)
+        async for deltas in self._shown(rest, len(whole), cues, failing, rate):
             yield deltas
+        reason: FinishReason = "tool_calls" if calls else _reason(cues)
         yield [
-            UsageDelta(len(prompt) // 4 + 1, len(_TOKEN.findall(self._answer_text(cues)))),
-            Finish(_reason(cues), "stop"),
+            UsageDelta(len(prompt) // 4 + 1, len(whole)),
+            Finish(reason, "tool_calls" if calls else "stop"),
         ]
 
-    def _answer_text(self, cues: set[str]) -> str:
-        return REFUSAL if "refuse" in cues else SHORT if "short" in cues else self._text
+    def _written(self, request: Request, cues: set[str], held: str) -> list[Delta]:
+        """The text of the answer behind what readers hold."""
+        if "refuse" in cues:
+            return [RefusalDelta(token) for token in _TOKEN.findall(REFUSAL.removeprefix(held))]
+        text = self._text_of(request, cues)
+        return [TextDelta(token) for token in _TOKEN.findall(text.removeprefix(held))]
 
-    async def _answer(
-        self, cues: set[str], failing: bool, held: str, rate: float
+    def _text_of(self, request: Request, cues: set[str]) -> str:
+        if request.schema is not None:
+            return document(request)
+        return text_of_results(request.messages) or (SHORT if "short" in cues else self._text)
+
+    async def _shown(
+        self, deltas: list[Delta], whole: int, cues: set[str], failing: bool, rate: float
     ) -> AsyncIterator[Sequence[Delta]]:
-        text = self._answer_text(cues)
-        rest = text.removeprefix(held)
-        tokens = _TOKEN.findall(rest)
+        """These deltas at the pace of the model, or a part of them and a failure."""
         breaks = failing and bool(cues & {"cut", "stall"})
-        shown = tokens[: max(1, len(_TOKEN.findall(text)) // 4)] if breaks else tokens
-        kind = RefusalDelta if "refuse" in cues else TextDelta
-        async for deltas in _paced([kind(token) for token in shown], rate):
-            yield deltas
+        async for shown in _paced(deltas[: max(1, whole // 4)] if breaks else deltas, rate):
+            yield shown
         if breaks and "stall" in cues:
             await asyncio.sleep(self.stall_seconds)
             raise Interrupted(f"nothing came for {self.stall_seconds:g} s (demo)", code="stalled")
@@ -238,6 +259,15 @@ class DemoStream:
 
     def __aiter__(self) -> AsyncIterator[Sequence[Delta]]:
         return self._script
+
+
+def _called(calls: Sequence[DemoCall]) -> list[Delta]:
+    """Calls with their arguments in pieces."""
+    deltas: list[Delta] = []
+    for index, call in enumerate(calls):
+        pieces = [ToolCallArguments(index, piece) for piece in _TOKEN.findall(call.arguments)]
+        deltas += [ToolCallStart(index, call.id, call.name), *pieces, ToolCallEnd(index)]
+    return deltas
 
 
 def _refused(cues: set[str], failing: bool) -> ProviderError | None:

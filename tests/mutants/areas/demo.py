@@ -1,0 +1,41 @@
+"""The demo model: calls and documents that fit."""
+
+from tests.mutants.mutant import Area, Mutant
+
+AREA = Area(
+    "demo",
+    ("tests/unit/providers/test_demo_calls.py", "tests/unit/providers/test_instances.py"),
+    [
+        Mutant(
+            "a_choice_of_none_is_ignored",
+            "providers/demo_calls.py",
+            'if not tools or choice == "none" or',
+            "if not tools or",
+        ),
+        Mutant(
+            "rounds_never_end",
+            "providers/demo_calls.py",
+            "    done = _rounds(since)\n",
+            "    done = 0\n",
+        ),
+        Mutant(
+            "a_repaired_document_is_a_misfit_again",
+            "providers/demo_calls.py",
+            "not any(isinstance(part, TextPart) for part in since)",
+            "True",
+        ),
+        Mutant(
+            "a_schema_may_recurse",
+            "providers/instances.py",
+            "if schema is False or depth <= 0 or self._values > MAX_VALUES:",
+            "if schema is False:",
+        ),
+        Mutant(
+            "any_pattern_is_tried",
+            "providers/instances.py",
+            "        if _SLOW.search(pattern) or len(pattern) > _LONG or "
+            "len(_REPEATS.findall(pattern)) > 4:\n",
+            "        if False:\n",
+        ),
+    ],
+)
