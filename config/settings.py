@@ -163,7 +163,11 @@ class Settings(TableNames, AnswerTerms, LogTerms, ToolTerms):
     max_queued_posts: int = Field(20, ge=0)
     """Posts that may wait in one conversation; 0: unlimited."""
     max_unfinished_per_user: int = Field(50, ge=0)
-    """Unfinished answers of one user, waiting ones included; 0: unlimited."""
+    """Unfinished answers of one user, queued ones included; 0: unlimited."""
+    max_waiting_per_user: int = Field(200, ge=0)
+    """Answers of one user that wait for a decision about a call. They do not count as unfinished.
+    With more of them, posts are refused; 0: unlimited.
+    """
     max_stored_bytes_per_user: int = Field(256 * 1024 * 1024, ge=0)
     """Bytes that one user may have stored; each message and conversation counts 512 bytes besides
     its text; 0: unlimited.

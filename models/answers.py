@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from sqlalchemy import bindparam, case, exists, func, null, select, update
+from sqlalchemy import and_, bindparam, case, exists, func, null, select, update
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
+from tokenwire.models.call_rows import close_calls
 from tokenwire.models.database import Database, lock_free, now_ms
 from tokenwire.models.errors import NotFound, StoreUnavailable
 from tokenwire.models.quotas import settle
@@ -79,6 +80,8 @@ class Ending:
     parts: list[dict[str, Any]] | None = None
     """The layout; None: reasoning, then text (`models.parts.whole`)."""
     parts_kept: list[dict[str, Any]] | None = None
+    calls_rev: int | None = None
+    """As read before the end was decided; None: whatever it is now."""
 
 
 # SQLModel adds it when the class is built.
@@ -178,19 +181,26 @@ class Answers(Database):
             return list(await session.scalars(query))
 
     async def begin_attempt(
-        self, message_id: str, attempt: int, model: str, *, survived: bool = False
+        self,
+        message_id: str,
+        attempt: int,
+        model: str,
+        *,
+        survived: bool = False,
+        closes: bool = False,
     ) -> Message | None:
-        """Begin an attempt in SQL: the row from now on, or None if it has ended or a newer attempt
-        has it.
+        """Begin an attempt in SQL: the row from now on, or None if it has ended, waits for a
+        decision, or a newer attempt has it.
 
         An attempt that finds the row `streaming` counts the death of a worker, before anything that
         may kill another one. `survived`: the previous attempt was this process's own and ended with
-        an outage.
+        an outage. `closes`: the attempt only ends the answer, a waiting one, too.
         """
+        ready = _unfinished if closes else and_(_unfinished, col(Message.status) != "waiting")
         died = 0 if survived else case((col(Message.status) == "streaming", 1), else_=0)
         change = (
             update(Message)
-            .where(col(Message.id) == message_id, col(Message.attempt) < attempt, _unfinished)
+            .where(col(Message.id) == message_id, col(Message.attempt) < attempt, ready)
             .values(
                 attempt=attempt,
                 status="streaming",
@@ -239,7 +249,8 @@ class Answers(Database):
             return locked
 
     async def finish(self, ending: Ending) -> bool:
-        """End the answer. False: it had ended already, or a newer attempt has it.
+        """End the answer and its calls. False: it had ended already, a newer attempt has it, or
+        its calls have changed (`calls_rev`).
 
         A COMMIT of unknown outcome is looked up: a row that ended under this attempt is its own.
         StoreUnavailable is raised only if that fails too; the same call may then be repeated.
@@ -255,9 +266,10 @@ class Answers(Database):
         return await self._ended_by(ending)
 
     async def _finish(self, ending: Ending) -> bool:
+        seen = () if ending.calls_rev is None else (col(Message.calls_rev) == ending.calls_rev,)
         change = (
             update(Message)
-            .where(is_held(ending.message_id, ending.attempt))
+            .where(is_held(ending.message_id, ending.attempt), *seen)
             .values(
                 status=ending.status,
                 content=ending.content,
@@ -280,14 +292,20 @@ class Answers(Database):
                 updated_at=now_ms(),
                 ended_at=now_ms(),
             )
-            .returning(exists().where(col(UnfinishedPart.message_id) == ending.message_id))
+            .returning(
+                exists().where(col(UnfinishedPart.message_id) == ending.message_id),
+                col(Message.rounds),
+            )
         )
         async with self.writing() as session:
-            has_rows = (await session.scalars(change)).first()
-            if has_rows is None:
+            ended = (await session.execute(change)).first()
+            if ended is None:
                 return False
+            has_rows, rounds = ended
             if has_rows:
                 await forget_parts(session, ending.message_id)
+            if rounds:
+                await close_calls(session, ending.message_id, ending.status, ending.finish_reason)
             await settle(session, ending.message_id)
             return True
 
@@ -409,6 +427,7 @@ class Answers(Database):
         async with self.writing() as session:
             conversation_id = (await session.scalars(change)).first()
             if conversation_id is not None:
+                await close_calls(session, message_id, "error", None)
                 await settle(session, message_id)
             return conversation_id
 

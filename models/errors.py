@@ -9,18 +9,29 @@ StoreError
     FileTooLong        a file of an answer exceeds the limit
   NotFound             no such row, or none that this user may see
   NotAuthor            another user's message would be changed or superseded
+  NotDecider           the user may not decide about the calls of this answer
   Conflict             the database refused a row that contradicts another
     AnswerRunning      an answer is still being written (policy `reject`)
     TooManyParticipants  the maximum of participants and invitations
     KeyReused          an Idempotency-Key came back with another body
+    NotAwaited         the call does not await this decision
+      AlreadyDecided     another decision came first
+      DecisionExpired    the time for a decision is over
+      AnswerEnded        the answer has ended, is cancelled or superseded
   QuotaReached         a limit of one user; never raised itself
     TooManyQueued      the maximum of waiting posts in the conversation
     TooManyUnfinished  the maximum of the user's unfinished answers
+    TooManyWaiting     the maximum of the user's answers that wait for a decision
     StorageFull        the user has stored the maximum
     HistoryTooLong     the text before an answer exceeds the limit
   MigrationRefused     the database has a revision that this version does not know
   BadCursor            a page cursor that no page has returned
 """
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tokenwire.models.tables import CallDecision, CallRow
 
 
 class StoreError(Exception):
@@ -66,6 +77,10 @@ class NotAuthor(StoreError):
     """Another person's message is not the caller's to change."""
 
 
+class NotDecider(StoreError):
+    """Only the owner, and whoever is answered, may decide about calls."""
+
+
 class Conflict(StoreError):
     """The row contradicts another one."""
 
@@ -82,6 +97,26 @@ class KeyReused(Conflict):
     """The Idempotency-Key belongs to another body."""
 
 
+class NotAwaited(Conflict):
+    """The call does not await this decision."""
+
+
+class AlreadyDecided(NotAwaited):
+    """Another decision came first: `record`, about `call`."""
+
+    def __init__(self, call: "CallRow", record: "CallDecision") -> None:
+        super().__init__(f"{call.message_id}/{call.number}")
+        self.call, self.record = call, record
+
+
+class DecisionExpired(NotAwaited):
+    """The time for a decision is over."""
+
+
+class AnswerEnded(NotAwaited):
+    """The answer has ended, is cancelled or superseded: nobody waits for the decision."""
+
+
 class QuotaReached(StoreError):
     """A limit of one user."""
 
@@ -92,6 +127,10 @@ class TooManyQueued(QuotaReached):
 
 class TooManyUnfinished(QuotaReached):
     """The user has the maximum of unfinished answers."""
+
+
+class TooManyWaiting(QuotaReached):
+    """The user has the maximum of answers that wait for a decision."""
 
 
 class StorageFull(QuotaReached):

@@ -2,8 +2,9 @@
 
 Every message row is charged to the user whose request wrote it (`charged_to`), every conversation
 to its owner. `storage` holds each user's sum, so that a quota reads one row. A row counts its text,
-other fields of its request, and a fixed price; the text of an answer counts at its end. A deletion
-gives the same amount back.
+other fields of its request, and a fixed price; the text of an answer counts at its end, with the
+rows of its calls. A deletion gives the same amount back. An answer that waits for a decision counts
+against a limit of its own: it may wait for days, and takes no worker from others.
 
 The user's row in `storage` is locked first, so that posts of one user are counted one after another
 on PostgreSQL too.
@@ -31,6 +32,7 @@ from sqlalchemy import (
     case,
     func,
     literal,
+    not_,
     select,
     text,
     update,
@@ -48,9 +50,12 @@ from tokenwire.models.errors import (
     StorageFull,
     TooManyQueued,
     TooManyUnfinished,
+    TooManyWaiting,
 )
 from tokenwire.models.failures import store_error
 from tokenwire.models.tables import (
+    CallDecision,
+    CallRow,
     Conversation,
     Message,
     PartFile,
@@ -80,6 +85,7 @@ class Quotas:
     stored_bytes_per_user: int | None = None
     history_bytes: int | None = None
     file_bytes: int | None = None
+    waiting_per_user: int | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> "Quotas":
@@ -90,6 +96,7 @@ class Quotas:
             settings.max_stored_bytes_per_user or None,
             settings.max_history_bytes,
             settings.max_file_bytes,
+            settings.max_waiting_per_user or None,
         )
 
 
@@ -136,14 +143,21 @@ def json_octets(column: Any) -> ColumnElement[int]:
     return octets(_in_json(column))
 
 
+def _total_of(
+    table: type[UnfinishedPart | PartFile | CallRow | CallDecision], size: ColumnElement[Any]
+) -> ColumnElement[int]:
+    """The sum over the rows of a message in another table."""
+    return (
+        select(func.coalesce(func.sum(size), 0))
+        .where(col(table.message_id) == col(Message.id))
+        .correlate(Message)
+        .scalar_subquery()
+    )
+
+
 def _of_parts(size: ColumnElement[int]) -> ColumnElement[int]:
     """The sum over the parts beside an unfinished row; no query for other rows."""
-    total = (
-        select(func.coalesce(func.sum(size), 0))
-        .where(col(UnfinishedPart.message_id) == col(Message.id))
-        .correlate(Message)
-    )
-    return case((col(Message.part_count) > 0, total.scalar_subquery()), else_=0)
+    return case((col(Message.part_count) > 0, _total_of(UnfinishedPart, size)), else_=0)
 
 
 answer_bytes: ColumnElement[int] = (
@@ -168,13 +182,17 @@ shown_bytes: ColumnElement[int] = (
     + _of_parts(json_octets(col(UnfinishedPart.text)) + octets(col(UnfinishedPart.value)))
 )
 """Bytes of a message as clients get it."""
-_file_bytes = (
-    select(func.coalesce(func.sum(func.length(col(PartFile.data))), 0))
-    .where(col(PartFile.message_id) == col(Message.id))
-    .correlate(Message)
-    .scalar_subquery()
+_file_bytes = _total_of(PartFile, func.length(col(PartFile.data)))
+_call_bytes = _total_of(
+    CallRow,
+    octets(col(CallRow.input)) + octets(col(CallRow.ran_with)) + octets(col(CallRow.result)),
+) + _total_of(CallDecision, octets(col(CallDecision.reason)) + octets(col(CallDecision.value)))
+_stored_bytes = (
+    answer_bytes
+    + case((col(Message.parts).is_not(None), _file_bytes), else_=0)
+    + case((col(Message.rounds) > 0, _call_bytes), else_=0)
 )
-_stored_bytes = answer_bytes + case((col(Message.parts).is_not(None), _file_bytes), else_=0)
+"""What the end of an answer settles. The rows of its calls repeat what its parts show, and stay."""
 _row_bytes = (
     ROW_BYTES
     + octets(col(Message.options))
@@ -194,7 +212,7 @@ async def admit(
 ) -> None:
     """Count new rows of an answer: those with these ids, or all of a new conversation.
 
-    Raises StorageFull, TooManyUnfinished, TooManyQueued; the caller rolls back.
+    Raises StorageFull, TooManyUnfinished, TooManyWaiting, TooManyQueued; the caller rolls back.
     """
     new = col(Message.conversation_id) == conversation_id
     if ids is not None:
@@ -202,9 +220,9 @@ async def admit(
     await _charge(
         session, quotas, user_id, select(func.coalesce(func.sum(_row_bytes), 0)).where(new)
     )
-    await _count(
-        session, quotas.unfinished_per_user, TooManyUnfinished, col(Message.charged_to) == user_id
-    )
+    mine, waits = col(Message.charged_to) == user_id, col(Message.status) == "waiting"
+    await _count(session, quotas.unfinished_per_user, TooManyUnfinished, mine, not_(waits))
+    await _count(session, quotas.waiting_per_user, TooManyWaiting, mine, waits)
     await _count(
         session,
         quotas.queued_per_conversation,
@@ -375,7 +393,7 @@ async def _charge(session: AsyncSession, quotas: Quotas, user_id: str, size: Sel
 async def _count(
     session: AsyncSession,
     limit: int | None,
-    error: type[TooManyQueued | TooManyUnfinished],
+    error: type[TooManyQueued | TooManyUnfinished | TooManyWaiting],
     *conditions: ColumnElement[bool],
 ) -> None:
     if limit is None:

@@ -1,15 +1,17 @@
 """The store: every query of the project, as one object per process.
 
 `conversations.py` is for people (web), `participants.py` for participation, `answers.py` for
-workers, `overviews.py` for lists, `deletions.py` for deletions, `runs.py` for provider runs;
-`database.py` has the transactions. Each method is one transaction and raises
-`models.errors.StoreUnavailable` if the database does not answer.
+workers, `calls.py` and `decisions.py` for tool calls, `overviews.py` for lists, `deletions.py` for
+deletions, `runs.py` for provider runs; `database.py` has the transactions. Each method is one
+transaction and raises `models.errors.StoreUnavailable` if the database does not answer.
 """
 
 from tokenwire.models.answers import Answers
+from tokenwire.models.calls import Calls
 from tokenwire.models.chats import Chats
 from tokenwire.models.conversations import Conversations
 from tokenwire.models.database import TIMEOUT_SECONDS
+from tokenwire.models.decisions import Decisions
 from tokenwire.models.deletions import Deletions
 from tokenwire.models.files import Files
 from tokenwire.models.overviews import Overviews
@@ -21,8 +23,10 @@ from tokenwire.models.sweeps import Sweeps
 
 
 class Store(
+    Calls,
     Chats,
     Conversations,
+    Decisions,
     Deletions,
     Answers,
     Files,

@@ -19,6 +19,7 @@ from sqlmodel import SQLModel, col
 from tokenwire.models import runs
 from tokenwire.models.database import Database, lock_free, now_ms
 from tokenwire.models.tables import (
+    AWAITED_SQL,
     BEGUN_SQL,
     ENDED_SQL,
     RENAMED_SQL,
@@ -28,6 +29,7 @@ from tokenwire.models.tables import (
     UNANNOUNCED_REVOCATION_SQL,
     UNDELETED_LOG_SQL,
     UNFINISHED_SQL,
+    CallRow,
     Conversation,
     DeletedConversation,
     Message,
@@ -80,6 +82,14 @@ class SweepKey(NamedTuple):
 
     at: int
     id: str
+
+
+class ExpiredCall(NamedTuple):
+    """A call that nobody has decided about in time."""
+
+    expires_at: int
+    message_id: str
+    number: int
 
 
 Kind = Literal["ends", "rows", "titles", "deletions", "revocations"]
@@ -140,6 +150,12 @@ class Sweeps(Database):
     async def ended(self, due: Due, after: str, limit: int) -> list[Outstanding]:
         """Ended answers whose terminal event the log may lack."""
         return await self._answers(ended(due, after, limit))
+
+    async def expired_calls(self, after: ExpiredCall | None, limit: int) -> list[ExpiredCall]:
+        """Calls whose time for a decision is over, in order of that time."""
+        async with self._sweeping() as session:
+            found = await session.execute(expired_calls(after, limit))
+            return [ExpiredCall(*row) for row in found]
 
     async def changed_lately(
         self, kind: Kind, since_ms: int, after: SweepKey | None, limit: int
@@ -251,6 +267,7 @@ def outstanding(due: Due, longest_pause: int) -> Any:
         "undeleted_logs": undeleted_logs(due, "", 1),
         "unannounced_revocations": unannounced_revocations(due, "", 1),
         "runs_to_end": runs.outstanding(1, longest_pause),
+        "expired_calls": expired_calls(None, 1),
     }
     return select(*(query.exists().label(name) for name, query in asked.items()))
 
@@ -277,6 +294,15 @@ def ended(due: Due, after: str, limit: int) -> Any:
     return _page(Message, _ANSWER, UNANNOUNCED_END_SQL, after, limit).where(
         not_(_recent(Message.updated_at, due.unannounced))
     )
+
+
+def expired_calls(after: ExpiredCall | None, limit: int) -> Any:
+    """The query of `Sweeps.expired_calls`."""
+    key = (col(CallRow.expires_at), col(CallRow.message_id), col(CallRow.number))
+    query = select(*key).where(text(AWAITED_SQL), key[0] <= now_ms())
+    if after is not None:
+        query = query.where(tuple_(*key) > tuple_(*after))
+    return query.order_by(*key).limit(limit)
 
 
 def unannounced_rows(due: Due, after: str, limit: int) -> Any:

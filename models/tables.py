@@ -180,8 +180,8 @@ class Message(Table, table=True):
       `reasoning` hold only the texts of the parts `open_text` and `open_reasoning`. In SQL,
       `content` of an **unfinished** row is therefore not its text; rows that the store returns
       are whole (`models/whole.py`).
-    - `proven_parts`: so many leading parts belong to turns that are whole. It rises with the
-      checkpoint that holds these parts, and a later checkpoint never holds fewer.
+    - `proven_parts`: so many leading parts belong to turns that are whole. It never
+      counts more than the checkpoint saves.
     - `rounds`: proven turns with calls.
     - `waits`: attempts that ended because the answer waits for a decision.
     - `calls_rev`: counts changes that no attempt made: of calls, and posts behind the answer.

@@ -61,6 +61,7 @@ CODES: Mapping[str, int] = {
     "too_many_posts": 429,
     "too_many_reads": 429,
     "too_many_unfinished": 429,
+    "too_many_waiting": 429,
     "internal": 500,
     "damaged": 500,
     "answer_failed": 502,
@@ -74,7 +75,7 @@ CODES: Mapping[str, int] = {
 BODY = ("malformed_json", "body_too_large", "invalid", "foreign_origin")
 """Possible refusals of any call with a body."""
 
-QUOTA_CODES = ("too_many_queued", "too_many_unfinished", "storage_full")
+QUOTA_CODES = ("too_many_queued", "too_many_unfinished", "too_many_waiting", "storage_full")
 """Possible refusals of a call that stores something or asks for an answer."""
 
 MODEL = ("unknown_model", "model_unavailable", "unavailable")
@@ -287,6 +288,10 @@ QUOTAS: Mapping[type[errors.QuotaReached], tuple[str, str]] = {
     errors.TooManyUnfinished: (
         "too_many_unfinished",
         "You have too many unfinished answers: try again when some have ended.",
+    ),
+    errors.TooManyWaiting: (
+        "too_many_waiting",
+        "Too many of your answers wait for a decision: decide, or cancel some.",
     ),
     errors.StorageFull: (
         "storage_full",

@@ -151,11 +151,13 @@ async def _end(store: Store, log: ports.Log, row: Message, make: _Make) -> None:
     except Exception:
         log_line.exception("an answer cannot be claimed", message_id=row.id)
         claim = ports.Claim(row.conversation_id, row.id, row.epoch or "", row.attempt + 1)
-        if (mine := await store.begin_attempt(row.id, claim.attempt, row.model or "")) is not None:
+        if (
+            mine := await store.begin_attempt(row.id, claim.attempt, row.model or "", closes=True)
+        ) is not None:
             await _end_in_rows(store, mine, make(mine, claim, saved_in(mine)))
         return
     async with released_on_failure(log, claim):
-        mine = await store.begin_attempt(row.id, claim.attempt, row.model or "")
+        mine = await store.begin_attempt(row.id, claim.attempt, row.model or "", closes=True)
         if mine is None:
             await _announce_of(store, log, claim)
         elif (recovered := await _recovered(log, mine, claim)) is not None:

@@ -10,13 +10,14 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.contracts.calls import waiting
 from tests.databases import prefixed, sql
 from tokenwire.models import database, sweeps
 from tokenwire.models.answers import Ending
 from tokenwire.models.conversations import Post
 from tokenwire.models.errors import NotFound
 from tokenwire.models.store import Store
-from tokenwire.models.sweeps import KINDS, Due, Outstanding, SweepKey
+from tokenwire.models.sweeps import KINDS, Due, ExpiredCall, Outstanding, SweepKey
 
 S = 30_000
 """A second of the sweeper, long enough for a busy machine."""
@@ -103,6 +104,7 @@ CASES: list[tuple[dict[str, Any], str | None]] = [
     ({"status": "streaming", "updated": 2 * S}, "begun"),
     ({"status": "streaming", "updated": 2 * S, "enqueued": S // 2}, None),
     ({"status": "waiting"}, None),  # for a person
+    ({"status": "waiting", "cancel_by": "me"}, "to_cancel"),
     ({"status": "streaming", "cancel_by": "me", "updated": 0}, "to_cancel"),
     ({"status": "queued", "cancel_by": "me", "updated": 0}, "to_cancel"),
     ({"status": "complete"}, "ended"),
@@ -134,6 +136,20 @@ async def test_who_is_due(store: Store) -> None:
         assert await found(store) == ({query} if query else set()), changes
         async with store.writing() as session:
             await session.execute(sql("DELETE FROM messages"))
+
+
+async def test_a_call_is_due_when_its_time_is_over(store: Store) -> None:
+    """However long the answer waits before."""
+    answer = await waiting(store)
+    await change(store, answer.id, announced_rev=1, updated=HOUR_MS)
+    for row in await store.unannounced_rows(DUE, "", 9):
+        await change(store, row.id, announced_rev=1)
+    assert await store.outstanding(DUE, 1000) == set()
+    await answer.set("calls", expires_at=await store.now_ms())
+    assert await store.outstanding(DUE, 1000) == {"expired_calls"}
+    await store.expire_calls(answer.id)
+    await change(store, answer.id, updated=HOUR_MS)
+    assert await store.outstanding(DUE, 1000) == {"heads"}
 
 
 async def test_a_title_is_due_until_it_is_announced(store: Store) -> None:
@@ -369,6 +385,8 @@ QUERIES = {
     "unannounced_titles": sweeps.unannounced_titles(DUE, "", 200),
     "undeleted_logs": sweeps.undeleted_logs(DUE, "", 200),
     "unannounced_revocations": sweeps.unannounced_revocations(DUE, "", 200),
+    "expired_calls": sweeps.expired_calls(None, 200),
+    "expired_calls, next": sweeps.expired_calls(ExpiredCall(1_800_000_000_000, "0198", 0), 200),
     **{
         f"lately {kind}": sweeps.changed_lately(kind, 1_800_000_000_000, None, 500)
         for kind in KINDS
@@ -395,6 +413,8 @@ INDEXES: dict[str, list[str]] = {
     "unannounced_titles": ["ix_conversations_unannounced_rev"],
     "undeleted_logs": ["ix_deleted_conversations_log"],
     "unannounced_revocations": ["ix_revocations_untold"],
+    "expired_calls": ["ix_calls_expires_at"],
+    "expired_calls, next": ["ix_calls_expires_at"],
     **{
         f"lately {kind}": [LATELY_INDEXES[kind]] if kind in LATELY_INDEXES else [] for kind in KINDS
     },
@@ -406,6 +426,7 @@ INDEXES: dict[str, list[str]] = {
 INDEXES["outstanding"] = [
     INDEXES[name][0] for name in ("to_cancel", "begun", "heads", "ended", "unannounced_rows")
 ]  # of messages
+INDEXES["outstanding"] += INDEXES["expired_calls"]
 FINISHED = 10_000
 
 

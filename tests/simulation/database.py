@@ -132,10 +132,18 @@ class Database:
         return [self._whole(row) for row in self._of(conversation_id) if _unfinished(row)]
 
     def begin_attempt(
-        self, message_id: str, attempt: int, model: str, *, survived: bool = False
+        self,
+        message_id: str,
+        attempt: int,
+        model: str,
+        *,
+        survived: bool = False,
+        closes: bool = False,
     ) -> Any:
         row = self.messages.get(message_id)
         if row is None or row.attempt >= attempt or not _unfinished(row):
+            return None
+        if row.status == "waiting" and not closes:
             return None
         self._set(row, deaths=row.deaths + (row.status == "streaming" and not survived))
         self._set(

@@ -38,6 +38,7 @@ _PROBLEMS = documented(
     "over_capacity",
     "answer_failed",
     "too_many_unfinished",
+    "too_many_waiting",
     "storage_full",
 )
 _ASK = (

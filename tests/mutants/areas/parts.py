@@ -249,8 +249,8 @@ AREA = Area(
         Mutant(
             "parts_beside_a_row_have_no_size",
             "models/quotas.py",
-            "case((col(Message.part_count) > 0, total.scalar_subquery()), else_=0)",
-            "case((col(Message.part_count) > 9_999, total.scalar_subquery()), else_=0)",
+            "case((col(Message.part_count) > 0, _total_of(UnfinishedPart, size)), else_=0)",
+            "case((col(Message.part_count) > 9_999, _total_of(UnfinishedPart, size)), else_=0)",
         ),
         Mutant(
             "an_answer_of_a_call_says_nothing",

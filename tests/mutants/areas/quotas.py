@@ -68,10 +68,8 @@ AREA = Area(
         Mutant(
             "each_counts_for_everybody",
             "models/quotas.py",
-            """
-        session, quotas.unfinished_per_user, TooManyUnfinished, col(Message.charged_to) == user_id
-    """,
-            "session, quotas.unfinished_per_user, TooManyUnfinished",
+            "TooManyUnfinished, mine, not_(waits)",
+            "TooManyUnfinished, not_(waits)",
         ),
         Mutant(
             "shorter_instructions_are_refused",

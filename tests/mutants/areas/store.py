@@ -111,8 +111,8 @@ AREA = Area(
         Mutant(
             "an_attempt_is_taken_twice",
             "models/answers.py",
-            "col(Message.attempt) < attempt, _unfinished",
-            "col(Message.attempt) <= attempt, _unfinished",
+            "col(Message.attempt) < attempt, ready",
+            "col(Message.attempt) <= attempt, ready",
         ),
         Mutant(
             "whoever_stands_behind_blocks",
