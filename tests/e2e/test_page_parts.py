@@ -112,6 +112,11 @@ MIXED: list[Json] = [
     part("data", name="weather", data={"wind": 3}),
     part("telepathy", text="?"),
     part("tool_call", id="t2", name="dream", state="dreaming"),
+    part("tool_call", id="t3", name="add", state="done", result={"sum": 3}),
+    part("tool_call", id="t4", name="pay", state="failed", error="No money."),
+    part("tool_call", id="t5", name="buy", state="denied", error="Not today."),
+    part("tool_call", id="t6", name="ask", state="awaiting_approval", approval={}),
+    part("tool_call", id="t7", name="mail", state="running"),
     {"content": "Anything else?"},
 ]
 SHOWN = [
@@ -122,7 +127,10 @@ SHOWN = [
     "prose | High water is at 05:12.",
     "sources | Tides tides.example",
     "files | Far far.example · image/png File | A map",
-    "uses | dream",
+    (
+        'uses | dream add Done Result { "sum": 3 } pay Failed Error No money. '
+        "buy Denied Error Not today. ask Withdrawn mail Outcome unknown"
+    ),
     "prose | Anything else?",
 ]
 UNFOLDED = """() => [...document.querySelectorAll(".answer .body > *")].map((element) => {

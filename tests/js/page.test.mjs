@@ -284,7 +284,7 @@ test("every state of an answer has its words", () => {
   const retry = { code: "rate_limited", delay_ms: 2500, try: 1, max_tries: 3 };
   const states = [
     [{ status: "queued" }, "busy", "Waiting for its turn"],
-    [{ status: "waiting" }, "wait", "Waiting for a tool"],
+    [{ status: "waiting" }, "wait", "Waiting for a decision"],
     [{ status: "streaming" }, "busy", "Thinking"],
     [{ status: "streaming", parts: TEXT }, "busy", ""],
     [{ status: "error", error: { error: "No such model." } }, "bad", "No such model."],

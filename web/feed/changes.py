@@ -7,13 +7,13 @@ So a late reader gets the latest state, never a list of everything in between.
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A conversation in a list, in wire form. `message_id` and `status`: its newest answer's (null
-    without one).
+    """A conversation in a list, in wire form. `running`: an answer is unfinished, it may wait.
+    `message_id` and `status`: its newest answer's (null without one).
     """
 
     id: str
@@ -26,6 +26,13 @@ class Summary:
     running: bool
     message_id: str | None
     status: str | None
+
+    @property
+    def state(self) -> Literal["running", "waiting", "ended"]:
+        """The type of the event that shows how it is. It waits if its newest answer does."""
+        if not self.running:
+            return "ended"
+        return "waiting" if self.status == "waiting" else "running"
 
 
 ShownList = dict[str, Summary]
@@ -71,24 +78,8 @@ def _changes(before: Summary, now: Summary) -> list[dict[str, Any]]:
         events.append(
             {"type": "titled", "conversation_id": now.id, "title": now.title, "rev": now.rev}
         )
-    another = now.message_id != before.message_id
-    if now.running and (another or not before.running):
-        events.append(
-            {
-                "type": "running",
-                "conversation_id": now.id,
-                "message_id": now.message_id,
-                "updated_at": now.updated_at,
-            }
-        )
-    if not now.running and (another or before.running):
-        events.append(
-            {
-                "type": "ended",
-                "conversation_id": now.id,
-                "message_id": now.message_id,
-                "status": now.status,
-                "updated_at": now.updated_at,
-            }
-        )
+    if (now.message_id, now.state) != (before.message_id, before.state):
+        known = {"conversation_id": now.id, "message_id": now.message_id}
+        status = {"status": now.status} if now.state == "ended" else {}
+        events.append({"type": now.state, **known, **status, "updated_at": now.updated_at})
     return events

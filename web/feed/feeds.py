@@ -228,7 +228,7 @@ class FeedRoom:
             doubtful, self._doubtful = self._doubtful, set()
             if doubtful & self._names:
                 self.refresh()
-            running = any(summary.running for summary in self.now)
+            running = any(summary.state == "running" for summary in self.now)
             delay = self._pace.delay(running)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay):

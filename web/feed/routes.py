@@ -34,8 +34,8 @@ def install(app: FastAPI) -> None:
     summary="The caller's conversations, live",
 )
 async def feed(request: Request, services: With, user: CurrentUser) -> Response:
-    """The present list of the newest conversations, then changes: created, titled, running, ended,
-    deleted.
+    """The present list of the newest conversations, then changes: created, titled, running,
+    waiting, ended, deleted.
     """
     if request.method == "HEAD":
         return Response(headers=event_headers())

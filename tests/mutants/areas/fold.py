@@ -282,6 +282,13 @@ AREA = Area(
             'part.merge({"state": state})',
         ),
         Mutant(
+            "a_conversation_that_waits_is_told_as_running",
+            "web/feed/changes.py",
+            'return "waiting" if self.status == "waiting" else "running"',
+            'return "running"',
+            ("tests/unit/web/feed/test_changes.py",),
+        ),
+        Mutant(
             "a_wait_counts_as_work",
             "protocol/events.py",
             "and member not in (Wait, *TERMINAL)",

@@ -164,7 +164,7 @@ export function describe(message, now = Date.now()) {
   const { status, error } = message;
   const answers = seenOf(message.parts).some(({ kind }) => kind !== "reasoning");
   if (status === "queued") return { kind: "busy", text: "Waiting for its turn" };
-  if (status === "waiting") return { kind: "wait", text: "Waiting for a tool" };
+  if (status === "waiting") return { kind: "wait", text: "Waiting for a decision" };
   if (status === "retrying") return { kind: "wait", text: retrying(message, now) };
   if (status === "streaming") return { kind: "busy", text: answers ? "" : "Thinking" };
   if (status === "error") return { kind: "bad", text: error?.error || "The answer failed." };

@@ -20,12 +20,15 @@ const STATES = {
   streaming: "Being written",
   proposed: "Requested",
   invalid: "Not valid",
-  awaiting_approval: "Waiting for you",
-  awaiting_client: "Waiting",
+  awaiting_approval: "Waiting for approval",
+  awaiting_client: "Waiting for the app",
+  awaiting_outcome: "Outcome unknown",
   running: "Running",
   done: "Done",
   failed: "Failed",
-  denied: "Not allowed",
+  denied: "Denied",
+  withdrawn: "Withdrawn",
+  unknown: "Outcome unknown",
 };
 
 /**

@@ -50,7 +50,10 @@ export class Sidebar {
             .slice(conversations.length)
             .filter(({ id }) => !conversations.some((read) => read.id === id));
     this.#shown = [
-      ...conversations.map((read) => ({ running: known.get(read.id)?.running, ...read })),
+      ...conversations.map((read) => {
+        const { running, status } = known.get(read.id) ?? {};
+        return { running, status, ...read };
+      }),
       ...older,
     ];
     if (!older.length) this.#next = next ?? null;
@@ -66,8 +69,10 @@ export class Sidebar {
     const held = this.#shown.find((one) => one.id === id);
     if (held && type === "titled" && event.rev >= held.rev)
       Object.assign(held, { title: event.title, rev: event.rev });
-    if (held && (type === "running" || type === "ended"))
-      Object.assign(held, { running: type === "running", updated_at: event.updated_at });
+    if (held && ["running", "waiting", "ended"].includes(type)) {
+      const { status = type, updated_at } = event;
+      Object.assign(held, { running: type !== "ended", status, updated_at });
+    }
     this.#shown.sort(
       (one, other) => (one.updated_at < other.updated_at) - (one.updated_at > other.updated_at),
     );
@@ -133,7 +138,7 @@ export class Sidebar {
     while (list.children.length > this.#shown.length) list.lastElementChild.remove();
   }
 
-  #entry(list, n, { id, title, running }) {
+  #entry(list, n, { id, title, running, status }) {
     const link =
       list.children[n]?.firstElementChild ??
       list.appendChild(make("li", {}, make("a", { dir: "auto" }))).firstChild;
@@ -142,7 +147,9 @@ export class Sidebar {
     link.href = `#/c/${encodeURIComponent(id)}`;
     link.title = text;
     link.toggleAttribute("data-running", Boolean(running));
-    if (running) link.setAttribute("aria-describedby", "is-running");
+    link.toggleAttribute("data-waiting", Boolean(running) && status === "waiting");
+    const state = status === "waiting" ? "is-waiting" : "is-running";
+    if (running) link.setAttribute("aria-describedby", state);
     else link.removeAttribute("aria-describedby");
     if (id === this.#current) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");

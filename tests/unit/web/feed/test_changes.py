@@ -41,6 +41,17 @@ def test_the_next_answer_begins_while_one_runs() -> None:
     assert kinds(replace(first, message_id="n", status="queued"), first) == ["running"]
 
 
+def test_an_answer_waits_and_goes_on() -> None:
+    """Who waits for a decision does not work."""
+    running = replace(BEFORE, message_id="m", status="streaming", running=True)
+    waiting = replace(running, status="waiting")
+    assert kinds(waiting) == kinds(waiting, running) == ["waiting"]
+    assert kinds(waiting, waiting) == []
+    assert kinds(replace(running, status="queued"), waiting) == ["running"]
+    assert kinds(replace(waiting, message_id="n"), waiting) == ["waiting"]
+    assert kinds(replace(waiting, running=False, status="cancelled"), waiting) == ["ended"]
+
+
 def test_a_conversation_that_leaves_the_list_is_not_deleted() -> None:
     """It stays known: if it comes back, it is not new."""
     told = {"c": BEFORE}
