@@ -1,8 +1,11 @@
 """Pure: the life of one attempt as one table, from its claim until the answer is no longer its own.
 
     CLAIMED --> ANSWERING --> SETTLING --> CARRYING_OUT --> OVER
-                    ^            |
-                    +------------+   the provider has paused its turn, and is asked to resume it
+       |          ^   ^          |  |                        ^
+       |          |   +----------+  |   the turn is paused   |
+       +-----> CALLING <------------+   the turn has calls   |
+                  |                                          |
+                  +------------------------------------------+   a decision is awaited
 
 Inputs go in, acts come out (`Lifecycle.take`). Whatever ends an attempt is an input, too: a
 `Verdict`. The provider, the log, the lease, a cancel and a deploy report on their own, at any
@@ -20,7 +23,9 @@ What it guarantees
 Why this way
 - The rules stood in five methods of the class that does the I/O, each of which read flags that
   others had set. A table is read, and tested, cell by cell.
-- A paused turn is settled before it is resumed: what is sent back must be what readers hold.
+- A paused turn is settled before it is resumed: what is sent back must be what readers hold. The
+  same holds for a turn with calls: their results go back behind what readers hold.
+- An attempt that waits for a decision is over: it has parked the row, and nothing may be undone.
 - A verdict that comes too late waits behind the one that is carried out. It counts if the answer
   does not end after all: a hand-over if the turn was only paused, a cancel if there is a retry.
 
@@ -41,6 +46,11 @@ from enum import Enum, auto
 @dataclass(frozen=True, slots=True)
 class Begin:
     """The provider may be asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallsLeft:
+    """The turn is whole: an earlier attempt left its calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +100,21 @@ class Paused:
 
 
 @dataclass(frozen=True, slots=True)
+class Called:
+    """The same, and the turn that finished is proven and has calls that are ours to see to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """All calls of the turn have ended: the provider may be asked with their results."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """The row waits for a decision about a call."""
+
+
+@dataclass(frozen=True, slots=True)
 class Released:
     """The row says that another attempt follows, and the lease is given up."""
 
@@ -100,7 +125,18 @@ class CarriedOut:
 
 
 Verdict = Finished | Failed | Unwritable | HandedOver | CancelAsked | Disowned
-Input = Begin | Verdict | Settled | Paused | Released | CarriedOut
+Input = (
+    Begin
+    | CallsLeft
+    | Verdict
+    | Settled
+    | Paused
+    | Called
+    | Answered
+    | Parked
+    | Released
+    | CarriedOut
+)
 
 # --- which verdict counts ---
 
@@ -137,6 +173,8 @@ class AttemptState(Enum):
     """The provider writes."""
     SETTLING = "settling"
     """Nothing more is taken; what was taken is being appended."""
+    CALLING = "calling"
+    """Tools run, or somebody is asked about their calls."""
     CARRYING_OUT = "carrying out"
     """The verdict stands: the answer ends, or is left to another attempt."""
     OVER = "over"
@@ -150,6 +188,12 @@ class Act(Enum):
     """Ask the provider, and take what it sends until it ends or is left."""
     LEAVE_PROVIDER = auto()
     """Take nothing more. (If the provider has ended, its stream is closed already.)"""
+    CALL = auto()
+    """See to the calls of the turn; then give `Answered` or `Parked`."""
+    STOP_CALLS = auto()
+    """Begin no further call, and stop those that run."""
+    RELEASE = auto()
+    """Give up the lease of a row that waits, and enqueue its job if it waits no more."""
     FLUSH = auto()
     """Show a waiting half character. After a broken stream, the next attempt shows it whole."""
     AWAIT_PROVIDER = auto()
@@ -170,7 +214,9 @@ class Act(Enum):
     """End the answer as the cancel that waits behind the verdict asks, as if no worker had it."""
 
 
-AT_ONCE = frozenset({Act.LEAVE_PROVIDER, Act.FLUSH, Act.ABANDON_WAITING, Act.ABANDON_ALL})
+AT_ONCE = frozenset(
+    {Act.LEAVE_PROVIDER, Act.STOP_CALLS, Act.FLUSH, Act.ABANDON_WAITING, Act.ABANDON_ALL}
+)
 """Acts that wait for nothing, done before the next input is given. The table names them first."""
 
 
@@ -193,7 +239,7 @@ class Cell(Enum):
     """The input cannot occur in this state: a bug of ours."""
 
 
-CLAIMED, ANSWERING, SETTLING, CARRYING_OUT, OVER = AttemptState
+CLAIMED, ANSWERING, SETTLING, CALLING, CARRYING_OUT, OVER = AttemptState
 NOTHING, BEHIND, IMPOSSIBLE = Cell
 
 
@@ -205,6 +251,7 @@ def _to(state: AttemptState, *acts: Act) -> Transition:
 TABLE: dict[AttemptState, dict[type[Input], Transition | Cell]] = {
     CLAIMED: {
         Begin:       _to(ANSWERING, Act.ASK),
+        CallsLeft:   _to(CALLING, Act.CALL),
         Finished:    IMPOSSIBLE,
         Failed:      _to(SETTLING, Act.SETTLE),
         Unwritable:  _to(SETTLING, Act.SETTLE),
@@ -213,11 +260,15 @@ TABLE: dict[AttemptState, dict[type[Input], Transition | Cell]] = {
         Disowned:    _to(OVER, Act.ABANDON_ALL),
         Settled:     IMPOSSIBLE,
         Paused:      IMPOSSIBLE,
+        Called:      IMPOSSIBLE,
+        Answered:    IMPOSSIBLE,
+        Parked:      IMPOSSIBLE,
         Released:    IMPOSSIBLE,
         CarriedOut:  IMPOSSIBLE,
     },
     ANSWERING: {
         Begin:       IMPOSSIBLE,
+        CallsLeft:   IMPOSSIBLE,
         Finished:    _to(SETTLING, Act.FLUSH, Act.AWAIT_PROVIDER, Act.SETTLE),
         Failed:      _to(SETTLING, Act.LEAVE_PROVIDER, Act.AWAIT_PROVIDER, Act.SETTLE),
         Unwritable:  _to(SETTLING, Act.LEAVE_PROVIDER, Act.AWAIT_PROVIDER, Act.SETTLE),
@@ -226,11 +277,15 @@ TABLE: dict[AttemptState, dict[type[Input], Transition | Cell]] = {
         Disowned:    _to(OVER, Act.LEAVE_PROVIDER, Act.ABANDON_ALL, Act.LEAVE_RUN),
         Settled:     IMPOSSIBLE,
         Paused:      IMPOSSIBLE,
+        Called:      IMPOSSIBLE,
+        Answered:    IMPOSSIBLE,
+        Parked:      IMPOSSIBLE,
         Released:    IMPOSSIBLE,
         CarriedOut:  IMPOSSIBLE,
     },
     SETTLING: {
         Begin:       NOTHING,  # it had to stop before it began
+        CallsLeft:   NOTHING,
         Finished:    NOTHING,
         Failed:      NOTHING,
         Unwritable:  _to(SETTLING),
@@ -239,11 +294,32 @@ TABLE: dict[AttemptState, dict[type[Input], Transition | Cell]] = {
         Disowned:    _to(OVER, Act.ABANDON_ALL, Act.LEAVE_RUN),
         Settled:     _to(CARRYING_OUT, Act.LEAVE_RUN, Act.CARRY_OUT),
         Paused:      _to(ANSWERING, Act.ASK),  # or as Settled, if a hand-over waits
+        Called:      _to(CALLING, Act.CALL),
+        Answered:    IMPOSSIBLE,
+        Parked:      IMPOSSIBLE,
+        Released:    IMPOSSIBLE,
+        CarriedOut:  IMPOSSIBLE,
+    },
+    CALLING: {
+        Begin:       IMPOSSIBLE,
+        CallsLeft:   IMPOSSIBLE,
+        Finished:    NOTHING,
+        Failed:      _to(SETTLING, Act.STOP_CALLS, Act.SETTLE),
+        Unwritable:  _to(SETTLING, Act.STOP_CALLS, Act.SETTLE),
+        HandedOver:  _to(SETTLING, Act.STOP_CALLS, Act.SETTLE),
+        CancelAsked: _to(SETTLING, Act.STOP_CALLS, Act.ABANDON_WAITING, Act.SETTLE),
+        Disowned:    _to(OVER, Act.STOP_CALLS, Act.ABANDON_ALL),
+        Settled:     IMPOSSIBLE,
+        Paused:      IMPOSSIBLE,
+        Called:      IMPOSSIBLE,
+        Answered:    _to(ANSWERING, Act.ASK),
+        Parked:      _to(OVER, Act.RELEASE),
         Released:    IMPOSSIBLE,
         CarriedOut:  IMPOSSIBLE,
     },
     CARRYING_OUT: {
         Begin:       IMPOSSIBLE,
+        CallsLeft:   IMPOSSIBLE,
         Finished:    NOTHING,
         Failed:      NOTHING,
         Unwritable:  NOTHING,
@@ -252,11 +328,15 @@ TABLE: dict[AttemptState, dict[type[Input], Transition | Cell]] = {
         Disowned:    _to(OVER, Act.ABANDON_ALL),
         Settled:     IMPOSSIBLE,
         Paused:      IMPOSSIBLE,
+        Called:      IMPOSSIBLE,
+        Answered:    IMPOSSIBLE,
+        Parked:      IMPOSSIBLE,
         Released:    _to(OVER, Act.REQUEUE),  # or CANCEL, if a cancel waits
         CarriedOut:  _to(OVER),
     },
     OVER: {
         Begin:       NOTHING,
+        CallsLeft:   NOTHING,
         Finished:    NOTHING,
         Failed:      NOTHING,
         Unwritable:  NOTHING,
@@ -265,6 +345,9 @@ TABLE: dict[AttemptState, dict[type[Input], Transition | Cell]] = {
         Disowned:    NOTHING,
         Settled:     NOTHING,
         Paused:      NOTHING,
+        Called:      NOTHING,
+        Answered:    NOTHING,
+        Parked:      NOTHING,
         Released:    NOTHING,
         CarriedOut:  NOTHING,
     },
@@ -293,7 +376,7 @@ class Lifecycle:
             return ()
         if not isinstance(cell, Transition):
             return ()
-        if isinstance(given, Paused) and not self._resumes():
+        if isinstance(given, Paused | Called) and not self._resumes():
             return self.take(Settled())
         self.state = cell.state
         if isinstance(given, Released) and isinstance(self.behind, CancelAsked):

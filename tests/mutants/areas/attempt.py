@@ -584,6 +584,20 @@ AREA = Area(
             _TABLE,
         ),
         Mutant(
+            "tools_begin_in_a_process_that_stops",
+            "worker/attempt/lifecycle.py",
+            "if isinstance(given, Paused | Called) and",
+            "if isinstance(given, Paused) and",
+            _TABLE,
+        ),
+        Mutant(
+            "tools_run_on_after_a_cancel",
+            "worker/attempt/lifecycle.py",
+            "_to(SETTLING, Act.STOP_CALLS, Act.ABANDON_WAITING, Act.SETTLE)",
+            "_to(SETTLING, Act.ABANDON_WAITING, Act.SETTLE)",
+            _TABLE,
+        ),
+        Mutant(
             "what_is_impossible_is_ignored",
             "worker/attempt/lifecycle.py",
             "            raise Impossible(",

@@ -12,8 +12,11 @@ from tokenwire.worker.attempt.lifecycle import (
     AT_ONCE,
     TABLE,
     Act,
+    Answered,
     AttemptState,
     Begin,
+    Called,
+    CallsLeft,
     CancelAsked,
     CarriedOut,
     Disowned,
@@ -23,6 +26,7 @@ from tokenwire.worker.attempt.lifecycle import (
     Impossible,
     Input,
     Lifecycle,
+    Parked,
     Paused,
     Released,
     Settled,
@@ -34,29 +38,44 @@ from tokenwire.worker.attempt.lifecycle import (
 
 DOWN, BUG = Failed(ConnectionError("down")), Unwritable(TypeError("bug"))
 VERDICTS: list[Verdict] = [Finished(), DOWN, BUG, HandedOver(), CancelAsked("me"), Disowned()]
-OURS: list[Input] = [Begin(), Settled(), Paused(), Released(), CarriedOut()]
+OURS: list[Input] = [
+    Begin(),
+    CallsLeft(),
+    Settled(),
+    Paused(),
+    Called(),
+    Answered(),
+    Parked(),
+    Released(),
+    CarriedOut(),
+]
 INPUTS: list[Input] = [*VERDICTS, *OURS]
 BY_NAME = {type(given).__name__: given for given in INPUTS}
 
 ENDS = "settling:LEAVE_PROVIDER+AWAIT_PROVIDER+SETTLE"
-CELLS = {  # claimed, answering, settling, carrying out, over
-    "Begin": "answering:ASK ! - ! -",
-    "Finished": "! settling:FLUSH+AWAIT_PROVIDER+SETTLE - - -",
-    "Failed": f"settling:SETTLE {ENDS} - - -",
-    "Unwritable": f"settling:SETTLE {ENDS} settling: - -",
-    "HandedOver": f"settling:SETTLE {ENDS} - - -",
+STOPS = "settling:STOP_CALLS+SETTLE"
+CELLS = {  # claimed, answering, settling, calling, carrying out, over
+    "Begin": "answering:ASK ! - ! ! -",
+    "CallsLeft": "calling:CALL ! - ! ! -",
+    "Finished": "! settling:FLUSH+AWAIT_PROVIDER+SETTLE - - - -",
+    "Failed": f"settling:SETTLE {ENDS} - {STOPS} - -",
+    "Unwritable": f"settling:SETTLE {ENDS} settling: {STOPS} - -",
+    "HandedOver": f"settling:SETTLE {ENDS} - {STOPS} - -",
     "CancelAsked": (
         "settling:ABANDON_WAITING+SETTLE settling:LEAVE_PROVIDER+ABANDON_WAITING+SETTLE"
-        " settling:ABANDON_WAITING - -"
+        " settling:ABANDON_WAITING settling:STOP_CALLS+ABANDON_WAITING+SETTLE - -"
     ),
     "Disowned": (
         "over:ABANDON_ALL over:LEAVE_PROVIDER+ABANDON_ALL+LEAVE_RUN"
-        " over:ABANDON_ALL+LEAVE_RUN over:ABANDON_ALL -"
+        " over:ABANDON_ALL+LEAVE_RUN over:STOP_CALLS+ABANDON_ALL over:ABANDON_ALL -"
     ),
-    "Settled": "! ! carrying-out:LEAVE_RUN+CARRY_OUT ! -",
-    "Paused": "! ! answering:ASK ! -",
-    "Released": "! ! ! over:REQUEUE -",
-    "CarriedOut": "! ! ! over: -",
+    "Settled": "! ! carrying-out:LEAVE_RUN+CARRY_OUT ! ! -",
+    "Paused": "! ! answering:ASK ! ! -",
+    "Called": "! ! calling:CALL ! ! -",
+    "Answered": "! ! ! answering:ASK ! -",
+    "Parked": "! ! ! over:RELEASE ! -",
+    "Released": "! ! ! ! over:REQUEUE -",
+    "CarriedOut": "! ! ! ! over: -",
 }
 """By input: what follows in each state, after a turn that finished. `!` impossible, `-` nothing."""
 
@@ -74,6 +93,8 @@ def cells() -> Iterable[tuple[AttemptState, str, str]]:
 
 def reached(state: AttemptState) -> Lifecycle:
     """A life that has come so far, by a turn that finished."""
+    if state is AttemptState.CALLING:
+        return lived(CallsLeft())
     life = Lifecycle()
     for given in (Begin(), Finished(), Settled(), CarriedOut()):
         if life.state is state:
@@ -175,6 +196,30 @@ def test_text_that_cannot_be_appended_makes_an_answer_less_than_whole() -> None:
     assert lived(Begin(), HandedOver(), BUG).verdict == HandedOver()
 
 
+# --- calls ---
+
+
+def test_results_go_back_to_the_provider() -> None:
+    """In the same attempt, with a verdict of its own to come."""
+    life = lived(Begin(), Finished(), Called())
+    assert all_of(life) == (AttemptState.CALLING, None, None)
+    assert life.take(Answered()) == (Act.ASK,)
+    assert lived(Begin(), Finished(), Called(), Answered(), DOWN).verdict == DOWN
+
+
+def test_calls_are_left_to_the_next_attempt_if_that_was_asked_meanwhile() -> None:
+    """No tool begins in a process that stops."""
+    life = lived(Begin(), Finished(), HandedOver())
+    assert life.take(Called()) == (Act.LEAVE_RUN, Act.CARRY_OUT)
+    assert all_of(life) == (AttemptState.CARRYING_OUT, HandedOver(), None)
+
+
+def test_a_parked_attempt_is_over() -> None:
+    """What comes later is the business of who decides, or cancels."""
+    life = lived(CallsLeft(), Parked(), CancelAsked("me"))
+    assert all_of(life) == (AttemptState.OVER, None, None)
+
+
 # --- what waits behind the verdict ---
 
 
@@ -245,13 +290,13 @@ def test_any_sequence_of_inputs(inputs: list[Input]) -> None:
             assert (all_of(life), acts) == (before, ())
         if isinstance(given, Verdict) and before[0] is not AttemptState.CARRYING_OUT:
             reasons.append(given)
-        if Act.ASK in acts:
+        if Act.ASK in acts or Act.CALL in acts:
             reasons.clear()
         if Act.CARRY_OUT in acts:
             assert life.verdict in reasons
             assert not any(outranks(reason, life.verdict) for reason in reasons)
         done += acts
-    assert done.count(Act.CARRY_OUT) <= 1
+    assert done.count(Act.CARRY_OUT) + done.count(Act.RELEASE) <= 1
     assert done.count(Act.REQUEUE) + done.count(Act.CANCEL) <= done.count(Act.CARRY_OUT)
 
 
@@ -281,7 +326,7 @@ def test_any_life_of_an_attempt(reports: list[Verdict], choices: list[bool]) -> 
 
     while waiting and yes():
         report()
-    give(Begin())
+    give(CallsLeft() if yes() else Begin())
     while to_do:
         act = to_do.popleft()
         if isinstance(life.verdict, Disowned):
@@ -291,14 +336,17 @@ def test_any_life_of_an_attempt(reports: list[Verdict], choices: list[bool]) -> 
             report()
         if act is Act.ASK and life.state is AttemptState.ANSWERING:
             give(Finished() if yes() else DOWN)
+        elif act is Act.CALL and life.state is AttemptState.CALLING:
+            give(Parked() if yes() else Answered())
         elif act is Act.SETTLE:
-            give(Paused() if life.verdict == Finished() and yes() else Settled())
+            again = life.verdict == Finished() and yes()
+            give((Paused() if yes() else Called()) if again else Settled())
         elif act is Act.CARRY_OUT:
             if isinstance(life.verdict, Failed | HandedOver) and yes():
                 give(Released())
             give(CarriedOut())
     assert life.state is AttemptState.OVER
-    assert done.count(Act.CARRY_OUT) <= 1
+    assert done.count(Act.CARRY_OUT) + done.count(Act.RELEASE) <= 1
     assert done.count(Act.REQUEUE) + done.count(Act.CANCEL) <= 1
     cancels = [given.by for given in reports if isinstance(given, CancelAsked)]
     if isinstance(life.verdict, CancelAsked):
