@@ -1,0 +1,84 @@
+"""Pure: the calls of an answer as rows hold them, next to the parts that readers hold.
+
+Guarantees:
+- `differences` gives exactly the fields that the log lacks. Applied, they leave no difference.
+- `Calls.next` never begins a call that a person or a client must decide about first.
+
+Why it works this way: the table of calls is ahead of the log, because a result is stored before
+anybody sees it. So every attempt, and everybody who ends an answer, first appends what the log
+lacks. Nobody needs to know which crash left the difference.
+
+Rejected: an event for each act (a crash between the act and its event would lose it).
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from tokenwire.models.tables import CallRow
+from tokenwire.models.views import timestamp
+from tokenwire.protocol.fold import Answer
+from tokenwire.protocol.states import AWAITING, CALL_ENDED
+from tokenwire.protocol.values import present
+
+_OF_ROWS: Final = (
+    *("state", "runs_at", "title", "result", "error", "expires_at", "approval", "ran_with"),
+)
+"""The fields of a part that come from the row of its call."""
+
+
+class Change(NamedTuple):
+    """Fields that the part with this number lacks; null removes one."""
+
+    part: int
+    fields: Mapping[str, Any]
+
+
+def differences(answer: Answer, calls: Sequence[CallRow]) -> Iterator[Change]:
+    """What the answer lacks of its calls."""
+    for call in calls:
+        held, wanted = answer.parts[call.number].fields, fields_of(call)
+        changed = {
+            name: wanted.get(name)
+            for name in _OF_ROWS
+            if (name in held) != (name in wanted) or held.get(name) != wanted.get(name)
+        }
+        if changed:
+            yield Change(call.number, changed)
+
+
+def fields_of(call: CallRow) -> dict[str, Any]:
+    """The fields of the call's part that come from its row."""
+    return present(
+        state=call.state,
+        runs_at=call.runs_at,
+        title=call.title,
+        result=call.result,
+        error=call.error,
+        expires_at=None if call.expires_at is None else timestamp(call.expires_at),
+        approval=call.approval,
+        ran_with=call.ran_with,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """All calls of an answer, and `rev`, the count of changes that others have made."""
+
+    rows: Sequence[CallRow]
+    rev: int
+
+    @property
+    def have_ended(self) -> bool:
+        """Whether the model can be asked again."""
+        return all(call.state in CALL_ENDED for call in self.rows)
+
+    @property
+    def are_awaited(self) -> bool:
+        """Whether nothing but decisions is missing."""
+        return all(call.state in (*AWAITING, *CALL_ENDED) for call in self.rows)
+
+    def next(self, running: Collection[int], most: int) -> Sequence[CallRow]:
+        """The calls to begin now. `running`: numbers of those that run here; `most`: at a time."""
+        ready = [call for call in self.rows if call.state == "proposed"]
+        return ready[: max(0, most - len(running))]
