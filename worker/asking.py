@@ -1,5 +1,8 @@
 """The request of an attempt: the provider of its model, and the conversation so far."""
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 from tokenwire.models.errors import HistoryTooLong, NotFound
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Message
@@ -10,6 +13,7 @@ from tokenwire.providers.base import (
     ModelNotFound,
     Provider,
     Request,
+    Tool,
 )
 from tokenwire.worker import context
 from tokenwire.worker.attempt.costs import BudgetExhausted
@@ -17,6 +21,7 @@ from tokenwire.worker.deaths import MAX_DEATHS
 from tokenwire.worker.planning import PlannedAttempt
 from tokenwire.worker.retries import WorkersDied
 from tokenwire.worker.services import Models
+from tokenwire.worker.tools.definition import ServerTool
 
 MAX_ATTEMPTS = 50
 """Attempts of one answer, whatever they added. After that it ends as failed. Attempts that ended
@@ -26,8 +31,10 @@ MAX_ATTACHES = 500
 """The same while attempts attach to a run, which is free. An hour of silence needs fewer."""
 
 
-async def ask(store: Store, models: Models, planned: PlannedAttempt) -> tuple[Provider, Request]:
-    """The provider and its request.
+async def ask(
+    store: Store, models: Models, tools: Iterable[ServerTool], planned: PlannedAttempt
+) -> tuple[Provider, Request]:
+    """The provider and its request, which offers these tools.
 
     Raises ProviderError or WorkersDied if there is none, and StoreUnavailable.
     """
@@ -35,7 +42,9 @@ async def ask(store: Store, models: Models, planned: PlannedAttempt) -> tuple[Pr
     if spec is None:
         raise ModelNotFound(f"{planned.row.model} is not in the catalogue")
     _require_hope(planned)
-    return models.open(spec), await _request(store, models, planned)
+    request = await _request(store, models, planned)
+    offered = [Tool(tool.name, tool.description, tool.parameters) for tool in tools]
+    return models.open(spec), replace(request, tools=offered)
 
 
 def _require_hope(planned: PlannedAttempt) -> None:

@@ -217,7 +217,10 @@ class Runner:
 
     async def _run(self, attempt: Attempt, planned: PlannedAttempt) -> None:
         try:
-            provider, request = await ask(self._services.store, self._models, planned)
+            services = self._services
+            provider, request = await ask(
+                services.store, self._models, services.tools.values(), planned
+            )
         except StoreUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 -- the attempt says whose fault it is

@@ -29,6 +29,10 @@ class WorkerServices:
     packing: Packing
     notify_operators: OperatorHook = log_only
     terms: AnswerTerms = field(default_factory=AnswerTerms)
+    tools: Mapping[str, ServerTool] = field(default_factory=dict)
+    tool_terms: ToolTerms = field(default_factory=ToolTerms)
+    executor: Executor | None = None
+    """None: there are no tools."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,21 +18,24 @@ class Billing:
         self._earlier = max(requests, min(draft.attempt - 1, 1))
         """A first request is not noted: the row shows that its attempt began."""
         self.bill = Bill(0, 0, billed or 0, 0)
+        self._begun = False
 
-    def begin(self, request: Request) -> None:
-        """Count the attempt's first request. Raises BudgetExhausted."""
-        self.bill = bill = Bill.of(request, self._earlier, self._noted)
+    def count(self, request: Request) -> None:
+        """Count another request: the attempt's first one, or after the last one was answered.
+
+        Raises BudgetExhausted. Then nothing has changed.
+        """
+        bill = (
+            self.bill.following(request, self._reported)
+            if self._begun
+            else Bill.of(request, self._earlier, self._noted)
+        )
         if is_over_budget(self._terms, bill.number, bill.before, bill.cost):
             raise BudgetExhausted(f"request {bill.number}, {bill.before} input tokens billed")
-
-    def resume(self, request: Request) -> bool:
-        """Count another request, after the last one was answered. Returns False if over budget."""
-        bill = self.bill.following(request, self._reported)
-        if is_over_budget(self._terms, bill.number, bill.before, bill.cost):
-            return False
         self.bill = bill
-        self._draft.next_request()
-        return True
+        if self._begun:
+            self._draft.next_request()
+        self._begun = True
 
     def forbids_another(self, *, free: bool) -> bool:
         """Whether another request is over budget. `free`: it attaches to a run."""

@@ -11,7 +11,10 @@ left behind take one way.
 """
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Literal, TypeVar
 
 import structlog
 
@@ -19,9 +22,12 @@ from tokenwire.models.calls import CallOutcome, NewCall
 from tokenwire.models.tables import CallRow
 from tokenwire.protocol import events
 from tokenwire.protocol.fold import Part
+from tokenwire.providers.base import Request
+from tokenwire.worker.attempt.keeper import Keeper
 from tokenwire.worker.attempt.rounds import Calls, differences
 from tokenwire.worker.attempt.work import AttemptWork
 from tokenwire.worker.outages import outlast
+from tokenwire.worker.resume.continuation import last_round
 from tokenwire.worker.tools.arguments import BadArguments
 from tokenwire.worker.tools.context import ToolContext
 from tokenwire.worker.tools.definition import ServerTool
@@ -29,33 +35,64 @@ from tokenwire.worker.tools.executor import CallDone, CallFailed, NotBegun, Plac
 from tokenwire.worker.tools.executor import CallOutcome as Ran
 
 log_line = structlog.get_logger(__name__)
+T = TypeVar("T")
 CHECK_SECONDS = 1.0
-"""How often decisions are looked for while other calls run."""
+"""How often decisions are read while other calls run."""
+PAUSE_SECONDS = 0.05
 MAX_RUNS = 3
 """Runs of a repeatable call whose outcome stays unknown."""
 INVALID = "The arguments are no JSON object, or were cut off."
 
 
 class Calling:
-    """The calls of one attempt. `holds`: whether the lease holds for long enough to begin a tool."""
+    """The calls of one attempt. A tool begins only while the keeper's lease holds."""
 
-    def __init__(self, work: AttemptWork, holds: Callable[[], bool]) -> None:
-        self._work, self._holds = work, holds
-        self._tools, self._terms = work.services.tools, work.services.tool_terms
+    def __init__(self, work: AttemptWork, keeper: Keeper) -> None:
+        self._work, self._keeper = work, keeper
+        self._store, self._terms = work.services.store, work.services.tool_terms
+        self._tools = work.services.tools
+        self._rounds = work.row.rounds
         self._running: dict[int, asyncio.Task[None]] = {}
         self._places: dict[int, Place] = {}
         self._stopped = asyncio.Event()
 
-    # --- a turn ends with calls ---
+    # --- between two turns ---
 
-    async def examined(self, numbers: range) -> list[NewCall]:
+    async def are_left(self) -> bool:
+        """Whether an earlier attempt left calls of the last proven turn, with no step behind it."""
+        draft, parts = self._work.draft, self._work.draft.answer.parts
+        if not self._rounds or draft.proven < len(parts):
+            return False
+        return any(part.type == "tool_call" for part in parts[last_round(parts) :])
+
+    async def prove(self) -> bool:
+        """Store the turn that has ended as proven, with its calls, if they are ours to see to."""
+        work, draft = self._work, self._work.draft
+        if work.question is None or not work.question.tools:
+            return False
+        calls = await self._examined_in(range(draft.held.turn_start, len(draft.answer.parts)))
+        if not calls:
+            return False
+        draft.prove()
+        checkpoint = work.checkpoint()
+        if not await self._outlast(lambda: self._store.prove_turn(checkpoint, calls)):
+            work.writer.disown()
+            return False
+        work.saved(checkpoint)
+        self._rounds += 1
+        return True
+
+    def within_rounds(self, request: Request) -> Request:
+        """The request. After the last round allowed, the model must answer without tools."""
+        if self._rounds < self._terms.max_tool_rounds or not request.tools:
+            return request
+        return replace(request, tool_choice="none")
+
+    async def _examined_in(self, numbers: range) -> list[NewCall]:
         """The calls among these parts, each in its first state. Nothing has run yet."""
         parts = self._work.draft.answer.parts
-        return [
-            await self._examined(number, parts[number])
-            for number in numbers
-            if parts[number].type == "tool_call"
-        ]
+        calls = [number for number in numbers if parts[number].type == "tool_call"]
+        return [await self._examined(number, parts[number]) for number in calls]
 
     async def _examined(self, number: int, part: Part) -> NewCall:
         def call(state: str, error: str | None = None, **more: object) -> NewCall:
@@ -77,3 +114,165 @@ class Calling:
             wait = int(self._terms.tool_approval_seconds * 1000)
             return call("awaiting_approval", expires_in_ms=wait, **shown)
         return call("proposed", **shown)
+
+    # --- until all calls have ended, or wait ---
+
+    async def run(self) -> Literal["ended", "waits", "stopped"]:
+        """See to all calls until they have ended, or the answer is parked, or `stop`."""
+        unknown_ms = int(self._terms.tool_unknown_seconds * 1000)
+        await self._outlast(lambda: self._store.lose_calls(*self._who, unknown_ms))
+        try:
+            while not self._stopped.is_set():
+                calls = await self._announce()
+                if calls.have_ended:
+                    await self._work.writer.settle()
+                    return "ended"
+                self._begin(calls)
+                if self._running:
+                    await self._until_change()
+                elif not calls.are_awaited:
+                    await self._pause()  # the lease must be renewed before a tool begins
+                elif await self._park(calls):
+                    return "waits"
+        finally:
+            await self._end_runs()
+        return "stopped"
+
+    def stop(self) -> None:
+        """Begin no further call, and stop those that run."""
+        self._stopped.set()
+        for place in self._places.values():
+            place.stop()
+
+    async def _announce(self) -> Calls:
+        """Read the calls, and append what the log lacks of them."""
+        work = self._work
+        rev, rows = await self._outlast(lambda: self._store.calls_of(work.row.id))
+        calls = Calls(rows, rev)
+        for part, fields in differences(work.draft.taken, calls.rows):
+            work.draft.set_fields(part, fields)
+        work.writer.wake()
+        return calls
+
+    def _begin(self, calls: Calls) -> None:
+        if not self._keeper.holds:
+            self._keeper.check_cancel()  # renews at once
+            return
+        for call in calls.next(self._running, self._terms.max_parallel_calls):
+            if call.number not in self._running:
+                self._running[call.number] = asyncio.create_task(self._run(call))
+
+    async def _until_change(self) -> None:
+        """Wait until a call has ended, or for a moment: a person may have decided about another."""
+        stopped = asyncio.create_task(self._stopped.wait())
+        try:
+            done, _ = await asyncio.wait(
+                (stopped, *self._running.values()),
+                timeout=CHECK_SECONDS,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            stopped.cancel()
+        for number, task in list(self._running.items()):
+            if task in done:
+                del self._running[number]
+                task.result()  # raises errors that are our own bugs
+
+    async def _end_runs(self) -> None:
+        """Wait for calls that were stopped: their outcomes are stored."""
+        self.stop()
+        await asyncio.gather(*self._running.values(), return_exceptions=True)
+        self._running.clear()
+
+    # --- one call ---
+
+    async def _run(self, call: CallRow) -> None:
+        tool = self._tools.get(call.name)
+        if tool is None:  # it was offered by a process with other tools
+            return await self._refuse(call, f"There is no tool named {call.name}.")
+        try:
+            arguments = await asyncio.to_thread(tool.read, call.ran_with or call.input)
+        except BadArguments as error:
+            return await self._refuse(call, str(error))
+        async with self._work.services.executor.reserve(tool) as place:
+            if self._stopped.is_set() or (mine := await self._claim(call)) is None:
+                return None
+            self._places[call.number] = place
+            try:
+                await self._announce()
+                context = self._context(mine.key, mine.runs)
+                ran = await place.run(arguments, context, self._may_begin)
+            finally:
+                del self._places[call.number]
+        return await self._finish(mine, self._outcome(tool, mine, ran))
+
+    def _may_begin(self) -> bool:
+        return self._keeper.holds and not self._stopped.is_set()
+
+    async def _claim(self, call: CallRow) -> CallRow | None:
+        return await self._outlast(
+            lambda: self._store.claim_call(*self._who, call.number, call.runs)
+        )
+
+    async def _refuse(self, call: CallRow, error: str) -> None:
+        """A call that can never begin fails."""
+        if (mine := await self._claim(call)) is not None:
+            await self._finish(mine, CallOutcome("failed", error=error))
+
+    async def _finish(self, call: CallRow, outcome: CallOutcome) -> None:
+        await self._outlast(
+            lambda: self._store.finish_call(*self._who, call.number, call.runs, outcome)
+        )
+
+    def _outcome(self, tool: ServerTool, call: CallRow, ran: Ran) -> CallOutcome:
+        match ran:
+            case CallDone(result):
+                return CallOutcome("done", result=result)
+            case CallFailed(error):
+                return CallOutcome("failed", error=error)
+            case NotBegun():
+                return CallOutcome("proposed")
+        log_line.warning("the outcome of a call is unknown", tool=tool.name, key=call.key)
+        if tool.repeatable and call.runs < MAX_RUNS:
+            return CallOutcome("proposed")
+        wait = int(self._terms.tool_unknown_seconds * 1000)
+        if wait:
+            return CallOutcome("awaiting_outcome", error=ran.error, expires_in_ms=wait)
+        return CallOutcome("unknown", error=ran.error)
+
+    def _context(self, key: str, run: int) -> ToolContext:
+        row = self._work.row
+        return ToolContext(key, row.charged_to or "", row.conversation_id, row.id, run)
+
+    # --- waiting ---
+
+    async def _pause(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PAUSE_SECONDS):
+                await self._stopped.wait()
+
+    async def _park(self, calls: Calls) -> bool:
+        """Announce that the answer waits, then let it wait. False: something has changed."""
+        work = self._work
+        if work.draft.answer.status != "waiting":
+            work.draft.add(events.Wait(work.row.id, work.draft.attempt))
+            work.writer.wake()
+        await work.writer.settle()
+        if self._stopped.is_set():
+            return False
+        checkpoint, billed = work.checkpoint(), work.billing.billed
+        parked = await self._outlast(lambda: self._store.park(checkpoint, billed, calls.rev))
+        if parked == "parked":
+            work.saved(checkpoint)
+            return True
+        work.draft.not_saved()
+        if parked == "lost":
+            work.writer.disown()
+        return False
+
+    @property
+    def _who(self) -> tuple[str, int]:
+        return self._work.row.id, self._work.draft.attempt
+
+    async def _outlast(self, call: Callable[[], Awaitable[T]]) -> T:
+        return await outlast(self._work.row.id, call)

@@ -190,8 +190,13 @@ class Draft:
         """Forget the run: it could not be attached to, and that is not tried again."""
         self._place.forget()
 
+    @property
+    def taken(self) -> Answer:
+        """The answer with everything that waits to be appended."""
+        return self._taken.answer
+
     def add(self, event: events.AnyEvent) -> None:
-        """Queue an event of the worker itself, `start` or `retry`, behind everything that waits."""
+        """Queue an event of the worker itself (`start`, `retry`, `wait`) behind all that waits."""
         self._put(event)
 
     def withdraw(self) -> None:
@@ -226,10 +231,13 @@ class Draft:
         self._taken.prove()
         self.forget_run()  # it is over
 
-    def pause(self) -> None:
-        """Prepare for another request, which resumes a paused turn. The turn is proven."""
-        self.prove()
+    def step(self) -> None:
+        """Prepare for another request, which continues behind a proven turn."""
         self._queue(self._taken.step())
+
+    def set_fields(self, number: int, fields: Mapping[str, Any]) -> None:
+        """Set fields of a part; null removes one."""
+        self._put(self._taken.set_fields(number, fields))
 
     def next_request(self) -> None:
         """Prepare for another request, which continues the answer."""

@@ -37,6 +37,7 @@ class Keeper:
         self._writer, self._end, self._stall = writer, end, stall
         self._pause_seconds = services.lease_seconds / 4
         self._cancel_may_have_come = asyncio.Event()
+        self._held_until = 0.0
         self._watched = clock()
 
     def start(self) -> "asyncio.Task[None]":
@@ -49,6 +50,11 @@ class Keeper:
     def stop(self) -> None:
         """Stop renewing the lease."""
         self._task.cancel()
+
+    @property
+    def holds(self) -> bool:
+        """Whether the lease holds for half of its time yet, by the monotonic clock. Any thread."""
+        return clock() < self._held_until - self._lease_seconds / 2
 
     def check_cancel(self) -> None:
         """Renew now instead of later: somebody may have requested a cancel."""
@@ -79,6 +85,7 @@ class Keeper:
             self._end(CancelAsked("no_readers"))
 
     async def _renew(self) -> None:
+        asked = clock()
         try:
             by = await self._log.renew(self._writer.claim, self._lease_seconds)
         except ports.Lost:
@@ -86,5 +93,6 @@ class Keeper:
         except ports.Refused:
             self._writer.disown()
         else:
+            self._held_until = asked + self._lease_seconds
             if by is not None:
                 self._end(CancelAsked(by))

@@ -181,6 +181,19 @@ class Outcome:
         log_line.info("handed over", message_id=work.row.id, attempt=work.draft.attempt)
         self._give(Released())
 
+    async def leave_waiting(self) -> None:
+        """Release the lease of an answer that waits for a decision.
+
+        If the decision came before, the answer is queued, and its job found the lease taken.
+        """
+        await self._release()
+        services = self._work.services
+        await self._outlast(
+            lambda: closing.start_next(
+                services.store, services.jobs, self._work.row.conversation_id
+            )
+        )
+
     async def requeue(self) -> None:
         """Enqueue the job of the next attempt for when it is due."""
         jobs, message_id = self._work.services.jobs, self._work.row.id

@@ -195,7 +195,7 @@ class PartsTaken:
     def drop(self, number: int) -> events.AnyEvent:
         """Mark the kept value of this part as lost. Then none of its turn goes back."""
         self._keeps = False
-        return self._set(number, {"dropped": True})
+        return self.set_fields(number, {"dropped": True})
 
     def end_turn(self) -> Iterator[DraftItem]:
         """Note that what follows is another turn, which keeps values whatever was lost."""
@@ -342,7 +342,7 @@ class PartsTaken:
         is_usable = is_whole and not self.at_limit
         value = input_object(self.answer.parts[call.part].text) if is_usable else None
         state = "invalid" if value is None else "proposed"
-        yield self._set(call.part, {"state": state})
+        yield self.set_fields(call.part, {"state": state})
 
     def _close_calls(self) -> Iterator[DraftItem]:
         """End all open calls: nothing more comes of them."""
@@ -397,7 +397,8 @@ class PartsTaken:
         yield self._applied(events.PartEvent(self.answer.id, self._attempt, number, value))
         return number
 
-    def _set(self, number: int, fields: Mapping[str, Any]) -> events.AnyEvent:
+    def set_fields(self, number: int, fields: Mapping[str, Any]) -> events.AnyEvent:
+        """Set fields of a part; null removes one."""
         value = {"type": self.answer.parts[number].type, **fields}
         return self._applied(events.PartEvent(self.answer.id, self._attempt, number, value))
 

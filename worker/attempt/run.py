@@ -7,17 +7,21 @@ to do. Acts that need no wait are done at once. The others are done one after th
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import TypeVar
 
 import structlog
 
 from tokenwire.models.answers import Checkpoint
+from tokenwire.models.errors import StatementFailed, Unstorable
 from tokenwire.models.tables import Message as Message
 from tokenwire.protocol import events
-from tokenwire.providers.base import Provider, ProviderError, Request
+from tokenwire.providers.base import Continuation, Provider, ProviderError, Request
 from tokenwire.providers.spec import Rung
 from tokenwire.streams.log import ports
 from tokenwire.worker.attempt.billing import Billing
+from tokenwire.worker.attempt.calling import Calling
 from tokenwire.worker.attempt.costs import BudgetExhausted
 from tokenwire.worker.attempt.draft import Draft
 from tokenwire.worker.attempt.intake import Intake
@@ -25,14 +29,18 @@ from tokenwire.worker.attempt.keeper import Keeper
 from tokenwire.worker.attempt.lifecycle import (
     AT_ONCE,
     Act,
+    Answered,
     AttemptState,
     Begin,
+    Called,
+    CallsLeft,
     CancelAsked,
     Disowned,
     Failed,
     Finished,
     Input,
     Lifecycle,
+    Parked,
     Paused,
     Settled,
     Verdict,
@@ -46,6 +54,7 @@ from tokenwire.worker.resume.continuation import last_round, may_resume
 from tokenwire.worker.services import WorkerServices
 
 log_line = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 
 class Attempt:
@@ -73,6 +82,7 @@ class Attempt:
         self.work = AttemptWork(services, row, best_rung, draft, writer, run, billing)
         self._keeper = Keeper(services, row, writer, self.stop, self._stall)
         self._outcome = Outcome(self.work, self._keeper, self._give)
+        self._calling = Calling(self.work, self._keeper)
         self._intake: Intake | None = None
 
     # --- what others call ---
@@ -119,16 +129,18 @@ class Attempt:
 
         `request`: the conversation before the answer, and how to continue the present turn.
         """
-        self.work.question = replace(request, continuation=None)
-        first = await self.work.request(self.draft.held.turn_start, request.continuation)
-        try:
-            self.work.billing.begin(first)
-        except BudgetExhausted as error:
-            await self.give_up(error)
-            return
+        self.work.question, self._provider = replace(request, continuation=None), provider
+        calls_are_left = await self._calling.are_left()
+        if not calls_are_left:
+            start = self.draft.held.turn_start
+            self._request = await self._request_behind(start, request.continuation)
+            try:
+                self.work.billing.count(self._request)
+            except BudgetExhausted as error:
+                await self.give_up(error)
+                return
         self.draft.add(events.Start(self.message_id, self.draft.attempt, model))
-        self._provider, self._request = provider, first
-        self._give(Begin())
+        self._give(CallsLeft() if calls_are_left else Begin())
         await self._live()
 
     async def give_up(self, error: BaseException) -> None:
@@ -169,6 +181,8 @@ class Attempt:
         match act:
             case Act.LEAVE_PROVIDER:
                 self._leave_provider()
+            case Act.STOP_CALLS:
+                self._calling.stop()
             case Act.FLUSH:
                 self.draft.flush()
             case Act.ABANDON_WAITING:
@@ -184,6 +198,10 @@ class Attempt:
                 await self._await_provider()
             case Act.SETTLE:
                 await self._settle()
+            case Act.CALL:
+                await self._call()
+            case Act.RELEASE:
+                await self._outcome.leave_waiting()
             case Act.LEAVE_RUN:
                 await self.work.named_run.leave()
             case Act.CARRY_OUT:
@@ -215,26 +233,71 @@ class Attempt:
 
     async def _settle(self) -> None:
         await self.work.writer.settle()
-        resumed = await self._resumption()
-        self._give(Settled() if resumed is None or not self._resumes(resumed) else Paused())
+        if not isinstance(self._life.verdict, Finished):
+            self._give(Settled())
+        elif await self._resumes():
+            self._give(Paused())
+        else:
+            self._give(Called() if await self._calls() else Settled())
 
-    async def _resumption(self) -> Request | None:
-        """The request that resumes the turn, if it was paused and can be sent back."""
-        work, finish, parts = self.work, self.draft.finish, self.draft.answer.parts
-        if work.question is None or finish is None or finish.reason != "paused":
-            return None
-        if not may_resume(parts[last_round(parts) :]):
-            return None
-        return await outlast(self.message_id, lambda: work.request(len(parts)))
-
-    def _resumes(self, resumed: Request) -> bool:
-        """Resume the turn in this answer. False: it ends, as `paused` if over budget."""
-        if not isinstance(self._life.verdict, Finished) or not self.work.billing.resume(resumed):
+    async def _resumes(self) -> bool:
+        """Whether the turn was paused and can be sent back. Prepares that."""
+        finish, parts = self.draft.finish, self.draft.answer.parts
+        if finish is None or finish.reason != "paused":
             return False
-        self.draft.pause()
-        self.work.writer.wake()
-        self._request = resumed
+        if not may_resume(parts[last_round(parts) :]):
+            return False
+        resumed = await self._outlast(lambda: self._request_behind(len(parts)))
+        if not isinstance(self._life.verdict, Finished):
+            return False
+        try:
+            self.work.billing.count(resumed)
+        except BudgetExhausted:
+            return False  # it ends as `paused`
+        self.draft.prove()
+        self._step(resumed)
         return True
+
+    async def _calls(self) -> bool:
+        """Whether the turn has calls that are ours to see to. Proves the turn."""
+        finish = self.draft.finish
+        return (
+            finish is not None
+            and finish.reason in ("tool_calls", "stop")
+            and not self.draft.at_limit
+            and await self._calling.prove()
+        )
+
+    async def _call(self) -> None:
+        """See to the calls. Then ask the provider with their results, or wait for decisions."""
+        try:
+            seen_to = await self._calling.run()
+            if self._life.state is not AttemptState.CALLING:
+                return
+            if seen_to == "waits":
+                self._give(Parked())
+                return
+            parts = self.draft.answer.parts
+            request = await self._outlast(lambda: self._request_behind(len(parts)))
+            self.work.billing.count(request)
+        except (ProviderError, StatementFailed, Unstorable) as error:
+            self._give(Failed(error))
+            return
+        if self._life.state is AttemptState.CALLING:
+            self._step(request)
+            self._give(Answered())
+
+    async def _request_behind(
+        self, start: int, continuation: Continuation | None = None
+    ) -> Request:
+        """The request for the turn that begins at this part. Raises StoreUnavailable."""
+        return self._calling.within_rounds(await self.work.request(start, continuation))
+
+    def _step(self, request: Request) -> None:
+        """The model is asked again: readers see a step."""
+        self.draft.step()
+        self.work.writer.wake()
+        self._request = request
 
     async def _cancel(self) -> None:
         if isinstance(self._life.behind, CancelAsked):
@@ -257,9 +320,8 @@ class Attempt:
         bill = self.work.billing.to_note
         if bill is not None:
             store, attempt = self.work.services.store, self.draft.attempt
-            await outlast(
-                self.message_id,
-                lambda: store.note_bill(self.message_id, attempt, bill.begun, bill.number),
+            await self._outlast(
+                lambda: store.note_bill(self.message_id, attempt, bill.begun, bill.number)
             )
 
     async def _save_run(self) -> None:
@@ -269,3 +331,6 @@ class Attempt:
             self.work.saved(saved)
         else:
             self.work.writer.disown()
+
+    async def _outlast(self, call: Callable[[], Awaitable[T]]) -> T:
+        return await outlast(self.message_id, call)

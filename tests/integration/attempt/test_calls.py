@@ -1,0 +1,287 @@
+"""Tools in an answer: rounds, decisions, what a crash leaves, and at most one run per permission."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from tests.integration.worker_rig import NoJobs, Script, events_of, runner_over, services_over
+from tests.waiting import eventually
+from tokenwire.config.terms import ToolTerms
+from tokenwire.models.conversations import Post
+from tokenwire.models.parts import answer_of
+from tokenwire.models.store import Store
+from tokenwire.models.tables import CallRow
+from tokenwire.models.tables import Message as Row
+from tokenwire.protocol import events
+from tokenwire.protocol.fold import Answer
+from tokenwire.providers import base
+from tokenwire.streams.log.memory import MemoryLog
+from tokenwire.tools import ToolContext, ToolError, tool
+from tokenwire.worker.runner import Runner
+from tokenwire.worker.tools.definition import ServerTool, declared
+from tokenwire.worker.tools.executor import Executor
+
+TERMS = ToolTerms(tool_unknown_seconds=900)
+
+
+class Turns:
+    """A provider that plays one script per request."""
+
+    continuation = "turn"
+    stall_seconds = 60.0
+
+    def __init__(self, *turns: Sequence[base.Delta]) -> None:
+        self.turns = list(turns)
+        self.asked: list[base.Request] = []
+
+    def stream(self, request: base.Request) -> AbstractAsyncContextManager[Any]:
+        self.asked.append(request)
+        turn = self.turns[min(len(self.asked), len(self.turns)) - 1]
+        return Script([turn]).stream(request)
+
+
+def calls(*named: tuple[str, str]) -> list[base.Delta]:
+    """A turn that calls tools: pairs of a name and the JSON of the arguments."""
+    deltas: list[base.Delta] = []
+    for index, (name, arguments) in enumerate(named):
+        deltas += [
+            base.ToolCallStart(index, f"call_{index}", name),
+            base.ToolCallArguments(index, arguments),
+            base.ToolCallEnd(index),
+        ]
+    return [*deltas, base.Finish("tool_calls")]
+
+
+def says(text: str) -> list[base.Delta]:
+    return [base.TextDelta(text), base.Finish("stop")]
+
+
+@dataclass
+class World:
+    """An answer, its log, and a process that makes it."""
+
+    store: Store
+    executor: Executor
+    log: MemoryLog = field(default_factory=MemoryLog)
+    jobs: NoJobs = field(default_factory=NoJobs)
+    tools: dict[str, ServerTool] = field(default_factory=dict)
+    terms: ToolTerms = TERMS
+
+    async def posts(self, content: str = "hi") -> Row:
+        conversation = await self.store.create_conversation("me")
+        posted = await self.store.post(Post(conversation.id, "me", content, "m"))
+        return posted.assistant_message
+
+    def offers(self, *functions: Callable[..., Any]) -> None:
+        for function in functions:
+            found = declared(function)
+            assert found is not None
+            self.tools[found.name] = found
+
+    def runner(self, provider: Turns) -> Runner:
+        services = replace(
+            services_over(self.store, self.log, self.jobs),
+            tools=self.tools,
+            tool_terms=self.terms,
+            executor=self.executor,
+        )
+        return runner_over(services, provider)
+
+    async def runs(self, provider: Turns, row: Row) -> Row:
+        """One job, from its claim to its end."""
+        async with asyncio.timeout(20):
+            await self.runner(provider).generate(row.id)
+        return await self.row(row)
+
+    async def row(self, row: Row) -> Row:
+        found = await self.store.message(row.id)
+        assert found is not None
+        return found
+
+    async def calls(self, row: Row) -> list[CallRow]:
+        return list((await self.store.calls_of(row.id))[1])
+
+    async def logged(self, row: Row) -> Answer:
+        """The answer as the readers of its log hold it. It is also what the row holds."""
+        answer = Answer(row.id)
+        for event in await events_of(self.log, row):
+            answer.apply(event)
+        stored = answer_of(await self.row(row))
+        assert [part.view() for part in answer.parts] == [part.view() for part in stored.parts]
+        return answer
+
+
+@pytest.fixture
+async def world(sqlite_store: Store) -> AsyncIterator[World]:
+    executor = Executor(TERMS)
+    yield World(sqlite_store, executor)
+    await executor.close()
+
+
+def call_parts(answer: Answer) -> list[dict[str, Any]]:
+    return [part.fields for part in answer.parts if part.type == "tool_call"]
+
+
+async def test_a_round_of_parallel_calls(world: World) -> None:
+    """Async and other tools run, their results are parts, and the model is asked with them."""
+    seen: list[ToolContext] = []
+
+    @tool
+    async def weather(context: ToolContext, city: str) -> dict[str, Any]:
+        """The weather."""
+        seen.append(context)
+        return {"city": city, "degrees": 7}
+
+    @tool
+    def add(a: int, b: int) -> int:
+        """Add."""
+        return a + b
+
+    world.offers(weather, add)
+    provider = Turns(
+        calls(("weather", '{"city": "Oslo"}'), ("add", '{"a": 1, "b": 2}')), says("Cold.")
+    )
+    row = await world.runs(provider, await world.posts())
+    assert (row.status, row.content, row.rounds) == ("complete", "Cold.", 1)
+    answer = await world.logged(row)
+    assert [part.type for part in answer.parts] == ["tool_call", "tool_call", "step", "text"]
+    assert [part["state"] for part in call_parts(answer)] == ["done", "done"]
+    assert [part["result"] for part in call_parts(answer)] == [{"city": "Oslo", "degrees": 7}, 3]
+    assert [each.name for each in provider.asked[0].tools] == ["weather", "add"]
+    results = provider.asked[1].messages[-1]
+    assert results.role == "assistant"
+    assert '"degrees": 7' in repr(results.content)
+    (context,) = seen
+    assert (context.user_id, context.run, context.message_id) == ("me", 1, row.id)
+    assert context.key == (await world.calls(row))[0].key
+
+
+async def test_what_cannot_run_is_reported_to_the_model(world: World) -> None:
+    """An unknown name, arguments that do not fit, a tool that says no: the model gets a sentence
+    for each, and nothing runs.
+    """
+
+    @tool
+    def add(a: int) -> int:
+        """Add."""
+        raise ToolError("No numbers today.")
+
+    world.offers(add)
+    turn = calls(("sub", "{}"), ("add", '{"a": "x"}'), ("add", "[1]"), ("add", '{"a": 1}'))
+    provider = Turns(turn, says("Well."))
+    answer = await world.logged(await world.runs(provider, await world.posts()))
+    states = [(part["state"], part["error"]) for part in call_parts(answer)]
+    assert [state for state, _ in states] == ["failed", "failed", "invalid", "failed"]
+    assert states[0][1] == "There is no tool named sub."
+    assert "a: must be an integer" in states[1][1]
+    assert states[3][1] == "No numbers today."
+    assert [each.runs for each in await world.calls(await world.row(Row(id=answer.id)))] == [
+        *(0, 0, 0, 1)
+    ]
+
+
+async def test_the_rounds_are_limited(world: World) -> None:
+    """After the last one the model is asked once more, without tools to choose."""
+    ran = 0
+
+    @tool
+    def again() -> str:
+        """Again."""
+        nonlocal ran
+        ran += 1
+        return "more"
+
+    world.offers(again)
+    world.terms = TERMS.model_copy(update={"max_tool_rounds": 2})
+    provider = Turns(calls(("again", "{}")), calls(("again", "{}")), says("Enough."))
+    row = await world.runs(provider, await world.posts())
+    assert (row.content, ran) == ("Enough.", 2)
+    assert [each.tool_choice for each in provider.asked] == [None, None, "none"]
+
+
+async def test_a_person_allows_a_call(world: World) -> None:
+    """Meanwhile the answer waits, without a worker and a lease; the next job goes on."""
+    ran: list[int] = []
+
+    @tool(approve=lambda arguments, _context: arguments["amount"] > 10)
+    def pay(amount: int) -> str:
+        """Pay."""
+        ran.append(amount)
+        return "paid"
+
+    world.offers(pay)
+    provider = Turns(calls(("pay", '{"amount": 50}')), says("Done."))
+    row = await world.runs(provider, await world.posts())
+    assert (row.status, row.waits, ran) == ("waiting", 1, [])
+    waiting = await world.logged(row)
+    assert waiting.status == "waiting"
+    (part,) = call_parts(waiting)
+    assert part["state"] == "awaiting_approval"
+    assert part["expires_at"]
+    await world.store.decide(row.id, 0, "me", APPROVE)
+    assert (await world.row(row)).status == "queued"
+    row = await world.runs(provider, row)
+    assert (row.status, row.content, ran) == ("complete", "Done.", [50])
+    (part,) = call_parts(await world.logged(row))
+    assert part["approval"]["by"] == "me"
+
+
+async def test_a_call_whose_worker_dies_is_not_repeated(world: World) -> None:
+    """Its outcome is unknown, and a person is asked. A repeatable call runs again, with its key."""
+    begun: list[str] = []
+
+    @tool
+    async def send(context: ToolContext) -> str:
+        """Send."""
+        begun.append(context.key)
+        await asyncio.sleep(60)
+        return "never"
+
+    @tool(repeatable=True)
+    async def read(context: ToolContext) -> str:
+        """Read."""
+        begun.append(context.key)
+        if context.run == 1:
+            await asyncio.sleep(60)
+        return "text"
+
+    world.offers(send, read)
+    provider = Turns(calls(("send", "{}"), ("read", "{}")), says("Hm."))
+    row = await world.posts()
+    job = asyncio.create_task(world.runner(provider).generate(row.id))
+    await eventually(lambda: len(begun) == 2)
+    job.cancel()  # as if the process were killed: nothing of it is stored any more
+    await asyncio.gather(job, return_exceptions=True)
+    await asyncio.sleep(0.3)  # its lease expires
+    row = await world.runs(provider, row)
+    assert row.status == "waiting"
+    answer = await world.logged(row)
+    assert [part["state"] for part in call_parts(answer)] == ["awaiting_outcome", "done"]
+    assert sorted(map(begun.count, set(begun))) == [1, 2]
+    await world.store.decide(row.id, 0, "me", GO_ON)
+    row = await world.runs(provider, row)
+    assert row.status == "complete"
+    assert call_parts(await world.logged(row))[0]["state"] == "unknown"
+    assert sorted(map(begun.count, set(begun))) == [1, 2]
+
+
+async def test_a_turn_that_was_not_proven_runs_nothing(world: World) -> None:
+    """It broke off behind a whole call."""
+    ran = 0
+
+    @tool
+    def count() -> int:
+        """Count."""
+        nonlocal ran
+        ran += 1
+        return ran
+
+    world.offers(count)
+    broken = [*calls(("count", "{}"))[:-1]]
+    row = await world.runs(Turns(broken), await world.posts())
+    assert (row.status, ran) == ("retrying", 0)
+    assert await world.calls(row) == []
