@@ -40,7 +40,7 @@ class AnswerTerms(BaseModel, frozen=True):
 
 
 class ToolTerms(BaseModel, frozen=True):
-    """What one call of a tool may take."""
+    """What calls of tools may take, and how long a person is waited for."""
 
     tool_seconds: float = Field(60.0, gt=0, le=3600)
     """The longest run of a tool that names no limit of its own. Afterwards its outcome counts as
@@ -51,6 +51,16 @@ class ToolTerms(BaseModel, frozen=True):
     max_tool_result_bytes: int = Field(48 * 1024, ge=1024, le=48 * 1024)
     """Longest result of a tool, as JSON with its escapes. The model gets the beginning of a longer
     one.
+    """
+    max_tool_rounds: int = Field(10, ge=1)
+    """Rounds of calls in one answer. Afterwards the model must answer without tools."""
+    max_parallel_calls: int = Field(8, ge=1)
+    """Calls of one answer that run at the same time."""
+    tool_approval_seconds: float = Field(7 * 24 * 3600.0, gt=0)
+    """How long a call waits for a person's approval. Afterwards it counts as denied."""
+    tool_unknown_seconds: float = Field(900.0, ge=0)
+    """How long a call of unknown outcome waits for a person's decision, before the model learns
+    that nobody knows it. 0: at once.
     """
 
 

@@ -1,6 +1,6 @@
 """The request of an attempt: the provider of its model, and the conversation so far."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import replace
 
 from tokenwire.models.errors import HistoryTooLong, NotFound
@@ -21,7 +21,6 @@ from tokenwire.worker.deaths import MAX_DEATHS
 from tokenwire.worker.planning import PlannedAttempt
 from tokenwire.worker.retries import WorkersDied
 from tokenwire.worker.services import Models
-from tokenwire.worker.tools.definition import ServerTool
 
 MAX_ATTEMPTS = 50
 """Attempts of one answer, whatever they added. After that it ends as failed. Attempts that ended
@@ -32,7 +31,7 @@ MAX_ATTACHES = 500
 
 
 async def ask(
-    store: Store, models: Models, tools: Iterable[ServerTool], planned: PlannedAttempt
+    store: Store, models: Models, tools: Sequence[Tool], planned: PlannedAttempt
 ) -> tuple[Provider, Request]:
     """The provider and its request, which offers these tools.
 
@@ -42,9 +41,7 @@ async def ask(
     if spec is None:
         raise ModelNotFound(f"{planned.row.model} is not in the catalogue")
     _require_hope(planned)
-    request = await _request(store, models, planned)
-    offered = [Tool(tool.name, tool.description, tool.parameters) for tool in tools]
-    return models.open(spec), replace(request, tools=offered)
+    return models.open(spec), replace(await _request(store, models, planned), tools=tools)
 
 
 def _require_hope(planned: PlannedAttempt) -> None:

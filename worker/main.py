@@ -2,6 +2,7 @@
 # ruff: noqa: E402
 
 import gc
+from collections.abc import Mapping
 
 gc.disable()  # as in web: nothing is garbage while modules load
 
@@ -13,6 +14,7 @@ from tokenwire.worker import actors
 from tokenwire.worker.broker import make_broker
 from tokenwire.worker.operators import OperatorHook, open_hook
 from tokenwire.worker.runtime import Runtime, RuntimeMiddleware
+from tokenwire.worker.tools.definition import ServerTool
 from tokenwire.worker.tools.registry import ToolsUnusable, load_tools
 
 gc.freeze()
@@ -34,9 +36,9 @@ def _load_plugins() -> None:
         settings.stop(str(error))
 
 
-def _load_tools() -> None:
+def _load_tools() -> Mapping[str, ServerTool]:
     try:
-        load_tools(_settings.tools)
+        return load_tools(_settings.tools)
     except ToolsUnusable as error:
         settings.stop(str(error))
 
@@ -44,9 +46,9 @@ def _load_tools() -> None:
 _settings = settings.load(needs=["redis_url", "database_url"])
 _load_plugins()  # before the catalogue, whose entries take the keys of their presets
 _catalogue = catalogue.load_or_exit(_settings.models_file, settings.variables())
-_load_tools()
+_tools = _load_tools()
 logs.setup_for(_settings, _catalogue.secrets)
-_runtime = Runtime(_settings, _catalogue, _hook())
+_runtime = Runtime(_settings, _catalogue, _tools, _hook())
 broker = make_broker(
     _settings.redis, threads=_settings.worker_threads, middleware=[RuntimeMiddleware(_runtime)]
 )

@@ -219,7 +219,7 @@ class Runner:
         try:
             services = self._services
             provider, request = await ask(
-                services.store, self._models, services.tools.values(), planned
+                services.store, self._models, services.toolbox.offered, planned
             )
         except StoreUnavailable:
             raise

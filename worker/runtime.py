@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -42,6 +42,8 @@ from tokenwire.worker.services import Models, WorkerServices
 from tokenwire.worker.sweeper.run_ender import RunEnder
 from tokenwire.worker.sweeper.sweeper import Sweeper
 from tokenwire.worker.titles import name_conversation
+from tokenwire.worker.tools.definition import ServerTool
+from tokenwire.worker.tools.toolbox import Toolbox
 
 log_line = structlog.get_logger(__name__)
 
@@ -51,17 +53,22 @@ INTERRUPT_CHECK_SECONDS = 5.0
 With Dramatiq's 0.1 s, hundreds of threads would occupy a core.
 """
 CONTROL_PAUSE_SECONDS = 1.0
-T = TypeVar("T", Store, RedisLog, RedisPubSub, HttpClient)
+T = TypeVar("T", Store, RedisLog, RedisPubSub, HttpClient, Toolbox)
 
 
 class Runtime:
     """The connections and the runner of a worker process."""
 
     def __init__(
-        self, settings: Settings, catalogue: Catalogue, notify_operators: OperatorHook
+        self,
+        settings: Settings,
+        catalogue: Catalogue,
+        tools: Mapping[str, ServerTool],
+        notify_operators: OperatorHook,
     ) -> None:
         self._settings = settings
         self._catalogue = catalogue
+        self._tools = tools
         self._notify_operators = notify_operators
         self._drained: asyncio.Task[None] | None = None
         self._opened = contextlib.AsyncExitStack()
@@ -112,6 +119,7 @@ class Runtime:
             packing=Packing(self._log),
             notify_operators=self._notify_operators,
             terms=settings,
+            toolbox=self._to_close(Toolbox(self._tools, settings)),
         )
         self._runner = Runner(self._services, self._models)
 

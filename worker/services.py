@@ -14,6 +14,7 @@ from tokenwire.worker.enqueue import Jobs
 from tokenwire.worker.operators import OperatorHook, log_only
 from tokenwire.worker.packing import Packing
 from tokenwire.worker.sweeper.run_ender import RunEnder
+from tokenwire.worker.tools.toolbox import Toolbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +30,7 @@ class WorkerServices:
     packing: Packing
     notify_operators: OperatorHook = log_only
     terms: AnswerTerms = field(default_factory=AnswerTerms)
-    tools: Mapping[str, ServerTool] = field(default_factory=dict)
-    tool_terms: ToolTerms = field(default_factory=ToolTerms)
-    executor: Executor | None = None
-    """None: there are no tools."""
+    toolbox: Toolbox = field(default_factory=Toolbox)
 
 
 @dataclass(frozen=True, slots=True)

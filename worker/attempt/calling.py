@@ -1,5 +1,5 @@
-"""Sees to the calls of a turn that is whole: claims each one, runs its tool, stores what came of it,
-and announces it. Parks the answer when nothing but decisions is missing.
+"""Sees to the calls of a turn that is whole: claims each one, runs its tool, stores the outcome and
+announces it. Parks the answer when nothing but decisions is missing.
 
 Guarantees: a tool begins only after its claim is committed, and only while the lease holds. Its
 outcome is stored before any reader or the model gets it. Whatever a crash interrupts, the next
@@ -17,8 +17,8 @@ from dataclasses import replace
 from typing import Literal, TypeVar
 
 import structlog
-
 from tokenwire.models.calls import CallOutcome, NewCall
+
 from tokenwire.models.tables import CallRow
 from tokenwire.protocol import events
 from tokenwire.protocol.fold import Part
@@ -49,8 +49,8 @@ class Calling:
 
     def __init__(self, work: AttemptWork, keeper: Keeper) -> None:
         self._work, self._keeper = work, keeper
-        self._store, self._terms = work.services.store, work.services.tool_terms
-        self._tools = work.services.tools
+        self._store, self._tools = work.services.store, work.services.toolbox
+        self._terms = self._tools.terms
         self._rounds = work.row.rounds
         self._running: dict[int, asyncio.Task[None]] = {}
         self._places: dict[int, Place] = {}
@@ -95,25 +95,29 @@ class Calling:
         return [await self._examined(number, parts[number]) for number in calls]
 
     async def _examined(self, number: int, part: Part) -> NewCall:
-        def call(state: str, error: str | None = None, **more: object) -> NewCall:
-            id_, name = part.fields["id"], part.fields["name"]
-            return NewCall(number, id_, name, part.text, "server", state, error=error, **more)
-
-        if part.fields["state"] != "proposed":
-            return call("invalid", INVALID)
         tool = self._tools.get(part.fields["name"])
+        call = NewCall(
+            number=number,
+            id=part.fields["id"],
+            name=part.fields["name"],
+            input=part.text,
+            runs_at="server",
+            state="proposed",
+            repeatable=tool is not None and tool.repeatable,
+            title=tool.title if tool else None,
+        )
+        if part.fields["state"] != "proposed":
+            return replace(call, state="invalid", error=INVALID)
         if tool is None:
-            return call("failed", f"There is no tool named {part.fields['name']}.")
-        shown = {"title": tool.title, "repeatable": tool.repeatable}
+            return replace(call, state="failed", error=no_tool(call.name))
         try:
             arguments = await asyncio.to_thread(tool.read, part.text)
         except BadArguments as error:
-            return call("failed", str(error), **shown)
-        context = self._context("", 1)
-        if await self._work.services.executor.needs_approval(tool, arguments, context):
-            wait = int(self._terms.tool_approval_seconds * 1000)
-            return call("awaiting_approval", expires_in_ms=wait, **shown)
-        return call("proposed", **shown)
+            return replace(call, state="failed", error=str(error))
+        if not await self._tools.executor.needs_approval(tool, arguments, self._context("", 1)):
+            return call
+        wait_ms = int(self._terms.tool_approval_seconds * 1000)
+        return replace(call, state="awaiting_approval", expires_in_ms=wait_ms)
 
     # --- until all calls have ended, or wait ---
 
@@ -127,7 +131,7 @@ class Calling:
                 if calls.have_ended:
                     await self._work.writer.settle()
                     return "ended"
-                self._begin(calls)
+                await self._begin(calls)
                 if self._running:
                     await self._until_change()
                 elif not calls.are_awaited:
@@ -154,7 +158,13 @@ class Calling:
         work.writer.wake()
         return calls
 
-    def _begin(self, calls: Calls) -> None:
+    async def _begin(self, calls: Calls) -> None:
+        """Begin the calls that may run."""
+        for call in calls.rows:
+            claimed = call.state == "running" and call.attempt == self._who[1]
+            if claimed and call.number not in self._running:
+                # The claim came to be known too late, and the tool has not begun.
+                await self._finish(call, CallOutcome("proposed"))
         if not self._keeper.holds:
             self._keeper.check_cancel()  # renews at once
             return
@@ -189,12 +199,12 @@ class Calling:
     async def _run(self, call: CallRow) -> None:
         tool = self._tools.get(call.name)
         if tool is None:  # it was offered by a process with other tools
-            return await self._refuse(call, f"There is no tool named {call.name}.")
+            return await self._refuse(call, no_tool(call.name))
         try:
             arguments = await asyncio.to_thread(tool.read, call.ran_with or call.input)
         except BadArguments as error:
             return await self._refuse(call, str(error))
-        async with self._work.services.executor.reserve(tool) as place:
+        async with self._tools.executor.reserve(tool) as place:
             if self._stopped.is_set() or (mine := await self._claim(call)) is None:
                 return None
             self._places[call.number] = place
@@ -276,3 +286,8 @@ class Calling:
 
     async def _outlast(self, call: Callable[[], Awaitable[T]]) -> T:
         return await outlast(self._work.row.id, call)
+
+
+def no_tool(name: str) -> str:
+    """The sentence for the model if there is no such tool."""
+    return f"There is no tool named {name}."

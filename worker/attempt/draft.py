@@ -16,6 +16,7 @@ Rejected: batches as the difference of the two folds (each would compare whole t
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from tokenwire.config.terms import AnswerTerms
 from tokenwire.models.unsaved import PartsToSave, UnsavedParts
