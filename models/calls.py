@@ -30,7 +30,7 @@ from tokenwire.models.errors import StoreUnavailable
 from tokenwire.models.saving import save_parts
 from tokenwire.models.tables import CallRow, Message
 
-Parked = Literal["parked", "changed", "lost"]
+ParkResult = Literal["parked", "changed", "lost"]
 """`changed`: read the answer and its calls again. `lost`: it belongs to another attempt."""
 
 
@@ -54,9 +54,11 @@ class NewCall:
 
 @dataclass(frozen=True, slots=True)
 class EndedRun:
-    """How a run of a tool ended. `expires_in_ms`: of `awaiting_outcome`."""
+    """How a run of a tool ended. `proposed`: the tool has not begun, or may run again.
+    `expires_in_ms`: of `awaiting_outcome`.
+    """
 
-    state: Literal["done", "failed", "awaiting_outcome", "unknown"]
+    state: Literal["done", "failed", "proposed", "awaiting_outcome", "unknown"]
     result: Any = None
     error: str | None = None
     expires_in_ms: int | None = None
@@ -69,6 +71,13 @@ class Calls(Database):
         """All calls of the answer, in order."""
         async with self.reading() as session:
             return await calls_in(session, message_id)
+
+    async def calls_at(self, message_id: str) -> tuple[int, list[CallRow]]:
+        """The answer's `calls_rev`, and its calls as they were then or later."""
+        query = select(col(Message.calls_rev)).where(col(Message.id) == message_id)
+        async with self.reading() as session:
+            rev = (await session.scalars(query)).first()
+            return rev or 0, await calls_in(session, message_id)
 
     async def prove_turn(self, checkpoint: Checkpoint, calls: Sequence[NewCall]) -> bool:
         """Save a turn that is whole, with all parts so far and its calls. False: the answer belongs
@@ -200,7 +209,7 @@ class Calls(Database):
                     await change_call(session, call, changes)
             return True
 
-    async def park(self, checkpoint: Checkpoint, billed_input: int, calls_rev: int) -> Parked:
+    async def park(self, checkpoint: Checkpoint, billed_input: int, calls_rev: int) -> ParkResult:
         """Save the answer, which then waits for a decision without a worker. `calls_rev`: as read
         before the calls.
 
@@ -214,7 +223,7 @@ class Calls(Database):
         again = await self._park(checkpoint, billed_input, calls_rev)
         return "parked" if again == "changed" and await self._has_parked(checkpoint) else again
 
-    async def _park(self, checkpoint: Checkpoint, billed_input: int, calls_rev: int) -> Parked:
+    async def _park(self, checkpoint: Checkpoint, billed_input: int, calls_rev: int) -> ParkResult:
         async with self.writing() as session:
             row = await lock_held(session, checkpoint.message_id, checkpoint.attempt)
             if row is None:

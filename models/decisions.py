@@ -47,8 +47,8 @@ from tokenwire.models.errors import (
     StoreUnavailable,
 )
 from tokenwire.models.tables import CallDecision, CallRow, Conversation, Message
-from tokenwire.models.views import timestamp
 from tokenwire.protocol.states import UNFINISHED
+from tokenwire.protocol.values import timestamp
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,19 +1,10 @@
 """Rows in wire form (PROTOCOL.md, section 1). Times are ISO 8601 in UTC with milliseconds."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 from tokenwire.models.parts import layout_of
 from tokenwire.models.tables import Conversation, Message
-
-
-def timestamp(milliseconds: int) -> str:
-    """`2026-08-01T12:00:00.123Z`."""
-    return (
-        datetime.fromtimestamp(milliseconds / 1000, UTC)
-        .isoformat(timespec="milliseconds")
-        .replace("+00:00", "Z")
-    )
+from tokenwire.protocol.values import timestamp
 
 
 def message_view(row: Message, seq: int = 0) -> dict[str, Any]:

@@ -1,6 +1,16 @@
 """Pure: JSON values."""
 
+from datetime import UTC, datetime
 from typing import Any
+
+
+def timestamp(milliseconds: int) -> str:
+    """`2026-08-01T12:00:00.123Z`."""
+    return (
+        datetime.fromtimestamp(milliseconds / 1000, UTC)
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z")
+    )
 
 
 def present(**fields: Any) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Response
 
-from tokenwire.models.views import conversation_view, timestamp
+from tokenwire.models.views import conversation_view
+from tokenwire.protocol.values import timestamp
 from tokenwire.web import delivery
 from tokenwire.web.api import shapes
 from tokenwire.web.http.bodies import is_id

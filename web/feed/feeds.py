@@ -21,7 +21,7 @@ from tokenwire.config.background import supervise
 from tokenwire.models.errors import StoreUnavailable
 from tokenwire.models.overviews import Overview
 from tokenwire.models.store import Store
-from tokenwire.models.views import timestamp
+from tokenwire.protocol.values import timestamp
 from tokenwire.streams.hub.hub import Hub
 from tokenwire.streams.hub.room import HeartbeatPace
 from tokenwire.streams.log.ports import LogUnavailable

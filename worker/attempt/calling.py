@@ -17,22 +17,27 @@ from dataclasses import replace
 from typing import Literal, TypeVar
 
 import structlog
-from tokenwire.models.calls import CallOutcome, NewCall
 
+from tokenwire.models.calls import EndedRun, NewCall
 from tokenwire.models.tables import CallRow
 from tokenwire.protocol import events
 from tokenwire.protocol.fold import Part
 from tokenwire.providers.base import Request
 from tokenwire.worker.attempt.keeper import Keeper
-from tokenwire.worker.attempt.rounds import Calls, differences
+from tokenwire.worker.attempt.rounds import RoundCalls, differences
 from tokenwire.worker.attempt.work import AttemptWork
 from tokenwire.worker.outages import outlast
 from tokenwire.worker.resume.continuation import last_round
 from tokenwire.worker.tools.arguments import BadArguments
 from tokenwire.worker.tools.context import ToolContext
 from tokenwire.worker.tools.definition import ServerTool
-from tokenwire.worker.tools.executor import CallDone, CallFailed, NotBegun, Place
-from tokenwire.worker.tools.executor import CallOutcome as Ran
+from tokenwire.worker.tools.executor import (
+    CallDone,
+    CallFailed,
+    CallOutcome,
+    NotBegun,
+    Place,
+)
 
 log_line = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -145,26 +150,29 @@ class Calling:
     def stop(self) -> None:
         """Begin no further call, and stop those that run."""
         self._stopped.set()
+        self._stop_runs()
+
+    def _stop_runs(self) -> None:
         for place in self._places.values():
             place.stop()
 
-    async def _announce(self) -> Calls:
+    async def _announce(self) -> RoundCalls[CallRow]:
         """Read the calls, and append what the log lacks of them."""
         work = self._work
-        rev, rows = await self._outlast(lambda: self._store.calls_of(work.row.id))
-        calls = Calls(rows, rev)
+        rev, rows = await self._outlast(lambda: self._store.calls_at(work.row.id))
+        calls = RoundCalls(rows, rev)
         for part, fields in differences(work.draft.taken, calls.rows):
             work.draft.set_fields(part, fields)
         work.writer.wake()
         return calls
 
-    async def _begin(self, calls: Calls) -> None:
+    async def _begin(self, calls: RoundCalls[CallRow]) -> None:
         """Begin the calls that may run."""
         for call in calls.rows:
             claimed = call.state == "running" and call.attempt == self._who[1]
             if claimed and call.number not in self._running:
                 # The claim came to be known too late, and the tool has not begun.
-                await self._finish(call, CallOutcome("proposed"))
+                await self._finish(call, EndedRun("proposed"))
         if not self._keeper.holds:
             self._keeper.check_cancel()  # renews at once
             return
@@ -190,7 +198,7 @@ class Calling:
 
     async def _end_runs(self) -> None:
         """Wait for calls that were stopped: their outcomes are stored."""
-        self.stop()
+        self._stop_runs()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
         self._running.clear()
 
@@ -227,28 +235,28 @@ class Calling:
     async def _refuse(self, call: CallRow, error: str) -> None:
         """A call that can never begin fails."""
         if (mine := await self._claim(call)) is not None:
-            await self._finish(mine, CallOutcome("failed", error=error))
+            await self._finish(mine, EndedRun("failed", error=error))
 
-    async def _finish(self, call: CallRow, outcome: CallOutcome) -> None:
+    async def _finish(self, call: CallRow, outcome: EndedRun) -> None:
         await self._outlast(
             lambda: self._store.finish_call(*self._who, call.number, call.runs, outcome)
         )
 
-    def _outcome(self, tool: ServerTool, call: CallRow, ran: Ran) -> CallOutcome:
+    def _outcome(self, tool: ServerTool, call: CallRow, ran: CallOutcome) -> EndedRun:
         match ran:
             case CallDone(result):
-                return CallOutcome("done", result=result)
+                return EndedRun("done", result=result)
             case CallFailed(error):
-                return CallOutcome("failed", error=error)
+                return EndedRun("failed", error=error)
             case NotBegun():
-                return CallOutcome("proposed")
+                return EndedRun("proposed")
         log_line.warning("the outcome of a call is unknown", tool=tool.name, key=call.key)
         if tool.repeatable and call.runs < MAX_RUNS:
-            return CallOutcome("proposed")
+            return EndedRun("proposed")
         wait = int(self._terms.tool_unknown_seconds * 1000)
         if wait:
-            return CallOutcome("awaiting_outcome", error=ran.error, expires_in_ms=wait)
-        return CallOutcome("unknown", error=ran.error)
+            return EndedRun("awaiting_outcome", error=ran.error, expires_in_ms=wait)
+        return EndedRun("unknown", error=ran.error)
 
     def _context(self, key: str, run: int) -> ToolContext:
         row = self._work.row
@@ -261,7 +269,7 @@ class Calling:
             async with asyncio.timeout(PAUSE_SECONDS):
                 await self._stopped.wait()
 
-    async def _park(self, calls: Calls) -> bool:
+    async def _park(self, calls: RoundCalls[CallRow]) -> bool:
         """Announce that the answer waits, then let it wait. False: something has changed."""
         work = self._work
         if work.draft.answer.status != "waiting":

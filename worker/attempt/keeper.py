@@ -37,6 +37,7 @@ class Keeper:
         self._writer, self._end, self._stall = writer, end, stall
         self._pause_seconds = services.lease_seconds / 4
         self._cancel_may_have_come = asyncio.Event()
+        self._time = asyncio.get_running_loop().time  # for every thread
         self._held_until = 0.0
         self._watched = clock()
 
@@ -54,7 +55,7 @@ class Keeper:
     @property
     def holds(self) -> bool:
         """Whether the lease holds for half of its time yet, by the monotonic clock. Any thread."""
-        return clock() < self._held_until - self._lease_seconds / 2
+        return self._time() < self._held_until - self._lease_seconds / 2
 
     def check_cancel(self) -> None:
         """Renew now instead of later: somebody may have requested a cancel."""
@@ -85,7 +86,7 @@ class Keeper:
             self._end(CancelAsked("no_readers"))
 
     async def _renew(self) -> None:
-        asked = clock()
+        asked = self._time()
         try:
             by = await self._log.renew(self._writer.claim, self._lease_seconds)
         except ports.Lost:

@@ -2,7 +2,7 @@
 
 Guarantees:
 - `differences` gives exactly the fields that the log lacks. Applied, they leave no difference.
-- `Calls.next` never begins a call that a person or a client must decide about first.
+- `RoundCalls.next` never begins a call that a person or a client must decide about first.
 
 Why it works this way: the table of calls is ahead of the log, because a result is stored before
 anybody sees it. So every attempt, and everybody who ends an answer, first appends what the log
@@ -13,13 +13,12 @@ Rejected: an event for each act (a crash between the act and its event would los
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
-from tokenwire.models.tables import CallRow
-from tokenwire.models.views import timestamp
+from tokenwire.models.call_states import awaiting
 from tokenwire.protocol.fold import Answer
-from tokenwire.protocol.states import AWAITING, CALL_ENDED
-from tokenwire.protocol.values import present
+from tokenwire.protocol.states import CALL_ENDED
+from tokenwire.protocol.values import present, timestamp
 
 _OF_ROWS: Final = (
     *("state", "runs_at", "title", "result", "error", "expires_at", "approval", "ran_with"),
@@ -27,14 +26,31 @@ _OF_ROWS: Final = (
 """The fields of a part that come from the row of its call."""
 
 
-class Change(NamedTuple):
+class StoredCall(Protocol):
+    """A row of the table of calls, as far as it is read here."""
+
+    number: int
+    state: str
+    runs_at: str
+    title: str | None
+    result: Any
+    error: str | None
+    expires_at: int | None
+    approval: dict[str, Any] | None
+    ran_with: str | None
+
+
+C = TypeVar("C", bound=StoredCall)
+
+
+class CallChange(NamedTuple):
     """Fields that the part with this number lacks; null removes one."""
 
     part: int
     fields: Mapping[str, Any]
 
 
-def differences(answer: Answer, calls: Sequence[CallRow]) -> Iterator[Change]:
+def differences(answer: Answer, calls: Sequence[StoredCall]) -> Iterator[CallChange]:
     """What the answer lacks of its calls."""
     for call in calls:
         held, wanted = answer.parts[call.number].fields, fields_of(call)
@@ -44,10 +60,10 @@ def differences(answer: Answer, calls: Sequence[CallRow]) -> Iterator[Change]:
             if (name in held) != (name in wanted) or held.get(name) != wanted.get(name)
         }
         if changed:
-            yield Change(call.number, changed)
+            yield CallChange(call.number, changed)
 
 
-def fields_of(call: CallRow) -> dict[str, Any]:
+def fields_of(call: StoredCall) -> dict[str, Any]:
     """The fields of the call's part that come from its row."""
     return present(
         state=call.state,
@@ -62,10 +78,10 @@ def fields_of(call: CallRow) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Calls:
+class RoundCalls(Generic[C]):
     """All calls of an answer, and `rev`, the count of changes that others have made."""
 
-    rows: Sequence[CallRow]
+    rows: Sequence[C]
     rev: int
 
     @property
@@ -76,9 +92,9 @@ class Calls:
     @property
     def are_awaited(self) -> bool:
         """Whether nothing but decisions is missing."""
-        return all(call.state in (*AWAITING, *CALL_ENDED) for call in self.rows)
+        return all(call.state in CALL_ENDED or awaiting(call.state) for call in self.rows)
 
-    def next(self, running: Collection[int], most: int) -> Sequence[CallRow]:
+    def next(self, running: Collection[int], most: int) -> Sequence[C]:
         """The calls to begin now. `running`: numbers of those that run here; `most`: at a time."""
         ready = [call for call in self.rows if call.state == "proposed"]
         return ready[: max(0, most - len(running))]

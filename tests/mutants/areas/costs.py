@@ -69,7 +69,7 @@ AREA = Area(
         Mutant(
             "results_of_calls_are_free_for_a_killed_worker",
             "worker/closing.py",
-            '                yield from (call["name"], result)\n',
+            '                yield from (call["name"], outcome[0])\n',
             "                pass\n",
         ),
         Mutant(

@@ -14,21 +14,21 @@ AREA = Area(
         Mutant(
             "a_paused_turn_ends_its_answer",
             "worker/attempt/run.py",
-            "self._give(Settled() if resumed is None or not self._resumes(resumed) else Paused())",
-            "self._give(Settled())",
+            "        elif await self._resumes():\n",
+            "        elif False:\n",
         ),
         Mutant(
             "resumptions_are_not_bounded",
             "worker/attempt/billing.py",
-            "        if is_over_budget(self._terms, bill.number, bill.before, bill.cost):\n"
-            "            return",
-            "        if False:\n            return",
+            "        if is_over_budget(self._terms, bill.number, bill.before, bill.cost):\n",
+            "        if False:\n",
         ),
         Mutant(
             "a_resumption_is_not_billed",
             "worker/attempt/billing.py",
-            "        self.bill = bill\n        self._draft",
-            "        self._draft",
+            "        self.bill = bill\n        if self._begun:\n            self._draft",
+            "        self.bill = self.bill if self._begun else bill\n        if self._begun:\n"
+            "            self._draft",
         ),
         Mutant(
             "the_next_attempt_does_not_know_of_the_pause",
@@ -45,8 +45,8 @@ AREA = Area(
         Mutant(
             "a_turn_is_sent_back_twice",
             "worker/attempt/run.py",
-            "        self._request = resumed\n",
-            "        self._request = self.work.question = resumed\n",
+            "        self._request = request\n",
+            "        self._request = self.work.question = request\n",
         ),
         Mutant(
             "a_part_of_a_turn_is_sent_back",

@@ -51,7 +51,7 @@ AREA = Area(
         Mutant(
             "a_step_counts_as_proven",
             "worker/attempt/draft.py",
-            "        self.prove()\n        self._queue(self._taken.step())\n",
+            "        self._queue(self._taken.step())\n",
             "        self._queue(self._taken.step())\n        self.proven = "
             "len(self._taken.answer.parts)\n",
             DRAFT,

@@ -1,7 +1,8 @@
 """models.views: rows as clients see them."""
 
 from tokenwire.models.tables import Conversation, Message
-from tokenwire.models.views import conversation_view, message_view, timestamp
+from tokenwire.models.views import conversation_view, message_view
+from tokenwire.protocol.values import timestamp
 
 MESSAGE_FIELDS = [
     "id",

@@ -154,7 +154,8 @@ def test_a_file_that_is_not_stored_has_no_address() -> None:
 def test_a_step_is_told_before_what_the_next_request_gives() -> None:
     """The turn was paused; what comes now is behind that place."""
     draft = Draft(held("a"), 1)
-    draft.pause()
+    draft.prove()
+    draft.step()
     draft.next_request()
     draft.take([base.TextDelta("b")])
     acknowledge(draft, 5)
@@ -165,7 +166,8 @@ def test_a_step_is_told_before_what_the_next_request_gives() -> None:
 def later_turn() -> Draft:
     """A paused turn, and a second one of which readers hold text and reasoning."""
     draft = Draft(held("a", "hm"), 1, StartingPoint(seams=[1]))
-    draft.pause()
+    draft.prove()
+    draft.step()
     draft.next_request()
     draft.take([base.ReasoningDelta("so"), base.TextDelta("bcd")])
     acknowledge(draft, 5)
@@ -191,7 +193,8 @@ def test_what_a_proven_turn_added_stays_added() -> None:
     draft = Draft(held(), 1)
     draft.take([base.TextDelta("abc")])
     acknowledge(draft, 1)
-    draft.pause()
+    draft.prove()
+    draft.step()
     draft.take([base.TextDelta("de"), base.Restart(), base.TextDelta("f")])
     acknowledge(draft, 2)
     assert (draft.added, draft.answer.content) == (4, "abcf")
@@ -201,7 +204,8 @@ def test_a_checkpoint_proves_no_more_than_it_saves() -> None:
     """The step and what follows belong to no proven turn; before the pause nothing is proven."""
     draft = Draft(held("a"), 1)
     assert draft.proven == 0
-    draft.pause()
+    draft.prove()
+    draft.step()
     assert draft.proven == len(draft.answer.parts) == 1, "the step is not acknowledged"
     acknowledge(draft, 1)
     assert (draft.proven, draft.held.turn_start) == (1, 2)
@@ -210,7 +214,8 @@ def test_a_checkpoint_proves_no_more_than_it_saves() -> None:
 def test_a_run_ends_with_its_turn() -> None:
     """Nobody attaches to it behind the pause."""
     draft = Draft(held("a"), 1, StartingPoint(run=Run("run", 1, 1, 1)))
-    draft.pause()
+    draft.prove()
+    draft.step()
     assert draft.run is None
 
 
