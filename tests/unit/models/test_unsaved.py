@@ -144,9 +144,9 @@ class Worker:
 
 
 def held(answer: Answer) -> dict[str, Any]:
-    """Everything of an answer that is to be stored."""
+    """Everything of an answer that a checkpoint stores."""
     kept = [part.kept and dict(part.kept) for part in answer.parts]
-    return seen(answer) | {"end": None, "kept": kept}
+    return seen(answer) | {"end": None, "waits": None, "kept": kept}
 
 
 @settings(max_examples=many(600))
