@@ -8,9 +8,25 @@ has locked the answer (`models/decisions.py`).
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 from tokenwire.protocol.states import AwaitingState
+from tokenwire.protocol.values import present, timestamp
+
+
+class StoredCall(Protocol):
+    """A row of the table of calls, as far as it is read here."""
+
+    number: int
+    state: str
+    runs_at: str
+    title: str | None
+    result: Any
+    error: str | None
+    expires_at: int | None
+    approval: dict[str, Any] | None
+    ran_with: str | None
+
 
 DecisionKind = Literal["approve", "deny", "result", "error", "repeat", "go_on"]
 _FITTING: Final[Mapping[AwaitingState, tuple[DecisionKind, ...]]] = {
@@ -111,6 +127,20 @@ def lost(*, repeatable: bool, expires_at: int | None) -> dict[str, Any]:
 def awaiting(state: str) -> AwaitingState | None:
     """The state, if it awaits a decision."""
     return next((one for one in _FITTING if one == state), None)
+
+
+def call_fields(call: StoredCall) -> dict[str, Any]:
+    """The fields of the call's part that come from its row."""
+    return present(
+        state=call.state,
+        runs_at=call.runs_at,
+        title=call.title,
+        result=call.result,
+        error=call.error,
+        expires_at=None if call.expires_at is None else timestamp(call.expires_at),
+        approval=call.approval,
+        ran_with=call.ran_with,
+    )
 
 
 def _text(value: Any) -> str:

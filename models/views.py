@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from tokenwire.models.call_states import call_fields
 from tokenwire.models.parts import layout_of
-from tokenwire.models.tables import Conversation, Message
-from tokenwire.protocol.values import timestamp
+from tokenwire.models.tables import CallDecision, CallRow, Conversation, Message
+from tokenwire.protocol.text import utf16_length
+from tokenwire.protocol.values import present, timestamp
 
 
 def message_view(row: Message, seq: int = 0) -> dict[str, Any]:
@@ -55,3 +57,15 @@ def conversation_view(row: Conversation) -> dict[str, Any]:
         "created_at": timestamp(row.created_at),
         "updated_at": timestamp(row.updated_at),
     }
+
+
+def call_view(row: CallRow) -> dict[str, Any]:
+    """The wire form of a call: its part, and how often it ran."""
+    named = {"number": row.number, "id": row.id, "name": row.name, "runs": row.runs}
+    written = {"input": row.input, "length": utf16_length(row.input)}
+    return named | call_fields(row) | written
+
+
+def decision_view(row: CallDecision) -> dict[str, Any]:
+    """The wire form of a decision. Arguments and results are fields of its call."""
+    return present(by=row.by, at=timestamp(row.at), decision=row.decision, reason=row.reason)

@@ -74,7 +74,7 @@ async def announce_post(services: WebServices, posted: Posted) -> None:
     announced = [await _announce_row(services, row) for row in (user, assistant)]
     for message_id in posted.superseded:
         await _note(services.cancels.cancel(message_id, "superseded"), message_id)
-    enqueued = assistant.enqueued_at is None and await _enqueue(services, assistant)
+    enqueued = assistant.enqueued_at is None and await _enqueue(services, assistant.id)
     if all(announced):
         await _note(
             services.store.mark_posted(user.id, assistant.id, assistant.rev, enqueued=enqueued),
@@ -82,6 +82,12 @@ async def announce_post(services: WebServices, posted: Posted) -> None:
         )
     elif enqueued:
         await _note(services.store.mark_enqueued(assistant.id), assistant.id)
+
+
+async def continue_answer(services: WebServices, message_id: str) -> None:
+    """Enqueue the job of an answer that a decision has queued."""
+    if await _enqueue(services, message_id):
+        await _note(services.store.mark_enqueued(message_id), message_id)
 
 
 async def announce_title(services: WebServices, conversation: Conversation) -> None:
@@ -105,8 +111,8 @@ async def _announce_row(services: WebServices, row: Message) -> bool:
     )
 
 
-async def _enqueue(services: WebServices, row: Message) -> bool:
-    return await _try(services, "enqueue", row.id, services.jobs.generate(row.id))
+async def _enqueue(services: WebServices, message_id: str) -> bool:
+    return await _try(services, "enqueue", message_id, services.jobs.generate(message_id))
 
 
 async def _try(services: WebServices, step: str, row_id: str, call: Awaitable[object]) -> bool:

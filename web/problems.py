@@ -8,7 +8,7 @@ maps everything else (unknown routes, validation, errors of the store and the lo
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from fastapi import FastAPI, Request
@@ -20,6 +20,7 @@ from starlette.routing import BaseRoute, Match, Mount
 from starlette.types import Scope
 
 from tokenwire.models import errors
+from tokenwire.models.views import call_view, decision_view
 from tokenwire.streams.log import ports
 
 log_line = structlog.get_logger(__name__)
@@ -37,12 +38,17 @@ CODES: Mapping[str, int] = {
     "unauthenticated": 401,
     "foreign_origin": 403,
     "not_author": 403,
+    "not_decider": 403,
     "not_owner": 403,
     "storage_full": 403,
     "not_found": 404,
     "method_not_allowed": 405,
     "request_timeout": 408,
+    "already_decided": 409,
+    "answer_ended": 409,
     "conflict": 409,
+    "decision_expired": 409,
+    "not_awaited": 409,
     "answer_running": 409,
     "cursor_lost": 409,
     "too_many_invitations": 409,
@@ -130,6 +136,12 @@ class Problem(BaseModel):
     parameter: str | None = Field(
         default=None, description="With code `unsupported_parameter`: its name"
     )
+    call: dict[str, Any] | None = Field(
+        default=None, description="With code `already_decided`: the call as it is now"
+    )
+    decision: dict[str, Any] | None = Field(
+        default=None, description="With code `already_decided`: the first decision"
+    )
     checks: dict[str, str] | None = Field(
         default=None, description="With code `not_ready`: each service and what is wrong with it"
     )
@@ -175,6 +187,11 @@ def install(app: FastAPI) -> None:
         errors.TooManyParticipants: _too_many_participants,
         errors.AnswerRunning: _answer_running,
         errors.KeyReused: _key_reused,
+        errors.NotDecider: _not_decider,
+        errors.AlreadyDecided: _already_decided,
+        errors.AnswerEnded: _answer_ended,
+        errors.DecisionExpired: _decision_expired,
+        errors.NotAwaited: _not_awaited,
         errors.BadCursor: _bad_cursor,
         errors.Unstorable: _unstorable,
         errors.Conflict: _conflict,
@@ -258,6 +275,36 @@ async def _answer_running(_request: Request, _error: Exception) -> JSONResponse:
 
 async def _key_reused(_request: Request, _error: Exception) -> JSONResponse:
     return response("key_reused", "This Idempotency-Key was used with another body.")
+
+
+async def _not_decider(_request: Request, _error: Exception) -> JSONResponse:
+    return response(
+        "not_decider",
+        "Only the owner of the conversation, and the author of the message that is answered, may "
+        "decide about this call.",
+    )
+
+
+async def _already_decided(_request: Request, error: Exception) -> JSONResponse:
+    found = cast("errors.AlreadyDecided", error)
+    return response(
+        "already_decided",
+        "Another decision about this call came first.",
+        call=call_view(found.call),
+        decision=decision_view(found.record),
+    )
+
+
+async def _answer_ended(_request: Request, _error: Exception) -> JSONResponse:
+    return response("answer_ended", "The answer has ended, so nobody waits for this decision.")
+
+
+async def _decision_expired(_request: Request, _error: Exception) -> JSONResponse:
+    return response("decision_expired", "The time for this decision is over.")
+
+
+async def _not_awaited(_request: Request, _error: Exception) -> JSONResponse:
+    return response("not_awaited", "This call does not await such a decision.")
 
 
 async def _bad_cursor(_request: Request, _error: Exception) -> JSONResponse:

@@ -17,9 +17,10 @@ PUBLIC = frozenset({"/", "/openapi.json", *PROBES})
 PUBLIC_FOLDER = "/static/"
 CHANGES = re.compile(
     r"/api/conversations/[^/]+/(subscription|cancel)|/api/messages/[^/]+/cancel"
-    r"|/api/invitations/[^/]+/accept|/api/chat/.+/stop|/v1/responses/[^/]+/cancel"
+    r"|/api/messages/[^/]+/calls/[^/]+/decision|/api/invitations/[^/]+/accept"
+    r"|/api/chat/.+/stop|/v1/responses/[^/]+/cancel"
 )
-"""Paths whose POST is no post: it creates no answer and stores no text."""
+"""Paths whose POST is no post: it creates no answer and no message."""
 _POSTING = frozenset({"POST", "PUT", "PATCH"})
 
 

@@ -19,7 +19,7 @@ from tokenwire.models.views import conversation_view, message_view
 from tokenwire.protocol import tokens
 from tokenwire.streams.log.ports import Page
 from tokenwire.web import delivery
-from tokenwire.web.api import files, participants, shapes
+from tokenwire.web.api import calls, files, participants, shapes
 from tokenwire.web.api.participants import require_owner
 from tokenwire.web.contents import require_fit
 from tokenwire.web.problems import BODY, MODEL, PARAMETERS, QUOTA_CODES, documented
@@ -44,8 +44,8 @@ Limit = Annotated[int, Query(ge=1, le=shapes.MAX_PAGE)]
 
 
 def install(app: FastAPI) -> None:
-    """Serve these routes, and those for participants and files."""
-    for part in (router, participants.router, files.router):
+    """Serve these routes, and those for participants, files and calls."""
+    for part in (router, participants.router, files.router, calls.router):
         app.include_router(part)
 
 

@@ -4,10 +4,18 @@ fields.
 Texts are already storable (`bodies`).
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
+from tokenwire.models.call_states import DecisionKind
 from tokenwire.protocol.states import AnswerStatus
 from tokenwire.providers.parameters import Parameters
 from tokenwire.web.http.bodies import is_id
@@ -33,6 +41,9 @@ ConversationTitle = Annotated[
 ]
 Instructions = Annotated[str, StringConstraints(max_length=32_768)]
 ModelName = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+DecisionReason = Annotated[
+    str, StringConstraints(min_length=1, max_length=2000), AfterValidator(_not_blank)
+]
 UserId = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_usable)]
 
 
@@ -76,6 +87,33 @@ class NewParticipant(_StrictBody):
     """The user to invite."""
 
     user_id: UserId
+
+
+class NewDecision(_StrictBody):
+    """A decision about a tool call. `reason`: of `deny`, and the sentence of `error`. `arguments`:
+    of `approve`, in place of those that the model wrote. `result`: of `result`. `runs`: how often
+    the call had run when the question was shown.
+    """
+
+    decision: DecisionKind
+    reason: DecisionReason | None = None
+    arguments: dict[str, Any] | None = None
+    result: Any = None
+    runs: Annotated[int, Field(ge=0, le=MAX_ORDINAL, strict=True)] | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.reason is not None and self.decision not in ("deny", "error"):
+            raise ValueError("reason belongs to deny and error")
+        if self.arguments is not None and self.decision != "approve":
+            raise ValueError("arguments belong to approve")
+        if self.result is not None and self.decision != "result":
+            raise ValueError("result belongs to result")
+        if self.decision == "error" and self.reason is None:
+            raise ValueError("error needs a reason")
+        if self.decision == "result" and "result" not in self.model_fields_set:
+            raise ValueError("result is missing")
+        return self
 
 
 # --- answers --------------------------------------------------------------------------------------
@@ -163,6 +201,53 @@ class PostedMessage(BaseModel):
     assistant_message: MessageView
     cursor: str | None
     subscription: Subscription
+
+
+class DecisionView(BaseModel):
+    """What somebody has decided."""
+
+    by: str
+    at: str
+    decision: DecisionKind
+    reason: str | None = None
+
+
+class CallView(BaseModel):
+    """A tool call: the fields of its part, the number of that part, and how often it ran."""
+
+    number: int
+    id: str
+    name: str
+    runs: int
+    state: str
+    input: str
+    length: int
+    runs_at: Literal["server", "client", "caller"]
+    title: str | None = None
+    result: Any = None
+    error: str | None = None
+    expires_at: str | None = None
+    approval: dict[str, Any] | None = None
+    ran_with: str | None = None
+
+
+class DecidedCall(BaseModel):
+    """A call, and the decision about it that counts."""
+
+    call: CallView
+    decision: DecisionView
+
+
+class CallWithDecisions(CallView):
+    """A call and all decisions about it, the first one first."""
+
+    decisions: list[DecisionView]
+
+
+class CallList(BaseModel):
+    """The calls of an answer whose turns are proven to be whole, in order."""
+
+    calls: list[CallWithDecisions]
 
 
 class CancelResult(BaseModel):

@@ -13,31 +13,16 @@ Rejected: an event for each act (a crash between the act and its event would los
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from tokenwire.models.call_states import awaiting
+from tokenwire.models.call_states import StoredCall, awaiting, call_fields
 from tokenwire.protocol.fold import Answer
 from tokenwire.protocol.states import CALL_ENDED
-from tokenwire.protocol.values import present, timestamp
 
 _OF_ROWS: Final = (
     *("state", "runs_at", "title", "result", "error", "expires_at", "approval", "ran_with"),
 )
 """The fields of a part that come from the row of its call."""
-
-
-class StoredCall(Protocol):
-    """A row of the table of calls, as far as it is read here."""
-
-    number: int
-    state: str
-    runs_at: str
-    title: str | None
-    result: Any
-    error: str | None
-    expires_at: int | None
-    approval: dict[str, Any] | None
-    ran_with: str | None
 
 
 C = TypeVar("C", bound=StoredCall)
@@ -53,7 +38,7 @@ class CallChange(NamedTuple):
 def differences(answer: Answer, calls: Sequence[StoredCall]) -> Iterator[CallChange]:
     """What the answer lacks of its calls."""
     for call in calls:
-        held, wanted = answer.parts[call.number].fields, fields_of(call)
+        held, wanted = answer.parts[call.number].fields, call_fields(call)
         changed = {
             name: wanted.get(name)
             for name in _OF_ROWS
@@ -61,20 +46,6 @@ def differences(answer: Answer, calls: Sequence[StoredCall]) -> Iterator[CallCha
         }
         if changed:
             yield CallChange(call.number, changed)
-
-
-def fields_of(call: StoredCall) -> dict[str, Any]:
-    """The fields of the call's part that come from its row."""
-    return present(
-        state=call.state,
-        runs_at=call.runs_at,
-        title=call.title,
-        result=call.result,
-        error=call.error,
-        expires_at=None if call.expires_at is None else timestamp(call.expires_at),
-        approval=call.approval,
-        ran_with=call.ran_with,
-    )
 
 
 @dataclass(frozen=True, slots=True)

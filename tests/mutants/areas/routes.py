@@ -2,6 +2,8 @@
 
 from tests.mutants.mutant import Area, Mutant
 
+CALLS = "tests/unit/web/api/test_calls.py"
+
 AREA = Area(
     "routes",
     ("tests/unit/web/openai/test_routes.py", "tests/unit/web/api/test_participants.py"),
@@ -34,6 +36,27 @@ AREA = Area(
             'route = f"POST /api/messages/{message_id}/regenerate"',
             'route = "POST /api/messages/regenerate"',
             ("tests/unit/web/aisdk/test_chat.py",),
+        ),
+        Mutant(
+            "a_decided_answer_has_no_job",
+            "web/api/calls.py",
+            "    if decided.queued:",
+            "    if False:",
+            (CALLS,),
+        ),
+        Mutant(
+            "who_was_too_late_is_not_shown_the_decision",
+            "web/problems.py",
+            "        decision=decision_view(found.record),\n",
+            "",
+            (CALLS,),
+        ),
+        Mutant(
+            "arguments_are_forgotten",
+            "web/api/calls.py",
+            "    if body.arguments is not None:\n        value",
+            "    if False:\n        value",
+            (CALLS,),
         ),
         Mutant(
             "a_dialect_is_forgotten",

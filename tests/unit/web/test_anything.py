@@ -82,6 +82,8 @@ addresses = st.sampled_from(
         f"{C}/{{conversation}}/participants",
         "/api/messages/{message}/cancel",
         "/api/messages/{message}/regenerate",
+        "/api/messages/{message}/calls",
+        "/api/messages/{message}/calls/0/decision",
         "/api/chat/{conversation}/stop",
         "/api/chat/{conversation}/messages",
         "/api/models",

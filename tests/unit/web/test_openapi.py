@@ -118,6 +118,8 @@ def test_the_routes_are_those_of_the_protocol(document: dict[str, Any]) -> None:
         "POST /api/messages/{message_id}/cancel": "202",
         "GET /api/messages/{message_id}/files/{digest}": "200",
         "POST /api/messages/{message_id}/regenerate": "202",
+        "GET /api/messages/{message_id}/calls": "200",
+        "POST /api/messages/{message_id}/calls/{number}/decision": "200",
         "POST /api/chat": "200",
         "GET /api/chat/{chat_id}/stream": "200",
         "GET /api/chat/{chat_id}/messages": "200",

@@ -18,6 +18,7 @@ CHANGING = {
     "POST /api/conversations/{conversation_id}/subscription",
     "POST /api/conversations/{conversation_id}/cancel",
     "POST /api/messages/{message_id}/cancel",
+    "POST /api/messages/{message_id}/calls/{number}/decision",
     "POST /api/invitations/{conversation_id}/accept",
     "POST /api/chat/{chat_id:path}/stop",
     "POST /v1/responses/{response_id}/cancel",

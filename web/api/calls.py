@@ -1,0 +1,100 @@
+"""The routes for tool calls: list them, and decide about them (PROTOCOL.md, section 6).
+
+A decision is stored before it is answered, and applies once, whoever else decides at the same time
+(`models/decisions.py`). Then the answer's job is enqueued; without Redis, the sweeper does it.
+"""
+
+import itertools
+import json
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path
+
+from tokenwire.config.settings import Settings
+from tokenwire.models.call_states import Decision
+from tokenwire.models.views import call_view, decision_view
+from tokenwire.web import delivery
+from tokenwire.web.api import shapes
+from tokenwire.web.problems import BODY, ApiProblem, documented
+from tokenwire.web.services import CurrentUser, JsonRoute, MessageId, With
+
+router = APIRouter(
+    prefix="/api",
+    route_class=JsonRoute,
+    responses=documented("unauthenticated", "unknown_host", "internal", "damaged", "unavailable"),
+)
+
+PartNumber = Annotated[int, Path(ge=0, le=shapes.MAX_ORDINAL)]
+
+
+@router.get(
+    "/messages/{message_id}/calls",
+    responses=documented("not_found"),
+    response_model_exclude_unset=True,
+    summary="The tool calls of an answer",
+)
+async def list_calls(services: With, user: CurrentUser, message_id: MessageId) -> shapes.CallList:
+    """With the decisions about each. A call is missing until its turn is proven to be whole."""
+    row = await services.store.visible_message(message_id, user)
+    rows = await services.store.calls_of(row.id)
+    records = itertools.groupby(
+        await services.store.decisions_of(row.id), lambda record: record.number
+    )
+    decisions = {number: list(map(decision_view, found)) for number, found in records}
+    return shapes.CallList.model_validate(
+        {
+            "calls": [
+                call_view(call) | {"decisions": decisions.get(call.number, [])} for call in rows
+            ]
+        }
+    )
+
+
+@router.post(
+    "/messages/{message_id}/calls/{number}/decision",
+    responses=documented(
+        *BODY,
+        "not_found",
+        "not_decider",
+        "already_decided",
+        "not_awaited",
+        "decision_expired",
+        "answer_ended",
+        "content_too_large",
+    ),
+    response_model_exclude_unset=True,
+    summary="Decide about a tool call",
+)
+async def decide(
+    services: With,
+    user: CurrentUser,
+    message_id: MessageId,
+    number: PartNumber,
+    body: shapes.NewDecision,
+) -> shapes.DecidedCall:
+    """It applies once. The same decision again gets the same answer, any other one 409 with the
+    first.
+    """
+    decision = _decision(services.settings, body)
+    decided = await services.store.decide(message_id, number, user, decision)
+    if decided.queued:
+        await delivery.continue_answer(services, message_id)
+    return shapes.DecidedCall.model_validate(
+        {"call": call_view(decided.call), "decision": decision_view(decided.record)}
+    )
+
+
+def _decision(settings: Settings, body: shapes.NewDecision) -> Decision:
+    """Raises ApiProblem (413)."""
+    value: Any = body.result
+    if body.arguments is not None:
+        value = _json(body.arguments)
+    if len(_json(value).encode()) > settings.max_tool_result_bytes:
+        name = "result" if body.decision == "result" else "arguments"
+        detail = f"{name}: longer than {settings.max_tool_result_bytes} bytes as JSON."
+        raise ApiProblem("content_too_large", detail)
+    return Decision(body.decision, body.reason, value, body.runs)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
