@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 from sqlmodel import col
 from uuid_utils import uuid7
 
@@ -28,7 +29,7 @@ from tokenwire.models.call_states import awaiting, lost
 from tokenwire.models.database import Database, now_ms
 from tokenwire.models.errors import StoreUnavailable
 from tokenwire.models.saving import save_parts
-from tokenwire.models.tables import CallRow, Message
+from tokenwire.models.tables import CallRow, Message, is_unfinished
 
 ParkResult = Literal["parked", "changed", "lost"]
 """`changed`: read the answer and its calls again. `lost`: it belongs to another attempt."""
@@ -78,6 +79,22 @@ class Calls(Database):
         async with self.reading() as session:
             rev = (await session.scalars(query)).first()
             return rev or 0, await calls_in(session, message_id)
+
+    async def is_followed(self, message_id: str) -> bool:
+        """Whether another answer of the conversation is queued behind this one."""
+        mine = aliased(Message)
+        query = (
+            select(col(Message.id))
+            .join(mine, col(mine.conversation_id) == col(Message.conversation_id))
+            .where(
+                col(mine.id) == message_id,
+                col(Message.ordinal) > col(mine.ordinal),
+                is_unfinished(Message),
+            )
+            .limit(1)
+        )
+        async with self.reading() as session:
+            return (await session.scalars(query)).first() is not None
 
     async def prove_turn(self, checkpoint: Checkpoint, calls: Sequence[NewCall]) -> bool:
         """Save a turn that is whole, with all parts so far and its calls. False: the answer belongs

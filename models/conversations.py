@@ -8,7 +8,7 @@ and enqueues them afterwards.
 import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from sqlalchemy.orm import defer
 from sqlmodel import col
 from uuid_utils import uuid7
 
+from tokenwire.models.call_rows import continue_answer, lock_answer
 from tokenwire.models.conversation_rows import (
     add_conversation,
     existing,
@@ -31,6 +32,7 @@ from tokenwire.models.conversation_rows import (
     visible,
 )
 from tokenwire.models.database import Database, now_ms
+from tokenwire.models.decisions import withdraw
 from tokenwire.models.errors import AnswerRunning, BadCursor, KeyReused, NotAuthor, NotFound
 from tokenwire.models.idempotency import Idempotency, claim_key, rows_of_key
 from tokenwire.models.quotas import (
@@ -44,6 +46,7 @@ from tokenwire.models.tables import (
     Conversation,
     Message,
     Participant,
+    is_unfinished,
 )
 from tokenwire.protocol.states import UNFINISHED
 
@@ -78,11 +81,14 @@ class Post:
 
 @dataclass(frozen=True, slots=True)
 class Posted:
-    """The two rows of a post. `superseded`: ids of the unfinished answers to cancel."""
+    """The two rows of a post. `superseded`: ids of the unfinished answers to cancel. `resumed`: the
+    id of an answer that waited for a decision, and continues without it.
+    """
 
     user_message: Message
     assistant_message: Message
     superseded: list[str] = field(default_factory=list)
+    resumed: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,11 +290,14 @@ class Conversations(Database):
                 if replaced is None
                 else await supersede(session, replaced, made["user"], conversation, post.user_id)
             )
+            resumed = None
             if replaced is None:
                 superseded = await _apply_policy(session, post)
+                resumed = await _withdraw_questions(session, post.conversation_id)
             posted = await _write_rows(
                 session, post, made, conversation.updated_at, superseded, replaced
             )
+            posted = replace(posted, resumed=resumed)
             await admit(
                 session, self.quotas, post.user_id, post.conversation_id, list(made.values())
             )
@@ -398,6 +407,30 @@ async def _apply_policy(session: AsyncSession, post: Post) -> list[str]:
         raise AnswerRunning(ids[0])
     await request_cancels(session, ids)
     return ids
+
+
+async def _withdraw_questions(session: AsyncSession, conversation_id: str) -> str | None:
+    """Take the questions back that stand before the post, and return the id of their answer if it
+    waited for them. A running answer notices the post before it waits.
+    """
+    query = (
+        select(col(Message.id))
+        .where(
+            col(Message.conversation_id) == conversation_id,
+            is_unfinished(Message),
+            col(Message.rounds) > 0,
+        )
+        .order_by(col(Message.ordinal))
+        .limit(1)
+    )
+    first = (await session.scalars(query)).first()
+    row = None if first is None else await lock_answer(session, first)
+    if row is None or row.cancel_by is not None:
+        return None
+    if row.status == "waiting" and await withdraw(session, row):
+        return first
+    await continue_answer(session, row)
+    return None
 
 
 async def _write_rows(

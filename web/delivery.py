@@ -72,6 +72,8 @@ async def announce_post(services: WebServices, posted: Posted) -> None:
     """
     user, assistant = posted.user_message, posted.assistant_message
     announced = [await _announce_row(services, row) for row in (user, assistant)]
+    if posted.resumed is not None:
+        await _try(services, "enqueue", posted.resumed, services.jobs.generate(posted.resumed))
     for message_id in posted.superseded:
         await _note(services.cancels.cancel(message_id, "superseded"), message_id)
     enqueued = assistant.enqueued_at is None and await _enqueue(services, assistant.id)

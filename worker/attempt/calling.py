@@ -270,8 +270,15 @@ class Calling:
                 await self._stopped.wait()
 
     async def _park(self, calls: RoundCalls[CallRow]) -> bool:
-        """Announce that the answer waits, then let it wait. False: something has changed."""
+        """Announce that the answer waits, then let it wait. False: something has changed.
+
+        If a person has written something else meanwhile, the questions are taken back instead:
+        otherwise the conversation would stand still behind them.
+        """
         work = self._work
+        if await self._outlast(lambda: self._store.is_followed(work.row.id)):
+            await self._outlast(lambda: self._store.withdraw_calls(*self._who))
+            return False
         if work.draft.answer.status != "waiting":
             work.draft.add(events.Wait(work.row.id, work.draft.attempt))
             work.writer.wake()

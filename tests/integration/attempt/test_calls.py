@@ -233,6 +233,27 @@ async def test_a_person_allows_a_call(world: World) -> None:
     assert part["approval"]["by"] == "me"
 
 
+async def test_a_person_edits_the_arguments(world: World) -> None:
+    """The tool gets the edited ones; what the model wrote stays. Edited ones must fit, too."""
+    ran: list[int] = []
+
+    @tool(approve=True)
+    def pay(amount: int) -> str:
+        """Pay."""
+        ran.append(amount)
+        return "paid"
+
+    world.offers(pay)
+    turn = calls(("pay", '{"amount": 50}'), ("pay", '{"amount": 60}'))
+    row = await world.runs(Turns(turn, says("Done.")), await world.posts())
+    await world.store.decide(row.id, 0, "me", Decision("approve", value='{"amount": 5}'))
+    await world.store.decide(row.id, 1, "me", Decision("approve", value='{"amount": "all"}'))
+    row = await world.runs(Turns(says("Done.")), row)
+    first, second = call_parts(await world.logged(row))
+    assert (ran, first["ran_with"], first["state"]) == ([5], '{"amount": 5}', "done")
+    assert (second["state"], "amount: must be an integer" in second["error"]) == ("failed", True)
+
+
 async def killed_process(*_: object) -> bool:
     raise asyncio.CancelledError
 
@@ -296,3 +317,40 @@ async def test_a_turn_that_was_not_proven_runs_nothing(world: World) -> None:
     row = await world.runs(Turns(broken), await world.posts())
     assert (row.status, ran) == ("retrying", 0)
     assert await world.calls(row) == []
+
+
+async def test_a_new_message_takes_the_question_back(world: World) -> None:
+    """The answer waits no more: the model learns that the call was withdrawn."""
+
+    @tool(approve=True)
+    def pay() -> str:
+        """Pay."""
+        raise AssertionError
+
+    world.offers(pay)
+    provider = Turns(calls(("pay", "{}")), says("Fine."))
+    row = await world.runs(provider, await world.posts())
+    assert row.status == "waiting"
+    posted = await world.store.post(Post(row.conversation_id, "me", "No, wait", "m"))
+    assert posted.resumed == row.id
+    row = await world.runs(provider, row)
+    assert (row.status, row.content) == ("complete", "Fine.")
+    assert [part["state"] for part in call_parts(await world.logged(row))] == ["withdrawn"]
+    assert "withdrawn" in repr(provider.asked[1]) or "did not run" in repr(provider.asked[1])
+
+
+async def test_a_message_that_came_before_the_question_takes_it_back(world: World) -> None:
+    """It waits behind the answer, which therefore does not wait for a decision."""
+
+    @tool(approve=True)
+    def pay() -> str:
+        """Pay."""
+        raise AssertionError
+
+    world.offers(pay)
+    row = await world.posts()
+    await world.store.post(Post(row.conversation_id, "me", "And then?", "m"))
+    provider = Turns(calls(("pay", "{}")), says("Fine."))
+    row = await world.runs(provider, row)
+    assert (row.status, row.content, row.waits) == ("complete", "Fine.", 0)
+    assert [part["state"] for part in call_parts(await world.logged(row))] == ["withdrawn"]

@@ -1,0 +1,75 @@
+"""Tools in an attempt: what runs, what is announced, when the answer waits."""
+
+from tests.mutants.mutant import Area, Mutant
+
+CALLING = "tests/integration/attempt/test_calls.py"
+_FILE = "worker/attempt/calling.py"
+
+AREA = Area(
+    "calling",
+    (CALLING,),
+    [
+        Mutant(
+            "an_answer_waits_in_front_of_a_post",
+            _FILE,
+            "        if await self._outlast(lambda: self._store.is_followed(work.row.id)):\n",
+            "        if False:\n",
+        ),
+        Mutant(
+            "a_post_leaves_questions_alone",
+            "models/conversations.py",
+            '    if row.status == "waiting" and await withdraw(session, row):\n',
+            "    if False:\n",
+        ),
+        Mutant(
+            "a_running_answer_does_not_notice_a_post",
+            "models/conversations.py",
+            "    await continue_answer(session, row)\n    return None\n",
+            "    return None\n",
+            ("tests/contracts/test_calls.py::test_a_post_is_noticed_before_a_park",),
+        ),
+        Mutant(
+            "a_lost_run_stays_running",
+            _FILE,
+            "        await self._outlast(lambda: self._store.lose_calls(*self._who, unknown_ms))\n",
+            "",
+        ),
+        Mutant(
+            "rounds_have_no_end",
+            _FILE,
+            "if self._rounds < self._terms.max_tool_rounds or not request.tools:",
+            "if True:",
+        ),
+        Mutant(
+            "a_broken_turn_is_executed",
+            "worker/attempt/run.py",
+            "        if not isinstance(self._life.verdict, Finished):\n"
+            "            self._give(Settled())\n        elif",
+            "        if await self._calling.prove():\n            self._give(Called())\n        elif",
+        ),
+        Mutant(
+            "a_later_attempt_forgets_the_calls",
+            _FILE,
+            '        return any(part.type == "tool_call" for part in parts[last_round(parts) :])\n',
+            "        return False\n",
+        ),
+        Mutant(
+            "a_second_run_gets_another_key",
+            _FILE,
+            "                context = self._context(mine.key, mine.runs)\n",
+            '                context = self._context(f"{mine.key}{mine.runs}", mine.runs)\n',
+        ),
+        Mutant(
+            "edited_arguments_are_ignored",
+            _FILE,
+            "call.ran_with or call.input",
+            "call.input",
+        ),
+        Mutant(
+            "readers_do_not_learn_of_approvals",
+            "worker/attempt/rounds.py",
+            '"expires_at", "approval", "ran_with"',
+            '"expires_at", "ran_with"',
+        ),
+    ],
+)
