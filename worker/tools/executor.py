@@ -45,7 +45,7 @@ APPROVAL_SECONDS = 5.0
 """The longest time to decide whether a person is asked."""
 MAX_SENTENCE_CHARS = 2000
 
-FAILED = "The tool failed."
+FAILED = "The tool failed, perhaps after it took effect."
 NOT_STARTED = "The tool could not be started."
 HIDDEN = "The tool ran and took effect, but its result cannot be shown."
 LATE = "The tool did not end in time. It is not known whether it took effect."

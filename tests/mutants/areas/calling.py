@@ -45,7 +45,8 @@ AREA = Area(
             "worker/attempt/run.py",
             "        if not isinstance(self._life.verdict, Finished):\n"
             "            self._give(Settled())\n        elif",
-            "        if await self._calling.prove():\n            self._give(Called())\n        elif",
+            "        if await self._calling.prove():\n            self._give(Called())\n"
+            "        elif",
         ),
         Mutant(
             "a_later_attempt_forgets_the_calls",
