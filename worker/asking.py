@@ -1,7 +1,6 @@
 """The request of an attempt: the provider of its model, and the conversation so far."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from tokenwire.models.errors import HistoryTooLong, NotFound
 from tokenwire.models.store import Store
@@ -33,7 +32,10 @@ MAX_ATTACHES = 500
 async def ask(
     store: Store, models: Models, tools: Sequence[Tool], planned: PlannedAttempt
 ) -> tuple[Provider, Request]:
-    """The provider and its request, which offers these tools.
+    """The provider and its request. Answers in listed conversations may use these tools.
+
+    A program that asks over OpenAI's API gets an answer without them: it would wait for an approval
+    that it cannot give.
 
     Raises ProviderError or WorkersDied if there is none, and StoreUnavailable.
     """
@@ -41,7 +43,7 @@ async def ask(
     if spec is None:
         raise ModelNotFound(f"{planned.row.model} is not in the catalogue")
     _require_hope(planned)
-    return models.open(spec), replace(await _request(store, models, planned), tools=tools)
+    return models.open(spec), await _request(store, models, tools, planned)
 
 
 def _require_hope(planned: PlannedAttempt) -> None:
@@ -54,7 +56,9 @@ def _require_hope(planned: PlannedAttempt) -> None:
         raise Interrupted("there is text, and no way to go on from it")
 
 
-async def _request(store: Store, models: Models, planned: PlannedAttempt) -> Request:
+async def _request(
+    store: Store, models: Models, tools: Sequence[Tool], planned: PlannedAttempt
+) -> Request:
     row = planned.row
     conversation = await store.conversation_of(row.id)
     rows = await _history(store, row)
@@ -67,6 +71,7 @@ async def _request(store: Store, models: Models, planned: PlannedAttempt) -> Req
         raise InvalidRequest("nothing to answer")
     return Request(
         messages,
+        tools=tools if conversation is not None and conversation.listed else (),
         schema=row.response_schema,
         continuation=planned.continuation,
         tries=row.attempt - 1 - row.waits,

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.databases import sql
 from tests.integration.worker_rig import NoJobs, Script, events_of, runner_over, services_over
 from tests.waiting import until
 from tokenwire.config.terms import ToolTerms
@@ -354,3 +355,21 @@ async def test_a_message_that_came_before_the_question_takes_it_back(world: Worl
     row = await world.runs(provider, row)
     assert (row.status, row.content, row.waits) == ("complete", "Fine.", 0)
     assert [part["state"] for part in call_parts(await world.logged(row))] == ["withdrawn"]
+
+
+async def test_an_unlisted_answer_uses_no_tools(world: World) -> None:
+    """Nobody could approve its calls."""
+
+    @tool
+    def count() -> int:
+        """Count."""
+        raise AssertionError
+
+    world.offers(count)
+    row = await world.posts()
+    async with world.store.writing() as session:
+        await session.execute(sql("UPDATE conversations SET listed = false"))
+    provider = Turns(calls(("count", "{}")))
+    row = await world.runs(provider, row)
+    assert (row.status, row.finish_reason) == ("complete", "tool_calls")
+    assert provider.asked[0].tools == ()

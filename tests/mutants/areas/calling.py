@@ -61,6 +61,12 @@ AREA = Area(
             '                context = self._context(f"{mine.key}{mine.runs}", mine.runs)\n',
         ),
         Mutant(
+            "unlisted_answers_use_tools",
+            "worker/asking.py",
+            "tools if conversation is not None and conversation.listed else ()",
+            "tools",
+        ),
+        Mutant(
             "edited_arguments_are_ignored",
             _FILE,
             "call.ran_with or call.input",
