@@ -200,6 +200,7 @@ class Sweeper:
             "to_cancel": self._cancel,
             "begun": self._take_over,
             "heads": self._enqueue_heads,
+            "expired_calls": self._expire_calls,
             "ended": self._announce_ends,
             "unannounced_rows": self._announce_rows,
             "unannounced_titles": self._announce_titles,
@@ -217,10 +218,12 @@ class Sweeper:
                 raise error
 
     async def _pages(
-        self, query: Callable[[str, int], Awaitable[Sequence[T]]], key: Callable[[T], str]
+        self,
+        query: Callable[[Any, int], Awaitable[Sequence[T]]],
+        key: Callable[[T], Any],
+        after: Any = "",
     ) -> AsyncIterator[Sequence[T]]:
         """All due rows, a page at a time. The leadership is renewed between pages."""
-        after = ""
         while True:
             page = await query(after, SWEEP_PAGE)
             if page:
@@ -317,6 +320,19 @@ class Sweeper:
         await self._services.jobs.generate(row.message_id)
         sent.append(row.message_id)
         log_line.info("swept: enqueued again", message_id=row.message_id, status=row.status)
+
+    async def _expire_calls(self) -> None:
+        """Decide what nobody has decided in time. The answer's next attempt announces it."""
+        async for page in self._pages(self._services.store.expired_calls, lambda call: call, None):
+            answers = dict.fromkeys(call.message_id for call in page)
+            await _all(asyncio.Semaphore(SIDE_BY_SIDE), self._expire_calls_of, answers)
+
+    async def _expire_calls_of(self, message_id: str) -> None:
+        services = self._services
+        if await services.store.expire_calls(message_id):
+            await services.jobs.generate(message_id)
+            await services.store.mark_enqueued(message_id)
+            log_line.info("swept: the time for a decision is over", message_id=message_id)
 
     async def _announce_ends(self) -> None:
         async for page in self._pages(lambda *place: self._services.store.ended(DUE, *place), _key):

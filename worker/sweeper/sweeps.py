@@ -7,6 +7,7 @@
 | retrying | 1 s after its time | enqueued |
 | queued, first of its conversation | for 2 s | enqueued, if no job of it waits for a worker |
 | the same, with a job marked as waiting | for 60 s | enqueued, if the broker lacks the job |
+| call that awaits a decision, time over | at once | decided; a waiting answer is enqueued |
 | ended, terminal event not announced | for 1 s | announced |
 | row or title not announced | for 1 s | announced |
 | deleted, log not | for 1 s | the log is deleted |

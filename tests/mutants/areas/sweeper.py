@@ -2,6 +2,8 @@
 
 from tests.mutants.mutant import Area, Mutant
 
+EXPIRY = "tests/integration/sweeper/test_expiry.py"
+
 AREA = Area(
     "sweeper",
     (
@@ -38,6 +40,20 @@ AREA = Area(
             "await closing.start_next(self._services.store, self._services.jobs, "
             "row.conversation_id)",
             "await asyncio.sleep(0)",
+        ),
+        Mutant(
+            "an_expired_question_has_no_job",
+            "worker/sweeper/sweeper.py",
+            "            await services.jobs.generate(message_id)\n",
+            "",
+            (EXPIRY,),
+        ),
+        Mutant(
+            "nobody_expires_calls",
+            "worker/sweeper/sweeper.py",
+            '            "expired_calls": self._expire_calls,\n',
+            "",
+            (EXPIRY,),
         ),
         Mutant(
             "a_cancelled_answer_starts_nobody",
