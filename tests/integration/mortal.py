@@ -15,6 +15,7 @@ EFFECTS = frozenset(
         *("claim", "append", "adopt", "rejoin", "release"),
         *("begin_attempt", "begin_run", "save_file", "checkpoint", "finish"),
         *("schedule_retry", "run_ended", "terminal_announced"),
+        *("prove_turn", "claim_call", "finish_call", "lose_calls", "park"),
     }
 )
 """Of a log and a database: what changes something there that others see."""

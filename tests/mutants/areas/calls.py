@@ -4,11 +4,26 @@ from tests.mutants.mutant import Area, Mutant
 
 CALLS = "tests/contracts/test_calls.py"
 DECISIONS = "tests/contracts/test_decisions.py"
+DYING = ("tests/integration/attempt/test_dying.py",)
 
 AREA = Area(
     "calls",
     (CALLS, DECISIONS),
     [
+        Mutant(
+            "a_call_that_runs_is_taken_back",
+            "worker/attempt/calling.py",
+            "if claimed and call.number not in self._running:",
+            "if claimed:",
+            DYING,
+        ),
+        Mutant(
+            "calls_of_a_dead_worker_are_forgotten",
+            "worker/attempt/calling.py",
+            'return any(part.type == "tool_call" for part in parts[last_round(parts) :])',
+            "return False",
+            DYING,
+        ),
         Mutant(
             "what_awaits_approval_is_claimed",
             "models/calls.py",
