@@ -100,7 +100,9 @@ class Story:
         life.kill()
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-        self.now += 60  # its lease expires
+        self.now += 60  # its lease expires, and the sweeper may act on what it left
+        async with self.store.writing() as session:
+            await session.execute(sql("UPDATE messages SET updated_at = updated_at - 60000"))
         self.done |= {call.number: call.result for call in await self.calls() if _is_done(call)}
         return None
 
