@@ -51,8 +51,9 @@ _SYSTEM = frozenset(
     ]
 )
 _SYSTEM_PREFIXES = ("LC_", "PYTHON", "LD_", "DYLD_", "SSL_CERT_", "XDG_")
-_PREFIXES = {"PG": _SQL, "SENTRY_": frozenset({"worker"}), "dramatiq_": frozenset({"worker"})}
-"""Variables of libraries: libpq's, Sentry's, Dramatiq's."""
+_WORKER = frozenset({"worker"})
+_PREFIXES = {"PG": _SQL, "SENTRY_": _WORKER, "dramatiq_": _WORKER, "TOOLS_": _WORKER}
+"""Variables of libraries: libpq's, Sentry's, Dramatiq's; and those of the application's tools."""
 _PROXIES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"})
 """Only the worker calls other machines by HTTP; a proxy's address may hold a password."""
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from tests.chaos.faults import OF_DISKS, OF_POSTGRES, WEIGHTS, Faults
 from tests.chaos.load import Load
 from tests.chaos.report import Report
-from tests.chaos.site import running
+from tests.chaos.site import RUNS, running
+from tests.chaos.tools import runs_in
 
 SETTLE_SECONDS = 90.0
 """What streams may need to end after the last fault."""
@@ -50,7 +51,8 @@ async def run(options: argparse.Namespace, folder: Path) -> Report:
         *(f"provider: {wrong}" for wrong in site.provider.wrong),
         *(f"fault {failed}" for failed in faults.failed),
     ]
-    report = Report(load.streams, faults.notes, continues, besides, load.handovers())
+    ran = runs_in(folder / RUNS)
+    report = Report(load.streams, faults.notes, continues, besides, load.handovers(), ran)
     (folder / "story.log").write_text("\n".join(report.story()))
     return report
 

@@ -46,6 +46,11 @@ def models(base: str) -> dict[str, Model]:
         "gemini": Model(
             {**gemini, "base_url": f"{base}/turn/v1", "continuation": "turn"}, 1, continues=True
         ),
+        "tools": Model(
+            {**openai, "base_url": f"{base}/tools/v1", "continuation": "restart"},
+            6,
+            continues=False,
+        ),
         "down": Model({**openai, "base_url": f"{base}/down/v1"}, 0, continues=True),
         "mute": Model({**openai, "base_url": f"{base}/mute/v1"}, 0, continues=True),
     }

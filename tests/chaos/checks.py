@@ -36,6 +36,8 @@ class Folded:
     begins: bool = True
     terminals: list[int] = field(default_factory=list)
     resets: int = 0
+    calls: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """The tool calls, by the number of their part."""
     faults: list[str] = field(default_factory=list)
 
 
@@ -61,8 +63,15 @@ def _apply(folded: Folded, event: dict[str, Any]) -> None:
         elif event["offset"] < held:
             folded.faults.append(f"a chunk at {event['offset']}, {held} held")
         folded.text += tail(event["content"], max(0, held - event["offset"]))
+    elif event["type"] == "part":
+        _apply_part(folded, event["part"], event["value"])
     elif event["type"] == "reset":
         folded.resets += 1
+        folded.calls = {
+            number: call
+            for number, call in folded.calls.items()
+            if number < event.get("keep_parts", 0)
+        }
         folded.text = head(folded.text, event["keep"])
     elif event["type"] in TERMINAL:
         folded.terminals.append(event["seq"])
@@ -71,6 +80,11 @@ def _apply(folded: Folded, event: dict[str, Any]) -> None:
             zlib.crc32(folded.text.encode()),
         ):
             folded.faults.append("the terminal event's checksum is not that of the log's text")
+
+
+def _apply_part(folded: Folded, number: int, value: dict[str, Any]) -> None:
+    if value.get("type") == "tool_call" or number in folded.calls:
+        folded.calls.setdefault(number, {}).update(value)
 
 
 Range = Sequence[tuple[bytes, dict[bytes, bytes]]]

@@ -95,6 +95,21 @@ def _anthropic(kind: str, **more: Any) -> bytes:
     return _sse({"type": kind, **more}, kind)
 
 
+def openai_calls(names: Sequence[str]) -> bytes:
+    """The end of a turn that calls these tools. Ids repeat from turn to turn, as real ones do."""
+    calls = [
+        {
+            "index": index,
+            "id": f"call_{index}",
+            "type": "function",
+            "function": {"name": name, "arguments": "{}"},
+        }
+        for index, name in enumerate(names)
+    ]
+    frames = [_openai({"tool_calls": [call]}) for call in calls]
+    return b"".join(frames) + _openai({}, "tool_calls") + b"data: [DONE]\n\n"
+
+
 OPENAI = Dialect(
     "text/event-stream",
     lambda body: _plain(body["messages"]),

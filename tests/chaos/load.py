@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,10 +15,15 @@ import redis.asyncio
 from redis.exceptions import RedisError
 
 from tests.chaos.checks import Folded, difference, fold, parse
+from tests.chaos.permissions import judge_calls
 from tests.chaos.provider import ScriptedProvider
+from tests.chaos.rounds import ROUNDS
 from tests.chaos.script import Script, script
 from tests.chaos.watching import Api, EventStreamWatcher, Watcher
 
+TOOLS_MODEL = "tools"
+QUESTIONS = {"awaiting_approval": ("approve", "deny"), "awaiting_outcome": ("repeat", "go_on")}
+"""What a call awaits -> what two people decide."""
 MANNERS = ("steady", "dropping", "slow", "events", "late")
 
 
@@ -45,6 +50,13 @@ class Stream:
     row: dict[str, Any] = field(default_factory=dict)
     refused: str | None = None
     unfinished: bool = False
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    """Its tool calls, and the `decisions` about them, as SQL holds them."""
+    decisions: list[dict[str, Any]] = field(default_factory=list)
+    applied: list[tuple[int, str]] = field(default_factory=list)
+    """Calls and the decision about each that the API said it applied."""
+    too_late: int = 0
+    """Decisions that the API refused because another came first."""
     redis_faults_at_start: int = 0
     redis_faults_at_end: int = 0
     redis_faults_at_log: int = 0
@@ -158,6 +170,8 @@ class Load:
         ]
         if stream.cancel_after is not None:
             tasks.append(asyncio.create_task(self._cancel(stream)))
+        if stream.model == TOOLS_MODEL:
+            tasks.append(asyncio.create_task(self._decide(stream)))
         await asyncio.gather(*tasks)
         stream.redis_faults_at_end = self.redis_faults
         await self.read_log(stream)
@@ -219,6 +233,34 @@ class Load:
             stream.closed_at_cancel = (
                 max(asked.ended or 0 for asked in before) - stream.cancel_called
             )
+
+    async def _decide(self, stream: Stream) -> None:
+        """Two people decide at the same time about each call that asks, until the answer ends."""
+        while not all(watcher.done for watcher in stream.watchers):
+            found = await self.api.call("GET", f"/api/messages/{stream.message_id}/calls")
+            for call in found["calls"]:
+                if kinds := QUESTIONS.get(call["state"]):
+                    await self._decide_twice(stream, call, kinds)
+            await asyncio.sleep(0.3)
+
+    async def _decide_twice(
+        self, stream: Stream, call: dict[str, Any], kinds: Sequence[str]
+    ) -> None:
+        path = f"/api/messages/{stream.message_id}/calls/{call['number']}/decision"
+        kinds = random.sample(kinds, len(kinds))
+        found = await asyncio.gather(
+            *(
+                self.api.answered("POST", path, {"decision": kind, "runs": call["runs"]})
+                for kind in kinds
+            )
+        )
+        for kind, (status, answer) in zip(kinds, found, strict=True):
+            if status == 200:
+                stream.applied.append((call["number"], kind))
+            elif answer["code"] == "already_decided":
+                stream.too_late += 1
+            elif answer["code"] not in ("not_awaited", "answer_ended"):
+                raise AssertionError(f"{kind}: {status} {answer}")
 
     async def read_log(self, stream: Stream) -> None:
         """Valkey's own contents of it, read without Tokenwire. Without Valkey, the last read
@@ -298,6 +340,20 @@ def _of_log(stream: Stream, content: str) -> list[str]:
         wrong.append(f"log: {len(stream.log.terminals)} terminal events")
     if stream.log.terminals and stream.log.begins and stream.log.text != content:
         wrong.append("log: its text is not the row's")
+    return wrong
+
+
+def judge_tools(stream: Stream, ran: Mapping[str, Sequence[int]]) -> list[str]:
+    """All faults of its tool calls. `ran`: of each key, the runs that began."""
+    whole = stream.row.get("status") == "complete" and stream.log and stream.log.begins
+    logged = stream.log.calls if whole and stream.log else {}
+    wrong = list(judge_calls(stream.calls, stream.decisions, ran, logged))
+    stored = [(each["number"], each["decision"]) for each in stream.decisions]
+    wrong += [f"not stored: {each}" for each in set(stream.applied) - set(stored)]
+    if stream.model == TOOLS_MODEL and stream.row.get("status") == "complete":
+        expected = sum(map(len, ROUNDS))
+        if len(stream.calls) != expected:
+            wrong.append(f"{len(stream.calls)} calls instead of {expected}")
     return wrong
 
 

@@ -13,7 +13,16 @@ from typing import Any
 
 from aiohttp import web
 
-from tests.chaos.dialects import ANTHROPIC, GEMINI, OLLAMA, OPENAI, Dialect, Turn
+from tests.chaos.dialects import (
+    ANTHROPIC,
+    GEMINI,
+    OLLAMA,
+    OPENAI,
+    Dialect,
+    Turn,
+    openai_calls,
+)
+from tests.chaos.rounds import Rounds, WrongRequest
 from tests.chaos.script import Script, asked_for
 
 OVERLAP_CHARS = 24
@@ -38,8 +47,9 @@ class Asked:
 class ScriptedProvider:
     """A dialect's paths begin with `base` and one of these words.
 
-    `prefix`, `turn`: continues a prefix, or in an extra turn; `over`: always starts over; `down`:
-    answers 503; `mute`: accepts the request and sends nothing.
+    `prefix`, `turn`: continues a prefix, or in an extra turn; `over`: always starts over; `tools`:
+    calls tools, and starts a turn over; `down`: answers 503; `mute`: accepts the request and sends
+    nothing.
     """
 
     pieces_per_second: float
@@ -47,6 +57,7 @@ class ScriptedProvider:
     wrong: list[str] = field(default_factory=list)
     """Requests that no correct worker sends."""
     port: int = 0
+    rounds: Rounds = field(default_factory=Rounds)
 
     @property
     def base(self) -> str:
@@ -92,7 +103,11 @@ class ScriptedProvider:
             try:
                 if how == "mute":
                     await asyncio.Event().wait()
-                return await self._answer(request, dialect, self._left(how, script, prefix), asked)
+                if how == "tools":
+                    pieces, calls = self._round(script, body["messages"])
+                else:
+                    pieces, calls = self._left(how, script, prefix), ()
+                return await self._answer(request, dialect, pieces, calls, asked)
             finally:
                 asked.ended = time.monotonic()
 
@@ -132,8 +147,23 @@ class ScriptedProvider:
             return list(script.pieces)
         return [prefix[-OVERLAP_CHARS:], *left] if how == "turn" and prefix else left
 
+    def _round(
+        self, script: Script, messages: Sequence[Mapping[str, Any]]
+    ) -> tuple[list[str], Sequence[str]]:
+        users = [index for index, each in enumerate(messages) if each["role"] == "user"]
+        try:
+            return self.rounds.next(script, messages[users[-1] + 1 :])
+        except WrongRequest as wrong:
+            self.wrong.append(f"text {script.number}: {wrong}")
+            return list(script.pieces), ()
+
     async def _answer(
-        self, request: web.Request, dialect: Dialect, pieces: Sequence[str], asked: Asked
+        self,
+        request: web.Request,
+        dialect: Dialect,
+        pieces: Sequence[str],
+        calls: Sequence[str],
+        asked: Asked,
     ) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": dialect.content_type})
         # The connection is not used again: its end is this answer's end.
@@ -142,7 +172,7 @@ class ScriptedProvider:
             await response.prepare(request)
             await response.write(dialect.first())
             await self._paced(response, dialect, pieces)
-            await response.write(dialect.last(len(pieces)))
+            await response.write(openai_calls(calls) if calls else dialect.last(len(pieces)))
             asked.whole = True
             await response.write_eof()
         return response

@@ -13,7 +13,8 @@ from typing import Any
 import psycopg
 
 from tests.chaos.checks import percentiles
-from tests.chaos.load import Stream, judge, resets, terminals
+from tests.chaos.load import Stream, judge, judge_tools, resets, terminals
+from tests.chaos.permissions import counted
 
 CLEAR_BEFORE_SECONDS, CLEAR_AFTER_SECONDS = 5.0, 5.0
 _QUERY = """
@@ -21,20 +22,41 @@ SELECT id, status, content, attempt, tries, deaths, error, terminal_announced, s
   enqueued_at, due_at, updated_at, ended_at, cancel_by
 FROM messages WHERE role = 'assistant'
 """
+_CALLS = "SELECT message_id, number, name, key, runs, state, result, repeatable FROM calls"
+_DECISIONS = "SELECT message_id, number, runs, decision FROM decisions"
 
 
 def rows(database_url: str) -> dict[str, dict[str, Any]]:
     """All answers as SQL holds them, by id, asked past all of Tokenwire."""
+    return {row["id"]: row for row in _asked(database_url, _QUERY)}
+
+
+def calls(database_url: str) -> list[dict[str, Any]]:
+    """All tool calls in the same way."""
+    found = _asked(database_url, _CALLS)
+    return [{**row, "result": _value(row["result"])} for row in found]
+
+
+def decisions(database_url: str) -> list[dict[str, Any]]:
+    """All decisions about tool calls in the same way."""
+    return _asked(database_url, _DECISIONS)
+
+
+def _value(stored: Any) -> Any:
+    # SQLite gives the JSON as text.
+    return json.loads(stored) if isinstance(stored, str) and stored.startswith('"') else stored
+
+
+def _asked(database_url: str, query: str) -> list[dict[str, Any]]:
     connection: Any = (
         sqlite3.connect(database_url.removeprefix("sqlite:///"))
         if database_url.startswith("sqlite")
         else psycopg.connect(database_url)
     )
     with contextlib.closing(connection):
-        cursor = connection.execute(_QUERY)
+        cursor = connection.execute(query)
         names = [column[0] for column in cursor.description]
-        found = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-    return {row["id"]: row for row in found}
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
 @dataclass
@@ -47,6 +69,8 @@ class Report:
     besides: Sequence[str]
     """What went wrong with no stream of its own."""
     handovers: Sequence[float] = ()
+    ran: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """Key of a tool call -> the runs that began."""
     lost: int = 0
     repeated: int = 0
     failures: list[str] = field(default_factory=list)
@@ -54,6 +78,7 @@ class Report:
     def __post_init__(self) -> None:
         for stream in self.streams:
             lost, repeated, wrong = judge(stream, self.continues[stream.model])
+            wrong += judge_tools(stream, self.ran)
             self.lost, self.repeated = self.lost + lost, self.repeated + repeated
             if lost or repeated:
                 wrong.append(f"{lost} characters lost, {repeated} repeated")
@@ -93,6 +118,12 @@ class Report:
             "repeated": str(self.repeated),
             "resets": ", ".join(f"{model} {count}" for model, count in self._resets().items())
             or "0",
+            "tools": counted(
+                [call for stream in streams for call in stream.calls],
+                [decision for stream in streams for decision in stream.decisions],
+                self.ran,
+                sum(stream.too_late for stream in streams),
+            ),
             "resyncs": str(sum(watcher.resyncs for watcher in watchers)),
             "takeover": percentiles([seconds for _, seconds in takeovers]),
             "  nothing else": percentiles(

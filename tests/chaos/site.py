@@ -9,13 +9,16 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.chaos import tools
 from tests.chaos.catalogue import Model, models
 from tests.chaos.cluster import Cluster
 from tests.chaos.load import Load
 from tests.chaos.provider import ScriptedProvider
-from tests.chaos.report import rows
+from tests.chaos.report import calls, decisions, rows
 from tests.chaos.watching import Api
 
+RUNS = "runs.txt"
+"""In the folder of a run: what its tools wrote."""
 QUIET_SECONDS = 3.0
 """After this long a second end would have been written."""
 ANNOUNCED_SECONDS = 60.0
@@ -74,8 +77,12 @@ class Site:
             ):
                 break
             await asyncio.sleep(0.2)
+        called = await asyncio.to_thread(calls, self.cluster.database_url)
+        decided = await asyncio.to_thread(decisions, self.cluster.database_url)
         for stream in load.streams:
             stream.row = found.get(stream.message_id, {})
+            stream.calls = [row for row in called if row["message_id"] == stream.message_id]
+            stream.decisions = [row for row in decided if row["message_id"] == stream.message_id]
             await load.read_log(stream)
 
 
@@ -89,6 +96,7 @@ async def running(
     provider = ScriptedProvider(rate)
     await provider.start()
     catalogue = models(provider.base)
+    environ = {"TOOLS": tools.__name__, tools.FILE_VARIABLE: str(folder / RUNS), **environ}
     cluster = Cluster(
         folder, database, workers, {name: model.entry for name, model in catalogue.items()}, environ
     )

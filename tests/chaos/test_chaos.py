@@ -17,10 +17,10 @@ def _options(line: str) -> argparse.Namespace:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 async def test_a_few_faults_of_every_process(tmp_path: Path) -> None:
     """Workers, broadcasters and web die under a dozen streams: nothing lost, nothing repeated, one
-    end each.
+    end each. Some call tools, and no tool runs without a permission.
     """
     line = (
-        "--kills 6 --seed 7 --database sqlite --streams 6 --readers 2 --workers 3 "
+        "--kills 6 --seed 8 --database sqlite --streams 6 --readers 2 --workers 3 "
         "--minutes-at-most 0.5 --rate 40 --spacing 1.5"
     )
     report = await run(
@@ -31,4 +31,4 @@ async def test_a_few_faults_of_every_process(tmp_path: Path) -> None:
         tmp_path,
     )
     assert report.good, "\n".join(report.lines())
-    assert report.streams
+    assert any(stream.calls for stream in report.streams)

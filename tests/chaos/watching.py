@@ -64,6 +64,15 @@ class Api:
         """The JSON of a success. Retries without a server; raises AssertionError for any other
         failure.
         """
+        status, answer = await self.answered(method, path, body, **headers)
+        if status >= 300:
+            raise AssertionError(f"{method} {path}: {status} {answer}")
+        return answer
+
+    async def answered(
+        self, method: str, path: str, body: Any = None, **headers: str
+    ) -> tuple[int, Any]:
+        """Status and JSON of a success or a refusal. Retries without a server."""
         while True:
             try:
                 status, answer = await self.once(method, path, body, **headers)
@@ -75,11 +84,9 @@ class Api:
             ) as error:
                 said = f"{method} {path}: {error!r}"
             else:
-                if status < 300:
-                    return answer
-                said = f"{method} {path}: {status} {answer}"
                 if status < 500 and status != 429:
-                    raise AssertionError(said)
+                    return status, answer
+                said = f"{method} {path}: {status} {answer}"
             self.refusals.append((time.monotonic(), said))
             if time.monotonic() > self._deadline:
                 raise AssertionError(f"no answer until the end: {said}")

@@ -7,6 +7,13 @@ AREA = Area(
     ("tests/unit/launcher", "tests/integration/launcher"),
     [
         Mutant(
+            "tools_lose_their_keys",
+            "launcher/environment.py",
+            ', "TOOLS_": _WORKER}',
+            "}",
+            ("tests/unit/launcher/test_environment.py",),
+        ),
+        Mutant(
             "what_a_process_forked_stays",
             "launcher/child.py",
             "            if number is signal.SIGKILL:\n                self._kill_group()\n",

@@ -57,6 +57,7 @@ SECRETS = {
     "OPENAI_API_KEY": "sk-1",
     "PGPASSWORD": "p",
     "HTTPS_PROXY": "http://u:p@proxy",
+    "TOOLS_SHOP_KEY": "k",
     "AWS_SECRET_ACCESS_KEY": "nobody's business",
 }
 CATALOGUE = {"OPENAI_API_KEY": True, "OLLAMA_MODEL": False, "ABSENT": True}
@@ -79,6 +80,7 @@ HAS = {
         "OPENAI_API_KEY",
         "PGPASSWORD",
         "HTTPS_PROXY",
+        "TOOLS_SHOP_KEY",
     },
     "redis": {"REDIS_PASSWORD"},
     "migrate": {"DATABASE_URL", "PGPASSWORD"},
