@@ -7,17 +7,17 @@ wakes up late is fenced off.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import structlog
 
 from tokenwire.models.answers import Ending
-from tokenwire.models.errors import HistoryTooLong, NotFound, StoreUnavailable
+from tokenwire.models.errors import HistoryTooLong, NotFound, StatementFailed, StoreUnavailable
 from tokenwire.models.rows import unfinished
 from tokenwire.models.store import Store
-from tokenwire.models.tables import Message
+from tokenwire.models.tables import CallRow, Message
 from tokenwire.protocol.outcomes import outcome_of
 from tokenwire.protocol.replay import terminal_event
 from tokenwire.protocol.rewind import without_end
@@ -160,26 +160,38 @@ async def _end(store: Store, log: ports.Log, row: Message, make: _Make) -> None:
         mine = await store.begin_attempt(row.id, claim.attempt, row.model or "", closes=True)
         if mine is None:
             await _announce_of(store, log, claim)
-        elif (recovered := await _recovered(log, mine, claim)) is not None:
+            return
+        calls_rev, calls = await _calls_of(store, mine)
+        recovered = await _recovered(log, mine, claim, calls)
+        if recovered is not None:
             claim, held = recovered
-            await commit(
-                store,
-                log,
-                claim,
-                replace(make(mine, claim, held), usage=await _usage(store, mine, held)),
-            )
+            ending = replace(make(mine, claim, held), usage=await _usage(store, mine, held))
+            await commit(store, log, claim, replace(ending, calls_rev=calls_rev))
         else:
             await _end_in_rows(store, mine, make(mine, claim, saved_in(mine)))
             await give_back(log, claim)
 
 
+async def _calls_of(store: Store, row: Message) -> tuple[int | None, Sequence[CallRow]]:
+    """The answer's `calls_rev` and calls. Of calls that the database cannot read, nothing is
+    announced.
+    """
+    if not row.rounds:
+        return None, ()
+    try:
+        return await store.calls_at(row.id)
+    except StatementFailed:
+        log_line.exception("the calls of an answer cannot be read", message_id=row.id)
+        return None, ()
+
+
 async def _recovered(
-    log: ports.Log, row: Message, claim: ports.Claim
+    log: ports.Log, row: Message, claim: ports.Claim, calls: Sequence[CallRow]
 ) -> tuple[ports.Claim, Held] | None:
     """The result of `recover_anyway`, or None if even that is impossible."""
     how = recover_anyway if row.deaths <= DEADLY else restate
     try:
-        return await how(log, row, claim, CLOSING_LEASE_SECONDS)
+        return await how(log, row, claim, CLOSING_LEASE_SECONDS, calls)
     except ports.LogError:
         raise
     except Exception:
@@ -215,14 +227,21 @@ async def give_back(log: ports.Log, claim: ports.Claim) -> None:
 
 
 async def commit(store: Store, log: ports.Log, claim: ports.Claim, ending: Ending) -> None:
-    """Store an ending and announce it. Values that the database refuses are left out."""
+    """Store an ending and announce it. Values that the database refuses are left out.
+
+    If it is refused, somebody has decided about a call meanwhile, or has the answer.
+    """
     stored = await _store(store, ending)
     if stored is not None:
         await append_end(store, log, claim, 0, stored)
+    else:
+        await give_back(log, claim)
 
 
 async def _store(store: Store, ending: Ending) -> Ending | None:
-    """The ending as it was stored. None: the answer had ended, or has a newer attempt."""
+    """The ending as it was stored. None: the answer had ended, has a newer attempt, or its calls
+    have changed.
+    """
     try:
         return ending if await store.finish(ending) else None
     except StoreUnavailable:

@@ -13,17 +13,20 @@ Rejected: a `reset` after each fork (the text would vanish and come again for ev
 alone (readers may hold text that no checkpoint has saved).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
 
+from tokenwire.models.call_states import StoredCall
 from tokenwire.models.parts import answer_of
 from tokenwire.models.tables import Message
 from tokenwire.protocol.cursors import Cursor
-from tokenwire.protocol.events import Entry, Start
+from tokenwire.protocol.events import Entry, PartEvent, Start
 from tokenwire.protocol.fold import Answer
 from tokenwire.protocol.replay import begins, catch_up
 from tokenwire.streams.log import ports
+from tokenwire.worker.attempt.rounds import differences
 from tokenwire.worker.resume.continuation import (
     Held,
     folded,
@@ -50,12 +53,36 @@ def saved_in(row: Message) -> Held:
     return Held(answer, row.seq, still_proven(answer.parts, row.proven_parts))
 
 
+def _with_calls(held: Held, calls: Sequence[StoredCall], attempt: int) -> Held:
+    """What readers hold once they have what rows hold of the calls. Calls of no such part are left
+    out: an answer must end.
+    """
+    parts = held.answer.parts
+    of_parts = [
+        call
+        for call in calls
+        if call.number < len(parts) and parts[call.number].type == "tool_call"
+    ]
+    changes = list(differences(held.answer, of_parts))
+    if not changes:
+        return held
+    answer = held.answer.copy()
+    for part, fields in changes:
+        answer.apply(PartEvent(answer.id, attempt, part, {"type": "tool_call", **fields}))
+    return held._replace(answer=answer)
+
+
 async def recover(
-    log: ports.Log, row: Message, claim: ports.Claim, lease_seconds: float
+    log: ports.Log,
+    row: Message,
+    claim: ports.Claim,
+    lease_seconds: float,
+    calls: Sequence[StoredCall] = (),
 ) -> tuple[ports.Claim, Held]:
     """What the holder of `claim` resumes from: what readers hold, or the row if it has more.
 
-    Also returns the claim to use from now on (batch index 0).
+    Also returns the claim to use from now on (batch index 0). `calls`: of an answer that is about
+    to end. What readers lack of them is appended.
 
     Raises like `Log.read` and `Log.adopt`.
     """
@@ -66,37 +93,47 @@ async def recover(
             proven = still_proven(found.newest.answer.parts, known.held.proven)
             newest = found.newest._replace(proven=proven)
             mark_lost(known.held.answer, newest, row.run_parts or 0)
-            if found.epoch == claim.epoch and found.survived == found.newest:
+            shown = _with_calls(newest, calls, claim.attempt)
+            is_there = found.survived == found.newest and shown is newest
+            if found.epoch == claim.epoch and is_there:
                 return claim, newest
-            return await _adopt(log, claim, found, newest, lease_seconds)
+            return await _adopt(log, claim, found, shown, lease_seconds)
         except ports.Lost:
             log_line.info("the log changed while it was read", message_id=row.id)
 
 
 async def recover_anyway(
-    log: ports.Log, row: Message, claim: ports.Claim, lease_seconds: float
+    log: ports.Log,
+    row: Message,
+    claim: ports.Claim,
+    lease_seconds: float,
+    calls: Sequence[StoredCall],
 ) -> tuple[ports.Claim, Held]:
     """The same, for an end that must come. If log and row do not fit, readers get the row's text.
 
     Raises like `Log.read` and `Log.adopt`, and nothing else.
     """
     try:
-        return await recover(log, row, claim, lease_seconds)
+        return await recover(log, row, claim, lease_seconds, calls)
     except ports.LogError:
         raise
     except Exception:  # after any error: this log cannot be continued
         log_line.exception("the log does not continue the row", message_id=row.id)
-    return await restate(log, row, claim, lease_seconds)
+    return await restate(log, row, claim, lease_seconds, calls)
 
 
 async def restate(
-    log: ports.Log, row: Message, claim: ports.Claim, lease_seconds: float
+    log: ports.Log,
+    row: Message,
+    claim: ports.Claim,
+    lease_seconds: float,
+    calls: Sequence[StoredCall],
 ) -> tuple[ports.Claim, Held]:
     """Send readers the row's text again. The entries of the log are not read.
 
     Raises like `Log.read` and `Log.adopt`.
     """
-    held = saved_in(row)._replace(seq=0)
+    held = _with_calls(saved_in(row)._replace(seq=0), calls, claim.attempt)
     page = await log.read(row.conversation_id, None, 0, 0)
     return await _adopt(log, claim, _Found(page.epoch, page.top, None, held), held, lease_seconds)
 

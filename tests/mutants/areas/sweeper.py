@@ -2,6 +2,7 @@
 
 from tests.mutants.mutant import Area, Mutant
 
+CLOSED = "tests/integration/sweeper/test_closed_calls.py"
 EXPIRY = "tests/integration/sweeper/test_expiry.py"
 
 AREA = Area(
@@ -56,6 +57,20 @@ AREA = Area(
             (EXPIRY,),
         ),
         Mutant(
+            "an_end_does_not_announce_decisions",
+            "worker/resume/takeover.py",
+            "found.survived == found.newest and shown is newest",
+            "found.survived == found.newest",
+            (CLOSED,),
+        ),
+        Mutant(
+            "a_decision_during_an_end_is_lost",
+            "worker/closing.py",
+            "replace(ending, calls_rev=calls_rev)",
+            "ending",
+            (CLOSED,),
+        ),
+        Mutant(
             "a_cancelled_answer_starts_nobody",
             "worker/closing.py",
             "            await end_cancelled(store, log, row, by)\n            await "
@@ -71,8 +86,8 @@ AREA = Area(
         Mutant(
             "a_fenced_worker_s_end_is_announced_by_nobody",
             "worker/closing.py",
-            "            await _announce_of(store, log, claim)\n        elif",
-            "            await log.release(claim)\n        elif",
+            "            await _announce_of(store, log, claim)\n            return",
+            "            await log.release(claim)\n            return",
         ),
         Mutant(
             "a_removal_is_told_by_nobody",
@@ -265,8 +280,8 @@ AREA = Area(
         Mutant(
             "a_new_log_is_not_given_the_text",
             "worker/resume/takeover.py",
-            "            if found.epoch == claim.epoch and found.survived == found.newest:\n",
-            "            if found.epoch == claim.epoch:\n",
+            "            if found.epoch == claim.epoch and is_there:\n",
+            "            if found.epoch == claim.epoch and shown is newest:\n",
         ),
         Mutant(
             "only_one_page_is_folded",
@@ -327,8 +342,8 @@ AREA = Area(
         Mutant(
             "an_end_in_the_rows_keeps_its_claim",
             "worker/closing.py",
-            "            await give_back(log, claim)\n\n\nasync def _recovered",
-            "\n\nasync def _recovered",
+            "            await give_back(log, claim)\n\n\nasync def _calls_of",
+            "\n\nasync def _calls_of",
             ("tests/integration/sweeper/test_ends.py",),
         ),
         Mutant(
