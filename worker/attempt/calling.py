@@ -73,7 +73,7 @@ class Calling:
     async def prove(self) -> bool:
         """Store the turn that has ended as proven, with its calls, if they are ours to see to."""
         work, draft = self._work, self._work.draft
-        if work.question is None or not work.question.tools:
+        if work.question is None or not work.question.tools or self._was_last_round:
             return False
         calls = await self._examined_in(range(draft.held.turn_start, len(draft.answer.parts)))
         if not calls:
@@ -89,15 +89,19 @@ class Calling:
 
     def within_rounds(self, request: Request) -> Request:
         """The request. After the last round allowed, the model must answer without tools."""
-        if self._rounds < self._terms.max_tool_rounds or not request.tools:
+        if not self._was_last_round or not request.tools:
             return request
         return replace(request, tool_choice="none")
+
+    @property
+    def _was_last_round(self) -> bool:
+        return self._rounds >= self._terms.max_tool_rounds
 
     async def _examined_in(self, numbers: range) -> list[NewCall]:
         """The calls among these parts, each in its first state. Nothing has run yet."""
         parts = self._work.draft.answer.parts
         calls = [number for number in numbers if parts[number].type == "tool_call"]
-        return [await self._examined(number, parts[number]) for number in calls]
+        return await asyncio.gather(*(self._examined(number, parts[number]) for number in calls))
 
     async def _examined(self, number: int, part: Part) -> NewCall:
         tool = self._tools.get(part.fields["name"])

@@ -189,7 +189,9 @@ async def test_what_cannot_run_is_reported_to_the_model(world: World) -> None:
 
 
 async def test_the_rounds_are_limited(world: World) -> None:
-    """After the last one the model is asked once more, without tools to choose."""
+    """After the last one the model is asked once more, without tools to choose. A call that it makes
+    all the same is not executed.
+    """
     ran = 0
 
     @tool
@@ -205,6 +207,10 @@ async def test_the_rounds_are_limited(world: World) -> None:
     row = await world.runs(provider, await world.posts())
     assert (row.content, ran) == ("Enough.", 2)
     assert [each.tool_choice for each in provider.asked] == [None, None, "none"]
+    stubborn = Turns(calls(("again", "{}")))
+    row = await world.runs(stubborn, await world.posts())
+    assert (row.status, row.finish_reason, ran) == ("complete", "tool_calls", 4)
+    assert call_parts(await world.logged(row))[-1]["state"] == "proposed"
 
 
 async def test_a_person_allows_a_call(world: World) -> None:

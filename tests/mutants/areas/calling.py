@@ -37,8 +37,8 @@ AREA = Area(
         Mutant(
             "rounds_have_no_end",
             _FILE,
-            "if self._rounds < self._terms.max_tool_rounds or not request.tools:",
-            "if True:",
+            "        return self._rounds >= self._terms.max_tool_rounds\n",
+            "        return False\n",
         ),
         Mutant(
             "a_broken_turn_is_executed",
