@@ -189,8 +189,9 @@ async def test_what_cannot_run_is_reported_to_the_model(world: World) -> None:
 
 
 async def test_the_rounds_are_limited(world: World) -> None:
-    """After the last one the model is asked once more, without tools to choose. A call that it makes
-    all the same is not executed.
+    """After the last one the model is asked once more, without tools to choose.
+
+    A call that it makes all the same is not executed.
     """
     ran = 0
 
