@@ -80,6 +80,8 @@ class Ending:
     parts: list[dict[str, Any]] | None = None
     """The layout; None: reasoning, then text (`models.parts.whole`)."""
     parts_kept: list[dict[str, Any]] | None = None
+    object: Any = None
+    """What the document says, of a complete answer that fits its schema."""
     calls_rev: int | None = None
     """As read before the end was decided; None: whatever it is now."""
 
@@ -287,6 +289,8 @@ class Answers(Database):
                 error=ending.error,
                 usage=ending.usage,
                 seams=ending.seams,
+                object=ending.object,
+                misfit=None,
                 cancel_by=func.coalesce(col(Message.cancel_by), ending.cancel_by),
                 due_at=None,
                 updated_at=now_ms(),

@@ -142,6 +142,7 @@ class Chats(Database):
                 conversation.updated_at,
             )
             row.options = _options(again, replaced)
+            row.response_schema = _schema(replaced)
             session.add(row)
             await session.flush()
             await admit(session, self.quotas, again.user_id, again.conversation_id, [row.id])
@@ -204,3 +205,8 @@ def _options(again: Regeneration, replaced: Sequence[Message]) -> dict[str, Any]
     if again.options is not None:
         return dict(again.options) or None
     return replaced[0].options if replaced and replaced[0].role == "assistant" else None
+
+
+def _schema(replaced: Sequence[Message]) -> dict[str, Any] | None:
+    """The schema of the new answer: that of the answer it replaces."""
+    return replaced[0].response_schema if replaced and replaced[0].role == "assistant" else None

@@ -176,6 +176,7 @@ answer_bytes: ColumnElement[int] = (
 """Bytes of a message's row: its text and other values, without files."""
 shown_bytes: ColumnElement[int] = (
     json_octets(col(Message.content))
+    + octets(col(Message.object))
     + json_octets(col(Message.reasoning))
     + octets(col(Message.tool_calls))
     + octets(col(Message.parts))
@@ -189,6 +190,7 @@ _call_bytes = _total_of(
 ) + _total_of(CallDecision, octets(col(CallDecision.reason)) + octets(col(CallDecision.value)))
 _stored_bytes = (
     answer_bytes
+    + octets(col(Message.object))
     + case((col(Message.parts).is_not(None), _file_bytes), else_=0)
     + case((col(Message.rounds) > 0, _call_bytes), else_=0)
 )

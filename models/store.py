@@ -17,6 +17,7 @@ from tokenwire.models.files import Files
 from tokenwire.models.overviews import Overviews
 from tokenwire.models.participants import Participants
 from tokenwire.models.quotas import NO_QUOTAS, Quotas
+from tokenwire.models.repairs import Repairs
 from tokenwire.models.responses import Responses
 from tokenwire.models.runs import Runs
 from tokenwire.models.sweeps import Sweeps
@@ -32,6 +33,7 @@ class Store(
     Files,
     Overviews,
     Participants,
+    Repairs,
     Responses,
     Runs,
     Sweeps,

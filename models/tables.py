@@ -185,6 +185,8 @@ class Message(Table, table=True):
     - `rounds`: proven turns with calls.
     - `waits`: attempts that ended because the answer waits for a decision.
     - `calls_rev`: counts changes that no attempt made: of calls, and posts behind the answer.
+    - `misfit`: the document that broke the schema, and why: `{text, errors}` (`models/repairs.py`).
+    - `object`: what the document of a complete answer with a schema says.
     """
 
     __tablename__ = named("messages")
@@ -249,6 +251,8 @@ class Message(Table, table=True):
     rounds: int = _zero()
     waits: int = _zero()
     calls_rev: int = _zero()
+    misfit: dict[str, Any] | None = _json(shapes.json_object)
+    object: Any = _json(shapes.any_json)
     user_id: str | None = Field(default=None, max_length=255)
     charged_to: str | None = Field(default=None, max_length=255)
     client_id: str | None = Field(default=None, max_length=255)

@@ -31,6 +31,7 @@ def message_view(row: Message, seq: int = 0) -> dict[str, Any]:
         "user_id": row.user_id,
         "parent_id": row.parent_id,
         "parts": layout_of(row),
+        "object": row.object,
         "created_at": timestamp(row.created_at),
         "updated_at": timestamp(row.updated_at),
     }
@@ -42,7 +43,7 @@ def announced_view(row: Message) -> dict[str, Any]:
     """
     if row.role != "assistant":
         return message_view(row)
-    return message_view(row) | {"content": "", "reasoning": "", "parts": []}
+    return message_view(row) | {"content": "", "reasoning": "", "parts": [], "object": None}
 
 
 def conversation_view(row: Conversation) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def usage_fields(usage: events.Usage | None) -> dict[str, Any] | None:
 
 def text_only(ending: Ending) -> Ending:
     """The ending with its text alone, for a database that refuses the rest."""
-    ending = replace(ending, parts=None, parts_kept=None)
+    ending = replace(ending, parts=None, parts_kept=None, object=None)
     return replace(ending, usage=None, seams=None, finish_reason=None)
 
 

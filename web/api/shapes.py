@@ -160,6 +160,7 @@ class MessageView(BaseModel):
     user_id: str | None
     parent_id: str | None
     parts: list[dict[str, Any]]
+    object: Any
     created_at: str
     updated_at: str
 

@@ -2,7 +2,7 @@
 
     CLAIMED --> ANSWERING --> SETTLING --> CARRYING_OUT --> OVER
        |          ^   ^          |  |                        ^
-       |          |   +----------+  |   the turn is paused   |
+       |          |   +----------+  |   paused, or a misfit  |
        +-----> CALLING <------------+   the turn has calls   |
                   |                                          |
                   +------------------------------------------+   a decision is awaited
@@ -17,8 +17,8 @@ What it guarantees
 - An attempt that lost its answer (`Disowned`) is OVER at once, and OVER ignores every input: a
   disowned attempt writes nothing more.
 - A verdict is carried out only when all that was taken is acknowledged, or can no longer be.
-- Inputs that only our own code gives (`Begin`, `Settled`, `Paused`, `Released`, `CarriedOut`) are
-  bugs where they make no sense: they raise `Impossible` and change nothing.
+- Inputs that only our own code gives (`Begin`, `Settled`, `Paused`, `Misfit`, `Released`,
+  `CarriedOut`) are bugs where they make no sense: they raise `Impossible` and change nothing.
 
 Why this way
 - The rules stood in five methods of the class that does the I/O, each of which read flags that
@@ -100,6 +100,11 @@ class Paused:
 
 
 @dataclass(frozen=True, slots=True)
+class Misfit:
+    """The same, and the document that is whole breaks its schema: the model is asked once more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Called:
     """The same, and the turn that finished is proven and has calls that are ours to see to."""
 
@@ -131,6 +136,7 @@ Input = (
     | Verdict
     | Settled
     | Paused
+    | Misfit
     | Called
     | Answered
     | Parked
@@ -203,7 +209,7 @@ class Act(Enum):
     ABANDON_ALL = auto()
     """Drop what waits and the batch under way."""
     SETTLE = auto()
-    """Wait until the log has everything; then give `Settled` or `Paused`."""
+    """Wait until the log has everything; then give `Settled`, `Paused`, `Misfit` or `Called`."""
     LEAVE_RUN = auto()
     """Note the provider's run, so that it can be ended, or forget it."""
     CARRY_OUT = auto()
@@ -260,6 +266,7 @@ TABLE: dict[AttemptState, dict[type[Input], Transition | Cell]] = {
         Disowned:    _to(OVER, Act.ABANDON_ALL),
         Settled:     IMPOSSIBLE,
         Paused:      IMPOSSIBLE,
+        Misfit:      IMPOSSIBLE,
         Called:      IMPOSSIBLE,
         Answered:    IMPOSSIBLE,
         Parked:      IMPOSSIBLE,
@@ -277,6 +284,7 @@ TABLE: dict[AttemptState, dict[type[Input], Transition | Cell]] = {
         Disowned:    _to(OVER, Act.LEAVE_PROVIDER, Act.ABANDON_ALL, Act.LEAVE_RUN),
         Settled:     IMPOSSIBLE,
         Paused:      IMPOSSIBLE,
+        Misfit:      IMPOSSIBLE,
         Called:      IMPOSSIBLE,
         Answered:    IMPOSSIBLE,
         Parked:      IMPOSSIBLE,
@@ -294,6 +302,7 @@ TABLE: dict[AttemptState, dict[type[Input], Transition | Cell]] = {
         Disowned:    _to(OVER, Act.ABANDON_ALL, Act.LEAVE_RUN),
         Settled:     _to(CARRYING_OUT, Act.LEAVE_RUN, Act.CARRY_OUT),
         Paused:      _to(ANSWERING, Act.ASK),  # or as Settled, if a hand-over waits
+        Misfit:      _to(ANSWERING, Act.ASK),
         Called:      _to(CALLING, Act.CALL),
         Answered:    IMPOSSIBLE,
         Parked:      IMPOSSIBLE,
@@ -311,6 +320,7 @@ TABLE: dict[AttemptState, dict[type[Input], Transition | Cell]] = {
         Disowned:    _to(OVER, Act.STOP_CALLS, Act.ABANDON_ALL),
         Settled:     IMPOSSIBLE,
         Paused:      IMPOSSIBLE,
+        Misfit:      IMPOSSIBLE,
         Called:      IMPOSSIBLE,
         Answered:    _to(ANSWERING, Act.ASK),
         Parked:      _to(OVER, Act.RELEASE),
@@ -328,6 +338,7 @@ TABLE: dict[AttemptState, dict[type[Input], Transition | Cell]] = {
         Disowned:    _to(OVER, Act.ABANDON_ALL),
         Settled:     IMPOSSIBLE,
         Paused:      IMPOSSIBLE,
+        Misfit:      IMPOSSIBLE,
         Called:      IMPOSSIBLE,
         Answered:    IMPOSSIBLE,
         Parked:      IMPOSSIBLE,
@@ -345,6 +356,7 @@ TABLE: dict[AttemptState, dict[type[Input], Transition | Cell]] = {
         Disowned:    NOTHING,
         Settled:     NOTHING,
         Paused:      NOTHING,
+        Misfit:      NOTHING,
         Called:      NOTHING,
         Answered:    NOTHING,
         Parked:      NOTHING,
@@ -376,7 +388,7 @@ class Lifecycle:
             return ()
         if not isinstance(cell, Transition):
             return ()
-        if isinstance(given, Paused | Called) and not self._resumes():
+        if isinstance(given, Paused | Misfit | Called) and not self._resumes():
             return self.take(Settled())
         self.state = cell.state
         if isinstance(given, Released) and isinstance(self.behind, CancelAsked):

@@ -30,6 +30,7 @@ from tokenwire.worker.attempt.lifecycle import (
     Unwritable,
     Verdict,
 )
+from tokenwire.worker.attempt.structured import INVALID_OUTPUT
 from tokenwire.worker.attempt.work import AttemptWork
 from tokenwire.worker.discretion import remove_quotes, texts_in
 from tokenwire.worker.ending import as_lossy_end, make_ending, smaller_checkpoints, usage_fields
@@ -57,7 +58,7 @@ class Outcome:
         self._warn_of_loss()
         match verdict:
             case Finished():
-                await self._end("complete", finish_reason=self._work.draft.finish_reason())
+                await self._complete()
             case CancelAsked(by=by):
                 await self._end("cancelled", cancel_by=by)
             case Failed(error=error) | Unwritable(error=error):
@@ -79,6 +80,14 @@ class Outcome:
             )
 
     # --- the answer ends ---
+
+    async def _complete(self) -> None:
+        work = self._work
+        if work.is_misfit:
+            await self._end("error", error=dict(INVALID_OUTPUT))
+            return
+        document = work.document.value if work.document is not None else None
+        await self._end("complete", finish_reason=work.draft.finish_reason(), object=document)
 
     async def _end(self, status: EndedStatus, **facts: Any) -> None:
         """Commit, then append the terminal event. Wait while either is away: the text is safe."""

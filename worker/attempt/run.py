@@ -22,6 +22,7 @@ from tokenwire.providers.spec import Rung
 from tokenwire.streams.log import ports
 from tokenwire.worker.attempt.billing import Billing
 from tokenwire.worker.attempt.calling import Calling
+from tokenwire.worker.attempt.checking import Checking
 from tokenwire.worker.attempt.costs import BudgetExhausted
 from tokenwire.worker.attempt.draft import Draft
 from tokenwire.worker.attempt.intake import Intake
@@ -40,6 +41,7 @@ from tokenwire.worker.attempt.lifecycle import (
     Finished,
     Input,
     Lifecycle,
+    Misfit,
     Parked,
     Paused,
     Settled,
@@ -83,6 +85,7 @@ class Attempt:
         self._keeper = Keeper(services, row, writer, self.stop, self._stall)
         self._outcome = Outcome(self.work, self._keeper, self._give)
         self._calling = Calling(self.work, self._keeper)
+        self._checking = Checking(self.work)
         self._intake: Intake | None = None
 
     # --- what others call ---
@@ -238,7 +241,24 @@ class Attempt:
         elif await self._resumes():
             self._give(Paused())
         else:
-            self._give(Called() if await self._calls() else Settled())
+            self._give(await self._after_turn())
+
+    async def _after_turn(self) -> Input:
+        """What follows a turn that has ended, and was not paused."""
+        if await self._calls():
+            return Called()
+        return Misfit() if await self._checking.repairs(self._repair) else Settled()
+
+    def _repair(self, request: Request) -> bool:
+        """The model is asked again: readers lose the text that it replaces. False: the attempt ends
+        for another reason by now.
+        """
+        if not isinstance(self._life.verdict, Finished):
+            return False
+        self.draft.withdraw()
+        self.work.writer.wake()
+        self._request = request
+        return True
 
     async def _resumes(self) -> bool:
         """Whether the turn was paused and can be sent back. Prepares that."""

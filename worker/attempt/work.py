@@ -1,6 +1,8 @@
 """What one attempt works on: its answer, its draft and its way into the log."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from tokenwire.models.answers import Checkpoint
 from tokenwire.models.parts import open_texts
@@ -11,9 +13,11 @@ from tokenwire.worker import context
 from tokenwire.worker.attempt.billing import Billing
 from tokenwire.worker.attempt.draft import Draft
 from tokenwire.worker.attempt.named_run import NamedRun
+from tokenwire.worker.attempt.structured import JUDGED, with_repair
 from tokenwire.worker.attempt.writing import LogWriter
 from tokenwire.worker.operators import facts_of
 from tokenwire.worker.resume.continuation import last_round
+from tokenwire.worker.schemas import Document
 from tokenwire.worker.services import WorkerServices
 
 
@@ -22,7 +26,8 @@ class AttemptWork:
     """What the parts of an attempt share.
 
     `best_rung`: the best rung of the answer's model. `question`: what each turn is asked, the
-    conversation before the answer (None: nothing is asked).
+    conversation before the answer (None: nothing is asked). `document`: the text that was checked
+    against the answer's schema.
     """
 
     services: WorkerServices
@@ -33,6 +38,7 @@ class AttemptWork:
     named_run: NamedRun
     billing: Billing
     question: Request | None = None
+    document: Document | None = None
 
     def checkpoint(self) -> Checkpoint:
         """The state that SQL should hold now."""
@@ -62,14 +68,25 @@ class AttemptWork:
             changes=changes,
         )
 
+    @property
+    def is_misfit(self) -> bool:
+        """Whether the turn ended by itself, and its document breaks the schema."""
+        found = self.document
+        return bool(found and found.errors) and self.draft.finish_reason() in JUDGED
+
     def saved(self, checkpoint: Checkpoint) -> None:
         """SQL holds this checkpoint."""
         self.draft.saved(checkpoint.saves)
         self.writer.saved(checkpoint)
 
-    async def request(self, start: int, continuation: Continuation | None = None) -> Request:
+    async def request(
+        self,
+        start: int,
+        continuation: Continuation | None = None,
+        misfit: Mapping[str, Any] | None = None,
+    ) -> Request:
         """The request for the turn that begins at part `start`: the parts before are its last
-        messages.
+        messages. `misfit`: what is to be repaired, if the row does not hold it yet.
 
         Raises StoreUnavailable.
 
@@ -85,7 +102,13 @@ class AttemptWork:
         if wanted:
             files = await self.services.store.files(wanted)
         before = context.turns_before(self.row.id, parts, files)
-        return replace(question, messages=[*question.messages, *before], continuation=continuation)
+        misfit = misfit or self.row.misfit
+        return replace(
+            question,
+            messages=[*question.messages, *with_repair(before, misfit)],
+            continuation=continuation,
+            tool_choice="none" if misfit and question.tools else question.tool_choice,
+        )
 
     def notify_operators(self, error: BaseException, code: str) -> None:
         """Notify operators of an error."""

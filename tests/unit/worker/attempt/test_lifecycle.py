@@ -26,6 +26,7 @@ from tokenwire.worker.attempt.lifecycle import (
     Impossible,
     Input,
     Lifecycle,
+    Misfit,
     Parked,
     Paused,
     Released,
@@ -43,6 +44,7 @@ OURS: list[Input] = [
     CallsLeft(),
     Settled(),
     Paused(),
+    Misfit(),
     Called(),
     Answered(),
     Parked(),
@@ -71,6 +73,7 @@ CELLS = {  # claimed, answering, settling, calling, carrying out, over
     ),
     "Settled": "! ! carrying-out:LEAVE_RUN+CARRY_OUT ! ! -",
     "Paused": "! ! answering:ASK ! ! -",
+    "Misfit": "! ! answering:ASK ! ! -",
     "Called": "! ! calling:CALL ! ! -",
     "Answered": "! ! ! answering:ASK ! -",
     "Parked": "! ! ! over:RELEASE ! -",
@@ -228,6 +231,7 @@ def test_a_paused_turn_is_resumed_by_the_same_attempt() -> None:
     life = lived(Begin(), Finished(), Paused())
     assert all_of(life) == (AttemptState.ANSWERING, None, None)
     assert lived(Begin(), Finished(), Paused(), DOWN).verdict == DOWN
+    assert all_of(lived(Begin(), Finished(), Misfit())) == all_of(life)
 
 
 def test_a_paused_turn_is_handed_over_if_that_was_asked_meanwhile() -> None:

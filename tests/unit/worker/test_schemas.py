@@ -1,0 +1,99 @@
+"""Schemas and documents of strangers: judged within bounds, and nothing fetched."""
+
+import time
+from typing import Any
+
+import pytest
+
+from tokenwire.worker import schemas
+from tokenwire.worker.schemas import BadSchema, check, require_usable
+
+CITY: dict[str, Any] = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}},
+    "required": ["city"],
+}
+TREE = {
+    "type": "object",
+    "properties": {"nodes": {"type": "array", "items": {"$ref": "#"}}},
+    "additionalProperties": False,
+}
+
+
+def branching(levels: int) -> dict[str, Any]:
+    """A small schema that means 2^levels comparisons."""
+    named: dict[str, Any] = {
+        f"a{at}": {"allOf": [{"$ref": f"#/$defs/a{at + 1}"}] * 2} for at in range(levels)
+    }
+    named[f"a{levels}"] = {"type": "string"}
+    return {"$ref": "#/$defs/a0", "$defs": named}
+
+
+async def test_a_document_that_fits() -> None:
+    """White space around it is none of the schema's business; a schema may recurse."""
+    assert (await check(CITY, ' {"city": "Oslo"}\n')).value == {"city": "Oslo"}
+    assert not (await check(TREE, '{"nodes": [{"nodes": []}]}')).errors
+    assert (await check({}, "[1]")).value == [1]
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ('{"city": 5}', "#/city: 5 is not of type"),
+        ("{}", '#: "city" is a required property'),
+        ("", "#: The text is not one JSON document"),
+        ('```json\n{"city": "Oslo"}\n```', "#: The text is not one JSON document"),
+        ('{"city": "Oslo"} Done.', "#: The text is not one JSON document"),
+        ('{"city": "\\ud800"}', "#: The text is not one JSON document"),
+        ('{"city": "Oslo", "far": 1e999}', "#: The text is not one JSON document"),
+        ('{"city": "Oslo", "far": NaN}', "#: The text is not one JSON document"),
+        ('{"city": ' + "[" * 100_000, "#: The text is not one JSON document"),
+    ],
+)
+async def test_a_misfit_says_what_is_wrong(text: str, error: str) -> None:
+    found = await check(CITY, text)
+    assert found.value is None
+    assert found.errors[0].startswith(error)
+
+
+async def test_errors_are_few_and_short() -> None:
+    text = '{"city": 1, "x": "' + "x" * 5000 + '"}'
+    strict = {**CITY, "maxProperties": 1, "patternProperties": {"x": {"type": "null"}}}
+    found = await check(strict, text)
+    assert len(found.errors) == 3
+    assert max(map(len, found.errors)) == 300
+
+
+@pytest.mark.parametrize(
+    ("schema", "reason"),
+    [
+        ({"type": 5}, "#/type: 5 is not valid"),
+        ({"properties": {"a": {"$ref": "https://example.com/s"}}}, "#: "),
+        ({"$ref": "#/$defs/none"}, "#: "),
+        ({"$ref": "#"}, "#: the reference leads back to itself"),
+        (
+            {"properties": {"a": {"anyOf": [{"type": "null"}, {"$ref": "#/properties/a"}]}}},
+            "#/properties/a: the reference leads back to itself",
+        ),
+        ({"description": "x" * 70_000}, "#: it has 70019 bytes, and 65536 are allowed"),
+    ],
+)
+async def test_a_bad_schema_is_named(schema: dict[str, Any], reason: str) -> None:
+    with pytest.raises(BadSchema) as refused:
+        await require_usable(schema)
+    assert str(refused.value).startswith(reason)
+
+
+async def test_what_may_be_a_schema() -> None:
+    """Recursion through a value ends with the value."""
+    for schema in ({}, CITY, TREE, {"$schema": "http://json-schema.org/draft-07/schema#"}):
+        await require_usable(schema)
+
+
+async def test_no_schema_computes_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is ended, and counts as a misfit."""
+    monkeypatch.setattr(schemas, "LONGEST_SECONDS", 1.0)
+    began = time.monotonic()
+    found = await check(branching(40), '"x"')
+    assert found.errors == ("#: It could not be checked in the time allowed.",)
+    assert time.monotonic() - began < 10

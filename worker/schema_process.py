@@ -1,0 +1,124 @@
+"""The process that `schemas` starts: it checks one schema, and one text against it.
+
+It reads `{"schema", "text"?}` from stdin, and writes `{"bad_schema"}` or `{"errors"}` to stdout. It
+imports nothing of ours, so it starts fast. Its limits end it if it computes for too long.
+"""
+
+import itertools
+import json
+import resource
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema_rs
+
+CPU_SECONDS = 4
+MEMORY_BYTES = 1024 * 1024 * 1024
+MAX_ERRORS = 10
+MAX_ERROR_CHARS = 300
+_IN_PLACE = ("not", "if", "then", "else")
+_IN_PLACE_LISTS = ("allOf", "anyOf", "oneOf")
+
+
+class _BadSchema(Exception):
+    """The sentence says what is wrong, and where."""
+
+
+def main() -> None:
+    """Answer the question on stdin."""
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    asked = json.load(sys.stdin)
+    try:
+        validator = _validator(asked["schema"])
+    except _BadSchema as error:
+        answer: dict[str, Any] = {"bad_schema": str(error)[:MAX_ERROR_CHARS]}
+    else:
+        errors = _errors(validator, asked["text"]) if "text" in asked else ()
+        answer = {"errors": [error[:MAX_ERROR_CHARS] for error in errors]}
+    json.dump(answer, sys.stdout)
+
+
+def _validator(schema: dict[str, Any]) -> Any:
+    try:
+        if (place := _loop(schema)) is not None:
+            raise _BadSchema(f"{place}: the reference leads back to itself")
+        return jsonschema_rs.validator_for(schema, offline=True)
+    except jsonschema_rs.ValidationError as error:
+        raise _BadSchema(f"{_place(error.instance_path)}: {error.message}") from error
+    except (jsonschema_rs.ReferencingError, ValueError, RecursionError) as error:
+        raise _BadSchema(f"#: {error}") from error
+
+
+def _errors(validator: Any, text: str) -> Iterator[str]:
+    """What is wrong with the text, `path: reason`; nothing if it fits."""
+    try:
+        value = json.loads(text)
+        # Numbers such as NaN or 1e999 and halves of characters cannot be stored.
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+        found = list(itertools.islice(validator.iter_errors(value), MAX_ERRORS))
+    except (ValueError, RecursionError) as error:
+        yield f"#: The text is not one JSON document and nothing else: {error}"
+        return
+    for one in found:
+        yield f"{_place(one.instance_path)}: {one.message}"
+
+
+def _place(path: list[str | int]) -> str:
+    return "/".join(["#", *map(str, path)])
+
+
+def _loop(schema: dict[str, Any]) -> str | None:
+    """The place of a schema that applies itself to the same value again, without end."""
+    ended: set[int] = set()
+    for place, start in _objects(schema, "#"):
+        under_way: set[int] = set()
+        to_do = [(start, False)]
+        while to_do:
+            one, is_over = to_do.pop()
+            if is_over:
+                under_way.discard(id(one))
+                ended.add(id(one))
+            elif id(one) in under_way:
+                return place
+            elif id(one) not in ended:
+                under_way.add(id(one))
+                to_do.append((one, True))
+                to_do += [(other, False) for other in _applied(one, schema)]
+    return None
+
+
+def _objects(value: Any, place: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    pairs: Any = ()
+    if isinstance(value, dict):
+        yield place, value
+        pairs = value.items()
+    elif isinstance(value, list):
+        pairs = enumerate(value)
+    for name, inner in pairs:
+        yield from _objects(inner, f"{place}/{name}")
+
+
+def _applied(one: dict[str, Any], schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The schemas that apply to the same value as this one."""
+    found = [one.get(name) for name in _IN_PLACE]
+    for name in _IN_PLACE_LISTS:
+        many = one.get(name)
+        found += many if isinstance(many, list) else []
+    reference = one.get("$ref")
+    if isinstance(reference, str) and reference.startswith("#"):
+        found.append(_target(reference[1:], schema))
+    yield from (inner for inner in found if isinstance(inner, dict))
+
+
+def _target(pointer: str, schema: dict[str, Any]) -> Any:
+    value: Any = schema
+    for name in pointer.split("/")[1:]:
+        name = name.replace("~1", "/").replace("~0", "~")
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""JSON Schemas from strangers: is this one usable, and does a text fit it?
+
+Guarantees: a check ends within `LONGEST_SECONDS`, and holds no loop and no lease meanwhile,
+whatever schema and text say. Nothing is fetched: a reference leads into the schema itself. What
+fits can be stored as JSON.
+
+Why it works this way: a schema of some hundred bytes can mean 2^30 comparisons (references that
+branch), and a pattern can backtrack. Only a process can be ended in the middle of that. It takes
+about 50 ms, once for each document.
+
+Rejected: a thread (nothing can end it, and it holds the interpreter's lock); schemas without
+recursion only (trees and pydantic models recurse); a validator with a budget of our own.
+"""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+log_line = structlog.get_logger(__name__)
+MAX_SCHEMA_BYTES = 64 * 1024
+LONGEST_SECONDS = 5.0
+MOST_AT_A_TIME = 4
+_POOL = ThreadPoolExecutor(MOST_AT_A_TIME, thread_name_prefix="schemas")
+_PROGRAM = Path(__file__).with_name("schema_process.py")
+_UNCHECKED = "#: It could not be checked in the time allowed."
+
+
+class BadSchema(ValueError):
+    """The schema cannot be used. The sentence says why, and where."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text that was checked. `value`: what it says, if it fits (no `errors`)."""
+
+    value: Any
+    errors: tuple[str, ...] = ()
+
+
+async def require_usable(schema: Mapping[str, Any]) -> None:
+    """Raises BadSchema."""
+    size = len(json.dumps(schema))
+    if size > MAX_SCHEMA_BYTES:
+        raise BadSchema(f"#: it has {size} bytes, and {MAX_SCHEMA_BYTES} are allowed")
+    answer = await _ask({"schema": schema})
+    if (reason := answer.get("bad_schema")) is not None:
+        raise BadSchema(reason)
+
+
+async def check(schema: Mapping[str, Any], text: str) -> Document:
+    """Whether the text is one JSON document that fits the schema. Fences are no JSON."""
+    answer = await _ask({"schema": schema, "text": text})
+    bad = answer.get("bad_schema")
+    errors = answer.get("errors", ()) if bad is None else (bad,)
+    return Document(None if errors else json.loads(text), tuple(errors))
+
+
+async def _ask(question: Mapping[str, Any]) -> dict[str, Any]:
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_POOL, _run, json.dumps(question).encode())
+
+
+def _run(question: bytes) -> dict[str, Any]:
+    try:
+        done = subprocess.run(  # noqa: S603 -- our own program; what strangers sent is its input
+            [sys.executable, "-I", str(_PROGRAM)],
+            input=question,
+            capture_output=True,
+            timeout=LONGEST_SECONDS,
+            check=True,
+        )
+    except (subprocess.SubprocessError, OSError) as error:
+        log_line.warning("a schema could not be checked", error=repr(error))
+        return {"bad_schema": _UNCHECKED}
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
