@@ -1,5 +1,5 @@
-"""The length of texts from clients: one limit (`MAX_CONTENT_BYTES`) for every dialect and all
-stored fields.
+"""What clients may store: the length of texts, one limit (`MAX_CONTENT_BYTES`) for every dialect
+and all stored fields; and schemas that can be checked.
 """
 
 import json
@@ -9,6 +9,7 @@ from typing import Any
 from tokenwire.config.settings import Settings
 from tokenwire.models.responses import Question
 from tokenwire.web.problems import ApiProblem
+from tokenwire.worker import schemas
 
 
 def require_fit(settings: Settings, text: str, name: str = "content") -> None:
@@ -29,3 +30,13 @@ def require_question_fits(settings: Settings, question: Question) -> None:
         "schema": question.response_schema,
     }
     require_fit(settings, json.dumps(beside), "what stands beside the messages")
+
+
+async def require_schema(schema: Mapping[str, Any] | None, field: str = "body.schema") -> None:
+    """A schema that documents can be checked against. Raises ApiProblem (422)."""
+    try:
+        await schemas.require_usable(schema or {})
+    except schemas.BadSchema as error:
+        reason = f"no usable JSON Schema: {error}"
+        listed = [{"field": field, "message": reason}]
+        raise ApiProblem("invalid", f"{field}: {reason}", errors=listed) from error

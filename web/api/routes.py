@@ -21,7 +21,7 @@ from tokenwire.streams.log.ports import Page
 from tokenwire.web import delivery
 from tokenwire.web.api import calls, files, participants, shapes
 from tokenwire.web.api.participants import require_owner
-from tokenwire.web.contents import require_fit
+from tokenwire.web.contents import require_fit, require_schema
 from tokenwire.web.problems import BODY, MODEL, PARAMETERS, QUOTA_CODES, documented
 from tokenwire.web.services import (
     ConversationId,
@@ -213,6 +213,7 @@ async def post_message(
     model = services.offers.require(conversation.model)
     options = body.options.model_dump(exclude_none=True) if body.options else {}
     services.offers.require_taken(model, options, "body.options")
+    await require_schema(body.schema_)
     page = await delivery.log_state(services, conversation_id)
     subscription = _subscription(
         services, request, conversation_id, user
@@ -230,6 +231,7 @@ async def post_message(
             body.model_dump(mode="json", exclude=set() if options else {"options"}),
         ),
         options=options,
+        response_schema=body.schema_,
     )
     posted = await services.store.post(post)
     services.metrics.posts.inc()

@@ -75,12 +75,12 @@ class ConversationChange(_StrictBody):
 
 
 class NewMessage(_StrictBody):
-    """A user's message. Tools and schema are reserved and must be absent."""
+    """A user's message. Tools are reserved and must be absent. `schema`: of the answer."""
 
     content: Annotated[str, StringConstraints(min_length=1), AfterValidator(_not_blank)]
     options: Parameters | None = None
     tools: list[Any] | None = Field(default=None, max_length=0)
-    schema_: None = Field(default=None, alias="schema")
+    schema_: dict[str, Any] | None = Field(default=None, alias="schema")
 
 
 class NewParticipant(_StrictBody):

@@ -33,6 +33,7 @@ _FAILURES: Mapping[str, tuple[int, str]] = {
     "unavailable": (503, "server_error"),
     "interrupted": (502, "server_error"),
     "budget_exhausted": (502, "server_error"),
+    "invalid_output": (502, "server_error"),
     "answer_too_large": (502, "server_error"),
     "authentication_failed": (502, "server_error"),
     "permission_denied": (502, "server_error"),

@@ -1,6 +1,7 @@
 """A request for an answer becomes rows and a job. Responses and chat completions ask alike."""
 
 import contextlib
+from typing import Any
 
 from fastapi import Request
 
@@ -18,6 +19,7 @@ from tokenwire.web.openai.errors import OpenAIProblem, unsupported
 from tokenwire.web.openai.following import is_passing
 from tokenwire.web.openai.requests import AskBody, Wanted, understood
 from tokenwire.web.services import WebServices, decoded, is_row_id, read_body
+from tokenwire.worker import schemas
 
 
 async def readable(services: WebServices, user: str, response_id: str) -> Message:
@@ -34,6 +36,13 @@ async def readable(services: WebServices, user: str, response_id: str) -> Messag
         f"There is no response {response_id!r}, or it is not yours.",
         "response_id",
     )
+
+
+async def _require_schema(schema: dict[str, Any] | None) -> None:
+    try:
+        await schemas.require_usable(schema or {})
+    except schemas.BadSchema as error:
+        raise OpenAIProblem(400, "invalid_json_schema", f"The schema: {error}") from error
 
 
 async def _followed(
@@ -69,6 +78,7 @@ async def ask(
     question = await aside(
         ROW_BYTES * body.length, lambda: _question(services, body, user, offered, follows)
     )
+    await _require_schema(question.response_schema)
     if not body.background:
         with services.places.take():  # refused before any row: a refused client asks again
             pass

@@ -22,6 +22,7 @@ MESSAGE_FIELDS = [
     "user_id",
     "parent_id",
     "parts",
+    "object",
     "created_at",
     "updated_at",
 ]

@@ -38,6 +38,8 @@ export interface Row {
   usage?: Record<string, unknown> | null;
   user_id?: string | null;
   parent_id?: string | null;
+  /** What the document of a complete answer with a schema says. */
+  object?: unknown;
 }
 
 /**

@@ -385,3 +385,28 @@ async def test_too_many_waiting_posts_are_refused(
     assert posted[-1].json()["code"] == "too_many_queued"
     assert len(jobs.enqueued) == 20
     assert (await client.post(path, json={"content": "hi"}, headers=key)).status_code == 202
+
+
+async def test_a_schema_is_stored_with_the_answer(
+    client: httpx.AsyncClient, address: str, store: Store
+) -> None:
+    schema = {"type": "object", "required": ["city"]}
+    given = await client.post(f"{address}/messages", json={"content": "hi", "schema": schema})
+    assert given.status_code == 202, given.text
+    row = await store.message(given.json()["assistant_message"]["id"])
+    assert row is not None
+    assert row.response_schema == schema
+    assert given.json()["assistant_message"]["object"] is None
+
+
+@pytest.mark.parametrize("schema", [{"type": 5}, {"$ref": "#"}, {"$ref": "https://a.example/s"}])
+async def test_a_schema_that_cannot_be_used_is_refused(
+    client: httpx.AsyncClient, address: str, schema: dict[str, Any], jobs: RecordedJobs
+) -> None:
+    """With its place, and nothing is stored."""
+    refused = await client.post(f"{address}/messages", json={"content": "hi", "schema": schema})
+    assert refused.status_code == 422
+    problem = refused.json()
+    assert (problem["code"], problem["errors"][0]["field"]) == ("invalid", "body.schema")
+    assert "no usable JSON Schema: #" in problem["errors"][0]["message"]
+    assert jobs.enqueued == []

@@ -512,3 +512,10 @@ async def test_quotas_in_openai_s_form(make_client: MakeClient, store: Store) ->
         store.quotas = Quotas(stored_bytes_per_user=1)
         refused = await client.post(R, json={"model": "demo", "input": "x"})
         assert (refused.status_code, refused.json()["error"]["code"]) == (403, "storage_full")
+
+
+async def test_a_schema_that_cannot_be_used_is_refused(client: httpx.AsyncClient) -> None:
+    schema = {"type": "json_schema", "name": "x", "schema": {"$ref": "#"}}
+    refused = await client.post("/v1/responses", json={"input": "hi", "text": {"format": schema}})
+    assert refused.status_code == 400
+    assert refused.json()["error"]["code"] == "invalid_json_schema"

@@ -1,0 +1,64 @@
+"""Answers with a schema."""
+
+from tests.mutants.mutant import Area, Mutant
+
+AREA = Area(
+    "structured",
+    ("tests/integration/attempt/test_documents.py", "tests/unit/worker/test_schemas.py"),
+    [
+        Mutant(
+            "every_misfit_is_repaired",
+            "worker/attempt/checking.py",
+            "if not work.is_misfit or work.row.misfit is not None:",
+            "if not work.is_misfit:",
+        ),
+        Mutant(
+            "a_crash_forgets_the_misfit",
+            "models/repairs.py",
+            "values(misfit=misfit, updated_at",
+            "values(updated_at",
+        ),
+        Mutant(
+            "a_misfit_stays_before_its_repair",
+            "worker/attempt/run.py",
+            "        self.draft.withdraw()\n        self.work.writer.wake()\n        self._request",
+            "        self.work.writer.wake()\n        self._request",
+        ),
+        Mutant(
+            "a_document_that_was_cut_off_is_a_misfit",
+            "worker/attempt/work.py",
+            " and self.draft.finish_reason() in JUDGED",
+            "",
+        ),
+        Mutant(
+            "earlier_rounds_are_part_of_the_document",
+            "worker/attempt/structured.py",
+            "turn = parts[last_round(parts) :]",
+            "turn = parts",
+        ),
+        Mutant(
+            "a_repair_may_call_tools",
+            "worker/attempt/work.py",
+            'tool_choice="none" if misfit and question.tools else question.tool_choice,',
+            "",
+        ),
+        Mutant(
+            "a_check_may_take_for_ever",
+            "worker/schemas.py",
+            "            timeout=LONGEST_SECONDS,\n",
+            "            timeout=60,\n",
+        ),
+        Mutant(
+            "a_reference_to_itself_is_a_schema",
+            "worker/schema_process.py",
+            "            elif id(one) in under_way:\n                return place\n",
+            "            elif id(one) in under_way:\n                continue\n",
+        ),
+        Mutant(
+            "numbers_that_json_lacks_are_stored",
+            "worker/schema_process.py",
+            "allow_nan=False, ",
+            "",
+        ),
+    ],
+)
