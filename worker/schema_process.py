@@ -21,7 +21,7 @@ _IN_PLACE = ("not", "if", "then", "else")
 _IN_PLACE_LISTS = ("allOf", "anyOf", "oneOf")
 
 
-class _BadSchema(Exception):
+class _Unusable(Exception):
     """The sentence says what is wrong, and where."""
 
 
@@ -32,7 +32,7 @@ def main() -> None:
     asked = json.load(sys.stdin)
     try:
         validator = _validator(asked["schema"])
-    except _BadSchema as error:
+    except _Unusable as error:
         answer: dict[str, Any] = {"bad_schema": str(error)[:MAX_ERROR_CHARS]}
     else:
         errors = _errors(validator, asked["text"]) if "text" in asked else ()
@@ -43,12 +43,12 @@ def main() -> None:
 def _validator(schema: dict[str, Any]) -> Any:
     try:
         if (place := _loop(schema)) is not None:
-            raise _BadSchema(f"{place}: the reference leads back to itself")
+            raise _Unusable(f"{place}: the reference leads back to itself")
         return jsonschema_rs.validator_for(schema, offline=True)
     except jsonschema_rs.ValidationError as error:
-        raise _BadSchema(f"{_place(error.instance_path)}: {error.message}") from error
+        raise _Unusable(f"{_place(error.instance_path)}: {error.message}") from error
     except (jsonschema_rs.ReferencingError, ValueError, RecursionError) as error:
-        raise _BadSchema(f"#: {error}") from error
+        raise _Unusable(f"#: {error}") from error
 
 
 def _errors(validator: Any, text: str) -> Iterator[str]:

@@ -14,6 +14,7 @@ from tokenwire.protocol.frames import CloseCode, Refresh, Subscribe
 from tokenwire.web.api.shapes import ConversationView, MessageView
 from tokenwire.web.feed.changes import Summary
 from tokenwire.web.problems import CODES
+from tokenwire.worker.attempt.structured import INVALID_OUTPUT
 from tokenwire.worker.retries import _SENTENCES, code_of
 
 PAGE = Path(ROOT / "PROTOCOL.md").read_text()
@@ -82,9 +83,10 @@ def test_refusals() -> None:
 
 
 def test_codes_of_failed_answers() -> None:
-    """Those of every kind of provider error, and that of our own faults."""
+    """Those of every kind of provider error, of misfits, and of our own faults."""
     listed = {name for codes, *_ in rows("### Codes of failed answers") for name in names(codes)}
-    assert listed == {code_of(kind("")) for kind in _SENTENCES} | {"internal_error"}
+    ours = {"internal_error", INVALID_OUTPUT["code"]}
+    assert listed == {code_of(kind("")) for kind in _SENTENCES} | ours
 
 
 def test_close_codes() -> None:

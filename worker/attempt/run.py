@@ -256,8 +256,7 @@ class Attempt:
         if not isinstance(self._life.verdict, Finished):
             return False
         self.draft.withdraw()
-        self.work.writer.wake()
-        self._request = request
+        self._ask_next(request)
         return True
 
     async def _resumes(self) -> bool:
@@ -316,6 +315,9 @@ class Attempt:
     def _step(self, request: Request) -> None:
         """The model is asked again: readers see a step."""
         self.draft.step()
+        self._ask_next(request)
+
+    def _ask_next(self, request: Request) -> None:
         self.work.writer.wake()
         self._request = request
 

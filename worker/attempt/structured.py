@@ -52,10 +52,10 @@ def with_repair(
     if misfit is None:
         return list(messages)
     asked = HistoryMessage("user", _ASK.format("\n".join(misfit["errors"])))
-    return [*_said(messages, misfit["text"]), asked]
+    return [*_with_text(messages, misfit["text"]), asked]
 
 
-def _said(messages: Sequence[HistoryMessage], text: str) -> list[HistoryMessage]:
+def _with_text(messages: Sequence[HistoryMessage], text: str) -> list[HistoryMessage]:
     """The messages, and the misfit behind the rounds of the same answer, as one message."""
     if not text:
         return list(messages)

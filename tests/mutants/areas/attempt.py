@@ -586,8 +586,8 @@ AREA = Area(
         Mutant(
             "tools_begin_in_a_process_that_stops",
             "worker/attempt/lifecycle.py",
-            "if isinstance(given, Paused | Called) and",
-            "if isinstance(given, Paused) and",
+            "if isinstance(given, Paused | Misfit | Called) and",
+            "if isinstance(given, Paused | Misfit) and",
             _TABLE,
         ),
         Mutant(

@@ -21,8 +21,8 @@ AREA = Area(
         Mutant(
             "a_misfit_stays_before_its_repair",
             "worker/attempt/run.py",
-            "        self.draft.withdraw()\n        self.work.writer.wake()\n        self._request",
-            "        self.work.writer.wake()\n        self._request",
+            "        self.draft.withdraw()\n",
+            "",
         ),
         Mutant(
             "a_document_that_was_cut_off_is_a_misfit",
