@@ -206,7 +206,7 @@ STORED: Bodies = [
     (
         "POST /v1/responses",
         '{"input": "hi", "background": true, "text": {"format": {"type": "json_schema", '
-        '"schema": {"maximum": 1' + "0" * 40 + "}}}}",
+        '"schema": {"const": 1' + "0" * 40 + "}}}}",
     ),
 ]
 
