@@ -42,6 +42,8 @@ TURNS = {0: ROUNDS[0], 3: ROUNDS[1], 5: ROUNDS[2]}
 """Calls in the request -> what the model writes."""
 CONTENT = "Let me see. More. Done."
 MOST_JOBS = 20
+SLOW_SECONDS = 0.05
+"""One tool outlasts those beside it."""
 
 
 @dataclass
@@ -127,6 +129,7 @@ class Story:
         async def send(context: ToolContext, n: int) -> str:
             """Send."""
             await here(context)
+            await asyncio.sleep(SLOW_SECONDS)
             return result("send", n, context.run)
 
         @tool(approve=True)

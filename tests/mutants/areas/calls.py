@@ -4,7 +4,7 @@ from tests.mutants.mutant import Area, Mutant
 
 CALLS = "tests/contracts/test_calls.py"
 DECISIONS = "tests/contracts/test_decisions.py"
-DYING = ("tests/integration/attempt/test_dying.py",)
+DYING = ("tests/integration/attempt/test_dying.py::test_a_worker_dies_after_any_effect[once-some]",)
 
 AREA = Area(
     "calls",
