@@ -116,6 +116,34 @@ class Tokenwire:
             )["cancelled"]
         )
 
+    async def calls(self, message_id: str) -> list[Mapping[str, Any]]:
+        """The tool calls of an answer, each with its `decisions`."""
+        path = f"/api/messages/{quote(message_id, safe='')}/calls"
+        return list((await self.call("GET", path))["calls"])
+
+    async def decide(
+        self,
+        message_id: str,
+        number: int,
+        decision: str,
+        *,
+        reason: str | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        result: Any = None,
+        runs: int | None = None,
+    ) -> Mapping[str, Any]:
+        """Decide about the call in the part `number`: {"call", "decision"}.
+
+        Raises RequestFailed; its code is `already_decided` if another decision came first. It is
+        safe to repeat, except for a `repeat` without `runs`.
+        """
+        fields = {"reason": reason, "arguments": arguments, "runs": runs}
+        body = {name: value for name, value in fields.items() if value is not None}
+        body |= {"decision": decision} | ({"result": result} if decision == "result" else {})
+        path = f"/api/messages/{quote(message_id, safe='')}/calls/{number}/decision"
+        repeats = decision != "repeat" or runs is not None
+        return await self.call("POST", path, body, repeats=repeats)
+
     # --- the short ways ---
 
     async def ask(

@@ -13,10 +13,11 @@ from tests.contracts.calls import ME as OWNER
 from tests.contracts.calls import Asked, asked, call, waiting
 from tests.rows import take_part
 from tests.unit.web.admission.test_identity import PRODUCTION
-from tests.unit.web.conftest import MakeClient, RecordedJobs
+from tests.unit.web.conftest import MakeApp, MakeClient, RecordedJobs
 from tests.unit.web.test_bad_input import check
 from tests.unit.web.test_openapi import strictly
 from tests.unit.web.test_refusal_forms import login
+from tokenwire.client import RequestFailed, Tokenwire
 from tokenwire.models.answers import Ending
 from tokenwire.models.calls import EndedRun
 from tokenwire.models.conversations import Post
@@ -167,6 +168,40 @@ async def test_the_list_of_calls(client: httpx.AsyncClient, store: Store) -> Non
     assert [(one["by"], one["decision"]) for one in first["decisions"]] == [(LOCAL, "deny")]
     assert second["decisions"] == []
     assert second["expires_at"].endswith("Z")
+
+
+async def test_the_python_client_decides(
+    make_app: MakeApp, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sends a decision again that did not get through, but no `repeat` without `runs`."""
+    answer = await local(store, call(0, "awaiting_approval"), call(1, "awaiting_client"))
+    transport = httpx.ASGITransport(make_app())
+    forward, cut = transport.handle_async_request, 0
+
+    async def cut_off(request: httpx.Request) -> httpx.Response:
+        nonlocal cut
+        given = await forward(request)
+        if request.method == "POST" and cut < 1:
+            cut += 1
+            raise httpx.ReadError("cut")
+        return given
+
+    monkeypatch.setattr(transport, "handle_async_request", cut_off)
+    base = "http://chat.example:8000"
+    async with Tokenwire(base, transport=transport, jitter=lambda: 0.0) as client:
+        first, second = await client.calls(answer.id)
+        assert (first["state"], second["state"]) == ("awaiting_approval", "awaiting_client")
+        found = await client.decide(answer.id, 0, "approve", arguments={"euros": 1})
+        assert (found["call"]["ran_with"], found["decision"]["by"]) == ('{"euros":1}', LOCAL)
+        found = await client.decide(answer.id, 1, "result", result=None)
+        assert found["call"]["state"] == "done"
+        with pytest.raises(RequestFailed) as refused:
+            await client.decide(answer.id, 0, "deny", reason="late")
+        assert (refused.value.status, refused.value.code) == (409, "already_decided")
+        cut = 0
+        with pytest.raises(RequestFailed) as lost:
+            await client.decide(answer.id, 0, "repeat")
+        assert lost.value.status == 0
 
 
 # --- who may not, and what is refused ---
