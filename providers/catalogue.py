@@ -18,7 +18,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,15 +27,21 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from tokenwire.providers import parameters
 from tokenwire.providers.presets import PRESETS, key_of, lacks_address
-from tokenwire.providers.spec import ModelSpec, Preset, empty_for_null, mistake
+from tokenwire.providers.spec import ModelSpec, Preset, ToolSpec, empty_for_null, mistake
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _SECRET_HEADER = re.compile("auth|key|token|secret|cookie|password", re.IGNORECASE)
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
-_ENTRY_KEYS = tuple(field.name for field in fields(ModelSpec) if field.name != "name")
+_ENTRY_KEYS = tuple(each.name for each in fields(ModelSpec) if each.name != "name")
 """The place of an entry in the file gives its name."""
 _EXPANDED = frozenset(_ENTRY_KEYS) - {"provider"}
 """The provider is not expanded, since it decides which key is needed."""
+_TOOL_KEYS = tuple(each.name for each in fields(ToolSpec) if each.name != "name")
+_UNSET: Mapping[str, Any] = {"url": "http://unset", "secret": "unset", "headers": {}}
+"""The keys of a tool that are expanded, each with a value for the check if its variable is not
+set.
+"""
+_SECRET_KEYS = frozenset({"api_key", "headers", "secret"})
 _TOO_DEEP = "nests too deeply"
 
 
@@ -64,25 +70,28 @@ class LocalServer:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """All usable models in the file's order.
+    """All usable models in the file's order, and the HTTP tools.
 
-    `missing`: entries left out, each with the variable that would enable it.
+    `missing`, `missing_tools`: entries left out, each with the variable that would enable it.
     """
 
     default: str
     title_model: str
     models: Mapping[str, ModelSpec]
     missing: Mapping[str, str]
+    tools: Mapping[str, ToolSpec] = field(default_factory=dict)
+    missing_tools: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def secrets(self) -> list[str]:
         """The secrets that no log may show: keys, and headers that replace them."""
         keys = [spec.api_key for spec in self.models.values() if spec.api_key]
+        keys += [tool.secret for tool in self.tools.values()]
+        keys += [tool.secret.removeprefix("whsec_") for tool in self.tools.values()]
+        headers = [spec.headers for spec in self.models.values()]
+        headers += [tool.headers for tool in self.tools.values()]
         return keys + [
-            value
-            for spec in self.models.values()
-            for name, value in spec.headers.items()
-            if _SECRET_HEADER.search(name)
+            value for each in headers for name, value in each.items() if _SECRET_HEADER.search(name)
         ]
 
     @property
@@ -131,7 +140,8 @@ def parse(document: Any, environ: Mapping[str, str], path: str = "models.yml") -
         raise _no_model(missing, path)
     default = _chosen("default", file.default, models, missing, path) or next(iter(models))
     titles = _chosen("title_model", file.title_model, models, missing, path)
-    return Catalogue(default, titles or default, models, missing)
+    tools, missing_tools = _read_tools(file.tools, environ, path)
+    return Catalogue(default, titles or default, models, missing, tools, missing_tools)
 
 
 def variables_of(path: Path) -> dict[str, bool]:
@@ -140,14 +150,21 @@ def variables_of(path: Path) -> dict[str, bool]:
     A process that only offers models (web) must know that a key is set, but not the key.
     """
     found: dict[str, bool] = {}
-    for entry in _file(_document(path), str(path)).models.values():
+    file = _file(_document(path), str(path))
+    tools = [
+        {key: tool[key] for key in _UNSET.keys() & tool.keys()} for tool in file.tools.values()
+    ]
+    for entry in [*file.models.values(), *tools]:
         for key, value in entry.items():
             for name in _names_in(value, str(path)):
-                found[name] = found.get(name, False) or key in ("api_key", "headers")
+                found[name] = found.get(name, False) or key in _SECRET_KEYS
     return found | {preset.key_variable: True for preset in PRESETS.values() if preset.key_variable}
 
 
 # --- the file -------------------------------------------------------------------------------------
+
+
+_Given = Annotated[dict[str, Any], BeforeValidator(empty_for_null)]
 
 
 class _File(BaseModel):
@@ -157,7 +174,8 @@ class _File(BaseModel):
 
     default: str | None = None
     title_model: str | None = None
-    models: dict[str, Annotated[dict[str, Any], BeforeValidator(empty_for_null)]]
+    models: dict[str, _Given]
+    tools: Annotated[dict[str, _Given], BeforeValidator(empty_for_null)] = {}
 
 
 def _file(document: Any, path: str) -> _File:
@@ -282,6 +300,42 @@ def _local_server(spec: ModelSpec) -> LocalServer | None:
     if preset is None or not preset.local or preset.base_url is None:
         return None
     return LocalServer(spec.base_url or preset.base_url, preset.name, usual=spec.base_url is None)
+
+
+# --- tools ----------------------------------------------------------------------------------------
+
+
+def _read_tools(
+    entries: Mapping[str, Mapping[str, Any]], environ: Mapping[str, str], path: str
+) -> tuple[dict[str, ToolSpec], dict[str, str]]:
+    """The tools, and those that lack a variable."""
+    tools: dict[str, ToolSpec] = {}
+    missing: dict[str, str] = {}
+    for name, entry in entries.items():
+        given = dict(entry)
+        for key in _UNSET.keys() & entry.keys():
+            try:
+                given[key] = _expanded(entry[key], environ)
+            except _VariableMissing as error:
+                given[key] = _UNSET[key]
+                missing.setdefault(name, str(error))
+            except RecursionError:
+                raise CatalogueError(path, "tools", name, key, _TOO_DEEP) from None
+        spec = _checked_tool(name, given, path)
+        if name not in missing:
+            tools[name] = spec
+    return tools, missing
+
+
+def _checked_tool(name: str, given: Mapping[str, Any], path: str) -> ToolSpec:
+    if "name" in given:
+        raise CatalogueError(
+            path, "tools", name, f"name: is not a known key (known: {', '.join(_TOOL_KEYS)})"
+        )
+    try:
+        return ToolSpec(name=name, **given)
+    except ValidationError as error:
+        raise CatalogueError(path, "tools", name, mistake(error, _TOOL_KEYS)) from None
 
 
 # --- variables ------------------------------------------------------------------------------------

@@ -140,7 +140,7 @@ class HttpClient:
 
     A request without TLS has its own connection, unless `reuse_plain`. Such servers are near, so it
     costs little, and some of them (llama.cpp) close it silently after each answer: the next request
-    would fail on it.
+    would fail on it. `once`: each request has its own connection.
     """
 
     def __init__(
@@ -149,12 +149,13 @@ class HttpClient:
         max_connections: int = 10_000,
         *,
         reuse_plain: bool = False,
+        once: bool = False,
         transport: Transport | None = None,
     ) -> None:
         self._timeouts = timeouts or Timeouts()
         self._transport = transport or best()
         tls = httpx.create_ssl_context()
-        pooled = self._transport.open(tls, max_connections, once=False)
+        pooled = self._transport.open(tls, max_connections, once=once)
         plain = pooled if reuse_plain else self._transport.open(tls, max_connections, once=True)
         cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
         options: dict[str, Any] = {

@@ -8,6 +8,7 @@ Values are checked on creation, with strict types: a number in quotes is not a n
 into one line.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import field
 from typing import Annotated, Any, Literal, get_args
@@ -21,6 +22,10 @@ Rung = Literal["attach", "prefix", "turn", "restart", "none"]
 """A way to resume an answer after a break."""
 LADDER: tuple[Rung, ...] = get_args(Rung)
 """All rungs, the best first."""
+TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""The names of tools that every provider accepts."""
+_OWN_HEADERS = frozenset({"connection", "content-length", "content-type", "host"})
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 Auth = Literal["bearer", "x-api-key", "api-key", "x-goog-api-key", "none"]
 
 _UNKNOWN_KEY = "is not a known key"
@@ -77,6 +82,21 @@ def _split(text: str) -> SplitResult | None:
         return None if parts.port == 0 else parts
     except ValueError:
         return None
+
+
+def _tool_name(text: str) -> str:
+    if not TOOL_NAME.fullmatch(text):
+        raise PydanticCustomError("tool_name", "must be 1 to 64 of A-Z a-z 0-9 _ -")
+    return text
+
+
+def _tool_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name) or not value.isascii() or not value.isprintable():
+            raise PydanticCustomError("header", "must be names and values that HTTP allows")
+        if name.lower() in _OWN_HEADERS or name.lower().startswith("webhook-"):
+            raise PydanticCustomError("own_header", "must not name what each call sets itself")
+    return headers
 
 
 def empty_for_null(value: Any) -> Any:
@@ -151,3 +171,31 @@ class Preset:
     stall_seconds: Seconds = 90.0
     quirks: Options = field(default_factory=dict)
     """Deviations, under the names in the dialect's module."""
+
+
+@dataclass(frozen=True, slots=True, config=_HIDE)
+class ToolSpec:
+    """An HTTP tool of the catalogue: what a service of the application does for a model.
+
+    Its schema and the form of its secret are checked where it is called, in the worker.
+    """
+
+    name: Annotated[str, AfterValidator(_tool_name)]
+    url: Address
+    description: Text
+    """For the model."""
+    parameters: Mapping[str, Any]
+    """The JSON Schema of its arguments."""
+    secret: Text = field(repr=False)
+    """Signs each call: `whsec_` and base64, as in Standard Webhooks."""
+    title: Text | None = None
+    """For people."""
+    repeatable: bool = False
+    """Two runs of one call, even at the same time, act like one."""
+    approve: bool = False
+    """A person must allow each call."""
+    seconds: Annotated[float, Field(gt=0, le=3600)] | None = None
+    """The longest run; None: TOOL_SECONDS."""
+    headers: Annotated[Headers, AfterValidator(_tool_headers)] = field(
+        default_factory=dict, repr=False
+    )

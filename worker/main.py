@@ -15,7 +15,7 @@ from tokenwire.worker.broker import make_broker
 from tokenwire.worker.operators import OperatorHook, open_hook
 from tokenwire.worker.runtime import Runtime, RuntimeMiddleware
 from tokenwire.worker.tools.definition import ServerTool
-from tokenwire.worker.tools.registry import ToolsUnusable, load_tools
+from tokenwire.worker.tools.registry import ToolsUnusable, all_tools
 
 gc.freeze()
 gc.enable()
@@ -38,7 +38,7 @@ def _load_plugins() -> None:
 
 def _load_tools() -> Mapping[str, ServerTool]:
     try:
-        return load_tools(_settings.tools)
+        return all_tools(_settings.tools, _catalogue)
     except ToolsUnusable as error:
         settings.stop(str(error))
 

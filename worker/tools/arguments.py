@@ -13,7 +13,7 @@ pydantic's `validate_call`, which calls the function where it validates.
 import inspect
 import json
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -69,7 +69,8 @@ class ArgumentReader:
             found = self._model.model_validate_json(json.dumps(value), strict=True)
         except ValidationError as error:
             mistakes = error.errors(include_url=False, include_input=False)
-            raise BadArguments(_described(mistakes, value)) from None
+            pairs = ((_path(each, value), _mistake(each)) for each in mistakes)
+            raise BadArguments(refusal(pairs)) from None
         except Exception as error:
             # A validator of the application may fail in any way.
             raise BadArguments("The arguments could not be checked.") from error
@@ -152,14 +153,15 @@ _WORDS = {
 """By pydantic's type of a mistake. Its own texts of these name types of Python."""
 
 
-def _described(mistakes: Sequence[ErrorDetails], value: Any) -> str:
+def refusal(mistakes: Iterable[tuple[str, str]]) -> str:
+    """The text for the model: each path, and what is wrong there."""
     found: dict[str, list[str]] = {}
-    for mistake in mistakes:
-        words = found.setdefault(_path(mistake, value), [])
-        if (word := _mistake(mistake)) not in words:
+    for path, word in mistakes:
+        words = found.setdefault(path, [])
+        if word not in words:
             words.append(word)
     lines = [
-        f"{path or 'arguments'}: {', or '.join(words)}"[:_MAX_MISTAKE_CHARS]
+        f"{storable(path) or 'arguments'}: {', or '.join(words)}"[:_MAX_MISTAKE_CHARS]
         for path, words in found.items()
     ]
     more = len(lines) - _MAX_MISTAKES
@@ -169,7 +171,7 @@ def _described(mistakes: Sequence[ErrorDetails], value: Any) -> str:
 
 
 def _path(mistake: ErrorDetails, value: Any) -> str:
-    return ".".join(storable(str(key)) for key in _keys(mistake, value))
+    return ".".join(str(key) for key in _keys(mistake, value))
 
 
 def _keys(mistake: ErrorDetails, value: Any) -> Iterator[str | int]:

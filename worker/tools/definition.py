@@ -1,11 +1,11 @@
 """What a tool is, and how a function becomes one."""
 
 import inspect
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, overload
+from typing import Any, Protocol, TypeVar, overload
 
+from tokenwire.providers.spec import TOOL_NAME
 from tokenwire.worker.tools.arguments import ArgumentReader, ToolMisuse
 from tokenwire.worker.tools.context import ToolContext
 
@@ -15,9 +15,22 @@ of its own.
 """
 F = TypeVar("F", bound=Callable[..., Any])
 
-NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-"""The names that every provider accepts."""
 _MARK = "__tokenwire_tool__"
+
+
+class Accepted(Protocol):
+    """What a tool accepts, and how its function gets it."""
+
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        """The JSON Schema of the arguments."""
+
+    @property
+    def context_name(self) -> str | None:
+        """The function's parameter that gets the context."""
+
+    def read(self, text: str) -> dict[str, Any]:
+        """The values by the function's parameters. Raises BadArguments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +47,7 @@ class ServerTool:
     seconds: float | None
     """The longest run; None: TOOL_SECONDS."""
     approve: Approve
-    reader: ArgumentReader
+    reader: Accepted
     function: Callable[..., Any]
 
     @property
@@ -117,7 +130,7 @@ def _defined(
     text = description or _first_paragraph(function)
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise ToolMisuse("it yields; a tool returns its result")
-    if not NAME.fullmatch(name):
+    if not TOOL_NAME.fullmatch(name):
         raise ToolMisuse(f"the name {name!r} is not 1 to 64 of A-Z a-z 0-9 _ -")
     if not text:
         raise ToolMisuse("it has no docstring, and no description")

@@ -2,14 +2,16 @@
 
 Guarantees: nothing that an async tool does ends the loop (`sys.exit` in a task, `loop.stop()`). If
 a tool blocks it, other async tools wait, attempts do not, and a warning names the tools that ran.
+What tools have opened on it is closed on it (`at_end`).
 """
 
 import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import structlog
 
@@ -21,12 +23,22 @@ BLOCKED_SECONDS = 1.0
 CLOSE_SECONDS = 1.0
 """The longest wait for tools that are cancelled at the end."""
 
+_at_end: WeakKeyDictionary[asyncio.AbstractEventLoop, list[Callable[[], Awaitable[None]]]] = (
+    WeakKeyDictionary()
+)
+
+
+def at_end(close: Callable[[], Awaitable[None]]) -> None:
+    """Await this on the running loop of tools when it ends, behind its tools."""
+    _at_end[asyncio.get_running_loop()].append(close)
+
 
 class ToolLoop:
     """Runs the coroutines of tools."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        _at_end[self._loop] = []
         self._tasks: dict[asyncio.Task[None], str] = {}
         self._beat_at: float | None = None
         self._closing = False
@@ -57,15 +69,21 @@ class ToolLoop:
         """Cancel all tools and end the loop; a tool that blocks it is left alone."""
         self._closing = True
         self._call(lambda: [task.cancel() for task in self._tasks])
-        self._call(lambda: self._stop(time.monotonic() + CLOSE_SECONDS))
+        self._call(lambda: self._loop.create_task(self._end()))
         self._thread.join(2 * CLOSE_SECONDS)
         if not self._thread.is_alive():
             self._loop.close()
 
-    def _stop(self, latest: float) -> None:
-        if self._tasks and time.monotonic() < latest:
-            self._loop.call_later(BEAT_SECONDS / 10, self._stop, latest)
-        else:
+    async def _end(self) -> None:
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                while self._tasks:
+                    await asyncio.sleep(BEAT_SECONDS / 10)
+                for close in _at_end[self._loop]:
+                    await close()
+        except TimeoutError:
+            log_line.warning("tools did not end in time", tools=self._running())
+        finally:
             self._loop.stop()
 
     def _call(self, function: Callable[[], object]) -> None:

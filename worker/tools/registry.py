@@ -1,4 +1,5 @@
-"""The tools of an installation: those of the modules that TOOLS names.
+"""The tools of an installation: those of the modules that TOOLS names, and the HTTP tools of the
+catalogue.
 
 A tool belongs to a module if one of the module's names is its function; so a package may import
 them from where they are written. Rejected: a list that the decorator appends to, because then an
@@ -10,11 +11,31 @@ import traceback
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType, ModuleType
 
+from tokenwire.providers.catalogue import Catalogue
+from tokenwire.worker.tools.callback import Callbacks
 from tokenwire.worker.tools.definition import ServerTool, declared
 
 
 class ToolsUnusable(Exception):
-    """A module cannot be imported, or its tools cannot be used. One line says why."""
+    """A module cannot be imported, or its tools cannot be used; or an HTTP tool cannot be called.
+    One line says why.
+    """
+
+
+def all_tools(names: str, catalogue: Catalogue) -> Mapping[str, ServerTool]:
+    """The tools of these modules, and the HTTP tools of the catalogue. Raises ToolsUnusable."""
+    found = dict(load_tools(names))
+    for name, variable in catalogue.missing_tools.items():
+        raise ToolsUnusable(f"tools: {name} needs {variable}, which is not set")
+    callbacks = Callbacks()
+    for spec in catalogue.tools.values():
+        if spec.name in found:
+            raise ToolsUnusable(f"tools: {spec.name} is a tool of TOOLS, too")
+        try:
+            found[spec.name] = callbacks.tool(spec)
+        except ValueError as error:
+            raise ToolsUnusable(f"tools: {spec.name}: {error}") from error
+    return MappingProxyType(found)
 
 
 def load_tools(names: str) -> Mapping[str, ServerTool]:

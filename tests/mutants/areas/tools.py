@@ -7,11 +7,13 @@ ARGUMENTS = ("tests/unit/worker/tools/test_arguments.py",)
 REGISTRY = ("tests/unit/worker/tools/test_registry.py",)
 
 RESULTS = ("tests/unit/worker/tools/test_results.py",)
+SCHEMAS = ("tests/unit/worker/tools/test_schemas.py",)
+CALLBACK = ("tests/integration/tools/test_callback.py",)
 EXECUTOR = ("tests/unit/worker/tools/test_executor.py",)
 
 AREA = Area(
     "tools",
-    (*DEFINITION, *ARGUMENTS, *REGISTRY, *RESULTS, *EXECUTOR),
+    (*DEFINITION, *ARGUMENTS, *REGISTRY, *RESULTS, *EXECUTOR, *SCHEMAS, *CALLBACK),
     [
         Mutant(
             "a_text_is_a_number",
@@ -59,8 +61,8 @@ AREA = Area(
         Mutant(
             "a_name_may_end_with_a_line",
             "worker/tools/definition.py",
-            "if not NAME.fullmatch(name)",
-            "if not re.match(f'{NAME.pattern}$', name)",
+            "if not TOOL_NAME.fullmatch(name)",
+            "if not TOOL_NAME.match(name)",
             DEFINITION,
         ),
         Mutant(
@@ -237,6 +239,76 @@ AREA = Area(
             "if since - BEAT_SECONDS > BLOCKED_SECONDS:",
             "if False:",
             EXECUTOR,
+        ),
+        Mutant(
+            "a_signature_without_its_time",
+            "worker/tools/callback.py",
+            'f"{call}.{seconds}.".encode()',
+            'f"{call}.".encode()',
+            CALLBACK,
+        ),
+        Mutant(
+            "a_server_error_is_a_failure",
+            "worker/tools/callback.py",
+            "if 400 <= reply.status < 500 and",
+            "if 400 <= reply.status < 600 and",
+            CALLBACK,
+        ),
+        Mutant(
+            "again_later_is_a_failure",
+            "worker/tools/callback.py",
+            "UNDECIDED = frozenset({408, 425, 429})",
+            "UNDECIDED = frozenset({408, 425})",
+            CALLBACK,
+        ),
+        Mutant(
+            "redirects_are_followed",
+            "providers/http.py",
+            "self._client.send(request, stream=True)",
+            "self._client.send(request, stream=True, follow_redirects=True)",
+            CALLBACK,
+        ),
+        Mutant(
+            "a_broken_connection_is_a_failure",
+            "worker/tools/callback.py",
+            "isinstance(error, ProviderError) and error.no_run",
+            "isinstance(error, ProviderError)",
+            CALLBACK,
+        ),
+        Mutant(
+            "connections_of_tools_are_reused",
+            "worker/tools/callback.py",
+            "HttpClient(TIMEOUTS, once=True)",
+            "HttpClient(TIMEOUTS, reuse_plain=True)",
+            CALLBACK,
+        ),
+        Mutant(
+            "a_huge_answer_is_read_whole",
+            "worker/tools/callback.py",
+            "if len(body) > BODY_BYTES:",
+            "if len(body) > 10**9:",
+            CALLBACK,
+        ),
+        Mutant(
+            "endless_schemas_are_taken",
+            "worker/tools/schemas.py",
+            '        raise BadSchema("recurses without end")\n',
+            "        return\n",
+            SCHEMAS,
+        ),
+        Mutant(
+            "an_expensive_check_stays_in_the_worker",
+            "worker/tools/schemas.py",
+            "used.isdisjoint(_EXPENSIVE)",
+            "True",
+            SCHEMAS,
+        ),
+        Mutant(
+            "patterns_may_look_around",
+            "worker/tools/checking.py",
+            "        pattern_options=jsonschema_rs.RegexOptions(size_limit=PATTERN_BYTES),\n",
+            "",
+            SCHEMAS,
         ),
     ],
 )

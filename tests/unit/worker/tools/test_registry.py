@@ -3,12 +3,15 @@
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tokenwire.config.settings import ROOT
-from tokenwire.worker.tools.registry import ToolsUnusable, load_tools
+from tokenwire.providers.catalogue import Catalogue, parse
+from tokenwire.worker.tools.registry import ToolsUnusable, all_tools, load_tools
 
 WEATHER = '''
 from tokenwire.tools import tool
@@ -95,3 +98,54 @@ def test_a_worker_with_a_wrong_module_does_not_start(tmp_path: Path) -> None:
         "tokenwire: wrong setting: TOOLS: twnowhere cannot be imported: ModuleNotFoundError: "
         "No module named 'twnowhere'\n"
     )
+
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+def _with_tool(environ: Mapping[str, str], **keys: Any) -> Catalogue:
+    entry = {
+        "url": "http://127.0.0.1:9/",
+        "description": "Order it.",
+        "parameters": {"type": "object"},
+        "secret": "${SECRET}",
+    }
+    document = {"models": {"m": {"provider": "demo"}}, "tools": {"order": {**entry, **keys}}}
+    return parse(document, environ)
+
+
+def test_tools_of_the_catalogue_stand_beside_those_of_modules(folder: Path) -> None:
+    (folder / "twapp.py").write_text(WEATHER.format(name="one"))
+    found = all_tools("twapp", _with_tool({"SECRET": SECRET}, title="Order", approve=True))
+    assert list(found) == ["one", "order"]
+    tool = found["order"]
+    assert (tool.title, tool.approve, tool.is_async) == ("Order", True, True)
+    assert tool.parameters == {"type": "object"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "keys", "reason"),
+    [
+        ({}, {}, "tools: order needs SECRET, which is not set"),
+        ({"SECRET": "hunter2"}, {}, "tools: order: secret: must be whsec_ and the base64 of"),
+        (
+            {"SECRET": SECRET},
+            {"parameters": {"type": "object", "$ref": "#"}},
+            "tools: order: parameters: recurses without end",
+        ),
+    ],
+)
+def test_tools_of_the_catalogue_that_cannot_be_called(
+    environ: Mapping[str, str], keys: Mapping[str, Any], reason: str
+) -> None:
+    """The worker does not start, and shows no secret."""
+    with pytest.raises(ToolsUnusable) as refused:
+        all_tools("", _with_tool(environ, **keys))
+    assert str(refused.value).startswith(reason)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_tool_of_the_catalogue_shares_no_name(folder: Path) -> None:
+    (folder / "twapp.py").write_text(WEATHER.format(name="order"))
+    with pytest.raises(ToolsUnusable, match="order is a tool of TOOLS, too"):
+        all_tools("twapp", _with_tool({"SECRET": SECRET}))
