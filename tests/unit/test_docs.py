@@ -161,8 +161,8 @@ def test_settings(page: Path, known_names: set[str]) -> None:
     assert used - known_names - EXAMPLES == set()
 
 
-EXAMPLES = {"HOUSE_KEY", "SQLITE_CORRUPT"}
-"""A variable that a reader makes up; a code of SQLite's."""
+EXAMPLES = {"HOUSE_KEY", "SHOP_SECRET", "SQLITE_CORRUPT"}
+"""Variables that a reader makes up; a code of SQLite's."""
 
 
 def commands(page: Path) -> Iterator[str]:
