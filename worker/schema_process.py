@@ -1,7 +1,8 @@
 """The process that `schemas` starts: it checks one schema, and one text against it.
 
-It reads `{"schema", "text"?}` from stdin, and writes `{"bad_schema"}` or `{"errors"}` to stdout. It
-imports nothing of ours, so it starts fast. Its limits end it if it computes for too long.
+It reads `{"schema", "text"?}` from stdin, and writes `{"bad_schema"}` or `{"errors"}` to stdout, each
+error as its path and what is wrong there. It imports nothing of ours, so it starts fast. Its limits
+end it if it computes for too long.
 """
 
 import itertools
@@ -17,6 +18,15 @@ CPU_SECONDS = 4
 MEMORY_BYTES = 1024 * 1024 * 1024
 MAX_ERRORS = 10
 MAX_ERROR_CHARS = 300
+_TYPES = {
+    "array": "an array",
+    "boolean": "true or false",
+    "integer": "an integer",
+    "null": "null",
+    "number": "a number",
+    "object": "an object",
+    "string": "a string",
+}
 _IN_PLACE = ("not", "if", "then", "else")
 _IN_PLACE_LISTS = ("allOf", "anyOf", "oneOf")
 
@@ -36,7 +46,7 @@ def main() -> None:
         answer: dict[str, Any] = {"bad_schema": str(error)[:MAX_ERROR_CHARS]}
     else:
         errors = _errors(validator, asked["text"]) if "text" in asked else ()
-        answer = {"errors": [error[:MAX_ERROR_CHARS] for error in errors]}
+        answer = {"errors": [(path, words[:MAX_ERROR_CHARS]) for path, words in errors]}
     json.dump(answer, sys.stdout)
 
 
@@ -44,25 +54,40 @@ def _validator(schema: dict[str, Any]) -> Any:
     try:
         if (place := _loop(schema)) is not None:
             raise _Unusable(f"{place}: the reference leads back to itself")
-        return jsonschema_rs.validator_for(schema, offline=True)
+        return jsonschema_rs.validator_for(schema, mask="value", offline=True)
     except jsonschema_rs.ValidationError as error:
-        raise _Unusable(f"{_place(error.instance_path)}: {error.message}") from error
+        words = error.message.removeprefix("value ")
+        raise _Unusable(f"{_place(error.instance_path)}: {words}") from error
     except (jsonschema_rs.ReferencingError, ValueError, RecursionError) as error:
         raise _Unusable(f"#: {error}") from error
 
 
-def _errors(validator: Any, text: str) -> Iterator[str]:
-    """What is wrong with the text, `path: reason`; nothing if it fits."""
+def _errors(validator: Any, text: str) -> Iterator[tuple[list[str], str]]:
+    """What is wrong with the text, by its path; nothing if it fits."""
     try:
         value = json.loads(text)
         # Numbers such as NaN or 1e999 and halves of characters cannot be stored.
         json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
         found = list(itertools.islice(validator.iter_errors(value), MAX_ERRORS))
     except (ValueError, RecursionError) as error:
-        yield f"#: The text is not one JSON document and nothing else: {error}"
+        yield [], f"The text is not one JSON document and nothing else: {error}"
         return
     for one in found:
-        yield f"{_place(one.instance_path)}: {one.message}"
+        yield from _worded(one)
+
+
+def _worded(error: Any) -> Iterator[tuple[list[str], str]]:
+    path, kind = [str(step) for step in error.instance_path], error.kind.as_dict()
+    match error.kind.name:
+        case "required":
+            yield [*path, str(kind["property"])], "is missing"
+        case "additionalProperties" | "unevaluatedProperties":
+            for name in kind["unexpected"]:
+                yield [*path, str(name)], "is not known"
+        case "type":
+            yield path, "must be " + " or ".join(_TYPES.get(str(t), str(t)) for t in kind["types"])
+        case _:
+            yield path, error.message.removeprefix("value ")
 
 
 def _place(path: list[str | int]) -> str:

@@ -16,7 +16,7 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ LONGEST_SECONDS = 5.0
 MOST_AT_A_TIME = 4
 _POOL = ThreadPoolExecutor(MOST_AT_A_TIME, thread_name_prefix="schemas")
 _PROGRAM = Path(__file__).with_name("schema_process.py")
-_UNCHECKED = "#: It could not be checked in the time allowed."
+_UNCHECKED = "It could not be checked in the time allowed."
 
 
 class BadSchema(ValueError):
@@ -47,40 +47,51 @@ class Document:
 
 async def require_usable(schema: Mapping[str, Any]) -> None:
     """Raises BadSchema. Without content, a schema allows any JSON."""
-    if not schema:
-        return
+    if schema:
+        await asyncio.get_running_loop().run_in_executor(_POOL, require_usable_now, schema)
+
+
+def require_usable_now(schema: Mapping[str, Any]) -> None:
+    """The same, for callers without a loop."""
     size = len(json.dumps(schema))
     if size > MAX_SCHEMA_BYTES:
         raise BadSchema(f"#: it has {size} bytes, and {MAX_SCHEMA_BYTES} are allowed")
-    answer = await _ask({"schema": schema})
-    if (reason := answer.get("bad_schema")) is not None:
-        raise BadSchema(reason)
+    _ask({"schema": schema})
 
 
 async def check(schema: Mapping[str, Any], text: str) -> Document:
     """Whether the text is one JSON document that fits the schema. Fences are no JSON."""
-    answer = await _ask({"schema": schema, "text": text})
-    bad = answer.get("bad_schema")
-    errors = answer.get("errors", ()) if bad is None else (bad,)
-    return Document(None if errors else json.loads(text), tuple(errors))
-
-
-async def _ask(question: Mapping[str, Any]) -> dict[str, Any]:
     loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(_POOL, _run, json.dumps(question).encode())
+    try:
+        found = await loop.run_in_executor(_POOL, mistakes, schema, text)
+    except BadSchema as error:
+        return Document(None, (str(error),))
+    errors = tuple(f"{'/'.join(['#', *path])}: {words}" for path, words in found)
+    return Document(None if errors else json.loads(text), errors)
 
 
-def _run(question: bytes) -> dict[str, Any]:
+def mistakes(schema: Mapping[str, Any], text: str) -> Sequence[tuple[list[str], str]]:
+    """What is wrong with the text: paths, and words about each. It takes up to LONGEST_SECONDS.
+
+    Raises BadSchema, also if the time does not suffice.
+    """
+    return [(path, words) for path, words in _ask({"schema": schema, "text": text})]
+
+
+def _ask(question: Mapping[str, Any]) -> Sequence[Any]:
+    """The errors that the process finds. Raises BadSchema."""
     try:
         done = subprocess.run(  # noqa: S603 -- our own program; what strangers sent is its input
             [sys.executable, "-I", str(_PROGRAM)],
-            input=question,
+            input=json.dumps(question).encode(),
             capture_output=True,
             timeout=LONGEST_SECONDS,
             check=True,
         )
     except (subprocess.SubprocessError, OSError) as error:
         log_line.warning("a schema could not be checked", error=repr(error))
-        return {"bad_schema": _UNCHECKED}
+        raise BadSchema(_UNCHECKED) from error
     answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
+    if (reason := answer.get("bad_schema")) is not None:
+        raise BadSchema(reason)
+    return answer.get("errors", ())

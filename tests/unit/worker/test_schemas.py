@@ -39,8 +39,8 @@ async def test_a_document_that_fits() -> None:
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ('{"city": 5}', "#/city: 5 is not of type"),
-        ("{}", '#: "city" is a required property'),
+        ('{"city": 5}', "#/city: must be a string"),
+        ("{}", "#/city: is missing"),
         ("", "#: The text is not one JSON document"),
         ('```json\n{"city": "Oslo"}\n```', "#: The text is not one JSON document"),
         ('{"city": "Oslo"} Done.', "#: The text is not one JSON document"),
@@ -58,16 +58,16 @@ async def test_a_misfit_says_what_is_wrong(text: str, error: str) -> None:
 
 async def test_errors_are_few_and_short() -> None:
     text = '{"city": 1, "x": "' + "x" * 5000 + '"}'
-    strict = {**CITY, "maxProperties": 1, "patternProperties": {"x": {"type": "null"}}}
+    strict = {**CITY, "maxProperties": 1, "patternProperties": {"x": {"enum": ["y" * 999]}}}
     found = await check(strict, text)
     assert len(found.errors) == 3
-    assert max(map(len, found.errors)) == 300
+    assert max(map(len, found.errors)) == 300 + len("#/x: ")
 
 
 @pytest.mark.parametrize(
     ("schema", "reason"),
     [
-        ({"type": 5}, "#/type: 5 is not valid"),
+        ({"type": 5}, "#/type: is not valid"),
         ({"properties": {"a": {"$ref": "https://example.com/s"}}}, "#: "),
         ({"$ref": "#/$defs/none"}, "#: "),
         ({"$ref": "#"}, "#: the reference leads back to itself"),
@@ -95,5 +95,5 @@ async def test_no_schema_computes_for_ever(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(schemas, "LONGEST_SECONDS", 1.0)
     began = time.monotonic()
     found = await check(branching(40), '"x"')
-    assert found.errors == ("#: It could not be checked in the time allowed.",)
+    assert found.errors == ("It could not be checked in the time allowed.",)
     assert time.monotonic() - began < 10
