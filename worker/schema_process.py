@@ -1,7 +1,7 @@
 """The process that `schemas` starts: it checks one schema, and one text against it.
 
-It reads `{"schema", "text"?}` from stdin, and writes `{"bad_schema"}` or `{"errors"}` to stdout, each
-error as its path and what is wrong there. It imports nothing of ours, so it starts fast. Its limits
+It reads `{"schema", "text"?}` from stdin, and writes `{"bad_schema"}` or `{"errors"}` to stdout:
+pairs of a path and what is wrong there. It imports nothing of ours, so it starts fast. Its limits
 end it if it computes for too long.
 """
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tokenwire.worker import schemas
-from tokenwire.worker.tools.arguments import BadArguments
 from tokenwire.worker.schemas import BadSchema
+from tokenwire.worker.tools.arguments import BadArguments
 from tokenwire.worker.tools.schemas import NOT_CHECKED, SchemaReader
 
 WEATHER = {
