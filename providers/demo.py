@@ -211,7 +211,7 @@ class DemoProvider:
         return [TextDelta(token) for token in _TOKEN.findall(text.removeprefix(held))]
 
     def _text_of(self, request: Request, cues: set[str]) -> str:
-        if request.schema is not None:
+        if request.schema is not None and "text" not in self.spec.options:
             return document(request)
         return text_of_results(request.messages) or (SHORT if "short" in cues else self._text)
 

@@ -24,12 +24,11 @@ KINDS = {
         {
             "model": "demo",
             "input": [{"type": "reasoning", **JUNK}, {"role": "user", "content": "hi"}],
-            **JUNK,
         },
     ),
     "chat completions": (
         "/v1/chat/completions",
-        {"model": "demo", "messages": [{"role": "user", "content": "hi", **JUNK}], **JUNK},
+        {"model": "demo", "messages": [{"role": "user", "content": "hi", **JUNK}]},
     ),
     "AI SDK": ("/api/chat", {"id": "c", "messages": [{**UI, "id": "old", **JUNK}, UI], **JUNK}),
 }

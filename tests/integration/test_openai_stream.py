@@ -203,17 +203,17 @@ async def test_a_stopping_process_breaks_its_streams(web: Web) -> None:
 
 async def test_a_full_server_stores_nothing(web: Web) -> None:
     """503 before any row; requests without a slot are still served."""
-    body = {"model": "demo", "input": "hi"}
-    streaming = body | {"stream": True}
+    streaming = {"input": "hi", "stream": True}
     async with contextlib.AsyncExitStack() as open_streams:
         for _ in range(3):
-            await open_streams.enter_async_context(web.client.stream("POST", R, json=streaming))
-        for path, more in (
-            (R, {}),
-            (R, {"stream": True}),
+            body = {"model": "demo"} | streaming
+            await open_streams.enter_async_context(web.client.stream("POST", R, json=body))
+        for path, asks in (
+            (R, {"input": "hi"}),
+            (R, streaming),
             ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}]}),
         ):
-            refused = await web.client.post(path, json=body | more)
+            refused = await web.client.post(path, json={"model": "demo"} | asks)
             assert (refused.status_code, refused.json()["error"]["code"]) == (503, "over_capacity")
             assert "retry-after" in refused.headers
         assert await asked(web)
