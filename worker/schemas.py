@@ -94,4 +94,5 @@ def _ask(question: Mapping[str, Any]) -> Sequence[Any]:
     answer: dict[str, Any] = json.loads(done.stdout)
     if (reason := answer.get("bad_schema")) is not None:
         raise BadSchema(reason)
-    return answer.get("errors", ())
+    errors: Sequence[Any] = answer["errors"]
+    return errors

@@ -26,10 +26,11 @@ from tokenwire.protocol.text import strict_json
 from tokenwire.providers.base import ProviderError
 from tokenwire.providers.http import HttpClient, Reply, Timeouts
 from tokenwire.providers.spec import ToolSpec
+from tokenwire.worker.schemas import BadSchema
 from tokenwire.worker.tools.context import ToolContext, ToolError, UnknownEffect
 from tokenwire.worker.tools.definition import ServerTool
 from tokenwire.worker.tools.loop import at_end
-from tokenwire.worker.tools.schemas import BadSchema, SchemaReader
+from tokenwire.worker.tools.schemas import SchemaReader
 
 BODY_BYTES = 256 * 1024
 """So much of an answer is read. It is more than MAX_TOOL_RESULT_BYTES can be."""
