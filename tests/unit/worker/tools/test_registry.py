@@ -131,7 +131,7 @@ def test_tools_of_the_catalogue_stand_beside_those_of_modules(folder: Path) -> N
         (
             {"SECRET": SECRET},
             {"parameters": {"type": "object", "$ref": "#"}},
-            "tools: order: parameters: recurses without end",
+            "tools: order: parameters: #: the reference leads back to itself",
         ),
     ],
 )
