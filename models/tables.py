@@ -85,7 +85,8 @@ class Conversation(Table, table=True):
 
     `client_id`: its name from a client of the AI SDK. `listed` false: created for a single answer,
     in no list, and expiring. `follows`: an answer of another conversation; it and all before it
-    come before the first row here.
+    come before the first row here. `tools`: names of the tools that its answers may use; None: all.
+    `response_schema`: JSON Schema of its answers, unless a post has its own.
     """
 
     __tablename__ = named("conversations")
@@ -105,6 +106,8 @@ class Conversation(Table, table=True):
     title: str | None = None
     model: str | None = None
     instructions: str | None = _long_text(None)
+    tools: list[Any] | None = _json(shapes.json_list)
+    response_schema: dict[str, Any] | None = _json(shapes.json_object)
     rev: int = 1
     announced_rev: int = 1
     created_at: int = Field(sa_type=BigInteger)
@@ -187,6 +190,9 @@ class Message(Table, table=True):
     - `calls_rev`: counts changes that no attempt made: of calls, and posts behind the answer.
     - `misfit`: the document that broke the schema, and why: `{text, errors}` (`models/repairs.py`).
     - `object`: what the document of a complete answer with a schema says.
+    - `tools`: what the request said about tools; None: nothing.
+    - `while_running`: of a placeholder: `steer`, if its post may reach a running answer instead.
+    - `steers`: of a user's row: the answer that took it in at a step.
     """
 
     __tablename__ = named("messages")
@@ -253,6 +259,9 @@ class Message(Table, table=True):
     calls_rev: int = _zero()
     misfit: dict[str, Any] | None = _json(shapes.json_object)
     object: Any = _json(shapes.any_json)
+    tools: dict[str, Any] | None = _json(shapes.json_object)
+    while_running: str | None = Field(default=None, max_length=16)
+    steers: str | None = Field(default=None, max_length=36)
     user_id: str | None = Field(default=None, max_length=255)
     charged_to: str | None = Field(default=None, max_length=255)
     client_id: str | None = Field(default=None, max_length=255)
