@@ -58,6 +58,12 @@ class ToolTerms(BaseModel, frozen=True):
     """Calls of one answer that run at the same time."""
     tool_approval_seconds: float = Field(7 * 24 * 3600.0, gt=0)
     """How long a call waits for a person's approval. Afterwards it counts as denied."""
+    tool_client_seconds: float = Field(24 * 3600.0, gt=0)
+    """How long a call waits for the client that executes it. Afterwards it counts as failed."""
+    max_request_tools: int = Field(64, ge=0)
+    """Tools that one request may bring. 0: none."""
+    max_request_tools_bytes: int = Field(64 * 1024, ge=1024)
+    """Longest definition of these tools together, as JSON with its escapes."""
     tool_unknown_seconds: float = Field(900.0, ge=0)
     """How long a call of unknown outcome waits for a person's decision, before the model learns
     that nobody knows it. 0: at once.

@@ -30,6 +30,7 @@ from tokenwire.models.idempotency import Idempotency
 from tokenwire.models.quotas import admit, admit_conversation
 from tokenwire.models.rows import unfinished
 from tokenwire.models.tables import Conversation, Message
+from tokenwire.models.tool_choices import ToolChoices
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ class Regeneration:
     idempotency: Idempotency | None = None
     options: Mapping[str, Any] | None = None
     """Parameters of the new answer. None: those of the answer that it replaces."""
+    tools: ToolChoices | None = None
+    """The same of its tools."""
 
 
 class Chats(Database):
@@ -141,8 +144,7 @@ class Chats(Database):
                 again.model,
                 conversation.updated_at,
             )
-            row.options = _options(again, replaced)
-            row.response_schema = _schema(replaced)
+            _take_over(row, again, replaced)
             session.add(row)
             await session.flush()
             await admit(session, self.quotas, again.user_id, again.conversation_id, [row.id])
@@ -200,13 +202,12 @@ async def _clear(
     return await supersede(session, rows[0], by, conversation, again.user_id) if rows else []
 
 
-def _options(again: Regeneration, replaced: Sequence[Message]) -> dict[str, Any] | None:
-    """The parameters of the new answer: the given ones, else those of the answer it replaces."""
+def _take_over(row: Message, again: Regeneration, replaced: Sequence[Message]) -> None:
+    """Fill the fields of the request: the given ones, else those of the answer it replaces."""
+    if replaced and (earlier := replaced[0]).role == "assistant":
+        row.options, row.tools = earlier.options, earlier.tools
+        row.response_schema = earlier.response_schema
     if again.options is not None:
-        return dict(again.options) or None
-    return replaced[0].options if replaced and replaced[0].role == "assistant" else None
-
-
-def _schema(replaced: Sequence[Message]) -> dict[str, Any] | None:
-    """The schema of the new answer: that of the answer it replaces."""
-    return replaced[0].response_schema if replaced and replaced[0].role == "assistant" else None
+        row.options = dict(again.options) or None
+    if again.tools is not None:
+        row.tools = again.tools.stored()

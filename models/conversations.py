@@ -48,6 +48,7 @@ from tokenwire.models.tables import (
     Participant,
     is_unfinished,
 )
+from tokenwire.models.tool_choices import NO_CHOICES, ToolChoices
 from tokenwire.protocol.states import UNFINISHED
 
 HISTORY_PAGE_BYTES = 1024 * 1024
@@ -77,6 +78,7 @@ class Post:
     response_schema: dict[str, Any] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     """Parameters of the answer (see `tables.Message`)."""
+    tools: ToolChoices = NO_CHOICES
 
 
 @dataclass(frozen=True, slots=True)
@@ -461,6 +463,7 @@ async def _write_rows(
     )
     assistant = placeholder(user, made["assistant"], post.user_id, ordinal + 2, post.model, now)
     assistant.response_schema, assistant.options = post.response_schema, dict(post.options) or None
+    assistant.tools = post.tools.stored()
     session.add_all([user, assistant])
     await session.flush()
     return Posted(user, assistant, superseded)

@@ -200,6 +200,7 @@ _row_bytes = (
     + octets(col(Message.options))
     + octets(col(Message.asked))
     + octets(col(Message.response_schema))
+    + octets(col(Message.tools))
     + case((col(Message.status).in_(UNFINISHED), 0), else_=_stored_bytes)
 )
 _conversation_bytes = ROW_BYTES + octets(col(Conversation.instructions))

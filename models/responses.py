@@ -24,6 +24,7 @@ from tokenwire.models.idempotency import Idempotency
 from tokenwire.models.quotas import ROW_BYTES, admit, admit_conversation, shown_bytes
 from tokenwire.models.tables import Conversation, Message, Participant
 from tokenwire.models.threads import ids_before, measure, thread_ids
+from tokenwire.models.tool_choices import NO_CHOICES, ToolChoices
 
 TITLE_CHARS = 80
 SLICE = 100
@@ -55,6 +56,7 @@ class Question:
     options: Mapping[str, Any] = field(default_factory=dict)
     asked: Mapping[str, Any] = field(default_factory=dict)
     response_schema: dict[str, Any] | None = None
+    tools: ToolChoices = NO_CHOICES
 
 
 class Responses(Database):
@@ -168,7 +170,7 @@ async def _write(
     )
     assistant.announced_rev = assistant.rev  # nothing can follow a conversation that did not exist
     assistant.options, assistant.asked = dict(question.options) or None, dict(question.asked)
-    assistant.response_schema = question.response_schema
+    assistant.response_schema, assistant.tools = question.response_schema, question.tools.stored()
     session.add(assistant)
     await session.flush()
     return Posted(rows[-1], assistant)

@@ -3,6 +3,7 @@ PostgreSQL.
 """
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from tokenwire.models.conversations import Post, Posted
 from tokenwire.models.errors import AnswerRunning, Conflict, KeyReused, NotFound
 from tokenwire.models.idempotency import Idempotency
 from tokenwire.models.store import Store
+from tokenwire.models.tool_choices import ToolChoices
 
 ADA, BOB = "ada", "bob"
 
@@ -250,3 +252,16 @@ async def test_a_superseded_message_can_be_posted_again(store: Store) -> None:
     again = await post(store, chat.id, "two", client_id=second.user_message.id)
     assert again.user_message.id != second.user_message.id
     assert again.user_message.superseded_by is None
+
+
+async def test_a_new_answer_takes_over_what_was_said_about_tools(store: Store) -> None:
+    """Unless the request says something itself, which may be nothing at all."""
+    chat = await store.open_chat(ADA, "c")
+    said = ToolChoices(use=["add"], choice="required")
+    first = await post(store, chat.id, tools=said)
+    question = first.user_message.id
+    again = Regeneration(chat.id, ADA, question, "demo", stop_running=True)
+    assert (await store.regenerate(again)).assistant_message.tools == said.stored()
+    for tools, wanted in ((ToolChoices(use=[]), {"use": []}), (ToolChoices(), None)):
+        made = await store.regenerate(replace(again, tools=tools))
+        assert made.assistant_message.tools == wanted

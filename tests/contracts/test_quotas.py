@@ -31,6 +31,7 @@ from tokenwire.models.responses import PastTurn, Question
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Conversation, Message
 from tokenwire.models.threads import ROWS_A_TURN
+from tokenwire.models.tool_choices import OwnTool, ToolChoices
 
 ME, OTHER = "me", "other"
 
@@ -282,6 +283,19 @@ async def busy(store: Store) -> None:
     await ended(
         store, await asked(store, "four", instructions="short", asked={"metadata": {"a": "b"}}), "4"
     )
+
+
+async def test_what_a_request_says_about_tools_counts(opened: Open) -> None:
+    """Its own tools may be long. A deletion gives the same back."""
+    store = opened()
+    conversation = await store.create_conversation(ME)
+    brought = OwnTool(name="pick", description="x" * 700, parameters={}, runs_at="client")
+    before = await stored_bytes(store, ME)
+    await said(store, conversation.id)
+    plain = await stored_bytes(store, ME) - before
+    await store.post(Post(conversation.id, ME, "hi", "demo", tools=ToolChoices(own=[brought])))
+    assert 700 < await stored_bytes(store, ME) - before - 2 * plain < 1000
+    assert await recount(store) == []
 
 
 async def test_sums_equal_the_rows(opened: Open) -> None:

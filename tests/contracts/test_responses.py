@@ -9,6 +9,7 @@ from tokenwire.models.errors import KeyReused
 from tokenwire.models.idempotency import Idempotency
 from tokenwire.models.responses import PastTurn, Question
 from tokenwire.models.store import Store
+from tokenwire.models.tool_choices import ToolChoices
 
 ME = "me"
 QUESTION = Question(
@@ -17,6 +18,7 @@ QUESTION = Question(
     "demo",
     options={"temperature": 0.5},
     asked={"metadata": {"a": "b"}},
+    tools=ToolChoices(use=["add"], unattended=True),
 )
 
 
@@ -38,6 +40,7 @@ async def test_a_response_has_its_own_conversation(store: Store) -> None:
         {"temperature": 0.5},
         {"metadata": {"a": "b"}},
     )
+    assert stored.tools == {"use": ["add"], "unattended": True}
     conversation = await store.conversation(answer.conversation_id, ME)
     assert (conversation.listed, conversation.title) == (False, "u")
     assert await store.conversations(ME, 10) == ([], None)

@@ -1,0 +1,139 @@
+"""Pure: what a request says about the tools of its answer, as `messages.tools` holds it.
+
+    {"use": ["add"], "choice": {"name": "add"}, "own": [...], "unattended": true}
+
+Guarantees: a checked value can be stored, and read again as the same object. A stored value that
+cannot be read (damaged, or of a later version) allows no tool.
+
+Why it works this way: each dialect of clients has its own form for tools, and turns it into this
+one. So the worker knows one form, and an answer that is made again simply takes it over.
+
+Rejected: the request's own form in the row (the worker would have to know all dialects); names of
+the server's tools checked here (only workers know them).
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from tokenwire.config.terms import ToolTerms
+
+MAX_NAMES = 256
+"""Names in one list."""
+ChoiceMode = Literal["auto", "none", "required"]
+ToolName = Annotated[str, StringConstraints(pattern=r"\A[A-Za-z0-9_-]{1,64}\z")]
+ToolNames = Annotated[list[ToolName], Field(max_length=MAX_NAMES)]
+
+
+class _Value(BaseModel):
+    """Strict as JSON; a refusal does not show the value."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+
+class NamedTool(_Value):
+    """The choice of one tool, which the model must call."""
+
+    name: ToolName
+
+
+class OwnTool(_Value):
+    """A tool that the request brings, for this answer alone. `runs_at`: `client` gives the result
+    to the waiting answer; `caller` gets the call as the end of the answer.
+    """
+
+    name: ToolName
+    description: str = ""
+    parameters: dict[str, Any]
+    """JSON Schema of the arguments, of the type `object`."""
+    runs_at: Literal["client", "caller"]
+
+
+class ToolChoices(_Value):
+    """What one request says. `use`: names of the server's tools; None: all that are allowed.
+    `choice`: for the first turn. `unattended`: nobody can decide about calls.
+    """
+
+    use: ToolNames | None = None
+    choice: ChoiceMode | NamedTool | None = None
+    own: list[OwnTool] = Field(default_factory=list)
+    unattended: bool = False
+
+    @property
+    def tool_choice(self) -> str | None:
+        """The choice as a provider's request has it: a mode, or the name of a tool."""
+        return self.choice.name if isinstance(self.choice, NamedTool) else self.choice
+
+    def stored(self) -> dict[str, Any] | None:
+        """As the row holds it; None: it says nothing."""
+        return self.model_dump(exclude_defaults=True) or None
+
+
+NO_CHOICES = ToolChoices()
+NOTHING_ALLOWED = ToolChoices(use=[])
+
+
+class BadTools(ValueError):
+    """The value cannot be used. `place`: the path of the mistake in it."""
+
+    def __init__(self, place: Iterable[str | int], reason: str) -> None:
+        super().__init__(reason)
+        self.place, self.reason = tuple(place), reason
+
+
+def checked(value: Mapping[str, Any], terms: ToolTerms) -> ToolChoices:
+    """The value of a request. Raises BadTools.
+
+    Whether the schemas can be used, and whether the server has the tools of `use`, others find out.
+    """
+    try:
+        found = ToolChoices.model_validate(dict(value))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        raise BadTools(first["loc"], first["msg"]) from None
+    for mistake in _mistakes(found, terms):
+        raise mistake
+    return found
+
+
+def read(value: Mapping[str, Any] | None) -> ToolChoices:
+    """The value of a row."""
+    if value is None:
+        return NO_CHOICES
+    try:
+        return ToolChoices.model_validate(value)
+    except ValidationError:
+        return NOTHING_ALLOWED
+
+
+def _mistakes(choices: ToolChoices, terms: ToolTerms) -> Iterator[BadTools]:
+    yield from _of_own(choices, terms)
+    chosen = choices.tool_choice
+    if isinstance(choices.choice, NamedTool):
+        if chosen in get_args(ChoiceMode):
+            yield BadTools(("choice", "name"), "a tool of this name cannot be chosen")
+        elif choices.use is not None and chosen not in {*choices.use, *_names(choices)}:
+            yield BadTools(("choice", "name"), f"{chosen} is not among the tools")
+    if chosen == "required" and choices.use == [] and not choices.own:
+        yield BadTools(("choice",), "there is no tool to call")
+
+
+def _of_own(choices: ToolChoices, terms: ToolTerms) -> Iterator[BadTools]:
+    if len(choices.own) > terms.max_request_tools:
+        yield BadTools(("own",), f"more than {terms.max_request_tools} tools")
+    if len(json.dumps([each.model_dump() for each in choices.own])) > terms.max_request_tools_bytes:
+        yield BadTools(("own",), f"longer than {terms.max_request_tools_bytes} bytes as JSON")
+    names, used = _names(choices), set(choices.use or ())
+    for number, own in enumerate(choices.own):
+        if own.name in names[:number]:
+            yield BadTools(("own", number, "name"), f"two tools are called {own.name}")
+        if own.name in used:
+            yield BadTools(("own", number, "name"), f"a tool of the server is called {own.name}")
+        if own.parameters.get("type") != "object":
+            yield BadTools(("own", number, "parameters"), "the type must be object")
+
+
+def _names(choices: ToolChoices) -> list[str]:
+    return [each.name for each in choices.own]
