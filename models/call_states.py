@@ -129,6 +129,11 @@ def awaiting(state: str) -> AwaitingState | None:
     return next((one for one in _FITTING if one == state), None)
 
 
+def left_to_caller(call: StoredCall) -> bool:
+    """Whether the program that asked executes the call, after the end of the answer."""
+    return call.state == "proposed" and call.runs_at == "caller"
+
+
 def call_fields(call: StoredCall) -> dict[str, Any]:
     """The fields of the call's part that come from its row."""
     return present(

@@ -25,7 +25,7 @@ from uuid_utils import uuid7
 
 from tokenwire.models.answers import Checkpoint, checkpoint_values
 from tokenwire.models.call_rows import calls_in, change_call, clock, lock_held
-from tokenwire.models.call_states import awaiting, lost
+from tokenwire.models.call_states import awaiting, left_to_caller, lost
 from tokenwire.models.database import Database, now_ms
 from tokenwire.models.errors import StoreUnavailable
 from tokenwire.models.saving import save_parts
@@ -46,7 +46,9 @@ class NewCall:
     name: str
     input: str
     runs_at: Literal["server", "client", "caller"]
-    state: Literal["proposed", "awaiting_approval", "awaiting_client", "invalid", "failed"]
+    state: Literal[
+        "proposed", "awaiting_approval", "awaiting_client", "invalid", "failed", "denied"
+    ]
     repeatable: bool = False
     title: str | None = None
     error: str | None = None
@@ -274,7 +276,8 @@ class Calls(Database):
 
 async def _only_waits(session: AsyncSession, message_id: str) -> bool:
     """Whether a call awaits a decision, and none has a run before it."""
-    states = {call.state for call in await calls_in(session, message_id)}
+    calls = await calls_in(session, message_id)
+    states = {call.state for call in calls if not left_to_caller(call)}
     return any(map(awaiting, states)) and not states & {"proposed", "running"}
 
 

@@ -1,10 +1,13 @@
 """The request of an attempt: the provider of its model, and the conversation so far."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple
 
 from tokenwire.models.errors import HistoryTooLong, NotFound
 from tokenwire.models.store import Store
-from tokenwire.models.tables import Message
+from tokenwire.models.tables import Conversation, Message
+from tokenwire.models.tool_choices import read
 from tokenwire.providers.base import (
     ContextLengthExceeded,
     Interrupted,
@@ -12,14 +15,17 @@ from tokenwire.providers.base import (
     ModelNotFound,
     Provider,
     Request,
-    Tool,
+    UnsupportedParameter,
 )
+from tokenwire.providers.spec import ModelSpec
 from tokenwire.worker import context
 from tokenwire.worker.attempt.costs import BudgetExhausted
 from tokenwire.worker.deaths import MAX_DEATHS
 from tokenwire.worker.planning import PlannedAttempt
 from tokenwire.worker.retries import WorkersDied
 from tokenwire.worker.services import Models
+from tokenwire.worker.tools.definition import AnyTool
+from tokenwire.worker.tools.toolbox import AnswerTools, allowed
 
 MAX_ATTEMPTS = 50
 """Attempts of one answer, whatever they added. After that it ends as failed. Attempts that ended
@@ -29,13 +35,18 @@ MAX_ATTACHES = 500
 """The same while attempts attach to a run, which is free. An hour of silence needs fewer."""
 
 
-async def ask(
-    store: Store, models: Models, tools: Sequence[Tool], planned: PlannedAttempt
-) -> tuple[Provider, Request]:
-    """The provider and its request. Answers in listed conversations may use these tools.
+class Asked(NamedTuple):
+    """Who is asked what, and the tools that the answer may use."""
 
-    A program that asks over OpenAI's API gets an answer without them: it would wait for an approval
-    that it cannot give.
+    provider: Provider
+    request: Request
+    tools: AnswerTools
+
+
+async def ask(
+    store: Store, models: Models, tools: Mapping[str, AnyTool], planned: PlannedAttempt
+) -> Asked:
+    """The provider and its request. `tools`: those of this process.
 
     Raises ProviderError or WorkersDied if there is none, and StoreUnavailable.
     """
@@ -43,7 +54,26 @@ async def ask(
     if spec is None:
         raise ModelNotFound(f"{planned.row.model} is not in the catalogue")
     _require_hope(planned)
-    return models.open(spec), await _request(store, models, tools, planned)
+    conversation = await store.conversation_of(planned.row.id)
+    usable = _usable(planned.row, spec, conversation, tools)
+    request = await _request(store, models, planned, conversation)
+    request = replace(request, tools=usable.offered, tool_choice=usable.choice)
+    return Asked(models.open(spec), request, usable)
+
+
+def _usable(
+    row: Message, spec: ModelSpec, conversation: Conversation | None, tools: Mapping[str, AnyTool]
+) -> AnswerTools:
+    """Raises UnsupportedParameter for a request that cannot be carried out. An answer that has
+    begun is finished with the tools that are left.
+    """
+    listed, narrowed = False, None
+    if conversation is not None:
+        listed, narrowed = conversation.listed, conversation.tools
+    usable = allowed(tools, (spec.tools, narrowed), read(row.tools), listed=listed)
+    if usable.refusal is not None and not row.rounds:
+        raise UnsupportedParameter("tools", usable.refusal)
+    return usable
 
 
 def _require_hope(planned: PlannedAttempt) -> None:
@@ -57,10 +87,9 @@ def _require_hope(planned: PlannedAttempt) -> None:
 
 
 async def _request(
-    store: Store, models: Models, tools: Sequence[Tool], planned: PlannedAttempt
+    store: Store, models: Models, planned: PlannedAttempt, conversation: Conversation | None
 ) -> Request:
     row = planned.row
-    conversation = await store.conversation_of(row.id)
     rows = await _history(store, row)
     instructions = conversation.instructions if conversation else None
     names = {name: spec.model for name, spec in models.catalogue.models.items()}
@@ -71,7 +100,6 @@ async def _request(
         raise InvalidRequest("nothing to answer")
     return Request(
         messages,
-        tools=tools if conversation is not None and conversation.listed else (),
         schema=row.response_schema,
         continuation=planned.continuation,
         tries=row.attempt - 1 - row.waits,

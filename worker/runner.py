@@ -218,15 +218,14 @@ class Runner:
     async def _run(self, attempt: Attempt, planned: PlannedAttempt) -> None:
         try:
             services = self._services
-            provider, request = await ask(
-                services.store, self._models, services.toolbox.offered, planned
-            )
+            asked = await ask(services.store, self._models, services.toolbox.tools, planned)
         except StoreUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 -- the attempt says whose fault it is
             await attempt.give_up(error)
         else:
-            await attempt.run(provider, request, planned.row.model or "")
+            model = planned.row.model or ""
+            await attempt.run(asked.provider, asked.request, model, asked.tools)
             await self._name_conversation(attempt)
 
     async def _name_conversation(self, attempt: Attempt) -> None:

@@ -12,9 +12,9 @@ left behind take one way.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import structlog
 
@@ -30,7 +30,7 @@ from tokenwire.worker.outages import outlast
 from tokenwire.worker.resume.continuation import last_round
 from tokenwire.worker.tools.arguments import BadArguments
 from tokenwire.worker.tools.context import ToolContext
-from tokenwire.worker.tools.definition import ServerTool
+from tokenwire.worker.tools.definition import AnyTool, ClientTool, ServerTool
 from tokenwire.worker.tools.executor import (
     CallDone,
     CallFailed,
@@ -38,6 +38,7 @@ from tokenwire.worker.tools.executor import (
     NotBegun,
     Place,
 )
+from tokenwire.worker.tools.schemas import SchemaReader
 
 log_line = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -46,6 +47,7 @@ CHECK_SECONDS = 1.0
 PAUSE_SECONDS = 0.05
 MAX_RUNS = 3
 """Runs of a repeatable call whose outcome stays unknown."""
+UNATTENDED = "This call needs an approval, and nobody can give one."
 INVALID = "The arguments are no JSON object, or were cut off."
 
 
@@ -54,8 +56,8 @@ class Calling:
 
     def __init__(self, work: AttemptWork, keeper: Keeper) -> None:
         self._work, self._keeper = work, keeper
-        self._store, self._tools = work.services.store, work.services.toolbox
-        self._terms = self._tools.terms
+        self._store, self._toolbox = work.services.store, work.services.toolbox
+        self._terms = self._toolbox.terms
         self._rounds = work.row.rounds
         self._running: dict[int, asyncio.Task[None]] = {}
         self._places: dict[int, Place] = {}
@@ -73,7 +75,7 @@ class Calling:
     async def prove(self) -> bool:
         """Store the turn that has ended as proven, with its calls, if they are ours to see to."""
         work, draft = self._work, self._work.draft
-        if work.question is None or not work.question.tools or self._was_last_round:
+        if not work.tools.tools or work.tools.choice == "none" or self._was_last_round:
             return False
         calls = await self._examined_in(range(draft.held.turn_start, len(draft.answer.parts)))
         if not calls:
@@ -104,34 +106,51 @@ class Calling:
         return await asyncio.gather(*(self._examined(number, parts[number]) for number in calls))
 
     async def _examined(self, number: int, part: Part) -> NewCall:
-        tool = self._tools.get(part.fields["name"])
+        tool = self._work.tools.tools.get(part.fields["name"])
         call = NewCall(
             number=number,
             id=part.fields["id"],
             name=part.fields["name"],
             input=part.text,
-            runs_at="server",
+            runs_at=tool.runs_at if isinstance(tool, ClientTool) else "server",
             state="proposed",
-            repeatable=tool is not None and tool.repeatable,
+            repeatable=isinstance(tool, ServerTool) and tool.repeatable,
             title=tool.title if tool else None,
         )
         if part.fields["state"] != "proposed":
             return replace(call, state="invalid", error=INVALID)
         if tool is None:
             return replace(call, state="failed", error=no_tool(call.name))
+        if call.runs_at == "caller":  # who checks its arguments itself
+            return call
         try:
-            arguments = await asyncio.to_thread(tool.read, part.text)
+            arguments = await asyncio.to_thread(_reader(tool), part.text)
         except BadArguments as error:
             return replace(call, state="failed", error=str(error))
-        if not await self._tools.executor.needs_approval(tool, arguments, self._context("", 1)):
+        if isinstance(tool, ClientTool):
+            wait_ms = int(self._terms.tool_client_seconds * 1000)
+            return replace(call, state="awaiting_client", expires_in_ms=wait_ms)
+        return await self._approved(call, tool, arguments)
+
+    async def _approved(
+        self, call: NewCall, tool: ServerTool, arguments: Mapping[str, Any]
+    ) -> NewCall:
+        """The call as it is, or waiting for a person if one must allow it."""
+        context = self._context("", 1)
+        if not await self._toolbox.executor.needs_approval(tool, arguments, context):
             return call
+        if self._work.tools.choices.unattended:
+            return replace(call, state="denied", error=UNATTENDED)
         wait_ms = int(self._terms.tool_approval_seconds * 1000)
         return replace(call, state="awaiting_approval", expires_in_ms=wait_ms)
 
     # --- until all calls have ended, or wait ---
 
-    async def run(self) -> Literal["ended", "waits", "stopped"]:
-        """See to all calls until they have ended, or the answer is parked, or `stop`."""
+    async def run(self) -> Literal["ended", "left", "waits", "stopped"]:
+        """See to all calls until they have ended, or the answer is parked, or `stop`.
+
+        `left`: the rest is for the program that asked.
+        """
         unknown_ms = int(self._terms.tool_unknown_seconds * 1000)
         await self._outlast(lambda: self._store.lose_calls(*self._who, unknown_ms))
         try:
@@ -139,7 +158,7 @@ class Calling:
                 calls = await self._announce()
                 if calls.have_ended:
                     await self._work.writer.settle()
-                    return "ended"
+                    return "left" if calls.are_left else "ended"
                 await self._begin(calls)
                 if self._running:
                     await self._until_change()
@@ -209,14 +228,14 @@ class Calling:
     # --- one call ---
 
     async def _run(self, call: CallRow) -> None:
-        tool = self._tools.get(call.name)
-        if tool is None:  # it was offered by a process with other tools
+        tool = self._work.tools.on_server(call.name)
+        if tool is None:  # it was allowed before, or in a process with other tools
             return await self._refuse(call, no_tool(call.name))
         try:
             arguments = await asyncio.to_thread(tool.read, call.ran_with or call.input)
         except BadArguments as error:
             return await self._refuse(call, str(error))
-        async with self._tools.executor.reserve(tool) as place:
+        async with self._toolbox.executor.reserve(tool) as place:
             if self._stopped.is_set() or (mine := await self._claim(call)) is None:
                 return None
             self._places[call.number] = place
@@ -310,3 +329,10 @@ class Calling:
 def no_tool(name: str) -> str:
     """The sentence for the model if there is no such tool."""
     return f"There is no tool named {name}."
+
+
+def _reader(tool: AnyTool) -> Callable[[str], dict[str, Any]]:
+    """What reads the arguments of a call. It raises BadArguments."""
+    if isinstance(tool, ServerTool):
+        return tool.read
+    return SchemaReader(tool.parameters, was_checked=True).read

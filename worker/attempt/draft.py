@@ -236,6 +236,10 @@ class Draft:
         """Prepare for another request, which continues behind a proven turn."""
         self._queue(self._taken.step())
 
+    def leave_calls(self) -> None:
+        """Note that the answer ends with calls that others execute, whatever its provider said."""
+        self.finish = deltas.Finish("tool_calls")
+
     def set_fields(self, number: int, fields: Mapping[str, Any]) -> None:
         """Set fields of a part; null removes one."""
         self._put(self._taken.set_fields(number, fields))

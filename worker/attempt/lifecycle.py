@@ -55,7 +55,9 @@ class CallsLeft:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The provider proved that its turn is whole."""
+    """The provider proved that its turn is whole. Of calls: no worker executes those that are
+    left.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +197,7 @@ class Act(Enum):
     LEAVE_PROVIDER = auto()
     """Take nothing more. (If the provider has ended, its stream is closed already.)"""
     CALL = auto()
-    """See to the calls of the turn; then give `Answered` or `Parked`."""
+    """See to the calls of the turn; then give `Answered`, `Parked` or `Finished`."""
     STOP_CALLS = auto()
     """Begin no further call, and stop those that run."""
     RELEASE = auto()
@@ -312,7 +314,7 @@ TABLE: dict[AttemptState, dict[type[Input], Transition | Cell]] = {
     CALLING: {
         Begin:       IMPOSSIBLE,
         CallsLeft:   IMPOSSIBLE,
-        Finished:    NOTHING,
+        Finished:    _to(SETTLING, Act.SETTLE),  # what is left is for the program that asked
         Failed:      _to(SETTLING, Act.STOP_CALLS, Act.SETTLE),
         Unwritable:  _to(SETTLING, Act.STOP_CALLS, Act.SETTLE),
         HandedOver:  _to(SETTLING, Act.STOP_CALLS, Act.SETTLE),

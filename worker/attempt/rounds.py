@@ -2,7 +2,8 @@
 
 Guarantees:
 - `differences` gives exactly the fields that the log lacks. Applied, they leave no difference.
-- `RoundCalls.next` never begins a call that a person or a client must decide about first.
+- `RoundCalls.next` never begins a call that a person or a client must decide about first, or that
+  nobody here executes.
 
 Why it works this way: the table of calls is ahead of the log, because a result is stored before
 anybody sees it. So every attempt, and everybody who ends an answer, first appends what the log
@@ -15,7 +16,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from tokenwire.models.call_states import StoredCall, awaiting, call_fields
+from tokenwire.models.call_states import StoredCall, awaiting, call_fields, left_to_caller
 from tokenwire.protocol.fold import Answer
 from tokenwire.protocol.states import CALL_ENDED
 
@@ -57,15 +58,25 @@ class RoundCalls(Generic[C]):
 
     @property
     def have_ended(self) -> bool:
-        """Whether the model can be asked again."""
-        return all(call.state in CALL_ENDED for call in self.rows)
+        """Whether nothing is left to do here."""
+        return all(call.state in CALL_ENDED or left_to_caller(call) for call in self.rows)
+
+    @property
+    def are_left(self) -> bool:
+        """Whether the program that asked has calls to execute, with which the answer ends."""
+        return any(map(left_to_caller, self.rows))
 
     @property
     def are_awaited(self) -> bool:
         """Whether nothing but decisions is missing."""
-        return all(call.state in CALL_ENDED or awaiting(call.state) for call in self.rows)
+        return all(
+            call.state in CALL_ENDED or left_to_caller(call) or awaiting(call.state)
+            for call in self.rows
+        )
 
     def next(self, running: Collection[int], most: int) -> Sequence[C]:
         """The calls to begin now. `running`: numbers of those that run here; `most`: at a time."""
-        ready = [call for call in self.rows if call.state == "proposed"]
+        ready = [
+            call for call in self.rows if call.state == "proposed" and call.runs_at == "server"
+        ]
         return ready[: max(0, most - len(running))]

@@ -54,6 +54,7 @@ from tokenwire.worker.attempt.writing import LogWriter
 from tokenwire.worker.outages import outlast
 from tokenwire.worker.resume.continuation import last_round, may_resume
 from tokenwire.worker.services import WorkerServices
+from tokenwire.worker.tools.toolbox import NO_TOOLS, AnswerTools
 
 log_line = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -127,12 +128,16 @@ class Attempt:
         """End the attempt for this reason, unless another reason outranks it (`lifecycle`)."""
         self._give(verdict)
 
-    async def run(self, provider: Provider, request: Request, model: str) -> None:
+    async def run(
+        self, provider: Provider, request: Request, model: str, tools: AnswerTools = NO_TOOLS
+    ) -> None:
         """Ask the provider, and carry out the verdict. Raises errors that are our own bugs.
 
         `request`: the conversation before the answer, and how to continue the present turn.
+        `tools`: those that the answer may use.
         """
         self.work.question, self._provider = replace(request, continuation=None), provider
+        self.work.tools = tools
         calls_are_left = await self._calling.are_left()
         if not calls_are_left:
             start = self.draft.held.turn_start
@@ -295,6 +300,10 @@ class Attempt:
                 return
             if seen_to == "waits":
                 self._give(Parked())
+                return
+            if seen_to == "left":
+                self.draft.leave_calls()
+                self._give(Finished())
                 return
             parts = self.draft.answer.parts
             request = await self._outlast(lambda: self._request_behind(len(parts)))

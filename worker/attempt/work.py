@@ -19,6 +19,7 @@ from tokenwire.worker.operators import facts_of
 from tokenwire.worker.resume.continuation import last_round
 from tokenwire.worker.schemas import Document
 from tokenwire.worker.services import WorkerServices
+from tokenwire.worker.tools.toolbox import NO_TOOLS, AnswerTools
 
 
 @dataclass(slots=True)
@@ -26,8 +27,8 @@ class AttemptWork:
     """What the parts of an attempt share.
 
     `best_rung`: the best rung of the answer's model. `question`: what each turn is asked, the
-    conversation before the answer (None: nothing is asked). `document`: the text that was checked
-    against the answer's schema.
+    conversation before the answer (None: nothing is asked). `tools`: those that the answer may use.
+    `document`: the text that was checked against the answer's schema.
     """
 
     services: WorkerServices
@@ -38,6 +39,7 @@ class AttemptWork:
     named_run: NamedRun
     billing: Billing
     question: Request | None = None
+    tools: AnswerTools = NO_TOOLS
     document: Document | None = None
 
     def checkpoint(self) -> Checkpoint:
@@ -107,10 +109,17 @@ class AttemptWork:
             question,
             messages=[*question.messages, *with_repair(before, misfit)],
             continuation=continuation,
-            tool_choice="none" if misfit and question.tools else question.tool_choice,
+            tool_choice=_tool_choice(question, start, repairs=misfit is not None),
         )
 
     def notify_operators(self, error: BaseException, code: str) -> None:
         """Notify operators of an error."""
         facts = facts_of(error, code, self.row.id, model=self.row.model)
         self.services.notify_operators(error, facts)
+
+
+def _tool_choice(question: Request, start: int, *, repairs: bool) -> str | None:
+    """The choice is for the first turn alone: a model that must call in each turn never ends."""
+    if repairs and question.tools:
+        return "none"
+    return None if start else question.tool_choice

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, overload
+from typing import Any, Literal, Protocol, TypeVar, overload
 
 from tokenwire.providers.spec import TOOL_NAME
 from tokenwire.worker.tools.arguments import ArgumentReader, ToolMisuse
@@ -68,6 +68,22 @@ class ServerTool:
         """Call the function: its result, or the coroutine of an async tool."""
         given = {self.reader.context_name: context} if self.reader.context_name else {}
         return self.function(**given, **arguments)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientTool:
+    """A tool that no worker executes. `runs_at`: `client` gives the result to the waiting answer;
+    `caller` gets the call as the end of the answer.
+    """
+
+    name: str
+    title: str | None
+    description: str
+    parameters: Mapping[str, Any]
+    runs_at: Literal["client", "caller"] = "client"
+
+
+AnyTool = ServerTool | ClientTool
 
 
 @overload

@@ -23,11 +23,12 @@ class SchemaReader:
 
     context_name = "context"
 
-    def __init__(self, schema: Mapping[str, Any]) -> None:
-        """Raises BadSchema."""
-        if schema.get("type") != "object":
-            raise BadSchema("#/type: must be object")
-        schemas.require_usable_now(schema)
+    def __init__(self, schema: Mapping[str, Any], *, was_checked: bool = False) -> None:
+        """Raises BadSchema, unless the schema was checked when it was stored."""
+        if not was_checked:
+            if schema.get("type") != "object":
+                raise BadSchema("#/type: must be object")
+            schemas.require_usable_now(schema)
         self.schema = schema
 
     def read(self, text: str) -> dict[str, Any]:

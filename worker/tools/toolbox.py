@@ -1,31 +1,104 @@
-"""The tools of a process, and what executes them."""
+"""The tools of a process, and which of them one answer may use.
 
-from collections.abc import Mapping, Sequence
+Guarantees: an answer can neither be offered nor execute a tool that its model's entry in the
+catalogue, its conversation or its request leaves out. Each attempt asks anew: a worker with other
+tools, or behind a conversation that was narrowed meanwhile, executes what is allowed now.
+
+Rejected: the allowed names in the row of the answer (a call that waits for days would run after its
+tool was taken away).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from tokenwire.config.terms import ToolTerms
+from tokenwire.models.tool_choices import NO_CHOICES, NamedTool, ToolChoices
 from tokenwire.providers.base import Tool
-from tokenwire.worker.tools.definition import ServerTool
+from tokenwire.worker.tools.definition import AnyTool, ClientTool, ServerTool
 from tokenwire.worker.tools.executor import Executor
 
 
-class Toolbox:
-    """The tools that answers may use here, by name."""
+@dataclass(frozen=True, slots=True)
+class AnswerTools:
+    """The tools that one answer may use, by name. `refusal`: why its request cannot be carried out;
+    None: it can.
+    """
 
-    def __init__(
-        self, tools: Mapping[str, ServerTool] | None = None, terms: ToolTerms | None = None
-    ) -> None:
-        self._tools = tools or {}
-        self.terms = terms or ToolTerms()
-
-    def get(self, name: str) -> ServerTool | None:
-        """The tool of this name."""
-        return self._tools.get(name)
+    tools: Mapping[str, AnyTool] = field(default_factory=dict)
+    choices: ToolChoices = NO_CHOICES
+    refusal: str | None = None
 
     @property
     def offered(self) -> Sequence[Tool]:
-        """The tools in the form of a request."""
-        return [Tool(tool.name, tool.description, tool.parameters) for tool in self._tools.values()]
+        """The tools in the form of a provider's request."""
+        return [Tool(tool.name, tool.description, tool.parameters) for tool in self.tools.values()]
+
+    @property
+    def choice(self) -> str | None:
+        """The choice for the first turn, in the same form."""
+        return self.choices.tool_choice if self.tools else None
+
+    def on_server(self, name: str) -> ServerTool | None:
+        """The tool of this name, if a worker executes it."""
+        found = self.tools.get(name)
+        return found if isinstance(found, ServerTool) else None
+
+
+NO_TOOLS = AnswerTools()
+
+
+def allowed(
+    tools: Mapping[str, AnyTool],
+    lists: Iterable[Sequence[str] | None],
+    choices: ToolChoices,
+    *,
+    listed: bool,
+) -> AnswerTools:
+    """The tools of an answer. `lists`: names in the catalogue and in the conversation; None: all.
+
+    A program that asks over OpenAI's API (not `listed`) must name the tools of the server that it
+    wants. Where nobody can decide, no tool runs at the client.
+    """
+    names = set(tools) if listed or choices.use is not None else set()
+    for only in (*lists, choices.use):
+        names &= names if only is None else set(only)
+    found = {
+        name: tool
+        for name, tool in tools.items()
+        if name in names and not (choices.unattended and isinstance(tool, ClientTool))
+    }
+    own = {
+        each.name: ClientTool(each.name, None, each.description, each.parameters, each.runs_at)
+        for each in choices.own
+    }
+    both = {**found, **own}
+    return AnswerTools(both, choices, next(_refusals(found, own, choices), None))
+
+
+def _refusals(
+    found: Mapping[str, AnyTool], own: Mapping[str, AnyTool], choices: ToolChoices
+) -> Iterator[str]:
+    for name in choices.use or ():
+        if name not in found:
+            yield f"This answer cannot use a tool named {name}."
+    for name in own:
+        if name in found:
+            yield f"The request brings a tool named {name}, and so does the server."
+    if isinstance(choices.choice, NamedTool) and choices.choice.name not in {*found, *own}:
+        yield f"This answer cannot use a tool named {choices.choice.name}."
+    if choices.choice == "required" and not found and not own:
+        yield "The request requires a tool, and there is none."
+
+
+class Toolbox:
+    """The tools of one process, by name."""
+
+    def __init__(
+        self, tools: Mapping[str, AnyTool] | None = None, terms: ToolTerms | None = None
+    ) -> None:
+        self.tools = tools or {}
+        self.terms = terms or ToolTerms()
 
     @cached_property
     def executor(self) -> Executor:

@@ -59,7 +59,7 @@ STOPS = "settling:STOP_CALLS+SETTLE"
 CELLS = {  # claimed, answering, settling, calling, carrying out, over
     "Begin": "answering:ASK ! - ! ! -",
     "CallsLeft": "calling:CALL ! - ! ! -",
-    "Finished": "! settling:FLUSH+AWAIT_PROVIDER+SETTLE - - - -",
+    "Finished": "! settling:FLUSH+AWAIT_PROVIDER+SETTLE - settling:SETTLE - -",
     "Failed": f"settling:SETTLE {ENDS} - {STOPS} - -",
     "Unwritable": f"settling:SETTLE {ENDS} settling: {STOPS} - -",
     "HandedOver": f"settling:SETTLE {ENDS} - {STOPS} - -",
@@ -215,6 +215,13 @@ def test_calls_are_left_to_the_next_attempt_if_that_was_asked_meanwhile() -> Non
     life = lived(Begin(), Finished(), HandedOver())
     assert life.take(Called()) == (Act.LEAVE_RUN, Act.CARRY_OUT)
     assert all_of(life) == (AttemptState.CARRYING_OUT, HandedOver(), None)
+
+
+def test_an_answer_ends_with_calls_of_the_program_that_asked() -> None:
+    """As a turn that finished. A hand-over comes too late, and a failure too."""
+    life = lived(Begin(), Finished(), Called(), Finished(), HandedOver(), DOWN)
+    assert life.take(Settled()) == (Act.LEAVE_RUN, Act.CARRY_OUT)
+    assert life.verdict == Finished()
 
 
 def test_a_parked_attempt_is_over() -> None:
