@@ -114,7 +114,7 @@ Price = Annotated[float, Field(ge=0)]
 HeaderValue = Annotated[
     str, Field(strict=False, coerce_numbers_to_str=True), AfterValidator(_no_blank)
 ]
-ToolName = Annotated[str, AfterValidator(_tool_name)]
+NameOfTool = Annotated[str, AfterValidator(_tool_name)]
 Headers = Annotated[Mapping[Text, HeaderValue], BeforeValidator(empty_for_null)]
 Options = Annotated[Mapping[str, Any], BeforeValidator(empty_for_null)]
 
@@ -141,7 +141,7 @@ class ModelSpec:
     """The best rung that this model supports."""
     stall_seconds: Seconds | None = None
     """The longest wait for a delta."""
-    tools: list[ToolName] | None = None
+    tools: list[NameOfTool] | None = None
     """The tools of the server that its answers may use; None: all."""
     context_tokens: Annotated[int, Field(ge=1)] | None = None
     input_price: Price | None = None
@@ -183,7 +183,7 @@ class ToolSpec:
     Its schema and the form of its secret are checked where it is called, in the worker.
     """
 
-    name: ToolName
+    name: NameOfTool
     url: Address
     description: Text
     """For the model."""

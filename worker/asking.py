@@ -35,7 +35,7 @@ MAX_ATTACHES = 500
 """The same while attempts attach to a run, which is free. An hour of silence needs fewer."""
 
 
-class Asked(NamedTuple):
+class AskedProvider(NamedTuple):
     """Who is asked what, and the tools that the answer may use."""
 
     provider: Provider
@@ -45,7 +45,7 @@ class Asked(NamedTuple):
 
 async def ask(
     store: Store, models: Models, tools: Mapping[str, AnyTool], planned: PlannedAttempt
-) -> Asked:
+) -> AskedProvider:
     """The provider and its request. `tools`: those of this process.
 
     Raises ProviderError or WorkersDied if there is none, and StoreUnavailable.
@@ -58,7 +58,7 @@ async def ask(
     usable = _usable(planned.row, spec, conversation, tools)
     request = await _request(store, models, planned, conversation)
     request = replace(request, tools=usable.offered, tool_choice=usable.choice)
-    return Asked(models.open(spec), request, usable)
+    return AskedProvider(models.open(spec), request, usable)
 
 
 def _usable(

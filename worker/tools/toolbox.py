@@ -32,7 +32,8 @@ class AnswerTools:
     @property
     def offered(self) -> Sequence[Tool]:
         """The tools in the form of a provider's request."""
-        return [Tool(tool.name, tool.description, tool.parameters) for tool in self.tools.values()]
+        tools = self.tools.values()
+        return tuple(Tool(tool.name, tool.description, tool.parameters) for tool in tools)
 
     @property
     def choice(self) -> str | None:

@@ -62,9 +62,9 @@ AREA = Area(
         ),
         Mutant(
             "unlisted_answers_use_tools",
-            "worker/asking.py",
-            "tools if conversation is not None and conversation.listed else ()",
-            "tools",
+            "worker/tools/toolbox.py",
+            "set(tools) if listed or choices.use is not None else set()",
+            "set(tools)",
         ),
         Mutant(
             "edited_arguments_are_ignored",

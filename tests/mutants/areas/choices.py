@@ -1,0 +1,85 @@
+"""Which tools an answer may use; tools of clients, and of the program that asks."""
+
+from tests.mutants.mutant import Area, Mutant
+
+CHOICES = "tests/integration/attempt/test_choices.py"
+_CALLING = "worker/attempt/calling.py"
+
+AREA = Area(
+    "choices",
+    (CHOICES, "tests/unit/models/test_tool_choices.py"),
+    [
+        Mutant(
+            "a_tool_that_is_not_allowed_runs",
+            _CALLING,
+            "        tool = self._work.tools.on_server(call.name)\n",
+            "        tool = self._toolbox.tools[call.name]\n",
+        ),
+        Mutant(
+            "a_tool_that_is_not_allowed_is_examined",
+            _CALLING,
+            '        tool = self._work.tools.tools.get(part.fields["name"])\n',
+            '        tool = self._toolbox.tools.get(part.fields["name"])\n',
+        ),
+        Mutant(
+            "a_request_adds_what_a_conversation_leaves_out",
+            "worker/tools/toolbox.py",
+            "    for only in (*lists, choices.use):\n",
+            "    for only in (choices.use,) if choices.use else lists:\n",
+        ),
+        Mutant(
+            "a_choice_holds_for_each_turn",
+            "worker/attempt/work.py",
+            "    return None if start else question.tool_choice\n",
+            "    return question.tool_choice\n",
+        ),
+        Mutant(
+            "calls_run_though_none_was_chosen",
+            _CALLING,
+            ' or work.tools.choice == "none"',
+            "",
+        ),
+        Mutant(
+            "an_approval_is_awaited_that_nobody_can_give",
+            _CALLING,
+            "        if self._work.tools.choices.unattended:\n",
+            "        if False:\n",
+        ),
+        Mutant(
+            "a_call_of_the_program_that_asks_is_claimed",
+            "worker/attempt/rounds.py",
+            ' and call.runs_at == "server"',
+            "",
+        ),
+        Mutant(
+            "a_call_of_the_program_that_asks_forbids_to_wait",
+            "models/calls.py",
+            " if not left_to_caller(call)}",
+            "}",
+        ),
+        Mutant(
+            "the_model_is_asked_without_the_results_of_the_program",
+            _CALLING,
+            '"left" if calls.are_left else "ended"',
+            '"ended"',
+        ),
+        Mutant(
+            "a_client_gets_arguments_that_do_not_fit",
+            _CALLING,
+            "    return SchemaReader(tool.parameters, was_checked=True).read\n",
+            "    return SchemaReader({}, was_checked=True).read\n",
+        ),
+        Mutant(
+            "a_value_that_cannot_be_read_allows_all",
+            "models/tool_choices.py",
+            "        return NOTHING_ALLOWED\n",
+            "        return NO_CHOICES\n",
+        ),
+        Mutant(
+            "an_unknown_name_is_left_out_silently",
+            "worker/asking.py",
+            "    if usable.refusal is not None and not row.rounds:\n",
+            "    if False:\n",
+        ),
+    ],
+)
