@@ -62,8 +62,8 @@ AREA = Area(
         Mutant(
             "an_answer_made_again_loses_its_parameters",
             "models/chats.py",
-            "            row.options = _options(again, replaced)\n",
-            "",
+            "        row.options, row.tools = earlier.options, earlier.tools\n",
+            "        row.tools = earlier.tools\n",
             WEB,
         ),
     ],

@@ -39,8 +39,8 @@ AREA = Area(
         Mutant(
             "a_repair_may_call_tools",
             "worker/attempt/work.py",
-            'tool_choice="none" if misfit and question.tools else question.tool_choice,',
-            "",
+            '        return "none"\n',
+            "        return question.tool_choice\n",
         ),
         Mutant(
             "a_check_may_take_for_ever",
