@@ -20,14 +20,21 @@ import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from tokenwire.providers import parameters
 from tokenwire.providers.presets import PRESETS, key_of, lacks_address
-from tokenwire.providers.spec import ModelSpec, Preset, ToolSpec, empty_for_null, mistake
+from tokenwire.providers.spec import (
+    McpSpec,
+    ModelSpec,
+    Preset,
+    ToolSpec,
+    empty_for_null,
+    mistake,
+)
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _SECRET_HEADER = re.compile("auth|key|token|secret|cookie|password", re.IGNORECASE)
@@ -36,12 +43,7 @@ _ENTRY_KEYS = tuple(each.name for each in fields(ModelSpec) if each.name != "nam
 """The place of an entry in the file gives its name."""
 _EXPANDED = frozenset(_ENTRY_KEYS) - {"provider"}
 """The provider is not expanded, since it decides which key is needed."""
-_TOOL_KEYS = tuple(each.name for each in fields(ToolSpec) if each.name != "name")
-_UNSET: Mapping[str, Any] = {"url": "http://unset", "secret": "unset", "headers": {}}
-"""The keys of a tool that are expanded, each with a value for the check if its variable is not
-set.
-"""
-_SECRET_KEYS = frozenset({"api_key", "headers", "secret"})
+_SECRET_KEYS = frozenset({"api_key", "args", "env", "headers", "secret"})
 _TOO_DEEP = "nests too deeply"
 
 
@@ -70,9 +72,10 @@ class LocalServer:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """All usable models in the file's order, and the HTTP tools.
+    """All usable models in the file's order, the HTTP tools, and the MCP servers.
 
-    `missing`, `missing_tools`: entries left out, each with the variable that would enable it.
+    `missing`, `missing_tools`, `missing_mcp`: entries left out, each with the variable that would
+    enable it.
     """
 
     default: str
@@ -81,6 +84,8 @@ class Catalogue:
     missing: Mapping[str, str]
     tools: Mapping[str, ToolSpec] = field(default_factory=dict)
     missing_tools: Mapping[str, str] = field(default_factory=dict)
+    mcp: Mapping[str, McpSpec] = field(default_factory=dict)
+    missing_mcp: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def secrets(self) -> list[str]:
@@ -90,6 +95,7 @@ class Catalogue:
         keys += [tool.secret.removeprefix("whsec_") for tool in self.tools.values()]
         headers = [spec.headers for spec in self.models.values()]
         headers += [tool.headers for tool in self.tools.values()]
+        headers += [each for server in self.mcp.values() for each in (server.headers, server.env)]
         return keys + [
             value for each in headers for name, value in each.items() if _SECRET_HEADER.search(name)
         ]
@@ -140,8 +146,11 @@ def parse(document: Any, environ: Mapping[str, str], path: str = "models.yml") -
         raise _no_model(missing, path)
     default = _chosen("default", file.default, models, missing, path) or next(iter(models))
     titles = _chosen("title_model", file.title_model, models, missing, path)
-    tools, missing_tools = _read_tools(file.tools, environ, path)
-    return Catalogue(default, titles or default, models, missing, tools, missing_tools)
+    tools, missing_tools = _TOOLS.read(file.tools, environ, path)
+    mcp, missing_mcp = _MCP.read(file.mcp, environ, path)
+    return Catalogue(
+        default, titles or default, models, missing, tools, missing_tools, mcp, missing_mcp
+    )
 
 
 def variables_of(path: Path) -> dict[str, bool]:
@@ -151,10 +160,8 @@ def variables_of(path: Path) -> dict[str, bool]:
     """
     found: dict[str, bool] = {}
     file = _file(_document(path), str(path))
-    tools = [
-        {key: tool[key] for key in _UNSET.keys() & tool.keys()} for tool in file.tools.values()
-    ]
-    for entry in [*file.models.values(), *tools]:
+    others = [*_TOOLS.expanded_in(file.tools), *_MCP.expanded_in(file.mcp)]
+    for entry in [*file.models.values(), *others]:
         for key, value in entry.items():
             for name in _names_in(value, str(path)):
                 found[name] = found.get(name, False) or key in _SECRET_KEYS
@@ -176,6 +183,7 @@ class _File(BaseModel):
     title_model: str | None = None
     models: dict[str, _Given]
     tools: Annotated[dict[str, _Given], BeforeValidator(empty_for_null)] = {}
+    mcp: Annotated[dict[str, _Given], BeforeValidator(empty_for_null)] = {}
 
 
 def _file(document: Any, path: str) -> _File:
@@ -302,40 +310,65 @@ def _local_server(spec: ModelSpec) -> LocalServer | None:
     return LocalServer(spec.base_url or preset.base_url, preset.name, usual=spec.base_url is None)
 
 
-# --- tools ----------------------------------------------------------------------------------------
+# --- tools, and servers that have them -----------------------------------------------------------
+
+_Spec = TypeVar("_Spec", ToolSpec, McpSpec)
 
 
-def _read_tools(
-    entries: Mapping[str, Mapping[str, Any]], environ: Mapping[str, str], path: str
-) -> tuple[dict[str, ToolSpec], dict[str, str]]:
-    """The tools, and those that lack a variable."""
-    tools: dict[str, ToolSpec] = {}
-    missing: dict[str, str] = {}
-    for name, entry in entries.items():
-        given = dict(entry)
-        for key in _UNSET.keys() & entry.keys():
-            try:
-                given[key] = _expanded(entry[key], environ)
-            except _VariableMissing as error:
-                given[key] = _UNSET[key]
-                missing.setdefault(name, str(error))
-            except RecursionError:
-                raise CatalogueError(path, "tools", name, key, _TOO_DEEP) from None
-        spec = _checked_tool(name, given, path)
-        if name not in missing:
-            tools[name] = spec
-    return tools, missing
+@dataclass(frozen=True)
+class _Section(Generic[_Spec]):
+    """A section of the file besides the models."""
+
+    name: str
+    spec: type[_Spec]
+    unset: Mapping[str, Any]
+    """The keys that are expanded, each with a value for the check if its variable is not set."""
+
+    def read(
+        self, entries: Mapping[str, Mapping[str, Any]], environ: Mapping[str, str], path: str
+    ) -> tuple[dict[str, _Spec], dict[str, str]]:
+        """The entries, and those that lack a variable."""
+        found: dict[str, _Spec] = {}
+        missing: dict[str, str] = {}
+        for name, entry in entries.items():
+            given = dict(entry)
+            for key in self.unset.keys() & entry.keys():
+                try:
+                    given[key] = _expanded(entry[key], environ)
+                except _VariableMissing as error:
+                    given[key] = self.unset[key]
+                    missing.setdefault(name, str(error))
+                except RecursionError:
+                    raise CatalogueError(path, self.name, name, key, _TOO_DEEP) from None
+            spec = self._checked(name, given, path)
+            if name not in missing:
+                found[name] = spec
+        return found, missing
+
+    def expanded_in(self, entries: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """What of each entry may name variables."""
+        return [
+            {key: entry[key] for key in self.unset.keys() & entry.keys()}
+            for entry in entries.values()
+        ]
+
+    def _checked(self, name: str, given: Mapping[str, Any], path: str) -> _Spec:
+        known = tuple(each.name for each in fields(self.spec) if each.name != "name")
+        if "name" in given:
+            words = f"name: is not a known key (known: {', '.join(known)})"
+            raise CatalogueError(path, self.name, name, words)
+        try:
+            return self.spec(name=name, **given)
+        except ValidationError as error:
+            raise CatalogueError(path, self.name, name, mistake(error, known)) from None
 
 
-def _checked_tool(name: str, given: Mapping[str, Any], path: str) -> ToolSpec:
-    if "name" in given:
-        raise CatalogueError(
-            path, "tools", name, f"name: is not a known key (known: {', '.join(_TOOL_KEYS)})"
-        )
-    try:
-        return ToolSpec(name=name, **given)
-    except ValidationError as error:
-        raise CatalogueError(path, "tools", name, mistake(error, _TOOL_KEYS)) from None
+_TOOLS = _Section("tools", ToolSpec, {"url": "http://unset", "secret": "unset", "headers": {}})
+_MCP = _Section(
+    "mcp",
+    McpSpec,
+    {"url": "http://unset", "headers": {}, "command": "unset", "args": [], "env": {}},
+)
 
 
 # --- variables ------------------------------------------------------------------------------------

@@ -14,7 +14,14 @@ from dataclasses import field
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
@@ -24,7 +31,10 @@ LADDER: tuple[Rung, ...] = get_args(Rung)
 """All rungs, the best first."""
 TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """The names of tools that every provider accepts."""
+SERVER_NAME = re.compile(r"[A-Za-z0-9_-]{1,32}")
+"""The names of MCP servers, with which the names of their tools begin."""
 _OWN_HEADERS = frozenset({"connection", "content-length", "content-type", "host"})
+_MCP_HEADERS = frozenset({"accept", "accept-encoding"})
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 Auth = Literal["bearer", "x-api-key", "api-key", "x-goog-api-key", "none"]
 
@@ -33,6 +43,7 @@ _WORDS = {
     "unexpected_keyword_argument": _UNKNOWN_KEY,
     "extra_forbidden": _UNKNOWN_KEY,
     "missing": "is missing",
+    "list_type": "must be a list",
     "model_type": "must be a mapping",
     "dict_type": "must be a mapping",
     "mapping_type": "must be a mapping",
@@ -90,6 +101,12 @@ def _tool_name(text: str) -> str:
     return text
 
 
+def _server_name(text: str) -> str:
+    if not SERVER_NAME.fullmatch(text):
+        raise PydanticCustomError("server_name", "must be 1 to 32 of A-Z a-z 0-9 _ -")
+    return text
+
+
 def _tool_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name) or not value.isascii() or not value.isprintable():
@@ -97,6 +114,12 @@ def _tool_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
         if name.lower() in _OWN_HEADERS or name.lower().startswith("webhook-"):
             raise PydanticCustomError("own_header", "must not name what each call sets itself")
     return headers
+
+
+def _mcp_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
+    if any(name.lower() in _MCP_HEADERS or name.lower().startswith("mcp-") for name in headers):
+        raise PydanticCustomError("own_header", "must not name what each call sets itself")
+    return _tool_headers(headers)
 
 
 def empty_for_null(value: Any) -> Any:
@@ -202,3 +225,75 @@ class ToolSpec:
     headers: Annotated[Headers, AfterValidator(_tool_headers)] = field(
         default_factory=dict, repr=False
     )
+
+
+def _names(value: Any) -> Any:
+    if not isinstance(value, bool | list):
+        raise PydanticCustomError("names", "must be true, false or a list of names")
+    return value
+
+
+Names = Annotated[bool | list[Text], BeforeValidator(_names)]
+"""Of a server's tools: all, none, or these."""
+
+
+@dataclass(frozen=True, slots=True, config=_HIDE)
+class McpSpec:
+    """An MCP server of the catalogue, and what its tools may do.
+
+    What a server reports about its own tools (`readOnlyHint`, `idempotentHint`) counts for nothing:
+    a server that lies could free itself of approval, or have a call repeated.
+    """
+
+    name: Annotated[str, AfterValidator(_server_name)]
+    url: Address | None = None
+    """Where it speaks streamable HTTP."""
+    headers: Annotated[Headers, AfterValidator(_mcp_headers)] = field(
+        default_factory=dict, repr=False
+    )
+    command: Text | None = None
+    """Starts it as a process that speaks over stdin and stdout."""
+    args: list[str] = field(default_factory=list, repr=False)
+    env: Annotated[Mapping[Text, str], BeforeValidator(empty_for_null)] = field(
+        default_factory=dict, repr=False
+    )
+    """Variables of the process, besides the path and the like."""
+    tools: list[Text] | None = None
+    """The server's own names of the tools that are used; None: all."""
+    approve: Names = True
+    """The tools whose calls a person must allow."""
+    repeatable: Names = False
+    """The tools of which two runs of one call, even at the same time, act like one."""
+    seconds: Annotated[float, Field(gt=0, le=3600)] | None = None
+    """The longest run; None: TOOL_SECONDS."""
+    identity: bool = False
+    """The server gets the ids of the user, of the conversation and of the answer."""
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> "McpSpec":
+        if (self.url is None) == (self.command is None):
+            raise PydanticCustomError("place", "must have either url or command")
+        if self.url is None and self.headers:
+            raise PydanticCustomError("place", "headers: are for servers with a url")
+        if self.command is None and (self.args or self.env):
+            raise PydanticCustomError("place", "args, env: are for servers with a command")
+        for key, names in (("approve", self.approve), ("repeatable", self.repeatable)):
+            if isinstance(names, list) and self.tools is None:
+                # Otherwise a tool that the server adds tomorrow would be free of approval.
+                raise PydanticCustomError("names", f"{key}: a list needs the list tools")
+            if isinstance(names, list) and not set(names) <= set(self.tools or ()):
+                raise PydanticCustomError("names", f"{key}: must name tools of the list tools")
+        return self
+
+    @property
+    def prefix(self) -> str:
+        """How the names of its tools begin."""
+        return f"{self.name}_"
+
+    def needs_approval(self, tool: str) -> bool:
+        """Whether a person must allow calls of this tool (the server's own name)."""
+        return self.approve if isinstance(self.approve, bool) else tool in self.approve
+
+    def may_repeat(self, tool: str) -> bool:
+        """Whether two runs of one call of this tool act like one."""
+        return self.repeatable if isinstance(self.repeatable, bool) else tool in self.repeatable

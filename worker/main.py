@@ -2,7 +2,6 @@
 # ruff: noqa: E402
 
 import gc
-from collections.abc import Mapping
 
 gc.disable()  # as in web: nothing is garbage while modules load
 
@@ -14,8 +13,7 @@ from tokenwire.worker import actors
 from tokenwire.worker.broker import make_broker
 from tokenwire.worker.operators import OperatorHook, open_hook
 from tokenwire.worker.runtime import Runtime, RuntimeMiddleware
-from tokenwire.worker.tools.definition import ServerTool
-from tokenwire.worker.tools.registry import ToolsUnusable, all_tools
+from tokenwire.worker.tools.registry import Tools, ToolsUnusable, all_tools
 
 gc.freeze()
 gc.enable()
@@ -36,7 +34,7 @@ def _load_plugins() -> None:
         settings.stop(str(error))
 
 
-def _load_tools() -> Mapping[str, ServerTool]:
+def _load_tools() -> Tools:
     try:
         return all_tools(_settings.tools, _catalogue)
     except ToolsUnusable as error:

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -42,7 +42,7 @@ from tokenwire.worker.services import Models, WorkerServices
 from tokenwire.worker.sweeper.run_ender import RunEnder
 from tokenwire.worker.sweeper.sweeper import Sweeper
 from tokenwire.worker.titles import name_conversation
-from tokenwire.worker.tools.definition import ServerTool
+from tokenwire.worker.tools.registry import Tools
 from tokenwire.worker.tools.toolbox import Toolbox
 
 log_line = structlog.get_logger(__name__)
@@ -63,7 +63,7 @@ class Runtime:
         self,
         settings: Settings,
         catalogue: Catalogue,
-        tools: Mapping[str, ServerTool],
+        tools: Tools,
         notify_operators: OperatorHook,
     ) -> None:
         self._settings = settings
@@ -81,6 +81,7 @@ class Runtime:
         """
         self._connect()
         self._assemble(broker)
+        await self._services.toolbox.open()
         self._start()
         await self._opened.enter_async_context(startup.asking(needs(self._store, self._log)))
 
@@ -119,7 +120,7 @@ class Runtime:
             packing=Packing(self._log),
             notify_operators=self._notify_operators,
             terms=settings,
-            toolbox=self._to_close(Toolbox(self._tools, settings)),
+            toolbox=self._to_close(Toolbox(self._tools.fixed, settings, self._tools.sources)),
         )
         self._runner = Runner(self._services, self._models)
 

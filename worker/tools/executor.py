@@ -91,6 +91,10 @@ class Executor:
         self._places = asyncio.Semaphore(terms.tool_threads)
         self._loop = ToolLoop()
 
+    def keep(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run this work on the loop of tools until `close` cancels it."""
+        self._loop.start(name, work)
+
     @contextlib.asynccontextmanager
     async def reserve(self, tool: ServerTool) -> AsyncIterator["Place"]:
         """Wait until the tool has room: then the call may be claimed and run."""

@@ -1,19 +1,26 @@
-"""The tools of an installation: those of the modules that TOOLS names, and the HTTP tools of the
-catalogue.
+"""The tools of an installation: those of the modules that TOOLS names, the HTTP tools of the
+catalogue, and those of its MCP servers.
 
 A tool belongs to a module if one of the module's names is its function; so a package may import
 them from where they are written. Rejected: a list that the decorator appends to, because then an
 import anywhere would give a model a tool.
+
+The tools of an MCP server change while the process runs. The names that begin with its name and
+`_` belong to it; anything else of such a name is refused at the start. So no server can take the
+name of a tool that is not its own.
 """
 
 import importlib
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType, ModuleType
 
 from tokenwire.providers.catalogue import Catalogue
+from tokenwire.providers.spec import McpSpec
 from tokenwire.worker.tools.callback import Callbacks
 from tokenwire.worker.tools.definition import ServerTool, declared
+from tokenwire.worker.tools.toolbox import ToolSource
 
 
 class ToolsUnusable(Exception):
@@ -22,8 +29,16 @@ class ToolsUnusable(Exception):
     """
 
 
-def all_tools(names: str, catalogue: Catalogue) -> Mapping[str, ServerTool]:
-    """The tools of these modules, and the HTTP tools of the catalogue. Raises ToolsUnusable."""
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """The tools that the process has from its start, and the sources of others."""
+
+    fixed: Mapping[str, ServerTool]
+    sources: Sequence[ToolSource] = ()
+
+
+def all_tools(names: str, catalogue: Catalogue) -> Tools:
+    """The tools of these modules, and those of the catalogue. Raises ToolsUnusable."""
     found = dict(load_tools(names))
     for name, variable in catalogue.missing_tools.items():
         raise ToolsUnusable(f"tools: {name} needs {variable}, which is not set")
@@ -35,7 +50,36 @@ def all_tools(names: str, catalogue: Catalogue) -> Mapping[str, ServerTool]:
             found[spec.name] = callbacks.tool(spec)
         except ValueError as error:
             raise ToolsUnusable(f"tools: {spec.name}: {error}") from error
-    return MappingProxyType(found)
+    return Tools(MappingProxyType(found), _servers(catalogue, found))
+
+
+def _servers(catalogue: Catalogue, taken: Mapping[str, ServerTool]) -> Sequence[ToolSource]:
+    """The MCP servers. Their package is loaded only if there are any."""
+    for name, variable in catalogue.missing_mcp.items():
+        raise ToolsUnusable(f"mcp: {name} needs {variable}, which is not set")
+    for server in catalogue.mcp.values():
+        _require_own_names(server, taken, catalogue)
+    if not catalogue.mcp:
+        return ()
+    try:
+        from tokenwire.worker.tools.mcp.server import McpServer  # an extra
+    except ModuleNotFoundError as error:
+        raise ToolsUnusable(f"mcp: {error}: pip install 'tokenwire[mcp]'") from error
+    return [McpServer(spec) for spec in catalogue.mcp.values()]
+
+
+def _require_own_names(
+    server: McpSpec, taken: Mapping[str, ServerTool], catalogue: Catalogue
+) -> None:
+    """No other tool or server may have a name that begins as those of this server's tools."""
+    for name in taken:
+        if name.startswith(server.prefix):
+            raise ToolsUnusable(f"mcp: {server.name}: the tool {name} has a name of this server")
+    for other in catalogue.mcp.values():
+        if other is not server and other.prefix.startswith(server.prefix):
+            raise ToolsUnusable(
+                f"mcp: {server.name}: the server {other.name} has a name of this server's tools"
+            )
 
 
 def load_tools(names: str) -> Mapping[str, ServerTool]:

@@ -8,15 +8,22 @@ Rejected: the allowed names in the row of the answer (a call that waits for days
 tool was taken away).
 """
 
+import asyncio
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Protocol
 
 from tokenwire.config.terms import ToolTerms
 from tokenwire.models.tool_choices import NO_CHOICES, NamedTool, ToolChoices
 from tokenwire.providers.base import Tool
 from tokenwire.worker.tools.definition import AnyTool, ClientTool, ServerTool
 from tokenwire.worker.tools.executor import Executor
+
+START_SECONDS = 5.0
+"""The longest wait for the tools of sources, before a process makes its first answer."""
+CHECK_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +99,55 @@ def _refusals(
         yield "The request requires a tool, and there is none."
 
 
+class ToolSource(Protocol):
+    """Tools that come and go while the process runs."""
+
+    @property
+    def name(self) -> str:
+        """For the log."""
+
+    @property
+    def tools(self) -> Mapping[str, ServerTool]:
+        """Its present tools: a mapping that is replaced, never changed. From any thread."""
+
+    @property
+    def tried(self) -> bool:
+        """Whether its tools are known, or could not be found out at first. From any thread."""
+
+    async def run(self) -> None:
+        """Keep the tools up to date, on the loop of tools, until it is cancelled."""
+
+
 class Toolbox:
-    """The tools of one process, by name."""
+    """The tools of one process, by name, and what executes them."""
 
     def __init__(
-        self, tools: Mapping[str, AnyTool] | None = None, terms: ToolTerms | None = None
+        self,
+        tools: Mapping[str, AnyTool] | None = None,
+        terms: ToolTerms | None = None,
+        sources: Sequence[ToolSource] = (),
     ) -> None:
-        self.tools = tools or {}
+        self._fixed = tools or {}
+        self._sources = sources
         self.terms = terms or ToolTerms()
+
+    @property
+    def tools(self) -> Mapping[str, AnyTool]:
+        """The tools at this moment. The names of sources do not overlap."""
+        found = dict(self._fixed)
+        for source in self._sources:
+            found.update(source.tools)
+        return found
+
+    async def open(self) -> None:
+        """Start the sources, and wait until their tools are known, for START_SECONDS at most: an
+        answer that a process takes over at its start needs them.
+        """
+        for source in self._sources:
+            self.executor.keep(source.name, source.run)
+        end = time.monotonic() + START_SECONDS
+        while not all(source.tried for source in self._sources) and time.monotonic() < end:
+            await asyncio.sleep(CHECK_SECONDS)
 
     @cached_property
     def executor(self) -> Executor:

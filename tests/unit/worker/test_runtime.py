@@ -10,6 +10,7 @@ from tokenwire.streams.log import keys
 from tokenwire.streams.log.ports import LogUnavailable
 from tokenwire.worker import runtime
 from tokenwire.worker.runtime import Runtime
+from tokenwire.worker.tools.registry import Tools
 
 
 class Away:
@@ -36,7 +37,7 @@ async def test_a_worker_that_starts_without_redis_hears_of_cancels_when_it_is_ba
     """
     monkeypatch.setattr(runtime, "CONTROL_PAUSE_SECONDS", 0.0)
     made, pubsub = (
-        Runtime(cast("Settings", None), cast("Any", None), {}, lambda _error, _facts: None),
+        Runtime(cast("Settings", None), cast("Any", None), Tools({}), lambda _error, _facts: None),
         Away(3),
     )
     made._pubsub = pubsub  # type: ignore[assignment]  # as `open` would

@@ -117,8 +117,8 @@ def _with_tool(environ: Mapping[str, str], **keys: Any) -> Catalogue:
 def test_tools_of_the_catalogue_stand_beside_those_of_modules(folder: Path) -> None:
     (folder / "twapp.py").write_text(WEATHER.format(name="one"))
     found = all_tools("twapp", _with_tool({"SECRET": SECRET}, title="Order", approve=True))
-    assert list(found) == ["one", "order"]
-    tool = found["order"]
+    assert list(found.fixed) == ["one", "order"]
+    tool = found.fixed["order"]
     assert (tool.title, tool.approve, tool.is_async) == ("Order", True, True)
     assert tool.parameters == {"type": "object"}
 
@@ -149,3 +149,48 @@ def test_a_tool_of_the_catalogue_shares_no_name(folder: Path) -> None:
     (folder / "twapp.py").write_text(WEATHER.format(name="order"))
     with pytest.raises(ToolsUnusable, match="order is a tool of TOOLS, too"):
         all_tools("twapp", _with_tool({"SECRET": SECRET}))
+
+
+def _with_servers(environ: Mapping[str, str], *names: str, **tools: Any) -> Catalogue:
+    servers = {name: {"url": "http://127.0.0.1:9/${PLACE}"} for name in names}
+    document = {"models": {"m": {"provider": "demo"}}, "mcp": servers, "tools": tools}
+    return parse(document, environ)
+
+
+def test_servers_of_the_catalogue_are_sources(folder: Path) -> None:
+    """Their tools are known later."""
+    (folder / "twapp.py").write_text(WEATHER.format(name="shop"))
+    found = all_tools("twapp", _with_servers({"PLACE": "x"}, "shop", "shopping"))
+    assert list(found.fixed) == ["shop"]
+    assert [source.name for source in found.sources] == ["MCP server shop", "MCP server shopping"]
+    assert [dict(source.tools) for source in found.sources] == [{}, {}]
+    assert [source.tried for source in found.sources] == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("environ", "servers", "reason"),
+    [
+        ({}, ["shop"], "mcp: shop needs PLACE, which is not set"),
+        ({"PLACE": "x"}, ["one"], "mcp: one: the tool one_more has a name of this server"),
+        ({"PLACE": "x"}, ["a", "a_b"], "mcp: a: the server a_b has a name of this server's tools"),
+    ],
+)
+def test_servers_that_cannot_be_used(
+    folder: Path, environ: Mapping[str, str], servers: list[str], reason: str
+) -> None:
+    """No server can take the name of another's tool, whatever it lists later."""
+    (folder / "twapp.py").write_text(WEATHER.format(name="one_more"))
+    with pytest.raises(ToolsUnusable) as refused:
+        all_tools("twapp", _with_servers(environ, *servers))
+    assert str(refused.value) == reason
+
+
+def test_without_the_package_the_worker_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line. Without servers in the catalogue nothing needs the package."""
+    for name in [*sys.modules]:
+        if name == "mcp" or name.startswith(("mcp.", "tokenwire.worker.tools.mcp")):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "mcp", None)
+    assert all_tools("", _with_servers({})).sources == ()
+    with pytest.raises(ToolsUnusable, match=r"^mcp: .*pip install 'tokenwire\[mcp\]'$"):
+        all_tools("", _with_servers({"PLACE": "x"}, "shop"))
