@@ -5,7 +5,7 @@ its list of tools has changed is heard; of its requests (for input of a person, 
 files) the first MAX_REQUESTS are passed on, to be refused, and then the connection ends. Each
 message costs it MESSAGE_SECONDS, so a flood holds neither the loop nor the interpreter's lock.
 
-`Sending` is the difference between "failed" and "nobody knows": a call that was not handed to a
+`CallPassage` is the difference between "failed" and "nobody knows": a call that was not handed to a
 transport never left, and neither did one whose transport has proved it. The call is marked in the
 caller's own task. The transport finds it in a context variable: were that lost, the outcome would
 be unknown, never wrong.
@@ -53,7 +53,7 @@ class Sink(Protocol):
 Streams: TypeAlias = tuple[Source, Sink]
 
 
-class Sending:
+class CallPassage:
     """One call on its way."""
 
     def __init__(self) -> None:
@@ -72,11 +72,11 @@ class Sending:
         return self.unsent or not self.handed
 
 
-PRESENT: ContextVar[Sending | None] = ContextVar("PRESENT", default=None)
+PRESENT: ContextVar[CallPassage | None] = ContextVar("PRESENT", default=None)
 """The call that this task sends."""
 
 
-class Link:
+class ServerLink:
     """What a connection reports to whoever keeps it."""
 
     def __init__(self) -> None:
@@ -104,7 +104,7 @@ async def throttle(size: int) -> None:
 class Inlet:
     """What a server sends, as the session gets it."""
 
-    def __init__(self, stream: Source, link: Link) -> None:
+    def __init__(self, stream: Source, link: ServerLink) -> None:
         self._stream = stream
         self._link = link
         self._requests = 0

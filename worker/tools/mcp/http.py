@@ -7,7 +7,8 @@ only itself, never the session and the calls of others. Of an answer at most MES
 (of an event stream: for each event).
 
 Rejected: errors of connections as exceptions. The package would end the whole session, and with it
-every other call. So they become answers that the session can read, and `Sending` notes the truth.
+every other call. So they become answers that the session can read, and `CallPassage` notes the
+truth.
 """
 
 import asyncio
@@ -18,7 +19,14 @@ import httpx2
 from mcp.client.streamable_http import streamable_http_client
 
 from tokenwire.providers.spec import McpSpec
-from tokenwire.worker.tools.mcp.gate import MESSAGE_BYTES, PRESENT, Link, Sending, Streams, throttle
+from tokenwire.worker.tools.mcp.gate import (
+    MESSAGE_BYTES,
+    PRESENT,
+    CallPassage,
+    ServerLink,
+    Streams,
+    throttle,
+)
 
 TIMEOUTS = httpx2.Timeout(connect=10.0, read=3600.0, write=60.0, pool=10.0)
 """The time of a call is limited by the executor."""
@@ -43,7 +51,7 @@ class _TooLong(httpx2.StreamError):
 
 
 @asynccontextmanager
-async def connected(spec: McpSpec, link: Link) -> AsyncIterator[Streams]:
+async def connected(spec: McpSpec, link: ServerLink) -> AsyncIterator[Streams]:
     """The streams of a session with this server."""
     client = httpx2.AsyncClient(
         transport=_Connections(link),
@@ -62,7 +70,7 @@ async def connected(spec: McpSpec, link: Link) -> AsyncIterator[Streams]:
 class _Connections(httpx2.AsyncBaseTransport):
     """Sends requests, and turns what goes wrong into answers."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: ServerLink) -> None:
         self._link = link
         self._streams = self._resumed = 0
         self._inner = httpx2.AsyncHTTPTransport(
@@ -75,13 +83,13 @@ class _Connections(httpx2.AsyncBaseTransport):
             return await self._ended(request)
         if request.method == "GET":
             return await self._followed(request)
-        return await self._sent(request, PRESENT.get() or Sending())
+        return await self._sent(request, PRESENT.get() or CallPassage())
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._inner.aclose()
 
-    async def _sent(self, request: httpx2.Request, sending: Sending) -> httpx2.Response:
+    async def _sent(self, request: httpx2.Request, sending: CallPassage) -> httpx2.Response:
         try:
             response = await self._inner.handle_async_request(request)
         except httpx2.TransportError as error:
@@ -108,7 +116,7 @@ class _Connections(httpx2.AsyncBaseTransport):
             return httpx2.Response(UNAVAILABLE)
         if response.status_code == 404:  # of the session, or because it has no such streams
             self._link.change()
-        return _checked(response, Sending())
+        return _checked(response, CallPassage())
 
     async def _ended(self, request: httpx2.Request) -> httpx2.Response:
         try:
@@ -120,7 +128,7 @@ class _Connections(httpx2.AsyncBaseTransport):
         return httpx2.Response(204)
 
 
-def _checked(response: httpx2.Response, sending: Sending) -> httpx2.Response:
+def _checked(response: httpx2.Response, sending: CallPassage) -> httpx2.Response:
     """The response with a body that ends. `sending` notes what is no answer of the protocol."""
     kind = response.headers.get("content-type", "").split(";")[0].strip().lower()
     known = kind in ("application/json", "text/event-stream")

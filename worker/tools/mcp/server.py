@@ -48,7 +48,7 @@ from tokenwire.worker.tools.callback import LOST, UNDECIDED, UNREACHABLE
 from tokenwire.worker.tools.context import ToolContext, ToolError, UnknownEffect
 from tokenwire.worker.tools.definition import ServerTool
 from tokenwire.worker.tools.mcp import answers, http, stdio
-from tokenwire.worker.tools.mcp.gate import PRESENT, Inlet, Link, Outlet, Sending, Streams
+from tokenwire.worker.tools.mcp.gate import PRESENT, CallPassage, Inlet, Outlet, ServerLink, Streams
 from tokenwire.worker.tools.schemas import SchemaReader
 
 log_line = structlog.get_logger(__name__)
@@ -99,7 +99,7 @@ class McpServer:
         """Keep the connection and the list until this task is cancelled."""
         pause = FIRST_PAUSE
         while True:
-            began, link = time.monotonic(), Link()
+            began, link = time.monotonic(), ServerLink()
             try:
                 await self._live(link)
             except Exception as error:  # noqa: BLE001 -- a server may cause any
@@ -117,7 +117,7 @@ class McpServer:
             log_line.warning("an MCP server is away", server=self._spec.name, reason=reason)
         self._absence = reason
 
-    async def _live(self, link: Link) -> None:
+    async def _live(self, link: ServerLink) -> None:
         """One session, until it is of no use any more."""
         async with AsyncExitStack() as stack:
             async with asyncio.timeout(CONNECT_SECONDS):
@@ -132,7 +132,7 @@ class McpServer:
                 self._session = None
 
     @asynccontextmanager
-    async def _opened(self, link: Link) -> AsyncIterator[ClientSession]:
+    async def _opened(self, link: ServerLink) -> AsyncIterator[ClientSession]:
         async with (
             self._streams(link) as (source, sink),
             ClientSession(
@@ -145,7 +145,7 @@ class McpServer:
             yield session
 
     @asynccontextmanager
-    async def _streams(self, link: Link) -> AsyncIterator[Streams]:
+    async def _streams(self, link: ServerLink) -> AsyncIterator[Streams]:
         if self._spec.url is None:
             async with stdio.started(self._spec) as streams:
                 yield streams
@@ -153,7 +153,7 @@ class McpServer:
             async with http.connected(self._spec, link) as streams:
                 yield streams
 
-    async def _attend(self, session: ClientSession, link: Link) -> None:
+    async def _attend(self, session: ClientSession, link: ServerLink) -> None:
         """Read the list again and again, until the session has ended, and its calls with it."""
         while not link.ended:
             try:
@@ -246,11 +246,11 @@ class McpServer:
         """The result. A call that could not be sent is tried again, while its server may come back.
         Raises ToolError and UnknownEffect.
         """
-        sending, end = Sending(), time.monotonic() + WAIT_SECONDS
+        sending, end = CallPassage(), time.monotonic() + WAIT_SECONDS
         try:
             while True:
                 session = await self._ready(one.name, end)
-                sending = Sending()
+                sending = CallPassage()
                 PRESENT.set(sending)  # this task is for this call alone
                 try:
                     return await self._sent(session, one, context, arguments)
@@ -337,7 +337,7 @@ def _meta(spec: McpSpec, context: ToolContext) -> Any:
     return {META + name: value for name, value in known.items()}
 
 
-def _failure(error: MCPError | ValidationError, sending: Sending) -> ToolError | UnknownEffect:
+def _failure(error: MCPError | ValidationError, sending: CallPassage) -> ToolError | UnknownEffect:
     """What an error of the session means for a call that may have been sent."""
     if isinstance(error, ValidationError):
         return UnknownEffect(UNREADABLE)
@@ -357,7 +357,7 @@ def _failure(error: MCPError | ValidationError, sending: Sending) -> ToolError |
     return UnknownEffect(REPORTED.format(" ".join(error.message[:500].split())))
 
 
-def _reason(error: BaseException, link: Link) -> str:
+def _reason(error: BaseException, link: ServerLink) -> str:
     """For the log: what a server sent is not shown."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
