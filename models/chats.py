@@ -144,6 +144,7 @@ class Chats(Database):
                 again.model,
                 conversation.updated_at,
             )
+            row.response_schema = conversation.response_schema
             _take_over(row, again, replaced)
             session.add(row)
             await session.flush()

@@ -37,10 +37,11 @@ from tokenwire.models.errors import AnswerRunning, BadCursor, KeyReused, NotAuth
 from tokenwire.models.idempotency import Idempotency, claim_key, rows_of_key
 from tokenwire.models.quotas import (
     admit,
+    admit_change,
     admit_conversation,
-    admit_instructions,
-    json_octets,
     shown_bytes,
+    shown_conversation_bytes,
+    size_of_conversation,
 )
 from tokenwire.models.tables import (
     Conversation,
@@ -55,6 +56,7 @@ HISTORY_PAGE_BYTES = 1024 * 1024
 """Maximum text, as JSON, of a page of messages or conversations: longer ones would block a process
 and fill its memory.
 """
+_CHANGEABLE = ("title", "model", "instructions", "tools", "response_schema")
 _CURSOR = re.compile(r"([0-9]{1,16})\.([0-9a-zA-Z-]{1,36})")
 
 Policy = Literal["queue", "reject", "cancel_previous"]
@@ -114,6 +116,8 @@ class Conversations(Database):
         title: str | None = None,
         model: str | None = None,
         instructions: str | None = None,
+        tools: list[str] | None = None,
+        response_schema: dict[str, Any] | None = None,
         idempotency: Idempotency | None = None,
     ) -> Conversation:
         """A new conversation with its owner as only participant; for a repeated key, the first one.
@@ -135,6 +139,8 @@ class Conversations(Database):
                 title=title,
                 model=model,
                 instructions=instructions,
+                tools=tools,
+                response_schema=response_schema,
             )
             await admit_conversation(session, self.quotas, row)
             return row
@@ -150,10 +156,10 @@ class Conversations(Database):
         """The user's conversations, newest change first, and the cursor of the next page (None: the
         last page).
 
-        Fewer than `limit` if their instructions are long. Raises BadCursor.
+        Fewer than `limit` if their instructions or schemas are long. Raises BadCursor.
         """
         query = (
-            select(col(Conversation.id), json_octets(col(Conversation.instructions)))
+            select(col(Conversation.id), shown_conversation_bytes)
             .join(Participant, col(Participant.conversation_id) == col(Conversation.id))
             .where(col(Participant.user_id) == user_id, col(Conversation.listed))
             .order_by(col(Conversation.updated_at).desc(), col(Conversation.id).desc())
@@ -223,12 +229,10 @@ class Conversations(Database):
     async def change_conversation(
         self, conversation_id: str, user_id: str, changes: dict[str, Any]
     ) -> Conversation:
-        """Set any of title, model, instructions. A changed title raises `rev` and must be
-        announced. Raises NotFound, StorageFull.
+        """Set any of title, model, instructions, tools, response_schema. A changed title raises
+        `rev` and must be announced. Raises NotFound, StorageFull.
         """
-        values: dict[str, Any] = {
-            name: changes[name] for name in ("title", "model", "instructions") if name in changes
-        }
+        values: dict[str, Any] = {name: changes[name] for name in _CHANGEABLE if name in changes}
         if "title" in values:
             values["rev"] = col(Conversation.rev) + 1
         change = (
@@ -238,12 +242,9 @@ class Conversations(Database):
             .returning(Conversation)
         )
         async with self.writing() as session:
-            before = (
-                await _instructions(session, conversation_id) if "instructions" in values else None
-            )
+            before = await size_of_conversation(session, conversation_id)
             row = existing((await session.scalars(change)).first())
-            if "instructions" in values:
-                await admit_instructions(session, self.quotas, row, before)
+            await admit_change(session, self.quotas, row, before)
             return row
 
     async def name_conversation(self, conversation_id: str, title: str) -> Conversation | None:
@@ -292,6 +293,8 @@ class Conversations(Database):
                 if replaced is None
                 else await supersede(session, replaced, made["user"], conversation, post.user_id)
             )
+            if post.response_schema is None:
+                post = replace(post, response_schema=conversation.response_schema)
             resumed = None
             if replaced is None:
                 superseded = await _apply_policy(session, post)
@@ -359,15 +362,6 @@ async def posted_before(
     user, answer = await rows_of_key(session, earlier)
     await visible(session, answer.conversation_id, user_id)
     return Posted(user, answer)
-
-
-async def _instructions(session: AsyncSession, conversation_id: str) -> str | None:
-    query = (
-        select(col(Conversation.instructions))
-        .where(col(Conversation.id) == conversation_id)
-        .with_for_update()
-    )
-    return (await session.scalars(query)).first()
 
 
 async def _posted_under(session: AsyncSession, post: Post) -> Message | None:

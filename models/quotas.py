@@ -203,7 +203,18 @@ _row_bytes = (
     + octets(col(Message.tools))
     + case((col(Message.status).in_(UNFINISHED), 0), else_=_stored_bytes)
 )
-_conversation_bytes = ROW_BYTES + octets(col(Conversation.instructions))
+_conversation_bytes = (
+    ROW_BYTES
+    + octets(col(Conversation.instructions))
+    + octets(col(Conversation.tools))
+    + octets(col(Conversation.response_schema))
+)
+shown_conversation_bytes: ColumnElement[int] = (
+    json_octets(col(Conversation.instructions))
+    + octets(col(Conversation.tools))
+    + octets(col(Conversation.response_schema))
+)
+"""Bytes of a conversation as clients get it, without its short fields."""
 
 
 async def admit(
@@ -246,14 +257,24 @@ async def admit_conversation(session: AsyncSession, quotas: Quotas, row: Convers
     )
 
 
-async def admit_instructions(
-    session: AsyncSession, quotas: Quotas, row: Conversation, before: str | None
-) -> None:
-    """Count instructions that replace `before`. Raises StorageFull if they are longer and there is
-    no room.
+async def size_of_conversation(session: AsyncSession, conversation_id: str) -> int:
+    """What the conversation counts, without its messages. It is locked: the size stays. 0: it is
+    gone.
     """
-    grown = len((row.instructions or "").encode()) - len((before or "").encode())
-    await _charge(session, quotas if grown > 0 else NO_QUOTAS, row.user_id, select(literal(grown)))
+    mine = select(_conversation_bytes).where(col(Conversation.id) == conversation_id)
+    return (await session.scalars(mine.with_for_update())).first() or 0
+
+
+async def admit_change(
+    session: AsyncSession, quotas: Quotas, row: Conversation, before: int
+) -> None:
+    """Count the changed fields of a conversation, which had the size `before`. Raises StorageFull
+    if it has grown and there is no room.
+    """
+    grown = await size_of_conversation(session, row.id) - before
+    if grown:
+        allowed = quotas if grown > 0 else NO_QUOTAS
+        await _charge(session, allowed, row.user_id, select(literal(grown)))
 
 
 async def settle(session: AsyncSession, message_id: str) -> None:

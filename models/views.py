@@ -54,6 +54,8 @@ def conversation_view(row: Conversation) -> dict[str, Any]:
         "title": row.title,
         "model": row.model,
         "instructions": row.instructions,
+        "tools": row.tools,
+        "schema": row.response_schema,
         "rev": row.rev,
         "created_at": timestamp(row.created_at),
         "updated_at": timestamp(row.updated_at),

@@ -1,13 +1,15 @@
 """What clients may store: the length of texts, one limit (`MAX_CONTENT_BYTES`) for every dialect
-and all stored fields; and schemas that can be checked.
+and all stored fields; schemas that can be checked, and tools that can be offered.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tokenwire.config.settings import Settings
+from tokenwire.models import tool_choices
 from tokenwire.models.responses import Question
+from tokenwire.models.tool_choices import ToolChoices
 from tokenwire.web.problems import ApiProblem
 from tokenwire.worker import schemas
 
@@ -30,6 +32,32 @@ def require_question_fits(settings: Settings, question: Question) -> None:
         "schema": question.response_schema,
     }
     require_fit(settings, json.dumps(beside), "what stands beside the messages")
+
+
+async def require_tools(
+    settings: Settings, value: Mapping[str, Any], own: str, field: str = "body.tools"
+) -> ToolChoices:
+    """What a request says about tools, in the form of `tool_choices`. Raises ApiProblem (422).
+
+    `own`: the request's word for the tools that it brings.
+    """
+    try:
+        found = tool_choices.checked(value, settings)
+    except tool_choices.BadTools as error:
+        raise _misplaced(field, own, error.place, error.reason) from error
+    brought = [each for each in found.own if each.runs_at == "client"]
+    try:
+        await schemas.require_usable(*(each.parameters for each in brought))
+    except schemas.BadSchema as error:
+        place = "own", found.own.index(brought[error.number]), "parameters"
+        raise _misplaced(field, own, place, f"no usable JSON Schema: {error}") from error
+    return found
+
+
+def _misplaced(field: str, own: str, place: Sequence[str | int], reason: str) -> ApiProblem:
+    steps = [own if step == "own" else str(step) for step in place]
+    path = ".".join([field, *steps])
+    return ApiProblem("invalid", f"{path}: {reason}", errors=[{"field": path, "message": reason}])
 
 
 async def require_schema(schema: Mapping[str, Any] | None, field: str = "body.schema") -> None:

@@ -8,9 +8,10 @@ reads the catalogue, `local_servers.py` probes.
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tokenwire.models.tool_choices import ToolChoices
 from tokenwire.providers import parameters
 from tokenwire.providers.catalogue import Catalogue, LocalServer
 from tokenwire.web import local_servers
@@ -81,6 +82,22 @@ class Offers:
             raise ApiProblem(
                 "unsupported_parameter", refused.reason, errors=errors, parameter=refused.parameter
             )
+
+    def require_tools(
+        self, model: str, allowed: Sequence[str] | None, choices: ToolChoices, field: str
+    ) -> None:
+        """Raises ApiProblem (422 `unknown_tool`) for the first tool of the server that the request
+        names, and that the catalogue's entry or the conversation (`allowed`) leaves out.
+
+        Which tools the server has, only workers know.
+        """
+        spec = self._catalogue.models.get(model)
+        for only in (spec.tools if spec else None, allowed):
+            for name in choices.use or ():
+                if only is not None and name not in only:
+                    words = f"{name} is not among the tools here: {', '.join(only) or 'none'}."
+                    errors = [{"field": field, "message": words}]
+                    raise ApiProblem("unknown_tool", words, errors=errors, tool=name)
 
     def refusal(self, model: str, options: Mapping[str, Any]) -> parameters.Refusal | None:
         """The first parameter that a model of the catalogue does not take."""

@@ -61,6 +61,7 @@ CODES: Mapping[str, int] = {
     "invalid": 422,
     "key_reused": 422,
     "unknown_model": 422,
+    "unknown_tool": 422,
     "unsupported_parameter": 422,
     "too_many_changes": 429,
     "too_many_open": 429,

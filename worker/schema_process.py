@@ -1,8 +1,8 @@
-"""The process that `schemas` starts: it checks one schema, and one text against it.
+"""The process that `schemas` starts: it checks schemas, and one text against the last of them.
 
-It reads `{"schema", "text"?}` from stdin, and writes `{"bad_schema"}` or `{"errors"}` to stdout:
-pairs of a path and what is wrong there. It imports nothing of ours, so it starts fast. Its limits
-end it if it computes for too long.
+It reads `{"schemas", "text"?}` from stdin, and writes `{"bad_schema", "number"}` (why, and which
+one) or `{"errors"}` to stdout: pairs of a path and what is wrong there. It imports nothing of ours,
+so it starts fast. Its limits end it if it computes for too long.
 """
 
 import itertools
@@ -39,13 +39,15 @@ def main() -> None:
     """Answer the question on stdin."""
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    asked = json.load(sys.stdin)
+    asked, validators = json.load(sys.stdin), list[Any]()
     try:
-        validator = _validator(asked["schema"])
+        for schema in asked["schemas"]:
+            validators.append(_validator(schema))
     except _Unusable as error:
-        answer: dict[str, Any] = {"bad_schema": str(error)[:MAX_ERROR_CHARS]}
+        reason = str(error)[:MAX_ERROR_CHARS]
+        answer: dict[str, Any] = {"bad_schema": reason, "number": len(validators)}
     else:
-        errors = _errors(validator, asked["text"]) if "text" in asked else ()
+        errors = _errors(validators[-1], asked["text"]) if "text" in asked else ()
         answer = {"errors": [(path, words[:MAX_ERROR_CHARS]) for path, words in errors]}
     json.dump(answer, sys.stdout)
 

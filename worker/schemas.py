@@ -34,7 +34,11 @@ _UNCHECKED = "It could not be checked in the time allowed."
 
 
 class BadSchema(ValueError):
-    """The schema cannot be used. The sentence says why, and where."""
+    """The schema cannot be used. The sentence says why, and where. `number`: which of several."""
+
+    def __init__(self, reason: str, number: int = 0) -> None:
+        super().__init__(reason)
+        self.number = number
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +49,20 @@ class Document:
     errors: tuple[str, ...] = ()
 
 
-async def require_usable(schema: Mapping[str, Any]) -> None:
+async def require_usable(*schemas: Mapping[str, Any]) -> None:
     """Raises BadSchema. Without content, a schema allows any JSON."""
-    if schema:
-        await asyncio.get_running_loop().run_in_executor(_POOL, require_usable_now, schema)
+    if any(schemas):
+        await asyncio.get_running_loop().run_in_executor(_POOL, require_usable_now, *schemas)
 
 
-def require_usable_now(schema: Mapping[str, Any]) -> None:
-    """The same, for callers without a loop."""
-    size = len(json.dumps(schema))
-    if size > MAX_SCHEMA_BYTES:
-        raise BadSchema(f"#: it has {size} bytes, and {MAX_SCHEMA_BYTES} are allowed")
-    _ask({"schema": schema})
+def require_usable_now(*schemas: Mapping[str, Any]) -> None:
+    """The same, for callers without a loop. One process checks all of them."""
+    for number, schema in enumerate(schemas):
+        size = len(json.dumps(schema))
+        if size > MAX_SCHEMA_BYTES:
+            words = f"#: it has {size} bytes, and {MAX_SCHEMA_BYTES} are allowed"
+            raise BadSchema(words, number)
+    _ask({"schemas": schemas})
 
 
 async def check(schema: Mapping[str, Any], text: str) -> Document:
@@ -75,7 +81,7 @@ def mistakes(schema: Mapping[str, Any], text: str) -> Sequence[tuple[list[str], 
 
     Raises BadSchema, also if the time does not suffice.
     """
-    return [(path, words) for path, words in _ask({"schema": schema, "text": text})]
+    return [(path, words) for path, words in _ask({"schemas": [schema], "text": text})]
 
 
 def _ask(question: Mapping[str, Any]) -> Sequence[Any]:
@@ -93,6 +99,6 @@ def _ask(question: Mapping[str, Any]) -> Sequence[Any]:
         raise BadSchema(_UNCHECKED) from error
     answer: dict[str, Any] = json.loads(done.stdout)
     if (reason := answer.get("bad_schema")) is not None:
-        raise BadSchema(reason)
+        raise BadSchema(reason, answer["number"])
     errors: Sequence[Any] = answer["errors"]
     return errors

@@ -100,13 +100,16 @@ async def test_a_page_of_long_instructions_is_short(
     monkeypatch.setattr(conversations, "HISTORY_PAGE_BYTES", 250)
     made = [
         (await store.create_conversation(ME, instructions="x" * size)).id
-        for size in (100, 300, 0, 100, 100, 100)
+        for size in (100, 300, 0, 100, 100)
     ]
+    long = {"const": "x" * 100}
+    made.append((await store.create_conversation(ME, response_schema=long)).id)
     seen: list[list[str]] = []
     before = None
     while not seen or before is not None:
         page, before = await store.conversations(ME, 4, before)
         seen.append([row.id for row in page])
-        assert sum(len(row.instructions or "") for row in page) <= 250 or len(page) == 1
+        sizes = [len(row.instructions or "") + len(str(row.response_schema or "")) for row in page]
+        assert sum(sizes) <= 250 or len(page) == 1
     assert sorted(name for part in seen for name in part) == sorted(made)
     assert len(seen) > 2

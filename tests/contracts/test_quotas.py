@@ -270,6 +270,23 @@ async def test_instructions_may_always_become_shorter(opened: Open) -> None:
         )
 
 
+async def test_tools_and_a_schema_count_as_they_change(opened: Open) -> None:
+    """Together with instructions; other changes cost nothing."""
+    store = opened(stored_bytes_per_user=4 * ROW_BYTES)
+    long = {"const": "x" * 2 * ROW_BYTES}
+    conversation = await store.create_conversation(ME, tools=["add"], response_schema=long)
+    before = await stored_bytes(store, ME)
+    assert 3 * ROW_BYTES < before < 4 * ROW_BYTES
+    await store.change_conversation(conversation.id, ME, {"title": "x" * 100, "model": "m"})
+    assert await stored_bytes(store, ME) == before
+    for changes in ({"instructions": "x" * ROW_BYTES}, {"tools": ["x" * 64] * 10}):
+        with pytest.raises(StorageFull):
+            await store.change_conversation(conversation.id, ME, changes)
+    await store.change_conversation(conversation.id, ME, {"tools": None, "response_schema": None})
+    assert await stored_bytes(store, ME) == ROW_BYTES
+    assert await recount(store) == []
+
+
 async def busy(store: Store) -> None:
     """Rows of every kind, of two users."""
     conversation = await store.create_conversation(ME, instructions="be kind")

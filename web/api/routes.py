@@ -10,18 +10,21 @@ import time
 from typing import Annotated
 
 from fastapi import APIRouter, FastAPI, Query, Request, Response
+from pydantic import BaseModel
 
 from tokenwire.models.chats import Regeneration
 from tokenwire.models.conversations import Post, Posted
 from tokenwire.models.idempotency import Idempotency
 from tokenwire.models.rows import unfinished
+from tokenwire.models.tables import Conversation
+from tokenwire.models.tool_choices import NO_CHOICES, ToolChoices
 from tokenwire.models.views import conversation_view, message_view
 from tokenwire.protocol import tokens
 from tokenwire.streams.log.ports import Page
 from tokenwire.web import delivery
 from tokenwire.web.api import calls, files, participants, shapes
 from tokenwire.web.api.participants import require_owner
-from tokenwire.web.contents import require_fit, require_schema
+from tokenwire.web.contents import require_fit, require_schema, require_tools
 from tokenwire.web.problems import BODY, MODEL, PARAMETERS, QUOTA_CODES, documented
 from tokenwire.web.services import (
     ConversationId,
@@ -78,13 +81,18 @@ async def create_conversation(
     wanted = body or shapes.NewConversation()
     if wanted.model is not None:
         services.offers.require(wanted.model)
+    await require_schema(wanted.schema_)
     row = await services.store.create_conversation(
         user,
         title=wanted.title,
         model=wanted.model,
         instructions=wanted.instructions,
+        tools=wanted.tools,
+        response_schema=wanted.schema_,
         idempotency=Idempotency.of(
-            idempotency_key, "POST /api/conversations", wanted.model_dump(mode="json")
+            idempotency_key,
+            "POST /api/conversations",
+            wanted.model_dump(mode="json", exclude=_silent(wanted, "tools", "schema_")),
         ),
     )
     await delivery.touch_lists(services, row.id)
@@ -140,7 +148,7 @@ async def get_conversation(
 @router.patch(
     "/conversations/{conversation_id}",
     responses=documented(*BODY, "not_found", "not_owner", *MODEL, "storage_full"),
-    summary="Change title, model or instructions",
+    summary="Change title, model, instructions, tools or schema",
 )
 async def change_conversation(
     services: With,
@@ -149,11 +157,14 @@ async def change_conversation(
     body: shapes.ConversationChange,
 ) -> shapes.ConversationView:
     """Missing fields stay. A new title is announced to readers. Only the owner may change
-    instructions.
+    instructions, tools and schema.
     """
     changes = body.model_dump(exclude_unset=True)
-    if "instructions" in changes:
+    if changes.keys() & {"instructions", "tools", "schema_"}:
         await require_owner(services, conversation_id, user)
+    if "schema_" in changes:
+        await require_schema(body.schema_)
+        changes["response_schema"] = changes.pop("schema_")
     if changes.get("model") is not None:
         services.offers.require(changes["model"])
     if not changes:
@@ -193,6 +204,7 @@ async def delete_conversation(
         "answer_running",
         "content_too_large",
         *PARAMETERS,
+        "unknown_tool",
         "key_reused",
     ),
     summary="Post",
@@ -214,6 +226,7 @@ async def post_message(
     options = body.options.model_dump(exclude_none=True) if body.options else {}
     services.offers.require_taken(model, options, "body.options")
     await require_schema(body.schema_)
+    tools = await _tools(services, conversation, model, body.tools)
     page = await delivery.log_state(services, conversation_id)
     subscription = _subscription(
         services, request, conversation_id, user
@@ -232,6 +245,7 @@ async def post_message(
         ),
         options=options,
         response_schema=body.schema_,
+        tools=tools,
     )
     posted = await services.store.post(post)
     services.metrics.posts.inc()
@@ -278,6 +292,21 @@ async def regenerate(
     )
     await delivery.announce_post(services, posted)
     return _posted(posted, page, subscription)
+
+
+async def _tools(
+    services: WebServices, conversation: Conversation, model: str, asked: shapes.MessageTools | None
+) -> ToolChoices:
+    if asked is None:
+        return NO_CHOICES
+    found = await require_tools(services.settings, asked.choices(), "client")
+    services.offers.require_tools(model, conversation.tools, found, "body.tools.use")
+    return found
+
+
+def _silent(body: BaseModel, *later: str) -> set[str]:
+    """Fields that are null, and that came `later` than idempotency keys that still count."""
+    return {name for name in later if getattr(body, name) is None}
 
 
 def _posted(

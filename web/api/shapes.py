@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from tokenwire.models.call_states import DecisionKind
+from tokenwire.models.tool_choices import ChoiceMode, NamedTool, ToolName, ToolNames
 from tokenwire.protocol.states import AnswerStatus
 from tokenwire.providers.parameters import Parameters
 from tokenwire.web.http.bodies import is_id
@@ -62,24 +63,53 @@ class NewConversation(_StrictBody):
     title: ConversationTitle | None = None
     model: ModelName | None = None
     instructions: Instructions | None = None
+    tools: ToolNames | None = None
+    schema_: dict[str, Any] | None = Field(default=None, alias="schema")
 
 
 class ConversationChange(_StrictBody):
-    """Missing fields stay. `model` null: the default one; `instructions` null: none."""
+    """Missing fields stay. `model` null: the default one; `instructions`, `schema` null: none;
+    `tools` null: all.
+    """
 
     title: ConversationTitle = Field(
         default_factory=str
     )  # never used: OpenAPI would show an invalid default
     model: ModelName | None = None
     instructions: Instructions | None = None
+    tools: ToolNames | None = None
+    schema_: dict[str, Any] | None = Field(default=None, alias="schema")
+
+
+class BroughtTool(_StrictBody):
+    """A tool that the front end executes. `parameters`: JSON Schema of the type `object`."""
+
+    name: ToolName
+    description: str = ""
+    parameters: dict[str, Any]
+
+
+class MessageTools(_StrictBody):
+    """The tools of an answer. `use`: names of the server's tools; null: all. `choice`: of the first
+    turn. `client`: tools that the front end executes.
+    """
+
+    use: ToolNames | None = None
+    choice: ChoiceMode | NamedTool | None = None
+    client: list[BroughtTool] = Field(default_factory=list)
+
+    def choices(self) -> dict[str, Any]:
+        """In the form of `models.tool_choices`."""
+        found = self.model_dump()
+        return found | {"own": [tool | {"runs_at": "client"} for tool in found.pop("client")]}
 
 
 class NewMessage(_StrictBody):
-    """A user's message. Tools are reserved and must be absent. `schema`: of the answer."""
+    """A user's message, and the tools of its answer. `schema`: of the answer."""
 
     content: Annotated[str, StringConstraints(min_length=1), AfterValidator(_not_blank)]
     options: Parameters | None = None
-    tools: list[Any] | None = Field(default=None, max_length=0)
+    tools: MessageTools | None = None
     schema_: dict[str, Any] | None = Field(default=None, alias="schema")
 
 
@@ -127,6 +157,8 @@ class ConversationView(BaseModel):
     title: str | None
     model: str | None
     instructions: str | None
+    tools: list[str] | None
+    schema_: dict[str, Any] | None = Field(alias="schema")
     rev: int
     created_at: str
     updated_at: str

@@ -201,7 +201,7 @@ def strictly(model: type[BaseModel]) -> Callable[[Any], object]:
 
     def check(value: Any) -> None:
         parsed = model.model_validate(value, strict=True)
-        assert json.loads(parsed.model_dump_json(exclude_unset=True)) == value
+        assert json.loads(parsed.model_dump_json(exclude_unset=True, by_alias=True)) == value
 
     return check
 
