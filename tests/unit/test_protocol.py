@@ -63,7 +63,8 @@ def test_messages_and_conversations() -> None:
     listed = {name for field, *_ in rows("### Messages") for name in names(field)}
     assert listed == set(MessageView.model_fields)
     sentence = PAGE.split("### Conversations\n", 1)[1].split("\n\n## ", 1)[0]
-    assert set(names(sentence)) == set(ConversationView.model_fields)
+    fields = ConversationView.model_fields.items()
+    assert set(names(sentence)) == {field.alias or name for name, field in fields}
 
 
 def test_feed() -> None:

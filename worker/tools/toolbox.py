@@ -1,7 +1,7 @@
 """The tools of a process, and which of them one answer may use.
 
 Guarantees: an answer can neither be offered nor execute a tool that its model's entry in the
-catalogue, its conversation or its request leaves out. Each attempt asks anew: a worker with other
+catalogue, its conversation or its request leaves out. Each attempt asks again: a worker with other
 tools, or behind a conversation that was narrowed meanwhile, executes what is allowed now.
 
 Rejected: the allowed names in the row of the answer (a call that waits for days would run after its

@@ -77,6 +77,8 @@ def test_a_conversation_view() -> None:
         "title": None,
         "model": None,
         "instructions": None,
+        "tools": None,
+        "schema": None,
         "rev": 1,
         "created_at": "1970-01-01T00:00:00.000Z",
         "updated_at": "1970-01-01T00:00:00.001Z",
