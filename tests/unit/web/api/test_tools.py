@@ -12,7 +12,7 @@ from tests.unit.web.api.test_calls import address as decision
 from tests.unit.web.api.test_calls import local
 from tests.unit.web.api.test_conversations import begin
 from tests.unit.web.api.test_participants import People, let_in, people, told
-from tests.unit.web.conftest import CATALOGUE, MakeClient, RecordedJobs
+from tests.unit.web.conftest import MakeClient, RecordedJobs
 from tokenwire.models.idempotency import Idempotency
 from tokenwire.models.store import Store
 from tokenwire.providers.catalogue import Catalogue, parse
@@ -26,8 +26,8 @@ SCHEMA = {"type": "object", "required": ["city"]}
 @pytest.fixture
 def catalogue() -> Catalogue:
     """The model `second` may use one tool."""
-    models = CATALOGUE["models"] | {"second": {"provider": "demo", "tools": ["add"]}}  # type: ignore[operator]
-    return parse({"default": "demo", "models": models}, {})
+    second = {"provider": "demo", "tools": ["add"]}
+    return parse({"models": {"demo": {"provider": "demo"}, "second": second}}, {})
 
 
 async def post(client: httpx.AsyncClient, conversation: str, **body: Any) -> httpx.Response:
