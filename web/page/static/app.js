@@ -43,6 +43,7 @@ const list = new MessageList({
       me !== null && rows().some((row) => row.role === "user" && row.user_id && row.user_id !== me),
   }),
   onagain: again,
+  ondecide: ({ id }, number, decision) => here.watch.decide(id, number, decision),
 });
 const link = new Link({ element: byId("link"), onhurry: () => here.watch?.wake() });
 const feed = new Feed({

@@ -86,10 +86,10 @@ export class Answer {
   #done;
   #look = "";
 
-  constructor(onagain) {
+  constructor({ onagain, ondecide }) {
     this.onagain = onagain;
     const body = make("div", { class: "body" });
-    this.parts = new PartViews(body);
+    this.parts = new PartViews(body, (...decision) => ondecide(this.message, ...decision));
     this.state = make("p", { class: "state" });
     this.copy = make(
       "button",

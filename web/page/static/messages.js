@@ -19,10 +19,10 @@ export class MessageList {
 
   /**
    * `people()`: {me, several}, who reads and whether others write here too. `onagain(message)`:
-   * this answer is to be made again.
+   * this answer is to be made again. `ondecide(message, number, decision)`: about a tool call.
    */
-  constructor({ list, scroll, latest, people, onagain }) {
-    Object.assign(this, { list, scroll, latest, people, onagain });
+  constructor({ list, scroll, latest, people, onagain, ondecide }) {
+    Object.assign(this, { list, scroll, latest, people, onagain, ondecide });
     scroll.addEventListener("scroll", () => this.#look(), { passive: true });
     latest.addEventListener("click", () => this.follow("smooth"));
     list.addEventListener("click", ({ target }) => copyCode(target.closest?.(".copy-code")));
@@ -95,7 +95,7 @@ export class MessageList {
     if (!view)
       this.#views.set(
         message.id,
-        (view = message.role === "assistant" ? new Answer(this.onagain) : new Post(this.people)),
+        (view = message.role === "assistant" ? new Answer(this) : new Post(this.people)),
       );
     view.message = message; // after a resync another object stands for the same message
     return view;

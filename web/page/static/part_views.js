@@ -5,6 +5,7 @@
 
 import { icon, make } from "./dom.js";
 import { MarkdownView, writeOn } from "./markdown.js";
+import { Question } from "./questions.js";
 
 const KINDS = {
   __proto__: null,
@@ -46,12 +47,12 @@ export function seenOf(parts) {
   return seen;
 }
 
-/** The parts of one answer, inside `element`. */
+/** The parts of one answer, inside `element`. `decide(number, decision)`: about a call. */
 export class PartViews {
   #views = [];
 
-  constructor(element) {
-    this.element = element;
+  constructor(element, decide) {
+    Object.assign(this, { element, decide });
   }
 
   /** Show these parts. `done`: they change no more. */
@@ -63,12 +64,12 @@ export class PartViews {
     const last = seen.findLastIndex(({ kind }) => kind !== "sources"); // they may stand inside it
     seen.forEach((item, n) => {
       this.#views[n] ??= this.#add(item.kind);
-      this.#views[n].view.draw(item.parts, { done, growing: n === last && !done });
+      this.#views[n].view.draw(item.parts, { done, growing: n === last && !done, all: parts });
     });
   }
 
   #add(kind) {
-    const view = new VIEWS[kind]();
+    const view = new VIEWS[kind](this.decide);
     this.element.append(view.element);
     return { kind, view };
   }
@@ -108,40 +109,55 @@ class Calls {
   element = make("ul", { class: "uses", "aria-label": "Tools used" });
   #calls = [];
 
-  draw(parts) {
+  constructor(decide) {
+    this.decide = decide;
+  }
+
+  draw(parts, { all }) {
     for (const call of this.#calls.splice(parts.length)) call.element.remove();
     parts.forEach((part, n) => {
-      this.#calls[n] ??= new Call(this.element);
-      this.#calls[n].draw(part);
+      this.#calls[n] ??= new Call(this.element, this.decide);
+      this.#calls[n].draw(part, all);
     });
   }
 }
 
-/** A tool that the model uses: folded, with what goes in and what came out. */
+/** A tool that the model uses: folded, with what goes in and what came out; open while it asks. */
 class Call {
   #drawn = {};
   #name = make("code");
   #state = make("span", { class: "use-state" });
   #facts = make("div", { class: "facts" });
   #input = make("pre", { tabindex: "0", "aria-label": "Input" }, "");
+  #number = 0;
   element = make("li");
 
-  constructor(list) {
+  constructor(list, decide) {
     const head = make("summary", {}, icon("fold"), this.#name, this.#state);
-    this.element.append(make("details", { class: "fold use" }, head, this.#facts));
+    this.question = new Question((decision) => decide(this.#number, decision));
+    const fold = make("details", { class: "fold use" }, head, this.#facts, this.question.element);
+    this.element.append(fold);
     list.append(this.element);
   }
 
-  draw(part) {
-    const { name, state, input, result, error } = part;
+  draw(part, all) {
+    const { name, title, state, input, ran_with: edited, result, error } = part;
     if (part === this.#drawn.part && input === this.#drawn.input) return;
     this.#drawn = { part, input };
+    this.#number = all.indexOf(part);
     this.element.firstChild.dataset.state = state in STATES ? state : "";
-    this.#name.textContent = name;
+    this.#name.textContent = title ?? name;
     this.#state.textContent = STATES[state] ?? "";
     writeOn(this.#input.firstChild, state === "streaming" ? input : pretty(input));
     const given = input ? [make("p", {}, "Input"), this.#input] : [];
-    this.#facts.replaceChildren(...given, ...fact("Result", result), ...fact("Error", error));
+    const ran = edited && pretty(edited);
+    this.#facts.replaceChildren(
+      ...[...given, ...fact("Input after an edit", ran), ...fact("Result", result)],
+      ...fact("Error", error),
+    );
+    const asks = !this.question.element.hidden;
+    this.question.draw(part);
+    if (!asks && !this.question.element.hidden) this.element.firstChild.open = true;
   }
 }
 

@@ -223,12 +223,33 @@ export interface Options {
 }
 
 /**
+ * About a tool call that waits (PROTOCOL.md, section 6, *Decisions*). `arguments`: of `approve`, in
+ * place of the model's. `reason`: of `deny` and `error`. `result`: of `result`. `runs`: how often
+ * the call had run when the question was shown.
+ */
+export interface Decision {
+  decision: "approve" | "deny" | "result" | "error" | "repeat" | "go_on";
+  arguments?: Record<string, unknown>;
+  reason?: string;
+  result?: unknown;
+  runs?: number;
+}
+
+/**
  * Reads the conversation and asks for grants. An error may say with a numeric `status` how a
- * request failed, and with `retryAfter` (seconds) when to try again.
+ * request failed, and with `retryAfter` (seconds) when to try again. `decide` is for
+ * `Subscription.decide` alone.
  */
 export interface Source {
   load(): Promise<Snapshot>;
   grant(): Promise<Grant>;
+  decide?(messageId: string, number: number, decision: Decision): Promise<Decided>;
+}
+
+/** The call and the decision as they are stored. */
+export interface Decided {
+  call: Record<string, unknown>;
+  decision: Record<string, unknown>;
 }
 
 /**
@@ -264,6 +285,11 @@ export class Subscription implements AsyncIterable<Change> {
   readonly cursor: string | null;
   /** Rows that the answer to a post brought, to be shown at once. */
   admit(rows: Row[]): void;
+  /**
+   * Decide about the call in the part `number` of a message. Once: the same decision again gets the
+   * same answer, any other one an error with the code `already_decided`.
+   */
+  decide(messageId: string, number: number, decision: Decision): Promise<Decided>;
   /** There may be a network again: connect now. */
   wake(): void;
   close(): void;

@@ -399,6 +399,10 @@ export class Subscription {
     this.#emit();
   }
 
+  decide(messageId, number, decision) {
+    return this.#options.decide(messageId, number, decision);
+  }
+
   wake() {
     this.#hurry();
   }
@@ -638,13 +642,17 @@ export function subscribe(
   { base = location.origin, headers = {}, fetch = globalThis.fetch, ...options } = {},
 ) {
   const path = `${base}/api/conversations/${encodeURIComponent(conversationId)}`;
-  const request = async (url, method) => {
+  const request = async (url, method, body) => {
+    const given = typeof headers === "function" ? await headers() : headers;
     const answer = await fetch(url, {
       method,
-      headers: typeof headers === "function" ? await headers() : headers,
+      headers: body ? { ...given, "Content-Type": "application/json" } : given,
+      body: body && JSON.stringify(body),
     });
     if (answer.ok) return answer.json();
-    throw Object.assign(new Error(`${method} ${answer.status}`), {
+    const { detail, code } = (await answer.json().catch(() => null)) ?? {};
+    throw Object.assign(new Error(detail ?? `${method} ${answer.status}`), {
+      code,
       status: answer.status,
       retryAfter: Number(answer.headers.get("retry-after")) || 0,
     });
@@ -652,6 +660,10 @@ export function subscribe(
   return new Subscription({
     load: () => request(path, "GET"),
     grant: () => request(`${path}/subscription`, "POST"),
+    decide: (messageId, number, decision) => {
+      const call = `${base}/api/messages/${encodeURIComponent(messageId)}/calls/${number}`;
+      return request(`${call}/decision`, "POST", decision);
+    },
     ...options,
   });
 }
