@@ -88,7 +88,12 @@ export class Question {
     this.#field.replaceChildren(
       make("p", {}, answer.label),
       area,
-      make("div", { class: "answers" }, send, button("Back", () => this.#close())),
+      make(
+        "div",
+        { class: "answers" },
+        send,
+        button("Back", () => this.#close()),
+      ),
     );
     area.focus();
   }
