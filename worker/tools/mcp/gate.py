@@ -80,20 +80,17 @@ class ServerLink:
     """What a connection reports to whoever keeps it."""
 
     def __init__(self) -> None:
-        self.woken = asyncio.Event()
-        self.ended = False
+        self.changed = asyncio.Event()
+        """The list of tools may have changed; or the connection is lost."""
+        self.lost = asyncio.Event()
         """The connection is of no use any more."""
         self.fault: str | None = None
         """The last error of a connection, for the log."""
 
-    def change(self) -> None:
-        """The list of tools may have changed."""
-        self.woken.set()
-
     def end(self) -> None:
         """The connection is lost."""
-        self.ended = True
-        self.woken.set()
+        self.lost.set()
+        self.changed.set()
 
 
 async def throttle(size: int) -> None:
@@ -125,7 +122,7 @@ class Inlet:
         match item.message:
             case JSONRPCNotification(method=method):
                 if method == _CHANGED:
-                    self._link.change()
+                    self._link.changed.set()
                 return False
             case JSONRPCRequest():
                 self._requests += 1

@@ -95,7 +95,7 @@ class _Connections(httpx2.AsyncBaseTransport):
         except httpx2.TransportError as error:
             sending.unsent, sending.broke = isinstance(error, _UNSENT), True
             self._link.fault = type(error).__name__
-            self._link.change()  # to find out whether the server is there
+            self._link.changed.set()  # to find out whether the server is there
             return httpx2.Response(UNAVAILABLE)
         if response.status_code == 404:
             self._link.end()  # the server knows this session no more
@@ -112,10 +112,10 @@ class _Connections(httpx2.AsyncBaseTransport):
         try:
             response = await self._inner.handle_async_request(request)
         except httpx2.TransportError:
-            self._link.change()
+            self._link.changed.set()
             return httpx2.Response(UNAVAILABLE)
         if response.status_code == 404:  # of the session, or because it has no such streams
-            self._link.change()
+            self._link.changed.set()
         return _checked(response, CallPassage())
 
     async def _ended(self, request: httpx2.Request) -> httpx2.Response:

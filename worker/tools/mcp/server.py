@@ -17,7 +17,9 @@ against the server's schema on the loop, for as long as that takes.
 """
 
 import asyncio
+import contextlib
 import json
+import logging
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -42,7 +44,7 @@ from mcp_types import (
 from pydantic import ValidationError
 
 import tokenwire
-from tokenwire.providers.spec import McpSpec
+from tokenwire.providers.spec import McpSpec, mistake
 from tokenwire.worker.schemas import BadSchema
 from tokenwire.worker.tools.callback import LOST, UNDECIDED, UNREACHABLE
 from tokenwire.worker.tools.context import ToolContext, ToolError, UnknownEffect
@@ -52,6 +54,8 @@ from tokenwire.worker.tools.mcp.gate import PRESENT, CallPassage, Inlet, Outlet,
 from tokenwire.worker.tools.schemas import SchemaReader
 
 log_line = structlog.get_logger(__name__)
+for _name in ("mcp", "client"):  # the package's loggers, which quote whatever a server sends
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 CONNECT_SECONDS = 10.0
 """The longest time to connect, and to read the list of tools."""
@@ -63,6 +67,7 @@ WAIT_SECONDS = 10.0
 LIST_SECONDS = 60.0
 CALM_SECONDS = 0.5
 """Between a reported change and the next reading of the list."""
+CHECK_SECONDS = 0.05
 FIRST_PAUSE = 0.25
 LONGEST_PAUSE = 30.0
 MAX_PAGES = 100
@@ -87,6 +92,7 @@ class McpServer:
         self.tried = False
         self._spec = spec
         self._session: ClientSession | None = None
+        self._link = ServerLink()
         self._calls = 0
         self._readers: dict[str, SchemaReader | str] = {}
         """By schema, as JSON; a text says why the schema cannot be used."""
@@ -99,13 +105,14 @@ class McpServer:
         """Keep the connection and the list until this task is cancelled."""
         pause = FIRST_PAUSE
         while True:
-            began, link = time.monotonic(), ServerLink()
+            began, self._link = time.monotonic(), ServerLink()
             try:
-                await self._live(link)
+                await self._live(self._link)
             except Exception as error:  # noqa: BLE001 -- a server may cause any
-                self._log_absence(_reason(error, link))
+                self._log_absence(_reason(error, self._link))
             finally:
                 self._session, self.tried = None, True
+            _heed_cancellation()
             if time.monotonic() - began > LONGEST_PAUSE:
                 pause = FIRST_PAUSE
             await asyncio.sleep(pause)
@@ -155,27 +162,18 @@ class McpServer:
 
     async def _attend(self, session: ClientSession, link: ServerLink) -> None:
         """Read the list again and again, until the session has ended, and its calls with it."""
-        while not link.ended:
-            try:
-                async with asyncio.timeout(LIST_SECONDS):
-                    await link.woken.wait()
-                await asyncio.sleep(CALM_SECONDS * (not link.ended))
-            except TimeoutError:
-                pass
-            link.woken.clear()
-            if link.ended:
-                break
+        while not await _is_lost(link):
             try:
                 async with asyncio.timeout(CONNECT_SECONDS):
                     listed = await _listed(session)
-            except (TimeoutError, MCPError):
+            except (TimeoutError, MCPError, ValidationError):
                 if not self._calls:
                     raise
                 continue  # it may be busy with a call, whose outcome must not be lost
             await self._take(*listed)
         self._session = None
         while self._calls:  # they may still get an answer
-            await asyncio.sleep(CALM_SECONDS / 10)
+            await asyncio.sleep(CHECK_SECONDS)
 
     # --- the list ---
 
@@ -287,13 +285,32 @@ class McpServer:
         """The session of a server that has this tool; a short absence is waited for. Raises
         ToolError.
         """
-        while self._session is None:
+        while self._session is None or self._link.lost.is_set():
             if time.monotonic() > end:
                 raise ToolError(UNREACHABLE)
-            await asyncio.sleep(CALM_SECONDS / 10)
+            await asyncio.sleep(CHECK_SECONDS)
         if name not in self.tools:
             raise ToolError(GONE)
         return self._session
+
+
+def _heed_cancellation() -> None:
+    """Where a session breaks at the moment of a cancellation, its task group takes both for one."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
+async def _is_lost(link: ServerLink) -> bool:
+    """Wait until the list is to be read again, or the connection is lost."""
+    _heed_cancellation()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LIST_SECONDS):
+            await link.changed.wait()
+        async with asyncio.timeout(CALM_SECONDS):  # changes come in bursts
+            await link.lost.wait()
+    link.changed.clear()
+    return link.lost.is_set()
 
 
 async def _agree(session: ClientSession) -> None:
@@ -358,8 +375,12 @@ def _failure(error: MCPError | ValidationError, sending: CallPassage) -> ToolErr
 
 
 def _reason(error: BaseException, link: ServerLink) -> str:
-    """For the log: what a server sent is not shown."""
+    """For the log, in one line."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    known = error.message[:200] if isinstance(error, MCPError) else ""
-    return ": ".join(filter(None, [type(error).__name__, link.fault or "", known]))
+    words = [type(error).__name__, link.fault or ""]
+    if isinstance(error, MCPError):
+        words.append(" ".join(error.message[:200].split()))
+    if isinstance(error, ValidationError):
+        words.append(mistake(error))
+    return ": ".join(filter(None, words))
