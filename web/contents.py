@@ -1,5 +1,6 @@
 """What clients may store: the length of texts, one limit (`MAX_CONTENT_BYTES`) for every dialect
-and all stored fields; schemas that can be checked, and tools that can be offered.
+and all stored fields; values of decisions; schemas that can be checked, and tools that can be
+offered.
 """
 
 import json
@@ -21,6 +22,14 @@ def require_fit(settings: Settings, text: str, name: str = "content") -> None:
         raise ApiProblem("content_too_large", f"{name} is longer than {limit} bytes.")
 
 
+def require_result(settings: Settings, value: Any, name: str = "result") -> None:
+    """A value of a decision about a call. Raises ApiProblem (413)."""
+    limit = settings.max_tool_result_bytes
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    if len(text.encode()) > limit:
+        raise ApiProblem("content_too_large", f"{name}: longer than {limit} bytes as JSON.")
+
+
 def require_question_fits(settings: Settings, question: Question) -> None:
     """Each message of a question and its other fields. Raises ApiProblem (413)."""
     for number, turn in enumerate(question.turns):
@@ -35,27 +44,32 @@ def require_question_fits(settings: Settings, question: Question) -> None:
 
 
 async def require_tools(
-    settings: Settings, value: Mapping[str, Any], own: str, field: str = "body.tools"
+    settings: Settings,
+    value: Mapping[str, Any],
+    words: Mapping[str, str],
+    field: str = "body.tools",
 ) -> ToolChoices:
     """What a request says about tools, in the form of `tool_choices`. Raises ApiProblem (422).
 
-    `own`: the request's word for the tools that it brings.
+    `words`: the request's names of our fields, where they differ.
     """
     try:
         found = tool_choices.checked(value, settings)
     except tool_choices.BadTools as error:
-        raise _misplaced(field, own, error.place, error.reason) from error
+        raise _misplaced(field, words, error.place, error.reason) from error
     brought = [each for each in found.own if each.runs_at == "client"]
     try:
         await schemas.require_usable(*(each.parameters for each in brought))
     except schemas.BadSchema as error:
         place = "own", found.own.index(brought[error.number]), "parameters"
-        raise _misplaced(field, own, place, f"no usable JSON Schema: {error}") from error
+        raise _misplaced(field, words, place, f"no usable JSON Schema: {error}") from error
     return found
 
 
-def _misplaced(field: str, own: str, place: Sequence[str | int], reason: str) -> ApiProblem:
-    steps = [own if step == "own" else str(step) for step in place]
+def _misplaced(
+    field: str, words: Mapping[str, str], place: Sequence[str | int], reason: str
+) -> ApiProblem:
+    steps = [words.get(str(step), str(step)) for step in place]
     path = ".".join([field, *steps])
     return ApiProblem("invalid", f"{path}: {reason}", errors=[{"field": path, "message": reason}])
 

@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import random
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -86,21 +86,35 @@ class CutOff:
     reason: Reason
 
 
+HeldOf = Callable[[Answer], Answer]
+"""From an answer to what a reader says it holds of it."""
 Update = News | Quiet | CutOff
 Updates = AsyncGenerator[Update]
 
 
 async def watch(
-    services: WebServices, answer: Answer, permission: Permission, after: Cursor | None = None
+    services: WebServices,
+    answer: Answer,
+    permission: Permission,
+    after: Cursor | None = None,
+    held: HeldOf | None = None,
+    *,
+    withdrawn: bool = True,
 ) -> Updates:
     """The updates of an answer that may be read. The caller closes them (`contextlib.aclosing`).
 
     `answer`: blank; it becomes what a reader holds. `after`: only what follows this cursor. Where
     that cannot be served it raises ApiProblem (409) at once, or NotFound, Gone, LogUnavailable,
-    StoreUnavailable.
+    StoreUnavailable. `held`: first comes what the reader holds (`known`), then what it lacks; the
+    same is raised. `withdrawn`: a reader without both gets earlier states, where the log has them.
     """
     watcher = _Watcher(services, answer, permission)
+    watcher.withdrawn = withdrawn
     begun = None if after is None else await watcher.resume(after)
+    if held is not None:
+        known, begun = await watcher.join(held)
+        yield known
+        deque(known.folded, 0)
     while True:
         try:
             begun = begun or await watcher.begin()
@@ -143,6 +157,7 @@ class _Watcher:
     def __init__(self, services: WebServices, held: Answer, permission: Permission) -> None:
         self._services, self._id, self._permission = services, held.id, permission
         self._held = held
+        self.withdrawn = True  # whether readers may begin with parts that the answer lost again
         self._conversation = ""
         self._log_fits = True  # whether the latest events of the log fitted
 
@@ -158,10 +173,29 @@ class _Watcher:
             return _Begun(self._row_news(row), None)
         reached = page.reached(row.epoch, row.seq)
         exact = reached == row.seq
-        if not self._held.parts and not resuming.knows_order(row) and exact and page.oldest == 1:
+        wants_log = self.withdrawn and not self._held.parts and not resuming.knows_order(row)
+        if wants_log and exact and page.oldest == 1:
             return _Begun(self._news([], row), Cursor(page.epoch, 0))
         news = self._row_news(row, Cursor(page.epoch, reached) if exact and reached else None)
         return _Begun(news, page.cursor, reached)
+
+    async def join(self, held: HeldOf) -> tuple[News, _Begun]:
+        """What a reader holds of the row, then what it lacks."""
+        await self._row()
+        page = await delivery.log_state(self._services, self._conversation)
+        row = await self._row()
+        want = shown_answer(row)
+        there = held(want)
+        known = self._news(catch_up(self._held, there, row.attempt), row)
+        known.known = True
+        news = self._news(catch_up(there, want, row.attempt), row)
+        news.ends = want.ended
+        if page is None or want.ended:
+            return known, _Begun(news, None)
+        reached = page.reached(row.epoch, row.seq)
+        if reached == row.seq and reached:
+            news.cursor = Cursor(page.epoch, reached)
+        return known, _Begun(news, page.cursor, reached)
 
     async def resume(self, after: Cursor) -> _Begun:
         """Begin with the state of a reader that has everything up to a cursor."""

@@ -333,7 +333,8 @@ async def test_an_input_with_half_a_character(web: Web) -> None:
     async with posted(web, body("c")) as stream:
         worker = await working(web, "c")
         call = {"id": "call", "name": "look", "input": r'{"k": "a\ud800\u0000"}'}
-        await worker.log(worker.pen.part("tool_call", **call, state="proposed"))
+        proven = {"state": "proposed", "runs_at": "server"}
+        await worker.log(worker.pen.part("tool_call", **call, **proven))
         live = (await stream.until("tool-input-available"))[-1]["input"]
         await worker.finish()
         await stream.rest()

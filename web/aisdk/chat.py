@@ -17,6 +17,7 @@ from tokenwire.protocol.cursors import Cursor
 from tokenwire.web import aisdk, delivery
 from tokenwire.web.aisdk import posts as chat_posts
 from tokenwire.web.aisdk import requests as chat_requests
+from tokenwire.web.aisdk.continued import Continued
 from tokenwire.web.aisdk.messages import ui_message
 from tokenwire.web.aisdk.requests import InputLimits, invalid
 from tokenwire.web.aisdk.stream import chunk_batches, encoded
@@ -81,17 +82,26 @@ async def read(
     "/chat",
     response_class=Response,
     responses=STREAM
-    | documented(*_BODY, *QUOTA_CODES, *PARAMETERS, "key_reused", "answer_running"),
+    | documented(
+        *(*_BODY, *QUOTA_CODES, *PARAMETERS, "key_reused", "answer_running"),
+        *("not_decider", "not_awaited", "unknown_tool"),
+    ),
     openapi_extra=json_body(chat_requests.ChatBody),
     summary="useChat: post, or make an answer again; the answer",
 )
 async def chat(
     request: Request, services: With, user: CurrentUser, profile: WantedProfile
 ) -> Response:
-    """A message with a known id is not posted again; its answer is sent from the beginning."""
+    """A message with a known id is not posted again; its answer is sent from the beginning.
+
+    An assistant's message decides about its calls, and is continued: only what is new is sent.
+    """
     asked = await read(request, services, chat_requests.parse_chat)
-    answer = await chat_posts.accept(services, user, asked)
-    return await stream(request, services, answer.conversation_id, answer.id, profile)
+    found = await chat_posts.accept(services, user, asked)
+    row, continued = found.row, found.continued
+    return await stream(
+        request, services, row.conversation_id, row.id, profile, continued=continued
+    )
 
 
 @router.get(
@@ -192,6 +202,7 @@ async def stream(
     message_id: str,
     profile: aisdk.Profile,
     after: Cursor | None = None,
+    continued: Continued | None = None,
 ) -> Response:
     """The answer as a UI message stream."""
 
@@ -202,7 +213,9 @@ async def stream(
 
     @contextlib.asynccontextmanager
     async def opened() -> AsyncIterator[AsyncIterator[bytes]]:
-        async with chunk_batches(services, message_id, profile, permission, after) as found:
+        async with chunk_batches(
+            services, message_id, profile, permission, after, continued
+        ) as found:
             yield encoded(found)
 
     return EventStream(services.places, opened, aisdk.HEADERS)

@@ -3,6 +3,7 @@
     encoder = AISDKEncoder(answer, row, profile)
     encoder.opening() -> chunks
     encoder.apply(event, *answer.apply_with_text(event)) -> chunks           ... until encoder.ended
+    encoder.paused() -> chunks                             where the answer waits: the stream ends
 
 Guarantees: events that give the same answer without a `reset` give the same parts in the same
 order, and the same sequence within each part, whether a log or a row (`protocol.replay`) told them.
@@ -11,6 +12,15 @@ give is thrown away.
 
 Why it works this way: ids are numbers of parts, and a part is open exactly while the fold lets it
 grow, so each chunk is a function of the answer and the event.
+
+Clients execute a call as soon as its whole input comes, unless it is marked `providerExecuted`. So
+the whole input comes when the turn is proven, which also says who executes the call. Whatever the
+server executes or has the outcome of is marked: no client executes it, or sends its outcome again.
+An approved call shows its input once more: otherwise a client that counts answered questions
+(`sendAutomaticallyWhen`) would send its answer again whenever a stream ends.
+
+Rejected: `dynamic` for tools of the server. A part's type is fixed by its first chunk, when nobody
+knows yet who executes the call.
 
 A `reset` within the step is `reset-step` where the profile knows it, else a `data-reset` part; what
 is kept is written again. Calls cannot be taken back before v7: those that are withdrawn fail.
@@ -29,6 +39,7 @@ from tokenwire.web.aisdk.messages import (
     RowView,
     metadata,
     usage,
+    was_approved,
     why_none,
 )
 from tokenwire.web.aisdk.parts import have, is_shown, plain
@@ -78,9 +89,7 @@ class AISDKEncoder:
 
     def opening(self) -> list[UIChunk]:
         """The beginning of every message."""
-        known = metadata(self._row).items()
-        fields = {name: value for name, value in known if name not in _KEPT_BACK}
-        return self._write.start(self._row["id"], fields) + self._write.start_step()
+        return self._write.start(self._row["id"], self._metadata()) + self._write.start_step()
 
     def apply(self, event: events.AnyEvent, touched: range, added: str) -> list[UIChunk]:
         """The chunks of an event of the answer, which was folded: see `Answer.apply_with_text`."""
@@ -98,7 +107,7 @@ class AISDKEncoder:
             case events.Retry():
                 return self._retry(event)
             case events.Complete() | events.Error() | events.Cancelled():
-                return self._closed(touched) + self._end(event)
+                return self._closed() + self._end(event)
             case _:
                 return []
 
@@ -109,6 +118,37 @@ class AISDKEncoder:
     def failure(self, reason: str) -> list[UIChunk]:
         """The reader gets no more events; no chunk if the answer has ended."""
         return [] if self.ended else self._write.error(_WHY.get(reason, EXPIRED))
+
+    def paused(self) -> list[UIChunk]:
+        """The end of a stream whose answer waits: its client answers, and continues the message.
+
+        v5 has no questions of its own: they are data parts here, where no row can lack them.
+        """
+        if self.ended:
+            return []
+        asked = [(n, call) for n, call in self._calls.items() if call.state == "awaiting_approval"]
+        chunks = []
+        for number, call in asked if self._write.profile == "v5" else ():
+            place = {"messageId": self.answer.id, "part": number}
+            about = {"approvalId": call.id, "toolCallId": call.id, "toolName": call.name, **place}
+            chunks += self._write.data("approval", about, part_id=call.id)
+        fields = {"attempt": self._attempt, "status": "waiting"}
+        return chunks + self._write.finish("tool-calls", fields)
+
+    def continued(self, *, is_torn: bool = False) -> list[UIChunk]:
+        """The beginning for a client that continues the message: it holds the events so far.
+
+        `is_torn`: it also holds a piece of what follows, which is withdrawn.
+        """
+        known = [call.id for call in self._calls.values()]
+        self._write = Writer(self._write.profile, tools=known)
+        self._open.clear()
+        chunks = self._write.start(self._row["id"], self._metadata())
+        if not is_torn:
+            return chunks
+        if self._write.profile == "v7":
+            return chunks + self._write.reset_step()
+        return chunks + self._withdraw(len(self.answer.parts))
 
     # --- parts ---
 
@@ -183,35 +223,53 @@ class AISDKEncoder:
         value = input_object(part.text)
         if state == "invalid" or value is None:
             call.state, call.over = "invalid", True
-            return chunks + self._write.tool_input_error(call.id, call.name, part.text, NO_OBJECT)
-        if call.state == "streaming":
-            chunks += self._write.tool_input_available(call.id, call.name, value)
-        call.state, call.over = state, state in CALL_ENDED
-        return chunks + self._asked(call, part.fields) + self._outcome(call, part.fields)
+            return chunks + self._write.tool_input_error(
+                call.id, call.name, part.text, NO_OBJECT, provider_executed=True
+            )
+        if state == "proposed" and "runs_at" not in part.fields and not self.answer.ended:
+            return chunks
+        is_first, call.state, call.over = call.state == "streaming", state, state in CALL_ENDED
+        is_ours = call.over or part.fields.get("runs_at") == "server"
+        whole = self._write.tool_input_available(
+            call.id, call.name, value, provider_executed=is_ours
+        )
+        chunks += whole if is_first else []
+        return chunks + self._asked(call, part.fields, whole) + self._outcome(call, part.fields)
 
-    def _closed(self, numbers: Iterable[int]) -> list[UIChunk]:
-        """End the calls that the end of the answer has closed."""
-        calls = [number for number in numbers if number in self._calls]
-        return [chunk for n in calls for chunk in self._call(n, self.answer.parts[n])]
+    def _closed(self) -> list[UIChunk]:
+        """What the end of the answer makes of its calls."""
+        return [chunk for n in [*self._calls] for chunk in self._call(n, self.answer.parts[n])]
 
-    def _asked(self, call: "_ShownCall", fields: Mapping[str, Any]) -> list[UIChunk]:
-        """The request for approval, once: also where a row shows the call after the decision.
+    def _asked(
+        self, call: "_ShownCall", fields: Mapping[str, Any], whole: list[UIChunk]
+    ) -> list[UIChunk]:
+        """The request for approval, and once it is approved the `whole` input, each once.
 
-        v5 gets none. Its request is a part of its own, which would stand where the log was when
-        the person was asked, and a row does not know that place.
+        Also where a row shows the call after the decision. v5 gets none: see `paused`.
         """
-        is_asked = call.state == "awaiting_approval" or "approval" in fields
-        if call.asked or not is_asked or self._write.profile == "v5":
+        approval = fields.get("approval")
+        is_asked = call.state == "awaiting_approval" or approval is not None
+        if not is_asked or self._write.profile == "v5":
             return []
-        call.asked = True
-        return self._write.tool_approval_request(call.id, call.id)
+        chunks: list[UIChunk] = []
+        if not call.asked:
+            call.asked = True
+            chunks = self._write.tool_approval_request(call.id, call.id)
+        if was_approved(fields) and not call.approved:
+            call.approved = True
+            chunks += whole
+        return chunks
 
     def _outcome(self, call: "_ShownCall", fields: Mapping[str, Any]) -> list[UIChunk]:
+        write = self._write
         if call.state == "done":
-            return self._write.tool_output_available(call.id, fields.get("result"))
+            result = fields.get("result")
+            return write.tool_output_available(call.id, result, provider_executed=True)
         if call.state == "denied":
-            return self._write.tool_output_denied(call.id)
-        return self._write.tool_output_error(call.id, why_none(fields)) if call.over else []
+            return write.tool_output_denied(call.id)
+        if not call.over:
+            return []
+        return write.tool_output_error(call.id, why_none(fields), provider_executed=True)
 
     # --- what is withdrawn ---
 
@@ -266,7 +324,7 @@ class AISDKEncoder:
             call = self._calls.pop(number)
             self._earlier.discard(number)
             if not call.over:
-                chunks += self._write.tool_output_error(call.id, WITHDRAWN)
+                chunks += self._write.tool_output_error(call.id, WITHDRAWN, provider_executed=True)
         return chunks
 
     def _start_step(self) -> list[UIChunk]:
@@ -274,6 +332,10 @@ class AISDKEncoder:
         return self._write.start_step()
 
     # --- the rest ---
+
+    def _metadata(self) -> dict[str, Any]:
+        known = metadata(self._row).items()
+        return {name: value for name, value in known if name not in _KEPT_BACK}
 
     def _started(self, event: events.Start) -> list[UIChunk]:
         if (event.attempt, event.model) == (self._attempt, self._model):
@@ -308,14 +370,16 @@ class AISDKEncoder:
 class _ShownCall:
     """A call as it is shown.
 
-    `asked`: for approval. `over`: it has an outcome. `open`: it takes pieces of its input.
+    `asked`: for approval. `approved`: the input was shown again. `over`: it has an outcome. `open`:
+    it takes pieces of its input.
     """
 
-    __slots__ = ("asked", "id", "name", "open", "over", "state")
+    __slots__ = ("approved", "asked", "id", "name", "open", "over", "state")
 
     def __init__(self, call_id: str, name: str) -> None:
         self.id, self.name = call_id, name
-        self.state, self.asked, self.over, self.open = "streaming", False, False, True
+        self.state, self.open = "streaming", True
+        self.asked = self.approved = self.over = False
 
 
 _STATES: frozenset[str] = frozenset(get_args(CallState)) - {"streaming"}

@@ -91,12 +91,17 @@ def _ui_parts(write: Writer, number: int, parts: Sequence[Part]) -> list[dict[st
 def _tool_part(part: Part, name: str, profile: Profile) -> dict[str, Any]:
     fields, value = part.fields, input_object(part.text)
     state = fields.get("state")
-    shown = {"type": f"tool-{fields['name']}", "toolCallId": name}
+    shown: dict[str, Any] = {"type": f"tool-{fields['name']}", "toolCallId": name}
     if state == "streaming":
         return shown | {"state": "input-streaming"}
     shown["input"] = clean(part.text if value is None else value)
+    if state == "proposed" and value is not None:
+        return shown | {"state": "input-available"}
+    shown["providerExecuted"] = True
     if state == "invalid" or value is None:
         return shown | {"state": "output-error", "errorText": NO_OBJECT}
+    if profile != "v5" and was_approved(fields):
+        shown["approval"] = {"id": name, "approved": True}
     if state == "denied":
         denied = {"state": "output-denied", "approval": {"id": name, "approved": False}}
         return shown | (_DENIED_V5 if profile == "v5" else denied)
@@ -113,6 +118,12 @@ WITHDRAWN = "The call was withdrawn."
 _DENIED_V5 = {"state": "output-error", "errorText": "The tool call was not allowed."}
 _WITHOUT_ERROR = {"withdrawn": WITHDRAWN, "unknown": "The outcome of the call is unknown."}
 """The end of an answer closes calls without an error of their own."""
+
+
+def was_approved(fields: Mapping[str, Any]) -> bool:
+    """Whether a person has approved the call with these fields."""
+    approval = fields.get("approval")
+    return isinstance(approval, Mapping) and approval.get("decision") == "approved"
 
 
 def why_none(fields: Mapping[str, Any]) -> str:

@@ -1,24 +1,90 @@
-"""Requests of AI SDK clients for a conversation: answer a message, regenerate an answer, stop
-answers.
+"""Requests of AI SDK clients for a conversation: answer a message, regenerate an answer, decide
+about the calls of an answer.
 
 Idempotent by the client's ids: a repeated message is posted once, and the first answer is followed.
 A message with another text under the `messageId` of an old one edits it: the old one and what
 followed it are superseded.
+
+A decision applies once. A client that comes too late gets what has become of the answer, like all
+others: its screen is then right again, and no error page hides it.
 """
 
+from dataclasses import dataclass
+
+from tokenwire.models.call_states import Decision
 from tokenwire.models.chats import Regeneration
 from tokenwire.models.conversations import Post
-from tokenwire.models.errors import Conflict, NotFound
+from tokenwire.models.errors import Conflict, DecisionExpired, NotAwaited, NotFound
+from tokenwire.models.parts import shown_answer
 from tokenwire.models.rows import unfinished
 from tokenwire.models.tables import Conversation, Message
+from tokenwire.models.tool_choices import NO_CHOICES, ToolChoices
 from tokenwire.web import delivery
+from tokenwire.web.aisdk.continued import BadDecision, ClientMessage, Continued, known_calls
 from tokenwire.web.aisdk.requests import ChatRequest, invalid
-from tokenwire.web.contents import require_fit
+from tokenwire.web.aisdk.tools import WORDS
+from tokenwire.web.contents import require_fit, require_result, require_tools
+from tokenwire.web.problems import ApiProblem
 from tokenwire.web.services import WebServices
 
 
-async def accept(services: WebServices, user: str, asked: ChatRequest) -> Message:
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """A stored answer to follow. `continued`: what its client holds of it."""
+
+    row: Message
+    continued: Continued | None = None
+
+
+async def accept(services: WebServices, user: str, asked: ChatRequest) -> Followed:
     """The stored answer to follow. Raises what routes may raise."""
+    if asked.continued is not None:
+        return await _continue(services, user, asked.chat_id, asked.continued)
+    return Followed(await _answer(services, user, asked))
+
+
+async def _continue(
+    services: WebServices, user: str, chat_id: str, message: ClientMessage
+) -> Followed:
+    conversation = await services.store.find_chat(user, chat_id)
+    if conversation is None:
+        raise NotFound("conversation")
+    row = await services.store.named_message(conversation.id, message.id)
+    if row is None or row.role != "assistant":
+        raise NotFound("message")
+    rows = await services.store.calls_of(row.id)
+    calls = known_calls(message, shown_answer(row).parts, rows)
+    if not calls:
+        raise invalid("body.messages", "the last message is not a user's, and has no known call")
+    continued = Continued(message, calls)
+    try:
+        wanted = continued.decisions()
+    except BadDecision as error:
+        raise ApiProblem("not_awaited", str(error)) from error
+    for _, decision in wanted:
+        require_result(services.settings, decision.value)
+    await _decide(services, user, row, wanted)
+    return Followed(row, continued)
+
+
+async def _decide(
+    services: WebServices, user: str, row: Message, wanted: list[tuple[int, Decision]]
+) -> None:
+    """Apply the decisions. Somebody else may be faster, or time."""
+    queued = False
+    for number, decision in wanted:
+        try:
+            decided = await services.store.decide(row.id, number, user, decision)
+            queued = queued or decided.queued
+        except DecisionExpired:
+            queued = await services.store.expire_calls(row.id) or queued
+        except NotAwaited:
+            continue
+    if queued:
+        await delivery.continue_answer(services, row.id)
+
+
+async def _answer(services: WebServices, user: str, asked: ChatRequest) -> Message:
     model = None if asked.model is None else services.offers.require(asked.model)
     if asked.trigger == "submit-message":
         return await _submit(services, user, asked, model)
@@ -33,6 +99,7 @@ async def _submit(
     found = await services.store.find_chat(user, asked.chat_id)
     wanted = model or services.offers.require(found.model if found else None)
     services.offers.require_taken(wanted, asked.options or {}, "body.options")
+    tools = await _tools(services, asked, wanted, found)
     conversation = found or await services.store.open_chat(user, asked.chat_id)
     post = Post(
         conversation.id,
@@ -43,12 +110,25 @@ async def _submit(
         client_id=asked.user_message_id,
         edits=await _is_edit(services, conversation, asked),
         options=asked.options or {},
+        tools=tools or NO_CHOICES,
     )
     posted = await services.store.post(post)
     services.metrics.posts.inc()
     await delivery.touch_lists(services, conversation.id)
     await delivery.announce_post(services, posted)
     return posted.assistant_message
+
+
+async def _tools(
+    services: WebServices, asked: ChatRequest, model: str, conversation: Conversation | None
+) -> ToolChoices | None:
+    """What the request says about tools. Raises ApiProblem (422)."""
+    if asked.tools is None:
+        return None
+    found = await require_tools(services.settings, asked.tools, WORDS, "body")
+    narrowed = conversation.tools if conversation else None
+    services.offers.require_tools(model, narrowed, found, "body.activeTools")
+    return found
 
 
 async def _is_edit(services: WebServices, conversation: Conversation, asked: ChatRequest) -> bool:
@@ -71,6 +151,7 @@ async def _regenerate(
         return joined
     wanted = model or services.offers.require(conversation.model)
     services.offers.require_taken(wanted, asked.options or {}, "body.options")
+    tools = await _tools(services, asked, wanted, conversation)
     try:
         posted = await services.store.regenerate(
             Regeneration(
@@ -80,6 +161,7 @@ async def _regenerate(
                 wanted,
                 stop_running=True,
                 options=asked.options,
+                tools=tools,
             )
         )
     except Conflict as error:

@@ -1,7 +1,8 @@
 """Requests of AI SDK clients (ai 5 to 7; docs/ai-sdk.md).
 
-The whole history comes with every request and is ignored: the stored one counts. Only the last
-message is read, which must be the user's, and for a regeneration the named id.
+The whole history comes with every request and is ignored: the stored one counts. Only one message
+is read: the last one, which is the user's, or an assistant's with decisions about its calls (also
+an earlier one that the request names), and for a regeneration the named id.
 """
 
 import json
@@ -15,6 +16,8 @@ from pydantic import ValidationError
 from tokenwire.config.settings import Settings
 from tokenwire.protocol.text import storable
 from tokenwire.providers.parameters import Parameters
+from tokenwire.web.aisdk.continued import ClientMessage, ToolPart
+from tokenwire.web.aisdk.tools import choices_in
 from tokenwire.web.http.bodies import MAX_ID, decode, is_id, surveyed
 from tokenwire.web.problems import ApiProblem
 
@@ -34,6 +37,10 @@ class ChatRequest(msgspec.Struct, frozen=True):
     user_message_id: str | None
     text: str | None
     options: Mapping[str, Any] | None = None
+    tools: Mapping[str, Any] | None = None
+    """What it says about tools (`tools.choices_in`); None: nothing."""
+    continued: ClientMessage | None = None
+    """The assistant's message that the client continues."""
 
 
 _NO_MESSAGE = msgspec.Raw(b"null")
@@ -60,6 +67,9 @@ class ChatBody(msgspec.Struct):
     message: _MaybeUnread = msgspec.field(default_factory=lambda: _NO_MESSAGE)
     model: _Name | None = None
     options: dict[str, Any] | None = None
+    tools: dict[str, Any] | list[Any] | None = None
+    active_tools: list[Any] | None = msgspec.field(name="activeTools", default=None)
+    tool_choice: str | dict[str, Any] | None = msgspec.field(name="toolChoice", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +87,12 @@ class _UIMessage(msgspec.Struct):
     id: str = ""
 
 
+class _Typed(msgspec.Struct):
+    """A part before it is known whether it is read."""
+
+    type: str
+
+
 class CompletionBody(msgspec.Struct):
     """The body of `useCompletion`."""
 
@@ -88,6 +104,7 @@ class CompletionBody(msgspec.Struct):
 _body = msgspec.json.Decoder(ChatBody)
 _message = msgspec.json.Decoder(_UIMessage)
 _part = msgspec.json.Decoder(dict[str, Any])
+_typed = msgspec.json.Decoder(_Typed)
 _completion = msgspec.json.Decoder(CompletionBody)
 
 
@@ -109,8 +126,8 @@ class InputLimits:
 
 
 def parse_chat(body: bytes, limits: InputLimits) -> ChatRequest:
-    """Parse `{id, messages | message, trigger?, messageId?, model?, options?}`; other fields are
-    ignored. Raises ApiProblem (400, 413, 422).
+    """Parse `{id, messages | message, trigger?, messageId?, model?, options?, tools?, activeTools?,
+    toolChoice?}`; other fields are ignored. Raises ApiProblem (400, 413, 422).
     """
     surveyed(body, limits.values)
     return _asked(_decode(_body, body, "body"), limits)
@@ -181,26 +198,24 @@ def parse_frame(text: str, limits: InputLimits, *, mend: bool = True) -> ChatFra
 
 def asked_in(frame: ChatFrame, limits: InputLimits) -> ChatRequest:
     """The request of a `send` frame. Raises ApiProblem (413, 422)."""
-    model = frame.body.get("model")
-    if model is not None and not isinstance(model, str):
-        raise invalid("frame.body.model", "the name of a model")
-    return _asked(
-        ChatBody(
-            frame.id,
-            frame.trigger,
-            frame.message_id,
-            frame.messages,
-            model=model,
-            options=_object(frame.body.get("options"), "frame.body.options"),
-        ),
-        limits,
-    )
+    asked = ChatBody(frame.id, frame.trigger, frame.message_id, frame.messages)
+    for place, kinds in _IN_FRAMES.items():
+        value = frame.body.get(place)
+        if value is not None and not isinstance(value, kinds):
+            raise invalid(f"frame.body.{place}", "a value of another type is needed")
+    asked.model, asked.options = frame.body.get("model"), frame.body.get("options")
+    asked.tools, asked.active_tools = frame.body.get("tools"), frame.body.get("activeTools")
+    asked.tool_choice = frame.body.get("toolChoice")
+    return _asked(asked, limits)
 
 
-def _object(value: Any, field: str) -> dict[str, Any] | None:
-    if value is not None and not isinstance(value, dict):
-        raise invalid(field, "an object")
-    return value
+_IN_FRAMES: Mapping[str, tuple[type, ...]] = {
+    "model": (str,),
+    "options": (dict,),
+    "tools": (dict, list),
+    "activeTools": (list,),
+    "toolChoice": (str, dict),
+}
 
 
 def _asked(found: ChatBody, limits: InputLimits) -> ChatRequest:
@@ -208,6 +223,8 @@ def _asked(found: ChatBody, limits: InputLimits) -> ChatRequest:
     if found.message_id is not None:
         name(found.message_id, "body.messageId")
     last = _last_message(found)
+    if found.trigger == "submit-message" and last is not None and last.role == "assistant":
+        return _continued(found, last)
     text = None if last is None or last.role != "user" else text_of(_parts(last, limits))
     asked = ChatRequest(
         found.id,
@@ -217,6 +234,7 @@ def _asked(found: ChatBody, limits: InputLimits) -> ChatRequest:
         last.id or None if last else None,
         text,
         options_of(found.options),
+        choices_in(found.tools, found.active_tools, found.tool_choice),
     )
     if asked.trigger == "submit-message":
         _fit_to_post(last, text)
@@ -235,10 +253,54 @@ def _last_message(found: ChatBody) -> _UIMessage | None:
         if found.messages is None:
             raise invalid("body.messages", "a list of UI messages, or `message`, is needed")
         return None
-    last = _decode(_message, bytes(raw), "body.messages")
-    if last.id:
-        name(last.id, "body.messages.id")
+    last = _message_of(raw)
+    if found.trigger == "submit-message" and found.message_id not in (None, last.id):
+        return _named_message(found) or last
     return last
+
+
+def _named_message(found: ChatBody) -> _UIMessage | None:
+    """The assistant's message that is named: a person may decide about an earlier answer."""
+    messages = map(_message_of, reversed(found.messages or []))
+    return next(
+        (one for one in messages if one.id == found.message_id and one.role == "assistant"), None
+    )
+
+
+def _message_of(raw: msgspec.Raw) -> _UIMessage:
+    found = _decode(_message, bytes(raw), "body.messages")
+    if found.id:
+        name(found.id, "body.messages.id")
+    return found
+
+
+def _continued(found: ChatBody, message: _UIMessage) -> ChatRequest:
+    """The request of a client that continues an answer."""
+    calls, left = list[ToolPart](), set[str]()
+    for raw in message.parts:
+        kind = _decode(_typed, bytes(raw), "body.messages.parts").type
+        if kind == "step-start":
+            left = {call.tool_call_id for call in calls}
+        elif kind == "dynamic-tool" or kind.startswith("tool-"):
+            calls.append(_tool_part(bytes(raw)))
+    if not calls or not message.id:
+        raise invalid("body.messages", "the last message is not a user's, and holds no tool call")
+    return ChatRequest(
+        found.id,
+        found.trigger,
+        found.message_id,
+        found.model,
+        None,
+        None,
+        continued=ClientMessage(message.id, tuple(calls), frozenset(left)),
+    )
+
+
+def _tool_part(raw: bytes) -> ToolPart:
+    try:
+        return msgspec.convert(decode(raw), ToolPart)
+    except msgspec.ValidationError as error:
+        raise invalid("body.messages.parts", str(error)) from error
 
 
 def _parts(message: _UIMessage, limits: InputLimits) -> list[dict[str, Any]]:
@@ -253,9 +315,7 @@ def _fit_to_post(last: _UIMessage | None, text: str | None) -> None:
     if last is None:
         raise invalid("body.messages", "there is no message")
     if last.role != "user":
-        raise invalid(
-            "body.messages", "the last message is not a user's (results of tools are not taken)"
-        )
+        raise invalid("body.messages", "the last message is not a user's")
     if text is None or not text.strip():
         raise invalid("body.messages", "the message holds no text")
 

@@ -20,14 +20,20 @@ from starlette.requests import Request
 from starlette.websockets import WebSocketDisconnect
 from websockets.frames import CloseCode
 
-from tokenwire.models.errors import NotAuthor, NotFound, QuotaReached, StoreError
-from tokenwire.models.tables import Message
+from tokenwire.models.errors import (
+    NotAuthor,
+    NotDecider,
+    NotFound,
+    QuotaReached,
+    StoreError,
+)
 from tokenwire.streams.log import ports
 from tokenwire.web import aisdk
 from tokenwire.web.admission.layer import Seat
 from tokenwire.web.aisdk import posts as chat_posts
 from tokenwire.web.aisdk import requests as chat_requests
 from tokenwire.web.aisdk.chat import profile_of
+from tokenwire.web.aisdk.posts import Followed
 from tokenwire.web.aisdk.requests import ChatFrame, InputLimits
 from tokenwire.web.aisdk.stream import chunk_batches
 from tokenwire.web.aisdk.values import dumps
@@ -64,7 +70,7 @@ class _Asked:
 
     request: Request
     user: str
-    row: Message | None
+    found: Followed | None
 
 
 class _ChatSocket:
@@ -132,6 +138,10 @@ class _ChatSocket:
             await self._follow(request_id, await opening)
         except ApiProblem as problem:
             await self._send("error", request_id, errorText=problem.detail)
+        except NotDecider:
+            await self._send(
+                "error", request_id, errorText="Others may decide about this answer's calls."
+            )
         except NotAuthor:
             await self._send(
                 "error", request_id, errorText="Another person's message is not yours to change."
@@ -165,26 +175,29 @@ class _ChatSocket:
         return _Asked(request, user, await self._find(frame, user))
 
     async def _follow(self, request_id: str, asked: "_Asked") -> None:
-        row, user = asked.row, asked.user
-        if row is None:
+        found, user = asked.found, asked.user
+        if found is None:
             await self._send("no-active", request_id)
             return
+        row = found.row
 
         async def find(_user: str) -> str:
             return row.conversation_id
 
         _, permission = await admit(asked.request, self._services, find)
         with self._seat.following(user), self._services.places.take():
-            async with chunk_batches(self._services, row.id, self._profile, permission) as found:
+            async with chunk_batches(
+                self._services, row.id, self._profile, permission, continued=found.continued
+            ) as batches:
                 await self._send("start", request_id)
                 number = 0
-                async for chunks, _ in found:
+                async for chunks, _ in batches:
                     for chunk in chunks:
                         await self._send("chunk", request_id, sequence=number, chunk=chunk)
                         number += 1
         await self._send("end", request_id)
 
-    async def _find(self, frame: ChatFrame, user: str) -> Message | None:
+    async def _find(self, frame: ChatFrame, user: str) -> Followed | None:
         """The answer to follow; None: no answer is unfinished."""
         if frame.type == "send":
             asked = await in_thread(lambda: chat_requests.asked_in(frame, self._bounds))
@@ -192,11 +205,10 @@ class _ChatSocket:
         conversation = await self._services.store.find_chat(
             user, chat_requests.name(frame.id, "frame.id")
         )
-        return (
-            await chat_posts.running(self._services, conversation.id)
-            if conversation is not None
-            else None
-        )
+        if conversation is None:
+            return None
+        row = await chat_posts.running(self._services, conversation.id)
+        return None if row is None else Followed(row)
 
     async def _send(self, kind: str, request_id: str, **fields: Any) -> None:
         with contextlib.suppress(

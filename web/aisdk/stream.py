@@ -1,4 +1,7 @@
-"""One answer for one client of the AI SDK: UI message chunks, until the answer has ended.
+"""One answer for one client of the AI SDK: UI message chunks, until the answer has ended or waits.
+
+A stream ends at `wait`, so that the client can answer. A `wait` that is over ends nothing: before
+the end the rows of the calls are read.
 
 `web.watching` gives events, `web.aisdk.encoder` makes chunks of them; how those travel is decided
 by the callers: `encoded` here for server-sent events, `web.aisdk.socket` for WebSocket.
@@ -7,11 +10,13 @@ by the callers: `encoded` here for server-sent events, `web.aisdk.socket` for We
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 
-from tokenwire.models.errors import NotFound
+from tokenwire.models.call_states import awaiting
+from tokenwire.models.errors import NotFound, StoreUnavailable
 from tokenwire.models.views import message_view
 from tokenwire.protocol.cursors import Cursor
 from tokenwire.protocol.fold import Answer
 from tokenwire.web import aisdk
+from tokenwire.web.aisdk.continued import Continued
 from tokenwire.web.aisdk.encoder import AISDKEncoder
 from tokenwire.web.events import encoder as sse
 from tokenwire.web.http.streaming import Cut, retry_ms
@@ -33,27 +38,55 @@ async def chunk_batches(
     profile: aisdk.Profile,
     permission: Permission,
     after: Cursor | None = None,
+    continued: Continued | None = None,
 ) -> AsyncIterator[AsyncIterator[ChunkBatch]]:
     """The answer for a reader. Raises NotFound, and what `watch` raises for a cursor."""
     answer = Answer(message_id)
-    async with contextlib.aclosing(watch(services, answer, permission, after)) as updates:
+    held = None if continued is None else continued.held
+    watched = watch(services, answer, permission, after, held, withdrawn=False)
+    async with contextlib.aclosing(watched) as updates:
         first = await anext(updates)
         while isinstance(first, Quiet):  # neither row nor log can be read: nothing can be sent
             first = await anext(updates)
         if isinstance(first, CutOff) or first.row is None:
             raise NotFound("message")
         encoder = AISDKEncoder(answer, message_view(first.row), profile)
-        yield _encode(encoder, first, updates)
+        yield _Encoding(services, encoder).encode(first, updates, continued)
 
 
-async def _encode(
-    encoder: AISDKEncoder, first: News, updates: Updates
-) -> AsyncIterator[ChunkBatch]:
-    opening, (begun, cursor) = encoder.opening(), _batch(encoder, first)
-    if not first.known:
-        yield [*opening, *begun], cursor
-    async for update in updates:
-        yield _batch(encoder, update)
+class _Encoding:
+    """The stream of one reader."""
+
+    def __init__(self, services: WebServices, encoder: AISDKEncoder) -> None:
+        self._services, self._encoder = services, encoder
+
+    async def encode(
+        self, first: News, updates: Updates, continued: Continued | None
+    ) -> AsyncIterator[ChunkBatch]:
+        encoder = self._encoder
+        opening, (begun, cursor) = encoder.opening(), _batch(encoder, first)
+        if continued is not None:
+            yield encoder.continued(is_torn=continued.is_torn), None
+        elif not first.known:
+            yield [*opening, *begun, *await self._paused()], cursor
+        elif encoder.answer.status == "waiting":
+            if await self._paused():
+                return
+            encoder.continued()  # its reader had the end of that stream
+        while not encoder.ended and (update := await anext(updates, None)) is not None:
+            chunks, cursor = _batch(encoder, update)
+            yield [*chunks, *await self._paused()], cursor
+
+    async def _paused(self) -> list[aisdk.UIChunk]:
+        """The end of the stream, if something is awaited."""
+        answer = self._encoder.answer
+        if answer.status != "waiting":
+            return []
+        try:
+            calls = await self._services.store.calls_of(answer.id)
+        except StoreUnavailable:  # read again at the next sign of life
+            return []
+        return self._encoder.paused() if any(awaiting(call.state) for call in calls) else []
 
 
 def _batch(encoder: AISDKEncoder, update: Update) -> ChunkBatch:

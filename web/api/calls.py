@@ -15,7 +15,8 @@ from tokenwire.models.call_states import Decision
 from tokenwire.models.views import call_view, decision_view
 from tokenwire.web import delivery
 from tokenwire.web.api import shapes
-from tokenwire.web.problems import BODY, ApiProblem, documented
+from tokenwire.web.contents import require_result
+from tokenwire.web.problems import BODY, documented
 from tokenwire.web.services import CurrentUser, JsonRoute, MessageId, With
 
 router = APIRouter(
@@ -88,13 +89,7 @@ def _decision(settings: Settings, body: shapes.NewDecision) -> Decision:
     """Raises ApiProblem (413)."""
     value: Any = body.result
     if body.arguments is not None:
-        value = _json(body.arguments)
-    if len(_json(value).encode()) > settings.max_tool_result_bytes:
-        name = "result" if body.decision == "result" else "arguments"
-        detail = f"{name}: longer than {settings.max_tool_result_bytes} bytes as JSON."
-        raise ApiProblem("content_too_large", detail)
+        value = json.dumps(body.arguments, ensure_ascii=False, separators=(",", ":"))
+    name = "result" if body.decision == "result" else "arguments"
+    require_result(settings, value, name)
     return Decision(body.decision, body.reason, value, body.runs)
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -299,7 +299,7 @@ async def _tools(
 ) -> ToolChoices:
     if asked is None:
         return NO_CHOICES
-    found = await require_tools(services.settings, asked.choices(), "client")
+    found = await require_tools(services.settings, asked.choices(), {"own": "client"})
     services.offers.require_tools(model, conversation.tools, found, "body.tools.use")
     return found
 

@@ -386,8 +386,8 @@ AREA = Area(
         Mutant(
             "aisdk_withdrawn_calls_stay_open",
             "web/aisdk/encoder.py",
-            "                chunks += self._write.tool_output_error(call.id, WITHDRAWN)\n",
-            "                pass\n",
+            "            if not call.over:\n                chunks +=",
+            "            if False:\n                chunks +=",
         ),
         Mutant(
             "aisdk_a_reset_forgets_calls_of_earlier_steps",
@@ -436,7 +436,7 @@ AREA = Area(
         Mutant(
             "aisdk_an_approval_is_asked_for_by_the_log_alone",
             "web/aisdk/encoder.py",
-            'call.state == "awaiting_approval" or "approval" in fields',
+            'call.state == "awaiting_approval" or approval is not None',
             'call.state == "awaiting_approval"',
         ),
         Mutant(
@@ -448,8 +448,8 @@ AREA = Area(
         Mutant(
             "aisdk_an_outcome_without_its_input",
             "web/aisdk/encoder.py",
-            '        if call.state == "streaming":\n',
-            "        if False:\n",
+            "        chunks += whole if is_first else []\n",
+            "",
         ),
         Mutant(
             "aisdk_a_changed_part_is_shown_again",

@@ -24,8 +24,7 @@ AREA = Area(
         Mutant(
             "a_row_that_cannot_tell_the_order_is_believed",
             "web/watching.py",
-            "if not self._held.parts and not resuming.knows_order(row) and exact"
-            " and page.oldest == 1:",
+            "if wants_log and exact and page.oldest == 1:",
             "if False:",
             _WATCHING,
         ),

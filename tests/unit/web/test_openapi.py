@@ -172,6 +172,9 @@ def test_bodies_of_the_ai_sdk_are_documented_as_they_are_read(document: dict[str
         "message": or_null({"type": "object"}),
         "model": or_null(NAME),
         "options": or_null({"type": "object"}),
+        "tools": {"anyOf": [{"type": "object"}, {"type": "array"}, {"type": "null"}]},
+        "activeTools": or_null({"type": "array"}),
+        "toolChoice": {"anyOf": [{"type": "string"}, {"type": "object"}, {"type": "null"}]},
     }
     completion = accepted(document, "/api/completion")
     assert completion["required"] == ["prompt"]

@@ -108,7 +108,8 @@ class Client:
         else:
             states = {"input-error": "output-error"}
             found["state"] = states.get(action, action)
-            found |= {name: chunk[name] for name in ("input", "output") if name in chunk}
+            names = ("input", "output", "providerExecuted")
+            found |= {name: chunk[name] for name in names if name in chunk}
 
     def _note(self, chunk: UIChunk) -> None:
         kind = chunk["type"]

@@ -93,13 +93,15 @@ def test_a_citation_does_not_cut_the_text_in_two() -> None:
 
 
 def test_an_input_streams() -> None:
-    """Then it comes as a whole, or as an error with the model's text."""
+    """With its turn proven it comes as a whole, or as an error with the model's text."""
     pieces = [call(), ToolInput(ID, 1, 0, '{"a"', 0), ToolInput(ID, 1, 4, ":1}", 0)]
     assert told(*pieces[:1]) == [{"type": "tool-input-start", "toolCallId": "c", "toolName": "n"}]
     assert told(*pieces[:2]) == [
         {"type": "tool-input-delta", "toolCallId": "c", "inputTextDelta": '{"a"'}
     ]
-    [whole] = told(*pieces, part(0, "tool_call", state="proposed"))
+    assert told(*pieces, part(0, "tool_call", state="proposed")) == []
+    proven = part(0, "tool_call", runs_at="server")
+    [whole] = told(*pieces, part(0, "tool_call", state="proposed"), proven)
     assert (whole["type"], whole["input"]) == ("tool-input-available", {"a": 1})
     [broken] = told(*pieces[:2], part(0, "tool_call", state="invalid"))
     assert (broken["type"], broken["input"]) == ("tool-input-error", '{"a"')
@@ -306,3 +308,44 @@ def test_events_that_show_nothing() -> None:
     assert fed(encoder, Retry(ID, 1, "unavailable", 10, 1, 3)) != []
     encoder.failure("deleted")
     assert fed(encoder, Retry(ID, 1, "unavailable", 10, 2, 3)) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "executed"),
+    [
+        ({"state": "proposed", "runs_at": "server"}, True),
+        ({"state": "awaiting_client", "runs_at": "client"}, None),
+        ({"state": "done", "runs_at": "client", "result": 1}, True),
+        ({"state": "failed", "runs_at": "client", "error": "No."}, True),
+    ],
+)
+def test_who_executes_a_call(fields: Any, executed: bool | None) -> None:
+    """Clients execute what is not marked, as soon as its input comes."""
+    whole, *outcome = told(call(), ToolInput(ID, 1, 0, "{}", 0), part(0, "tool_call", **fields))
+    assert whole["type"] == "tool-input-available"
+    assert whole.get("providerExecuted") == executed
+    assert all(chunk["providerExecuted"] for chunk in outcome)
+
+
+def test_a_call_that_nobody_here_executes() -> None:
+    """Its input comes with the end of the answer, which proves its turn."""
+    asked = [call(), ToolInput(ID, 1, 0, "{}", 0), part(0, "tool_call", state="proposed")]
+    answer = Answer(ID)
+    for event in asked:
+        answer.apply(event)
+    end = Complete(ID, 1, "tool_calls", None, 0, checksum(""), [], 1, answer.proof().parts_crc32)
+    kinds = [chunk["type"] for chunk in told(*asked, end)]
+    assert kinds == ["tool-input-available", "finish-step", "finish"]
+
+
+@pytest.mark.parametrize("profile", ["v6", "v7"])
+def test_an_approved_call_shows_its_input_again(profile: Profile) -> None:
+    """Otherwise a client that counts answered questions sends its answer again and again."""
+    approved = {"decision": "approved", "by": "u"}
+    asked = [call(), ToolInput(ID, 1, 0, "{}", 0)]
+    asked += [part(0, "tool_call", state="awaiting_approval", runs_at="server", approval={})]
+    allowed = part(0, "tool_call", state="proposed", approval=approved)
+    [again] = told(*asked, allowed, profile=profile)
+    assert (again["type"], again["providerExecuted"]) == ("tool-input-available", True)
+    assert told(*asked, allowed, part(0, "tool_call", state="running"), profile=profile) == []
+    assert told(*asked, allowed, profile="v5") == []

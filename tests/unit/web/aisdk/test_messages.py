@@ -104,7 +104,7 @@ def test_an_empty_answer_is_no_message() -> None:
 def test_no_input_makes_a_conversation_unreadable(text: str, profile: Profile) -> None:
     """Whatever a model writes, the history is JSON in UTF-8, with the value that was live."""
     opened = {"type": "tool_call", "id": "c", "name": "n", "state": "streaming"}
-    state = {"type": "tool_call", "state": "proposed"}
+    state = {"type": "tool_call", "state": "proposed", "runs_at": "server"}
     events = [PartEvent("m", 1, 0, opened), ToolInput("m", 1, 0, text, 0)]
     events.append(PartEvent("m", 1, 0, state))
     answer = Answer("m")

@@ -1,0 +1,430 @@
+"""Tools in chats: streams that end at `wait`, decisions in a client's message, and the stream that
+continues it. Over real connections, with the real worker and a scripted model.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.databases import sql
+from tests.integration.attempt.test_calls import TERMS, Turns, calls, says
+from tests.integration.serving import Web, serving
+from tests.integration.test_chat_streams import Stream
+from tests.integration.worker_rig import NoJobs, services_over
+from tests.unit.web.aisdk.client import Client
+from tokenwire.models.call_states import Decision
+from tokenwire.models.tables import CallRow, Message
+from tokenwire.providers.catalogue import Catalogue
+from tokenwire.providers.spec import ModelSpec
+from tokenwire.tools import tool
+from tokenwire.worker.runner import Runner
+from tokenwire.worker.services import Models
+from tokenwire.worker.tools.definition import declared
+from tokenwire.worker.tools.toolbox import Toolbox
+
+PATIENCE_SECONDS = 20.0
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}}
+PICK = {"pick": {"description": "Pick a city", "parameters": CITY}}
+PAY, ADD, CHOOSE = ("pay", '{"euros": 5}'), ("add", "{}"), ("pick", '{"city": "Oslo"}')
+
+
+class Chat:
+    """The chat `c` with a model that plays `turns`, and the tools `pay` (a person allows it) and
+    `add`; `pick` comes with a request. `ran`: what the server has executed.
+    """
+
+    def __init__(self, web: Web) -> None:
+        self.web, self.profile = web, "v7"
+        self.ran, self.problem = list[str](), dict[str, Any]()
+        self.chunks: list[dict[str, Any]] = []
+        self.box = Toolbox({each.name: each for each in self._tools()}, TERMS)
+        self._tasks = set[asyncio.Task[None]]()
+        web.app.state.services.jobs.generate = self._enqueue
+
+    def _tools(self) -> list[Any]:
+        @tool(approve=True)
+        def pay(euros: int) -> str:
+            """Pay."""
+            self.ran.append(f"pay {euros}")
+            return "paid"
+
+        @tool
+        def add() -> int:
+            """Add."""
+            self.ran.append("add")
+            return 3
+
+        return [declared(pay), declared(add)]
+
+    def plays(self, *turns: Any) -> "Chat":
+        model = ModelSpec(name="demo", provider="scripted", model="m")
+        offered = Catalogue(default="demo", title_model="demo", models={"demo": model}, missing={})
+        services = services_over(self.web.store, self.web.log, NoJobs())  # type: ignore[arg-type]
+        services, turn = replace(services, toolbox=self.box), Turns(*turns)
+        self.runner = Runner(services, Models(offered, lambda _spec: turn))
+        return self
+
+    async def _enqueue(self, message_id: str, delay_ms: int | None = None) -> None:
+        assert delay_ms is None
+        task = asyncio.create_task(self.runner.generate(message_id))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def aclose(self) -> None:
+        await asyncio.gather(*self._tasks)
+        await self.box.aclose()
+
+    async def asks(self, **more: Any) -> Client:
+        """A user's message; the stream up to its end."""
+        sent = {"id": "u1", "role": "user", "parts": [{"type": "text", "text": "hi"}]}
+        return await self.posts(sent, **more)
+
+    async def posts(
+        self, message: dict[str, Any], client: Client | None = None, **more: Any
+    ) -> Client:
+        """`client`: it holds what its message says, and goes on."""
+        sent = {"id": "c", "trigger": "submit-message", "messages": [message], **more}
+        async with self.web.client.stream(
+            "POST", "/api/chat", json=sent, params={"profile": self.profile}
+        ) as response:
+            return await self._read(response, client or Client())
+
+    async def resumes(self) -> Client:
+        async with self.web.client.stream(
+            "GET", "/api/chat/c/stream", params={"profile": self.profile}
+        ) as response:
+            return await self._read(response, Client())
+
+    async def _read(self, response: httpx.Response, client: Client) -> Client:
+        self.problem = {}
+        if response.status_code != 200:
+            await response.aread()
+            self.problem = response.json()
+            return client
+        stream = Stream(response)
+        self.chunks = await stream.rest()
+        assert stream.done
+        client.over = None
+        return client.read(self.chunks)
+
+    async def answers(self, client: Client, *parts: dict[str, Any], **more: Any) -> Client:
+        """The client continues the message with these parts in place of those of the same calls."""
+        changed = {part["toolCallId"]: part for part in parts}
+        held = [
+            changed.get(part["id"], as_sent(part)) if part["type"] == "tool" else part
+            for part in client.parts
+        ]
+        for part in client.parts:
+            if part["type"] == "tool" and part["id"] in changed:
+                part["state"] = changed[part["id"]]["state"]
+        sent = {"id": (await self.row()).id, "role": "assistant", "parts": held}
+        return await self.posts(sent, client, **more)
+
+    async def row(self) -> Message:
+        found = await self.web.store.find_chat("local", "c")
+        assert found is not None
+        page = await self.web.store.snapshot(found.id, "local", 50, None)
+        return [row for row in page.messages if row.role == "assistant"][-1]
+
+    async def calls(self) -> list[CallRow]:
+        return await self.web.store.calls_of((await self.row()).id)
+
+    async def states(self) -> list[str]:
+        return [call.state for call in await self.calls()]
+
+    @property
+    def kinds(self) -> list[str]:
+        return [chunk["type"] for chunk in self.chunks]
+
+
+def as_sent(part: dict[str, Any]) -> dict[str, Any]:
+    """A part of a call as a client sends it back."""
+    sent = {"type": "tool-any", "toolCallId": part["id"], "state": part["state"]}
+    names = ("input", "output", "providerExecuted")
+    return sent | {name: part[name] for name in names if name in part}
+
+
+def allowed(call_id: str = "call_0", *, approved: bool = True, **more: Any) -> dict[str, Any]:
+    approval = {"id": call_id, "approved": approved, **more.pop("approval", {})}
+    part = {"type": "tool-pay", "toolCallId": call_id, "state": "approval-responded"}
+    return part | {"approval": approval, "input": {"euros": 5}, **more}
+
+
+def given(output: Any, call_id: str = "call_0", **more: Any) -> dict[str, Any]:
+    part = {"type": "tool-pick", "toolCallId": call_id, "state": "output-available"}
+    return part | {"input": {"city": "Oslo"}, "output": output, **more}
+
+
+@pytest.fixture
+async def chat(tmp_path: Path) -> AsyncIterator[Chat]:
+    async with serving(tmp_path) as web, asyncio.timeout(60):
+        chat = Chat(web)
+        yield chat
+        await chat.aclose()
+
+
+@pytest.mark.parametrize("profile", ["v5", "v6", "v7"])
+async def test_the_stream_ends_at_wait(chat: Chat, profile: str) -> None:
+    """With the question, as a resumed one does; v5 gets it as data."""
+    chat.profile = profile
+    client = await chat.plays(calls(PAY), says("Done.")).asks()
+    while (await chat.row()).status != "waiting":  # parking follows the event
+        await asyncio.sleep(0.01)
+    assert (client.over or {}).get("finishReason") == "tool-calls"
+    assert client.metadata["status"] == "waiting"
+    state = "input-available" if profile == "v5" else "approval-requested"
+    assert client.tools() == {"call_0": state}
+    data = [part["data"] for part in client.parts if part["type"] == "data-approval"]
+    wanted = {"approvalId": "call_0", "toolCallId": "call_0", "toolName": "pay"}
+    wanted |= {"messageId": (await chat.row()).id, "part": 0}
+    assert data == ([wanted] if profile == "v5" else [])
+    again = await chat.resumes()
+    assert (again.parts, again.over) == (client.parts, client.over)
+
+
+@pytest.mark.parametrize("profile", ["v6", "v7"])
+async def test_an_approved_call_runs_and_only_what_is_new_is_sent(chat: Chat, profile: str) -> None:
+    """Under the same id; the author is recorded; a reload shows the same."""
+    chat.profile = profile
+    client = await chat.plays(calls(PAY), says("Done.")).asks()
+    await chat.answers(client, allowed(), tools=PICK)
+    row = await chat.row()
+    assert (row.status, row.content, chat.ran) == ("complete", "Done.", ["pay 5"])
+    assert chat.chunks[0]["messageId"] == row.id
+    assert [kind for kind in chat.kinds if kind != "message-metadata"] == [
+        *("start", "tool-input-available", "tool-output-available"),
+        *("start-step", "text-start", "text-delta", "text-end", "finish-step", "finish"),
+    ]
+    assert (client.tools(), client.text()) == ({"call_0": "output-available"}, "Done.")
+    [record] = await chat.web.store.decisions_of(row.id)
+    assert (record.by, record.decision, record.value) == ("local", "approve", None)
+    [shown] = [
+        message
+        for message in (
+            await chat.web.client.get("/api/chat/c/messages", params={"profile": profile})
+        ).json()["messages"]
+        if message["role"] == "assistant"
+    ]
+    assert [part["type"] for part in shown["parts"]] == [
+        *("step-start", "tool-pay", "step-start", "text")
+    ]
+    assert shown["parts"][1]["approval"] == {"id": "call_0", "approved": True}
+
+
+async def test_a_denied_call_does_not_run(chat: Chat) -> None:
+    """The reason reaches the model."""
+    client = await chat.plays(calls(PAY), says("A pity.")).asks()
+    await chat.answers(client, allowed(approved=False, approval={"reason": "Too much"}))
+    [call] = await chat.calls()
+    assert (call.state, call.error, chat.ran) == (
+        *("denied", "A person denied this call: Too much", []),
+    )
+    assert (client.tools(), client.text()) == ({"call_0": "output-denied"}, "A pity.")
+
+
+@pytest.mark.parametrize("late", [True, False])
+async def test_two_tabs(chat: Chat, late: bool) -> None:
+    """The first decision counts. The other tab gets the continued stream, not an error."""
+    chat.plays(calls(PAY), says("Done."))
+    client = await chat.asks()
+    other = await chat.resumes()
+    if late:
+        await chat.answers(client, allowed())
+        await chat.answers(other, allowed(approved=False))
+    else:
+        same = chat.answers(client, allowed()), chat.answers(other, allowed())
+        await asyncio.gather(*same)
+    assert chat.ran == ["pay 5"]
+    assert len(await chat.web.store.decisions_of((await chat.row()).id)) == 1
+    for each in (client, other):
+        assert (each.tools(), each.text()) == ({"call_0": "output-available"}, "Done.")
+        assert each.parts == client.parts
+
+
+async def test_a_tool_of_the_front_end(chat: Chat) -> None:
+    """It comes with the request; its result continues the answer, and is confirmed."""
+    chat.plays(calls(CHOOSE), says("Cold."))
+    client = await chat.asks(tools=PICK)
+    whole = next(chunk for chunk in chat.chunks if chunk["type"] == "tool-input-available")
+    assert "providerExecuted" not in whole
+    assert "dynamic" not in whole
+    assert await chat.states() == ["awaiting_client"]
+    await chat.answers(client, given({"degrees": 7}))
+    [call] = await chat.calls()
+    assert (call.state, call.result, client.text()) == ("done", {"degrees": 7}, "Cold.")
+    confirmed = [chunk for chunk in chat.chunks if chunk["type"] == "tool-output-available"]
+    assert [(chunk["output"], chunk["providerExecuted"]) for chunk in confirmed] == [
+        ({"degrees": 7}, True)
+    ]
+
+
+async def test_an_error_of_the_front_ends_tool(chat: Chat) -> None:
+    """The model gets the sentence."""
+    chat.plays(calls(CHOOSE), says("A pity."))
+    client = await chat.asks(tools=PICK)
+    failed = given(None, state="output-error", errorText="No map.")
+    await chat.answers(client, failed)
+    [call] = await chat.calls()
+    assert (call.state, call.error, client.text()) == ("failed", "No map.", "A pity.")
+
+
+async def test_three_parallel_calls(chat: Chat) -> None:
+    """One of the server, one of the front end, one that a person allows; decided one by one."""
+    chat.plays(calls(PAY, ADD, CHOOSE), says("All."))
+    client = await chat.asks(tools=PICK)
+    assert client.tools() == {
+        "call_0": "approval-requested",
+        "call_1": "output-available",
+        "call_2": "input-available",
+    }
+    await chat.answers(client, given("Oslo", "call_2"))
+    assert (client.over or {}).get("finishReason") == "tool-calls"
+    assert (await chat.states(), chat.ran) == (["awaiting_approval", "done", "done"], ["add"])
+    assert "tool-input-start" not in chat.kinds
+    await chat.answers(client, allowed())
+    assert (chat.ran, client.text()) == (["add", "pay 5"], "All.")
+    assert set(client.tools().values()) == {"output-available"}
+
+
+async def test_two_rounds(chat: Chat) -> None:
+    """Each question ends the stream; what an earlier round has is not sent again."""
+    chat.plays(calls(PAY), calls(PAY), says("Twice."))
+    client = await chat.asks()
+    await chat.answers(client, allowed())
+    assert client.tools() == {"call_0": "output-available", "call_0.2": "approval-requested"}
+    await chat.answers(client, allowed("call_0.2"))
+    assert [chunk.get("toolCallId") for chunk in chat.chunks if "toolCallId" in chunk] == (
+        ["call_0.2"] * 2
+    )
+    assert (chat.ran, client.text()) == (["pay 5"] * 2, "Twice.")
+
+
+FORGED = [
+    (allowed("call_1", input={}), "not_awaited"),
+    (allowed("call_9"), "not_awaited"),
+    (given("x", "call_9"), "not_awaited"),
+    (given("x"), "not_awaited"),
+    (allowed(input={"euros": 500}), "not_awaited"),
+    (allowed() | {"approval": {"id": "call_0"}}, "not_awaited"),
+    (given("x" * 60_000, "call_2"), "content_too_large"),
+    (allowed() | {"toolCallId": 7}, "invalid"),
+    (allowed() | {"approval": "yes"}, "invalid"),
+]
+
+
+@pytest.mark.parametrize(("part", "code"), FORGED)
+async def test_what_cannot_be_decided_changes_nothing(
+    chat: Chat, part: dict[str, Any], code: str
+) -> None:
+    """Not even the good decision beside it."""
+    chat.plays(calls(PAY, ADD, CHOOSE), says("All."))
+    client = await chat.asks(tools=PICK)
+    states = await chat.states()
+    good = given("Oslo", "call_2") if part.get("toolCallId") == "call_0" else allowed()
+    held = [{"type": "step-start"}, good, part]
+    await chat.posts({"id": (await chat.row()).id, "role": "assistant", "parts": held}, client)
+    assert chat.problem["code"] == code
+    assert (await chat.states(), chat.ran) == (states, ["add"])
+    assert await chat.web.store.decisions_of((await chat.row()).id) == []
+
+
+async def test_outputs_that_the_server_has_decide_nothing(chat: Chat) -> None:
+    """Every message repeats its history; what a client changed in it is put right."""
+    chat.plays(calls(ADD, CHOOSE), says("All."))
+    client = await chat.asks(tools=PICK)
+    await chat.answers(client, given("Oslo", "call_1"), given(999))
+    added, _ = await chat.calls()
+    assert (added.result, client.text()) == (3, "All.")
+    assert client.parts[1]["output"] == 3
+
+
+async def test_another_chats_message_cannot_be_decided(chat: Chat) -> None:
+    """Nor a user's, nor one that does not exist."""
+    chat.plays(calls(PAY), says("Done."))
+    await chat.asks()
+    row = await chat.row()
+    for name, chat_id in ((row.id, "other"), ("nothing", "c")):
+        message = {"id": name, "role": "assistant", "parts": [allowed()]}
+        await chat.posts(message, id=chat_id)
+        assert chat.problem["code"] == "not_found"
+    await chat.posts({"id": "u1", "role": "assistant", "parts": [allowed()]})
+    assert (chat.problem["code"], await chat.states()) == ("not_found", ["awaiting_approval"])
+
+
+async def test_a_decision_after_its_time(chat: Chat) -> None:
+    """The call counts as denied, and the stream says so."""
+    client = await chat.plays(calls(PAY), says("A pity.")).asks()
+    async with chat.web.store.writing() as session:
+        await session.execute(sql("UPDATE calls SET expires_at = 1"))
+    await chat.answers(client, allowed())
+    [call] = await chat.calls()
+    assert (call.state, call.error) == ("denied", "Nobody approved this call in time.")
+    assert (chat.ran, client.tools(), client.text()) == ([], {"call_0": "output-denied"}, "A pity.")
+
+
+async def test_a_decision_after_the_end(chat: Chat) -> None:
+    """The stream shows what has become of the answer."""
+    client = await chat.plays(calls(PAY), says("Done.")).asks()
+    await chat.web.client.post("/api/chat/c/stop")
+    await chat.answers(client, allowed())
+    assert (client.tools(), (client.over or {})["type"]) == ({"call_0": "output-error"}, "abort")
+    assert chat.ran == []
+
+
+async def test_a_decision_over_the_api_is_shown_to_a_chat(chat: Chat) -> None:
+    """A client that decides there continues its message without one; v5 has no other way."""
+    chat.profile = "v5"
+    client = await chat.plays(calls(PAY), says("Done.")).asks()
+    decided = await chat.web.store.decide((await chat.row()).id, 0, "local", Decision("approve"))
+    assert decided.queued
+    await chat._enqueue((await chat.row()).id)
+    await chat.answers(client)
+    assert (client.tools(), client.text()) == ({"call_0": "output-available"}, "Done.")
+
+
+@pytest.mark.parametrize("profile", ["v5", "v7"])
+async def test_a_client_with_a_torn_turn(chat: Chat, profile: str) -> None:
+    """It lost its connection behind the call, and continues: nothing is shown twice."""
+    chat.profile = profile
+    client = await chat.plays(calls(ADD), says("Three.")).asks()
+    assert client.parts[-1] == {"type": "text", "text": "Three."}
+    client.parts[-1]["text"] = "Thr"
+    await chat.answers(client)
+    assert client.text() == "Three."
+
+
+@pytest.mark.parametrize(
+    "tools",
+    [
+        {"pick": {"parameters": {"type": "string"}}},
+        {"pick": {"parameters": 5}},
+        {"pick me": {"parameters": CITY}},
+        {"pick": {"parameters": {"type": "object", "properties": 5}}},
+        [{"parameters": CITY}],
+        ["pick"],
+        "pick",
+    ],
+)
+async def test_bad_tools(chat: Chat, tools: Any) -> None:
+    """422, and nothing is posted."""
+    chat.plays(says("Hi."))
+    await chat.asks(tools=tools)
+    assert chat.problem["code"] == "invalid"
+    assert chat.problem["errors"][0]["field"].startswith("body")
+
+
+async def test_tools_as_a_list_and_a_choice(chat: Chat) -> None:
+    """A list names each tool itself; `activeTools` narrows those of the server."""
+    listed = [{"name": "pick", "inputSchema": CITY}]
+    choice = {"type": "tool", "toolName": "pick"}
+    await chat.plays(says("Hi.")).asks(tools=listed, activeTools=["add"], toolChoice=choice)
+    assert (await chat.row()).tools == {
+        "use": ["add"],
+        "choice": {"name": "pick"},
+        "own": [{"name": "pick", "parameters": CITY, "runs_at": "client"}],
+    }
