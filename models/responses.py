@@ -7,7 +7,7 @@ with the request, or are in the conversation of an earlier answer, which is only
 follow one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -21,10 +21,13 @@ from tokenwire.models.conversations import Posted, fitting, posted_before
 from tokenwire.models.database import Database, now_ms
 from tokenwire.models.errors import HistoryTooLong, NotFound
 from tokenwire.models.idempotency import Idempotency
+from tokenwire.models.parts import Whole, whole
 from tokenwire.models.quotas import ROW_BYTES, admit, admit_conversation, shown_bytes
 from tokenwire.models.tables import Conversation, Message, Participant
 from tokenwire.models.threads import ids_before, measure, thread_ids
 from tokenwire.models.tool_choices import NO_CHOICES, ToolChoices
+from tokenwire.protocol.fold import Answer, Part
+from tokenwire.protocol.values import present
 
 TITLE_CHARS = 80
 SLICE = 100
@@ -32,11 +35,49 @@ SLICE = 100
 
 
 @dataclass(frozen=True, slots=True)
-class PastTurn:
-    """One earlier message of a request."""
+class PastCall:
+    """A tool call of an earlier turn, or its result. `proposed`: the result comes in the next turn.
 
-    role: Literal["system", "user", "assistant"]
+    `id`: what the provider called it. `shown_as`: what the client calls it, if that differs.
+    """
+
+    id: str
+    name: str
+    input: str = ""
+    state: Literal["proposed", "done", "failed"] = "proposed"
+    result: str | None = None
+    error: str | None = None
+    shown_as: str | None = None
+
+    @property
+    def part(self) -> Part:
+        """The call as a part of its row."""
+        known = {"id": self.id, "name": self.name, "state": self.state}
+        more = present(result=self.result, error=self.error, shown_as=self.shown_as)
+        return Part("tool_call", known | more, text=self.input)
+
+
+@dataclass(frozen=True, slots=True)
+class PastTurn:
+    """One earlier message of a request. `calls`: those of an assistant, behind its text. A `tool`
+    turn has the results of the turn before.
+    """
+
+    role: Literal["system", "user", "assistant", "tool"]
     content: str
+    calls: Sequence[PastCall] = ()
+
+    @property
+    def texts(self) -> Iterator[str]:
+        """All that clients have written in it."""
+        yield self.content
+        for call in self.calls:
+            yield from (call.id, call.name, call.input, call.result or "", call.error or "")
+
+    @property
+    def size(self) -> int:
+        """The bytes of all that."""
+        return sum(len(text.encode()) for text in self.texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +166,7 @@ class Responses(Database):
         if (
             limit is not None
             and before.bytes
-            + sum(ROW_BYTES + len(turn.content.encode()) for turn in question.turns)
+            + sum(ROW_BYTES + turn.size for turn in question.turns)
             > limit
         ):
             raise HistoryTooLong(question.user_id)
@@ -134,7 +175,8 @@ class Responses(Database):
 async def _make_conversation(
     session: AsyncSession, question: Question, conversation_id: str, now: int
 ) -> Conversation:
-    title = " ".join(question.turns[-1].content.split())[:TITLE_CHARS]
+    asked = next((turn.content for turn in reversed(question.turns) if turn.content), "")
+    title = " ".join(asked.split())[:TITLE_CHARS]
     row = Conversation(
         id=conversation_id,
         listed=False,
@@ -184,18 +226,31 @@ def _row(
     turn: PastTurn,
     now: int,
 ) -> Message:
+    held = _whole(turn)
     return Message(
         id=ids[place],
         conversation_id=conversation_id,
         ordinal=place + 1,
         parent_id=ids[place - 1] if place else None,
         role=turn.role,
-        content=turn.content,
+        content=held.content,
+        parts=held.parts,
         status="complete",
         announced_rev=1,
         terminal_announced=True,
-        user_id=question.user_id if turn.role == "user" else None,
+        user_id=question.user_id if turn.role in ("user", "tool") else None,
         charged_to=question.user_id,
         created_at=now,
         updated_at=now,
     )
+
+
+def _whole(turn: PastTurn) -> Whole:
+    if not turn.calls:
+        return Whole(turn.content, "", None, None)
+    answer = Answer("")
+    if turn.content:
+        answer.add(Part("text", {}, text=turn.content))
+    for call in turn.calls:
+        answer.add(call.part)
+    return whole(answer)

@@ -52,11 +52,13 @@ class OwnTool(_Value):
 
 
 class ToolChoices(_Value):
-    """What one request says. `use`: names of the server's tools; None: all that are allowed.
-    `choice`: for the first turn. `unattended`: nobody can decide about calls.
+    """What one request says. `use`: names of the server's tools; None: all that are allowed, if the
+    conversation is listed or `all_of_server` wants them. `choice`: for the first turn.
+    `unattended`: nobody can decide about calls.
     """
 
     use: ToolNames | None = None
+    all_of_server: bool = False
     choice: ChoiceMode | NamedTool | None = None
     own: list[OwnTool] = Field(default_factory=list)
     unattended: bool = False

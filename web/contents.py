@@ -33,7 +33,8 @@ def require_result(settings: Settings, value: Any, name: str = "result") -> None
 def require_question_fits(settings: Settings, question: Question) -> None:
     """Each message of a question and its other fields. Raises ApiProblem (413)."""
     for number, turn in enumerate(question.turns):
-        require_fit(settings, turn.content, f"message {number}")
+        for text in turn.texts:
+            require_fit(settings, text, f"message {number}")
     require_fit(settings, question.instructions or "", "instructions")
     beside: Mapping[str, Any] = {
         "asked": question.asked,

@@ -4,13 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tokenwire.models.files import FileKey
-from tokenwire.models.parts import answer_of
+from tokenwire.models.parts import answer_of, shown_answer
 from tokenwire.models.tables import Message
 from tokenwire.protocol.files import digest_in
 from tokenwire.protocol.fold import Part
 from tokenwire.providers.base import HistoryMessage
 from tokenwire.providers.parameters import NAMES
-from tokenwire.worker.history import history_of
+from tokenwire.worker.history import history_of, results_of
 
 _NO_MODEL = ""
 """For an answer whose model left the catalogue. No provider gets its kept values."""
@@ -72,6 +72,9 @@ def _message(
         return HistoryMessage("user", row.content)
     if row.role == "system" and row.content:
         return HistoryMessage("system", row.content)
+    if row.role == "tool":
+        results = results_of(shown_answer(row).parts)
+        return HistoryMessage("tool", results) if results else None
     if row.role != "assistant":
         return None
     if (

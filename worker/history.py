@@ -32,6 +32,12 @@ def history_of(
     return walk.parts()
 
 
+def results_of(parts: Sequence[fold.Part]) -> list[history.ResultPart]:
+    """The results that these calls have, without the calls themselves."""
+    made = (_result_of(part) for part in parts if part.type == "tool_call")
+    return [result for result in made if result is not None]
+
+
 class _Walk:
     """Turns parts into a message. A text is split where another part stands inside it."""
 
@@ -89,8 +95,15 @@ class _Walk:
     def _call(self, part: fold.Part, kept: history.Kept | None) -> None:
         id_, name = part.fields["id"], part.fields["name"]
         self._collected.append(history.CallPart(id_, name, part.text, kept))
-        if (outcome := outcome_of(part.fields)) is not None:
-            self._collected.append(history.ResultPart(id_, name, *outcome))
+        if (result := _result_of(part)) is not None:
+            self._collected.append(result)
+
+
+def _result_of(call: fold.Part) -> history.ResultPart | None:
+    outcome = outcome_of(call.fields)
+    if outcome is None:
+        return None
+    return history.ResultPart(call.fields["id"], call.fields["name"], *outcome)
 
 
 def _kept_of(parts: Sequence[fold.Part], files: Mapping[int, bytes]) -> dict[int, history.Kept]:

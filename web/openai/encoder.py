@@ -170,7 +170,7 @@ class ResponseEncoder:
         if item is not None and not item.is_of(part):
             raise Withdrawn
         if item is None:
-            kind = objects.item_kind(part, self.answer.id)
+            kind = objects.item_kind(self.head, part)
             if kind is None:
                 return
             self._drop(number)  # after a part without an item
@@ -193,6 +193,8 @@ class ResponseEncoder:
         self._emit("response.output_item.added", {"output_index": item.index, "item": begun})
         if kind in ("reasoning", "message"):
             self._emit("response.content_part.added", item.place | {"part": item.inner("")})
+        elif kind == "mcp_call":
+            self._emit("response.mcp_call.in_progress", item.place)
         return item
 
     def _portions(self, item: "_Item") -> Iterator[bytes]:
@@ -212,29 +214,24 @@ class ResponseEncoder:
 
     def _grows(self, number: int) -> bool:
         """Whether the part may still grow, so that what follows it waits."""
-        answer, part = self.answer, self.answer.parts[number]
-        if answer.ended:
-            return False
-        if part.type == "tool_call":
-            return part.fields.get("state") == "streaming"
-        return number in (answer.open_text, answer.open_reasoning)
+        return not self.answer.ended and objects.grows(self.head, self.answer, number)
 
     def _finish(self, number: int) -> None:
         """The part has ended. Raises Withdrawn if more than it was sent, if only an item."""
         if (item := self._items.get(number)) is None:
             return
-        if objects.item_kind(self.answer.parts[number], self.answer.id) is None:
+        if objects.item_kind(self.head, self.answer.parts[number]) is None:
             raise Withdrawn
         item.sent.finish()
+        item.part = self.answer.parts[number]
         cited = objects.annotations(self.answer, number) if item.kind == "message" else ()
-        status = objects.item_status(self.answer, number)
+        status = objects.item_status(self.head, self.answer, number)
         if item.is_open:
             if rest := item.sent.take_rest():
                 self._writer.emit_delta(item.delta, rest)
             self._close(item, status, cited)
         else:  # withdrawn and repeated: the final Response has its present form
-            part = self.answer.parts[number]
-            item.final = self._final(item, part, status, part.text, cited)
+            item.final = self._final(item, status, item.part.text, cited)
 
     def _close(self, item: "_Item", status: ItemStatus, cited: Sequence[Mapping[str, Any]]) -> None:
         """End the item with the sent text."""
@@ -248,21 +245,23 @@ class ResponseEncoder:
         elif item.kind in ("reasoning", "message"):
             self._emit(f"{item.events}.done", item.place | {"text": text} | item.logprobs)
             self._emit("response.content_part.done", item.place | {"part": item.inner(text, cited)})
+        elif item.kind == "mcp_call":
+            self._emit(f"{item.events}.done", item.place | {"arguments": text})
+            if status in ("completed", "failed"):
+                self._emit(f"response.mcp_call.{status}", item.place)
         item.is_open = False
-        item.final = self._final(item, item.part, status, text, cited)
+        item.final = self._final(item, status, text, cited)
         self._emit("response.output_item.done", {"output_index": item.index, "item": item.final})
 
     def _final(
         self,
         item: "_Item",
-        part: Part,
         status: ItemStatus,
         text: str,
         cited: Sequence[Mapping[str, Any]],
     ) -> Mapping[str, Any]:
-        pictures = self.head.pictures
-        named = item.kind, item.id
-        return objects.item_of(*named, part, status, text, cited, pictures, call=item.call)
+        named, pictures = (item.kind, item.id, item.part), self.head.pictures
+        return objects.item_of(*named, status, text, cited, pictures, call=item.call)
 
     def _drop(self, first: int) -> None:
         """The items from this part on are withdrawn."""
@@ -327,7 +326,7 @@ class _Item:
     def place(self) -> dict[str, Any]:
         """The place of its text in the Response."""
         place = {"item_id": self.id, "output_index": self.index}
-        return place if self.kind == "function_call" else place | {"content_index": 0}
+        return place if self.kind in ("function_call", "mcp_call") else place | {"content_index": 0}
 
     @cached_property
     def delta(self) -> "_RepeatedEvent":
@@ -355,6 +354,7 @@ _EVENTS: Mapping[ItemKind, str] = {
     "reasoning": "response.reasoning_text",
     "message": "response.output_text",
     "function_call": "response.function_call_arguments",
+    "mcp_call": "response.mcp_call_arguments",
 }
 
 
@@ -457,7 +457,7 @@ class ChatEncoder:
         if answer.status != "complete":
             yield _data(objects.error_body(*objects.failure(answer)))
             return
-        if calls := objects.chat_calls(answer):
+        if calls := objects.chat_calls(self.head, answer):
             yield self._chunk(
                 {"tool_calls": [{"index": index, **call} for index, call in enumerate(calls)]}
             )

@@ -9,6 +9,7 @@ from fastapi import Request, Response
 from tokenwire.models.errors import StoreUnavailable
 from tokenwire.models.parts import shown_answer
 from tokenwire.models.tables import Message
+from tokenwire.models.tool_choices import read
 from tokenwire.protocol.events import AnyEvent, PartEvent
 from tokenwire.protocol.fold import Answer
 from tokenwire.protocol.sent import Withdrawn
@@ -19,6 +20,7 @@ from tokenwire.web.openai import objects
 from tokenwire.web.openai.errors import OpenAIProblem, OpenAIStream
 from tokenwire.web.openai.objects import Head
 from tokenwire.web.openai.pictures import Pictures
+from tokenwire.web.openai.tools import functions_of, shown_choice, shown_tools
 from tokenwire.web.readers import ITEM_BYTES, Permission, still_allowed
 from tokenwire.web.services import WebServices
 from tokenwire.web.watching import CutOff, Folded, News, Quiet, Updates, watch
@@ -40,6 +42,7 @@ class Encoder(Protocol):
 
 def head_of(row: Message, pictures: Mapping[str, str] | None = None) -> Head:
     """The fields of a Response from the row. `pictures`: see `Head`."""
+    choices = read(row.tools)
     return Head(
         id=row.id,
         model=row.model or "",
@@ -47,6 +50,9 @@ def head_of(row: Message, pictures: Mapping[str, str] | None = None) -> Head:
         asked=row.asked or {},
         completed_at=row.updated_at // 1000,
         pictures={} if pictures is None else pictures,
+        functions=functions_of(row),
+        tools=shown_tools(choices),
+        tool_choice=shown_choice(choices),
     )
 
 

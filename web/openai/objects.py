@@ -15,11 +15,15 @@ from typing import Any, Literal
 from tokenwire.protocol.events import Usage
 from tokenwire.protocol.files import digest_in
 from tokenwire.protocol.fold import Answer, Part
+from tokenwire.protocol.outcomes import outcome_of
+from tokenwire.protocol.states import CALL_ENDED
 from tokenwire.web.calls import call_id
 
 RESPONSE_PREFIX = "resp_"
 CHAT_PREFIX = "chatcmpl-"
 MESSAGE_PREFIX = "msg_"
+SERVER_LABEL = "tokenwire"
+"""What this dialect calls the server as the one that has tools."""
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 _CHAT_REASONS = {"length": "length", "tool_calls": "tool_calls", "content_filter": "content_filter"}
 _FAILURES: Mapping[str, tuple[int, str]] = {
@@ -60,18 +64,15 @@ _UNUSED = {
 """Unused members of a Response, with their default values."""
 
 _NONE: Mapping[str, str] = {}
-ItemStatus = Literal["in_progress", "completed", "incomplete"]
-ItemKind = Literal["reasoning", "message", "function_call", "image_generation_call"]
-_KINDS: Mapping[str, ItemKind] = {
-    "reasoning": "reasoning",
-    "text": "message",
-    "tool_call": "function_call",
-}
+ItemStatus = Literal["in_progress", "completed", "incomplete", "failed"]
+ItemKind = Literal["reasoning", "message", "function_call", "mcp_call", "image_generation_call"]
+_KINDS: Mapping[str, ItemKind] = {"reasoning": "reasoning", "text": "message"}
 _STEMS: Mapping[str, str] = {
     "reasoning": "rs_",
     "message": MESSAGE_PREFIX,
     "image_generation_call": "ig_",
 }
+_CALLS: Mapping[str, str] = {"function_call": "fc_", "mcp_call": "mcp_"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,8 @@ class Head:
 
     `created_at`, `completed_at`: Unix seconds. `asked`: `background`, `metadata`, ... of the
     request. `pictures`: the base64 of stored images, by address; a stream adds each before its
-    item.
+    item. `functions`: the names of the tools that the program executes which asked; None: there are
+    no others. `tools`, `tool_choice`: as the request had them.
     """
 
     id: str
@@ -89,6 +91,13 @@ class Head:
     asked: Mapping[str, Any] = field(default_factory=dict)
     completed_at: int | None = None
     pictures: Mapping[str, str] = field(default_factory=dict)
+    functions: frozenset[str] | None = None
+    tools: Sequence[Mapping[str, Any]] = ()
+    tool_choice: str | Mapping[str, Any] = "auto"
+
+    def is_function(self, call: Part) -> bool:
+        """Whether the call is one for the program that asked."""
+        return self.functions is None or call.fields.get("name") in self.functions
 
     @property
     def background(self) -> bool:
@@ -158,7 +167,7 @@ def response(
         "max_tool_calls": None,
         "metadata": asked.get("metadata") or {},
         "model": head.model,
-        "output": output_items(answer, head.pictures) if output is None else list(output),
+        "output": output_items(head, answer) if output is None else list(output),
         "parallel_tool_calls": asked.get("parallel_tool_calls", True),
         "presence_penalty": asked.get("presence_penalty", 0.0),
         "frequency_penalty": asked.get("frequency_penalty", 0.0),
@@ -168,8 +177,8 @@ def response(
         "temperature": asked.get("temperature", 1.0),
         "top_p": asked.get("top_p", 1.0),
         "text": {"format": asked.get("text_format") or {"type": "text"}},
-        "tool_choice": "auto",
-        "tools": [],
+        "tool_choice": head.tool_choice,
+        "tools": list(head.tools),
         "truncation": "disabled",
         **_UNUSED,
         "usage": response_usage(answer.usage) if answer.ended else None,
@@ -188,10 +197,12 @@ def response_error(error: Mapping[str, Any] | None) -> dict[str, Any]:
 # --- items of a Response: in the order of the parts ---
 
 
-def item_kind(part: Part, answer_id: str) -> ItemKind | None:
+def item_kind(head: Head, part: Part) -> ItemKind | None:
     """The type of a part's item; None: it has none in this dialect, or no character yet."""
+    if part.type == "tool_call":
+        return "function_call" if head.is_function(part) else "mcp_call"
     if part.type == "file":
-        is_here = _inline_image(part) or _stored_image(part, answer_id)
+        is_here = _inline_image(part) or _stored_image(part, head.id)
         return "image_generation_call" if is_here else None
     is_empty = part.type in ("reasoning", "text") and not part.units
     return None if is_empty else _KINDS.get(part.type)
@@ -199,8 +210,8 @@ def item_kind(part: Part, answer_id: str) -> ItemKind | None:
 
 def item_id(answer_id: str, kind: ItemKind, count: int) -> str:
     """The id of the item of this kind with `count` others before it."""
-    if kind == "function_call":
-        return f"fc_{answer_id}_{count}"
+    if kind in _CALLS:
+        return f"{_CALLS[kind]}{answer_id}_{count}"
     stem = _STEMS[kind] + answer_id
     return stem if count == 0 else f"{stem}_{count + 1}"
 
@@ -218,36 +229,60 @@ def fitting_pictures(answer: Answer, most: int) -> list[str]:
     return found
 
 
-def output_items(answer: Answer, pictures: Mapping[str, str] = _NONE) -> list[dict[str, Any]]:
-    """The items of all parts that have one. `pictures`: see `Head`."""
+def output_items(head: Head, answer: Answer) -> list[dict[str, Any]]:
+    """The items of all parts that have one."""
     counts: Counter[str] = Counter()
     items = []
     for number, part in enumerate(answer.parts):
-        kind = item_kind(part, answer.id)
+        kind = item_kind(head, part)
         if kind is None:
             continue
         name = item_id(answer.id, kind, counts[kind])
         counts[kind] += 1
         cited = annotations(answer, number) if kind == "message" else ()
-        status = item_status(answer, number)
+        status = item_status(head, answer, number)
         call = call_id(answer.parts, number)
-        items.append(item_of(kind, name, part, status, part.text, cited, pictures, call=call))
+        items.append(item_of(kind, name, part, status, part.text, cited, head.pictures, call=call))
     return items
 
 
-def item_status(answer: Answer, number: int) -> ItemStatus:
+def item_status(head: Head, answer: Answer, number: int) -> ItemStatus:
     """The status of a part's item."""
     part = answer.parts[number]
-    state = part.fields.get("state")
-    if state == "invalid":
-        return "incomplete"
-    growing = number in (answer.open_text, answer.open_reasoning) or state == "streaming"
-    if not growing:
+    if part.type == "tool_call":
+        if not head.is_function(part):
+            return _status_at_server(part, ended=answer.ended)
+        if part.fields.get("state") in ("invalid", "withdrawn"):
+            return "incomplete"
+    if not grows(head, answer, number):
         return "completed"
     if not answer.ended:
         return "in_progress"
     whole = answer.status == "complete" and answer.finish_reason not in _INCOMPLETE
-    return "completed" if whole and state is None else "incomplete"
+    return "completed" if whole and part.type != "tool_call" else "incomplete"
+
+
+def _status_at_server(call: Part, *, ended: bool) -> ItemStatus:
+    state = call.fields.get("state")
+    if "error" in call.fields:
+        return "failed"
+    if state == "done":
+        return "completed"
+    return "incomplete" if ended or state in CALL_ENDED else "in_progress"
+
+
+def grows(head: Head, answer: Answer, number: int) -> bool:
+    """Whether the part's item may still change, as long as the answer has not ended. A function
+    must not be executed before the turn of its call is proven.
+    """
+    part = answer.parts[number]
+    if part.type != "tool_call":
+        return number in (answer.open_text, answer.open_reasoning)
+    state = part.fields.get("state")
+    if not head.is_function(part):
+        return state not in CALL_ENDED
+    unproven = state == "proposed" and "runs_at" not in part.fields
+    return state == "streaming" or (unproven and head.functions is not None)
 
 
 def item_of(
@@ -272,6 +307,8 @@ def item_of(
             return message_item(name, text, status, cited)
         case "function_call":
             return call_item(name, call, part, text or "", status)
+        case "mcp_call":
+            return server_call_item(name, part, text or "", status)
         case "image_generation_call":
             return image_item(name, part, status, pictures)
 
@@ -321,6 +358,25 @@ def call_item(
         "call_id": call,
         "name": str(part.fields.get("name") or ""),
         "arguments": arguments,
+        "status": status,
+    }
+
+
+def server_call_item(
+    item_id: str, part: Part, arguments: str, status: ItemStatus
+) -> dict[str, Any]:
+    """A tool call that the server executes."""
+    has_ended = status in ("completed", "failed")
+    text, is_error = (outcome_of(part.fields) if has_ended else None) or (None, False)
+    return {
+        "id": item_id,
+        "type": "mcp_call",
+        "server_label": SERVER_LABEL,
+        "name": str(part.fields.get("name") or ""),
+        "arguments": arguments,
+        "output": None if is_error else text,
+        "error": text if is_error else None,
+        "approval_request_id": None,
         "status": status,
     }
 
@@ -417,7 +473,7 @@ def completion(head: Head, answer: Answer) -> dict[str, Any]:
     }
     if answer.reasoning:
         message["reasoning_content"] = answer.reasoning
-    if calls := chat_calls(answer):
+    if calls := chat_calls(head, answer):
         message["tool_calls"] = calls
     choice = {
         "index": 0,
@@ -445,8 +501,8 @@ def _chat_head(head: Head, kind: str) -> dict[str, Any]:
     }
 
 
-def chat_calls(answer: Answer) -> list[dict[str, Any]]:
-    """Tool calls in the form of a chat completion."""
+def chat_calls(head: Head, answer: Answer) -> list[dict[str, Any]]:
+    """The calls for the program that asked, in the form of a chat completion."""
     return [
         {
             "id": call_id(answer.parts, number),
@@ -454,8 +510,13 @@ def chat_calls(answer: Answer) -> list[dict[str, Any]]:
             "function": {"name": str(part.fields.get("name") or ""), "arguments": part.text},
         }
         for number, part in enumerate(answer.parts)
-        if part.type == "tool_call"
+        if part.type == "tool_call" and _is_for_caller(head, part)
     ]
+
+
+def _is_for_caller(head: Head, call: Part) -> bool:
+    is_open = head.functions is None or call.fields.get("state") == "proposed"
+    return is_open and head.is_function(call)
 
 
 def chat_annotations(answer: Answer) -> list[dict[str, Any]]:

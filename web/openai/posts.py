@@ -1,8 +1,6 @@
 """A request for an answer becomes rows and a job. Responses and chat completions ask alike."""
 
 import contextlib
-from typing import Any
-
 from fastapi import Request
 
 from tokenwire.models.errors import NotFound
@@ -17,7 +15,7 @@ from tokenwire.web.http.aside import aside
 from tokenwire.web.openai import objects
 from tokenwire.web.openai.errors import OpenAIProblem, unsupported
 from tokenwire.web.openai.following import is_passing
-from tokenwire.web.openai.requests import AskBody, Wanted, understood
+from tokenwire.web.openai.requests import AskBody, Asker, Wanted, understood
 from tokenwire.web.services import WebServices, decoded, is_row_id, read_body
 from tokenwire.worker import schemas
 
@@ -38,11 +36,14 @@ async def readable(services: WebServices, user: str, response_id: str) -> Messag
     )
 
 
-async def _require_schema(schema: dict[str, Any] | None) -> None:
-    try:
-        await schemas.require_usable(schema or {})
-    except schemas.BadSchema as error:
-        raise OpenAIProblem(400, "invalid_json_schema", f"The schema: {error}") from error
+async def _require_schemas(question: Question) -> None:
+    """Those of the answer and of each tool of the request can be used."""
+    tools = {f"The parameters of {own.name}": own.parameters for own in question.tools.own}
+    for name, schema in {"The schema": question.response_schema or {}, **tools}.items():
+        try:
+            await schemas.require_usable(schema)
+        except schemas.BadSchema as error:
+            raise OpenAIProblem(400, "invalid_json_schema", f"{name}: {error}") from error
 
 
 async def _followed(
@@ -78,7 +79,7 @@ async def ask(
     question = await aside(
         ROW_BYTES * body.length, lambda: _question(services, body, user, offered, follows)
     )
-    await _require_schema(question.response_schema)
+    await _require_schemas(question)
     if not body.background:
         with services.places.take():  # refused before any row: a refused client asks again
             pass
@@ -109,7 +110,7 @@ async def _read(request: Request, services: WebServices, model: type[AskBody]) -
 def _question(
     services: WebServices, body: AskBody, user: str, model: str, follows: Message | None
 ) -> Question:
-    question = body.question(user, model, follows)
+    question = body.question(Asker(user, services.settings), model, follows)
     if refused := services.offers.refusal(model, question.options):
         raise unsupported(body.param(refused.parameter), refused.reason)
     require_question_fits(services.settings, question)

@@ -1,27 +1,30 @@
 """Requests of OpenAI clients, and what they ask of a model.
 
-Supported: messages of text (with their history), instructions, and the parameters of an answer
-(`providers/parameters.py`), JSON included. What would change the answer, or might (tools, images,
-several choices, every unknown name), is refused by name. What changes nothing in the answer
-(`_IGNORED`) is dropped.
+Supported: messages of text and calls of tools (with their history, `turns`), instructions, tools
+(`tools`), and the parameters of an answer (`providers/parameters.py`), JSON included. What would
+change the answer, or might (images, several choices, every unknown name), is refused by name. What
+changes nothing in the answer (`_IGNORED`) is dropped.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from tokenwire.models.responses import PastTurn, Question
+from tokenwire.config.terms import ToolTerms
+from tokenwire.models.parts import shown_answer
+from tokenwire.models.responses import Question
 from tokenwire.models.tables import Message
+from tokenwire.models.tool_choices import ToolChoices
 from tokenwire.protocol.values import present
 from tokenwire.providers import parameters
 from tokenwire.web.openai.errors import OpenAIProblem, unsupported
+from tokenwire.web.openai.tools import tool_choices, uses_server
+from tokenwire.web.openai.turns import Owed, owed_by, turns_of_items, turns_of_messages
 
 MAX_MESSAGES = 10_000
-_TEXTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
-"""Types of content parts that are text, and the member that holds it."""
 _REFUSED = (
     "audio",
     "conversation",
@@ -29,7 +32,6 @@ _REFUSED = (
     "function_call",
     "prediction",
     "prompt",
-    "tools",
     "web_search_options",
     "logprobs",
     "top_logprobs",
@@ -39,29 +41,19 @@ _REFUSED = (
 _IGNORED = frozenset(
     {
         "include",
-        "max_tool_calls",
         "prompt_cache_key",
         "prompt_cache_options",
         "prompt_cache_retention",
         "safety_identifier",
         "service_tier",
         "stream_options",
-        "tool_choice",
         "truncation",
         "user",
     }
 )
-"""Parameters that change nothing in an answer without tools that is never shortened."""
+"""Parameters that change nothing in an answer that is never shortened."""
 _DEFAULTS: Mapping[str, Any] = {"modalities": ["text"], "verbosity": "medium"}
 """Parameters of which only what happens anyway is accepted."""
-_ROLES: dict[str, Literal["system", "user", "assistant"]] = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "assistant": "assistant",
-}
-
-
 AskedEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
@@ -98,6 +90,9 @@ class AskBody(BaseModel):
     frequency_penalty: parameters.Penalty | None = None
     logit_bias: parameters.LogitBias | None = None
     parallel_tool_calls: bool | None = None
+    tools: Objects | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    max_tool_calls: int | None = Field(None, ge=0)
 
     @property
     def understood(self) -> dict[str, Any]:
@@ -108,7 +103,8 @@ class AskBody(BaseModel):
         return self.model_dump(
             mode="json",
             include=set(type(self).model_fields)
-            - {name for name in _SAMPLING if getattr(self, name) is None},
+            - {name for name in (*_SAMPLING, "tools") if getattr(self, name) is None}
+            - ({"max_tool_calls"} if self.tools else {"tool_choice", "max_tool_calls"}),
         )
 
     def param(self, parameter: str) -> str:
@@ -150,9 +146,23 @@ class AskBody(BaseModel):
         """How many messages there are."""
         raise NotImplementedError
 
-    def question(self, user_id: str, model: str, follows: Message | None = None) -> Question:
+    def question(self, asker: "Asker", model: str, follows: Message | None = None) -> Question:
         """The parsed question. Raises OpenAIProblem (400)."""
         raise NotImplementedError
+
+    def _choices(self, terms: ToolTerms) -> ToolChoices:
+        choices = tool_choices(self.tools, self.tool_choice, terms)
+        if self.max_tool_calls is not None and uses_server(choices):
+            raise unsupported("max_tool_calls", "The calls are limited by the server here.")
+        return choices
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asks, and the limits of their tools."""
+
+    user_id: str
+    terms: ToolTerms
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +241,7 @@ class ResponseBody(AskBody):
     def follows(self) -> str | None:
         return self.previous_response_id
 
-    def question(self, user_id: str, model: str, follows: Message | None = None) -> Question:
+    def question(self, asker: Asker, model: str, follows: Message | None = None) -> Question:
         """The parsed question. Raises OpenAIProblem (400)."""
         if self.background and self.store is False:
             raise OpenAIProblem(
@@ -253,20 +263,21 @@ class ResponseBody(AskBody):
             text_format=wanted,
             **self._shown,
         )
+        if not isinstance(self.input, str) and len(self.input) > MAX_MESSAGES:
+            raise OpenAIProblem(
+                400, "invalid_value", f"There are more than {MAX_MESSAGES} items.", "input"
+            )
+        owed = owed_by(shown_answer(follows)) if follows else Owed()
         return Question(
-            user_id=user_id,
-            turns=_checked_turns(
-                "input",
-                [PastTurn("user", self.input)]
-                if isinstance(self.input, str)
-                else _items(self.input),
-            ),
+            user_id=asker.user_id,
+            turns=turns_of_items(self.input, owed),
             model=model,
             instructions=self.instructions or None,
             follows=follows,
             options=self._options(self.max_output_tokens, effort),
             asked=asked,
             response_schema=_schema("text.format", wanted),
+            tools=self._choices(asker.terms),
         )
 
     def param(self, parameter: str) -> str:
@@ -311,15 +322,15 @@ class CompletionsBody(AskBody):
             bool(self.stream_options and self.stream_options.include_usage),
         )
 
-    def question(self, user_id: str, model: str, _follows: Message | None = None) -> Question:
+    def question(self, asker: Asker, model: str, _follows: Message | None = None) -> Question:
         """The parsed question. Raises OpenAIProblem (400)."""
         if self.n not in (None, 1):
             raise unsupported("n", "There is one answer to a question here: n must be 1.")
         limit = self.max_completion_tokens or self.max_tokens
         stop = [self.stop] if isinstance(self.stop, str) else self.stop
         return Question(
-            user_id=user_id,
-            turns=_checked_turns("messages", _messages(self.messages)),
+            user_id=asker.user_id,
+            turns=turns_of_messages(self.messages),
             model=model,
             options=self._options(limit, self.reasoning_effort, stop),
             asked=present(
@@ -330,6 +341,7 @@ class CompletionsBody(AskBody):
                 **self._shown,
             ),
             response_schema=_schema("response_format", self.response_format),
+            tools=self._choices(asker.terms),
         )
 
 
@@ -350,64 +362,3 @@ def _schema(param: str, wanted: dict[str, Any] | None) -> dict[str, Any] | None:
             param,
         )
     return schema
-
-
-def _checked_turns(param: str, messages: Iterable[PastTurn]) -> list[PastTurn]:
-    turns = [message for message in messages if message.content.strip()]
-    if not any(message.role != "system" for message in turns):
-        raise OpenAIProblem(400, "invalid_value", f"{param} holds nothing to answer.", param)
-    return turns
-
-
-def _items(items: Sequence[dict[str, Any]]) -> Iterable[PastTurn]:
-    if len(items) > MAX_MESSAGES:
-        raise OpenAIProblem(
-            400, "invalid_value", f"There are more than {MAX_MESSAGES} items.", "input"
-        )
-    for number, item in enumerate(items):
-        place = f"input[{number}]"
-        kind = item.get("type", "message")
-        if kind == "message":
-            yield _message(item, place)
-        elif kind != "reasoning":  # a model's earlier thoughts are ignored
-            raise unsupported(place, f"Items of type {str(kind)[:80]!r} are not supported here.")
-
-
-def _messages(messages: Sequence[dict[str, Any]]) -> Iterable[PastTurn]:
-    for number, message in enumerate(messages):
-        place = f"messages[{number}]"
-        if message.get("tool_calls") or message.get("role") in ("tool", "function"):
-            raise unsupported(place, "Tool calls are not supported here.")
-        yield _message(message, place)
-
-
-def _message(message: dict[str, Any], place: str) -> PastTurn:
-    role = _ROLES.get(str(message.get("role")))
-    if role is None:
-        raise OpenAIProblem(400, "invalid_value", f"{place}: no such role.", f"{place}.role")
-    content = message.get("content")
-    if content is None or isinstance(content, str):
-        return PastTurn(role, content or "")
-    if not isinstance(content, list):
-        raise OpenAIProblem(
-            400,
-            "invalid_value",
-            f"{place}: content is text or a list of parts.",
-            f"{place}.content",
-        )
-    return PastTurn(
-        role,
-        "".join(_part(part, f"{place}.content[{index}]") for index, part in enumerate(content)),
-    )
-
-
-def _part(part: Any, place: str) -> str:
-    kind = part.get("type") if isinstance(part, dict) else None
-    if isinstance(kind, str) and kind not in _TEXTS:
-        raise unsupported(
-            place, f"Content of type {kind[:80]!r} is not supported here: only text is."
-        )
-    text = part.get(_TEXTS[kind]) if isinstance(kind, str) else None
-    if not isinstance(text, str):
-        raise OpenAIProblem(400, "invalid_value", f"{place}: no text.", place)
-    return text

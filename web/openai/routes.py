@@ -262,7 +262,7 @@ def _model(name: str) -> dict[str, Any]:
 # --- asking and watching --------------------------------------------------------------------------
 
 
-def _input_item(row: Message) -> dict[str, Any]:
+def _input_items(row: Message) -> list[dict[str, Any]]:
     kind = "output_text" if row.role == "assistant" else "input_text"
     content: list[dict[str, Any]] = [
         {"type": kind, "text": row.content}

@@ -68,7 +68,8 @@ def allowed(
     A program that asks over OpenAI's API (not `listed`) must name the tools of the server that it
     wants. Where nobody can decide, no tool runs at the client.
     """
-    names = set(tools) if listed or choices.use is not None else set()
+    wanted = listed or choices.all_of_server or choices.use is not None
+    names = set(tools) if wanted else set()
     for only in (*lists, choices.use):
         names &= names if only is None else set(only)
     found = {

@@ -1,0 +1,263 @@
+"""The messages of a request, in both dialects, as turns that become rows.
+
+Guarantees: in what comes out, each call has exactly one result, in the turn behind its own. So the
+history suits every provider. What does not fit is refused with its place.
+
+Why it works this way: a client repeats what an answer gave it, in one of two forms. The calls of a
+Response are items of their own and belong to the message before them. A chat's message has its
+calls inside. Calls of the response that is followed are not repeated: their results come first.
+
+Rejected: sorting late results behind their calls (OpenAI refuses them in chats, and the sentence in
+between was written without them).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from tokenwire.models.responses import PastCall, PastTurn
+from tokenwire.protocol.fold import Answer
+from tokenwire.web.calls import call_id
+from tokenwire.web.openai.errors import OpenAIProblem, unsupported
+from tokenwire.web.openai.objects import SERVER_LABEL
+
+_TEXTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
+"""Types of content parts that are text, and the member that holds it."""
+_ROLES: dict[str, Literal["system", "user", "assistant"]] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """The calls of the response that is followed, by the ids that its client knows.
+
+    `open`: they may get a result. `required`: they must. `ended`: they had no valid arguments, and
+    the model knows; a result is ignored.
+    """
+
+    open: Mapping[str, PastCall] = field(default_factory=dict)
+    required: frozenset[str] = frozenset()
+    ended: frozenset[str] = frozenset()
+
+
+def owed_by(answer: Answer) -> Owed:
+    """What an ended answer has left to its caller."""
+    open_, required, ended = dict[str, PastCall](), set[str](), set[str]()
+    for number, part in enumerate(answer.parts):
+        if part.type != "tool_call":
+            continue
+        name, state = call_id(answer.parts, number), part.fields.get("state")
+        if state == "proposed":
+            known = str(part.fields["id"])
+            shown_as = None if name == known else name
+            open_[name] = PastCall(known, str(part.fields["name"]), shown_as=shown_as)
+            if part.fields.get("runs_at") == "caller":
+                required.add(name)
+        elif state == "invalid":
+            ended.add(name)
+    return Owed(open_, frozenset(required), frozenset(ended))
+
+
+def turns_of_items(items: str | Sequence[Mapping[str, Any]], owed: Owed) -> list[PastTurn]:
+    """The turns of a Response's `input`. Raises OpenAIProblem (400)."""
+    turns = _Turns("input", owed)
+    if isinstance(items, str):
+        items = [{"role": "user", "content": items}]
+    for number, item in enumerate(items):
+        _add_item(turns, item, f"input[{number}]")
+    return turns.checked()
+
+
+def turns_of_messages(messages: Sequence[Mapping[str, Any]]) -> list[PastTurn]:
+    """The turns of a chat's `messages`. Raises OpenAIProblem (400)."""
+    turns = _Turns("messages", Owed())
+    for number, message in enumerate(messages):
+        _add_message(turns, message, f"messages[{number}]")
+    return turns.checked()
+
+
+class _Turns:
+    """Collects turns in order."""
+
+    def __init__(self, param: str, owed: Owed) -> None:
+        self._param, self._owed = param, owed
+        self._turns: list[PastTurn] = []
+        self._open = dict(owed.open)
+        """Calls without a result, by the ids that the client knows."""
+        self._required = set(owed.required)
+
+    def message(self, turn: PastTurn, place: str) -> None:
+        """Add a message without calls. An answer's text may also come behind its calls."""
+        if turn.role == "assistant" and self._required and self._last_is("assistant"):
+            last = self._turns[-1]
+            self._turns[-1] = replace(last, content=last.content + turn.content)
+            return
+        self._require_results(place)
+        if turn.content.strip():
+            self._turns.append(turn)
+
+    def call(self, call: PastCall, place: str) -> None:
+        """Add a call to the present turn of the assistant, or begin one."""
+        if not self._last_is("assistant"):
+            self._require_results(place)
+            self._turns.append(PastTurn("assistant", ""))
+        turn = self._turns.pop()
+        if any(one.id == call.id for one in turn.calls):
+            raise _invalid(place, f"Two calls of one turn have the id {call.id[:80]!r}.")
+        self._turns.append(replace(turn, calls=(*turn.calls, call)))
+        if call.state == "proposed":
+            self._open[call.id] = call
+            self._required.add(call.id)
+
+    def result(self, name: str, text: str, place: str) -> None:
+        """Add the result of a call."""
+        if name in self._owed.ended and name not in self._open:
+            return
+        call = self._open.pop(name, None)
+        if call is None:
+            raise _invalid(
+                place, f"No tool call found for function call output with call_id {name[:80]}."
+            )
+        self._required.discard(name)
+        result = replace(call, input="", state="done", result=text)
+        if self._last_is("tool"):
+            last = self._turns.pop()
+            self._turns.append(replace(last, calls=(*last.calls, result)))
+        else:
+            self._turns.append(PastTurn("tool", "", (result,)))
+
+    def checked(self) -> list[PastTurn]:
+        """All turns. Raises OpenAIProblem (400) if a result is missing, or there is nothing to
+        answer.
+        """
+        self._require_results(self._param)
+        if not any(turn.role != "system" for turn in self._turns):
+            raise _invalid(self._param, f"{self._param} holds nothing to answer.")
+        return self._turns
+
+    def _last_is(self, role: str) -> bool:
+        return bool(self._turns) and self._turns[-1].role == role
+
+    def _require_results(self, place: str) -> None:
+        if missing := next(iter(self._required), None):
+            raise _invalid(
+                place,
+                f"No tool output found for function call {missing[:80]}: it must come behind the "
+                "call, before anything else.",
+            )
+        self._open.clear()
+
+
+# --- items of a Response --------------------------------------------------------------------------
+
+
+def _add_item(turns: _Turns, item: Mapping[str, Any], place: str) -> None:
+    kind = item.get("type", "message")
+    match kind:
+        case "message":
+            turns.message(_message(item, place), place)
+        case "function_call":
+            name, arguments = _text(item, "name", place), _text(item, "arguments", place)
+            turns.call(PastCall(_text(item, "call_id", place), name, arguments), place)
+        case "function_call_output":
+            text = _content(item.get("output"), f"{place}.output")
+            turns.result(_text(item, "call_id", place), text, place)
+        case "mcp_call":
+            turns.call(_call_of_server(item, place), place)
+        case "reasoning":  # a model's earlier thoughts are ignored
+            pass
+        case _:
+            raise unsupported(place, f"Items of type {str(kind)[:80]!r} are not supported here.")
+
+
+def _call_of_server(item: Mapping[str, Any], place: str) -> PastCall:
+    if item.get("server_label") != SERVER_LABEL:
+        raise unsupported(f"{place}.server_label", f"The only server here is {SERVER_LABEL}.")
+    id_, name = _text(item, "id", place), _text(item, "name", place)
+    call = PastCall(id_, name, _text(item, "arguments", place))
+    error, output = item.get("error"), item.get("output")
+    if error is not None or not isinstance(output, str):
+        text = error if isinstance(error, str) else None
+        return replace(call, state="failed", error=text)
+    return replace(call, state="done", result=output)
+
+
+# --- messages of a chat ---------------------------------------------------------------------------
+
+
+def _add_message(turns: _Turns, message: Mapping[str, Any], place: str) -> None:
+    if message.get("function_call") or message.get("role") == "function":
+        raise unsupported(place, "Functions are not supported here: use tools.")
+    if message.get("role") == "tool":
+        text = _content(message.get("content"), f"{place}.content")
+        turns.result(_text(message, "tool_call_id", place), text, place)
+        return
+    turn = _message(message, place)
+    calls = message.get("tool_calls") or ()
+    if calls and turn.role != "assistant":
+        raise _invalid(f"{place}.tool_calls", f"{place}: only an assistant calls tools.")
+    turns.message(turn, place)
+    for number, call in enumerate(_list(calls, f"{place}.tool_calls")):
+        turns.call(_chat_call(call, f"{place}.tool_calls[{number}]"), place)
+
+
+def _chat_call(call: Mapping[str, Any], place: str) -> PastCall:
+    kind, function = call.get("type", "function"), call.get("function")
+    if kind != "function":
+        raise unsupported(place, f"Calls of type {str(kind)[:80]!r} are not supported here.")
+    if not isinstance(function, dict):
+        raise _invalid(f"{place}.function", f"{place}: no function.")
+    name = _text(function, "name", f"{place}.function")
+    arguments = _text(function, "arguments", f"{place}.function")
+    return PastCall(_text(call, "id", place), name, arguments)
+
+
+# --- texts ----------------------------------------------------------------------------------------
+
+
+def _message(message: Mapping[str, Any], place: str) -> PastTurn:
+    role = _ROLES.get(str(message.get("role")))
+    if role is None:
+        raise _invalid(f"{place}.role", f"{place}: no such role.")
+    return PastTurn(role, _content(message.get("content"), f"{place}.content"))
+
+
+def _content(content: Any, place: str) -> str:
+    if content is None or isinstance(content, str):
+        return content or ""
+    if not isinstance(content, list):
+        raise _invalid(place, f"{place}: this is text or a list of parts.")
+    return "".join(_part(part, f"{place}[{index}]") for index, part in enumerate(content))
+
+
+def _part(part: Any, place: str) -> str:
+    kind = part.get("type") if isinstance(part, dict) else None
+    if isinstance(kind, str) and kind not in _TEXTS:
+        raise unsupported(
+            place, f"Content of type {kind[:80]!r} is not supported here: only text is."
+        )
+    text = part.get(_TEXTS[kind]) if isinstance(kind, str) else None
+    if not isinstance(text, str):
+        raise _invalid(place, f"{place}: no text.")
+    return text
+
+
+def _text(holder: Mapping[str, Any], name: str, place: str) -> str:
+    value = holder.get(name)
+    if not isinstance(value, str) or (not value and name != "arguments"):
+        raise _invalid(f"{place}.{name}", f"{place}.{name}: no text.")
+    return value
+
+
+def _list(value: Any, place: str) -> Iterable[Mapping[str, Any]]:
+    if not isinstance(value, list | tuple) or not all(isinstance(one, dict) for one in value):
+        raise _invalid(place, f"{place}: this is a list of objects.")
+    return value
+
+
+def _invalid(param: str, message: str) -> OpenAIProblem:
+    return OpenAIProblem(400, "invalid_value", message, param)
