@@ -165,9 +165,7 @@ class Responses(Database):
             raise NotFound("a message that was followed")
         if (
             limit is not None
-            and before.bytes
-            + sum(ROW_BYTES + turn.size for turn in question.turns)
-            > limit
+            and before.bytes + sum(ROW_BYTES + turn.size for turn in question.turns) > limit
         ):
             raise HistoryTooLong(question.user_id)
 

@@ -252,7 +252,7 @@ def item_status(head: Head, answer: Answer, number: int) -> ItemStatus:
     if part.type == "tool_call":
         if not head.is_function(part):
             return _status_at_server(part, ended=answer.ended)
-        if part.fields.get("state") in ("invalid", "withdrawn"):
+        if part.fields.get("state") == "invalid" or _was_unproven(head, part):
             return "incomplete"
     if not grows(head, answer, number):
         return "completed"
@@ -281,8 +281,15 @@ def grows(head: Head, answer: Answer, number: int) -> bool:
     state = part.fields.get("state")
     if not head.is_function(part):
         return state not in CALL_ENDED
-    unproven = state == "proposed" and "runs_at" not in part.fields
-    return state == "streaming" or (unproven and head.functions is not None)
+    return state == "streaming" or (state == "proposed" and _is_unproven(head, part))
+
+
+def _is_unproven(head: Head, call: Part) -> bool:
+    return head.functions is not None and "runs_at" not in call.fields
+
+
+def _was_unproven(head: Head, call: Part) -> bool:
+    return call.fields.get("state") == "withdrawn" and _is_unproven(head, call)
 
 
 def item_of(

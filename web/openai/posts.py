@@ -1,6 +1,7 @@
 """A request for an answer becomes rows and a job. Responses and chat completions ask alike."""
 
 import contextlib
+
 from fastapi import Request
 
 from tokenwire.models.errors import NotFound

@@ -16,7 +16,6 @@ from starlette.responses import JSONResponse
 
 from tokenwire.models.parts import shown_answer
 from tokenwire.models.rows import unfinished
-from tokenwire.models.tables import Message
 from tokenwire.web import delivery, problems
 from tokenwire.web.http import refusals
 from tokenwire.web.openai import encoder as encoding
@@ -32,6 +31,7 @@ from tokenwire.web.openai.errors import (
     refused,
 )
 from tokenwire.web.openai.following import Asking, ended_row, forget, head_of, response_of
+from tokenwire.web.openai.inputs import items_of, row_of_item
 from tokenwire.web.openai.posts import ask, readable
 from tokenwire.web.openai.requests import CompletionsBody, ResponseBody
 from tokenwire.web.readers import Permission
@@ -136,16 +136,18 @@ async def list_input_items(
     limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = 20,
     order: Annotated[str, Query(pattern="^(asc|desc)$")] = "desc",
 ) -> Response:
-    """The input of the response, item by item."""
+    """The input of the response, item by item. `limit` counts messages: one may have several
+    items.
+    """
     ids = await services.store.input_ids(await readable(services, user, response_id), user)
     if order == "desc":
         ids.reverse()
-    named = [objects.MESSAGE_PREFIX + name for name in ids]
-    if after is not None and after not in named:
+    name = None if after is None else row_of_item(after)
+    if after is not None and name not in ids:
         raise OpenAIProblem(400, "invalid_value", "There is no such item.", "after")
-    start = 0 if after is None else named.index(after) + 1
+    start = 0 if name is None else ids.index(name) + 1
     rows = await services.store.rows(ids[start : start + limit])
-    page = [_input_item(row) for row in rows]
+    page = [item for row in rows for item in items_of(row, newest_first=order == "desc")]
     end = ids.index(rows[-1].id) + 1 if rows else len(ids)
     ends = {
         "first_id": page[0]["id"] if page else None,
@@ -257,21 +259,3 @@ async def nothing(request: Request, _user: CurrentUser, rest: str) -> Response:
 
 def _model(name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 0, "owned_by": "tokenwire"}
-
-
-# --- asking and watching --------------------------------------------------------------------------
-
-
-def _input_items(row: Message) -> list[dict[str, Any]]:
-    kind = "output_text" if row.role == "assistant" else "input_text"
-    content: list[dict[str, Any]] = [
-        {"type": kind, "text": row.content}
-        | ({"annotations": []} if row.role == "assistant" else {})
-    ]
-    return {
-        "id": objects.MESSAGE_PREFIX + row.id,
-        "type": "message",
-        "role": row.role,
-        "status": "completed",
-        "content": content,
-    }

@@ -24,7 +24,9 @@ from tokenwire.web.openai.errors import OpenAIProblem, unsupported
 from tokenwire.web.openai.objects import SERVER_LABEL
 
 _FUNCTION = frozenset({"type", "function", "name", "description", "parameters", "strict"})
-_SERVER = frozenset({"type", "server_label", "server_description", "allowed_tools", "require_approval"})
+_SERVER = frozenset(
+    {"type", "server_label", "server_description", "allowed_tools", "require_approval"}
+)
 _NOTHING: Mapping[str, Any] = {"type": "object", "properties": {}}
 """The schema of a function without parameters."""
 _MODES = ("auto", "none", "required")
@@ -142,7 +144,7 @@ def _require_known(value: Mapping[str, Any], known: Collection[str], place: str)
 
 
 def _choice(choice: Any) -> str | dict[str, Any] | None:
-    if choice is None or choice in _MODES:
+    if choice is None or (isinstance(choice, str) and choice in _MODES):
         return choice
     if not isinstance(choice, dict):
         raise _invalid("tool_choice", "This is auto, none, required, or names a tool.")
@@ -167,11 +169,11 @@ def _narrowed(offer: _Offer, held: Any) -> _Offer:
         else:
             raise _invalid(f"tool_choice.tools[{number}]", "This is not among the tools.")
     left = [one for one in offer.own if one[1]["name"] in own]
-    return _Offer(left, server, sorted(use) if use else offer.use)
+    return _Offer(left, server, (sorted(use) or offer.use) if server else None)
 
 
 def _named(tool: Mapping[str, Any], place: str) -> tuple[str | None, bool]:
-    """The name of a chosen tool, and whether it is a function. Without a name: all of the server."""
+    """The name of a chosen tool (None: all of the server), and whether it is a function."""
     is_own = tool.get("type") == "function"
     if not is_own and tool.get("type") != "mcp":
         raise unsupported(place, f"{str(tool.get('type'))[:80]!r} cannot be chosen here.")

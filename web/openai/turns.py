@@ -202,7 +202,8 @@ def _add_message(turns: _Turns, message: Mapping[str, Any], place: str) -> None:
         raise _invalid(f"{place}.tool_calls", f"{place}: only an assistant calls tools.")
     turns.message(turn, place)
     for number, call in enumerate(_list(calls, f"{place}.tool_calls")):
-        turns.call(_chat_call(call, f"{place}.tool_calls[{number}]"), place)
+        inner = f"{place}.tool_calls[{number}]"
+        turns.call(_chat_call(call, inner), inner)
 
 
 def _chat_call(call: Mapping[str, Any], place: str) -> PastCall:

@@ -63,8 +63,8 @@ AREA = Area(
         Mutant(
             "unlisted_answers_use_tools",
             "worker/tools/toolbox.py",
-            "set(tools) if listed or choices.use is not None else set()",
-            "set(tools)",
+            "names = set(tools) if wanted else set()",
+            "names = set(tools)",
         ),
         Mutant(
             "edited_arguments_are_ignored",

@@ -23,7 +23,7 @@ AREA = Area(
         Mutant(
             "a_withdrawn_item_stays_without_text",
             "web/openai/encoder.py",
-            "if objects.item_kind(self.answer.parts[number], self.answer.id) is None:",
+            "if objects.item_kind(self.head, self.answer.parts[number]) is None:",
             "if False:",
             ("tests/unit/web/openai/test_replay.py",),
         ),
@@ -179,10 +179,9 @@ AREA = Area(
         ),
         Mutant(
             "openai_a_call_that_streams_is_ended",
-            "web/openai/encoder.py",
-            '        if part.type == "tool_call":\n            return part.fields.get("state") '
-            '== "streaming"\n',
-            "",
+            "web/openai/objects.py",
+            'return state == "streaming" or (state',
+            "return (state",
         ),
         Mutant(
             "openai_withdrawn_items_stay_open",
@@ -277,13 +276,13 @@ AREA = Area(
         Mutant(
             "openai_an_invalid_call_is_completed",
             "web/openai/objects.py",
-            '    if state == "invalid":\n        return "incomplete"\n',
-            "",
+            'if part.fields.get("state") == "invalid" or ',
+            "if ",
         ),
         Mutant(
             "openai_whole_items_of_a_cut_answer_are_incomplete",
             "web/openai/objects.py",
-            '    if not growing:\n        return "completed"\n',
+            '    if not grows(head, answer, number):\n        return "completed"\n',
             "",
         ),
         Mutant(
@@ -324,7 +323,7 @@ AREA = Area(
         Mutant(
             "chat_forgets_tool_calls",
             "web/openai/encoder.py",
-            "if calls := objects.chat_calls(answer):",
+            "if calls := objects.chat_calls(self.head, answer):",
             "if calls := []:",
         ),
         Mutant(

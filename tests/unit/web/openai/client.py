@@ -5,7 +5,10 @@ from collections.abc import Iterable
 from typing import Any
 
 Parsed = dict[str, Any]
-_CALLS = "response.function_call_arguments"
+_CALLS = {
+    "function_call": "response.function_call_arguments",
+    "mcp_call": "response.mcp_call_arguments",
+}
 _TEXTS = {"reasoning": "response.reasoning_text", "message": "response.output_text"}
 
 
@@ -69,11 +72,17 @@ class Client:
         assert self._open is not None
         assert (event["item_id"], event["output_index"]) == (self._open["id"], len(self.items))
         of = self._open["type"]
-        prefix = _CALLS if of == "function_call" else _TEXTS[of]
-        if kind == "response.content_part.added":
+        prefix = {**_CALLS, **_TEXTS}[of]
+        if kind == "response.mcp_call.in_progress":
+            assert of == "mcp_call"
+            self._becomes("added")
+        elif kind in ("response.mcp_call.completed", "response.mcp_call.failed"):
+            assert of == "mcp_call"
+            self._becomes("done", kind.rpartition(".")[2])
+        elif kind == "response.content_part.added":
             self._becomes("added", "part")
         elif kind == f"{prefix}.delta":
-            self._becomes("added" if of == "function_call" else "part")
+            self._becomes("added" if of in _CALLS else "part")
             assert event["delta"]
             self._text += event["delta"]
         elif kind == "response.output_text.annotation.added":
@@ -81,8 +90,8 @@ class Client:
             assert event["annotation_index"] == len(self._cited)
             self._cited.append(event["annotation"])
         elif kind == f"{prefix}.done":
-            self._becomes("added" if of == "function_call" else "part", "done")
-            assert event["arguments" if of == "function_call" else "text"] == self._text
+            self._becomes("added" if of in _CALLS else "part", "done")
+            assert event["arguments" if of in _CALLS else "text"] == self._text
         else:
             assert kind == "response.content_part.done"
             self._becomes("done", "part done")
@@ -98,8 +107,10 @@ class Client:
         assert self._open is not None
         assert (item["id"], event["output_index"]) == (self._open["id"], len(self.items))
         stages = {"function_call": "done", "image_generation_call": "added"}
+        if item["type"] == "mcp_call":
+            stages["mcp_call"] = "done" if item["status"] == "incomplete" else item["status"]
         assert self._stage == stages.get(item["type"], "part done")
-        if item["type"] == "function_call":
+        if item["type"] in _CALLS:
             assert item["arguments"] == self._text
         elif "content" in item:
             assert item["content"][0]["text"] == self._text

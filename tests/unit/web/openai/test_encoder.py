@@ -348,6 +348,72 @@ def test_a_second_call_waits_for_the_first() -> None:
     ]
 
 
+def of_call(**fields: Any) -> AnyEvent:
+    """An event about the first part, a call."""
+    return PartEvent(ID, 1, 0, {"type": "tool_call", **fields})
+
+
+BEGUN = [of_call(id="c", name="n", state="streaming"), ToolInput(ID, 1, 0, "{}", 0)]
+OWN = Head(ID, "demo", 1, functions=frozenset({"n"}))
+SERVERS = Head(ID, "demo", 1, functions=frozenset())
+
+
+def kinds(data: bytes) -> list[str]:
+    return [event["type"].removeprefix("response.") for event in blocks(data)]
+
+
+def test_a_function_is_done_when_its_turn_is_proven() -> None:
+    """Not before: its program would execute a call that is withdrawn later."""
+    encoder = ResponseEncoder(Answer(ID), OWN)
+    encoder.opening()
+    before = kinds(applied(encoder, [*BEGUN, of_call(state="proposed")]))
+    assert before == ["in_progress", "output_item.added"]
+    after = kinds(applied(encoder, [of_call(runs_at="caller")]))
+    rest = "function_call_arguments"
+    assert after == [f"{rest}.delta", f"{rest}.done", "output_item.done"]
+
+
+def test_a_call_of_the_server_ends_with_its_outcome() -> None:
+    """Its item waits for that; a chat has nothing of it."""
+    for fields, outcome in (
+        ({"state": "done", "result": {"sum": 3}}, ("completed", '{"sum": 3}', None)),
+        ({"state": "failed", "error": "No."}, ("failed", None, "No.")),
+    ):
+        encoder = ResponseEncoder(Answer(ID), SERVERS)
+        encoder.opening()
+        log = [*BEGUN, of_call(state="proposed", runs_at="server"), of_call(state="running")]
+        before = kinds(applied(encoder, log))
+        assert before == ["in_progress", "output_item.added", "mcp_call.in_progress"]
+        data = applied(encoder, [of_call(**fields)])
+        ended = outcome[0]
+        rest = "mcp_call_arguments"
+        assert kinds(data) == [
+            *(f"{rest}.delta", f"{rest}.done", f"mcp_call.{ended}", "output_item.done")
+        ]
+        for event in blocks(data):
+            OF_THE_SDK.validate_python(event)
+        item = blocks(data)[-1]["item"]
+        assert (item["status"], item["output"], item["error"]) == outcome
+        chat = ChatEncoder(Answer(ID), SERVERS)
+        assert chunks(applied(chat, [*log, of_call(**fields)])) == []
+
+
+def test_a_chat_has_the_calls_of_its_program_alone() -> None:
+    """Numbered from 0."""
+    server = CALL | {"name": "add", "state": "done", "result": 3}
+    ended = answer("", calls=[server, CALL], finish_reason="tool_calls")
+    head = Head(ID, "demo", 1, functions=frozenset({"weather"}))
+    data = applied(ChatEncoder(Answer(ID), head), catch_up(Answer(ID), ended, 1))
+    (calls,) = [
+        chunk["choices"][0]["delta"]["tool_calls"]
+        for chunk in chunks(data)
+        if "tool_calls" in chunk["choices"][0]["delta"]
+    ]
+    assert [(call["index"], call["function"]["name"]) for call in calls] == [(0, "weather")]
+    message = objects.completion(head, ended)["choices"][0]["message"]
+    assert [call["id"] for call in message["tool_calls"]] == [calls[0]["id"]]
+
+
 def test_annotations_come_before_the_end_of_their_text() -> None:
     """Each once, and all of them in the item."""
     log = [

@@ -2,6 +2,7 @@
 `llm-comply`).
 """
 
+from dataclasses import replace
 from importlib.resources import files
 from typing import Any
 
@@ -89,7 +90,7 @@ def test_only_a_complete_answer_is_completed() -> None:
 
 def test_items_are_in_the_order_of_the_parts() -> None:
     """Parts without an item in this dialect have none; a remote image has no bytes."""
-    items = output_items(with_parts(finish_reason="stop"))
+    items = output_items(HEAD, with_parts(finish_reason="stop"))
     assert [(item["type"], item["id"], item["status"]) for item in items] == [
         ("reasoning", "rs_m", "completed"),
         ("message", "msg_m", "completed"),
@@ -117,7 +118,7 @@ def pictures(*sizes: int, **fields: Any) -> Answer:
 def test_a_stored_image_has_its_bytes_if_they_were_read() -> None:
     """Else its item says that there is one."""
     for shown, result in (({OURS: "aGk="}, "aGk="), ({}, None)):
-        items = output_items(pictures(2), shown)
+        items = output_items(replace(HEAD, pictures=shown), pictures(2))
         assert [(item["type"], item.get("result")) for item in items[:1]] == [
             ("image_generation_call", result)
         ]
@@ -139,7 +140,9 @@ def test_a_stored_image_has_its_bytes_if_they_were_read() -> None:
 def test_other_files_have_no_item(fields: dict[str, Any]) -> None:
     """Sounds, files of other answers, lost files."""
     held = pictures(2, **fields)
-    assert [item["type"] for item in output_items(held, {OURS: "aGk="})] == ["message"]
+    assert [
+        item["type"] for item in output_items(replace(HEAD, pictures={OURS: "aGk="}), held)
+    ] == ["message"]
     assert fitting_pictures(held, 100) == []
 
 
@@ -152,7 +155,7 @@ def test_images_are_shown_as_long_as_they_fit() -> None:
 
 def test_sources_are_annotations() -> None:
     """With a title and a range, as the dialect requires: an unknown range is empty."""
-    first = output_items(with_parts())[1]["content"][0]
+    first = output_items(HEAD, with_parts())[1]["content"][0]
     title = {"title": "https://before", "url": "https://before"}
     assert first["annotations"] == [
         {"type": "url_citation", **title, "start_index": 0, "end_index": 0},
@@ -160,7 +163,7 @@ def test_sources_are_annotations() -> None:
         | {"end_index": 5},
         {"type": "file_citation", "file_id": "f", "filename": "f", "index": 3},
     ]
-    assert output_items(with_parts())[-1]["content"][0]["annotations"] == []
+    assert output_items(HEAD, with_parts())[-1]["content"][0]["annotations"] == []
     message = completion(HEAD, with_parts(finish_reason="stop"))["choices"][0]["message"]
     assert [cited["url_citation"]["url"] for cited in message["annotations"]] == [
         "https://before",
@@ -180,4 +183,4 @@ def test_sources_are_annotations() -> None:
 )
 def test_statuses_of_items(held: Answer, statuses: list[str]) -> None:
     """An item that is followed by another is complete; the last one has the answer's status."""
-    assert [item["status"] for item in output_items(held)] == statuses
+    assert [item["status"] for item in output_items(HEAD, held)] == statuses

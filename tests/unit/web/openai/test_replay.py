@@ -4,9 +4,11 @@ from a row.
 
 import contextlib
 import json
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import example, given
+from hypothesis import strategies as st
 from openai.types.responses import ResponseStreamEvent
 from pydantic import TypeAdapter
 
@@ -23,12 +25,14 @@ from tokenwire.web.openai.objects import Head
 
 AnyHistory = tuple[list[Op], str | None]
 HEAD = Head(ID, "demo", 1, {}, 2)
+HEADS = st.sampled_from([HEAD, *(replace(HEAD, functions=frozenset(names)) for names in ((), "n"))])
+"""All calls are functions without a proof; all are the server's; all are functions."""
 OF_THE_SDK: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 
 
-def events_of(told: list[AnyEvent], after: int = -1) -> list[Parsed]:
+def events_of(head: Head, told: list[AnyEvent], after: int = -1) -> list[Parsed]:
     """The Response's events."""
-    encoder = ResponseEncoder(Answer(ID), HEAD, after)
+    encoder = ResponseEncoder(Answer(ID), head, after)
     data = encoder.opening()
     for event in told:
         data += b"".join(fed(encoder, event))
@@ -40,45 +44,47 @@ def unnamed(items: list[Parsed]) -> list[Parsed]:
     return [item | {"id": ""} for item in items]
 
 
-@given(LOGS)
-def test_a_strict_client_ends_with_the_answer(history: AnyHistory) -> None:
+@given(HEADS, LOGS)
+def test_a_strict_client_ends_with_the_answer(head: Head, history: AnyHistory) -> None:
     """Indexes, ids, numbers and order hold, whatever is withdrawn."""
     log = written(history).events
-    client, answer = Client().read(events_of(log)), folded(log)
+    client, answer = Client().read(events_of(head, log)), folded(log)
     assert client.final is not None
-    assert unnamed(client.final["output"]) == unnamed(objects.output_items(answer))
+    assert unnamed(client.final["output"]) == unnamed(objects.output_items(head, answer))
     if without_resets(log):
-        assert client.items == client.final["output"] == objects.output_items(answer)
+        assert client.items == client.final["output"] == objects.output_items(head, answer)
     texts = [item["content"][0]["text"] for item in client.whole() if item["type"] == "message"]
     assert "".join(texts) == answer.content
 
 
-@given(LOGS)
-def test_the_sdk_knows_every_event(history: AnyHistory) -> None:
+@given(HEADS, LOGS)
+def test_the_sdk_knows_every_event(head: Head, history: AnyHistory) -> None:
     """Each is one of OpenAI's union."""
-    for event in events_of(written(history).events):
+    for event in events_of(head, written(history).events):
         OF_THE_SDK.validate_python(event)
 
 
-@given(LOGS, PLACES, PLACES)
-def test_a_row_gives_the_same_numbers(history: AnyHistory, place: int, after: int) -> None:
+@given(HEADS, LOGS, PLACES, PLACES)
+def test_a_row_gives_the_same_numbers(
+    head: Head, history: AnyHistory, place: int, after: int
+) -> None:
     """Byte for byte if nothing is withdrawn, from every `starting_after`."""
     log = written(history, resets=False).events
-    whole = events_of(log)
+    whole = events_of(head, log)
     for saved in (place % (len(log) + 1), len(log)):
-        assert events_of(from_row(log, saved)) == whole
+        assert events_of(head, from_row(log, saved)) == whole
     last = after % (len(whole) + 3) - 1
     rest = whole[last + 1 :] if last < len(whole) else whole[-1:]
-    assert events_of(log, last) == events_of(from_row(log, len(log)), last) == rest
+    assert events_of(head, log, last) == events_of(head, from_row(log, len(log)), last) == rest
 
 
-@example(([("attempt",), ("think", ["a", "a"]), ("reset", 0), ("sign",)], "complete"), 32)
-@given(LOGS, PLACES)
-def test_withdrawn_items_do_not_count(history: AnyHistory, place: int) -> None:
+@example(HEAD, ([("attempt",), ("think", ["a", "a"]), ("reset", 0), ("sign",)], "complete"), 32)
+@given(HEADS, LOGS, PLACES)
+def test_withdrawn_items_do_not_count(head: Head, history: AnyHistory, place: int) -> None:
     """From any row the final Response is the same, except for ids."""
     log = written(history).events
-    final = Client().read(events_of(log)).final
-    other = Client().read(events_of(from_row(log, place % (len(log) + 1)))).final
+    final = Client().read(events_of(head, log)).final
+    other = Client().read(events_of(head, from_row(log, place % (len(log) + 1)))).final
     assert final is not None
     assert other is not None
     assert final | {"output": unnamed(final["output"])} == other | {

@@ -209,7 +209,11 @@ async def test_who_may_read(make_client: MakeClient, store: Store) -> None:
             )
 
 
-TOOL = {"type": "function", "name": "f", "parameters": {}}
+BROKEN = {
+    "type": "function",
+    "name": "f",
+    "parameters": {"type": "object", "properties": 5},
+}
 
 
 @pytest.mark.parametrize(
@@ -242,10 +246,11 @@ TOOL = {"type": "function", "name": "f", "parameters": {}}
             R,
             {"input": [{"type": "function_call_output", "call_id": "c", "output": ""}]},
             400,
-            "unsupported_parameter",
+            "invalid_value",
             "input[0]",
         ),
-        (R, {"input": "x", "tools": [TOOL]}, 400, "unsupported_parameter", "tools"),
+        (R, {"input": "x", "tools": [{}]}, 400, "unsupported_parameter", "tools[0]"),
+        (R, {"input": "x", "tools": [BROKEN]}, 400, "invalid_json_schema", None),
         (R, {"input": "x", "conversation": "conv_1"}, 400, "unsupported_parameter", "conversation"),
         (R, {"input": "x", "background": True, "store": False}, 400, "invalid_value", "background"),
         (R, {"input": "x", "temperature": 9}, 400, "invalid_value", "temperature"),
@@ -282,15 +287,15 @@ TOOL = {"type": "function", "name": "f", "parameters": {}}
             C,
             {"messages": [{"role": "tool", "content": "x"}]},
             400,
-            "unsupported_parameter",
-            "messages[0]",
+            "invalid_value",
+            "messages[0].tool_call_id",
         ),
         (
             C,
             {"messages": [{"role": "assistant", "tool_calls": [{}]}]},
             400,
-            "unsupported_parameter",
-            "messages[0]",
+            "invalid_value",
+            "messages[0].tool_calls[0].function",
         ),
         (
             C,
