@@ -140,6 +140,15 @@ async def test_events_of_a_response(stack: Stack) -> None:
     assert events[-1].type == "response.completed"
 
 
+def test_a_function_of_a_program(stack: Stack) -> None:
+    """docs/openai.md: a program executes the calls of a response and sends the results."""
+    source = here(stack, block("docs/openai.md", "python", "function_call_output"))
+    ran = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ran.returncode, ran.stdout) == (0, "The tool weather returned: Sunny.\n"), ran.stderr
+
+
 def test_checks_of_the_catalogue(stack: Stack, tmp_path: Path) -> None:
     """README: a catalogue of one's own is read, and its model listed."""
     (tmp_path / "my-models.yml").write_text(block("README.md", "yaml", "my-models.yml"))

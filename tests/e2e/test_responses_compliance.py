@@ -16,7 +16,6 @@ pytestmark = pytest.mark.filterwarnings(
 )  # the suite's own way to read its schemas
 SPECIFICATION = str(files("llm_comply") / "specs" / "openresponses.json")
 NOT_HERE = {
-    "tool-calling": "tools are refused by name",
     "image-input": "only text is taken",
     "compact-response": "there is no /v1/responses/compact",
     "compact-missing-model": "there is no /v1/responses/compact",
