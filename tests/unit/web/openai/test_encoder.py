@@ -401,7 +401,8 @@ def test_a_call_of_the_server_ends_with_its_outcome() -> None:
 def test_a_chat_has_the_calls_of_its_program_alone() -> None:
     """Numbered from 0."""
     server = CALL | {"name": "add", "state": "done", "result": 3}
-    ended = answer("", calls=[server, CALL], finish_reason="tool_calls")
+    unasked = CALL | {"name": "add", "id": "other"}
+    ended = answer("", calls=[server, unasked, CALL], finish_reason="tool_calls")
     head = Head(ID, "demo", 1, functions=frozenset({"weather"}))
     data = applied(ChatEncoder(Answer(ID), head), catch_up(Answer(ID), ended, 1))
     (calls,) = [
