@@ -3,6 +3,7 @@ continues it. Over real connections, with the real worker and a scripted model.
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.integration.test_chat_streams import Stream
 from tests.integration.worker_rig import NoJobs, services_over
 from tests.unit.web.aisdk.client import Client
 from tokenwire.models.call_states import Decision
+from tokenwire.models.errors import AlreadyDecided
 from tokenwire.models.tables import CallRow, Message
 from tokenwire.providers.catalogue import Catalogue
 from tokenwire.providers.spec import ModelSpec
@@ -244,6 +246,73 @@ async def test_two_tabs(chat: Chat, late: bool) -> None:
     for each in (client, other):
         assert (each.tools(), each.text()) == ({"call_0": "output-available"}, "Done.")
         assert each.parts == client.parts
+
+
+async def test_somebody_else_decides_in_the_same_moment(
+    chat: Chat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the check of the message and its decision: the first one counts."""
+    client = await chat.plays(calls(PAY), says("A pity.")).asks()
+    decide = chat.web.store.decide
+
+    async def second(message_id: str, number: int, user: str, decision: Decision) -> Any:
+        with contextlib.suppress(AlreadyDecided):
+            assert (await decide(message_id, number, user, Decision("deny"))).queued
+            await chat._enqueue(message_id)
+        return await decide(message_id, number, user, decision)
+
+    monkeypatch.setattr(chat.web.store, "decide", second)
+    await chat.answers(client, allowed())
+    assert (client.tools(), client.text(), chat.ran) == (
+        *({"call_0": "output-denied"}, "A pity.", []),
+    )
+
+
+async def test_a_wait_that_is_over_ends_no_stream(
+    chat: Chat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The person is faster than the parking worker: one stream brings the rest."""
+    decided, park = asyncio.Event(), chat.web.store.park
+
+    async def late(*args: Any) -> Any:
+        await decided.wait()
+        return await park(*args)
+
+    monkeypatch.setattr(chat.web.store, "park", late)
+    client = await chat.plays(calls(PAY), says("Done.")).asks()
+    assert (await chat.row()).status == "streaming"
+    going_on = asyncio.create_task(chat.answers(client, allowed()))
+    while await chat.states() != ["proposed"]:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)  # the stream has met the wait
+    decided.set()
+    await going_on
+    assert (client.tools(), client.text()) == ({"call_0": "output-available"}, "Done.")
+    assert (chat.ran, (client.over or {}).get("finishReason")) == (["pay 5"], "stop")
+
+
+async def test_a_stop_that_is_under_way(chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stream of a late decision ends with the answer, not at its wait."""
+    client = await chat.plays(calls(PAY), says("Done.")).asks()
+    row = await chat.row()
+    await chat.web.store.request_cancel(row.id, "local")
+    going_on = asyncio.create_task(chat.answers(client, allowed()))
+    await asyncio.sleep(0.2)
+    assert not going_on.done()
+    await chat._enqueue(row.id)
+    await going_on
+    assert ((client.over or {})["type"], chat.ran) == ("abort", [])
+
+
+async def test_two_tabs_with_a_tool_of_the_front_end(chat: Chat) -> None:
+    """The first result counts, and the other tab shows it."""
+    chat.plays(calls(CHOOSE), says("Cold."))
+    client = await chat.asks(tools=PICK)
+    other = await chat.resumes()
+    await chat.answers(client, given("Oslo"))
+    await chat.answers(other, given("Bergen"))
+    outputs = [each.parts[1]["output"] for each in (client, other)]
+    assert (outputs, other.text()) == (["Oslo", "Oslo"], "Cold.")
 
 
 async def test_a_tool_of_the_front_end(chat: Chat) -> None:

@@ -1,7 +1,8 @@
 """One answer for one client of the AI SDK: UI message chunks, until the answer has ended or waits.
 
-A stream ends at `wait`, so that the client can answer. A `wait` that is over ends nothing: before
-the end the rows of the calls are read.
+A stream ends at `wait`, so that the client can answer. A `wait` that is over, or that a cancel is
+about to end, ends nothing: a client that has answered would at once send its answer again. So the
+rows are read before the end.
 
 `web.watching` gives events, `web.aisdk.encoder` makes chunks of them; how those travel is decided
 by the callers: `encoded` here for server-sent events, `web.aisdk.socket` for WebSocket.
@@ -83,10 +84,13 @@ class _Encoding:
         if answer.status != "waiting":
             return []
         try:
+            row = await self._services.store.message(answer.id)
             calls = await self._services.store.calls_of(answer.id)
         except StoreUnavailable:  # read again at the next sign of life
             return []
-        return self._encoder.paused() if any(awaiting(call.state) for call in calls) else []
+        is_open = row is not None and row.cancel_by is None
+        asks = is_open and any(awaiting(call.state) for call in calls)
+        return self._encoder.paused() if asks else []
 
 
 def _batch(encoder: AISDKEncoder, update: Update) -> ChunkBatch:

@@ -20,8 +20,14 @@ AREA = Area(
         Mutant(
             "a_wait_that_is_over_ends_the_stream",
             "web/aisdk/stream.py",
-            "self._encoder.paused() if any(awaiting(call.state) for call in calls) else []",
-            "self._encoder.paused() if calls else []",
+            "asks = is_open and any(awaiting(call.state) for call in calls)",
+            "asks = is_open",
+        ),
+        Mutant(
+            "a_cancelled_answer_pauses",
+            "web/aisdk/stream.py",
+            "row is not None and row.cancel_by is None",
+            "row is not None",
         ),
         Mutant(
             "a_decision_about_an_unknown_call_is_dropped",
