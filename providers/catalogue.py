@@ -28,6 +28,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from tokenwire.providers import parameters
 from tokenwire.providers.presets import PRESETS, key_of, lacks_address
 from tokenwire.providers.spec import (
+    ClientToolSpec,
     McpSpec,
     ModelSpec,
     Preset,
@@ -72,7 +73,8 @@ class LocalServer:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """All usable models in the file's order, the HTTP tools, and the MCP servers.
+    """All usable models in the file's order, the HTTP tools, the tools of clients, and the MCP
+    servers.
 
     `missing`, `missing_tools`, `missing_mcp`: entries left out, each with the variable that would
     enable it.
@@ -84,6 +86,7 @@ class Catalogue:
     missing: Mapping[str, str]
     tools: Mapping[str, ToolSpec] = field(default_factory=dict)
     missing_tools: Mapping[str, str] = field(default_factory=dict)
+    client_tools: Mapping[str, ClientToolSpec] = field(default_factory=dict)
     mcp: Mapping[str, McpSpec] = field(default_factory=dict)
     missing_mcp: Mapping[str, str] = field(default_factory=dict)
 
@@ -146,10 +149,21 @@ def parse(document: Any, environ: Mapping[str, str], path: str = "models.yml") -
         raise _no_model(missing, path)
     default = _chosen("default", file.default, models, missing, path) or next(iter(models))
     titles = _chosen("title_model", file.title_model, models, missing, path)
-    tools, missing_tools = _TOOLS.read(file.tools, environ, path)
+    of_clients = {name: tool for name, tool in file.tools.items() if tool.get("client") is True}
+    of_services = {name: tool for name, tool in file.tools.items() if name not in of_clients}
+    tools, missing_tools = _TOOLS.read(of_services, environ, path)
+    client_tools, _ = _CLIENT_TOOLS.read(of_clients, environ, path)
     mcp, missing_mcp = _MCP.read(file.mcp, environ, path)
     return Catalogue(
-        default, titles or default, models, missing, tools, missing_tools, mcp, missing_mcp
+        default=default,
+        title_model=titles or default,
+        models=models,
+        missing=missing,
+        tools=tools,
+        missing_tools=missing_tools,
+        client_tools=client_tools,
+        mcp=mcp,
+        missing_mcp=missing_mcp,
     )
 
 
@@ -312,7 +326,7 @@ def _local_server(spec: ModelSpec) -> LocalServer | None:
 
 # --- tools, and servers that have them -----------------------------------------------------------
 
-_Spec = TypeVar("_Spec", ToolSpec, McpSpec)
+_Spec = TypeVar("_Spec", ToolSpec, ClientToolSpec, McpSpec)
 
 
 @dataclass(frozen=True)
@@ -364,6 +378,7 @@ class _Section(Generic[_Spec]):
 
 
 _TOOLS = _Section("tools", ToolSpec, {"url": "http://unset", "secret": "unset", "headers": {}})
+_CLIENT_TOOLS = _Section("tools", ClientToolSpec, {})
 _MCP = _Section(
     "mcp",
     McpSpec,

@@ -227,6 +227,18 @@ class ToolSpec:
     )
 
 
+@dataclass(frozen=True, slots=True, config=_HIDE)
+class ClientToolSpec:
+    """A tool of the catalogue that front ends execute. Its schema is checked in the worker."""
+
+    name: NameOfTool
+    client: Literal[True]
+    """What makes it one."""
+    description: Text
+    parameters: Mapping[str, Any]
+    title: Text | None = None
+
+
 def _names(value: Any) -> Any:
     if not isinstance(value, bool | list):
         raise PydanticCustomError("names", "must be true, false or a list of names")

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar, overload
 
+from pydantic import BaseModel
+
 from tokenwire.providers.spec import TOOL_NAME
 from tokenwire.worker.tools.arguments import ArgumentReader, ToolMisuse
 from tokenwire.worker.tools.context import ToolContext
@@ -16,6 +18,7 @@ of its own.
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MARK = "__tokenwire_tool__"
+_BAD_NAME = "the name {!r} is not 1 to 64 of A-Z a-z 0-9 _ -"
 
 
 class Accepted(Protocol):
@@ -125,8 +128,31 @@ def _marked(function: F, options: Mapping[str, Any]) -> F:
     return function
 
 
-def declared(value: Any) -> ServerTool | None:
-    """The tool that a function carries."""
+def client_tool(
+    name: str,
+    description: str,
+    parameters: Mapping[str, Any] | type[BaseModel],
+    *,
+    title: str | None = None,
+) -> ClientTool:
+    """A tool that front ends execute. `parameters`: JSON Schema of the type `object`, or a model.
+
+    Raises ToolMisuse. Whether the schema can be used is checked when a worker starts.
+    """
+    schema = parameters if isinstance(parameters, Mapping) else parameters.model_json_schema()
+    if not TOOL_NAME.fullmatch(name):
+        raise ToolMisuse(_BAD_NAME.format(name))
+    if not description.strip():
+        raise ToolMisuse(f"the client tool {name} has no description")
+    if schema.get("type") != "object":
+        raise ToolMisuse(f"the parameters of the client tool {name} are not of the type object")
+    return ClientTool(name, title, description, schema)
+
+
+def declared(value: Any) -> AnyTool | None:
+    """The tool that a value of a module is, or that a function carries."""
+    if isinstance(value, ClientTool):
+        return value
     found = getattr(value, _MARK, None) if inspect.isfunction(value) else None
     return found if isinstance(found, ServerTool) else None
 
@@ -147,7 +173,7 @@ def _defined(
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise ToolMisuse("it yields; a tool returns its result")
     if not TOOL_NAME.fullmatch(name):
-        raise ToolMisuse(f"the name {name!r} is not 1 to 64 of A-Z a-z 0-9 _ -")
+        raise ToolMisuse(_BAD_NAME.format(name))
     if not text:
         raise ToolMisuse("it has no docstring, and no description")
     if seconds is not None and not 0 < seconds < float("inf"):

@@ -1,9 +1,9 @@
 """The tools of an installation: those of the modules that TOOLS names, the HTTP tools of the
-catalogue, and those of its MCP servers.
+catalogue, the tools of clients, and those of its MCP servers.
 
-A tool belongs to a module if one of the module's names is its function; so a package may import
-them from where they are written. Rejected: a list that the decorator appends to, because then an
-import anywhere would give a model a tool.
+A tool belongs to a module if one of the module's names is its function, or the tool itself if it is
+a client's; so a package may import them from where they are written. Rejected: a list that the
+decorator appends to, because then an import anywhere would give a model a tool.
 
 The tools of an MCP server change while the process runs. The names that begin with its name and
 `_` belong to it; anything else of such a name is refused at the start. So no server can take the
@@ -18,8 +18,9 @@ from types import MappingProxyType, ModuleType
 
 from tokenwire.providers.catalogue import Catalogue
 from tokenwire.providers.spec import McpSpec
+from tokenwire.worker import schemas
 from tokenwire.worker.tools.callback import Callbacks
-from tokenwire.worker.tools.definition import ServerTool, declared
+from tokenwire.worker.tools.definition import AnyTool, ClientTool, declared
 from tokenwire.worker.tools.toolbox import ToolSource
 
 
@@ -33,7 +34,7 @@ class ToolsUnusable(Exception):
 class Tools:
     """The tools that the process has from its start, and the sources of others."""
 
-    fixed: Mapping[str, ServerTool]
+    fixed: Mapping[str, AnyTool]
     sources: Sequence[ToolSource] = ()
 
 
@@ -50,10 +51,40 @@ def all_tools(names: str, catalogue: Catalogue) -> Tools:
             found[spec.name] = callbacks.tool(spec)
         except ValueError as error:
             raise ToolsUnusable(f"tools: {spec.name}: {error}") from error
+    for client in catalogue.client_tools.values():
+        if client.name in found:
+            raise ToolsUnusable(f"tools: {client.name} is a tool of TOOLS, too")
+        found[client.name] = ClientTool(
+            client.name, client.title, client.description, client.parameters
+        )
+    _require_usable_schemas([each for each in found.values() if isinstance(each, ClientTool)])
+    _require_known_names(catalogue, found)
     return Tools(MappingProxyType(found), _servers(catalogue, found))
 
 
-def _servers(catalogue: Catalogue, taken: Mapping[str, ServerTool]) -> Sequence[ToolSource]:
+def _require_usable_schemas(tools: Sequence[ClientTool]) -> None:
+    for tool in tools:
+        if tool.parameters.get("type") != "object":
+            raise ToolsUnusable(f"tools: {tool.name}: parameters: #/type: must be object")
+    if not tools:
+        return
+    try:
+        schemas.require_usable_now(*(tool.parameters for tool in tools))
+    except schemas.BadSchema as error:
+        name = tools[error.number].name
+        raise ToolsUnusable(f"tools: {name}: parameters: {error}") from error
+
+
+def _require_known_names(catalogue: Catalogue, found: Mapping[str, AnyTool]) -> None:
+    """A model that names a tool must get it. Those of MCP servers come later."""
+    prefixes = tuple(server.prefix for server in catalogue.mcp.values())
+    for spec in catalogue.models.values():
+        for name in spec.tools or ():
+            if name not in found and not name.startswith(prefixes):
+                raise ToolsUnusable(f"models: {spec.name}: tools: there is no tool named {name}")
+
+
+def _servers(catalogue: Catalogue, taken: Mapping[str, AnyTool]) -> Sequence[ToolSource]:
     """The MCP servers. Their package is loaded only if there are any."""
     for name, variable in catalogue.missing_mcp.items():
         raise ToolsUnusable(f"mcp: {name} needs {variable}, which is not set")
@@ -68,9 +99,7 @@ def _servers(catalogue: Catalogue, taken: Mapping[str, ServerTool]) -> Sequence[
     return [McpServer(spec) for spec in catalogue.mcp.values()]
 
 
-def _require_own_names(
-    server: McpSpec, taken: Mapping[str, ServerTool], catalogue: Catalogue
-) -> None:
+def _require_own_names(server: McpSpec, taken: Mapping[str, AnyTool], catalogue: Catalogue) -> None:
     """No other tool or server may have a name that begins as those of this server's tools."""
     for name in taken:
         if name.startswith(server.prefix):
@@ -82,9 +111,9 @@ def _require_own_names(
             )
 
 
-def load_tools(names: str) -> Mapping[str, ServerTool]:
+def load_tools(names: str) -> Mapping[str, AnyTool]:
     """The tools of these modules (`a.b,c`) by name. Raises ToolsUnusable."""
-    found: dict[str, ServerTool] = {}
+    found: dict[str, AnyTool] = {}
     for module in [part.strip() for part in names.split(",") if part.strip()]:
         tools = list(_tools_of(_imported(module)))
         if not tools:
@@ -114,11 +143,13 @@ def _line(error: Exception) -> str:
     return f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
 
 
-def _tools_of(module: ModuleType) -> Iterator[ServerTool]:
+def _tools_of(module: ModuleType) -> Iterator[AnyTool]:
     for value in list(vars(module).values()):
         if (found := declared(value)) is not None:
             yield found
 
 
-def _place(tool: ServerTool) -> str:
+def _place(tool: AnyTool) -> str:
+    if isinstance(tool, ClientTool):
+        return "a client tool"
     return f"{tool.function.__module__}.{tool.function.__qualname__}"

@@ -23,7 +23,7 @@ from tokenwire.models.conversations import Post
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Message as Row
 from tokenwire.models.tool_choices import NamedTool, OwnTool, ToolChoices
-from tokenwire.tools import tool
+from tokenwire.tools import client_tool, tool
 
 CITY: dict[str, Any] = {
     "type": "object",
@@ -253,6 +253,21 @@ async def test_a_client_executes_a_call(world: World) -> None:
     (part,) = call_parts(await world.logged(row))
     assert (part["state"], part["result"]) == ("done", {"at": [59.9, 10.7]})
     assert "59.9" in repr(provider.asked[1].messages)
+
+
+async def test_tools_of_clients_are_offered_where_somebody_can_answer(world: World) -> None:
+    """Those of the installation, to all answers but unattended ones."""
+    pick = client_tool("pick", "Pick.", CITY, title="Pick a city")
+    world.tools["pick"] = pick  # type: ignore[assignment]
+    provider = Turns(calls(("pick", '{"city": "Oslo"}')), says("There."))
+    row = await runs(world, provider, await posted(world))
+    (part,) = call_parts(await world.logged(row))
+    assert (row.status, part["state"], part["title"]) == (
+        *("waiting", "awaiting_client", "Pick a city"),
+    )
+    provider = Turns(calls(("pick", '{"city": "Oslo"}')), says("Well."))
+    row = await runs(world, provider, await posted(world, ToolChoices(unattended=True)))
+    assert (row.status, offered(provider)) == ("complete", [[]])
 
 
 async def test_a_client_does_not_get_arguments_that_do_not_fit(world: World) -> None:

@@ -40,6 +40,21 @@ def test_an_entry() -> None:
     assert parse({"models": {"m": {"provider": "demo"}}, "tools": None}, {}).tools == {}
 
 
+CLIENT: dict[str, Any] = {"models": {"m": {"provider": "demo", "tools": ["pick"]}}}
+
+
+def test_a_tool_of_clients() -> None:
+    """It has no address. A model's entry may name the tools that it uses."""
+    tool = {"client": True, "description": "Pick.", "parameters": {"type": "object"}}
+    found = parse(CLIENT | {"tools": {"pick": tool}}, {})
+    assert (found.tools, found.missing_tools) == ({}, {})
+    assert found.client_tools["pick"].description == "Pick."
+    assert found.models["m"].tools == ["pick"]
+    for wrong, words in (("pick", "m: tools: must be"), (["a b"], "m: tools: 0: must be 1 to 64")):
+        with pytest.raises(CatalogueError, match=words):
+            parse({"models": {"m": {"provider": "demo", "tools": wrong}}}, {})
+
+
 @pytest.mark.parametrize("unset", list(ENVIRON))
 def test_an_entry_that_lacks_a_variable_is_named(unset: str) -> None:
     """The web process reads the file without the secrets. Its other fields are checked."""
@@ -53,6 +68,9 @@ def test_an_entry_that_lacks_a_variable_is_named(unset: str) -> None:
 @pytest.mark.parametrize(
     ("document", "words"),
     [
+        (with_tool(client=True), "tools: order: url: is not a known key (known: client,"),
+        (with_tool(client=5), "tools: order: client: is not a known key"),
+        (CLIENT | {"tools": {"pick": {"client": True}}}, "tools: pick: description: is missing"),
         (with_tool(name="a b"), "tools: a b: name: must be 1 to 64 of A-Z a-z 0-9 _ -"),
         (with_tool(name="a" * 65), "name: must be 1 to 64"),
         (with_tool(secret=...), "tools: order: secret: is missing"),

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import RootModel
 
 from tokenwire.config.settings import ROOT
 from tokenwire.providers.catalogue import Catalogue, parse
+from tokenwire.tools import ToolMisuse, client_tool
+from tokenwire.worker.tools.definition import ClientTool
 from tokenwire.worker.tools.registry import ToolsUnusable, all_tools, load_tools
 
 WEATHER = '''
@@ -194,3 +197,78 @@ def test_without_the_package_the_worker_names_it(monkeypatch: pytest.MonkeyPatch
     assert all_tools("", _with_servers({})).sources == ()
     with pytest.raises(ToolsUnusable, match=r"^mcp: .*pip install 'tokenwire\[mcp\]'$"):
         all_tools("", _with_servers({"PLACE": "x"}, "shop"))
+
+
+# --- tools of clients, names of models ---
+
+PICK: dict[str, Any] = {"client": True, "description": "Pick.", "parameters": {"type": "object"}}
+
+
+def catalogue_with(entries: Mapping[str, Any], **model: Any) -> Catalogue:
+    return parse({"models": {"m": {"provider": "demo"} | model}, "tools": entries}, {})
+
+
+def test_tools_of_clients(folder: Path) -> None:
+    """Of the catalogue and of modules, with a schema or a pydantic model."""
+    (folder / "twclient.py").write_text(
+        "from pydantic import BaseModel\nfrom tokenwire.tools import client_tool\n"
+        "class Place(BaseModel):\n    near: str\n"
+        'ask = client_tool("ask_place", "Ask.", Place, title="Place")\n'
+    )
+    found = all_tools("twclient", catalogue_with({"pick": PICK | {"title": "Pick one"}})).fixed
+    assert list(found) == ["ask_place", "pick"]
+    ask, pick = found.values()
+    assert isinstance(ask, ClientTool)
+    assert isinstance(pick, ClientTool)
+    assert (ask.title, ask.runs_at) == ("Place", "client")
+    assert ask.parameters["required"] == ["near"]
+    assert (pick.title, pick.description, pick.runs_at) == ("Pick one", "Pick.", "client")
+
+
+@pytest.mark.parametrize(
+    ("tool", "words"),
+    [
+        (PICK | {"parameters": {"type": "string"}}, "tools: pick: parameters: #/type: must be"),
+        (PICK | {"parameters": {"type": "object", "$ref": "#"}}, "tools: pick: parameters: #"),
+    ],
+)
+def test_a_client_tool_that_cannot_be_used(tool: Any, words: str) -> None:
+    """The worker does not start."""
+    with pytest.raises(ToolsUnusable, match=words):
+        all_tools("", catalogue_with({"other": PICK, "pick": tool}))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("a b", "Pick.", {"type": "object"}), "the name 'a b' is not"),
+        (("pick", " ", {"type": "object"}), "pick has no description"),
+        (("pick", "Pick.", {"type": "array"}), "not of the type object"),
+        (("pick", "Pick.", RootModel[int]), "not of the type object"),
+    ],
+)
+def test_what_cannot_be_a_client_tool(arguments: Any, words: str) -> None:
+    """Whoever declares it learns that at once."""
+    with pytest.raises(ToolMisuse, match=words):
+        client_tool(*arguments)
+
+
+def test_two_tools_of_one_name(folder: Path) -> None:
+    """Whatever they are."""
+    (folder / "twsame.py").write_text(WEATHER.format(name="pick"))
+    with pytest.raises(ToolsUnusable, match="tools: pick is a tool of TOOLS, too"):
+        all_tools("twsame", catalogue_with({"pick": PICK}))
+    (folder / "twtwice.py").write_text(
+        WEATHER.format(name="a") + "from tokenwire.tools import client_tool\n"
+        'b = client_tool("a", "A.", {"type": "object"})\n'
+    )
+    with pytest.raises(ToolsUnusable, match=r"twtwice.a and a client tool are both called a"):
+        load_tools("twtwice")
+
+
+def test_a_model_names_tools_that_there_are() -> None:
+    """Or the worker does not start: it would offer less than its operator believes."""
+    assert all_tools("", catalogue_with({"pick": PICK}, tools=["pick"])).fixed
+    assert all_tools("", catalogue_with({}, tools=[])).fixed == {}
+    with pytest.raises(ToolsUnusable, match="models: m: tools: there is no tool named pik"):
+        all_tools("", catalogue_with({"pick": PICK}, tools=["pick", "pik"]))
