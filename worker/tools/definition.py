@@ -18,7 +18,6 @@ of its own.
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MARK = "__tokenwire_tool__"
-_BAD_NAME = "the name {!r} is not 1 to 64 of A-Z a-z 0-9 _ -"
 
 
 class Accepted(Protocol):
@@ -140,8 +139,7 @@ def client_tool(
     Raises ToolMisuse. Whether the schema can be used is checked when a worker starts.
     """
     schema = parameters if isinstance(parameters, Mapping) else parameters.model_json_schema()
-    if not TOOL_NAME.fullmatch(name):
-        raise ToolMisuse(_BAD_NAME.format(name))
+    _require_name(name)
     if not description.strip():
         raise ToolMisuse(f"the client tool {name} has no description")
     if schema.get("type") != "object":
@@ -172,8 +170,7 @@ def _defined(
     text = description or _first_paragraph(function)
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise ToolMisuse("it yields; a tool returns its result")
-    if not TOOL_NAME.fullmatch(name):
-        raise ToolMisuse(_BAD_NAME.format(name))
+    _require_name(name)
     if not text:
         raise ToolMisuse("it has no docstring, and no description")
     if seconds is not None and not 0 < seconds < float("inf"):
@@ -183,6 +180,11 @@ def _defined(
     return ServerTool(
         name, title, text, repeatable, seconds, approve, ArgumentReader(function), function
     )
+
+
+def _require_name(name: str) -> None:
+    if not TOOL_NAME.fullmatch(name):
+        raise ToolMisuse(f"the name {name!r} is not 1 to 64 of A-Z a-z 0-9 _ -")
 
 
 def _decides(approve: Any) -> bool:

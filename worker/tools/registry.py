@@ -66,10 +66,9 @@ def _require_usable_schemas(tools: Sequence[ClientTool]) -> None:
     for tool in tools:
         if tool.parameters.get("type") != "object":
             raise ToolsUnusable(f"tools: {tool.name}: parameters: #/type: must be object")
-    if not tools:
-        return
     try:
-        schemas.require_usable_now(*(tool.parameters for tool in tools))
+        if tools:
+            schemas.require_usable_now(*(tool.parameters for tool in tools))
     except schemas.BadSchema as error:
         name = tools[error.number].name
         raise ToolsUnusable(f"tools: {name}: parameters: {error}") from error

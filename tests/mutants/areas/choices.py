@@ -76,6 +76,13 @@ AREA = Area(
             "        return NO_CHOICES\n",
         ),
         Mutant(
+            "a_model_lacks_a_tool_silently",
+            "worker/tools/registry.py",
+            "            if name not in found and not name.startswith(prefixes):\n",
+            "            if False:\n",
+            ("tests/unit/worker/tools/test_registry.py",),
+        ),
+        Mutant(
             "an_unknown_name_is_left_out_silently",
             "worker/asking.py",
             "    if usable.refusal is not None and not row.rounds:\n",
