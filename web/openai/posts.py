@@ -1,6 +1,7 @@
 """A request for an answer becomes rows and a job. Responses and chat completions ask alike."""
 
 import contextlib
+from typing import Any
 
 from fastapi import Request
 
@@ -16,6 +17,7 @@ from tokenwire.web.http.aside import aside
 from tokenwire.web.openai import objects
 from tokenwire.web.openai.errors import OpenAIProblem, unsupported
 from tokenwire.web.openai.following import is_passing
+from tokenwire.web.openai.inputs import items_of, row_of_item
 from tokenwire.web.openai.requests import AskBody, Asker, Wanted, understood
 from tokenwire.web.services import WebServices, decoded, is_row_id, read_body
 from tokenwire.worker import schemas
@@ -68,6 +70,22 @@ async def _followed(
     return row
 
 
+async def _referred(
+    services: WebServices, user: str, references: set[str]
+) -> dict[str, dict[str, Any]]:
+    """The items with these ids, of messages that the user may read. Raises OpenAIProblem (400)."""
+    items = dict[str, dict[str, Any]]()
+    for name in sorted(references):
+        row_id = row_of_item(name)
+        with contextlib.suppress(NotFound):
+            if name not in items and is_row_id(row_id):
+                row = await services.store.visible_message(row_id, user)
+                items |= {} if is_passing(row) else {item["id"]: item for item in items_of(row)}
+        if name not in items:
+            raise OpenAIProblem(400, "not_found", f"Item {name[:80]!r} was not found.", "input")
+    return items
+
+
 async def ask(
     request: Request, services: WebServices, user: str, model: type[AskBody], key: str | None
 ) -> tuple[Message, Wanted]:
@@ -76,6 +94,7 @@ async def ask(
     """
     body = await _read(request, services, model)
     offered = services.offers.require(body.model)
+    body.resolve(await _referred(services, user, body.references))
     follows = await _followed(services, user, body.follows)
     question = await aside(
         ROW_BYTES * body.length, lambda: _question(services, body, user, offered, follows)

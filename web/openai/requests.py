@@ -25,6 +25,9 @@ from tokenwire.web.openai.tools import tool_choices, uses_server
 from tokenwire.web.openai.turns import Owed, owed_by, turns_of_items, turns_of_messages
 
 MAX_MESSAGES = 10_000
+MAX_REFERENCES = 256
+_REFERENCE = "item_reference"
+_THOUGHT = {"type": "reasoning"}
 _REFUSED = (
     "audio",
     "conversation",
@@ -137,6 +140,14 @@ class AskBody(BaseModel):
         return None
 
     @property
+    def references(self) -> set[str]:
+        """Ids of items that the request does not repeat."""
+        return set()
+
+    def resolve(self, items: Mapping[str, Mapping[str, Any]]) -> None:
+        """Put these items in the place of their references."""
+
+    @property
     def wanted(self) -> "Wanted":
         """How the answer is to be sent."""
         return Wanted(bool(self.stream), bool(self.background))
@@ -240,6 +251,25 @@ class ResponseBody(AskBody):
     @property
     def follows(self) -> str | None:
         return self.previous_response_id
+
+    @property
+    def references(self) -> set[str]:
+        items = () if isinstance(self.input, str) else self.input
+        ids = {str(item.get("id")) for item in items if item.get("type") == _REFERENCE}
+        found = {name for name in ids if not name.startswith("rs_")}  # thoughts are ignored
+        if len(found) > MAX_REFERENCES:
+            reason = f"There are more than {MAX_REFERENCES} references to items."
+            raise OpenAIProblem(400, "invalid_value", reason, "input")
+        return found
+
+    def resolve(self, items: Mapping[str, Mapping[str, Any]]) -> None:
+        if not isinstance(self.input, str):
+            self.input = [
+                dict(items.get(str(item.get("id")), _THOUGHT))
+                if item.get("type") == _REFERENCE
+                else item
+                for item in self.input
+            ]
 
     def question(self, asker: Asker, model: str, follows: Message | None = None) -> Question:
         """The parsed question. Raises OpenAIProblem (400)."""

@@ -216,6 +216,31 @@ async def test_input_items_of_calls(client: httpx.AsyncClient, store: Store) -> 
     assert [item["id"] for item in newest] == [item["id"] for item in reversed(items)]
 
 
+async def test_references_to_items(make_client: MakeClient, store: Store) -> None:
+    """Stand for items that their user has; references to thoughts are ignored."""
+    client = make_client(**PRODUCTION)
+    body = {"model": "demo", "input": "hi", "background": True, "tools": [FLAT]}
+    first = (await client.post(R, json=body, headers=bearer("me"))).json()
+    await left_calls(store, first)
+    name = first["id"].removeprefix("resp_")
+    refers = [{"type": "item_reference", "id": f"{kind}_{name}"} for kind in ("rs", "msg")]
+    call = {"type": "item_reference", "id": f"fc_{name}_0"}
+    output = {"type": "function_call_output", "call_id": "c1", "output": "Sun."}
+    again = body | {"input": [{"role": "user", "content": "hi"}, *refers, call, output]}
+    response = (await client.post(R, json=again, headers=bearer("me"))).json()
+    user, assistant, tool = await provider_gets(store, response)
+    assert user[0] == "user"
+    assert assistant[2] == CallPart("c1", "weather", "{}")
+    assert tool == ("tool", ResultPart("c1", "weather", "Sun."))
+    for item, who in (
+        (call, "you"),
+        (call | {"id": f"fc_{name}_7"}, "me"),
+        ({**call, "id": "x"}, "me"),
+    ):
+        refused = await client.post(R, json=again | {"input": [item]}, headers=bearer(who))
+        assert refused.json()["error"]["code"] == "not_found"
+
+
 async def test_results_for_others_are_refused(
     make_client: MakeClient, store: Store, jobs: RecordedJobs
 ) -> None:
