@@ -84,10 +84,13 @@ lock:
 		--output-file requirements-dev.lock pyproject.toml
 	$(COMPILE) --extra dev --extra peers --constraint requirements-dev.lock \
 		--output-file requirements-bench.lock pyproject.toml
+	$(COMPILE_CLIENT) --output-file tests/e2e/clients/agents.lock tests/e2e/clients/agents.in
+	$(COMPILE_CLIENT) --output-file tests/e2e/clients/langchain.lock tests/e2e/clients/langchain.in
 
-COMPILE := $(UV) pip compile --quiet $(if $(filter no,$(UPGRADE)),,--upgrade) --universal \
+COMPILE_CLIENT := $(UV) pip compile --quiet $(if $(filter no,$(UPGRADE)),,--upgrade) --universal \
 	--python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url \
-	--no-emit-find-links --extra server --extra embedded
+	--no-emit-find-links
+COMPILE := $(COMPILE_CLIENT) --extra server --extra embedded
 
 ## clean: remove what was installed, built or cached; the data in var/ stays
 clean:

@@ -58,6 +58,12 @@ AREA = Area(
             "            open_[name] = PastCall(name,",
         ),
         Mutant(
+            "items_of_others_can_be_referred_to",
+            "web/openai/posts.py",
+            "row = await services.store.visible_message(row_id, user)",
+            "row = await services.store.message(row_id)",
+        ),
+        Mutant(
             "foreign_servers_are_ours",
             "web/openai/tools.py",
             '    if tool.get("server_label") != SERVER_LABEL:',
