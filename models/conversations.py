@@ -43,6 +43,7 @@ from tokenwire.models.quotas import (
     shown_conversation_bytes,
     size_of_conversation,
 )
+from tokenwire.models.steering import STEER, answer_to
 from tokenwire.models.tables import (
     Conversation,
     Message,
@@ -59,7 +60,7 @@ and fill its memory.
 _CHANGEABLE = ("title", "model", "instructions", "tools", "response_schema")
 _CURSOR = re.compile(r"([0-9]{1,16})\.([0-9a-zA-Z-]{1,36})")
 
-Policy = Literal["queue", "reject", "cancel_previous"]
+Policy = Literal["queue", "reject", "cancel_previous", "steer"]
 """What a post does while an earlier answer of the conversation is unfinished."""
 
 
@@ -302,6 +303,8 @@ class Conversations(Database):
             posted = await _write_rows(
                 session, post, made, conversation.updated_at, superseded, replaced
             )
+            if resumed is not None or post.policy == STEER:
+                posted.assistant_message.while_running = STEER
             posted = replace(posted, resumed=resumed)
             await admit(
                 session, self.quotas, post.user_id, post.conversation_id, list(made.values())
@@ -383,12 +386,12 @@ async def _earlier_post(session: AsyncSession, post: Post, user: Message) -> Pos
     answer = (await session.scalars(newest)).first()
     if answer is None:
         raise NotFound("message")
-    return Posted(user, answer)
+    return Posted(user, await answer_to(session, user, answer))
 
 
 async def _apply_policy(session: AsyncSession, post: Post) -> list[str]:
     """Apply the policy to earlier unfinished answers; returns the ids of those to cancel."""
-    if post.policy == "queue":
+    if post.policy in ("queue", "steer"):
         return []
     running = (
         col(Message.conversation_id) == post.conversation_id,

@@ -46,6 +46,7 @@ from tokenwire.models.errors import (
     NotFound,
     StoreUnavailable,
 )
+from tokenwire.models.steering import may_steer_behind
 from tokenwire.models.tables import CallDecision, CallRow, Conversation, Message
 from tokenwire.protocol.states import UNFINISHED
 from tokenwire.protocol.values import timestamp
@@ -136,8 +137,8 @@ class Decisions(Database):
             return changed and await continue_answer(session, row)
 
     async def withdraw_calls(self, message_id: str, attempt: int | None = None) -> bool:
-        """Take all questions of an unfinished answer back, unless a call runs. False: nothing was
-        changed.
+        """Take all questions of an unfinished answer back, unless a call runs: posts behind it then
+        steer it. False: nothing was changed.
 
         `attempt`: only if it has the answer.
         """
@@ -145,7 +146,10 @@ class Decisions(Database):
             row = await lock_answer(session, message_id)
             if row is None or row.status not in UNFINISHED:
                 return False
-            return attempt in (None, row.attempt) and await withdraw(session, row)
+            if attempt not in (None, row.attempt) or not await withdraw(session, row):
+                return False
+            await may_steer_behind(session, message_id)
+            return True
 
 
 async def withdraw(session: AsyncSession, row: Any) -> bool:

@@ -18,6 +18,7 @@ from sqlmodel import col
 from tokenwire.models.database import now_ms
 from tokenwire.models.dialects import insert
 from tokenwire.models.errors import KeyReused, NotFound
+from tokenwire.models.steering import answer_to
 from tokenwire.models.tables import IdempotencyKey, Message
 
 KEY_LIFE_MS = 24 * 3600 * 1000
@@ -75,7 +76,7 @@ async def claim_key(
 
 
 async def rows_of_key(session: AsyncSession, made: Mapping[str, str]) -> tuple[Message, Message]:
-    """The user's message and the answer that a key has made. Raises NotFound if one is gone.
+    """The user's message and the answer to it that a key has made. Raises NotFound if one is gone.
 
     Whether the user may still see them is the caller's question.
     """
@@ -83,4 +84,4 @@ async def rows_of_key(session: AsyncSession, made: Mapping[str, str]) -> tuple[M
     user = None if answer is None else await session.get(Message, answer.parent_id)
     if answer is None or user is None:
         raise NotFound("message")
-    return user, answer
+    return user, await answer_to(session, user, answer)

@@ -1,7 +1,8 @@
 """The store: every query of the project, as one object per process.
 
 `conversations.py` is for people (web), `participants.py` for participation, `answers.py` for
-workers, `calls.py` and `decisions.py` for tool calls, `overviews.py` for lists, `deletions.py` for
+workers, `calls.py` and `decisions.py` for tool calls, `steering.py` for what reaches a running
+answer, `overviews.py` for lists, `deletions.py` for
 deletions, `runs.py` for provider runs; `database.py` has the transactions. Each method is one
 transaction and raises `models.errors.StoreUnavailable` if the database does not answer.
 """
@@ -20,6 +21,7 @@ from tokenwire.models.quotas import NO_QUOTAS, Quotas
 from tokenwire.models.repairs import Repairs
 from tokenwire.models.responses import Responses
 from tokenwire.models.runs import Runs
+from tokenwire.models.steering import Steering
 from tokenwire.models.sweeps import Sweeps
 
 
@@ -36,6 +38,7 @@ class Store(
     Repairs,
     Responses,
     Runs,
+    Steering,
     Sweeps,
 ):
     """All queries over one database."""

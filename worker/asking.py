@@ -1,6 +1,6 @@
 """The request of an attempt: the provider of its model, and the conversation so far."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -95,7 +95,8 @@ async def _request(
     names = {name: spec.model for name, spec in models.catalogue.models.items()}
     wanted = context.files_in(rows)
     files = await store.files(wanted) if wanted else {}
-    messages = context.messages(rows, instructions, names, files)
+    texts = await _steering_in(store, rows, row)
+    messages = context.messages(rows, instructions, names, files, texts)
     if not messages:
         raise InvalidRequest("nothing to answer")
     return Request(
@@ -105,6 +106,16 @@ async def _request(
         tries=row.attempt - 1 - row.waits,
         **context.options(row),
     )
+
+
+async def _steering_in(store: Store, rows: Sequence[Message], row: Message) -> dict[str, str]:
+    """The texts of messages that reached one of these answers at a step. Some stand behind `row`:
+    it was posted before them.
+    """
+    wanted = context.steering_in(rows, row.parent_id)
+    texts = {each.id: each.content for each in rows if each.id in wanted}
+    missing = wanted - texts.keys()
+    return texts | (await store.texts_of(missing) if missing else {})
 
 
 async def _history(store: Store, row: Message) -> list[Message]:

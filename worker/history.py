@@ -9,7 +9,7 @@ the text of its part (`protocol/kept.py`), and is completed again here.
 """
 
 import base64
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from tokenwire.protocol import fold
@@ -26,10 +26,50 @@ def history_of(
     parts: Sequence[fold.Part], files: Mapping[int, bytes]
 ) -> Sequence[history.HistoryPart]:
     """The parts of an answer for its provider. `files`: the bytes of file parts, by number."""
+    return next(_between(parts, files, ()))
+
+
+def messages_of(
+    parts: Sequence[fold.Part],
+    files: Mapping[int, bytes],
+    texts: Mapping[str, str],
+    model: str | None = None,
+) -> list[history.HistoryMessage]:
+    """The same as messages: an answer that was steered is split where its users' messages came.
+
+    `texts`: the texts of these messages, by id. A step whose messages are none of them only begins
+    another turn. `model`: who wrote the answer.
+    """
+    cuts = {
+        number: found
+        for number, part in enumerate(parts)
+        if (found := [texts[name] for name in brought_by(part.fields) if name in texts])
+    }
+    made: list[history.HistoryMessage] = []
+    for piece, brought in zip(_between(parts, files, cuts), [*cuts.values(), []], strict=True):
+        if piece:
+            made.append(history.HistoryMessage("assistant", piece, model))
+        made += [history.HistoryMessage("user", text) for text in brought]
+    return made
+
+
+def brought_by(part: Mapping[str, Any]) -> Sequence[str]:
+    """The ids of the users' messages that reached the model with this part."""
+    names: Sequence[str] = part.get("message_ids", ())
+    return names
+
+
+def _between(
+    parts: Sequence[fold.Part], files: Mapping[int, bytes], cuts: Collection[int]
+) -> Iterator[Sequence[history.HistoryPart]]:
+    """What stands before, between and behind the parts with these numbers."""
     walk = _Walk(_kept_of(parts, files), steps_between(parts))
     for number, part in enumerate(parts):
-        walk.add(number, part, files.get(number))
-    return walk.parts()
+        if number in cuts:
+            yield walk.take()
+        else:
+            walk.add(number, part, files.get(number))
+    yield walk.take()
 
 
 def results_of(parts: Sequence[fold.Part]) -> list[history.ResultPart]:
@@ -46,10 +86,11 @@ class _Walk:
         self._collected = Collected()
         self._text, self._start, self._end = Slices(""), 0, 0
 
-    def parts(self) -> Sequence[history.HistoryPart]:
-        """The parts of the message."""
+    def take(self) -> Sequence[history.HistoryPart]:
+        """The parts of the message so far. The next message begins behind them."""
         self._collected.add(deltas.TextDelta(self._text.take()))
-        return self._collected.parts
+        taken, self._collected = self._collected.parts, Collected()
+        return taken
 
     def add(self, number: int, part: fold.Part, data: bytes | None) -> None:
         """Add the next part of the answer."""

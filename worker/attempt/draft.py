@@ -232,9 +232,11 @@ class Draft:
         self._taken.prove()
         self.forget_run()  # it is over
 
-    def step(self) -> None:
-        """Prepare for another request, which continues behind a proven turn."""
-        self._queue(self._taken.step())
+    def step(self, message_ids: Sequence[str] = ()) -> None:
+        """Prepare for another request, which continues behind a proven turn. `message_ids`: users'
+        messages that come with it.
+        """
+        self._queue(self._taken.step(message_ids))
 
     def leave_calls(self) -> None:
         """Note that the answer ends with calls that others execute, whatever its provider said."""

@@ -15,7 +15,7 @@ number of events, and nobody reads JSON word by word.
 Rejected: a state of its own beside the fold (the two would differ after the first reset).
 """
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -182,9 +182,10 @@ class PartsTaken:
         yield from self._take_text(self._text.flush())
         yield from self._close_calls()
 
-    def step(self) -> Iterator[DraftItem]:
+    def step(self, message_ids: Sequence[str] = ()) -> Iterator[DraftItem]:
         """The events of a step: the model is asked again. Another turn begins behind it."""
-        yield from self._open("step", {}, is_inside=False)
+        fields = {"message_ids": list(message_ids)} if message_ids else {}
+        yield from self._open("step", fields, is_inside=False)
         self._turn_start = len(self.answer.parts)
 
     def prove(self) -> None:

@@ -7,7 +7,7 @@ to do. Acts that need no wait are done at once. The others are done one after th
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -49,6 +49,7 @@ from tokenwire.worker.attempt.lifecycle import (
 )
 from tokenwire.worker.attempt.named_run import NamedRun
 from tokenwire.worker.attempt.outcome import Outcome
+from tokenwire.worker.attempt.steering import TakingIn
 from tokenwire.worker.attempt.work import AttemptWork
 from tokenwire.worker.attempt.writing import LogWriter
 from tokenwire.worker.outages import outlast
@@ -87,6 +88,7 @@ class Attempt:
         self._outcome = Outcome(self.work, self._keeper, self._give)
         self._calling = Calling(self.work, self._keeper)
         self._checking = Checking(self.work)
+        self._steering = TakingIn(self.work)
         self._intake: Intake | None = None
 
     # --- what others call ---
@@ -305,25 +307,28 @@ class Attempt:
                 self.draft.leave_calls()
                 self._give(Finished())
                 return
-            parts = self.draft.answer.parts
-            request = await self._outlast(lambda: self._request_behind(len(parts)))
+            parts, steering = self.draft.answer.parts, await self._steering.take_in()
+            request = await self._outlast(
+                lambda: self._request_behind(len(parts), steering=steering)
+            )
             self.work.billing.count(request)
         except (ProviderError, StatementFailed, Unstorable) as error:
             self._give(Failed(error))
             return
         if self._life.state is AttemptState.CALLING:
-            self._step(request)
+            self._step(request, steering)
             self._give(Answered())
 
     async def _request_behind(
-        self, start: int, continuation: Continuation | None = None
+        self, start: int, continuation: Continuation | None = None, steering: Sequence[str] = ()
     ) -> Request:
         """The request for the turn that begins at this part. Raises StoreUnavailable."""
-        return self._calling.within_rounds(await self.work.request(start, continuation))
+        request = await self.work.request(start, continuation, steering=steering)
+        return self._calling.within_rounds(request)
 
-    def _step(self, request: Request) -> None:
-        """The model is asked again: readers see a step."""
-        self.draft.step()
+    def _step(self, request: Request, steering: Sequence[str] = ()) -> None:
+        """The model is asked again: readers see a step, and the messages that come with it."""
+        self.draft.step(steering)
         self._ask_next(request)
 
     def _ask_next(self, request: Request) -> None:

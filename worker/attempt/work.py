@@ -1,12 +1,13 @@
 """What one attempt works on: its answer, its draft and its way into the log."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from tokenwire.models.answers import Checkpoint
 from tokenwire.models.parts import open_texts
 from tokenwire.models.tables import Message as Message
+from tokenwire.protocol.fold import Part
 from tokenwire.providers.base import Continuation, Request
 from tokenwire.providers.spec import Rung
 from tokenwire.worker import context
@@ -86,9 +87,11 @@ class AttemptWork:
         start: int,
         continuation: Continuation | None = None,
         misfit: Mapping[str, Any] | None = None,
+        steering: Sequence[str] = (),
     ) -> Request:
         """The request for the turn that begins at part `start`: the parts before are its last
-        messages. `misfit`: what is to be repaired, if the row does not hold it yet.
+        messages. `misfit`: what is to be repaired, if the row does not hold it yet. `steering`:
+        ids of messages that come with the step in front of the turn.
 
         Raises StoreUnavailable.
 
@@ -100,10 +103,16 @@ class AttemptWork:
         if continuation is not None and continuation.rung != "attach":
             for part in parts[last_round(parts) :]:
                 part.kept = None
-        files, wanted = {}, context.files_of(self.row.id, parts)
-        if wanted:
-            files = await self.services.store.files(wanted)
-        before = context.turns_before(self.row.id, parts, files)
+        if steering:
+            parts.append(Part("step", {"message_ids": steering}))
+        store, wanted, brought = (
+            self.services.store,
+            context.files_of(self.row.id, parts),
+            context.brought_in(parts),
+        )
+        files = await store.files(wanted) if wanted else {}
+        texts = await store.texts_of(brought) if brought else {}
+        before = context.turns_before(self.row.id, parts, files, texts)
         misfit = misfit or self.row.misfit
         return replace(
             question,
