@@ -15,7 +15,7 @@ import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 from urllib.parse import quote
 
 import httpx
@@ -27,6 +27,8 @@ from tokenwire.protocol.sent import Sent, Withdrawn
 
 RequestHeaders = Mapping[str, str]
 HeadersSource = RequestHeaders | Callable[[], RequestHeaders | Awaitable[RequestHeaders]]
+WhileRunning = Literal["queue", "reject", "cancel_previous", "steer"]
+"""What a post does while an answer is running."""
 TRIES = 4
 """How often a call that may be repeated is made."""
 _PASSING = frozenset({0, 429, 502, 503, 504})
@@ -241,15 +243,23 @@ class RemoteConversation:
         """{"conversation", "messages", "next", "cursor"} as the API gives it."""
         return await self._server.call("GET", self._path, limit=limit, before=before)
 
-    async def post(self, content: str, *, idempotency_key: str | None = None) -> PostResult:
+    async def post(
+        self,
+        content: str,
+        *,
+        idempotency_key: str | None = None,
+        while_running: WhileRunning | None = None,
+    ) -> PostResult:
         """Post a message; when this returns, its answer is on its way.
 
-        Safe to repeat with the same key. Without one, a random key is used.
+        Safe to repeat with the same key. Without one, a random key is used. `while_running`: what
+        happens if an answer is running; None: as the server is set up.
         """
+        body = {"content": content}
+        if while_running is not None:
+            body["while_running"] = while_running
         key = idempotency_key or str(uuid.uuid4())
-        made = await self._server.call(
-            "POST", f"{self._path}/messages", {"content": content}, key=key
-        )
+        made = await self._server.call("POST", f"{self._path}/messages", body, key=key)
         return PostResult(
             LiveMessage(made["user_message"]),
             LiveMessage(made["assistant_message"]),

@@ -228,7 +228,7 @@ class Settings(TableNames, AnswerTerms, LogTerms, ToolTerms):
     """Participants and invited people of a conversation, its owner included."""
     max_invitations: int = Field(500, ge=1)
     """Open invitations by one user, and for one user."""
-    concurrent_posts: Literal["queue", "reject", "cancel_previous"] = "queue"
+    concurrent_posts: Literal["queue", "reject", "cancel_previous", "steer"] = "queue"
     allowed_hosts: str = ""
     """Host names of this server besides localhost: `chat.example.com`, several with commas.
     Default: in development none, in production all.

@@ -236,12 +236,18 @@ async def post_message(
         user,
         body.content,
         model,
-        services.settings.concurrent_posts,
+        body.while_running or services.settings.concurrent_posts,
         Idempotency.of(
             idempotency_key,
             f"POST /api/conversations/{conversation_id}/messages",
             # As the version before had it, whose keys still count.
-            body.model_dump(mode="json", exclude=set() if options else {"options"}),
+            body.model_dump(
+                mode="json",
+                exclude={
+                    *(() if options else ("options",)),
+                    *(() if body.while_running else ("while_running",)),
+                },
+            ),
         ),
         options=options,
         response_schema=body.schema_,

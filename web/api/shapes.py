@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from tokenwire.models.call_states import DecisionKind
+from tokenwire.models.conversations import Policy
 from tokenwire.models.tool_choices import ChoiceMode, NamedTool, ToolName, ToolNames
 from tokenwire.protocol.states import AnswerStatus
 from tokenwire.providers.parameters import Parameters
@@ -111,6 +112,8 @@ class NewMessage(_StrictBody):
     options: Parameters | None = None
     tools: MessageTools | None = None
     schema_: dict[str, Any] | None = Field(default=None, alias="schema")
+    while_running: Policy | None = None
+    """What happens if an answer is running. Null: as the setting CONCURRENT_POSTS says."""
 
 
 class NewParticipant(_StrictBody):

@@ -14,6 +14,7 @@ const WAITS = {
 const STOPS = {
   no_readers: "Stopped, because nobody was watching.",
   superseded: "Stopped by a newer message.",
+  steered: "The running answer has read this message.",
 };
 const FINISHES = {
   length: "Cut off at the length limit.",
