@@ -45,8 +45,9 @@ def messages_of(
         for number, part in enumerate(parts)
         if (found := [texts[name] for name in brought_by(part.fields) if name in texts])
     }
+    pieces = _between(parts, files, cuts) if cuts else [history_of(parts, files)]
     made: list[history.HistoryMessage] = []
-    for piece, brought in zip(_between(parts, files, cuts), [*cuts.values(), []], strict=True):
+    for piece, brought in zip(pieces, [*cuts.values(), []], strict=True):
         if piece:
             made.append(history.HistoryMessage("assistant", piece, model))
         made += [history.HistoryMessage("user", text) for text in brought]

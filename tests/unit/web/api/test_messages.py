@@ -222,6 +222,36 @@ async def test_policy_reject(make_client: MakeClient) -> None:
         assert len((await client.get(address)).json()["messages"]) == 2
 
 
+async def test_each_post_says_what_it_does_while_an_answer_runs(
+    make_client: MakeClient, store: Store
+) -> None:
+    """It overrules the setting; a repeated post must say the same; nonsense is refused."""
+    async with make_client(concurrent_posts="reject") as client:
+        address = f"/api/conversations/{(await begin(client))['id']}"
+        await post(client, address)
+
+        async def again(key: str, **fields: Any) -> httpx.Response:
+            body, headers = {"content": "more", **fields}, {"Idempotency-Key": key}
+            return await client.post(f"{address}/messages", json=body, headers=headers)
+
+        for policy, stored in (("queue", None), ("steer", "steer")):
+            accepted = await again(policy, while_running=policy)
+            assert accepted.status_code == 202
+            row = await store.message(accepted.json()["assistant_message"]["id"])
+            assert row is not None
+            assert row.while_running == stored
+        assert (await again("steer", while_running="queue")).json()["code"] == "key_reused"
+        assert (await again("null", while_running=None)).json()["code"] == "answer_running"
+        assert (await again("none")).json()["code"] == "answer_running"
+        assert (await again("other", while_running="interrupt")).status_code == 422
+        stopped = await again("cancel", while_running="cancel_previous")
+        assert stopped.status_code == 202
+        shown = (await client.get(address)).json()["messages"]
+        assert [row["status"] for row in shown if row["role"] == "assistant"] == [
+            *("cancelled", "cancelled", "cancelled", "queued")
+        ]
+
+
 async def test_policy_cancel_previous(
     make_client: MakeClient, store: Store, log: MemoryLog
 ) -> None:
