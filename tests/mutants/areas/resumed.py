@@ -36,9 +36,9 @@ AREA = Area(
         Mutant(
             "a_step_belongs_to_the_turn_behind_it",
             "worker/attempt/parts.py",
-            '        yield from self._open("step", {}, is_inside=False)\n'
+            '        yield from self._open("step", fields, is_inside=False)\n'
             "        self._turn_start = len(self.answer.parts)\n",
-            '        yield from self._open("step", {}, is_inside=False)\n',
+            '        yield from self._open("step", fields, is_inside=False)\n',
             DRAFT,
         ),
         Mutant(
@@ -51,8 +51,8 @@ AREA = Area(
         Mutant(
             "a_step_counts_as_proven",
             "worker/attempt/draft.py",
-            "        self._queue(self._taken.step())\n",
-            "        self._queue(self._taken.step())\n        self.proven = "
+            "        self._queue(self._taken.step(message_ids))\n",
+            "        self._queue(self._taken.step(message_ids))\n        self.proven = "
             "len(self._taken.answer.parts)\n",
             DRAFT,
         ),
