@@ -1,0 +1,128 @@
+"""MCP servers: what they may do, and what a broken call means."""
+
+from tests.mutants.mutant import Area, Mutant
+
+ANSWERS = ("tests/unit/worker/tools/test_mcp_answers.py",)
+LIES = ("tests/integration/tools/test_mcp_lies.py",)
+SERVERS = ("tests/integration/tools/test_mcp_servers.py",)
+REGISTRY = ("tests/unit/worker/tools/test_registry.py",)
+CATALOGUE = ("tests/unit/providers/test_catalogue_mcp.py",)
+
+AREA = Area(
+    "mcp",
+    (*ANSWERS, *LIES, *REGISTRY, *CATALOGUE),
+    [
+        Mutant(
+            "a_call_that_was_sent_has_failed",
+            "worker/tools/mcp/gate.py",
+            "return self.unsent or not self.handed",
+            "return True",
+            LIES,
+        ),
+        Mutant(
+            "a_broken_connection_has_sent_nothing",
+            "worker/tools/mcp/http.py",
+            "isinstance(error, _UNSENT), True",
+            "True, True",
+            LIES,
+        ),
+        Mutant(
+            "a_broken_connection_costs_all_calls",
+            "worker/tools/mcp/http.py",
+            "        except httpx2.TransportError as error:\n            sending.unsent",
+            "        except httpx2.PoolTimeout as error:\n            sending.unsent",
+            LIES,
+        ),
+        Mutant(
+            "any_error_is_a_refusal",
+            "worker/tools/mcp/server.py",
+            "if error.code in answers.REFUSALS:",
+            "if error.code not in (PARSE_ERROR,):",
+            LIES,
+        ),
+        Mutant(
+            "redirects_are_followed",
+            "worker/tools/mcp/http.py",
+            "max_redirects=0",
+            "max_redirects=5",
+            LIES,
+        ),
+        Mutant(
+            "a_body_has_no_limit",
+            "worker/tools/mcp/http.py",
+            "self._most is not None and size > self._most",
+            "self._most == 0",
+            LIES,
+        ),
+        Mutant(
+            "a_server_may_ask_without_end",
+            "worker/tools/mcp/gate.py",
+            "if self._requests > MAX_REQUESTS:",
+            "if self._requests > 1000 * MAX_REQUESTS:",
+            LIES,
+        ),
+        Mutant(
+            "a_tool_that_is_gone_is_called",
+            "worker/tools/mcp/server.py",
+            "        if name not in self.tools:\n",
+            "        if not name:\n",
+            LIES,
+        ),
+        Mutant(
+            "strangers_learn_who_asks",
+            "worker/tools/mcp/server.py",
+            "    if spec.identity:\n",
+            "    if spec.name:\n",
+            LIES,
+        ),
+        Mutant(
+            "nobody_is_asked_by_default",
+            "providers/spec.py",
+            "approve: Names = True",
+            "approve: Names = False",
+            LIES,
+        ),
+        Mutant(
+            "any_tool_is_repeated",
+            "worker/tools/mcp/server.py",
+            "self._spec.may_repeat(one.tool)",
+            "True",
+            LIES,
+        ),
+        Mutant(
+            "a_list_gives_any_number_of_tools",
+            "worker/tools/mcp/answers.py",
+            "elif len(found.tools) == MAX_TOOLS:",
+            "elif len(found.tools) == 9 * MAX_TOOLS:",
+            LIES,
+        ),
+        Mutant(
+            "images_vanish",
+            "worker/tools/mcp/answers.py",
+            "    only_text = len(texts) == len(blocks)\n",
+            "    only_text = True\n",
+            ANSWERS,
+        ),
+        Mutant(
+            "a_server_takes_the_name_of_another_tool",
+            "worker/tools/registry.py",
+            "        if name.startswith(server.prefix):\n",
+            "        if name == server.prefix:\n",
+            REGISTRY,
+        ),
+        Mutant(
+            "a_list_of_approvals_frees_tools_of_tomorrow",
+            "providers/spec.py",
+            "if isinstance(names, list) and self.tools is None:",
+            "if isinstance(names, list) and self.tools == []:",
+            CATALOGUE,
+        ),
+        Mutant(
+            "a_server_gets_the_secrets_of_its_worker",
+            "worker/tools/mcp/stdio.py",
+            "env=get_default_environment() | dict(spec.env)",
+            "env=dict(os.environ) | dict(spec.env)",
+            SERVERS,
+        ),
+    ],
+)
