@@ -22,6 +22,7 @@ from tokenwire.config.parent import dying_with_us
 from tokenwire.config.settings import ROOT
 from tokenwire.config.terms import ToolTerms
 from tokenwire.providers.spec import McpSpec
+from tokenwire.worker.tools import toolbox
 from tokenwire.worker.tools.callback import LOST
 from tokenwire.worker.tools.context import ToolContext
 from tokenwire.worker.tools.definition import ServerTool
@@ -149,6 +150,8 @@ async def test_its_tools_and_their_results(tmp_path: Path, kind: Any) -> None:
         add = shop.tool("add")
         assert add.description == "The sum of two numbers."
         assert list(add.parameters["properties"]) == ["a", "b"]
+        order = shop.tool("order")  # of which the server says: read-only, and idempotent
+        assert (order.approve, order.repeatable) == (True, False)
         assert await shop.call("add", a=1, b=2) == CallDone({"result": 3})
         assert await shop.call("order", item="x") == CallDone({"item": "x", "status": "sent"})
         words = "Error executing tool order: There is nothing to order."
@@ -161,14 +164,6 @@ async def test_its_tools_and_their_results(tmp_path: Path, kind: Any) -> None:
         assert await shop.call("ask") == CallFailed("Elicitation not supported")
         [name, _, meta] = shop.runs[0]
         assert (name, meta) == ("add", {"tokenwire/key": "0e3c-key", "tokenwire/run": 1})
-
-
-@BOTH
-async def test_its_hints_are_not_trusted(tmp_path: Path, kind: Any) -> None:
-    """The server says of `order` that it is read-only and idempotent."""
-    async with kind(tmp_path) as shop:
-        order = shop.tool("order")
-        assert (order.approve, order.repeatable) == (True, False)
 
 
 @BOTH
@@ -239,6 +234,22 @@ async def test_a_server_that_is_down_at_the_start(tmp_path: Path) -> None:
     finally:
         await shop.box.aclose()
         shop.kill()
+
+
+async def test_a_server_that_hangs_delays_the_start_only_so_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It takes no part in anything, and the worker goes on without it."""
+    monkeypatch.setattr(toolbox, "START_SECONDS", 0.3)
+    spec = McpSpec(name="x", command=sys.executable, args=["-c", "import time; time.sleep(60)"])
+    box = Toolbox({}, ToolTerms(), [McpServer(spec)])
+    began = time.monotonic()
+    try:
+        await box.open()
+        assert 0.3 <= time.monotonic() - began < 5
+        assert box.tools == {}
+    finally:
+        await box.aclose()
 
 
 async def test_its_process_ends_with_the_worker(tmp_path: Path) -> None:

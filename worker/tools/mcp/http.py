@@ -12,6 +12,7 @@ truth.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -32,7 +33,7 @@ TIMEOUTS = httpx2.Timeout(connect=10.0, read=3600.0, write=60.0, pool=10.0)
 """The time of a call is limited by the executor."""
 DELETE_SECONDS = 0.5
 """The longest wait at the end of a session."""
-STREAM_SECONDS = 1.0
+STREAM_SECONDS = 0.25
 """The shortest time between two attempts to follow a stream of the server's own messages."""
 MAX_RESUMED = 100
 """Streams of one session that are resumed after a break."""
@@ -72,7 +73,8 @@ class _Connections(httpx2.AsyncBaseTransport):
 
     def __init__(self, link: ServerLink) -> None:
         self._link = link
-        self._streams = self._resumed = 0
+        self._resumed = 0
+        self._followed_at = 0.0
         self._inner = httpx2.AsyncHTTPTransport(
             trust_env=False, limits=httpx2.Limits(max_keepalive_connections=0)
         )
@@ -106,9 +108,8 @@ class _Connections(httpx2.AsyncBaseTransport):
         self._resumed += "last-event-id" in request.headers
         if self._resumed > MAX_RESUMED:
             return httpx2.Response(405)
-        if self._streams:
-            await asyncio.sleep(STREAM_SECONDS)
-        self._streams += 1
+        since, self._followed_at = time.monotonic() - self._followed_at, time.monotonic()
+        await asyncio.sleep(max(0.0, STREAM_SECONDS - since))
         try:
             response = await self._inner.handle_async_request(request)
         except httpx2.TransportError:
