@@ -139,8 +139,9 @@ async def running(spec: McpSpec) -> AsyncIterator[McpServer]:
         await until(lambda: server.tried)
         yield server
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        while not task.done():  # a session that breaks at this moment may take the cancellation
+            task.cancel()
+            await asyncio.wait({task}, timeout=0.5)
 
 
 async def call(server: McpServer, name: str = "x_a", **arguments: Any) -> Any:

@@ -334,6 +334,24 @@ async def test_a_broken_connection_costs_no_other_call() -> None:
     assert peer.sessions == 1
 
 
+async def test_a_bug_of_the_package_costs_one_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its task group breaks. The calls of the session are unknown, and a new session follows."""
+    peer, sent = Peer(), http._Connections._sent
+
+    async def buggy(self: Any, request: Any, sending: Any) -> Any:
+        if b"tools/call" in request.content and peer.sessions == 1:
+            raise RuntimeError("a bug")
+        return await sent(self, request, sending)
+
+    monkeypatch.setattr(http._Connections, "_sent", buggy)
+    async with kept(peer) as (server, _):
+        with pytest.raises(UnknownEffect, match=LOST):
+            await call(server)
+        await until(lambda: peer.sessions == 2 and peer.of("tools/list")[1:])
+        monkeypatch.setattr(mcp_server, "WAIT_SECONDS", 10)
+        assert await call(server) == "done"
+
+
 async def test_a_call_that_cannot_be_sent_has_failed() -> None:
     """Nobody listens any more, and nobody comes back in time."""
     peer = Peer()
