@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from tests.simulation.author import shown, up_to_pause, words_of
+from tests.simulation.calls import ENDED
 from tests.simulation.client import Client
 from tests.simulation.database import Row
 from tests.simulation.faults import Plan
@@ -24,6 +25,7 @@ from tests.simulation.parts import (
 )
 from tests.simulation.processes import Site
 from tests.simulation.provider import Script
+from tests.simulation.rounds import Rounds
 from tokenwire.models.parts import answer_of
 from tokenwire.protocol import events
 from tokenwire.protocol.states import UNFINISHED
@@ -99,6 +101,15 @@ class Observer:
             self._check_offset(epoch, message_id, event)
             self._check_event(epoch, message_id, event)
             self.logs.take(epoch, seq, message_id, event)
+            self._check_call(message_id, event)
+
+    def _check_call(self, message_id: str, event: events.AnyEvent) -> None:
+        """Nobody gets an outcome before it is stored."""
+        if isinstance(event, events.PartEvent):
+            call = self._site.database.call_rows.get(message_id, {}).get(event.part)
+            told = event.value.get("state")
+            if call is not None and told in ENDED and told != call.state:
+                self._site.complain(f"{message_id}/{event.part} is {call.state}, shown as {told}")
 
     def _begin_epoch(self, epoch: str, state: Any, first: int) -> None:
         """The surviving part of the earlier epochs: each answer's text continues at its end."""
@@ -262,7 +273,7 @@ def unsettled(site: Site, clients: Iterable[Client]) -> str | None:
 
 
 def at_rest(
-    site: Site, clients: Iterable[Client], observer: Observer, scripts: dict[str, Script]
+    site: Site, clients: Iterable[Client], observer: Observer, scripts: dict[str, Script | Rounds]
 ) -> None:
     """Complain about every difference between readers, announcements, SQL and the providers'
     answers.
@@ -270,8 +281,10 @@ def at_rest(
     for row in site.database.answers():
         script = scripts.get(row.id)
         if script is not None:
+            _check_logs(site, row, observer)
+        if isinstance(script, Script):
             _check_content(site.complain, row, script)
-            _check_parts(site, row, script, observer)
+            _check_parts(site, row, script)
         _check_ends(site.complain, row, observer)
     for client in clients:
         if client.conversation_id in site.database.conversations:
@@ -377,13 +390,18 @@ def _check_content(complain: Callable[[str], None], row: Row, script: Script) ->
         )
 
 
-def _check_parts(site: Site, row: Row, script: Script, observer: Observer) -> None:
-    """Log, script, what is kept, files: all say the same of an answer that has ended."""
-    files = files_of(site, row.id)
-    parts = row_as_parts(row, files)
+def _check_logs(site: Site, row: Row, observer: Observer) -> None:
+    """A log that tells all of an answer ends in the parts of its row."""
+    parts = row_as_parts(row, files_of(site, row.id))
     for told in observer.logs.ended(row.id):
         if public(told) != public(parts):
             site.complain(f"the row of {row.id} has {public(parts)}, its log {public(told)}")
+
+
+def _check_parts(site: Site, row: Row, script: Script) -> None:
+    """Script, what is kept, files: all say the same of an answer that has ended."""
+    files = files_of(site, row.id)
+    parts = row_as_parts(row, files)
     if lost := set(own_files(row.id, parts)) - set(files):
         site.complain(f"{row.id} names files that nobody stored: {lost}")
     if not script.continued:

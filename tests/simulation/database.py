@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from tests.simulation.author import FILE_BYTES
+from tests.simulation.call_tables import CallTables, Row, copy_of, is_unfinished
 from tokenwire.models import tables
 from tokenwire.models.answers import Checkpoint, Ending
 from tokenwire.models.conversations import Post, Posted, Snapshot
@@ -23,33 +24,6 @@ from tokenwire.protocol.files import digest_of
 from tokenwire.protocol.states import UNFINISHED
 
 FIRST_MS = 1_800_000_000_000
-_DEFAULTS = {
-    table: {
-        name: None if field.is_required() else field.get_default()
-        for name, field in table.model_fields.items()
-    }
-    for table in (tables.Message, tables.Conversation)
-}
-
-
-class Row:
-    """A row, with the columns of its table as attributes."""
-
-    def __init__(self, table: type, **values: Any) -> None:
-        self.__dict__.update(_DEFAULTS[table])
-        self.__dict__.update(values)
-
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"no column {name}")
-
-    def __repr__(self) -> str:
-        return f"Row({self.__dict__})"
-
-
-def _copy(row: Row) -> Any:
-    copied = Row.__new__(Row)
-    copied.__dict__.update(row.__dict__)
-    return copied
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +48,13 @@ class ProviderRun:
     tries: int = 0
 
 
-class Database:
+class Database(CallTables):
     """`clock` gives seconds. The methods are the store's, without waiting; their results are
     detached.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__()
         self._clock = clock
         self._ids = itertools.count(1)
         self.conversations: dict[str, Row] = {}
@@ -104,7 +79,7 @@ class Database:
 
     def conversation_of(self, message_id: str) -> Any:
         row = self.messages.get(message_id)
-        return row and _copy(self.conversations[row.conversation_id])
+        return row and copy_of(self.conversations[row.conversation_id])
 
     def history_of(self, conversation_id: str, before_ordinal: int) -> list[Any]:
         return [
@@ -119,17 +94,17 @@ class Database:
             (
                 row.id
                 for row in self._of(mine.conversation_id)
-                if row.ordinal < mine.ordinal and _unfinished(row)
+                if row.ordinal < mine.ordinal and is_unfinished(row)
             ),
             None,
         )
 
     def next_queued(self, conversation_id: str) -> str | None:
-        first = next((row for row in self._of(conversation_id) if _unfinished(row)), None)
+        first = next((row for row in self._of(conversation_id) if is_unfinished(row)), None)
         return first.id if first is not None and first.status == "queued" else None
 
     def unfinished(self, conversation_id: str) -> list[Any]:
-        return [self._whole(row) for row in self._of(conversation_id) if _unfinished(row)]
+        return [self._whole(row) for row in self._of(conversation_id) if is_unfinished(row)]
 
     def begin_attempt(
         self,
@@ -141,7 +116,7 @@ class Database:
         closes: bool = False,
     ) -> Any:
         row = self.messages.get(message_id)
-        if row is None or row.attempt >= attempt or not _unfinished(row):
+        if row is None or row.attempt >= attempt or not is_unfinished(row):
             return None
         if row.status == "waiting" and not closes:
             return None
@@ -178,7 +153,7 @@ class Database:
 
     def finish_now(self, ending: Ending) -> bool:
         row = self._mine(ending.message_id, ending.attempt)
-        if row is None:
+        if row is None or ending.calls_rev not in (None, row.calls_rev):
             return False
         first = row.cancel_by
         self._set(
@@ -187,6 +162,7 @@ class Database:
         self._set(row, part_count=0, open_text=None, open_reasoning=None)
         self.parts.pop(row.id, None)
         self._set(row, cancel_by=first or ending.cancel_by)
+        self.close_calls(row)
         self._note(row, ending.attempt, "finish")
         return True
 
@@ -266,7 +242,7 @@ class Database:
 
     def request_cancel(self, message_id: str, by: str) -> Any:
         row = self.messages.get(message_id)
-        if row is None or not _unfinished(row):
+        if row is None or not is_unfinished(row):
             return None
         self._set(row, cancel_by=row.cancel_by or by, updated_at=self.now_ms())
         return self._whole(row)
@@ -312,7 +288,7 @@ class Database:
 
     def _wanted(self, key: tuple[str, str], run: "ProviderRun") -> bool:
         row = self.messages.get(key[0])
-        if row is None or not _unfinished(row):
+        if row is None or not is_unfinished(row):
             return False
         return bool(
             row.run_id == key[1] or (row.attempt == run.attempt and row.status == "streaming")
@@ -333,9 +309,10 @@ class Database:
         found |= {
             "to_cancel": self.to_cancel("", 1),
             "runs_to_end": self.runs_to_end(1, longest_pause),
+            "expired_calls": self.expired_calls(None, 1),
         }
         found["heads"] = [
-            row for row in self.answers() if _unfinished(row) and self._waits_long(row, due)
+            row for row in self.answers() if is_unfinished(row) and self._waits_long(row, due)
         ]
         return {name for name, rows in found.items() if rows}
 
@@ -344,7 +321,7 @@ class Database:
             [
                 _answer(row)
                 for row in self.answers()
-                if _unfinished(row) and row.cancel_by is not None
+                if is_unfinished(row) and row.cancel_by is not None
             ],
             after,
             limit,
@@ -365,7 +342,7 @@ class Database:
         return _page([_answer(row) for row in [*silent, *overdue]], after, limit)
 
     def heads(self, due: Due, after: str, limit: int) -> list[Outstanding]:
-        heads = {row.conversation_id: row for row in reversed(self.answers()) if _unfinished(row)}
+        heads = {row.conversation_id: row for row in reversed(self.answers()) if is_unfinished(row)}
         return _page(
             [
                 replace(_answer(row), key=name, due=self._waits_long(row, due))
@@ -412,7 +389,7 @@ class Database:
 
     def ended(self, due: Due, after: str, limit: int) -> list[Outstanding]:
         rows = [
-            row for row in self.answers() if not _unfinished(row) and not row.terminal_announced
+            row for row in self.answers() if not is_unfinished(row) and not row.terminal_announced
         ]
         return _page(
             [_answer(row) for row in rows if not self._recent(row.updated_at, due.unannounced)],
@@ -446,7 +423,7 @@ class Database:
 
     def _unannounced(self, table: dict[str, Row], due: Due) -> list[Any]:
         rows = [row for row in table.values() if row.announced_rev < row.rev]
-        return [_copy(row) for row in rows if not self._recent(row.updated_at, due.unannounced)]
+        return [copy_of(row) for row in rows if not self._recent(row.updated_at, due.unannounced)]
 
     def _recent(self, at: int | None, milliseconds: int) -> bool:
         return at is not None and 0 <= self.now_ms() - at < milliseconds
@@ -476,13 +453,13 @@ class Database:
             updated_at=now,
         )
         self.conversations[row.id] = row
-        return _copy(row)
+        return copy_of(row)
 
     def conversation(self, conversation_id: str, user_id: str) -> Any:
         row = self.conversations.get(conversation_id)
         if row is None or row.user_id != user_id:
             raise NotFound("conversation")
-        return _copy(row)
+        return copy_of(row)
 
     def snapshot(
         self, conversation_id: str, user_id: str, limit: int, before: int | None = None
@@ -503,6 +480,7 @@ class Database:
         for row in self._of(conversation_id):
             del self.messages[row.id]
             self.parts.pop(row.id, None)
+            self.delete_calls(row.id)
         kept = self.messages
         self.files_stored = {key: f for key, f in self.files_stored.items() if key[0] in kept}
         if conversation_id in self.conversations:
@@ -517,10 +495,11 @@ class Database:
         conversation.updated_at = now
         rows = self._of(post.conversation_id)
         superseded = (
-            [row for row in rows if _unfinished(row)] if post.policy == "cancel_previous" else []
+            [row for row in rows if is_unfinished(row)] if post.policy == "cancel_previous" else []
         )
         for row in superseded:
             self._set(row, cancel_by=row.cancel_by or "superseded")
+        resumed = self.withdraw_questions(post.conversation_id)
         last = rows[-1] if rows else None
         common: dict[str, Any] = {
             "conversation_id": post.conversation_id,
@@ -550,7 +529,8 @@ class Database:
             **common,
         )
         self.messages[user.id], self.messages[assistant.id] = user, assistant
-        return Posted(_copy(user), _copy(assistant), [row.id for row in superseded])
+        cancelled = [row.id for row in superseded]
+        return Posted(copy_of(user), copy_of(assistant), cancelled, resumed)
 
     def mark_posted(
         self, user_message_id: str, assistant_message_id: str, rev: int, *, enqueued: bool
@@ -572,7 +552,7 @@ class Database:
 
     def _mine(self, message_id: str, attempt: int) -> Row | None:
         row = self.messages.get(message_id)
-        return row if row is not None and row.attempt == attempt and _unfinished(row) else None
+        return row if row is not None and row.attempt == attempt and is_unfinished(row) else None
 
     def _save(self, row: Row, item: Checkpoint, kind: str) -> None:
         if item.saves < row.saves:
@@ -587,7 +567,7 @@ class Database:
 
     def _whole(self, row: Row) -> Any:
         """What a reader is given: the row with its parts."""
-        copied = _copy(row)
+        copied = copy_of(row)
         if row.part_count:
             texts = (row.open_text, row.content), (row.open_reasoning, row.reasoning)
             answer = assembled(row.part_count, *texts, self.parts[row.id].values())
@@ -605,7 +585,7 @@ def _values(item: Checkpoint | Ending) -> dict[str, Any]:
     return {
         field.name: getattr(item, field.name)
         for field in fields(item)
-        if field.name not in ("message_id", "attempt", "changes")
+        if field.name not in ("message_id", "attempt", "changes", "calls_rev")
     }
 
 
@@ -618,7 +598,3 @@ def _page(rows: list[Any], after: str, limit: int) -> list[Any]:
         ((getattr(row, "key", None) or row.id, row) for row in rows), key=lambda item: item[0]
     )
     return [row for key, row in by_key if key > after][:limit]
-
-
-def _unfinished(row: Row) -> bool:
-    return row.role == "assistant" and row.status in UNFINISHED

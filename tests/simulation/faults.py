@@ -3,11 +3,13 @@ begins.
 """
 
 import asyncio
+import functools
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from tests.simulation.calls import POINTS, points
 from tests.simulation.net import Service, Weather
 from tests.simulation.processes import BroadcasterProcess, Site, WebProcess, WorkerProcess
 
@@ -30,6 +32,9 @@ class Plan:
     """
     lost: list[int] = field(default_factory=list)
     """How many writes `lose_the_end` takes, each time; by chance where there is nothing more."""
+
+    die_behind: int = 0
+    """A worker is killed behind its effect of this number, counted over all workers; 0: none is."""
 
     @property
     def journal(self) -> bool:
@@ -101,6 +106,12 @@ def plan(rng: random.Random) -> Plan:
     chosen = rng.choices(list(FAULTS), list(SHARES.values()), k=count)
     made.faults = sorted((rng.uniform(0.0, FAULT_SECONDS), name) for name in chosen)
     return made
+
+
+def aim(made: Plan, rng: random.Random) -> None:
+    """Some kills in the midst of calls, besides."""
+    chosen = rng.choices(list(AIMED), k=rng.choice((0, 0, 1, 2, 3)))
+    made.faults = sorted([*made.faults, *((rng.uniform(0.0, 3.0), name) for name in chosen)])
 
 
 def _shares(rng: random.Random) -> tuple[float, float, float]:
@@ -331,6 +342,29 @@ async def partition_broadcaster(town: Town) -> None:
     process.pubsub.mend()
 
 
+async def _kill_at(town: Town, point: str) -> None:
+    """SIGKILL to a worker that has a call at this point, if there is one soon."""
+    for _ in range(2000):
+        for worker in town.workers:
+            if point in points_in(town, worker):
+                worker.node.kill()
+                await _replace(town)
+                return
+        await asyncio.sleep(0.002)
+
+
+def points_in(town: Town, worker: WorkerProcess) -> set[str]:
+    """The points at which this worker would die now."""
+    if town.site.world is None or not worker.node.alive or worker.node.paused:
+        return set()
+    found = (points(town.site, message_id, worker.node) for message_id, _ in worker.attempts)
+    return {point for one in found for point in one}
+
+
+AIMED: dict[str, Fault] = {
+    f"kill at: {point}": functools.partial(_kill_at, point=point) for point in POINTS
+}
+"""Kills that hit a worker between two steps of a call."""
 SHARES: dict[Fault, int] = {
     kill_worker: 3,
     burn_worker: 3,

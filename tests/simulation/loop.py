@@ -197,8 +197,28 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Nobody sleeps in a selector."""
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
-        """No threads: their timing is nobody's seed."""
-        raise RuntimeError("there are no threads here")
+        """In place of a thread, whose timing is nobody's seed: one step of the process, later."""
+        future = self.create_future()
+        self.call_soon(_do, future, func, args)
+        return future
+
+
+def _do(future: "asyncio.Future[Any]", work: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    try:
+        result = work(*args)
+    except Exception as error:  # noqa: BLE001 - whatever the work raises is the caller's
+        _settle(future, error, None)
+    else:
+        _settle(future, None, result)
+
+
+def _settle(future: "asyncio.Future[Any]", error: Exception | None, result: Any) -> None:
+    if future.done():
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
 
 
 def _close(coroutine: Any) -> None:

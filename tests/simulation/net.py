@@ -72,6 +72,8 @@ class Net:
         self._trace = trace
         self._last: dict[tuple[str, str], float] = {}
         self._cut: set[tuple[str, str]] = set()
+        self.on_done: Callable[[Node, str], None] = lambda _node, _what: None
+        """Is given each call that was carried out, and its process."""
 
     def cut(self, node: Node, service: Service) -> None:
         """From now on nothing passes between the two, in either direction."""
@@ -177,6 +179,7 @@ class Net:
         self._trace.add(
             node.name, f"{what} -> {outcome}{'' if fate is Fate.FINE else ' ' + fate.name}"
         )
+        self.on_done(node, what)
         if fate is Fate.UNANSWERED or self.is_cut(node, service):
             self._later(
                 self._patience(node, service), self._fail, future, node, f"{what}: answer lost"

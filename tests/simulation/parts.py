@@ -16,6 +16,7 @@ from tests.simulation.author import FILE_BYTES, Pause, Said, is_storable, kept_i
 from tokenwire.protocol import events
 from tokenwire.providers import base
 
+NOT_BEGUN = ("proposed", "awaiting_approval", "awaiting_client")
 STREAMED = ("text", "reasoning", "tool_call")
 
 
@@ -272,11 +273,20 @@ class LogReader:
         for part in self.parts:
             if part.fields.get("state") == "streaming":
                 part.fields["state"] = "invalid"
-            elif part.fields.get("state") == "proposed" and not whole:
+            elif part.fields.get("state") in ("running", "awaiting_outcome"):
+                part.fields["state"] = "unknown"
+            elif part.fields.get("state") in NOT_BEGUN and not (whole and _is_callers(part)):
                 part.fields["state"] = "withdrawn"
+            if part.type == "tool_call":
+                part.fields.pop("expires_at", None)
 
     def _wrong(self, event: object) -> None:
         self._complain(f"{self._id}: {event} does not fit {public(self.parts)}")
+
+
+def _is_callers(part: Part) -> bool:
+    """Whether nobody here was to execute the call."""
+    return part.fields["state"] == "proposed" and "runs_at" not in part.fields
 
 
 # --- what a row says ----------------------------------------------------------------------------

@@ -16,11 +16,12 @@ from tests.simulation.loop import Node, VirtualLoop
 from tests.simulation.net import Net, Service
 from tests.simulation.provider import RUNGS, Mood, Provider, Script
 from tests.simulation.store import Store
+from tests.simulation.tools import World
 from tests.simulation.trace import Trace
 from tokenwire.broadcaster.readers import SocketReader, SocketReaders
 from tokenwire.config.terms import AnswerTerms
 from tokenwire.models.conversations import Policy, Post
-from tokenwire.models.errors import NotFound, StoreUnavailable
+from tokenwire.models.errors import NotAwaited, NotFound, StoreUnavailable
 from tokenwire.protocol import tokens
 from tokenwire.protocol.frames import CloseCode
 from tokenwire.providers.catalogue import Catalogue
@@ -30,6 +31,7 @@ from tokenwire.streams.hub import hub
 from tokenwire.streams.hub.room import HeartbeatPace
 from tokenwire.streams.log import keys, ports
 from tokenwire.web import delivery
+from tokenwire.web.api import calls, shapes
 from tokenwire.web.api import routes as api
 from tokenwire.web.cancels import Cancels
 from tokenwire.worker import closing
@@ -39,6 +41,7 @@ from tokenwire.worker.runner import Runner
 from tokenwire.worker.services import Models, WorkerServices
 from tokenwire.worker.sweeper.run_ender import RunEnder
 from tokenwire.worker.sweeper.sweeper import Sweeper
+from tokenwire.worker.tools.toolbox import Toolbox
 
 USER = "me"
 KEY = "a key of the simulation, which guards nothing"
@@ -64,6 +67,8 @@ class Site:
     scripts: dict[str, Script]
     mood: Mood
     complain: Callable[[str], None]
+    world: World | None = None
+    """What tools have done; None: there are no tools."""
 
 
 def _connections(site: Site, node: Node) -> tuple[Any, Any, Any]:
@@ -94,6 +99,7 @@ class WorkerProcess:
             packing,
             _nobody,
             AnswerTerms(max_kept_bytes=KEPT_BYTES),
+            site.world.toolbox() if site.world else Toolbox(),
         )
         specs = {rung: ModelSpec(rung, "demo", rung, continuation=rung) for rung in RUNGS}
         catalogue = Catalogue("prefix", "prefix", specs, {})
@@ -174,7 +180,9 @@ class WebProcess:
         counter = SimpleNamespace(inc=lambda: None)
         metrics = SimpleNamespace(undelivered=SimpleNamespace(labels=lambda _step: counter))
         cancels = Cancels(store, log, jobs)
-        settings = SimpleNamespace(cancel_without_readers_seconds=0.0)
+        settings = SimpleNamespace(
+            cancel_without_readers_seconds=0.0, max_tool_result_bytes=48 * 1024
+        )
         self.services: Any = SimpleNamespace(
             store=store, log=log, jobs=jobs, metrics=metrics, cancels=cancels, settings=settings
         )
@@ -240,6 +248,15 @@ class WebProcess:
     async def cancel(self, message_id: str) -> None:
         """POST /api/messages/{id}/cancel."""
         await api.cancel_message(self.services, USER, message_id)
+
+    async def decide(self, message_id: str, number: int, body: dict[str, Any]) -> str:
+        """POST .../decision; gives `applied`, or the name of the refusal."""
+        decision = shapes.NewDecision(**body)
+        try:
+            await calls.decide(self.services, USER, message_id, number, decision)
+        except NotAwaited as refusal:
+            return type(refusal).__name__
+        return "applied"
 
     async def delete(self, conversation_id: str) -> None:
         """DELETE /api/conversations/{id}."""

@@ -38,6 +38,9 @@ class Mood:
 class Script:
     """One question's answer, and what was asked of it."""
 
+    calls_tools = False
+    """Whether it is a turn of an answer with tools (`rounds.py`)."""
+
     def __init__(self, name: str, rung: Rung, rng: random.Random, mood: Mood) -> None:
         self.name, self.rung, self.rng, self.mood = name, rung, rng, mood
         self.parted = rng.random() < author.WITH_PARTS
@@ -71,6 +74,10 @@ class Script:
     def gave(self) -> list[Said]:
         """All that it may have been given of the script, in no order."""
         return [*self.said, *self.added]
+
+    def turn_for(self, _request: base.Request, _complain: Callable[[str], None]) -> "Script":
+        """What a request asks for."""
+        return self
 
     def beginning(self, call: int) -> list[Said]:
         """What a call that begins anew says."""
@@ -109,9 +116,9 @@ class Provider:
         question = next((m.text for m in reversed(request.messages) if m.role == "user"), None)
         if question is None:  # the conversation was deleted while this request was put together
             raise base.InvalidRequest("no question")
-        script = self._scripts[question]
+        script = self._scripts[question].turn_for(request, self._complain)
         last = request.messages[-1]
-        sent_back = last if last.role == "assistant" else None
+        sent_back = last if last.role == "assistant" and not script.calls_tools else None
         return _Stream(script, request.continuation, sent_back, self._complain)
 
     def _check_kept(self, messages: Iterable[base.HistoryMessage]) -> None:
@@ -181,7 +188,7 @@ class _Stream:
             held = _words(sent_back) + going_on.text
             begun = self._check_text(held)
             if not script.parted:
-                return author.rest(begun, held, again=False)
+                return author.rest(begun, held, again=script.calls_tools)
             may_begin_anew = sent_back is not None or author.says_where_it_pauses(begun)
             if may_begin_anew and script.rng.random() < 0.1:
                 anew = begun if sent_back is None else author.behind_pause(begun)
@@ -287,6 +294,9 @@ def _batches(script: Script, said: Sequence[Said]) -> list[list[base.Delta]]:
     rng = script.rng
     to_say = author.up_to_pause(said)
     finish = base.Finish("stop" if len(to_say) == len(said) else "paused")
+    if script.calls_tools and rng.random() < 0.5:
+        calls = any(isinstance(delta, base.ToolCallStart) for delta in said)
+        finish = base.Finish("tool_calls" if calls else "stop")
     batches: list[list[base.Delta]] = [[base.RunStarted("run", script.rung)]]
     for delta in to_say:
         pieces: list[list[base.Delta]] = [[piece] for piece in author.in_pieces(delta, rng)]

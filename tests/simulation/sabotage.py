@@ -10,7 +10,10 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from tests.simulation import database
+from tests.simulation import call_tables, database
+from tests.simulation.call_tables import copy_of, is_unfinished
+from tests.simulation.faults import Plan
+from tests.simulation.net import Weather
 from tokenwire.broadcaster import session
 from tokenwire.models import unsaved
 from tokenwire.protocol.events import AnyEvent, check_batch
@@ -18,7 +21,7 @@ from tokenwire.protocol.fold import Answer, Proof
 from tokenwire.streams.hub.hub import Tail
 from tokenwire.streams.hub.log_cursor import NEED_PAGE, LogCursor, LogTail
 from tokenwire.streams.log import memory, ports
-from tokenwire.worker.attempt import draft, work, writing
+from tokenwire.worker.attempt import calling, draft, outcome, work, writing
 from tokenwire.worker.resume import takeover
 
 
@@ -58,7 +61,7 @@ def no_fence_in_sql() -> Iterator[None]:
 
     def mine(self: database.Database, message_id: str, attempt: int) -> Any:
         row = self.messages.get(message_id)
-        return row if row is not None and database._unfinished(row) else None
+        return row if row is not None and is_unfinished(row) else None
 
     with patch.object(database.Database, "_mine", mine):
         yield
@@ -202,6 +205,103 @@ def proofs_of_text_alone() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def claims_of_calls_without_comparison() -> Iterator[None]:
+    """A call is claimed whatever has become of it since it was read."""
+
+    def claim(
+        self: database.Database, message_id: str, attempt: int, number: int, _runs: int
+    ) -> Any:
+        row, call = self.messages.get(message_id), self.call_rows[message_id][number]
+        if row is None or not is_unfinished(row):
+            return None
+        self._change(call, state="running", runs=call.runs + 1, attempt=attempt)
+        return copy_of(call)
+
+    with patch.object(database.Database, "claim_now", claim):
+        yield
+
+
+@contextmanager
+def outcomes_shown_before_they_are_stored() -> Iterator[None]:
+    """The model and readers get what a tool returned, and the row gets it afterwards, if ever."""
+
+    async def finish(self: calling.Calling, call: Any, outcome: Any) -> None:
+        fields = {"state": outcome.state, "result": outcome.result, "error": outcome.error}
+        shown = {name: value for name, value in fields.items() if value is not None}
+        self._work.draft.set_fields(call.number, shown)
+        self._work.writer.wake()
+        await self._work.writer.settle()
+        await real(self, call, outcome)
+
+    real = calling.Calling._finish
+    with patch.object(calling.Calling, "_finish", finish):
+        yield
+
+
+@contextmanager
+def lost_calls_run_again() -> Iterator[None]:
+    """A call whose worker died runs again, whether or not it may."""
+
+    def lost(**_: Any) -> dict[str, Any]:
+        return {"state": "proposed"}
+
+    with patch.object(call_tables, "lost", lost):
+        yield
+
+
+@contextmanager
+def decisions_apply_twice() -> Iterator[None]:
+    """A decision applies whatever the call awaits: also behind another one."""
+
+    def fits(state: str, kind: str) -> bool:
+        return state != "streaming" and bool(kind)
+
+    with patch.object(call_tables, "fits", fits):
+        yield
+
+
+@contextmanager
+def parks_that_miss_decisions() -> Iterator[None]:
+    """An answer is parked whatever was decided since its calls were read."""
+
+    def park(self: database.Database, item: Any, _billed: int, _rev: int) -> Any:
+        row = self._mine(item.message_id, item.attempt)
+        if row is None:
+            return "lost"
+        self._save(row, item, "park")
+        self._set(row, status="waiting")
+        return "parked"
+
+    with patch.object(database.Database, "park_now", park):
+        yield
+
+
+@contextmanager
+def cancels_that_forget_results() -> Iterator[None]:
+    """A worker that is cancelled ends its answer without what the log lacks of the calls."""
+
+    async def nothing(_self: Any) -> bool:
+        return False
+
+    with patch.object(outcome.Outcome, "_log_lacks_calls", nothing):
+        yield
+
+
+UNANSWERED = Plan(sql=Weather(lost=0.1, unanswered=0.3, slowest=0.01), faults=[(8.0, "cut_feed")])
+"""The weather lasts until the last fault."""
+SABOTAGES_OF_TOOLS: dict[str, tuple[Callable[[], AbstractContextManager[None]], Plan | None]] = {
+    act.__name__: (act, plan)
+    for act, plan in (
+        (claims_of_calls_without_comparison, UNANSWERED),
+        (outcomes_shown_before_they_are_stored, None),
+        (lost_calls_run_again, None),
+        (decisions_apply_twice, None),
+        (parks_that_miss_decisions, Plan()),
+        (cancels_that_forget_results, Plan(hasty=True)),
+    )
+}
+"""They are searched for among schedules with tools. The plan: faults that bring them to light."""
 SABOTAGES: dict[str, Callable[[], AbstractContextManager[None]]] = {
     act.__name__: act
     for act in (

@@ -5,8 +5,10 @@
 
 import asyncio
 import gc
+import itertools
 import logging
 import random
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,7 +22,8 @@ import tokenwire.broadcaster.readers
 import tokenwire.streams.hub.room
 import tokenwire.streams.log.memory_state
 import tokenwire.worker.sweeper.sweeper
-from tests.simulation import checks, faults, processes, provider
+import tokenwire.worker.tools.executor
+from tests.simulation import calls, checks, faults, people, processes, provider
 from tests.simulation.broker import Broker
 from tests.simulation.client import Client, Link
 from tests.simulation.database import Database
@@ -28,6 +31,8 @@ from tests.simulation.loop import Node, VirtualLoop
 from tests.simulation.net import Net, Service, Weather
 from tests.simulation.processes import BroadcasterProcess, Site, Socket, WebProcess, WorkerProcess
 from tests.simulation.redis import Server
+from tests.simulation.rounds import Rounds
+from tests.simulation.tools import VirtualThread, VirtualToolLoop, World
 from tests.simulation.trace import Trace
 from tokenwire.models.conversations import Policy
 from tokenwire.providers.spec import Rung
@@ -38,6 +43,8 @@ REST_SECONDS = 200.0
 after 60.
 """
 CANCEL_SECONDS = 0.2
+WITH_TOOLS = 0.25
+"""The share of schedules whose models call tools."""
 EXPECTED = ("provider adapter failed",)
 """Errors in the log that a script asks for."""
 
@@ -65,17 +72,18 @@ def run(
     tail: int = 60,
     make_database: DatabaseFactory = Database,
     plan: faults.Plan | None = None,
+    tools: bool | None = None,
 ) -> Outcome:
     """Run the schedule of a seed. `make_server`, `make_database`: another log or database to
     compare with.
 
-    `plan`: faults in place of the seed's.
+    `plan`: faults in place of the seed's. `tools`: whether models call tools; None: the seed says.
     """
     was_collecting = gc.isenabled()
     gc.disable()  # what it would close, and when, is nobody's seed
     loop = VirtualLoop(random.Random(f"{seed} loop"))
     trace = Trace(loop.time)
-    town = _Town(seed, loop, trace, make_server, make_database, plan)
+    town = _Town(seed, loop, trace, make_server, make_database, plan, tools)
     loop.set_exception_handler(lambda _loop, context: town.note(context))
     try:
         with _determined(seed, loop, town):
@@ -118,6 +126,13 @@ def _determined(seed: int, loop: VirtualLoop, town: "_Town") -> Iterator[None]:
             "uuid",
             SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=f"s{names.getrandbits(32):x}")),
         ),
+    ]
+    readings = itertools.count()  # time goes on between two of them
+    executor = tokenwire.worker.tools.executor
+    replaced += [
+        (executor, "threading", SimpleNamespace(Thread=VirtualThread, Lock=threading.Lock)),
+        (executor, "time", SimpleNamespace(monotonic=lambda: loop.time() + next(readings) * 1e-9)),
+        (executor, "ToolLoop", VirtualToolLoop),
     ]
     before = [getattr(module, name, None) for module, name, _ in replaced]
     for module, name, stand_in in replaced:
@@ -184,6 +199,7 @@ class _Town:
         make_server: ServerFactory,
         make_database: DatabaseFactory,
         plan: faults.Plan | None = None,
+        tools: bool | None = None,
     ) -> None:
         self.rng = rng = random.Random(f"{seed} town")
         self.loop, self.trace = loop, trace
@@ -192,6 +208,10 @@ class _Town:
         """From then on only the remains of dead processes are cleared away."""
         self.facts: dict[str, int] = {}
         by_chance = faults.plan(rng)
+        of_tools = random.Random(f"{seed} tools")
+        self.with_tools = of_tools.random() < WITH_TOOLS if tools is None else tools
+        if self.with_tools:
+            faults.aim(by_chance, of_tools)
         self.plan = plan or by_chance
         limits = ports.Limits(rng.choice((10_000, 10_000, 40, 8)), 4 * 1024 * 1024, 24 * 3600)
         redis, sql = Service("redis", ordered=True), Service("sql", ordered=False)
@@ -212,7 +232,9 @@ class _Town:
             scripts={},
             mood=provider.Mood(rng.choice((0.0, 0.2, 0.5)), rng.choice((0.02, 0.1, 0.3))),
             complain=self.complain,
+            world=World(of_tools, loop, trace, self.complain) if self.with_tools else None,
         )
+        self.deaths = calls.Deaths(self.site, self.plan.die_behind, self._die)
         if self.plan.journal:
             self.site.server.journal = deque(maxlen=200)
         self.observer = checks.Observer(self.site)
@@ -263,6 +285,7 @@ class _Town:
         if not self.complaints:
             await self._look_again()
         checks.at_rest(self.site, self.clients, self.observer, self.asked)
+        calls.at_rest(self.site)
         checks.in_time(self.site, self.observer, self.plan.alone, self.killed)
         checks.undisturbed(self.site, self.clients, self.plan, self.observer.restarted)
         self.facts.update(
@@ -274,6 +297,8 @@ class _Town:
             withdrawn=sum(len(client.withdrawn) for client in self.clients),
             attempts=sum(row.attempt for row in self.site.database.answers()),
             answers=len(self.site.database.answers()),
+            **self.deaths.facts,
+            **calls.counted(self.site),
         )
 
     async def _strike(self) -> None:
@@ -285,7 +310,7 @@ class _Town:
 
     async def _fault(self, name: str) -> None:
         self.trace.add("fault", f"{name} begins")
-        await faults.FAULTS[name](self)
+        await (faults.FAULTS | faults.AIMED)[name](self)
         self.trace.add("fault", f"{name} is over")
 
     def _calm(self) -> None:
@@ -332,6 +357,12 @@ class _Town:
         self.workers = [w for w in self.workers if w.node.alive]
         self.workers.append(WorkerProcess(self.site, self._name("worker")))
         self.workers[-1].pubsub.trouble = self.plan.pubsub_trouble
+        self.deaths.watch(self.workers[-1])
+
+    def _die(self, node: Node) -> None:
+        """A worker is killed here; another one follows."""
+        node.kill()
+        self.loop.call_later(0.3, self.hire_worker, context=self.loop.world.context)
 
     def hire_broadcaster(self) -> None:
         """Start a broadcaster."""
@@ -370,16 +401,25 @@ class _Town:
             await self._ask(person, conversation.id, rung)
         if rng.random() < 0.08:
             await asyncio.sleep(rng.uniform(0.0, 3.0))
-            await self._try(person, "delete", lambda web: web.delete(conversation.id))
+            await self.attempt(person, "delete", lambda web: web.delete(conversation.id))
 
     async def _ask(self, person: Node, conversation_id: str, rung: Rung) -> None:
         name = f"q{len(self.site.scripts) + 1}"
-        script = provider.Script(
-            name, rung, random.Random(self.rng.getrandbits(64)), self.site.mood
+        chance, mood, scripts = (
+            random.Random(self.rng.getrandbits(64)),
+            self.site.mood,
+            self.site.scripts,
         )
-        self.site.scripts[name] = script
+        script: Any = (
+            Rounds(name, rung, chance, mood, scripts)
+            if self.with_tools
+            else provider.Script(name, rung, chance, mood)
+        )
+        scripts[name] = script
         policy: Policy = self.rng.choice(("queue", "queue", "queue", "cancel_previous"))
-        await self._try(person, f"post {name}", lambda web: web.post(conversation_id, name, policy))
+        await self.attempt(
+            person, f"post {name}", lambda web: web.post(conversation_id, name, policy)
+        )
         for row in list(self.site.database.messages.values()):
             if row.content == name:
                 answer = next(
@@ -387,6 +427,8 @@ class _Town:
                 )
                 self.asked[answer] = script
                 self.observer.asked(answer, script)
+                if self.with_tools:
+                    person.spawn(people.attend(self, person, answer, chance))
                 if self.rng.random() < self.impatience:
                     person.spawn(
                         self._cancel(
@@ -403,7 +445,7 @@ class _Town:
         await self._moment(message_id, script, seconds)
         if script.open and self.plan.alone == "":
             person.spawn(self._check_closed(script, script.calls))
-        await self._try(person, f"cancel {message_id}", lambda web: web.cancel(message_id))
+        await self.attempt(person, f"cancel {message_id}", lambda web: web.cancel(message_id))
 
     async def _moment(self, message_id: str, script: provider.Script, seconds: float) -> None:
         """When somebody cancels: as text comes, at any time, or soon after the first words."""
@@ -428,11 +470,13 @@ class _Town:
                 f"cancel"
             )
 
-    async def _try(self, person: Node, what: str, request: Callable[[WebProcess], Any]) -> None:
+    async def attempt(self, person: Node, what: str, request: Callable[[WebProcess], Any]) -> Any:
+        """A request: its answer, or None if none comes."""
         try:
-            await self.web.ask(person, what, request)
+            return await self.web.ask(person, what, request)
         except ConnectionError as error:
             self.trace.add(person.name, f"{what} failed: {error}")
+            return None
 
     def _add_client(self, conversation_id: str, after: float, dropping: float) -> None:
         node = Node(self.loop, self._name("client"))

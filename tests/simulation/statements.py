@@ -17,11 +17,11 @@ from tests.simulation.author import FILE_BYTES
 from tests.simulation.database import Database
 from tests.simulation.store import REMOTE
 from tokenwire.models import conversations, tables
-from tokenwire.models.errors import FileTooLong, NotFound
+from tokenwire.models.errors import FileTooLong, NotAwaited, NotFound
 from tokenwire.models.quotas import Quotas
 from tokenwire.models.store import Store
 
-REFUSALS = (NotFound, FileTooLong)
+REFUSALS = (NotFound, FileTooLong, NotAwaited)
 MS_OF_A_DAY, UNIX_EPOCH_JULIAN = 86_400_000, 2_440_587.5
 _REAL_NAMES = {target: name for name, target in REMOTE.items()}
 _UNORDERED = frozenset(
@@ -80,6 +80,7 @@ COLUMNS = {
         ),
         *("run_silent_since", "parts"),
         *("part_count", "open_text", "open_reasoning", "run_parts"),
+        *("proven_parts", "rounds", "waits", "calls_rev"),
     ),
     "c": (
         "id",
@@ -96,6 +97,15 @@ COLUMNS = {
 """What is compared of a row, by the first letter of its id: what the simulation keeps.
 
 Not what is kept for providers: lists of rows leave that out."""
+OF_CALLS = (
+    *("message_id", "number", "id", "name", "title", "input", "ran_with", "runs_at", "state"),
+    *("repeatable", "runs", "attempt", "result", "error", "expires_at", "approval"),
+    *("created_at", "updated_at"),
+)
+OF_DECISIONS = (
+    *("message_id", "number", "ordinal", "by", "at", "decision", "reason", "value", "runs"),
+)
+"""What is compared of a call, and of a decision. Keys are made up by the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +159,11 @@ for _name in _REAL_NAMES:
 
 def plain(value: Any) -> Any:
     """An answer as what can be compared: rows as their columns."""
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [plain(item) for item in value]
+    if hasattr(value, "__dict__") and hasattr(value, "number"):
+        columns = OF_CALLS if hasattr(value, "state") else OF_DECISIONS
+        return {name: getattr(value, name) for name in columns}
     if is_dataclass(value) and not isinstance(value, type):
         return plain(
             asdict(value)
@@ -232,5 +245,7 @@ def _comparable(name: str, answer: Any) -> Any:
     return sorted(answer, key=repr) if name in _UNORDERED else answer
 
 
+assert set(OF_CALLS) <= set(tables.CallRow.model_fields)
+assert set(OF_DECISIONS) <= set(tables.CallDecision.model_fields)
 assert set(COLUMNS["m"]) <= set(tables.Message.model_fields)
 assert set(COLUMNS["c"]) <= set(tables.Conversation.model_fields)

@@ -8,6 +8,8 @@ from tests.simulation.database import Database
 from tests.simulation.loop import Node
 from tests.simulation.net import Net, NoAnswer, Service
 from tokenwire.models.answers import Answers, Checkpoint, Ending
+from tokenwire.models.calls import Calls
+from tokenwire.models.decisions import Decisions
 from tokenwire.models.errors import StoreUnavailable
 
 REMOTE = {
@@ -56,11 +58,25 @@ REMOTE = {
             "post",
             "mark_posted",
         ),
+        *(
+            *("calls_of", "calls_at", "is_followed", "prove_turn", "lose_calls"),
+            *("decisions_of", "expire_calls", "withdraw_calls", "expired_calls"),
+        ),
     )
-} | {"history": "history_of", "_finish": "finish_now"}
+} | {
+    "history": "history_of",
+    "_finish": "finish_now",
+    "_claim_call": "claim_now",
+    "_claimed": "claimed",
+    "_finish_call": "finish_call_now",
+    "_has_finished": "has_finished",
+    "_park": "park_now",
+    "_has_parked": "has_parked",
+    "_decide": "decide_now",
+}
 
 
-_READS = frozenset(
+READS = frozenset(
     (
         *(
             "now_ms",
@@ -88,6 +104,8 @@ _READS = frozenset(
             "visible_message",
             "files",
         ),
+        *("calls_of", "calls_at", "is_followed", "decisions_of", "expired_calls"),
+        *("_claimed", "_has_finished", "_has_parked"),
     )
 )
 
@@ -97,6 +115,10 @@ class Store:
 
     finish = Answers.finish
     _ended_by = Answers._ended_by
+    claim_call = Calls.claim_call
+    finish_call = Calls.finish_call
+    park = Calls.park
+    decide = Decisions.decide
 
     def __init__(self, net: Net, node: Node, service: Service, database: Database) -> None:
         self._net, self._node, self._service, self._database = net, node, service, database
@@ -115,7 +137,7 @@ def _remote(name: str, target: str) -> Any:
                 self._service,
                 what,
                 lambda: act(*args, **kwargs),
-                writes=name not in _READS,
+                writes=name not in READS,
             )
         except NoAnswer as error:
             raise StoreUnavailable(str(error)) from error

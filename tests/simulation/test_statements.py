@@ -13,8 +13,11 @@ from tokenwire.models.migrate import migrate
 SCHEDULES, AT_A_TIME = 12, 4
 
 
+@pytest.mark.parametrize("tools", [False, True])
 @pytest.mark.parametrize("first", range(1, SCHEDULES + 1, AT_A_TIME))
-def test_the_statements_answer_as_the_simulated_database_does(first: int, tmp_path: Path) -> None:
+def test_the_statements_answer_as_the_simulated_database_does(
+    first: int, tools: bool, tmp_path: Path
+) -> None:
     """Every row, every refusal and every list, through crashes, take-overs and deletions."""
     calls = 0
     for seed in range(first, first + AT_A_TIME):
@@ -24,7 +27,7 @@ def test_the_statements_answer_as_the_simulated_database_does(first: int, tmp_pa
             made.append(Recorded(clock))  # type: ignore[arg-type]
             return made[0]
 
-        outcome = run(seed, make_database=recorded)
+        outcome = run(seed, make_database=recorded, tools=tools)
         assert not outcome.complaints, report(outcome)
         url = f"sqlite:///{tmp_path}/{seed}.db"
         migrate(url)

@@ -156,6 +156,9 @@ class Calling:
         try:
             while not self._stopped.is_set():
                 calls = await self._announce()
+                if not calls.rows:  # the conversation was deleted
+                    self._work.writer.disown()
+                    return "stopped"
                 if calls.have_ended:
                     await self._work.writer.settle()
                     return "left" if calls.are_left else "ended"

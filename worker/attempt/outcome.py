@@ -30,6 +30,7 @@ from tokenwire.worker.attempt.lifecycle import (
     Unwritable,
     Verdict,
 )
+from tokenwire.worker.attempt.rounds import differences
 from tokenwire.worker.attempt.structured import INVALID_OUTPUT
 from tokenwire.worker.attempt.work import AttemptWork
 from tokenwire.worker.discretion import remove_quotes, texts_in
@@ -60,7 +61,7 @@ class Outcome:
             case Finished():
                 await self._complete()
             case CancelAsked(by=by):
-                await self._end("cancelled", cancel_by=by)
+                await self._cancelled(by)
             case Failed(error=error) | Unwritable(error=error):
                 await self._fail(error)
             case HandedOver():
@@ -88,6 +89,24 @@ class Outcome:
             return
         document = work.document.value if work.document is not None else None
         await self._end("complete", finish_reason=work.draft.finish_reason(), object=document)
+
+    async def _cancelled(self, by: str) -> None:
+        """End the answer as cancelled. The log takes nothing but the end from this attempt now. If
+        it lacks something of the calls, such as a result, the answer ends like one without a
+        worker: who claims it anew appends that first.
+        """
+        if await self._log_lacks_calls():
+            await self._release()
+            await self.cancel(by)
+        else:
+            await self._end("cancelled", cancel_by=by)
+
+    async def _log_lacks_calls(self) -> bool:
+        draft, store = self._work.draft, self._work.services.store
+        if not draft.proven:
+            return False
+        _, calls = await self._outlast(lambda: store.calls_at(draft.message_id))
+        return any(differences(draft.answer, calls))
 
     async def _end(self, status: EndedStatus, **facts: Any) -> None:
         """Commit, then append the terminal event. Wait while either is away: the text is safe."""

@@ -37,8 +37,13 @@ class CallChange(NamedTuple):
 
 
 def differences(answer: Answer, calls: Sequence[StoredCall]) -> Iterator[CallChange]:
-    """What the answer lacks of its calls."""
+    """What the answer lacks of its calls. Calls of parts that it does not hold are left out: they
+    are of a newer attempt, or their parts are damaged.
+    """
+    of_parts = {n for n, part in enumerate(answer.parts) if part.type == "tool_call"}
     for call in calls:
+        if call.number not in of_parts:
+            continue
         held, wanted = answer.parts[call.number].fields, call_fields(call)
         changed = {
             name: wanted.get(name)

@@ -54,16 +54,8 @@ def saved_in(row: Message) -> Held:
 
 
 def _with_calls(held: Held, calls: Sequence[StoredCall], attempt: int) -> Held:
-    """What readers hold once they have what rows hold of the calls. Calls of no such part are left
-    out: an answer must end.
-    """
-    parts = held.answer.parts
-    of_parts = [
-        call
-        for call in calls
-        if call.number < len(parts) and parts[call.number].type == "tool_call"
-    ]
-    changes = list(differences(held.answer, of_parts))
+    """What readers hold once they have what rows hold of the calls."""
+    changes = list(differences(held.answer, calls))
     if not changes:
         return held
     answer = held.answer.copy()

@@ -22,6 +22,7 @@ from tokenwire.protocol.fold import Answer
 from tokenwire.providers import base
 from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.tools import ToolContext, ToolError, tool
+from tokenwire.worker import closing
 from tokenwire.worker.runner import Runner
 from tokenwire.worker.tools.definition import ServerTool, declared
 from tokenwire.worker.tools.toolbox import Toolbox
@@ -380,3 +381,48 @@ async def test_an_unlisted_answer_uses_no_tools(world: World) -> None:
     row = await world.runs(provider, row)
     assert (row.status, row.finish_reason) == ("complete", "tool_calls")
     assert provider.asked[0].tools == ()
+
+
+async def test_a_cancel_shows_what_a_tool_has_done(world: World) -> None:
+    """The log takes no outcome after a cancel. The end brings it nevertheless."""
+    begun = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    @tool
+    def send(context: ToolContext) -> str:
+        """Send."""
+        loop.call_soon_threadsafe(begun.set)
+        return "half" if context.sleep(10) else "all"
+
+    world.offers(send)
+    row = await world.posts()
+    job = asyncio.create_task(world.runs(Turns(calls(("send", "{}"))), row))
+    await asyncio.wait_for(begun.wait(), 10)
+    await closing.cancel(world.store, world.log, world.jobs, row.id, "me")
+    row = await job
+    assert row.status == "cancelled"
+    (call,) = await world.calls(row)
+    assert (call.state, call.result) == ("done", "half")
+    (part,) = call_parts(await world.logged(row))
+    assert (part["state"], part["result"]) == ("done", "half")
+
+
+async def test_nothing_is_asked_for_a_deleted_answer(world: World) -> None:
+    """It was deleted while its tool ran: without its calls nothing can go on."""
+    begun = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    @tool
+    def send(context: ToolContext) -> str:
+        """Send."""
+        loop.call_soon_threadsafe(begun.set)
+        context.sleep(0.3)
+        return "sent"
+
+    world.offers(send)
+    row, provider = await world.posts(), Turns(calls(("send", "{}")), says("done"))
+    job = asyncio.create_task(world.runner(provider).generate(row.id))
+    await asyncio.wait_for(begun.wait(), 10)
+    await world.store.delete_conversation(row.conversation_id)
+    await asyncio.wait_for(job, 10)
+    assert len(provider.asked) == 1

@@ -78,5 +78,24 @@ AREA = Area(
             '"expires_at", "approval", "ran_with"',
             '"expires_at", "ran_with"',
         ),
+        Mutant(
+            "a_cancel_forgets_what_a_tool_has_done",
+            "worker/attempt/outcome.py",
+            "        return any(differences(draft.answer, calls))\n",
+            "        return False\n",
+        ),
+        Mutant(
+            "a_deleted_answer_is_asked_for",
+            _FILE,
+            "                if not calls.rows:",
+            "                if False:",
+        ),
+        Mutant(
+            "an_attempt_that_wakes_up_stumbles_over_newer_calls",
+            "worker/attempt/rounds.py",
+            "        if call.number not in of_parts:\n",
+            "        if False:\n",
+            ("tests/unit/worker/attempt/test_rounds.py",),
+        ),
     ],
 )
