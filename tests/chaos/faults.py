@@ -11,9 +11,13 @@ from dataclasses import dataclass, field
 
 from tests.chaos.cluster import Cluster, ports_of
 from tests.chaos.load import Load
+from tests.chaos.site import RUNS
+from tests.chaos.tools import last_of
 
 WEIGHTS: Mapping[str, float] = {
     "kill-worker": 8,
+    "kill-began": 2,
+    "kill-ended": 2,
     "kill-broadcaster": 3,
     "kill-web": 2,
     "pause-worker": 3,
@@ -42,6 +46,9 @@ LOSE_LOG = ("empty-redis", "flush-redis")
 `reset` after it is a failure.
 """
 REPLACED_SECONDS = 180.0
+NOT_REPEATABLE = ("send", "pay")
+CALLED_SECONDS = 5.0
+"""How long an aimed kill waits for a call."""
 OF_DISKS = ("fill-redis", "fill-database")
 OF_POSTGRES = ("restart-database", "crash-database", "pause-database")
 
@@ -108,6 +115,8 @@ class Faults:
             await self._database(verb)
         elif kind == "freeze-worker":
             await self._freeze()
+        elif what in ("began", "ended"):
+            await self._kill_in_call("begin" if what == "began" else "end")
         elif what == "readers":
             self.cluster.broadcasters.cut(self.dice.choice(("rst", "fin")))
             self.cluster.web.cut("rst")
@@ -115,6 +124,21 @@ class Faults:
             await self._process(verb, what)
 
     # --- processes ---
+
+    async def _kill_in_call(self, word: str) -> None:
+        """SIGKILL to a worker just when a tool that is not repeatable begins there, or ends."""
+        file = self.cluster.folder / RUNS
+        before, _ = last_of(file, word, NOT_REPEATABLE)
+        patience = time.monotonic() + CALLED_SECONDS
+        while time.monotonic() < patience:
+            count, pid = last_of(file, word, NOT_REPEATABLE)
+            if count > before:
+                hurt = self._running_in(pid)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                    self._note_deaths(hurt, time.monotonic())
+                return
+            await asyncio.sleep(0.002)
 
     async def _freeze(self) -> None:
         """SIGSTOP to a worker, and people cancel what it streams while it stands still."""
