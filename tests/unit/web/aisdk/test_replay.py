@@ -20,8 +20,11 @@ from tests.unit.web.histories import (
     without_resets,
     written,
 )
+from tokenwire.models.tables import CallRow
 from tokenwire.protocol.events import AnyEvent
 from tokenwire.protocol.fold import Answer
+from tokenwire.protocol.replay import catch_up
+from tokenwire.web.aisdk.continued import ClientMessage, Continued, ToolPart, known_calls
 from tokenwire.web.aisdk.encoder import AISDKEncoder
 from tokenwire.web.aisdk.messages import assistant_parts
 from tokenwire.web.aisdk.values import PROFILES, Profile, clean
@@ -198,3 +201,64 @@ def test_nothing_is_sent_twice(history: AnyHistory, profile: Profile) -> None:
         fed(encoder, event)
     pieces = [event for event in log if hasattr(event, "offset")]
     assert [chunk for event in pieces for chunk in fed(encoder, event)] == []
+
+
+def as_sent(client: Client) -> ClientMessage:
+    """The message of this client, as it sends it back."""
+    calls, left = list[ToolPart](), set[str]()
+    for part in client.parts:
+        if part["type"] == "step-start":
+            left = {call.tool_call_id for call in calls}
+        elif part["type"] == "tool":
+            ours = part.get("providerExecuted")
+            calls.append(ToolPart(part["id"], part["state"], provider_executed=ours))
+    return ClientMessage(ID, tuple(calls), frozenset(left))
+
+
+def rows_of(answer: Answer) -> list[CallRow]:
+    """The rows of the calls whose turn is proven."""
+    return [
+        CallRow(number=number, runs_at=part.fields["runs_at"], state=part.fields["state"], input="")
+        for number, part in enumerate(answer.parts)
+        if part.type == "tool_call" and "runs_at" in part.fields
+    ]
+
+
+CALLED = st.lists(st.sampled_from(["server", "client"]), min_size=1, max_size=3)
+MOVED = st.lists(st.tuples(st.just("move"), PLACES, PLACES, st.just("x")), max_size=6)
+NEXT_TURN = st.lists(st.tuples(st.just("text"), st.just(["a", "b"])), max_size=2)
+
+
+@profiles
+@given(CALLED, MOVED, NEXT_TURN, PLACES)
+def test_a_client_continues_from_any_place(
+    profile: Profile, called: list[str], moved: list[Op], turn: list[Op], place: int
+) -> None:
+    """It holds the events up to a place behind a proven turn, and continues with the ended row."""
+    ops: list[Op] = [("proved", 0, runs_at) for runs_at in called]
+    log = written(([*ops, *moved, ("other", "step", None), *turn], "complete"), resets=False).events
+    first = len(written((ops, None), resets=False).events)
+    cut = first + place % (len(log) - first)
+    encoder, client = AISDKEncoder(Answer(ID), ROW, profile), Client()
+    client.read(encoder.opening())
+    for event in log[:cut]:
+        client.read(fed(encoder, event))
+    there = encoder.answer
+    calls = known_calls(as_sent(client), there.parts, rows_of(there))
+    client.read(encoder.paused())
+    continued = Continued(as_sent(client), calls)
+    want = folded(log)
+    held = continued.held(want)
+    other = AISDKEncoder(Answer(ID), ROW, profile)
+    other.opening()
+    for event in catch_up(other.answer, held, 1):
+        fed(other, event)
+    assert other.answer.layout() == held.layout()
+    client.over = None
+    client.read(other.continued(is_torn=continued.is_torn))
+    for event in catch_up(held, want, 1):
+        client.read(fed(other, event))
+    whole = read(log, profile)
+    assert (client.over, client.tools()) == (whole.over, whole.tools())
+    assert client.text() == want.content
+    assert client.metadata == whole.metadata | {"status": want.status}
