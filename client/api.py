@@ -10,15 +10,17 @@ if it did not get through.
 import asyncio
 import contextlib
 import inspect
+import json
 import random
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self
 from urllib.parse import quote
 
 import httpx
+from pydantic import BaseModel
 
 from tokenwire.client.errors import AnswerFailed, AnswerRestarted, RequestFailed
 from tokenwire.client.following import Following
@@ -29,6 +31,9 @@ RequestHeaders = Mapping[str, str]
 HeadersSource = RequestHeaders | Callable[[], RequestHeaders | Awaitable[RequestHeaders]]
 WhileRunning = Literal["queue", "reject", "cancel_previous", "steer"]
 """What a post does while an answer is running."""
+AnswerSchema = Mapping[str, Any] | type[BaseModel]
+"""JSON Schema of an answer, or a pydantic model, which gives one."""
+MAX_REASON = 2000
 TRIES = 4
 """How often a call that may be repeated is made."""
 _PASSING = frozenset({0, 429, 502, 503, 504})
@@ -82,10 +87,17 @@ class Tokenwire:
     # --- conversations ---
 
     async def create(
-        self, *, title: str | None = None, model: str | None = None, instructions: str | None = None
+        self,
+        *,
+        title: str | None = None,
+        model: str | None = None,
+        instructions: str | None = None,
+        tools: Sequence[str] | None = None,
+        schema: AnswerSchema | None = None,
     ) -> "RemoteConversation":
-        """A new conversation of the caller."""
-        wanted = {"title": title, "model": model, "instructions": instructions}
+        """A new conversation of the caller. `tools`: names; None: all. `schema`: of its answers."""
+        wanted: dict[str, Any] = {"title": title, "model": model, "instructions": instructions}
+        wanted |= {"tools": tools, "schema": _json_schema(schema)}
         body = {name: value for name, value in wanted.items() if value is not None}
         return RemoteConversation(
             self, (await self.call("POST", "/api/conversations", body, key=str(uuid.uuid4())))["id"]
@@ -145,6 +157,30 @@ class Tokenwire:
         path = f"/api/messages/{quote(message_id, safe='')}/calls/{number}/decision"
         repeats = decision != "repeat" or runs is not None
         return await self.call("POST", path, body, repeats=repeats)
+
+    async def answer_calls(
+        self, message_id: str, functions: Mapping[str, Callable[..., Any]]
+    ) -> list[str]:
+        """Execute the calls of an answer that wait for this client, and send their results: the
+        names of those that were executed.
+
+        `functions`: by name of the tool; each gets the arguments by name, and may be async. The
+        model reads the text of an exception. A call that another client has answered meanwhile
+        keeps that answer.
+        """
+        waiting = [
+            call
+            for call in await self.calls(message_id)
+            if call["state"] == "awaiting_client" and call["name"] in functions
+        ]
+        for call in waiting:
+            decision = await _executed(functions[call["name"]], json.loads(call["input"]))
+            try:
+                await self.decide(message_id, call["number"], **decision)
+            except RequestFailed as error:
+                if error.code != "already_decided":
+                    raise
+        return [call["name"] for call in waiting]
 
     # --- the short ways ---
 
@@ -247,18 +283,21 @@ class RemoteConversation:
         self,
         content: str,
         *,
+        schema: AnswerSchema | None = None,
+        tools: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
         while_running: WhileRunning | None = None,
     ) -> PostResult:
         """Post a message; when this returns, its answer is on its way.
 
-        Safe to repeat with the same key. Without one, a random key is used. `while_running`: what
-        happens if an answer is running; None: as the server is set up.
+        `schema`: of the answer, whose content is then one JSON document. `tools`: as in PROTOCOL.md
+        (`use`, `choice`, `client`). Safe to repeat with the same key. Without one, a random key is
+        used. `while_running`: what happens if an answer is running; None: as the server is set up.
         """
-        body = {"content": content}
-        if while_running is not None:
-            body["while_running"] = while_running
         key = idempotency_key or str(uuid.uuid4())
+        wanted = {"content": content, "schema": _json_schema(schema), "tools": tools}
+        wanted |= {"while_running": while_running}
+        body = {name: value for name, value in wanted.items() if value is not None}
         made = await self._server.call("POST", f"{self._path}/messages", body, key=key)
         return PostResult(
             LiveMessage(made["user_message"]),
@@ -266,8 +305,12 @@ class RemoteConversation:
             made["cursor"],
         )
 
-    async def change(self, **changes: str | None) -> Mapping[str, Any]:
-        """Change `title`, `model` or `instructions`; the conversation as it is then."""
+    async def change(self, **changes: Any) -> Mapping[str, Any]:
+        """Change `title`, `model`, `instructions`, `tools` or `schema`; the conversation as it is
+        then.
+        """
+        if "schema" in changes:
+            changes["schema"] = _json_schema(changes["schema"])
         return await self._server.call("PATCH", self._path, changes, repeats=True)
 
     async def cancel(self) -> list[str]:
@@ -284,9 +327,9 @@ class RemoteConversation:
         """Follow it: `async with conversation.follow() as stream`, then iterate over `stream`."""
         return self._server.follow(self._path)
 
-    async def ask(self, content: str) -> LiveMessage:
+    async def ask(self, content: str, *, schema: AnswerSchema | None = None) -> LiveMessage:
         """The whole answer to a message. Raises AnswerFailed, FollowingStopped."""
-        posted = await self.post(content)
+        posted = await self.post(content, schema=schema)
         async with self.follow() as following:
             return _complete(await following.until_ended(posted.assistant_message.id))
 
@@ -306,6 +349,24 @@ class RemoteConversation:
                     _complete(held)
                     return
                 await anext(following)
+
+
+def _json_schema(schema: AnswerSchema | None) -> Mapping[str, Any] | None:
+    return schema.model_json_schema() if isinstance(schema, type) else schema
+
+
+async def _executed(
+    function: Callable[..., Any], arguments: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """The decision about a call, from what its function returns or raises."""
+    try:
+        result = function(**arguments)
+        if inspect.isawaitable(result):
+            result = await result
+    except Exception as error:  # noqa: BLE001 -- whatever it is, the model must learn of it
+        reason = str(error).strip() or type(error).__name__
+        return {"decision": "error", "reason": reason[:MAX_REASON]}
+    return {"decision": "result", "result": result}
 
 
 def _piece(text: Sent, held: LiveMessage) -> str:

@@ -1,10 +1,12 @@
 """Which tools a post and a conversation name, tools of clients, the schema of a conversation."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
+from pydantic import BaseModel
 
 from tests.contracts.calls import call
 from tests.rows import take_part
@@ -12,7 +14,8 @@ from tests.unit.web.api.test_calls import address as decision
 from tests.unit.web.api.test_calls import local
 from tests.unit.web.api.test_conversations import begin
 from tests.unit.web.api.test_participants import People, let_in, people, told
-from tests.unit.web.conftest import MakeClient, RecordedJobs
+from tests.unit.web.conftest import MakeApp, MakeClient, RecordedJobs
+from tokenwire.client import Tokenwire
 from tokenwire.models.idempotency import Idempotency
 from tokenwire.models.store import Store
 from tokenwire.providers.catalogue import Catalogue, parse
@@ -233,3 +236,65 @@ async def test_nobody_else_answers_a_clients_call(client: httpx.AsyncClient, sto
     await take_part(store, answer.conversation_id, "local")
     assert (await client.post(decision(answer), json=body)).status_code == 403
     assert await answer.states() == ["awaiting_client"]
+
+
+# --- the Python client ---
+
+
+@pytest.fixture
+async def remote(make_app: MakeApp) -> AsyncIterator[Tokenwire]:
+    transport = httpx.ASGITransport(make_app())
+    async with Tokenwire("http://chat.example:8000", transport=transport) as made:
+        yield made
+
+
+class Place(BaseModel):
+    city: str
+
+
+async def test_the_python_client_sends_schemas_and_tools(remote: Tokenwire, store: Store) -> None:
+    """A pydantic model gives its schema."""
+    made = await remote.create(tools=["add"], schema=Place)
+    assert (await made.read())["conversation"]["schema"] == Place.model_json_schema()
+    posted = await made.post("hi", schema={"type": "object"}, tools={"client": [PICK]})
+    row = await store.message(posted.assistant_message.id)
+    assert row is not None
+    assert row.response_schema == {"type": "object"}
+    assert row.tools == {"own": [PICK | {"runs_at": "client"}]}
+    changed = await made.change(schema=None, tools=None)
+    assert (changed["schema"], changed["tools"]) == (None, None)
+    assert (await made.change(schema=Place))["schema"] == Place.model_json_schema()
+
+
+async def test_the_python_client_executes_calls(remote: Tokenwire, store: Store) -> None:
+    """Functions, async or not; the model reads what they raise. Others' calls are left alone."""
+    waits = [call(number, "awaiting_client") for number in range(2)]
+    answer = await local(store, *waits, call(2, "awaiting_approval"))
+    seen: list[int] = []
+
+    async def pay(euros: int) -> dict[str, int]:
+        if seen:
+            raise ValueError("No more money.")
+        seen.append(euros)
+        return {"paid": euros}
+
+    assert await remote.answer_calls(answer.id, {}) == []
+    assert await remote.answer_calls(answer.id, {"pay": pay}) == ["pay", "pay"]
+    first, second, third = await store.calls_of(answer.id)
+    assert (first.state, first.result, seen) == ("done", {"paid": 5}, [5])
+    assert (second.state, second.error) == ("failed", "No more money.")
+    assert third.state == "awaiting_approval"
+    assert await remote.answer_calls(answer.id, {"pay": pay}) == []
+
+
+async def test_the_python_client_loses_a_race(remote: Tokenwire, store: Store) -> None:
+    """Another client has answered the call while this one executed it."""
+    answer = await local(store, call(0, "awaiting_client"))
+
+    async def pay(euros: int) -> int:
+        await remote.decide(answer.id, 0, "result", result="theirs")
+        return euros
+
+    assert await remote.answer_calls(answer.id, {"pay": pay}) == ["pay"]
+    (row,) = await store.calls_of(answer.id)
+    assert row.result == "theirs"
