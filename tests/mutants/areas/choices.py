@@ -3,6 +3,8 @@
 from tests.mutants.mutant import Area, Mutant
 
 CHOICES = "tests/integration/attempt/test_choices.py"
+API = "tests/unit/web/api/test_tools.py"
+QUOTAS = "tests/contracts/test_quotas.py"
 _CALLING = "worker/attempt/calling.py"
 
 AREA = Area(
@@ -81,6 +83,49 @@ AREA = Area(
             "            if name not in found and not name.startswith(prefixes):\n",
             "            if False:\n",
             ("tests/unit/worker/tools/test_registry.py",),
+        ),
+        Mutant(
+            "a_client_answers_a_call_twice",
+            "models/decisions.py",
+            "            if not _awaited(row, call, decision):\n",
+            '            if not _awaited(row, call, decision) and call.runs_at != "client":\n',
+            (f"{API}::test_a_client_answers_a_call_once",),
+        ),
+        Mutant(
+            "any_participant_changes_tools",
+            "web/api/routes.py",
+            '{"instructions", "tools", "schema_"}',
+            '{"instructions"}',
+            (f"{API}::test_only_the_owner_changes_tools_and_schema",),
+        ),
+        Mutant(
+            "answers_ignore_the_schema_of_their_conversation",
+            "models/conversations.py",
+            "                post = replace(post, response_schema=conversation.response_schema)\n",
+            "                pass\n",
+            (f"{API}::test_a_conversation_has_tools_and_a_schema",),
+        ),
+        Mutant(
+            "tools_of_requests_cost_nothing",
+            "models/quotas.py",
+            "    + octets(col(Message.tools))\n",
+            "",
+            (f"{QUOTAS}::test_what_a_request_says_about_tools_counts",),
+        ),
+        Mutant(
+            "a_schema_of_a_conversation_costs_nothing",
+            "models/quotas.py",
+            "    + octets(col(Conversation.tools))\n"
+            "    + octets(col(Conversation.response_schema))\n)\nshown",
+            ")\nshown",
+            (f"{QUOTAS}::test_tools_and_a_schema_count_as_they_change",),
+        ),
+        Mutant(
+            "a_schema_of_a_client_tool_is_not_checked",
+            "web/contents.py",
+            "        await schemas.require_usable(*(each.parameters for each in brought))\n",
+            "        await schemas.require_usable()\n",
+            (f"{API}::test_tools_that_cannot_be_used_are_refused",),
         ),
         Mutant(
             "an_unknown_name_is_left_out_silently",
