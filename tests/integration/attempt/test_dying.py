@@ -13,7 +13,7 @@ from tests.databases import create_tables
 from tests.integration.attempt.dying import CONTENT, Story, result, results_in
 from tests.integration.mortal import Life
 from tests.integration.worker_rig import events_of
-from tokenwire.models.conversations import Post
+from tokenwire.models.conversations import Post, Posted
 from tokenwire.models.parts import answer_of
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Message as Row
@@ -66,7 +66,8 @@ async def check_runs(found: Story, row: Row) -> None:
 
 async def check_records(found: Story, row: Row) -> None:
     """Log, row and calls agree; what was stored or sent to the model is still so."""
-    log, calls = await events_of(found.log, row), await found.calls()
+    whole, calls = await events_of(found.log, row), await found.calls()
+    log = [event for event in whole if getattr(event, "message_id", None) == row.id]
     answer, stored = Answer(row.id), answer_of(row)
     for event in log:
         answer.apply(event)
@@ -142,3 +143,41 @@ async def test_a_worker_dies_while_a_person_decides_at_once(nth: int, tmp_path: 
                 person.cancel()
                 await asyncio.wait({person})
             await check(found, row)
+
+
+@nth_effects
+async def test_a_worker_dies_before_or_behind_a_step_that_brings_a_message(
+    nth: int, tmp_path: Path
+) -> None:
+    """The message comes with one step, is in each request behind it once, and its placeholder
+    ends as steered.
+    """
+    for number in [0, *crash_points(await _effects_steered(tmp_path), nth)]:
+        async with story(tmp_path, number + 1) as found:
+            posted = await _steers(found)
+            row = await found.ends([Life(number)] if number else [])
+            assert (row.status, row.content) == ("complete", CONTENT)
+            await check_runs(found, row)
+            await check_records(found, row)
+            steps = [part for part in answer_of(row).parts if "message_ids" in part.fields]
+            assert [part.fields["message_ids"] for part in steps] == [[posted.user_message.id]]
+            placeholder = await found.store.message(posted.assistant_message.id)
+            assert placeholder is not None
+            assert (placeholder.status, placeholder.cancel_by) == ("cancelled", "steered")
+            assert placeholder.terminal_announced
+            for request in found.asked:
+                texts = [message.text for message in request.messages if message.role == "user"]
+                assert texts == ["hi", *["Hurry"] * bool(results_in(request))]
+
+
+async def _steers(found: Story) -> Posted:
+    conversation_id = found.row.conversation_id
+    return await found.store.post(Post(conversation_id, "me", "Hurry", "m", "steer"))
+
+
+async def _effects_steered(folder: Path) -> Sequence[str]:
+    async with story(folder) as found:
+        await _steers(found)
+        life = Life()
+        await found.ends([life])
+    return life.done

@@ -21,7 +21,7 @@ from tokenwire.providers.dialects import DIALECTS, decoder_of
 from tokenwire.providers.registry import presets
 from tokenwire.providers.spec import ModelSpec
 from tokenwire.worker.attempt.parts import KeptOfPart, PartsTaken
-from tokenwire.worker.history import history_of
+from tokenwire.worker.history import history_of, messages_of
 
 PROVIDERS = {
     ANTHROPIC: "anthropic",
@@ -499,6 +499,42 @@ def test_rounds_go_back_in_order(provider: str) -> None:
     ]:
         place = body.index(word, place + 1)
     assert NO_RESULT not in body
+
+
+@pytest.mark.parametrize("provider", ["openai", "anthropic", "gemini", "ollama", "deepseek"])
+def test_a_message_at_a_step_in_each_dialect(provider: str) -> None:
+    """It comes behind the results of its round, and before the next turn, as a user's message."""
+    call = {"id": "oslo", "name": "weather", "state": "done", "result": "warm"}
+    parts = [
+        fold.Part("tool_call", call, text="{}"),
+        fold.Part("step", {"message_ids": ["m1", "gone"]}),
+        fold.Part("text", {}, text="Il fait chaud."),
+    ]
+    asked = [
+        base.HistoryMessage("user", "hi"),
+        *messages_of(parts, {}, {"m1": "In French"}),
+        base.HistoryMessage("user", "thanks"),
+    ]
+    assert [message.role for message in asked] == ["user", "assistant", "user", "assistant", "user"]
+    preset = presets()[provider]
+    spec = ModelSpec("name", provider, "model")
+    sent = DIALECTS[preset.api].build(base.Request(asked), spec, preset).body
+    body, place = json.dumps(sent), 0
+    for word in ["hi", "weather", "warm", "In French", "Il fait chaud", "thanks"]:
+        place = body.index(word, place + 1)
+    assert body.count("In French") == 1
+    turns = sent.get("messages") or sent.get("contents") or sent["input"]
+    (turn,) = [turn for turn in turns if "In French" in json.dumps(turn)]
+    assert turn["role"] == "user"
+    assert NO_RESULT not in body
+
+
+def test_a_step_whose_messages_come_elsewhere_begins_another_turn() -> None:
+    """They have an answer of their own: the step is one like any other."""
+    call = fold.Part("tool_call", {"id": "c", "name": "f", "state": "done", "result": 7})
+    parts = [call, fold.Part("step", {"message_ids": ["m1"]}), fold.Part("text", {}, text="So.")]
+    (message,) = messages_of(parts, {}, {})
+    assert [type(part) for part in message.parts][2:] == [history.StepPart, history.TextPart]
 
 
 def test_a_step_stands_behind_a_result_whatever_was_kept() -> None:
