@@ -15,14 +15,14 @@ def _requirements(name: str) -> list[str]:
     return (ROOT / name).read_text().replace("\\\n", " ").splitlines()
 
 
-@pytest.mark.parametrize("name", (*LOCKS, *OF_CLIENTS))
+@pytest.mark.parametrize("name", [*LOCKS, *OF_CLIENTS])
 def test_every_requirement_is_pinned_by_hashes(name: str) -> None:
     """A package that was replaced at its source does not install."""
     for line in _requirements(name):
         assert re.match(r"[a-z0-9-]+==\S+ .*--hash=sha256:[0-9a-f]{64}", line), line
 
 
-@pytest.mark.parametrize("name", (*LOCKS, *OF_CLIENTS))
+@pytest.mark.parametrize("name", [*LOCKS, *OF_CLIENTS])
 def test_no_index_is_named(name: str) -> None:
     """Each installation chooses where its packages come from."""
     assert "://" not in (ROOT / name).read_text()
