@@ -32,21 +32,23 @@ class Chat:
     """A conversation of somebody who follows the page."""
 
     def __init__(self, port: int) -> None:
-        self.api = httpx.Client(base_url=f"http://127.0.0.1:{port}/api")
-        self.id = self.api.post("/conversations", json={}).raise_for_status().json()["id"]
+        self.url = f"http://127.0.0.1:{port}/api"
+        self.id = self.call("POST", "/conversations", {})["id"]
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        """The decoded answer to a request."""
+        return httpx.request(method, self.url + path, json=body).raise_for_status().json()
 
     def ask(self, content: str) -> dict[str, Any]:
         """The answer, at its end or when it waits."""
-        path = f"/conversations/{self.id}/messages"
-        self.api.post(path, json={"content": content}).raise_for_status()
+        self.call("POST", f"/conversations/{self.id}/messages", {"content": content})
         return self.answer()
 
     def answer(self, passing: Sequence[str] = ("queued", "streaming")) -> dict[str, Any]:
         """The last answer, when it has none of these states."""
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
-            row = self.api.get(f"/conversations/{self.id}").raise_for_status().json()
-            found = row["messages"][-1]
+            found = self.call("GET", f"/conversations/{self.id}")["messages"][-1]
             if found["role"] == "assistant" and found["status"] not in passing:
                 return dict(found)
             time.sleep(0.2)
@@ -69,7 +71,7 @@ def test_a_python_tool_and_an_approval(tmp_path: Path) -> None:
         assert waiting["status"] == "waiting"
         number = waiting["parts"].index(*calls(waiting))
         path = f"/messages/{waiting['id']}/calls/{number}/decision"
-        chat.api.post(path, json={"decision": "approve"}).raise_for_status()
+        chat.call("POST", path, {"decision": "approve"})
         answer = chat.answer(("waiting", "queued", "streaming"))
         assert "Refunded 700 cents of order 5." in answer["content"]
 
