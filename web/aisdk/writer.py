@@ -31,13 +31,16 @@ _REASONS = frozenset({"stop", "length", "content-filter", "tool-calls", "error",
 
 
 class _ToolState:
-    """The state of a tool call: its name, whether it is dynamic, and its progress."""
+    """The state of a tool call: its name, whether it is dynamic, whether clients hold it as
+    executed by the provider, and its progress.
+    """
 
-    __slots__ = ("done", "dynamic", "name", "open")
+    __slots__ = ("done", "dynamic", "executed", "name", "open")
 
-    def __init__(self, name: str, dynamic: bool) -> None:
+    def __init__(self, name: str, dynamic: bool, *, executed: bool = False) -> None:
         self.name = name
         self.dynamic = dynamic
+        self.executed = executed
         self.open = False
         self.done = False
 
@@ -535,6 +538,10 @@ class Writer:
         extras: dict[str, Any],
         **fields: Any,
     ) -> list[UIChunk]:
+        executed = extras["providerExecuted"]
+        before = self._tools.get(call_id)
+        if before is not None and before.executed and not executed:
+            extras["providerExecuted"] = False  # clients keep what no chunk takes back
         chunks = self._plain(
             kind,
             toolCallId=string("call_id", call_id),
@@ -543,7 +550,7 @@ class Writer:
             **extras,
         )
         chunks[-1].update(fields)  # an input that is null stays
-        self._tools[call_id] = _ToolState(name, dynamic)
+        self._tools[call_id] = _ToolState(name, dynamic, executed=bool(executed))
         return chunks
 
     def _tool(self, call_id: str) -> _ToolState:
@@ -563,4 +570,5 @@ class Writer:
     def _output(self, tool: _ToolState, chunk: UIChunk, *, done: bool = True) -> list[UIChunk]:
         chunks = [*self._begun(), chunk]
         tool.done = done
+        tool.executed = tool.executed or "providerExecuted" in chunk
         return chunks

@@ -110,6 +110,8 @@ class Client:
             found["state"] = states.get(action, action)
             names = ("input", "output", "providerExecuted")
             found |= {name: chunk[name] for name in names if name in chunk}
+        if chunk.get("providerExecuted") is False:
+            found.pop("providerExecuted", None)
 
     def _note(self, chunk: UIChunk) -> None:
         kind = chunk["type"]
