@@ -57,13 +57,16 @@ class PastCall:
         return Part("tool_call", known | more, text=self.input)
 
 
+PastRole = Literal["system", "user", "assistant", "tool"]
+
+
 @dataclass(frozen=True, slots=True)
 class PastTurn:
     """One earlier message of a request. `calls`: those of an assistant, behind its text. A `tool`
     turn has the results of the turn before.
     """
 
-    role: Literal["system", "user", "assistant", "tool"]
+    role: PastRole
     content: str
     calls: Sequence[PastCall] = ()
 

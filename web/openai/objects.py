@@ -241,7 +241,7 @@ def output_items(head: Head, answer: Answer) -> list[dict[str, Any]]:
         counts[kind] += 1
         cited = annotations(answer, number) if kind == "message" else ()
         status = item_status(head, answer, number)
-        call = call_id(answer.parts, number)
+        call = call_id(answer.parts, number) if part.type == "tool_call" else ""
         items.append(item_of(kind, name, part, status, part.text, cited, head.pictures, call=call))
     return items
 

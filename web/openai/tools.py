@@ -52,6 +52,8 @@ def tool_choices(
     tools: Sequence[Mapping[str, Any]] | None, choice: Any, terms: ToolTerms
 ) -> ToolChoices:
     """The checked form of `tools` and `tool_choice`. Raises OpenAIProblem (400)."""
+    if tools and len(tools) > terms.max_request_tools + 1:  # one stands for the server's
+        raise _invalid("tools", f"There are more than {terms.max_request_tools} tools.")
     offer = _offer(tools or ())
     if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
         held = choice.get("allowed_tools", choice)
@@ -160,9 +162,10 @@ def _narrowed(offer: _Offer, held: Any) -> _Offer:
     if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
         raise _invalid("tool_choice", "allowed_tools has a list of tools.")
     own, use, server = set[str](), set[str](), False
+    functions, used = offer.names, None if offer.use is None else {*offer.use}
     for number, tool in enumerate(tools):
         name, is_own = _named(tool, f"tool_choice.tools[{number}]")
-        known = offer.names if is_own else None if offer.use is None else {*offer.use}
+        known = functions if is_own else used
         if (is_own or offer.server) and (name is None or known is None or name in known):
             server = server or not is_own
             (own if is_own else use).update(() if name is None else (name,))

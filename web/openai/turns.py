@@ -15,8 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from tokenwire.models.responses import PastCall, PastTurn
+from tokenwire.models.responses import PastCall, PastRole, PastTurn
 from tokenwire.protocol.fold import Answer
+from tokenwire.providers.tool_calls import MAX_CALLS
 from tokenwire.web.calls import call_id
 from tokenwire.web.openai.errors import OpenAIProblem, unsupported
 from tokenwire.web.openai.objects import SERVER_LABEL
@@ -80,38 +81,55 @@ def turns_of_messages(messages: Sequence[Mapping[str, Any]]) -> list[PastTurn]:
     return turns.checked()
 
 
+@dataclass(slots=True)
+class _Turn:
+    """A turn that grows: pieces, because thousands of calls may belong to one."""
+
+    role: PastRole
+    texts: list[str] = field(default_factory=list)
+    calls: list[PastCall] = field(default_factory=list)
+    ids: set[str] = field(default_factory=set)
+
+    @property
+    def past(self) -> PastTurn:
+        """The turn as it is stored."""
+        return PastTurn(self.role, "".join(self.texts), tuple(self.calls))
+
+
 class _Turns:
     """Collects turns in order."""
 
     def __init__(self, param: str, owed: Owed) -> None:
         self._param, self._owed = param, owed
-        self._turns: list[PastTurn] = []
+        self._turns: list[_Turn] = []
         self._open = dict(owed.open)
         """Calls without a result, by the ids that the client knows."""
-        self._required = set(owed.required)
+        self._required = dict.fromkeys(owed.required)
 
     def message(self, turn: PastTurn, place: str) -> None:
         """Add a message without calls. An answer's text may also come behind its calls."""
         if turn.role == "assistant" and self._required and self._last_is("assistant"):
-            last = self._turns[-1]
-            self._turns[-1] = replace(last, content=last.content + turn.content)
+            self._turns[-1].texts.append(turn.content)
             return
         self._require_results(place)
         if turn.content.strip():
-            self._turns.append(turn)
+            self._turns.append(_Turn(turn.role, [turn.content]))
 
     def call(self, call: PastCall, place: str) -> None:
         """Add a call to the present turn of the assistant, or begin one."""
         if not self._last_is("assistant"):
             self._require_results(place)
-            self._turns.append(PastTurn("assistant", ""))
-        turn = self._turns.pop()
-        if any(one.id == call.id for one in turn.calls):
+            self._turns.append(_Turn("assistant"))
+        turn = self._turns[-1]
+        if call.id in turn.ids:
             raise _invalid(place, f"Two calls of one turn have the id {call.id[:80]!r}.")
-        self._turns.append(replace(turn, calls=(*turn.calls, call)))
+        if len(turn.calls) >= MAX_CALLS:
+            raise _invalid(place, f"There are more than {MAX_CALLS} calls in one turn.")
+        turn.ids.add(call.id)
+        turn.calls.append(call)
         if call.state == "proposed":
             self._open[call.id] = call
-            self._required.add(call.id)
+            self._required[call.id] = None
 
     def result(self, name: str, text: str, place: str) -> None:
         """Add the result of a call."""
@@ -122,13 +140,10 @@ class _Turns:
             raise _invalid(
                 place, f"No tool call found for function call output with call_id {name[:80]}."
             )
-        self._required.discard(name)
-        result = replace(call, input="", state="done", result=text)
-        if self._last_is("tool"):
-            last = self._turns.pop()
-            self._turns.append(replace(last, calls=(*last.calls, result)))
-        else:
-            self._turns.append(PastTurn("tool", "", (result,)))
+        self._required.pop(name, None)
+        if not self._last_is("tool"):
+            self._turns.append(_Turn("tool"))
+        self._turns[-1].calls.append(replace(call, input="", state="done", result=text))
 
     def checked(self) -> list[PastTurn]:
         """All turns. Raises OpenAIProblem (400) if a result is missing, or there is nothing to
@@ -137,9 +152,9 @@ class _Turns:
         self._require_results(self._param)
         if not any(turn.role != "system" for turn in self._turns):
             raise _invalid(self._param, f"{self._param} holds nothing to answer.")
-        return self._turns
+        return [turn.past for turn in self._turns]
 
-    def _last_is(self, role: str) -> bool:
+    def _last_is(self, role: PastRole) -> bool:
         return bool(self._turns) and self._turns[-1].role == role
 
     def _require_results(self, place: str) -> None:

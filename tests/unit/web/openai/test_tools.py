@@ -129,6 +129,17 @@ def test_refusals(tools: list[dict[str, Any]], choice: Any, param: str) -> None:
     assert (refused.value.status, refused.value.body["error"]["param"]) == (400, param)
 
 
+def test_too_many_tools_are_refused_at_once() -> None:
+    """Before each is read: a body may have very many."""
+    with pytest.raises(OpenAIProblem, match="more than 64 tools"):
+        tool_choices([{"type": "nothing"}] * 66, None, TERMS)
+    assert len(tool_choices([SERVER, *_functions(64)], None, TERMS).own) == 64
+
+
+def _functions(number: int) -> list[dict[str, Any]]:
+    return [{"type": "function", "name": f"f{one}"} for one in range(number)]
+
+
 def test_a_response_repeats_them() -> None:
     """In a form that can be sent again."""
     for tools, choice in (

@@ -189,3 +189,13 @@ def test_refused_messages(messages: list[Item], param: str, reason: str) -> None
     with pytest.raises(OpenAIProblem, match=reason) as refused:
         turns_of_messages(messages)
     assert (refused.value.status, refused.value.body["error"]["param"]) == (400, param)
+
+
+def test_a_turn_has_a_thousand_calls_at_most() -> None:
+    """Ids of calls cost more, the more there are."""
+    names = [f"c{number}" for number in range(1001)]
+    with pytest.raises(OpenAIProblem, match="more than 1000 calls") as refused:
+        turns_of_messages([ASK, said(*names)])
+    assert refused.value.body["error"]["param"] == "messages[1].tool_calls[1000]"
+    turns = turns_of_messages([ASK, said(*names[:1000]), *map(result, names[:1000])])
+    assert [len(turn.calls) for turn in turns] == [0, 1000, 1000]
