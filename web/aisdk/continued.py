@@ -13,7 +13,6 @@ Rejected: arguments that a client has edited. Decisions over the API say openly 
 others than the model's. Ignoring them is no way either: the person would allow something else.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -180,15 +179,8 @@ def _is_same(one: Any, other: Any) -> bool:
         return len(one) == len(other) and all(map(_is_same, one, other))
     numbers = [value for value in (one, other) if type(value) in (int, float)]
     if len(numbers) == 2:
-        return _as_double(one) == _as_double(other)
+        return float(one) == float(other)
     return type(one) is type(other) and bool(one == other)
-
-
-def _as_double(number: int | float) -> float:
-    try:
-        return float(number)
-    except OverflowError:
-        return math.copysign(math.inf, number)
 
 
 def _end_of_turn(parts: Sequence[Part], last: int) -> int:
