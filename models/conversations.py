@@ -43,7 +43,7 @@ from tokenwire.models.quotas import (
     shown_conversation_bytes,
     size_of_conversation,
 )
-from tokenwire.models.steering import STEER, answer_to
+from tokenwire.models.steering import QUEUE, STEER, answer_to
 from tokenwire.models.tables import (
     Conversation,
     Message,
@@ -82,6 +82,8 @@ class Post:
     options: Mapping[str, Any] = field(default_factory=dict)
     """Parameters of the answer (see `tables.Message`)."""
     tools: ToolChoices = NO_CHOICES
+    steers: bool = True
+    """False: it never reaches a running answer, because its client follows its own one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +305,9 @@ class Conversations(Database):
             posted = await _write_rows(
                 session, post, made, conversation.updated_at, superseded, replaced
             )
-            if resumed is not None or post.policy == STEER:
+            if not post.steers:
+                posted.assistant_message.while_running = QUEUE
+            elif resumed is not None or post.policy == STEER:
                 posted.assistant_message.while_running = STEER
             posted = replace(posted, resumed=resumed)
             await admit(

@@ -28,6 +28,8 @@ from tokenwire.models.tables import Conversation, Message, is_unfinished
 STEERED: Final = "steered"
 """Who cancels the placeholder of a post that was taken in."""
 STEER: Final = "steer"
+QUEUE: Final = "queue"
+"""Of a placeholder: its post never steers, because its client follows the placeholder."""
 MOST_AT_A_STEP = 50
 """Posts that one step takes in. The next step takes more of them."""
 
@@ -82,11 +84,15 @@ async def answer_to(session: AsyncSession, user: Message, answer: Message) -> Me
 
 
 async def may_steer_behind(session: AsyncSession, message_id: str) -> None:
-    """Let all posts that wait behind this answer steer, whatever they asked for."""
+    """Let the posts that wait behind this answer steer, unless they need an answer of their own."""
     own = select(col(Message.conversation_id)).where(col(Message.id) == message_id)
     change = (
         update(Message)
-        .where(*_behind(own.scalar_subquery(), message_id), _waits())
+        .where(
+            *_behind(own.scalar_subquery(), message_id),
+            _waits(),
+            col(Message.while_running).is_(None),
+        )
         .values(while_running=STEER)
     )
     await session.execute(change.execution_options(synchronize_session=False))

@@ -191,7 +191,8 @@ class Message(Table, table=True):
     - `misfit`: the document that broke the schema, and why: `{text, errors}` (`models/repairs.py`).
     - `object`: what the document of a complete answer with a schema says.
     - `tools`: what the request said about tools; None: nothing.
-    - `while_running`: of a placeholder: `steer`, if its post may reach a running answer instead.
+    - `while_running`: of a placeholder: `steer`, if its post may reach a running answer instead;
+      `queue`, if it never may.
     - `steers`: of a user's row: the answer that took it in at a step.
     """
 

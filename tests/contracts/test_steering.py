@@ -170,8 +170,19 @@ async def test_a_post_in_front_of_a_question_may_steer(store: Store) -> None:
     running = await asked(store, call(0, "awaiting_approval"))
     made = await posted(running, policy="queue")
     assert await taken(running) == ([], [])
+    await store.post(Post(running.conversation_id, ME, "mine", "m", steers=False))
     assert await store.withdraw_calls(running.id, 1)
     assert await taken(running) == ([made.user_message.id], [made.assistant_message.id])
+
+
+async def test_a_post_whose_client_follows_its_own_answer_never_steers(store: Store) -> None:
+    """It takes the question back all the same."""
+    answer = await waiting(store)
+    post = Post(answer.conversation_id, ME, "mine", "m", "steer", steers=False)
+    assert (await store.post(post)).resumed == answer.id
+    running = await asked(store, call(0))
+    await store.post(Post(running.conversation_id, ME, "mine", "m", "steer", steers=False))
+    assert await taken(running) == ([], [])
 
 
 async def test_statements_of_steering_use_indexes(store: Store) -> None:

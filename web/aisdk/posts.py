@@ -111,6 +111,7 @@ async def _submit(
         edits=await _is_edit(services, conversation, asked),
         options=asked.options or {},
         tools=tools or NO_CHOICES,
+        steers=False,
     )
     posted = await services.store.post(post)
     services.metrics.posts.inc()

@@ -71,8 +71,8 @@ AREA = Area(
         Mutant(
             "a_post_behind_the_question_stays_in_line",
             "models/conversations.py",
-            "            if resumed is not None or post.policy == STEER:\n",
-            "            if post.policy == STEER:\n",
+            "            elif resumed is not None or post.policy == STEER:\n",
+            "            elif post.policy == STEER:\n",
         ),
         Mutant(
             "a_repeated_post_returns_the_placeholder",
