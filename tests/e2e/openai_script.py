@@ -156,7 +156,7 @@ def errors(client: openai.OpenAI) -> None:
         "invalid_value",
         lambda: client.responses.create(model="demo", input=""),
     )
-    tool = {"type": "function", "name": "f", "parameters": {}}
+    tool = {"type": "web_search"}
     refused(
         openai.BadRequestError,
         "unsupported_parameter",

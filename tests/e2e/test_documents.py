@@ -106,7 +106,7 @@ async def test_the_pages_of_the_python_client(
     """docs/python-client.md: ask, stream, parts, follow."""
     first = here(stack, block("docs/python-client.md", "python", "Why is the sky blue?"))
     parts = block("docs/python-client.md", "python", "answer.parts")
-    second = block("docs/python-client.md", "python", "conversation.follow()")
+    second = block("docs/python-client.md", "python", "change.message")
     drawn: list[tuple[str, str, str]] = []
     together = first + textwrap.indent(parts + second, "    ")
     await run(together, jwt="development", draw=lambda *seen: drawn.append(seen))

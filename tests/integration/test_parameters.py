@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.integration.worker_rig import NoJobs, Script, runner_over, services_over
+from tokenwire.config.terms import ToolTerms
 from tokenwire.models.store import Store
 from tokenwire.providers import base
 from tokenwire.providers.demo import DemoProvider
@@ -13,7 +14,7 @@ from tokenwire.providers.dialects import DIALECTS
 from tokenwire.providers.registry import presets
 from tokenwire.providers.spec import ModelSpec
 from tokenwire.streams.log.memory import MemoryLog
-from tokenwire.web.openai.requests import CompletionsBody, ResponseBody
+from tokenwire.web.openai.requests import Asker, CompletionsBody, ResponseBody
 
 USER = "u1"
 PRESETS = {
@@ -25,14 +26,15 @@ PRESETS = {
     "cohere.chat": "cohere",
 }
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
+ASKER = Asker(USER, ToolTerms())
 
 
 async def asked(store: Store, body: CompletionsBody | ResponseBody) -> base.Request:
     """The request that a provider gets for a post."""
     question = (
-        body.question(USER, "m", None)
+        body.question(ASKER, "m", None)
         if isinstance(body, ResponseBody)
-        else body.question(USER, "m")
+        else body.question(ASKER, "m")
     )
     posted = await store.ask(question)
     provider = Script([[base.TextDelta("{}"), base.Finish("stop")]])
@@ -168,7 +170,7 @@ async def test_an_exchanged_model_refuses_by_name(sqlite_store: Store) -> None:
     """The catalogue changed after the post: the answer ends with a sentence that names the
     parameter.
     """
-    posted = await sqlite_store.ask(chat(seed=7).question(USER, "m"))
+    posted = await sqlite_store.ask(chat(seed=7).question(ASKER, "m"))
     provider = DemoProvider(
         ModelSpec("m", "demo", "m", options={"parameters": {"seed": None}}), presets()["demo"]
     )
@@ -202,7 +204,7 @@ async def test_kept_items_are_stored_and_sent_back(sqlite_store: Store) -> None:
     items = [
         base.KeptDelta("anthropic.messages", str(value["type"]), value) for value in (use, result)
     ]
-    posted = await sqlite_store.ask(chat().question(USER, "m"))
+    posted = await sqlite_store.ask(chat().question(ASKER, "m"))
     provider = Script(
         [[base.TextDelta("Look: "), *items, base.TextDelta("there."), base.Finish("stop")]]
     )
@@ -214,7 +216,7 @@ async def test_kept_items_are_stored_and_sent_back(sqlite_store: Store) -> None:
         (1, use),
         (2, result),
     ]
-    again = await sqlite_store.ask(ResponseBody(input="and now?").question(USER, "m", row))
+    again = await sqlite_store.ask(ResponseBody(input="and now?").question(ASKER, "m", row))
     await runner.generate(again.assistant_message.id)
     content = sent("anthropic.messages", provider.asked[1])["messages"][1]["content"]
     assert [block["type"] for block in content] == [

@@ -12,6 +12,7 @@ from sqlmodel import col
 
 from tests.unit.web.api.test_conversations import begin
 from tests.unit.web.conftest import CATALOGUE
+from tokenwire.config.terms import ToolTerms
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Conversation
 from tokenwire.providers.catalogue import Catalogue, parse
@@ -205,7 +206,7 @@ def test_what_changes_nothing_is_ignored() -> None:
         user="ada", service_tier="flex", verbosity="medium", modalities=["text"], tool_choice="auto"
     )
     parsed = requests.understood(requests.CompletionsBody, body)
-    assert parsed.question("ada", "demo").options == {}
+    assert parsed.question(requests.Asker("ada", ToolTerms()), "demo").options == {}
 
 
 @pytest.mark.parametrize(
