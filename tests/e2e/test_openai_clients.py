@@ -48,7 +48,7 @@ def packages(lock: Path) -> Path:
 
 
 @pytest.mark.timeout(600)  # the packages are fetched once
-@pytest.mark.parametrize("client", ["langchain", "agents"])
+@pytest.mark.parametrize("client", ["langchain", pytest.param("agents", marks=pytest.mark.long)])
 def test_a_python_client_calls_tools(stack: Stack, client: str) -> None:
     """Its own functions, in both dialects; the Agents SDK also tools of the server."""
     run = subprocess.run(

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -90,6 +91,7 @@ def test_a_worker_dies_between_the_approval_and_the_tool(stack: Stack) -> None:
     asked = posted(stack, "killed", {"id": "u", "role": "user", "parts": text})
     start = asked[0]
     call_id = next(one for one in asked if one["type"] == "tool-approval-request")["toolCallId"]
+    time.sleep(1.5)  # a worker that stands still in a transaction would lock SQLite
     workers = stack.pids("worker")
     for worker in workers:
         os.kill(worker, signal.SIGSTOP)

@@ -64,9 +64,9 @@ const isOver = (chat) =>
     "the answer ends",
   );
 
-async function assertEnded(chat, sent) {
+async function assertEnded(chat, sent, most = sent) {
   await isOver(chat);
-  assert.equal(posts(chat), sent, "requests");
+  assert.ok(posts(chat) >= sent && posts(chat) <= most, `${posts(chat)} requests`);
   assert.ok(calls(chat).every((part) => part.providerExecuted));
   await storedMessages(chat.id, chat.messages.length);
   const { messages } = await get(`${chatPath(chat.id)}/messages?profile=${chat.profile}`);
@@ -164,7 +164,7 @@ describe("Tools over SSE", { concurrency: 4 }, () => {
         "tool-pay": "approval-requested",
       });
       await chat.addToolApprovalResponse({ id: call(chat, "pay").approval.id, approved: true });
-      await assertEnded(chat, 3);
+      await assertEnded(chat, 3, 4); // where two things end at once, the client asks once more
       assert.deepEqual([chat.done, runsOf(note)], [["pick"], 1]);
     },
     asks,
