@@ -67,7 +67,14 @@ def test_a_seed_replays_exactly() -> None:
     assert there.stdout.split() == here
 
 
-@pytest.mark.parametrize("name", SABOTAGES)
+SLOW = ("no_wait_for_what_is_out", "take_overs_forget_in_silence")
+"""They are found in few schedules."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(each, marks=pytest.mark.long) if each in SLOW else each for each in SABOTAGES],
+)
 def test_a_sabotage_is_found(name: str) -> None:
     """Without this rule of the project some schedule goes wrong, and says so."""
     with SABOTAGES[name]():

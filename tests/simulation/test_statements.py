@@ -13,8 +13,18 @@ from tokenwire.models.migrate import migrate
 SCHEDULES, AT_A_TIME = 12, 4
 
 
-@pytest.mark.parametrize("tools", [False, True])
-@pytest.mark.parametrize("first", range(1, SCHEDULES + 1, AT_A_TIME))
+SLICES = [(first, tools) for first in range(1, SCHEDULES + 1, AT_A_TIME) for tools in (False, True)]
+
+
+@pytest.mark.parametrize(
+    ("first", "tools"),
+    [
+        pytest.param(first, tools, marks=pytest.mark.long)
+        if tools and first > 1
+        else (first, tools)
+        for first, tools in SLICES
+    ],
+)
 def test_the_statements_answer_as_the_simulated_database_does(
     first: int, tools: bool, tmp_path: Path
 ) -> None:
