@@ -17,13 +17,14 @@ from typing import Any, Literal
 
 from tokenwire.models.responses import PastCall, PastRole, PastTurn
 from tokenwire.protocol.fold import Answer
-from tokenwire.providers.tool_calls import MAX_CALLS
 from tokenwire.web.calls import call_id
 from tokenwire.web.openai.errors import OpenAIProblem, unsupported
 from tokenwire.web.openai.objects import SERVER_LABEL
 
 _TEXTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
 """Types of content parts that are text, and the member that holds it."""
+MAX_CALLS = 1000
+"""Calls of one turn: as many as a model may make."""
 _ROLES: dict[str, Literal["system", "user", "assistant"]] = {
     "system": "system",
     "developer": "system",
