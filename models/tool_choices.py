@@ -1,6 +1,7 @@
 """Pure: what a request says about the tools of its answer, as `messages.tools` holds it.
 
-    {"use": ["add"], "choice": {"name": "add"}, "own": [...], "unattended": true}
+    {"use": ["add"], "all_of_server": false, "choice": {"name": "add"}, "own": [...],
+     "unattended": true}
 
 Guarantees: a checked value can be stored, and read again as the same object. A stored value that
 cannot be read (damaged, or of a later version) allows no tool.
