@@ -161,18 +161,19 @@ def _narrowed(offer: _Offer, held: Any) -> _Offer:
     tools = held.get("tools") if isinstance(held, dict) else None
     if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
         raise _invalid("tool_choice", "allowed_tools has a list of tools.")
-    own, use, server = set[str](), set[str](), False
+    own, use, server, whole = set[str](), set[str](), False, False
     functions, used = offer.names, None if offer.use is None else {*offer.use}
     for number, tool in enumerate(tools):
         name, is_own = _named(tool, f"tool_choice.tools[{number}]")
         known = functions if is_own else used
         if (is_own or offer.server) and (name is None or known is None or name in known):
-            server = server or not is_own
+            server, whole = server or not is_own, whole or (not is_own and name is None)
             (own if is_own else use).update(() if name is None else (name,))
         else:
             raise _invalid(f"tool_choice.tools[{number}]", "This is not among the tools.")
     left = [one for one in offer.own if one[1]["name"] in own]
-    return _Offer(left, server, (sorted(use) or offer.use) if server else None)
+    named = offer.use if whole else sorted(use)
+    return _Offer(left, server, named if server else None)
 
 
 def _named(tool: Mapping[str, Any], place: str) -> tuple[str | None, bool]:

@@ -80,6 +80,8 @@ def test_allowed_tools_narrow() -> None:
     assert (found.own, found.use) == ([], ["pay"])
     whole = {"type": "allowed_tools", "mode": "auto", "tools": [SERVER]}
     assert tool_choices(tools, whole, TERMS).use == ["add", "pay"]
+    both = whole | {"tools": [SERVER, SERVER | {"name": "pay"}]}
+    assert tool_choices(tools, both, TERMS).use == ["add", "pay"]
 
 
 @pytest.mark.parametrize(
