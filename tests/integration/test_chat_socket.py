@@ -192,6 +192,15 @@ async def test_no_pong_to_a_client_that_does_not_read(tmp_path: Path) -> None:
             assert web.unsent() == unsent
 
 
+async def test_what_a_resuming_client_shows_is_a_text(tmp_path: Path) -> None:
+    async with public(tmp_path) as web, socket_of(web, **login("ada")) as client:
+        for number, shown in enumerate((7, "x" * 256, ["m"])):
+            await client.send(resumes(number, body={"lastMessageId": shown}))
+            assert "lastMessageId" in json.loads(await client.recv())["errorText"]
+        await client.send(resumes(9, body={"lastMessageId": ""}))
+        assert json.loads(await client.recv())["type"] == "no-active"
+
+
 async def test_silent_sockets_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In total and for an address: the oldest one without a login is closed for a new one."""
     monkeypatch.setattr(admission, "ANONYMOUS_SOCKETS", 6)

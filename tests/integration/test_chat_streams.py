@@ -137,11 +137,12 @@ async def posted(web: Web, sent: dict[str, Any], profile: str = "v5") -> AsyncIt
 
 @contextlib.asynccontextmanager
 async def resumed(
-    web: Web, chat: str, after: str | None = None, profile: str = "v5"
+    web: Web, chat: str, after: str | None = None, profile: str = "v5", **query: str
 ) -> AsyncIterator[Stream]:
     headers = {} if after is None else {"Last-Event-ID": after}
+    params = {"profile": profile, **query}
     async with web.client.stream(
-        "GET", f"/api/chat/{chat}/stream", headers=headers, params={"profile": profile}
+        "GET", f"/api/chat/{chat}/stream", headers=headers, params=params
     ) as response:
         assert response.status_code == 200, await response.aread()
         yield Stream(response)
@@ -179,6 +180,35 @@ async def test_a_post_is_answered_and_can_be_resumed_anywhere(web: Web) -> None:
     async with resumed(web, "c", after=places[1]) as over:
         assert (await over.rest(), over.done) == ([], True)
     assert (await web.client.get("/api/chat/c/stream")).status_code == 204
+
+
+async def test_a_client_says_what_it_shows(web: Web) -> None:
+    """The answer ended between its request for the messages and its resuming: it is sent whole, to
+    a client that shows only what stands before it.
+    """
+    async with posted(web, body("c", "first")) as stream:
+        worker = await working(web, "c")
+        await worker.say("One.")
+        await worker.finish()
+        await stream.rest()
+    async with posted(web, body("c", "second")) as stream:
+        worker = await working(web, "c")
+        async with resumed(web, "c", lastMessageId="m-second") as running:
+            await worker.say("Two.")
+            await worker.finish()
+            assert Client().read(await running.rest()).text() == "Two."
+        await stream.rest()
+    answers = (await web.client.get("/api/chat/c/messages")).json()["messages"][1::2]
+    for shown in ("m-second", answers[0]["id"], "m-first", ""):
+        async with resumed(web, "c", lastMessageId=shown) as again:
+            chunks = await again.rest()
+        assert chunks[0]["messageId"] == answers[1]["id"], shown
+        assert Client().read(chunks).text() == "Two."
+    for shown in (answers[1]["id"], "nobody's", None):
+        asked = {} if shown is None else {"lastMessageId": shown}
+        assert (await web.client.get("/api/chat/c/stream", params=asked)).status_code == 204
+    refused = await web.client.get("/api/chat/c/stream", params={"lastMessageId": "x" * 256})
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid")
 
 
 async def test_impossible_cursors(tmp_path: Path) -> None:

@@ -131,10 +131,19 @@ async def resume(
         Query(description="Only what follows this cursor, which the `id:` of a chunk was"),
     ] = None,
     last_event_id: Annotated[str | None, Header(description="The same; it wins")] = None,
+    last_message_id: Annotated[
+        str | None,
+        Query(
+            alias="lastMessageId",
+            description="The last message that the client shows (empty: none). If the answer after "
+            "it has ended, that one is sent",
+        ),
+    ] = None,
 ) -> Response:
     """The running answer from its beginning, or what follows a cursor, even if the answer has just
     ended.
     """
+    last = None if last_message_id is None else chat_requests.last_shown(last_message_id)
     place = wanted_cursor(request, last_event_id, after)
     user = services.identify(request)
     conversation = await services.store.find_chat(user, chat_id)
@@ -143,7 +152,9 @@ async def resume(
             raise unservable()
         message_id = await message_at(services, conversation.id, place)
         return await stream(request, services, conversation.id, message_id, profile, place)
-    row = await chat_posts.running(services, conversation.id) if conversation is not None else None
+    if conversation is None:
+        return Response(status_code=204)
+    row = await chat_posts.resumable(services, conversation, user, last)
     return (
         Response(status_code=204)
         if row is None

@@ -208,3 +208,23 @@ async def running(services: WebServices, conversation_id: str) -> Message | None
     return next(
         (row for row in await services.store.unfinished(conversation_id) if live(row)), None
     )
+
+
+async def resumable(
+    services: WebServices, conversation: Conversation, user: str, last: str | None
+) -> Message | None:
+    """The answer that a resuming client lacks: the running one; else the newest one, if `last`, the
+    name of the last message that the client shows, stands before it.
+
+    The answer may end between the client's two requests, for the messages and for this. Only the
+    client knows what it shows. An empty name: it shows nothing. An unknown one says nothing.
+    """
+    row = await running(services, conversation.id)
+    if row is not None or last is None:
+        return row
+    newest = (await services.store.snapshot(conversation.id, user, 1)).messages
+    if not newest or newest[-1].role != "assistant":
+        return None
+    shown = await services.store.named_message(conversation.id, last) if last else None
+    lacks = shown.ordinal < newest[-1].ordinal if shown else not last
+    return newest[-1] if lacks else None

@@ -209,6 +209,21 @@ def asked_in(frame: ChatFrame, limits: InputLimits) -> ChatRequest:
     return _asked(asked, limits)
 
 
+def last_shown(found: str, place: str = "query.lastMessageId") -> str:
+    """The name of the last message that a client shows; empty: it shows none. Raises ApiProblem
+    (422).
+    """
+    return "" if found == "" else name(found, place)
+
+
+def last_shown_in(frame: ChatFrame) -> str | None:
+    """The same of a `resume` frame; None: it does not say. Raises ApiProblem (422)."""
+    found = frame.body.get("lastMessageId")
+    if found is not None and not isinstance(found, str):
+        raise invalid("frame.body.lastMessageId", "a value of another type is needed")
+    return None if found is None else last_shown(found, "frame.body.lastMessageId")
+
+
 _IN_FRAMES: Mapping[str, tuple[type, ...]] = {
     "model": (str,),
     "options": (dict,),

@@ -202,12 +202,13 @@ class _ChatSocket:
         if frame.type == "send":
             asked = await in_thread(lambda: chat_requests.asked_in(frame, self._bounds))
             return await chat_posts.accept(self._services, user, asked)
+        last = chat_requests.last_shown_in(frame)
         conversation = await self._services.store.find_chat(
             user, chat_requests.name(frame.id, "frame.id")
         )
         if conversation is None:
             return None
-        row = await chat_posts.running(self._services, conversation.id)
+        row = await chat_posts.resumable(self._services, conversation, user, last)
         return None if row is None else Followed(row)
 
     async def _send(self, kind: str, request_id: str, **fields: Any) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser, Page, Route
 
 from tests.e2e.aisdk.conftest import MODELS, PACKAGES
 from tests.e2e.browser import open_page
@@ -108,7 +108,32 @@ def texts(messages: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("wire", [{}, {"socket": "1"}], ids=["sse", "websocket"])
+WIRES = pytest.mark.parametrize("wire", [{}, {"socket": "1"}], ids=["sse", "websocket"])
+
+
+@WIRES
+async def test_an_answer_that_ends_while_a_page_loads(
+    site: str, stack_for_site: Stack, browser: Browser, wire: dict[str, str]
+) -> None:
+    """It ends between the page's request for the messages and its resuming: the page shows it."""
+    chat = f"ends/{'socket' if wire else 'sse'}.1"
+
+    async def late(route: Route) -> None:
+        answer = await route.fetch()
+        assert stack_for_site.eventually(lambda: len(stored(stack_for_site, chat)) == 2, 60)
+        await route.fulfill(response=answer)
+
+    async with open_page(browser, address(site, stack_for_site, chat, **wire)) as page:
+        await settled(page, 0)
+        await say(page, "tell me")
+        await growing(page)
+        async with open_page(browser, "about:blank") as tab:
+            await tab.route("**/messages", late)
+            await tab.goto(address(site, stack_for_site, chat, **wire))
+            assert await settled(tab, 2) == await settled(page, 2)
+
+
+@WIRES
 async def test_a_chat_reloaded_while_streaming(
     site: str, stack_for_site: Stack, browser: Browser, wire: dict[str, str]
 ) -> None:

@@ -14,12 +14,24 @@ const textOf = (message) =>
     .join("");
 const recipe = z.object({ recipe: z.object({ name: z.string(), steps: z.array(z.string()) }) });
 
+function transportFor(shown) {
+  const lastMessageId = shown.at(-1)?.id ?? "";
+  if (socket)
+    return new WebSocketChatTransport({
+      url: `${api.replace("http", "ws")}/api/chat/ws`,
+      prepareReconnectToStreamRequest: () => ({ body: { lastMessageId } }),
+    });
+  const query = new URLSearchParams({ lastMessageId });
+  return new DefaultChatTransport({
+    api: `${api}/api/chat`,
+    prepareReconnectToStreamRequest: ({ api, id }) => ({
+      api: `${api}/${encodeURIComponent(id)}/stream?${query}`,
+    }),
+  });
+}
+
 function Chat({ messages: initial }) {
-  const [transport] = useState(() =>
-    socket
-      ? new WebSocketChatTransport({ url: `${api.replace("http", "ws")}/api/chat/ws` })
-      : new DefaultChatTransport({ api: `${api}/api/chat` }),
-  );
+  const [transport] = useState(() => transportFor(initial));
   const { messages, status, sendMessage, regenerate, stop } = useChat({
     id,
     messages: initial,
