@@ -33,6 +33,8 @@ WhileRunning = Literal["queue", "reject", "cancel_previous", "steer"]
 """What a post does while an answer is running."""
 AnswerSchema = Mapping[str, Any] | type[BaseModel]
 """JSON Schema of an answer, or a pydantic model, which gives one."""
+WantedSchema = AnswerSchema | Literal[False] | None
+"""That of an answer. None: that of its conversation. False: none at all."""
 MAX_REASON = 2000
 TRIES = 4
 """How often a call that may be repeated is made."""
@@ -283,21 +285,24 @@ class RemoteConversation:
         self,
         content: str,
         *,
-        schema: AnswerSchema | None = None,
+        schema: WantedSchema = None,
         tools: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
         while_running: WhileRunning | None = None,
     ) -> PostResult:
         """Post a message; when this returns, its answer is on its way.
 
-        `schema`: of the answer, whose content is then one JSON document. `tools`: as in PROTOCOL.md
-        (`use`, `choice`, `client`). Safe to repeat with the same key. Without one, a random key is
-        used. `while_running`: what happens if an answer is running; None: as the server is set up.
+        `schema`: of the answer, whose content is then one JSON document; False: none, even if the
+        conversation has one. `tools`: as in PROTOCOL.md (`use`, `choice`, `client`). Safe to repeat
+        with the same key. Without one, a random key is used. `while_running`: what happens if an
+        answer is running; None: as the server is set up.
         """
         key = idempotency_key or str(uuid.uuid4())
         wanted = {"content": content, "schema": _json_schema(schema), "tools": tools}
         wanted |= {"while_running": while_running}
-        body = {name: value for name, value in wanted.items() if value is not None}
+        body: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
+        if schema is False:
+            body["schema"] = None
         made = await self._server.call("POST", f"{self._path}/messages", body, key=key)
         return PostResult(
             LiveMessage(made["user_message"]),
@@ -327,8 +332,10 @@ class RemoteConversation:
         """Follow it: `async with conversation.follow() as stream`, then iterate over `stream`."""
         return self._server.follow(self._path)
 
-    async def ask(self, content: str, *, schema: AnswerSchema | None = None) -> LiveMessage:
-        """The whole answer to a message. Raises AnswerFailed, FollowingStopped."""
+    async def ask(self, content: str, *, schema: WantedSchema = None) -> LiveMessage:
+        """The whole answer to a message; `schema` as in `post`. Raises AnswerFailed,
+        FollowingStopped.
+        """
         posted = await self.post(content, schema=schema)
         async with self.follow() as following:
             return _complete(await following.until_ended(posted.assistant_message.id))
@@ -351,8 +358,10 @@ class RemoteConversation:
                 await anext(following)
 
 
-def _json_schema(schema: AnswerSchema | None) -> Mapping[str, Any] | None:
-    return schema.model_json_schema() if isinstance(schema, type) else schema
+def _json_schema(schema: WantedSchema) -> Mapping[str, Any] | None:
+    if isinstance(schema, type):
+        return schema.model_json_schema()
+    return None if schema is False else schema
 
 
 async def _executed(

@@ -79,6 +79,8 @@ class Post:
     edits: bool = False
     """The message replaces the one with this `client_id` and all that followed it."""
     response_schema: dict[str, Any] | None = None
+    inherits_schema: bool = True
+    """Without a schema of its own, its answer has that of the conversation."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Parameters of the answer (see `tables.Message`)."""
     tools: ToolChoices = NO_CHOICES
@@ -296,7 +298,7 @@ class Conversations(Database):
                 if replaced is None
                 else await supersede(session, replaced, made["user"], conversation, post.user_id)
             )
-            if post.response_schema is None:
+            if post.response_schema is None and post.inherits_schema:
                 post = replace(post, response_schema=conversation.response_schema)
             resumed = None
             if replaced is None:

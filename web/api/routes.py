@@ -223,8 +223,7 @@ async def post_message(
     require_fit(services.settings, body.content)
     conversation = await services.store.conversation(conversation_id, user)
     model = services.offers.require(conversation.model)
-    options = body.options.model_dump(exclude_none=True) if body.options else {}
-    services.offers.require_taken(model, options, "body.options")
+    services.offers.require_taken(model, body.parameters, "body.options")
     await require_schema(body.schema_)
     tools = await _tools(services, conversation, model, body.tools)
     page = await delivery.log_state(services, conversation_id)
@@ -240,17 +239,11 @@ async def post_message(
         Idempotency.of(
             idempotency_key,
             f"POST /api/conversations/{conversation_id}/messages",
-            # As the version before had it, whose keys still count.
-            body.model_dump(
-                mode="json",
-                exclude={
-                    *(() if options else ("options",)),
-                    *(() if body.while_running else ("while_running",)),
-                },
-            ),
+            body.hashed(),
         ),
-        options=options,
+        options=body.parameters,
         response_schema=body.schema_,
+        inherits_schema=body.inherits_schema,
         tools=tools,
     )
     posted = await services.store.post(post)

@@ -106,7 +106,9 @@ class MessageTools(_StrictBody):
 
 
 class NewMessage(_StrictBody):
-    """A user's message, and the tools of its answer. `schema`: of the answer."""
+    """A user's message, and the tools of its answer. `schema`: of the answer; null: none, even if
+    the conversation has one.
+    """
 
     content: Annotated[str, StringConstraints(min_length=1), AfterValidator(_not_blank)]
     options: Parameters | None = None
@@ -114,6 +116,26 @@ class NewMessage(_StrictBody):
     schema_: dict[str, Any] | None = Field(default=None, alias="schema")
     while_running: Policy | None = None
     """What happens if an answer is running. Null: as the setting CONCURRENT_POSTS says."""
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Those that it names."""
+        return self.options.model_dump(exclude_none=True) if self.options else {}
+
+    @property
+    def inherits_schema(self) -> bool:
+        """Whether it says nothing about a schema."""
+        return "schema_" not in self.model_fields_set
+
+    def hashed(self) -> dict[str, Any]:
+        """What an idempotency key stands for: as earlier versions had it, whose keys still count,
+        and what they did not know.
+        """
+        later = {"options": self.parameters, "while_running": self.while_running}
+        silent = {name for name, value in later.items() if not value}
+        found = self.model_dump(mode="json", exclude=silent)
+        no_schema = self.schema_ is None and not self.inherits_schema
+        return found | ({"schema_": False} if no_schema else {})
 
 
 class NewParticipant(_StrictBody):

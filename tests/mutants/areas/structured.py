@@ -4,7 +4,11 @@ from tests.mutants.mutant import Area, Mutant
 
 AREA = Area(
     "structured",
-    ("tests/integration/attempt/test_documents.py", "tests/unit/worker/test_schemas.py"),
+    (
+        "tests/unit/worker/test_schemas.py",
+        "tests/contracts/test_repairs.py",
+        "tests/integration/attempt/test_documents.py",
+    ),
     [
         Mutant(
             "every_misfit_is_repaired",
@@ -17,6 +21,32 @@ AREA = Area(
             "models/repairs.py",
             "values(misfit=misfit, updated_at",
             "values(updated_at",
+        ),
+        Mutant(
+            "who_lost_the_answer_stores_a_misfit",
+            "models/repairs.py",
+            "if await lock_held(session, checkpoint.message_id, checkpoint.attempt) is None:",
+            "if False:",
+        ),
+        Mutant(
+            "a_misfit_brings_an_older_text_back",
+            "models/repairs.py",
+            "saved = mine.where(col(Message.saves) <= checkpoint.saves)",
+            "saved = mine",
+        ),
+        Mutant(
+            "no_schema_is_that_of_the_conversation",
+            "models/conversations.py",
+            "if post.response_schema is None and post.inherits_schema:",
+            "if post.response_schema is None:",
+            ("tests/unit/web/api/test_tools.py",),
+        ),
+        Mutant(
+            "no_schema_and_no_field_are_one_request",
+            "web/api/shapes.py",
+            'found | ({"schema_": False} if no_schema else {})',
+            "found",
+            ("tests/unit/web/api/test_tools.py",),
         ),
         Mutant(
             "a_misfit_stays_before_its_repair",

@@ -72,7 +72,7 @@ async def test_a_key_of_a_body_without_options(client: httpx.AsyncClient, store:
     """Its hash is that of the version before, which may have taken the first request."""
     address = f"/api/conversations/{(await begin(client))['id']}/messages"
     headers = {"Idempotency-Key": "k"}
-    plain = {"content": "hi", "tools": None, "schema": None}
+    plain = {"content": "hi", "tools": None}
     first = await client.post(address, json=plain, headers=headers)
     again = await client.post(address, json={"content": "hi", "options": {}}, headers=headers)
     assert again.json()["user_message"]["id"] == first.json()["user_message"]["id"]

@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from tests.contracts.calls import call
+from tests.contracts.test_calls import ending
 from tests.rows import take_part
 from tests.unit.web.api.test_calls import address as decision
 from tests.unit.web.api.test_calls import local
@@ -161,6 +162,25 @@ async def test_a_conversation_has_tools_and_a_schema(
     assert (changed["tools"], changed["title"]) == (None, "T")
 
 
+async def test_a_post_asks_for_no_schema(client: httpx.AsyncClient, store: Store) -> None:
+    """In a conversation that has one; null and absent are two requests. An answer that is made
+    again has none either.
+    """
+    made = (await begin(client, schema=SCHEMA))["id"]
+    row = await stored(store, await post(client, made, schema=None))
+    assert row.response_schema is None
+    assert await store.begin_attempt(row.id, 1, "demo")
+    assert await store.finish(ending(row.id))
+    again = await client.post(f"/api/messages/{row.id}/regenerate")
+    assert (await stored(store, again)).response_schema is None
+    path, key = f"/api/conversations/{made}/messages", {"Idempotency-Key": "k"}
+    bodies = ({"content": "hi"}, {"content": "hi", "schema": None})
+    first, other = [await client.post(path, json=body, headers=key) for body in bodies]
+    assert (first.status_code, other.json()["code"]) == (202, "key_reused")
+    again = await client.post(path, json=bodies[0], headers=key)
+    assert again.json()["assistant_message"]["id"] == first.json()["assistant_message"]["id"]
+
+
 @pytest.mark.parametrize(
     ("body", "place"),
     [
@@ -261,6 +281,11 @@ async def test_the_python_client_sends_schemas_and_tools(remote: Tokenwire, stor
     assert row is not None
     assert row.response_schema == {"type": "object"}
     assert row.tools == {"own": [PICK | {"runs_at": "client"}]}
+    for wanted, kept in ((None, Place.model_json_schema()), (False, None)):
+        posted = await made.post("hi", schema=wanted)
+        row = await store.message(posted.assistant_message.id)
+        assert row is not None
+        assert row.response_schema == kept
     changed = await made.change(schema=None, tools=None)
     assert (changed["schema"], changed["tools"]) == (None, None)
     assert (await made.change(schema=Place))["schema"] == Place.model_json_schema()
