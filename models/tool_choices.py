@@ -14,7 +14,7 @@ the server's tools checked here (only workers know them).
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -98,6 +98,7 @@ def checked(value: Mapping[str, Any], terms: ToolTerms) -> ToolChoices:
         raise BadTools(first["loc"], first["msg"]) from None
     for mistake in _mistakes(found, terms):
         raise mistake
+    require_free_names(found, found.use or ())
     return found
 
 
@@ -109,6 +110,34 @@ def read(value: Mapping[str, Any] | None) -> ToolChoices:
         return ToolChoices.model_validate(value)
     except ValidationError:
         return NOTHING_ALLOWED
+
+
+def usable(
+    tools: Mapping[str, bool],
+    lists: Iterable[Sequence[str] | None],
+    choices: ToolChoices,
+    *,
+    listed: bool,
+) -> set[str]:
+    """The names of the server's tools that an answer may use. `tools`: all of them; True: a client
+    executes the tool. `lists`: names in the catalogue and in the conversation; None: all.
+
+    A program that asks over OpenAI's API (not `listed`) must name the tools of the server that it
+    wants. Where nobody can decide, no tool runs at the client.
+    """
+    if not (listed or choices.all_of_server or choices.use is not None):
+        return set()
+    names = {name for name, at_client in tools.items() if not (at_client and choices.unattended)}
+    for only in (*lists, choices.use):
+        names &= names if only is None else set(only)
+    return names
+
+
+def require_free_names(choices: ToolChoices, names: Collection[str]) -> None:
+    """No tool of the request has one of these names, of tools of the server. Raises BadTools."""
+    for number, own in enumerate(choices.own):
+        if own.name in names:
+            raise BadTools(("own", number, "name"), f"a tool of the server is called {own.name}")
 
 
 def _mistakes(choices: ToolChoices, terms: ToolTerms) -> Iterator[BadTools]:
@@ -128,12 +157,10 @@ def _of_own(choices: ToolChoices, terms: ToolTerms) -> Iterator[BadTools]:
         yield BadTools(("own",), f"more than {terms.max_request_tools} tools")
     if len(json.dumps([each.model_dump() for each in choices.own])) > terms.max_request_tools_bytes:
         yield BadTools(("own",), f"longer than {terms.max_request_tools_bytes} bytes as JSON")
-    names, used = _names(choices), set(choices.use or ())
+    names = _names(choices)
     for number, own in enumerate(choices.own):
         if own.name in names[:number]:
             yield BadTools(("own", number, "name"), f"two tools are called {own.name}")
-        if own.name in used:
-            yield BadTools(("own", number, "name"), f"a tool of the server is called {own.name}")
         if own.parameters.get("type") != "object":
             yield BadTools(("own", number, "parameters"), "the type must be object")
 

@@ -26,6 +26,7 @@ from tokenwire.streams.hub.hub import RedisPubSub
 from tokenwire.streams.limits.rates import RedisRates
 from tokenwire.streams.log.ports import Limits, PubSub
 from tokenwire.streams.log.redis import RedisLog
+from tokenwire.streams.tool_names import ReportedTools
 from tokenwire.web.app import create_app, end_streams
 from tokenwire.web.http.connections import configured
 from tokenwire.worker.enqueue import Jobs
@@ -102,9 +103,9 @@ def _quieten(server: logging.Logger) -> None:
 async def _serve(found: settings.Settings, models: catalogue.Catalogue) -> None:
     store = _open_store(found)
     log = RedisLog(found.redis, Limits.of(found))
-    jobs, rates = Jobs(found.redis), RedisRates(found.redis)
+    jobs, rates, tools = Jobs(found.redis), RedisRates(found.redis), ReportedTools(found.redis)
     try:
-        app = _app(found, store, log, RedisPubSub(found.redis), jobs, models, rates)
+        app = _app(found, store, log, RedisPubSub(found.redis), jobs, models, rates, tools)
         if not app.state.services.hosts.has_name:
             log_line.warning(
                 "only localhost can post: set ALLOWED_HOSTS to the names of this site, or "
@@ -121,7 +122,8 @@ async def _serve(found: settings.Settings, models: catalogue.Catalogue) -> None:
         if app.state.background.ended is not None:
             raise SystemExit(EXIT_TASK_ENDED)
     finally:
-        await asyncio.gather(jobs.aclose(), log.aclose(), store.aclose(), rates.aclose())
+        opened = (jobs, log, store, rates, tools)
+        await asyncio.gather(*(each.aclose() for each in opened))
 
 
 def _shared_port(found: settings.Settings) -> list[socket.socket] | None:
@@ -150,9 +152,10 @@ def _app(
     jobs: Jobs,
     models: catalogue.Catalogue,
     rates: RedisRates,
+    tools: ReportedTools,
 ) -> FastAPI:
     try:
-        return create_app(found, store, log, pubsub, jobs, models, rates)
+        return create_app(found, store, log, pubsub, jobs, models, rates, tools)
     except ValueError as error:
         settings.stop(str(error))
 

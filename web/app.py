@@ -20,6 +20,7 @@ from tokenwire.streams.hub.hub import Hub
 from tokenwire.streams.hub.room import HeartbeatPace
 from tokenwire.streams.limits.rates import Counting, Rates
 from tokenwire.streams.log.ports import Log, PubSub
+from tokenwire.streams.tool_names import ReportedTools, keep
 from tokenwire.web import health, problems
 from tokenwire.web.admission.identity import open_identity
 from tokenwire.web.admission.layer import EXPOSED_HEADERS, Admission, Gate
@@ -68,11 +69,12 @@ def create_app(
     jobs: Jobs,
     catalogue: Catalogue,
     counting: Counting | None = None,
+    tool_names: ReportedTools | None = None,
 ) -> FastAPI:
     """The app over these services. The caller closes all of them except `pubsub`.
 
-    `counting`: the counter shared by all web processes; without it each counts alone. Raises
-    ValueError for a missing setting.
+    `counting`: the counter shared by all web processes; without it each counts alone. `tool_names`:
+    what workers report. Raises ValueError for a missing setting.
     """
     public = settings.mode == "production"
     hub, background, packing = Hub(log, pubsub), Background(), Packing(log)
@@ -82,7 +84,7 @@ def create_app(
         version=__version__,
         description=_DESCRIPTION,
         openapi_url=None if public else "/openapi.json",
-        lifespan=_lifespan(background, services, hub, packing),
+        lifespan=_lifespan(background, services, hub, packing, tool_names),
         # Swagger's page loads foreign scripts, which the page's security policy forbids
         docs_url=None,
         redoc_url=None,
@@ -162,14 +164,23 @@ def end_streams(app: FastAPI) -> None:
 
 
 def _lifespan(
-    background: Background, services: WebServices, hub: Hub, packing: Packing
+    background: Background,
+    services: WebServices,
+    hub: Hub,
+    packing: Packing,
+    tool_names: ReportedTools | None,
 ) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async def read_tools() -> None:
+            if tool_names is not None:
+                services.offers.note_tools(await tool_names.read())
+
         await services.offers.probe_until_found()
         await hub.start()
         services.feeds.start()
         background.start("offers", services.offers.watch)
+        background.start("tool names", lambda: keep(read_tools))
         background.start("packing", packing.run)
         background.start("housekeeping", lambda: keep_house(services.store, services.log))
         yield

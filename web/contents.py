@@ -4,7 +4,7 @@ offered.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from tokenwire.config.settings import Settings
@@ -48,14 +48,17 @@ async def require_tools(
     settings: Settings,
     value: Mapping[str, Any],
     words: Mapping[str, str],
+    usable: Callable[[ToolChoices], Collection[str]],
     field: str = "body.tools",
 ) -> ToolChoices:
     """What a request says about tools, in the form of `tool_choices`. Raises ApiProblem (422).
 
-    `words`: the request's names of our fields, where they differ.
+    `words`: the request's names of our fields, where they differ. `usable`: the names of the
+    server's tools that its answer may use.
     """
     try:
         found = tool_choices.checked(value, settings)
+        tool_choices.require_free_names(found, usable(found))
     except tool_choices.BadTools as error:
         raise _misplaced(field, words, error.place, error.reason) from error
     brought = [each for each in found.own if each.runs_at == "client"]

@@ -1,5 +1,5 @@
 """The models on offer: those of the catalogue whose key is set and, for local servers, those that
-answer.
+answer. And what is known of the server's tools.
 
 Local servers are probed in the background, so that no request waits for one. `providers.catalogue`
 reads the catalogue, `local_servers.py` probes.
@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tokenwire.models.tool_choices import ToolChoices
+from tokenwire.models.tool_choices import ToolChoices, usable
 from tokenwire.providers import parameters
 from tokenwire.providers.catalogue import Catalogue, LocalServer
 from tokenwire.web import local_servers
@@ -35,6 +35,9 @@ class Offers:
         self._local = list(set(catalogue.local_servers.values()))
         self._there: set[LocalServer] = set()
         self._missed: Counter[LocalServer] = Counter()
+        self._tools = dict.fromkeys(catalogue.tools, False)
+        self._tools |= dict.fromkeys(catalogue.client_tools, True)
+        self._reported: Mapping[str, bool] = {}
 
     @property
     def default(self) -> str:
@@ -98,6 +101,21 @@ class Offers:
                     words = f"{name} is not among the tools here: {', '.join(only) or 'none'}."
                     errors = [{"field": field, "message": words}]
                     raise ApiProblem("unknown_tool", words, errors=errors, tool=name)
+
+    def note_tools(self, names: Mapping[str, bool]) -> None:
+        """Those that workers have reported; True: a client executes the tool."""
+        self._reported = names
+
+    def usable_tools(
+        self, model: str, allowed: Sequence[str] | None, choices: ToolChoices, *, listed: bool
+    ) -> set[str]:
+        """The names of the server's tools that an answer may use, as far as they are known: those
+        of modules and of MCP servers only while a worker reports them. `allowed`: of the
+        conversation.
+        """
+        spec = self._catalogue.models.get(model)
+        lists = (spec.tools if spec else None, allowed)
+        return usable({**self._tools, **self._reported}, lists, choices, listed=listed)
 
     def refusal(self, model: str, options: Mapping[str, Any]) -> parameters.Refusal | None:
         """The first parameter that a model of the catalogue does not take."""

@@ -30,6 +30,7 @@ from tokenwire.providers.registry import open_provider
 from tokenwire.streams.hub.pubsub import RedisPubSub
 from tokenwire.streams.log import keys, ports
 from tokenwire.streams.log.redis import RedisLog
+from tokenwire.streams.tool_names import ReportedTools, keep
 from tokenwire.worker.broker import WakingBroker
 from tokenwire.worker.checkpoints import Checkpointer
 from tokenwire.worker.enqueue import Jobs
@@ -43,7 +44,7 @@ from tokenwire.worker.sweeper.run_ender import RunEnder
 from tokenwire.worker.sweeper.sweeper import Sweeper
 from tokenwire.worker.titles import name_conversation
 from tokenwire.worker.tools.registry import Tools
-from tokenwire.worker.tools.toolbox import Toolbox
+from tokenwire.worker.tools.toolbox import Toolbox, places
 
 log_line = structlog.get_logger(__name__)
 
@@ -53,7 +54,7 @@ INTERRUPT_CHECK_SECONDS = 5.0
 With Dramatiq's 0.1 s, hundreds of threads would occupy a core.
 """
 CONTROL_PAUSE_SECONDS = 1.0
-T = TypeVar("T", Store, RedisLog, RedisPubSub, HttpClient, Toolbox)
+T = TypeVar("T", Store, RedisLog, RedisPubSub, HttpClient, Toolbox, ReportedTools)
 
 
 class Runtime:
@@ -98,6 +99,7 @@ class Runtime:
         self._log = self._to_close(RedisLog(settings.redis, limits, settings.coalesce_ms))
         self._pubsub = self._to_close(RedisPubSub(settings.redis))
         self._client = self._to_close(HttpClient())
+        self._tool_names = self._to_close(ReportedTools(settings.redis))
 
     def _to_close(self, opened: T) -> T:
         self._opened.push_async_callback(opened.aclose)
@@ -133,8 +135,12 @@ class Runtime:
         background.start("checkpointer", lambda: services.checkpointer.run(self._runner.running))
         background.start("sweeper", Sweeper(services).run)
         background.start("packing", services.packing.run)
+        background.start("tool names", lambda: keep(self._report_tools))
         listening = asyncio.create_task(supervise("cancels", self._listen))
         self._opened.push_async_callback(_end, listening)
+
+    async def _report_tools(self) -> None:
+        await self._tool_names.report(places(self._services.toolbox.tools))
 
     async def _listen(self) -> None:
         """Listen for cancels. Without this channel, the lease's next renewal reports them."""

@@ -14,6 +14,9 @@ or end, or deleted ones.
 READY = f"{PREFIX}:ready"
 """The readiness check writes it, to test that writes work."""
 
+TOOLS = f"{PREFIX}:tools"
+"""Sorted set of the names of workers' tools (`streams/tool_names.py`), by Redis' seconds."""
+
 SERVER = f"{PREFIX}:server"
 """The last noted server (`streams.log.redis.RedisLog.new_server`), to notice another one."""
 

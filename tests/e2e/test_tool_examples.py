@@ -74,6 +74,23 @@ def test_a_python_tool_and_an_approval(tmp_path: Path) -> None:
         chat.call("POST", path, {"decision": "approve"})
         answer = chat.answer(("waiting", "queued", "streaming"))
         assert "Refunded 700 cents of order 5." in answer["content"]
+        refuses_its_name(chat, "weather")
+
+
+def refuses_its_name(chat: Chat, name: str) -> None:
+    """Workers report what their modules have, and a post cannot bring a tool of that name."""
+    own = {"name": name, "parameters": {"type": "object"}}
+    post = {"content": "hi", "tools": {"client": [own]}}
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        refused = httpx.post(f"{chat.url}/conversations/{chat.id}/messages", json=post)
+        if refused.status_code == 422:
+            [error] = refused.json()["errors"]
+            assert error["message"] == f"a tool of the server is called {name}"
+            return
+        assert refused.status_code == 202
+        time.sleep(1)
+    raise AssertionError("the name was not refused")
 
 
 @contextmanager

@@ -10,6 +10,7 @@ others: its screen is then right again, and no error page hides it.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 from tokenwire.models.call_states import Decision
 from tokenwire.models.chats import Regeneration
@@ -126,8 +127,9 @@ async def _tools(
     """What the request says about tools. Raises ApiProblem (422)."""
     if asked.tools is None:
         return None
-    found = await require_tools(services.settings, asked.tools, WORDS, "body")
     narrowed = conversation.tools if conversation else None
+    usable = partial(services.offers.usable_tools, model, narrowed, listed=True)
+    found = await require_tools(services.settings, asked.tools, WORDS, usable, "body")
     services.offers.require_tools(model, narrowed, found, "body.activeTools")
     return found
 

@@ -7,6 +7,7 @@ and `identity.py` identifies the caller. A user who is no participant gets 404.
 
 import asyncio
 import time
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, FastAPI, Query, Request, Response
@@ -298,7 +299,8 @@ async def _tools(
 ) -> ToolChoices:
     if asked is None:
         return NO_CHOICES
-    found = await require_tools(services.settings, asked.choices(), {"own": "client"})
+    usable = partial(services.offers.usable_tools, model, conversation.tools, listed=True)
+    found = await require_tools(services.settings, asked.choices(), {"own": "client"}, usable)
     services.offers.require_tools(model, conversation.tools, found, "body.tools.use")
     return found
 

@@ -19,6 +19,7 @@ from tokenwire.web.openai.errors import OpenAIProblem, unsupported
 from tokenwire.web.openai.following import is_passing
 from tokenwire.web.openai.inputs import items_of, row_of_item
 from tokenwire.web.openai.requests import AskBody, Asker, Wanted, understood
+from tokenwire.web.openai.tools import require_own_names
 from tokenwire.web.services import WebServices, decoded, is_row_id, read_body
 from tokenwire.worker import schemas
 
@@ -133,5 +134,7 @@ def _question(
     question = body.question(Asker(user, services.settings), model, follows)
     if refused := services.offers.refusal(model, question.options):
         raise unsupported(body.param(refused.parameter), refused.reason)
+    usable = services.offers.usable_tools(model, None, question.tools, listed=False)
+    require_own_names(question.tools, usable)
     require_question_fits(services.settings, question)
     return question

@@ -18,6 +18,7 @@ from tokenwire.models.tool_choices import (
     ToolChoices,
     checked,
     read,
+    require_free_names,
 )
 from tokenwire.protocol.values import present
 from tokenwire.web.openai.errors import OpenAIProblem, unsupported
@@ -74,6 +75,14 @@ def tool_choices(
         return checked(value, terms)
     except BadTools as error:
         raise _invalid(_param(error, offer), error.reason) from None
+
+
+def require_own_names(choices: ToolChoices, names: Collection[str]) -> None:
+    """No function has one of these names, of tools of the server. Raises OpenAIProblem (400)."""
+    try:
+        require_free_names(choices, names)
+    except BadTools as error:
+        raise _invalid("tools", error.reason) from None
 
 
 def uses_server(choices: ToolChoices) -> bool:

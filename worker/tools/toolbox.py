@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import Protocol
 
 from tokenwire.config.terms import ToolTerms
-from tokenwire.models.tool_choices import NO_CHOICES, NamedTool, ToolChoices
+from tokenwire.models.tool_choices import NO_CHOICES, NamedTool, ToolChoices, usable
 from tokenwire.providers.base import Tool
 from tokenwire.worker.tools.definition import AnyTool, ClientTool, ServerTool
 from tokenwire.worker.tools.executor import Executor
@@ -63,26 +63,20 @@ def allowed(
     *,
     listed: bool,
 ) -> AnswerTools:
-    """The tools of an answer. `lists`: names in the catalogue and in the conversation; None: all.
-
-    A program that asks over OpenAI's API (not `listed`) must name the tools of the server that it
-    wants. Where nobody can decide, no tool runs at the client.
-    """
-    wanted = listed or choices.all_of_server or choices.use is not None
-    names = set(tools) if wanted else set()
-    for only in (*lists, choices.use):
-        names &= names if only is None else set(only)
-    found = {
-        name: tool
-        for name, tool in tools.items()
-        if name in names and not (choices.unattended and isinstance(tool, ClientTool))
-    }
+    """The tools of an answer. `lists`, `listed`: as in `tool_choices.usable`."""
+    names = usable(places(tools), lists, choices, listed=listed)
+    found = {name: tool for name, tool in tools.items() if name in names}
     own = {
         each.name: ClientTool(each.name, None, each.description, each.parameters, each.runs_at)
         for each in choices.own
     }
     both = {**found, **own}
     return AnswerTools(both, choices, next(_refusals(found, own, choices), None))
+
+
+def places(tools: Mapping[str, AnyTool]) -> Mapping[str, bool]:
+    """The names of these tools; True: a client executes the tool."""
+    return {name: isinstance(tool, ClientTool) for name, tool in tools.items()}
 
 
 def _refusals(

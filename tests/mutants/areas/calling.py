@@ -62,9 +62,9 @@ AREA = Area(
         ),
         Mutant(
             "unlisted_answers_use_tools",
-            "worker/tools/toolbox.py",
-            "names = set(tools) if wanted else set()",
-            "names = set(tools)",
+            "models/tool_choices.py",
+            "    if not (listed or choices.all_of_server or choices.use is not None):\n",
+            "    if False:\n",
         ),
         Mutant(
             "edited_arguments_are_ignored",

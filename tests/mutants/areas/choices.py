@@ -4,6 +4,8 @@ from tests.mutants.mutant import Area, Mutant
 
 CHOICES = "tests/integration/attempt/test_choices.py"
 API = "tests/unit/web/api/test_tools.py"
+NAMES = "tests/unit/web/test_tool_names.py"
+REPORTS = "tests/contracts/test_tool_names.py"
 QUOTAS = "tests/contracts/test_quotas.py"
 _CALLING = "worker/attempt/calling.py"
 
@@ -25,9 +27,51 @@ AREA = Area(
         ),
         Mutant(
             "a_request_adds_what_a_conversation_leaves_out",
-            "worker/tools/toolbox.py",
+            "models/tool_choices.py",
             "    for only in (*lists, choices.use):\n",
             "    for only in (choices.use,) if choices.use else lists:\n",
+        ),
+        Mutant(
+            "a_post_brings_a_tool_of_the_servers_name",
+            "web/contents.py",
+            "        tool_choices.require_free_names(found, usable(found))\n",
+            "",
+            (NAMES,),
+        ),
+        Mutant(
+            "a_function_has_the_name_of_a_tool_of_the_server",
+            "web/openai/posts.py",
+            "    require_own_names(question.tools, usable)\n",
+            "",
+            (NAMES,),
+        ),
+        Mutant(
+            "a_tool_that_is_left_out_keeps_its_name",
+            "web/offers.py",
+            "        lists = (spec.tools if spec else None, allowed)\n",
+            "        lists = (None, None)\n",
+            (NAMES,),
+        ),
+        Mutant(
+            "names_of_tools_live_for_ever",
+            "streams/tool_names.py",
+            'f"({seconds - LIFE_SECONDS}", "+inf"',
+            '"-inf", "+inf"',
+            (REPORTS,),
+        ),
+        Mutant(
+            "names_of_tools_stay_on_the_server",
+            "streams/tool_names.py",
+            '"-inf", seconds - LIFE_SECONDS)',
+            '"-inf", 0)',
+            (REPORTS,),
+        ),
+        Mutant(
+            "an_outage_ends_the_report_of_tools",
+            "streams/tool_names.py",
+            "        except (redis.RedisError, OSError, TimeoutError) as error:\n",
+            "        except ValueError as error:\n",
+            (REPORTS,),
         ),
         Mutant(
             "a_choice_holds_for_each_turn",
