@@ -39,7 +39,8 @@ from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.web.aisdk.encoder import AISDKEncoder
 from tokenwire.web.aisdk.values import PROFILES, Profile
 from tokenwire.web.openai.encoder import ResponseEncoder
-from tokenwire.web.openai.objects import Head, output_items
+from tokenwire.web.openai.items import output_items
+from tokenwire.web.openai.objects import Head
 from tokenwire.web.watching import shown_answer
 from tokenwire.worker.checkpoints import Checkpointer
 from tokenwire.worker.packing import Packing

@@ -33,8 +33,9 @@ from tokenwire.protocol.fold import Answer, Part
 from tokenwire.protocol.sent import Sent, Withdrawn
 from tokenwire.protocol.text import utf16_length
 from tokenwire.web.calls import call_id
-from tokenwire.web.openai import objects
-from tokenwire.web.openai.objects import Head, ItemKind, ItemStatus
+from tokenwire.web.openai import completions, items, objects, responses
+from tokenwire.web.openai.items import ItemKind, ItemStatus
+from tokenwire.web.openai.objects import Head
 from tokenwire.web.reasons import EXPIRED, REMOVED
 
 PIECE_CHARS = 4
@@ -170,7 +171,7 @@ class ResponseEncoder:
         if item is not None and not item.is_of(part):
             raise Withdrawn
         if item is None:
-            kind = objects.item_kind(self.head, part)
+            kind = items.item_kind(self.head, part)
             if kind is None:
                 return
             self._drop(number)  # after a part without an item
@@ -185,11 +186,11 @@ class ResponseEncoder:
 
     def _added(self, kind: ItemKind, number: int) -> "_Item":
         part, call = self.answer.parts[number], call_id(self.answer.parts, number)
-        name = objects.item_id(self.answer.id, kind, self._counts[kind])
+        name = items.item_id(self.answer.id, kind, self._counts[kind])
         item = _Item(kind, name, self._index, part, call)
         self._counts[kind] += 1
         self._index += 1
-        begun = objects.item_of(kind, name, part, "in_progress", None, call=call)
+        begun = items.item_of(kind, name, part, "in_progress", None, call=call)
         self._emit("response.output_item.added", {"output_index": item.index, "item": begun})
         if kind in ("reasoning", "message"):
             self._emit("response.content_part.added", item.place | {"part": item.inner("")})
@@ -214,18 +215,18 @@ class ResponseEncoder:
 
     def _grows(self, number: int) -> bool:
         """Whether the part may still grow, so that what follows it waits."""
-        return not self.answer.ended and objects.grows(self.head, self.answer, number)
+        return not self.answer.ended and items.grows(self.head, self.answer, number)
 
     def _finish(self, number: int) -> None:
         """The part has ended. Raises Withdrawn if more than it was sent, if only an item."""
         if (item := self._items.get(number)) is None:
             return
-        if objects.item_kind(self.head, self.answer.parts[number]) is None:
+        if items.item_kind(self.head, self.answer.parts[number]) is None:
             raise Withdrawn
         item.sent.finish()
         item.part = self.answer.parts[number]
-        cited = objects.annotations(self.answer, number) if item.kind == "message" else ()
-        status = objects.item_status(self.head, self.answer, number)
+        cited = items.annotations(self.answer, number) if item.kind == "message" else ()
+        status = items.item_status(self.head, self.answer, number)
         if item.is_open:
             if rest := item.sent.take_rest():
                 self._writer.emit_delta(item.delta, rest)
@@ -261,7 +262,7 @@ class ResponseEncoder:
         cited: Sequence[Mapping[str, Any]],
     ) -> Mapping[str, Any]:
         named, pictures = (item.kind, item.id, item.part), self.head.pictures
-        return objects.item_of(*named, status, text, cited, pictures, call=item.call)
+        return items.item_of(*named, status, text, cited, pictures, call=item.call)
 
     def _drop(self, first: int) -> None:
         """The items from this part on are withdrawn."""
@@ -285,7 +286,7 @@ class ResponseEncoder:
         self._drop(len(self.answer.parts))
         if self._writer.known > 1:
             self._writer.after = self._writer.number - 1
-        status = objects.response_status(self.head, self.answer)
+        status = responses.response_status(self.head, self.answer)
         # This dialect has no event for `cancelled`: it is an incomplete Response.
         known = {"completed": "response.completed", "failed": "response.failed"}
         output = [self._items[number].final for number in sorted(self._items)]
@@ -294,7 +295,7 @@ class ResponseEncoder:
     def _lifecycle(
         self, kind: str, answer: Answer, output: Sequence[Mapping[str, Any]] = ()
     ) -> None:
-        self._emit(kind, {"response": objects.response(self.head, answer, output)})
+        self._emit(kind, {"response": responses.response(self.head, answer, output)})
 
     def _emit(self, kind: str, fields: Mapping[str, Any]) -> None:
         self._writer.emit(kind, fields)
@@ -341,7 +342,7 @@ class _Item:
     def inner(self, text: str, cited: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
         """The content part of the item."""
         is_text = self.kind == "message"
-        return objects.text_part(text, cited) if is_text else objects.reasoning_part(text)
+        return items.text_part(text, cited) if is_text else items.reasoning_part(text)
 
     def is_of(self, part: Part) -> bool:
         """Whether the part is the item's, as far as readers can tell."""
@@ -457,16 +458,16 @@ class ChatEncoder:
         if answer.status != "complete":
             yield _data(objects.error_body(*objects.failure(answer)))
             return
-        if calls := objects.chat_calls(self.head, answer):
+        if calls := completions.chat_calls(self.head, answer):
             yield self._chunk(
                 {"tool_calls": [{"index": index, **call} for index, call in enumerate(calls)]}
             )
-        if cited := objects.chat_annotations(answer):
+        if cited := completions.chat_annotations(answer):
             yield self._chunk({"annotations": cited})
-        yield self._chunk({}, objects.chat_reason(answer))
+        yield self._chunk({}, completions.chat_reason(answer))
         if self._include_usage:
-            usage = objects.chat_usage(answer.usage)
-            yield _data(objects.completion_chunk(self.head, []) | {"usage": usage})
+            usage = completions.chat_usage(answer.usage)
+            yield _data(completions.completion_chunk(self.head, []) | {"usage": usage})
         yield b"data: [DONE]\n\n"
 
     def _rest(self) -> bytes:
@@ -482,7 +483,7 @@ class ChatEncoder:
     def _blank(self) -> dict[str, Any]:
         """The common fields of all chunks."""
         usage = {"usage": None} if self._include_usage else {}
-        return objects.completion_chunk(self.head, []) | usage
+        return completions.completion_chunk(self.head, []) | usage
 
 
 def _data(body: Mapping[str, Any]) -> bytes:

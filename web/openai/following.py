@@ -16,7 +16,7 @@ from tokenwire.protocol.sent import Withdrawn
 from tokenwire.web.http.departure import ClientGone, until_gone
 from tokenwire.web.http.streaming import Cut
 from tokenwire.web.openai import encoder as encoding
-from tokenwire.web.openai import objects
+from tokenwire.web.openai import responses
 from tokenwire.web.openai.errors import OpenAIProblem, OpenAIStream
 from tokenwire.web.openai.objects import Head
 from tokenwire.web.openai.pictures import Pictures
@@ -60,7 +60,7 @@ async def response_of(services: WebServices, user: str, row: Message) -> dict[st
     """The Response of a row, with its images. Raises StoreUnavailable."""
     answer, pictures = shown_answer(row), Pictures(services, user)
     await pictures.read(answer)
-    return objects.response(head_of(row, pictures.shown), answer)
+    return responses.response(head_of(row, pictures.shown), answer)
 
 
 def is_passing(row: Message) -> bool:

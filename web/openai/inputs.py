@@ -9,6 +9,7 @@ from tokenwire.protocol.fold import Answer, Part
 from tokenwire.protocol.outcomes import outcome_of
 from tokenwire.web.openai import objects
 from tokenwire.web.openai.following import head_of
+from tokenwire.web.openai.items import output_items
 
 _SHOWN = ("message", "function_call", "mcp_call")
 
@@ -44,7 +45,7 @@ def _answered(row: Message) -> list[dict[str, Any]]:
     if not row.attempt:  # a turn that a client has sent: only the server's calls have results there
         functions = (part.fields.get("name") for part in answer.parts if _is_open(part))
         head = replace(head, functions=frozenset(map(str, functions)))
-    return [item for item in objects.output_items(head, answer) if item["type"] in _SHOWN]
+    return [item for item in output_items(head, answer) if item["type"] in _SHOWN]
 
 
 def _is_open(part: Part) -> bool:

@@ -11,7 +11,7 @@ import contextlib
 from tokenwire.models.errors import NotFound
 from tokenwire.protocol.files import digest_in
 from tokenwire.protocol.fold import Answer
-from tokenwire.web.openai import objects
+from tokenwire.web.openai.items import fitting_pictures
 from tokenwire.web.services import WebServices
 
 
@@ -25,7 +25,7 @@ class Pictures:
     async def read(self, answer: Answer) -> None:
         """Read the images that the answer holds now. Raises StoreUnavailable."""
         most = self._services.settings.max_file_bytes
-        for address in objects.fitting_pictures(answer, most):
+        for address in fitting_pictures(answer, most):
             digest = digest_in(address, answer.id)
             if digest is not None and address not in self.shown:
                 with contextlib.suppress(NotFound):  # its conversation is being deleted

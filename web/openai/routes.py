@@ -18,8 +18,8 @@ from tokenwire.models.parts import shown_answer
 from tokenwire.models.rows import unfinished
 from tokenwire.web import delivery, problems
 from tokenwire.web.http import refusals
+from tokenwire.web.openai import completions, responses
 from tokenwire.web.openai import encoder as encoding
-from tokenwire.web.openai import objects
 from tokenwire.web.openai.errors import (
     ANSWER,
     BODY,
@@ -97,7 +97,7 @@ async def create_response(
     ended = shown_answer(last)
     if ended.status == "error":
         raise failed(ended)
-    return JSONResponse(objects.response(head_of(last, asking.pictures.shown), ended))
+    return JSONResponse(responses.response(head_of(last, asking.pictures.shown), ended))
 
 
 @router.get(
@@ -219,7 +219,7 @@ async def create_completion(
     ended = shown_answer(last)
     if ended.status != "complete":
         raise failed(ended)
-    return JSONResponse(objects.completion(head_of(last), ended))
+    return JSONResponse(completions.completion(head_of(last), ended))
 
 
 # --- models ---------------------------------------------------------------------------------------

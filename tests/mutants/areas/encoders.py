@@ -23,7 +23,7 @@ AREA = Area(
         Mutant(
             "a_withdrawn_item_stays_without_text",
             "web/openai/encoder.py",
-            "if objects.item_kind(self.head, self.answer.parts[number]) is None:",
+            "if items.item_kind(self.head, self.answer.parts[number]) is None:",
             "if False:",
             ("tests/unit/web/openai/test_replay.py",),
         ),
@@ -42,14 +42,14 @@ AREA = Area(
         ),
         Mutant(
             "images_of_any_size_are_shown",
-            "web/openai/objects.py",
+            "web/openai/items.py",
             "        if address is not None and isinstance(size, int) and size <= room:\n",
             "        if address is not None and isinstance(size, int):\n",
             ("tests/unit/web/openai/test_objects.py",),
         ),
         Mutant(
             "the_image_of_another_answer_is_shown",
-            "web/openai/objects.py",
+            "web/openai/items.py",
             "if is_image and digest_in(address, answer_id) is not None else None",
             "if is_image else None",
             ("tests/unit/web/openai/test_objects.py",),
@@ -179,7 +179,7 @@ AREA = Area(
         ),
         Mutant(
             "openai_a_call_that_streams_is_ended",
-            "web/openai/objects.py",
+            "web/openai/items.py",
             'return state == "streaming" or (state',
             "return (state",
         ),
@@ -251,37 +251,37 @@ AREA = Area(
         ),
         Mutant(
             "openai_empty_texts_are_items",
-            "web/openai/objects.py",
+            "web/openai/items.py",
             'is_empty = part.type in ("reasoning", "text") and not part.units',
             "is_empty = False",
         ),
         Mutant(
             "openai_a_citation_is_where_the_answer_begins",
-            "web/openai/objects.py",
+            "web/openai/items.py",
             "min(max(place - text.start, 0), text.units)",
             "max(place, 0)",
         ),
         Mutant(
             "openai_a_citation_without_title",
-            "web/openai/objects.py",
+            "web/openai/items.py",
             '"title": title if isinstance(title, str) and title else url',
             '"title": title',
         ),
         Mutant(
             "openai_a_source_belongs_to_every_text",
-            "web/openai/objects.py",
+            "web/openai/items.py",
             '        if part.type == "text":\n            break\n',
             "",
         ),
         Mutant(
             "openai_an_invalid_call_is_completed",
-            "web/openai/objects.py",
+            "web/openai/items.py",
             'if part.fields.get("state") == "invalid" or ',
             "if ",
         ),
         Mutant(
             "openai_whole_items_of_a_cut_answer_are_incomplete",
-            "web/openai/objects.py",
+            "web/openai/items.py",
             '    if not grows(head, answer, number):\n        return "completed"\n',
             "",
         ),
@@ -323,7 +323,7 @@ AREA = Area(
         Mutant(
             "chat_forgets_tool_calls",
             "web/openai/encoder.py",
-            "if calls := objects.chat_calls(self.head, answer):",
+            "if calls := completions.chat_calls(self.head, answer):",
             "if calls := []:",
         ),
         Mutant(

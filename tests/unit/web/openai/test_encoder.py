@@ -30,7 +30,7 @@ from tokenwire.protocol.fold import Answer, Hole, from_view
 from tokenwire.protocol.replay import catch_up
 from tokenwire.protocol.sent import Withdrawn
 from tokenwire.protocol.text import utf16_length
-from tokenwire.web.openai import objects
+from tokenwire.web.openai import completions, responses
 from tokenwire.web.openai.encoder import PIECE_CHARS, ChatEncoder, ResponseEncoder
 from tokenwire.web.openai.objects import Head
 
@@ -181,7 +181,7 @@ def test_the_sdk_knows_every_event(ended: Answer, last: str) -> None:
     )
     assert deltas == ended.content == final.output_text
     done = [event["item"] for event in events if event["type"] == "response.output_item.done"]
-    assert done == events[-1]["response"]["output"] == objects.response(HEAD, ended)["output"]
+    assert done == events[-1]["response"]["output"] == responses.response(HEAD, ended)["output"]
     assert [
         event["output_index"] for event in events if event["type"] == "response.output_item.added"
     ] == list(range(len(done)))
@@ -189,7 +189,7 @@ def test_the_sdk_knows_every_event(ended: Answer, last: str) -> None:
 
 def test_statuses_errors_and_usage_are_mapped() -> None:
     """In OpenAI's words."""
-    failed = objects.response(
+    failed = responses.response(
         HEAD,
         answer(
             status="error",
@@ -198,12 +198,12 @@ def test_statuses_errors_and_usage_are_mapped() -> None:
     )
     assert failed["status"] == "failed"
     assert failed["error"] == {"code": "invalid_prompt", "message": "Too long."}
-    assert objects.response(HEAD, answer("x", finish_reason="length"))["incomplete_details"] == {
+    assert responses.response(HEAD, answer("x", finish_reason="length"))["incomplete_details"] == {
         "reason": "max_output_tokens"
     }
-    assert objects.response(HEAD, answer("x"))["usage"]["total_tokens"] == 10
-    assert objects.response(HEAD, answer(status="queued"))["status"] == "in_progress"
-    queued = objects.response(BACKGROUND, answer(status="queued"))
+    assert responses.response(HEAD, answer("x"))["usage"]["total_tokens"] == 10
+    assert responses.response(HEAD, answer(status="queued"))["status"] == "in_progress"
+    queued = responses.response(BACKGROUND, answer(status="queued"))
     assert queued["status"] == "queued"
 
 
@@ -411,7 +411,7 @@ def test_a_chat_has_the_calls_of_its_program_alone() -> None:
         if "tool_calls" in chunk["choices"][0]["delta"]
     ]
     assert [(call["index"], call["function"]["name"]) for call in calls] == [(0, "weather")]
-    message = objects.completion(head, ended)["choices"][0]["message"]
+    message = completions.completion(head, ended)["choices"][0]["message"]
     assert [call["id"] for call in message["tool_calls"]] == [calls[0]["id"]]
 
 
@@ -502,7 +502,9 @@ def test_chunks_give_the_completion() -> None:
     ) == ("stop", [], 10)
     assert data.endswith(b"data: [DONE]\n\n")
     assert (
-        ChatCompletion.model_validate(objects.completion(HEAD, ended)).choices[0].message.content
+        ChatCompletion.model_validate(completions.completion(HEAD, ended))
+        .choices[0]
+        .message.content
         == "Hello 👋 there"
     )
 

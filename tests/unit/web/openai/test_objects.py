@@ -1,4 +1,4 @@
-"""web/openai/objects.py: a Response has every key of the public specification (schemas of
+"""web/openai/responses.py: a Response has every key of the public specification (schemas of
 `llm-comply`).
 """
 
@@ -14,13 +14,10 @@ from pydantic import TypeAdapter
 
 from tokenwire.protocol.files import address_of
 from tokenwire.protocol.fold import Answer, from_view
-from tokenwire.web.openai.objects import (
-    Head,
-    completion,
-    fitting_pictures,
-    output_items,
-    response,
-)
+from tokenwire.web.openai.completions import completion
+from tokenwire.web.openai.items import fitting_pictures, output_items
+from tokenwire.web.openai.objects import Head
+from tokenwire.web.openai.responses import response
 
 SPECIFICATION = str(files("llm_comply") / "specs" / "openresponses.json")
 pytestmark = pytest.mark.filterwarnings(

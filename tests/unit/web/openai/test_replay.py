@@ -19,8 +19,8 @@ from tokenwire.protocol.events import AnyEvent
 from tokenwire.protocol.fold import Answer
 from tokenwire.protocol.sent import Withdrawn
 from tokenwire.web.aisdk.completions import CompletionFailed, TextEncoder
-from tokenwire.web.openai import objects
 from tokenwire.web.openai.encoder import ChatEncoder, ResponseEncoder
+from tokenwire.web.openai.items import output_items
 from tokenwire.web.openai.objects import Head
 
 AnyHistory = tuple[list[Op], str | None]
@@ -50,9 +50,9 @@ def test_a_strict_client_ends_with_the_answer(head: Head, history: AnyHistory) -
     log = written(history).events
     client, answer = Client().read(events_of(head, log)), folded(log)
     assert client.final is not None
-    assert unnamed(client.final["output"]) == unnamed(objects.output_items(head, answer))
+    assert unnamed(client.final["output"]) == unnamed(output_items(head, answer))
     if without_resets(log):
-        assert client.items == client.final["output"] == objects.output_items(head, answer)
+        assert client.items == client.final["output"] == output_items(head, answer)
     texts = [item["content"][0]["text"] for item in client.whole() if item["type"] == "message"]
     assert "".join(texts) == answer.content
 
