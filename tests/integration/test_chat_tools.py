@@ -360,6 +360,24 @@ async def test_three_parallel_calls(chat: Chat) -> None:
     assert set(client.tools().values()) == {"output-available"}
 
 
+async def test_a_decision_is_shown_before_the_stream_ends(chat: Chat) -> None:
+    """Another call still waits, and workers are slow: a stream that ended without the decision
+    would make its client send it again.
+    """
+    chat.plays(calls(PAY, CHOOSE), says("All."))
+    client, enqueue = await chat.asks(tools=PICK), chat.web.app.state.services.jobs.generate
+
+    async def late(message_id: str, delay_ms: int | None = None) -> None:
+        await asyncio.sleep(0.3)
+        await enqueue(message_id, delay_ms)
+
+    chat.web.app.state.services.jobs.generate = late
+    await chat.answers(client, given("Oslo", "call_1"))
+    assert (client.over or {}).get("finishReason") == "tool-calls"
+    assert [chunk["output"] for chunk in chat.chunks if "output" in chunk] == ["Oslo"]
+    assert await chat.states() == ["awaiting_approval", "done"]
+
+
 async def test_two_rounds(chat: Chat) -> None:
     """Each question ends the stream; what an earlier round has is not sent again."""
     chat.plays(calls(PAY), calls(PAY), says("Twice."))

@@ -2,7 +2,8 @@
 
 A stream ends at `wait`, so that the client can answer. A `wait` that is over, or that a cancel is
 about to end, ends nothing: a client that has answered would at once send its answer again. So the
-rows are read before the end.
+rows are read before the end. A wait that does not show yet what a decision has made of a call is
+over too, even if other calls still wait: an attempt is about to show it, and to wait again.
 
 `web.watching` gives events, `web.aisdk.encoder` makes chunks of them; how those travel is decided
 by the callers: `encoded` here for server-sent events, `web.aisdk.socket` for WebSocket.
@@ -13,6 +14,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from tokenwire.models.call_states import awaiting
 from tokenwire.models.errors import NotFound, StoreUnavailable
+from tokenwire.models.tables import CallRow
 from tokenwire.models.views import message_view
 from tokenwire.protocol.cursors import Cursor
 from tokenwire.protocol.fold import Answer
@@ -90,7 +92,16 @@ class _Encoding:
             return []
         is_open = row is not None and row.cancel_by is None
         asks = is_open and any(awaiting(call.state) for call in calls)
-        return self._encoder.paused() if asks else []
+        return self._encoder.paused() if asks and _is_shown(calls, answer) else []
+
+
+def _is_shown(calls: Sequence[CallRow], answer: Answer) -> bool:
+    """Whether the answer is as far as these rows. Otherwise an attempt is about to show them."""
+    parts = answer.parts
+    return all(
+        call.number < len(parts) and parts[call.number].fields.get("state") == call.state
+        for call in calls
+    )
 
 
 def _batch(encoder: AISDKEncoder, update: Update) -> ChunkBatch:

@@ -35,14 +35,19 @@ def node() -> str:
 
 def run_node(node: str, *names: str, **environ: str) -> str:
     """Run test files in Node; every test of them must pass."""
-    run = subprocess.run(
-        [node, "--test", *(str(PACKAGES / name) for name in names)],
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-        env=os.environ | environ,
-    )
+    command = [node, "--test", *(str(PACKAGES / name) for name in names)]
+    try:
+        run = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=280,
+            check=False,
+            env=os.environ | environ,
+        )
+    except subprocess.TimeoutExpired as error:
+        said = (error.stdout or b"").decode()
+        raise AssertionError(f"Node did not end: {said[-12_000:]}") from error
     assert run.returncode == 0, run.stdout[-12_000:] + run.stderr[-2_000:]
     assert "\n# pass 0\n" not in run.stdout
     return run.stdout
