@@ -2,6 +2,7 @@
 them.
 """
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from tests.e2e.stack import Stack, running_stack
 from tests.js.packages import need_node, need_packages
 
 PACKAGES = Path(__file__).parents[2] / "js" / "aisdk"
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 MODELS = """
 default: demo
 models:
@@ -56,9 +58,13 @@ def run_node(node: str, *names: str, **environ: str) -> str:
 @pytest.fixture(scope="package")
 def chat_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A stack with a fast demo model, a slow one, one that always starts over, and one that writes
-    JSON. Pages of one other origin may use it.
+    JSON, and with a schema of documents. Pages of one other origin may use it.
     """
     folder = tmp_path_factory.mktemp("chats")
     (folder / "models.yml").write_text(MODELS)
-    with running_stack(folder, MODELS_FILE=str(folder / "models.yml")) as running:
+    (folder / "schemas.json").write_text(json.dumps({"city": CITY}))
+    files = {"MODELS_FILE": "models.yml", "OBJECT_SCHEMAS_FILE": "schemas.json"}
+    with running_stack(
+        folder, **{name: str(folder / file) for name, file in files.items()}
+    ) as running:
         yield running

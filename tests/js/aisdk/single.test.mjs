@@ -73,6 +73,37 @@ describe("single answers", { concurrency: 3 }, () => {
     assert.equal((await post("/api/object", JSON.stringify("!auth"))).status, 502);
   });
 
+  for (const { name, ai } of RELEASES)
+    test(`ai ${name}: a repaired document breaks useObject, unless it is whole`, async () => {
+      const object = async (query) => {
+        const response = await fetch(`${BASE}/api/object?${query}`, {
+          method: "POST",
+          headers: { "content-type": "application/json" },
+          body: JSON.stringify("!misfit Oslo"),
+        });
+        let [text, last] = ["", undefined];
+        const seen = [];
+        // As the hook does it.
+        await response.body.pipeThrough(new TextDecoderStream()).pipeTo(
+          new WritableStream({
+            async write(chunk) {
+              text += chunk;
+              last = (await ai.parsePartialJson(text)).value;
+              seen.push(last);
+            },
+          }),
+        );
+        return { last, seen };
+      };
+      await assert.rejects(object("schema=city"));
+      const { last, seen } = await object("schema=city&partial=false");
+      assert.equal(typeof last.city, "string");
+      assert.deepEqual(
+        seen.filter((value) => value !== undefined),
+        [last],
+      );
+    });
+
   test("single answers stand in no list", async () => {
     const { conversations } = await get("/api/conversations");
     assert.ok(conversations.every((conversation) => conversation.title !== "Single answer"));

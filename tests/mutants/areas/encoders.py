@@ -477,8 +477,8 @@ AREA = Area(
         Mutant(
             "text_of_a_withdrawn_answer_goes_on",
             "web/aisdk/completions.py",
-            "            self._sent.replace(self.answer.content)\n",
-            "            pass\n",
+            "touched and not self.whole:\n            self._sent.replace(self.answer.content)\n",
+            "touched and not self.whole:\n            pass\n",
         ),
         Mutant(
             "text_that_is_too_short_is_whole",

@@ -2,6 +2,8 @@
 
 from tests.mutants.mutant import Area, Mutant
 
+OBJECTS = "tests/integration/test_objects.py"
+
 AREA = Area(
     "structured",
     (
@@ -71,6 +73,27 @@ AREA = Area(
             "worker/attempt/work.py",
             '        return "none"\n',
             "        return question.tool_choice\n",
+        ),
+        Mutant(
+            "a_whole_document_shows_its_first_try",
+            "web/aisdk/completions.py",
+            "        elif isinstance(event, Chunk) and not self.whole:\n",
+            "        elif isinstance(event, Chunk):\n",
+            (OBJECTS,),
+        ),
+        Mutant(
+            "a_slow_document_is_silent",
+            "web/aisdk/completions.py",
+            "            if encoder.whole and time",
+            "            if False and time",
+            (OBJECTS,),
+        ),
+        Mutant(
+            "white_space_is_no_beginning",
+            "web/aisdk/completions.py",
+            "        self.begun = True\n        return b",
+            "        return b",
+            (OBJECTS,),
         ),
         Mutant(
             "a_check_may_take_for_ever",
