@@ -24,7 +24,6 @@ STEP_BYTES = 256 * 1024
 FREE_GROWTH_BYTES = 8 * 1024 * 1024
 MAX_GROWTH = 100
 """Maximum growth of a compressed body longer than `FREE_GROWTH_BYTES`. Zlib allows 1032."""
-_BROKEN = (httpx.HTTPError, httpx.StreamError, OSError, EOFError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +68,7 @@ class Reply:
             raise Unavailable(
                 f"the body is not what its header says: {error}", code="bad_encoding"
             ) from error
-        except _BROKEN as error:
+        except self._transport.errors as error:
             if self._transport.timed_out(error):
                 raise Unavailable("the provider fell silent", code="read_timeout") from error
             raise Unavailable(
@@ -180,12 +179,14 @@ class HttpClient:
             raise Unavailable(
                 f"not a usable address: {_error_text(error)}", code="bad_url", no_run=True
             ) from error
-        except _BROKEN as error:
+        except self._transport.errors as error:
             raise self._unanswered(error, sending) from error
         try:
             yield Reply(response, self._transport)
         finally:
-            await _close(response)
+            # It is closed in any case, so its error does not matter.
+            with suppress(*self._transport.errors):
+                await response.aclose()
 
     async def _send(
         self,
@@ -231,13 +232,6 @@ class HttpClient:
     async def aclose(self) -> None:
         """Close every connection."""
         await self._client.aclose()
-
-
-async def _close(response: httpx.Response) -> None:
-    try:
-        await response.aclose()
-    except _BROKEN:
-        return  # it is closed in any case, so its error does not matter
 
 
 def _error_text(error: BaseException) -> str:

@@ -18,6 +18,7 @@ import httpx
 
 KEEPALIVE_SECONDS = 30.0
 _HEADER_BYTES = 64 * 1024
+_ERRORS = (httpx.HTTPError, httpx.StreamError, OSError, EOFError)
 
 
 @dataclass(slots=True)
@@ -45,6 +46,11 @@ class Transport(ABC):
         """Whether the request failed before a connection existed: no address, refused, TLS, no
         place in the pool. Otherwise a byte may have been sent.
         """
+
+    @property
+    @abstractmethod
+    def errors(self) -> tuple[type[Exception], ...]:
+        """What a request or its body may raise."""
 
     @abstractmethod
     def closed(self, error: BaseException) -> bool:
@@ -86,6 +92,10 @@ class OverHttpx(Transport):
 
     def unsent(self, error: BaseException) -> bool:
         return isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+
+    @property
+    def errors(self) -> tuple[type[Exception], ...]:
+        return _ERRORS
 
     def closed(self, error: BaseException) -> bool:
         return isinstance(error, httpx.RemoteProtocolError | httpx.ReadError | httpx.WriteError)
@@ -155,6 +165,14 @@ class OverAiohttp(Transport):
             error.__cause__,
             self._aiohttp.ClientConnectorError | self._aiohttp.ConnectionTimeoutError,
         )
+
+    @property
+    def errors(self) -> tuple[type[Exception], ...]:
+        # httpx_aiohttp maps a part of aiohttp's. A reply that is no HTTP comes as it is
+        # (ClientResponseError), and so does what the parser says about a body
+        # (HttpProcessingError).
+        found = self._aiohttp
+        return (*_ERRORS, found.ClientError, found.http_exceptions.HttpProcessingError)
 
     def closed(self, error: BaseException) -> bool:
         errors = (

@@ -326,6 +326,13 @@ AREA = Area(
             ("tests/integration/providers/test_streams.py",),
         ),
         Mutant(
+            "a_reply_that_is_no_http_is_a_bug_of_ours",
+            "providers/transport.py",
+            "return (*_ERRORS, found.ClientError, found.http_exceptions.HttpProcessingError)",
+            "return _ERRORS",
+            ("tests/integration/providers/test_malformed_replies.py",),
+        ),
+        Mutant(
             "who_was_never_reached_may_have_heard",
             "providers/transport.py",
             "self._aiohttp.ClientConnectorError | self._aiohttp.ConnectionTimeoutError",
