@@ -19,10 +19,12 @@ from tokenwire.models.errors import NotFound, StoreUnavailable
 from tokenwire.models.quotas import settle
 from tokenwire.models.rows import is_held, unfinished
 from tokenwire.models.saving import forget_parts, lock_parts, owner_values, save_parts
+from tokenwire.models.steering import end_placeholders, lock_conversation_of
 from tokenwire.models.tables import Conversation, Message, UnfinishedPart, is_unfinished
 from tokenwire.models.threads import measure, rows_before, thread
 from tokenwire.models.unsaved import NO_PARTS, PartsToSave
 from tokenwire.protocol.states import EndedStatus
+from tokenwire.protocol.values import brought_by
 
 _unfinished = is_unfinished(Message)
 
@@ -251,8 +253,9 @@ class Answers(Database):
             return locked
 
     async def finish(self, ending: Ending) -> bool:
-        """End the answer and its calls. False: it had ended already, a newer attempt has it, or
-        its calls have changed (`calls_rev`).
+        """End the answer and its calls, and the placeholders of messages that its steps name.
+        False: it had ended already, a newer attempt has it, or its calls have changed
+        (`calls_rev`).
 
         A COMMIT of unknown outcome is looked up: a row that ended under this attempt is its own.
         StoreUnavailable is raised only if that fails too; the same call may then be repeated.
@@ -301,10 +304,15 @@ class Answers(Database):
                 col(Message.rounds),
             )
         )
+        steering = {name for part in ending.parts or () for name in brought_by(part)}
         async with self.writing() as session:
+            if steering:
+                await lock_conversation_of(session, ending.message_id)
             ended = (await session.execute(change)).first()
             if ended is None:
                 return False
+            if steering:
+                await end_placeholders(session, ending.message_id, steering)
             has_rows, rounds = ended
             if has_rows:
                 await forget_parts(session, ending.message_id)

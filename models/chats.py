@@ -29,6 +29,7 @@ from tokenwire.models.errors import AnswerRunning, Conflict, NotFound
 from tokenwire.models.idempotency import Idempotency
 from tokenwire.models.quotas import admit, admit_conversation
 from tokenwire.models.rows import unfinished
+from tokenwire.models.steering import QUEUE
 from tokenwire.models.tables import Conversation, Message
 from tokenwire.models.tool_choices import ToolChoices
 
@@ -146,6 +147,7 @@ class Chats(Database):
             )
             row.response_schema = conversation.response_schema
             _take_over(row, again, replaced)
+            row.while_running = QUEUE
             session.add(row)
             await session.flush()
             await admit(session, self.quotas, again.user_id, again.conversation_id, [row.id])

@@ -46,7 +46,7 @@ from tokenwire.models.errors import (
     NotFound,
     StoreUnavailable,
 )
-from tokenwire.models.steering import may_steer_behind
+from tokenwire.models.steering import let_posts_steer
 from tokenwire.models.tables import CallDecision, CallRow, Conversation, Message
 from tokenwire.protocol.states import UNFINISHED
 from tokenwire.protocol.values import timestamp
@@ -148,7 +148,7 @@ class Decisions(Database):
                 return False
             if attempt not in (None, row.attempt) or not await withdraw(session, row):
                 return False
-            await may_steer_behind(session, message_id)
+            await let_posts_steer(session, message_id)
             return True
 
 

@@ -1,24 +1,27 @@
 """Steering: a running answer takes waiting posts of its conversation in at a step.
 
 Guarantees: a post is taken in at most once, by one answer, and is then not answered a second time.
-Its message and its placeholder change in one transaction, which only the attempt that has the
-answer commits. A cancelled or replaced post is not taken in. What was taken in is found again
-until a step names it, so a crash between the two loses nothing.
+A message that no step of the answer names is answered next, however the answer ends and wherever a
+process dies. A placeholder ends only when the answer's row has the step.
 
-Why it works this way: `steers` at the user's row is the record, and a step that names the row is
-what readers and the model see of it. The conversation's row is locked first, as in a post, so a
-post, an edit and a step follow one another.
+Why it works this way: the step is the record. It comes into the log, then into the answer's row,
+and then the placeholder ends. Until then no row has changed, so a cancel, a failure or a crash in
+between has nothing to undo. Nothing is answered twice: a placeholder does not begin while an
+earlier answer is unfinished, and the end of an answer ends the placeholders of all messages that
+its steps name, in one transaction. The conversation's row is locked first, as in a post, so a post,
+an edit and a step follow one another.
 
-Rejected: the running answer's row holds what it took in (two rows could then disagree about one
-message); the step is appended first (a crash behind it would answer the message twice).
+Rejected: the placeholder ends before the step (readers would have seen an end that a cancel or an
+exhausted budget takes back); the running answer's row holds what it will take in (two rows could
+then disagree about one message).
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection
 from typing import Any, Final
 
 from sqlalchemy import and_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from tokenwire.models.call_rows import lock_held
@@ -29,43 +32,50 @@ STEERED: Final = "steered"
 """Who cancels the placeholder of a post that was taken in."""
 STEER: Final = "steer"
 QUEUE: Final = "queue"
-"""Of a placeholder: its post never steers, because its client follows the placeholder."""
+"""Of a placeholder: its message never steers, because somebody wants just this answer."""
 MOST_AT_A_STEP = 50
 """Posts that one step takes in. The next step takes more of them."""
-
-
-@dataclass(frozen=True, slots=True)
-class TakenIn:
-    """What an answer has taken in, now and before: users' messages in order, and the ids of the
-    placeholders that ended now.
-    """
-
-    messages: Sequence[Message] = ()
-    ended: Sequence[str] = ()
 
 
 class Steering(Database):
     """Queries and writes of steering."""
 
-    async def take_in(self, conversation_id: str, message_id: str, attempt: int) -> TakenIn | None:
-        """Take in the posts that wait behind the answer and may steer. A cancelled answer takes
-        none. None: the answer belongs to another attempt.
+    async def steering_behind(self, message_id: str, attempt: int) -> list[str]:
+        """The users' messages that wait behind the answer and may steer it, in order. None if it is
+        cancelled or belongs to another attempt.
         """
-        mine = select(col(Conversation.id)).where(col(Conversation.id) == conversation_id)
-        async with self.writing() as session:
-            await session.execute(mine.with_for_update())
-            row = await lock_held(session, message_id, attempt)
-            if row is None:
-                return None
-            ended: Sequence[str] = ()
-            if row.cancel_by is None and row.superseded_by is None:
-                ended = await _take(session, conversation_id, message_id)
-            taken = select(Message).where(
-                *_behind(conversation_id, message_id),
-                col(Message.steers) == message_id,
-                col(Message.superseded_by).is_(None),
+        own = aliased(Message)
+        query = (
+            select(col(Message.parent_id))
+            .join(own, col(own.conversation_id) == col(Message.conversation_id))
+            .where(
+                col(own.id) == message_id,
+                col(own.attempt) == attempt,
+                col(own.cancel_by).is_(None),
+                col(own.superseded_by).is_(None),
+                is_unfinished(own),
+                col(Message.ordinal) > col(own.ordinal),
+                _waits(),
+                col(Message.cancel_by).is_(None),
+                col(Message.while_running) == STEER,
             )
-            return TakenIn(list(await session.scalars(taken.order_by(col(Message.ordinal)))), ended)
+            .order_by(col(Message.ordinal))
+            .limit(MOST_AT_A_STEP)
+        )
+        async with self.reading() as session:
+            return [name for name in await session.scalars(query) if name is not None]
+
+    async def take_in(
+        self, message_id: str, attempt: int, ids: Collection[str]
+    ) -> list[str] | None:
+        """End the placeholders of these messages, which steps in the answer's row name; the ids of
+        those that ended now. None: the answer belongs to another attempt, or has ended.
+        """
+        async with self.writing() as session:
+            await lock_conversation_of(session, message_id)
+            if await lock_held(session, message_id, attempt) is None:
+                return None
+            return await end_placeholders(session, message_id, ids)
 
     async def texts_of(self, ids: Collection[str]) -> dict[str, str]:
         """The texts of these users' messages, by id."""
@@ -83,14 +93,14 @@ async def answer_to(session: AsyncSession, user: Message, answer: Message) -> Me
     return await session.get(Message, user.steers) or answer
 
 
-async def may_steer_behind(session: AsyncSession, message_id: str) -> None:
+async def let_posts_steer(session: AsyncSession, message_id: str) -> None:
     """Let the posts that wait behind this answer steer, unless they need an answer of their own."""
-    own = select(col(Message.conversation_id)).where(col(Message.id) == message_id)
     change = (
         update(Message)
         .where(
-            *_behind(own.scalar_subquery(), message_id),
+            *_behind(message_id),
             _waits(),
+            col(Message.cancel_by).is_(None),
             col(Message.while_running).is_(None),
         )
         .values(while_running=STEER)
@@ -98,48 +108,66 @@ async def may_steer_behind(session: AsyncSession, message_id: str) -> None:
     await session.execute(change.execution_options(synchronize_session=False))
 
 
-async def _take(session: AsyncSession, conversation_id: str, message_id: str) -> list[str]:
-    """Move what waits to this answer, and return the ids of the placeholders, which have ended."""
-    query = (
-        select(col(Message.id), col(Message.parent_id))
-        .where(*_behind(conversation_id, message_id), _waits(), col(Message.while_running) == STEER)
-        .order_by(col(Message.ordinal))
-        .limit(MOST_AT_A_STEP)
+async def lock_conversation_of(session: AsyncSession, message_id: str) -> None:
+    """Lock the conversation of the message until the transaction ends."""
+    own = select(col(Message.conversation_id)).where(col(Message.id) == message_id)
+    mine = select(col(Conversation.id)).where(col(Conversation.id) == own.scalar_subquery())
+    await session.execute(mine.with_for_update(key_share=True))
+
+
+async def end_placeholders(
+    session: AsyncSession, message_id: str, ids: Collection[str]
+) -> list[str]:
+    """End the placeholders of messages that this answer has taken in; the ids of those that ended
+    now. One that somebody cancels at this moment leaves the conversation all the same.
+
+    The conversation is locked.
+    """
+    query = select(col(Message.id), col(Message.parent_id), _waits().label("waits")).where(
+        *_behind(message_id),
+        col(Message.parent_id).in_(sorted(ids)),
+        col(Message.while_running) == STEER,
+        col(Message.superseded_by).is_(None),
     )
-    found = (await session.execute(query.with_for_update())).all()
-    if not found:
-        return []
-    ended = [row.id for row in found]
+    query = query.order_by(col(Message.ordinal)).with_for_update(key_share=True)
+    found = (await session.execute(query)).all()
+    ended = [row.id for row in found if row.waits]
     # An empty answer: its quotas have nothing to settle.
-    end = update(Message).where(col(Message.id).in_(ended))
-    end = end.values(
+    await _set(
+        session,
+        ended,
         status="cancelled",
         attempt=1,
         cancel_by=STEERED,
-        superseded_by=message_id,
         due_at=None,
         updated_at=now_ms(),
         ended_at=now_ms(),
     )
-    await session.execute(end.execution_options(synchronize_session=False))
-    users = update(Message).where(col(Message.id).in_([row.parent_id for row in found]))
-    users = users.values(steers=message_id)
-    await session.execute(users.execution_options(synchronize_session=False))
+    await _set(session, [row.id for row in found], superseded_by=message_id)
+    await _set(session, [row.parent_id for row in found], steers=message_id)
     return ended
 
 
-def _behind(conversation_id: Any, message_id: str) -> tuple[Any, ...]:
-    """The rows of the conversation behind this one."""
-    own = select(col(Message.ordinal)).where(col(Message.id) == message_id).scalar_subquery()
-    return col(Message.conversation_id) == conversation_id, col(Message.ordinal) > own
+async def _set(session: AsyncSession, ids: Collection[str], **values: Any) -> None:
+    if ids:
+        change = update(Message).where(col(Message.id).in_(ids)).values(**values)
+        await session.execute(change.execution_options(synchronize_session=False))
+
+
+def _behind(message_id: str) -> tuple[Any, ...]:
+    """The rows of the same conversation behind this one."""
+    own = select(col(Message.conversation_id)).where(col(Message.id) == message_id)
+    place = select(col(Message.ordinal)).where(col(Message.id) == message_id)
+    return (
+        col(Message.conversation_id) == own.scalar_subquery(),
+        col(Message.ordinal) > place.scalar_subquery(),
+    )
 
 
 def _waits() -> Any:
-    """A placeholder that nobody has begun, cancelled or replaced."""
+    """A placeholder that nobody has begun."""
     return and_(
         is_unfinished(Message),
         col(Message.status) == "queued",
         col(Message.attempt) == 0,
-        col(Message.cancel_by).is_(None),
-        col(Message.superseded_by).is_(None),
     )

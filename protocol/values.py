@@ -1,5 +1,6 @@
 """Pure: JSON values."""
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,3 +17,9 @@ def timestamp(milliseconds: int) -> str:
 def present(**fields: Any) -> dict[str, Any]:
     """The fields that are not None."""
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def brought_by(part: Mapping[str, Any]) -> Sequence[str]:
+    """The ids of the users' messages that reached the model with the part of these fields."""
+    names: Sequence[str] = part.get("message_ids", ())
+    return names

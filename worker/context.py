@@ -8,9 +8,10 @@ from tokenwire.models.parts import answer_of, shown_answer
 from tokenwire.models.tables import Message
 from tokenwire.protocol.files import digest_in
 from tokenwire.protocol.fold import Part
+from tokenwire.protocol.values import brought_by
 from tokenwire.providers.base import HistoryMessage
 from tokenwire.providers.parameters import NAMES
-from tokenwire.worker.history import brought_by, messages_of, results_of
+from tokenwire.worker.history import messages_of, results_of
 
 _NO_MODEL = ""
 """For an answer whose model left the catalogue. No provider gets its kept values."""

@@ -17,6 +17,7 @@ from tokenwire.protocol.files import ANY_MEDIA_TYPE
 from tokenwire.protocol.kept import FoldIn, is_lost, steps_between, turns
 from tokenwire.protocol.outcomes import outcome_of
 from tokenwire.protocol.slices import Slices
+from tokenwire.protocol.values import brought_by
 from tokenwire.providers import base as deltas
 from tokenwire.providers import history
 from tokenwire.providers.collected import Collected
@@ -52,12 +53,6 @@ def messages_of(
             made.append(history.HistoryMessage("assistant", piece, model))
         made += [history.HistoryMessage("user", text) for text in brought]
     return made
-
-
-def brought_by(part: Mapping[str, Any]) -> Sequence[str]:
-    """The ids of the users' messages that reached the model with this part."""
-    names: Sequence[str] = part.get("message_ids", ())
-    return names
 
 
 def _between(

@@ -11,7 +11,6 @@ from tokenwire.models.answers import Answers, Checkpoint, Ending
 from tokenwire.models.calls import Calls
 from tokenwire.models.decisions import Decisions
 from tokenwire.models.errors import StoreUnavailable
-from tokenwire.models.steering import TakenIn
 
 REMOTE = {
     name: name
@@ -124,9 +123,9 @@ class Store:
     def __init__(self, net: Net, node: Node, service: Service, database: Database) -> None:
         self._net, self._node, self._service, self._database = net, node, service, database
 
-    async def take_in(self, *_: Any) -> TakenIn:
+    async def steering_behind(self, *_: Any) -> list[str]:
         """Nobody steers in a simulation: posts wait for their turn."""
-        return TakenIn([], ())
+        return []
 
     async def aclose(self) -> None:
         """Nothing to close."""

@@ -140,6 +140,7 @@ class Attempt:
         """
         self.work.question, self._provider = replace(request, continuation=None), provider
         self.work.tools = tools
+        await self._steering.take_in()  # what a crash left of it
         calls_are_left = await self._calling.are_left()
         if not calls_are_left:
             start = self.draft.held.turn_start
@@ -307,7 +308,7 @@ class Attempt:
                 self.draft.leave_calls()
                 self._give(Finished())
                 return
-            parts, steering = self.draft.answer.parts, await self._steering.take_in()
+            parts, steering = self.draft.answer.parts, await self._steering.waiting()
             request = await self._outlast(
                 lambda: self._request_behind(len(parts), steering=steering)
             )
@@ -317,6 +318,10 @@ class Attempt:
             return
         if self._life.state is AttemptState.CALLING:
             self._step(request, steering)
+            if steering:
+                await self.work.writer.settle()
+                await self._steering.take_in()
+        if self._life.state is AttemptState.CALLING:
             self._give(Answered())
 
     async def _request_behind(

@@ -1,15 +1,15 @@
 """Takes waiting posts into a running answer, between two rounds of calls.
 
-Guarantees: each message comes with exactly one step of the answer. The rows are changed first
-(`models/steering.py`). A message that no step names yet comes with the next one, so what a crash
-has left between the two is not lost.
+Guarantees: each message comes with exactly one step of the answer. The step is appended first, then
+the answer is saved with it, and then the placeholders end (`models/steering.py`). Whoever continues
+behind a crash finds the messages in the steps that it holds.
 """
 
 from collections.abc import Sequence
 
 import structlog
 
-from tokenwire.models.errors import StatementFailed, StoreUnavailable
+from tokenwire.models.errors import StatementFailed, StoreUnavailable, Unstorable
 from tokenwire.streams.log import ports
 from tokenwire.worker import closing, context
 from tokenwire.worker.attempt.work import AttemptWork
@@ -24,23 +24,50 @@ class TakingIn:
     def __init__(self, work: AttemptWork) -> None:
         self._work = work
 
-    async def take_in(self) -> Sequence[str]:
+    async def waiting(self) -> Sequence[str]:
         """The ids of the messages that come with the next step, in order.
 
         Raises StatementFailed.
         """
+        work = self._work
+        store, who = work.services.store, (work.row.id, work.draft.attempt)
+        found = await outlast(work.row.id, lambda: store.steering_behind(*who))
+        there = context.brought_in(work.draft.taken.parts)
+        return [name for name in found if name not in there]
+
+    async def take_in(self) -> None:
+        """End the placeholders of all messages that come with steps which readers hold.
+
+        What the database refuses is left to the end of the answer.
+        """
+        work = self._work
+        names = context.brought_in(work.draft.answer.parts)
+        if not names:
+            return
+        try:
+            ended = await self._end_placeholders(names)
+        except (StatementFailed, Unstorable) as error:
+            work.draft.not_saved()
+            log_line.warning(
+                "placeholders of a running answer are left to its end",
+                message_id=work.row.id,
+                error=repr(error),
+            )
+            return
+        for message_id in ended:
+            await self._announce_end(message_id)
+
+    async def _end_placeholders(self, names: set[str]) -> Sequence[str]:
         work, store = self._work, self._work.services.store
-        row, attempt = work.row, work.draft.attempt
-        if work.billing.forbids_another(free=False):
-            return ()  # no step follows
-        taken = await outlast(row.id, lambda: store.take_in(row.conversation_id, row.id, attempt))
-        if taken is None:
+        who = work.row.id, work.draft.attempt
+        checkpoint = work.checkpoint()
+        await outlast(work.row.id, lambda: store.checkpoint([checkpoint]))
+        ended = await outlast(work.row.id, lambda: store.take_in(*who, names))
+        if ended is None:
             work.writer.disown()
             return ()
-        for message_id in taken.ended:
-            await self._announce_end(message_id)
-        there = context.brought_in(work.draft.taken.parts)
-        return [message.id for message in taken.messages if message.id not in there]
+        work.saved(checkpoint)
+        return ended
 
     async def _announce_end(self, message_id: str) -> None:
         """Announce that a placeholder has ended. If that fails, the sweeper does it."""

@@ -4,20 +4,26 @@ not.
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tests.integration.attempt.test_calls import Turns, World, call_parts, calls, says
-from tests.integration.worker_rig import events_of
+from tests.integration.worker_rig import events_of, runner_over, services_over
+from tokenwire.config.terms import AnswerTerms
 from tokenwire.models.chats import Regeneration
 from tokenwire.models.conversations import Policy, Post, Posted
+from tokenwire.models.errors import StatementFailed
 from tokenwire.models.idempotency import Idempotency
+from tokenwire.models.parts import answer_of
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Message as Row
 from tokenwire.protocol.events import Cancelled, is_terminal
+from tokenwire.protocol.fold import Answer
 from tokenwire.providers.base import Request
 from tokenwire.tools import tool
+from tokenwire.worker import closing
 
 
 class Steered(World):
@@ -221,30 +227,135 @@ async def test_a_repeated_post_returns_the_answer_that_took_it(world: Steered) -
         assert again.assistant_message.id == row.id
 
 
-async def test_a_crash_behind_the_rows_loses_nothing(
-    world: Steered, monkeypatch: pytest.MonkeyPatch
+DEATHS = {
+    "steering_behind": ("queued", False),
+    "texts_of": ("queued", False),
+    "take_in": ("queued", True),
+    "message": ("cancelled", True),
+}
+"""Of a worker that dies just before it calls this function of the store: the status of the
+placeholder, and whether readers hold the step.
+"""
+
+
+@pytest.mark.parametrize("before", DEATHS)
+async def test_a_crash_loses_nothing(
+    world: Steered, monkeypatch: pytest.MonkeyPatch, before: str
 ) -> None:
-    """The placeholder has ended, no step names the message: the next attempt brings it, once."""
-    row, taken = await world.posts(), []
-    world.meanwhile = lambda: world.posts_again(row, "In French")
-    take_in = type(world.store).take_in
+    """Wherever a worker dies, the message comes with one step, and its placeholder ends once."""
+    row, posted = await world.posts(), []
 
-    async def dies(*arguments: Any) -> None:
-        taken.append(await take_in(*arguments))
-        raise asyncio.CancelledError
+    async def post() -> None:
+        posted.append(await world.posts_again(row, "In French"))
 
-    with monkeypatch.context() as dying:
-        dying.setattr(type(world.store), "take_in", dies)
-        job = asyncio.create_task(world.runner(Turns(calls(("work", "{}")))).generate(row.id))
-        await asyncio.gather(job, return_exceptions=True)
-    (found,) = taken
-    assert len(found.ended) == 1
+    world.meanwhile = post
+    await dies(world, monkeypatch, before, row)
+    user, placeholder = posted[0].user_message, posted[0].assistant_message
+    held = Answer(row.id)
+    for each in await events_of(world.log, row):
+        held.apply(each)
+    named = any("message_ids" in part.fields for part in held.parts)
+    status = (await world.row(placeholder)).status
+    assert (status, named) == DEATHS[before]
+    stored = any("message_ids" in part.fields for part in answer_of(await world.row(row)).parts)
+    assert stored or status == "queued"
     await asyncio.sleep(0.3)  # its lease expires
     provider = Turns(says("Bon."))
     row = await world.runs(provider, row)
     assert row.status == "complete"
-    assert await world.step_ids(row) == [[found.messages[0].id]]
-    assert sent(provider.asked[0])[-1] == ("user", "In French")
+    assert await world.step_ids(row) == [[user.id]]
+    assert [text for role, text in sent(provider.asked[0]) if role == "user"] == ["hi", "In French"]
+    ended = await world.row(placeholder)
+    assert (ended.status, ended.cancel_by, ended.superseded_by) == ("cancelled", "steered", row.id)
+    assert ended.terminal_announced or before == "message"  # which is left to the sweeper
+
+
+async def dies(world: Steered, patch: pytest.MonkeyPatch, before: str, row: Row) -> None:
+    """A worker runs the answer and dies just before it calls this function of its store, once
+    somebody has posted.
+    """
+    call = getattr(type(world.store), before)
+
+    async def found(*arguments: Any) -> Any:
+        if world.meanwhile is None:
+            raise asyncio.CancelledError
+        return await call(*arguments)
+
+    with patch.context() as dying:
+        dying.setattr(type(world.store), before, found)
+        job = asyncio.create_task(world.runner(Turns(calls(("work", "{}")))).generate(row.id))
+        await asyncio.gather(job, return_exceptions=True)
+
+
+@pytest.mark.parametrize("before", ["texts_of", "take_in"])
+async def test_a_cancel_between_the_post_and_the_next_turn(
+    world: Steered, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    """A message that no step names is answered next. One that a step names belongs to the answer
+    that was stopped: it is not answered twice.
+    """
+    row, posted = await world.posts(), []
+
+    async def post() -> None:
+        posted.append(await world.posts_again(row, "In French"))
+
+    world.meanwhile = post
+    await dies(world, monkeypatch, before, row)
+    await asyncio.sleep(0.3)  # its lease expires
+    await closing.cancel(world.store, world.log, world.jobs, row.id, "me")
+    placeholder = await world.row(posted[0].assistant_message)
+    following = await world.store.next_queued(row.conversation_id)
+    assert (await world.row(row)).status == "cancelled"
+    if before == "take_in":
+        assert await world.step_ids(row) == [[posted[0].user_message.id]]
+        assert (placeholder.status, placeholder.cancel_by) == ("cancelled", "steered")
+        assert following is None
+    else:
+        assert await world.step_ids(row) == []
+        assert (placeholder.status, following) == ("queued", placeholder.id)
+        provider = Turns(says("Bon."))
+        assert (await world.runs(provider, placeholder)).content == "Bon."
+        assert sent(provider.asked[0])[-1] == ("user", "In French")
+
+
+async def test_an_exhausted_budget_leaves_the_message_in_line(world: Steered) -> None:
+    """The answer fails before the step that would bring it."""
+    row, posted = await world.posts(), []
+
+    async def post() -> None:
+        posted.append(await world.posts_again(row, "In French"))
+
+    world.meanwhile = post
+    provider = Turns(calls(("work", "{}")), says("Bon."))
+    terms = AnswerTerms(max_requests_per_answer=1)
+    services = services_over(world.store, world.log, world.jobs, terms)
+    await runner_over(replace(services, toolbox=world.toolbox()), provider).generate(row.id)
+    row = await world.row(row)
+    assert (row.error or {})["code"] == "budget_exhausted"
+    assert await world.step_ids(row) == []
+    assert await world.store.next_queued(row.conversation_id) == posted[0].assistant_message.id
+
+
+async def test_a_database_that_refuses_leaves_the_placeholder_to_the_end(
+    world: Steered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer goes on, and its end does what is left."""
+    row, posted = await world.posts(), []
+
+    async def post() -> None:
+        posted.append(await world.posts_again(row, "In French"))
+
+    async def refuses(*_: Any) -> None:
+        raise StatementFailed("a damaged row")
+
+    world.meanwhile = post
+    monkeypatch.setattr(type(world.store), "take_in", refuses)
+    provider = Turns(calls(("work", "{}")), calls(("work", "{}")), says("Bon."))
+    row = await world.runs(provider, row)
+    assert (row.status, row.content) == ("complete", "Bon.")
+    assert await world.step_ids(row) == [[posted[0].user_message.id], None]
+    placeholder = await world.row(posted[0].assistant_message)
+    assert (placeholder.cancel_by, placeholder.superseded_by) == ("steered", row.id)
 
 
 async def test_a_message_answered_again_stands_before_its_own_answer(world: Steered) -> None:
