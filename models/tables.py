@@ -193,7 +193,7 @@ class Message(Table, table=True):
     - `tools`: what the request said about tools; None: nothing.
     - `while_running`: of a placeholder: `steer`, if its post may reach a running answer instead;
       `queue`, if it never may.
-    - `steers`: of a user's row: the answer that took it in at a step.
+    - `steers`: of a user's row: the answer one of whose steps names it.
     """
 
     __tablename__ = named("messages")
