@@ -31,18 +31,25 @@ def question(name: str) -> str:
 class Chat:
     """A conversation of somebody who follows the page."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, **fields: Any) -> None:
         self.url = f"http://127.0.0.1:{port}/api"
-        self.id = self.call("POST", "/conversations", {})["id"]
+        self.id = self.call("POST", "/conversations", fields)["id"]
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """The decoded answer to a request."""
         return httpx.request(method, self.url + path, json=body).raise_for_status().json()
 
-    def ask(self, content: str) -> dict[str, Any]:
+    def ask(self, content: str, **more: Any) -> dict[str, Any]:
         """The answer, at its end or when it waits."""
-        self.call("POST", f"/conversations/{self.id}/messages", {"content": content})
+        self.call("POST", f"/conversations/{self.id}/messages", {"content": content, **more})
         return self.answer()
+
+    def approve(self, waiting: dict[str, Any]) -> dict[str, Any]:
+        """The answer after its one call was allowed."""
+        number = waiting["parts"].index(*calls(waiting))
+        path = f"/messages/{waiting['id']}/calls/{number}/decision"
+        self.call("POST", path, {"decision": "approve"})
+        return self.answer(("waiting", "queued", "streaming"))
 
     def answer(self, passing: Sequence[str] = ("queued", "streaming")) -> dict[str, Any]:
         """The last answer, when it has none of these states."""
@@ -69,10 +76,7 @@ def test_a_python_tool_and_an_approval(tmp_path: Path) -> None:
         assert called["result"]["degrees"] == 7
         waiting = chat.ask(question("refund"))
         assert waiting["status"] == "waiting"
-        number = waiting["parts"].index(*calls(waiting))
-        path = f"/messages/{waiting['id']}/calls/{number}/decision"
-        chat.call("POST", path, {"decision": "approve"})
-        answer = chat.answer(("waiting", "queued", "streaming"))
+        answer = chat.approve(waiting)
         assert "Refunded 700 cents of order 5." in answer["content"]
         refuses_its_name(chat, "weather")
 
