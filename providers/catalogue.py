@@ -17,10 +17,11 @@ of `offered` has tried them.
 import os
 import re
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
@@ -38,7 +39,7 @@ from tokenwire.providers.spec import (
 )
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_SECRET_HEADER = re.compile("auth|key|token|secret|cookie|password", re.IGNORECASE)
+_SECRET_NAME = re.compile("auth|key|token|secret|cookie|password", re.IGNORECASE)
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 _ENTRY_KEYS = tuple(each.name for each in fields(ModelSpec) if each.name != "name")
 """The place of an entry in the file gives its name."""
@@ -89,19 +90,21 @@ class Catalogue:
     client_tools: Mapping[str, ClientToolSpec] = field(default_factory=dict)
     mcp: Mapping[str, McpSpec] = field(default_factory=dict)
     missing_mcp: Mapping[str, str] = field(default_factory=dict)
+    mcp_secrets: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)
+    """Of each MCP server: what nobody but the server may see."""
 
     @property
     def secrets(self) -> list[str]:
-        """The secrets that no log may show: keys, and headers that replace them."""
+        """The secrets that no log may show: keys, headers that replace them, and what MCP servers
+        are started or addressed with.
+        """
         keys = [spec.api_key for spec in self.models.values() if spec.api_key]
         keys += [tool.secret for tool in self.tools.values()]
         keys += [tool.secret.removeprefix("whsec_") for tool in self.tools.values()]
         headers = [spec.headers for spec in self.models.values()]
         headers += [tool.headers for tool in self.tools.values()]
-        headers += [each for server in self.mcp.values() for each in (server.headers, server.env)]
-        return keys + [
-            value for each in headers for name, value in each.items() if _SECRET_HEADER.search(name)
-        ]
+        keys += [value for each in headers for value in _named_as_secrets(each)]
+        return keys + [secret for secrets in self.mcp_secrets.values() for secret in secrets]
 
     @property
     def local_servers(self) -> dict[str, LocalServer]:
@@ -164,6 +167,9 @@ def parse(document: Any, environ: Mapping[str, str], path: str = "models.yml") -
         client_tools=client_tools,
         mcp=mcp,
         missing_mcp=missing_mcp,
+        mcp_secrets={
+            name: _secrets_of(spec, file.mcp[name], environ, path) for name, spec in mcp.items()
+        },
     )
 
 
@@ -384,6 +390,41 @@ _MCP = _Section(
     McpSpec,
     {"url": "http://unset", "headers": {}, "command": "unset", "args": [], "env": {}},
 )
+
+
+def _secrets_of(
+    spec: McpSpec, entry: Mapping[str, Any], environ: Mapping[str, str], path: str
+) -> list[str]:
+    """The values beside names that sound like a secret: of variables of the catalogue, headers,
+    variables of the process, options, and the query of the address.
+    """
+    [expanded] = _MCP.expanded_in({spec.name: entry})
+    variables = [name for value in expanded.values() for name in _names_in(value, path)]
+    found = [
+        *_named_as_secrets({name: environ[name] for name in variables}),
+        *_named_as_secrets(spec.headers),
+        *_named_as_secrets(spec.env),
+        *_named_as_secrets(_options(spec.args)),
+        *_named_as_secrets(dict(parse_qsl(urlsplit(spec.url or "").query))),
+    ]
+    encoded = [quote(value, safe="") for value in found]
+    return list(dict.fromkeys([*found, *encoded]))
+
+
+def _options(args: Sequence[str]) -> dict[str, str]:
+    """`--token x` and `--token=x`, each as a name with its value."""
+    found: dict[str, str] = {}
+    for before, arg in zip(["", *args], args, strict=False):
+        name, equals, value = arg.partition("=")
+        if equals and name.startswith("-"):
+            found[name] = value
+        elif before.startswith("-") and not arg.startswith("-"):
+            found[before] = arg
+    return found
+
+
+def _named_as_secrets(values: Mapping[str, str]) -> list[str]:
+    return [value for name, value in values.items() if _SECRET_NAME.search(name)]
 
 
 # --- variables ------------------------------------------------------------------------------------

@@ -258,7 +258,7 @@ class McpSpec:
     """
 
     name: Annotated[str, AfterValidator(_server_name)]
-    url: Address | None = None
+    url: Address | None = field(default=None, repr=False)
     """Where it speaks streamable HTTP."""
     headers: Annotated[Headers, AfterValidator(_mcp_headers)] = field(
         default_factory=dict, repr=False

@@ -95,7 +95,9 @@ def _servers(catalogue: Catalogue, taken: Mapping[str, AnyTool]) -> Sequence[Too
         from tokenwire.worker.tools.mcp.server import McpServer  # an extra
     except ModuleNotFoundError as error:
         raise ToolsUnusable(f"mcp: {error}: pip install 'tokenwire[mcp]'") from error
-    return [McpServer(spec) for spec in catalogue.mcp.values()]
+    return [
+        McpServer(spec, catalogue.mcp_secrets.get(name, ())) for name, spec in catalogue.mcp.items()
+    ]
 
 
 def _require_own_names(server: McpSpec, taken: Mapping[str, AnyTool], catalogue: Catalogue) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -120,20 +120,20 @@ class Peer:
 
 @asynccontextmanager
 async def kept(
-    peer: Peer, path: str = "/mcp", **more: Any
+    peer: Peer, path: str = "/mcp", secrets: Sequence[str] = (), **more: Any
 ) -> AsyncIterator[tuple[McpServer, Server]]:
     """The source of the peer's tools, once it has been tried."""
     async with (
         serving(peer.script) as http,
-        running(McpSpec(name="x", url=f"{http.url}{path}", **more)) as server,
+        running(McpSpec(name="x", url=f"{http.url}{path}", **more), secrets) as server,
     ):
         yield server, http
 
 
 @asynccontextmanager
-async def running(spec: McpSpec) -> AsyncIterator[McpServer]:
+async def running(spec: McpSpec, secrets: Sequence[str] = ()) -> AsyncIterator[McpServer]:
     """The source, once it has been tried."""
-    server = McpServer(spec)
+    server = McpServer(spec, secrets)
     task = asyncio.create_task(server.run())
     try:
         await until(lambda: server.tried)

@@ -136,6 +136,15 @@ async def test_a_list_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(line["tools"]) == answers.MAX_REASONS
 
 
+async def test_pages_without_end_and_without_a_tool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They end at a number, and the server counts as there."""
+    monkeypatch.setattr(mcp_server, "MAX_PAGES", 5)
+    peer = Peer(answers={"tools/list": told({"tools": [], "nextCursor": "same"})})
+    async with kept(peer) as (server, _):
+        assert (server.tools, server.tried) == ({}, True)
+        assert len(peer.of("tools/list")) == 5
+
+
 async def test_all_tools_together_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answers, "MAX_LIST_BYTES", 300)
     async with kept(Peer(listed("a", "b", "c", "d"))) as (server, _):
@@ -273,6 +282,42 @@ async def test_what_an_answer_means(answer: Answer, expected: Exception) -> None
     """It failed only if the server refused it. Nothing is sent twice."""
     found = await outcome(Peer(answers={"tools/call": answer}))
     assert (type(found), str(found)) == (type(expected), str(expected))
+
+
+KEY = "hunter2-key"
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (failed(-32602, f"No {KEY}"), ToolError("No [redacted]")),
+        (failed(-32603, "x" * 495 + KEY), UnknownEffect(REPORTED.format("x" * 495 + "[reda"))),
+        (failed(-32602, f"No {KEY}", 400), ToolError("No [redacted]")),
+        (
+            told({"content": [{"type": "text", "text": f"No {KEY}"}], "isError": True}),
+            ToolError("No [redacted]"),
+        ),
+        (text(f"key={KEY}"), "key=[redacted]"),
+        (
+            told({"content": [], "structuredContent": {KEY: [KEY, 5]}}),
+            {"[redacted]": ["[redacted]", 5]},
+        ),
+    ],
+)
+async def test_what_it_was_given_is_not_passed_on(answer: Answer, expected: Any) -> None:
+    """Neither in an error nor in a result, which a model and people read."""
+    found = await outcome(Peer(answers={"tools/call": answer}), secrets=[KEY])
+    assert (type(found), str(found)) == (type(expected), str(expected))
+
+
+@pytest.mark.parametrize("status", [404, 405])
+async def test_a_server_of_the_older_transport(status: int) -> None:
+    """The log says so. Its address answers GET with a stream, and no POST."""
+    peer = Peer(answers={"initialize": raw(b"Cannot POST /sse", status, "text/plain")})
+    with capture_logs() as logs:
+        async with kept(peer, "/sse") as (server, _):
+            assert server.tools == {}
+    assert http.ELSEWHERE.format(status) in logs[0]["reason"]
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])

@@ -24,7 +24,7 @@ def test_an_entry_with_an_address() -> None:
     assert server.headers == {"authorization": "Bearer hunter2"}
     assert (server.needs_approval("any"), server.may_repeat("any")) == (True, False)
     assert (server.tools, server.seconds, server.identity) == (None, None, False)
-    assert found.secrets == ["Bearer hunter2"]
+    assert set(found.secrets) == {"hunter2", "Bearer hunter2", "Bearer%20hunter2"}
     assert "hunter2" not in repr(server)
     assert parse({"models": {"m": {"provider": "demo"}}, "mcp": None}, {}).mcp == {}
 
@@ -41,6 +41,28 @@ def test_an_entry_with_a_command() -> None:
     assert server.env == {"API_KEY": "hunter2", "PLACE": "x"}
     assert found.secrets == ["hunter2"]
     assert "hunter2" not in repr(server)
+
+
+@pytest.mark.parametrize(
+    ("keys", "secret"),
+    [
+        ({"url": "https://h/${SHOP_TOKEN}/mcp"}, "hunter2"),
+        ({"url": "https://h/mcp?api_key=s%2Fcret"}, "s/cret"),
+        ({"url": "https://h/mcp?api_key=s%2Fcret"}, "s%2Fcret"),
+        ({"command": "x", "args": ["--api-key", "s3cret"]}, "s3cret"),
+        ({"command": "x", "args": ["--api-key=s3cret"]}, "s3cret"),
+        ({"command": "x", "args": ["https://h?x=${SHOP_TOKEN}"]}, "hunter2"),
+        ({"command": "x", "env": {"DATABASE": "${SHOP_TOKEN}"}}, "hunter2"),
+    ],
+)
+def test_secrets_anywhere_in_an_entry(keys: dict[str, Any], secret: str) -> None:
+    """By the name beside it. Nothing else is one."""
+    found = parse(with_server(**keys), {"SHOP_TOKEN": "hunter2"})
+    assert secret in found.secrets
+    assert secret in found.mcp_secrets["shop"]
+    assert secret not in repr(found)
+    plain = with_server(command="x", args=["--place", "${PLACE}", "-v", "shop.py"])
+    assert parse(plain, {"PLACE": "kitchen"}).secrets == []
 
 
 def test_what_its_tools_may_do() -> None:

@@ -38,6 +38,7 @@ STREAM_SECONDS = 0.25
 MAX_RESUMED = 100
 """Streams of one session that are resumed after a break."""
 UNAVAILABLE = 503
+ELSEWHERE = "HTTP {}: no streamable HTTP there, and the older transport, SSE, is not supported"
 
 _UNSENT = (
     httpx2.ConnectError,
@@ -99,6 +100,8 @@ class _Connections(httpx2.AsyncBaseTransport):
             self._link.fault = type(error).__name__
             self._link.changed.set()  # to find out whether the server is there
             return httpx2.Response(UNAVAILABLE)
+        if response.status_code in (404, 405) and "mcp-session-id" not in request.headers:
+            self._link.fault = ELSEWHERE.format(response.status_code)
         if response.status_code == 404:
             self._link.end()  # the server knows this session no more
         return _checked(response, sending)

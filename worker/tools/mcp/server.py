@@ -86,11 +86,12 @@ ODD = "The tool answered with the status {}. It is not known whether the call to
 class McpServer:
     """A source of tools."""
 
-    def __init__(self, spec: McpSpec) -> None:
+    def __init__(self, spec: McpSpec, secrets: Sequence[str] = ()) -> None:
         self.name = f"MCP server {spec.name}"
         self.tools: Mapping[str, ServerTool] = MappingProxyType({})
         self.tried = False
         self._spec = spec
+        self._secrets = secrets
         self._session: ClientSession | None = None
         self._link = ServerLink()
         self._calls = 0
@@ -254,7 +255,7 @@ class McpServer:
                     return await self._sent(session, one, context, arguments)
                 except (MCPError, ValidationError) as error:
                     if not sending.never_left:
-                        raise _failure(error, sending) from error
+                        raise _failure(error, sending, self._secrets) from error
                 await asyncio.sleep(FIRST_PAUSE)
         except asyncio.CancelledError:
             if sending.never_left:
@@ -276,7 +277,8 @@ class McpServer:
             found = await session.send_request(CallToolRequest(params=params), CallToolResult)
         finally:
             self._calls -= 1
-        answer = found.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        whole = found.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        answer = answers.without(whole, self._secrets)
         if (sentence := answers.refusal(answer)) is not None:
             raise ToolError(sentence)
         return answers.result(answer)
@@ -354,24 +356,27 @@ def _meta(spec: McpSpec, context: ToolContext) -> Any:
     return {META + name: value for name, value in known.items()}
 
 
-def _failure(error: MCPError | ValidationError, sending: CallPassage) -> ToolError | UnknownEffect:
+def _failure(
+    error: MCPError | ValidationError, sending: CallPassage, secrets: Sequence[str]
+) -> ToolError | UnknownEffect:
     """What an error of the session means for a call that may have been sent."""
     if isinstance(error, ValidationError):
         return UnknownEffect(UNREADABLE)
+    message = answers.without(error.message, secrets)
     status = sending.status
     if status == 404:
         return ToolError(FORGOTTEN)
     if status is not None and 400 <= status < 500 and status not in UNDECIDED:
-        return ToolError(str(error))
+        return ToolError(message)
     if status is not None:
         return UnknownEffect(ODD.format(status))
     if sending.broke or error.code == CONNECTION_CLOSED:
         return UnknownEffect(LOST)
     if error.code in answers.REFUSALS:
-        return ToolError(error.message)
+        return ToolError(message)
     if error.code == PARSE_ERROR:
         return UnknownEffect(UNREADABLE)
-    return UnknownEffect(REPORTED.format(" ".join(error.message[:500].split())))
+    return UnknownEffect(REPORTED.format(" ".join(message[:500].split())))
 
 
 def _reason(error: BaseException, link: ServerLink) -> str:
