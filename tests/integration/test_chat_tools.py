@@ -24,6 +24,7 @@ from tokenwire.models.tables import CallRow, Message
 from tokenwire.providers.catalogue import Catalogue
 from tokenwire.providers.spec import ModelSpec
 from tokenwire.tools import tool
+from tokenwire.worker.checkpoints import Checkpointer
 from tokenwire.worker.runner import Runner
 from tokenwire.worker.services import Models
 from tokenwire.worker.tools.definition import declared
@@ -289,6 +290,33 @@ async def test_a_wait_that_is_over_ends_no_stream(
     await going_on
     assert (client.tools(), client.text()) == ({"call_0": "output-available"}, "Done.")
     assert (chat.ran, (client.over or {}).get("finishReason")) == (["pay 5"], "stop")
+
+
+async def test_a_page_that_comes_before_the_answer_is_parked(
+    chat: Chat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log has the wait, and the row does not yet: its stream ends too. A checkpoint between the
+    two would hide the wait from it.
+    """
+    come, park = asyncio.Event(), chat.web.store.park
+
+    async def late(*args: Any) -> Any:
+        await come.wait()
+        return await park(*args)
+
+    monkeypatch.setattr(chat.web.store, "park", late)
+    await chat.plays(calls(PAY), says("Done.")).asks()
+    [attempt] = chat.runner.running()
+    attempt.draft.not_saved()  # a result of another call, say
+    await Checkpointer(chat.web.store, 1.0, 500).save([attempt])
+    assert (await chat.row()).status == "streaming"
+    page = asyncio.create_task(chat.resumes())
+    await asyncio.sleep(0.2)
+    come.set()
+    async with asyncio.timeout(5):
+        client = await page
+    assert client.tools() == {"call_0": "approval-requested"}
+    assert (client.over or {}).get("finishReason") == "tool-calls"
 
 
 async def test_a_stop_that_is_under_way(chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:

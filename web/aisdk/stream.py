@@ -2,8 +2,8 @@
 
 A stream ends at `wait`, so that the client can answer. A `wait` that is over, or that a cancel is
 about to end, ends nothing: a client that has answered would at once send its answer again. So the
-rows are read before the end. A wait that does not show yet what a decision has made of a call is
-over too, even if other calls still wait: an attempt is about to show it, and to wait again.
+rows are read before the end: if they say more of the calls than the stream has shown, an attempt is
+about to show it, and to go on or to wait again.
 
 `web.watching` gives events, `web.aisdk.encoder` makes chunks of them; how those travel is decided
 by the callers: `encoded` here for server-sent events, `web.aisdk.socket` for WebSocket.
@@ -12,7 +12,6 @@ by the callers: `encoded` here for server-sent events, `web.aisdk.socket` for We
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 
-from tokenwire.models.call_states import awaiting
 from tokenwire.models.errors import NotFound, StoreUnavailable
 from tokenwire.models.tables import CallRow
 from tokenwire.models.views import message_view
@@ -91,8 +90,7 @@ class _Encoding:
         except StoreUnavailable:  # read again at the next sign of life
             return []
         is_open = row is not None and row.cancel_by is None
-        asks = is_open and any(awaiting(call.state) for call in calls)
-        return self._encoder.paused() if asks and _is_shown(calls, answer) else []
+        return self._encoder.paused() if is_open and _is_shown(calls, answer) else []
 
 
 def _is_shown(calls: Sequence[CallRow], answer: Answer) -> bool:

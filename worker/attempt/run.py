@@ -106,9 +106,14 @@ class Attempt:
 
     @property
     def uncheckpointed(self) -> int:
-        """Characters acknowledged and not yet saved. 0 once the attempt saves its own end."""
+        """Characters acknowledged and not yet saved. 0 once the attempt saves its own end.
+
+        Also while it parks: a row that has the `wait` event in its seq, and does not wait yet,
+        would hide the event from readers.
+        """
         ends = self._life.state in (AttemptState.CARRYING_OUT, AttemptState.OVER)
-        return 0 if ends else self.draft.uncheckpointed
+        parks = self.draft.answer.status == "waiting"
+        return 0 if ends or parks else self.draft.uncheckpointed
 
     def checkpoint(self) -> Checkpoint:
         """The state that SQL should hold now."""

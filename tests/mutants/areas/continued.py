@@ -20,8 +20,14 @@ AREA = Area(
         Mutant(
             "a_wait_that_is_over_ends_the_stream",
             "web/aisdk/stream.py",
-            "asks = is_open and any(awaiting(call.state) for call in calls)",
-            "asks = is_open",
+            "if is_open and _is_shown(calls, answer)",
+            "if is_open",
+        ),
+        Mutant(
+            "a_checkpoint_hides_the_wait_from_a_page_that_comes",
+            "worker/attempt/run.py",
+            "return 0 if ends or parks else",
+            "return 0 if ends else",
         ),
         Mutant(
             "a_cancelled_answer_pauses",
