@@ -20,11 +20,12 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from tokenwire.config.terms import ToolTerms
+from tokenwire.protocol.states import TOOL_NAME
 
 MAX_NAMES = 256
 """Names in one list."""
 ChoiceMode = Literal["auto", "none", "required"]
-ToolName = Annotated[str, StringConstraints(pattern=r"\A[A-Za-z0-9_-]{1,64}\z")]
+ToolName = Annotated[str, StringConstraints(pattern=rf"\A{TOOL_NAME.pattern}\z")]
 ToolNames = Annotated[list[ToolName], Field(max_length=MAX_NAMES)]
 
 

@@ -1,5 +1,8 @@
-"""Pure: the states of an answer and of a tool call, the only lists of them."""
+"""Pure: the states of an answer and of a tool call, the only lists of them; names of tools, and the
+length of a sentence about a call.
+"""
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final, Literal, get_args
 
@@ -29,6 +32,11 @@ CLOSED_BY_END: Final[Mapping[str, EndedState]] = {
     "running": "unknown",
 }
 """The state that the end of its answer gives a call which has not ended."""
+
+TOOL_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""The names of tools that every provider accepts."""
+MAX_SENTENCE_CHARS: Final = 2000
+"""Of what a person, a client or a tool says about a call."""
 
 
 def closed_state(call: Mapping[str, Any], status: str, reason: str | None) -> EndedState | None:

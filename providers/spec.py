@@ -1,6 +1,6 @@
 """Pure: catalogue entries, presets, and the rungs that both name.
 
-Light: it imports pydantic and nothing else of the package, so a process that only offers models
+Light: it imports pydantic and one pure module of the package, so a process that only offers models
 (web) reads a catalogue without loading a decoder or an HTTP client.
 
 Values are checked on creation, with strict types: a number in quotes is not a number. A
@@ -25,12 +25,12 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
+from tokenwire.protocol.states import TOOL_NAME
+
 Rung = Literal["attach", "prefix", "turn", "restart", "none"]
 """A way to resume an answer after a break."""
 LADDER: tuple[Rung, ...] = get_args(Rung)
 """All rungs, the best first."""
-TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-"""The names of tools that every provider accepts."""
 SERVER_NAME = re.compile(r"[A-Za-z0-9_-]{1,32}")
 """The names of MCP servers, with which the names of their tools begin."""
 _OWN_HEADERS = frozenset({"connection", "content-length", "content-type", "host"})

@@ -21,13 +21,11 @@ import msgspec
 
 from tokenwire.models.call_states import Decision, fits
 from tokenwire.protocol.fold import Answer, Part
-from tokenwire.protocol.states import CALL_ENDED
+from tokenwire.protocol.states import CALL_ENDED, MAX_SENTENCE_CHARS
 from tokenwire.protocol.text import input_object
 from tokenwire.web.aisdk.values import clean
 from tokenwire.web.calls import call_id
 
-MAX_REASON = 2000
-"""Characters of a reason or an error; the rest is left out."""
 FAILED: Final = "The client's tool failed."
 _TAKEN_BACK = ("withdrawn", "unknown")
 _AS_SHOWN: Final[Mapping[str, str]] = {
@@ -157,7 +155,7 @@ def _decision(part: ToolPart) -> Decision | None:
 
 
 def _sentence(text: str | None) -> str | None:
-    return (text or "").strip()[:MAX_REASON] or None
+    return (text or "").strip()[:MAX_SENTENCE_CHARS] or None
 
 
 def _is_over(call: KnownCall, decision: Decision) -> bool:

@@ -18,7 +18,7 @@ from pydantic import (
 from tokenwire.models.call_states import DecisionKind
 from tokenwire.models.conversations import Policy
 from tokenwire.models.tool_choices import ChoiceMode, NamedTool, ToolName, ToolNames
-from tokenwire.protocol.states import AnswerStatus
+from tokenwire.protocol.states import MAX_SENTENCE_CHARS, AnswerStatus
 from tokenwire.providers.parameters import Parameters
 from tokenwire.web.http.bodies import is_id
 
@@ -44,7 +44,7 @@ ConversationTitle = Annotated[
 Instructions = Annotated[str, StringConstraints(max_length=32_768)]
 ModelName = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 DecisionReason = Annotated[
-    str, StringConstraints(min_length=1, max_length=2000), AfterValidator(_not_blank)
+    str, StringConstraints(min_length=1, max_length=MAX_SENTENCE_CHARS), AfterValidator(_not_blank)
 ]
 UserId = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_usable)]
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol, TypeVar, overload
 
 from pydantic import BaseModel
 
-from tokenwire.providers.spec import TOOL_NAME
+from tokenwire.protocol.states import TOOL_NAME
 from tokenwire.worker.tools.arguments import ArgumentReader, ToolMisuse
 from tokenwire.worker.tools.context import ToolContext
 

@@ -31,6 +31,7 @@ from typing import Any, TypeAlias
 import structlog
 
 from tokenwire.config.terms import ToolTerms
+from tokenwire.protocol.states import MAX_SENTENCE_CHARS
 from tokenwire.protocol.text import storable
 from tokenwire.worker.tools.context import ToolContext, ToolError, UnknownEffect
 from tokenwire.worker.tools.definition import ServerTool
@@ -43,7 +44,6 @@ GRACE_SECONDS = 0.2
 """How long a cancelled tool may take to report how far it came."""
 APPROVAL_SECONDS = 5.0
 """The longest time to decide whether a person is asked."""
-MAX_SENTENCE_CHARS = 2000
 
 FAILED = "The tool failed, perhaps after it took effect."
 NOT_STARTED = "The tool could not be started."

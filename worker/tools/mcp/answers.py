@@ -12,9 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tokenwire.protocol.states import TOOL_NAME
 from tokenwire.protocol.text import storable, strict_json
 from tokenwire.providers.redaction import HIDDEN
-from tokenwire.providers.spec import TOOL_NAME, McpSpec
+from tokenwire.providers.spec import McpSpec
 
 MAX_TOOLS = 100
 """Tools of one server."""
