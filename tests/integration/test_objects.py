@@ -13,7 +13,7 @@ import pytest
 
 from tests.integration.attempt.test_calls import says
 from tests.integration.serving import serving
-from tests.integration.test_chat_tools import Chat
+from tests.integration.tool_chat import Chat
 from tokenwire.web.aisdk import completions
 
 MISFIT, FITS = "Oslo", '{"city": "Oslo"}'
