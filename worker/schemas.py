@@ -58,7 +58,10 @@ async def require_usable(*schemas: Mapping[str, Any]) -> None:
 def require_usable_now(*schemas: Mapping[str, Any]) -> None:
     """The same, for callers without a loop. One process checks all of them."""
     for number, schema in enumerate(schemas):
-        size = len(json.dumps(schema))
+        try:
+            size = len(json.dumps(schema))
+        except (RecursionError, ValueError, TypeError) as error:
+            raise BadSchema(f"#: it is no JSON ({type(error).__name__})", number) from error
         if size > MAX_SCHEMA_BYTES:
             words = f"#: it has {size} bytes, and {MAX_SCHEMA_BYTES} are allowed"
             raise BadSchema(words, number)

@@ -121,7 +121,9 @@ class Calling:
             return replace(call, state="invalid", error=INVALID)
         if tool is None:
             return replace(call, state="failed", error=no_tool(call.name))
-        if call.runs_at == "caller":  # who checks its arguments itself
+        if call.runs_at == "caller":
+            # It checks the arguments itself, as with OpenAI: a round of ours would be hidden from
+            # the program, and billed.
             return call
         try:
             arguments = await asyncio.to_thread(_reader(tool), part.text)

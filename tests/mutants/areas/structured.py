@@ -96,6 +96,12 @@ AREA = Area(
             (OBJECTS,),
         ),
         Mutant(
+            "a_schema_without_bottom_escapes",
+            "worker/schemas.py",
+            "        except (RecursionError, ValueError, TypeError) as error:\n",
+            "        except TypeError as error:\n",
+        ),
+        Mutant(
             "a_check_may_take_for_ever",
             "worker/schemas.py",
             "            timeout=LONGEST_SECONDS,\n",

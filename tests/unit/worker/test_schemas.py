@@ -20,6 +20,21 @@ TREE = {
 }
 
 
+def nested(levels: int) -> dict[str, Any]:
+    """A schema of so many objects, each in the one before."""
+    found: dict[str, Any] = {"type": "string"}
+    for _ in range(levels):
+        found = {"type": "object", "properties": {"a": found}}
+    return found
+
+
+def with_itself() -> dict[str, Any]:
+    """No text can say this."""
+    found: dict[str, Any] = {"type": "object"}
+    found["properties"] = {"a": found}
+    return found
+
+
 def branching(levels: int) -> dict[str, Any]:
     """A small schema that means 2^levels comparisons."""
     named: dict[str, Any] = {
@@ -75,6 +90,18 @@ async def test_errors_are_few_and_short() -> None:
             {"properties": {"a": {"anyOf": [{"type": "null"}, {"$ref": "#/properties/a"}]}}},
             "#/properties/a: the reference leads back to itself",
         ),
+        ({"type": "string", "pattern": "("}, "#/pattern: is not a"),
+        ({"type": "string", "pattern": "(a{1,1000}){1,1000}"}, "#/pattern: is not a"),
+        ({"patternProperties": {"(": {}}}, "#/patternProperties/(: is not a"),
+        ({"$ref": "#a", "$anchor": "a"}, "#: the reference leads back to itself"),
+        (
+            {"$defs": {n: {"$ref": f"#/$defs/{m}"} for n, m in ("ab", "ba")}, "$ref": "#/$defs/a"},
+            "#: the reference leads back to itself",
+        ),
+        ({"$schema": "https://example.com/none"}, "#: Unknown meta-schema"),
+        ({"enum": [f"x{number}" for number in range(9000)]}, "#: it has"),
+        (nested(2500), "#: it is no JSON (RecursionError)"),
+        (with_itself(), "#: it is no JSON (ValueError)"),
         ({"description": "x" * 70_000}, "#: it has 70019 bytes, and 65536 are allowed"),
     ],
 )
@@ -88,6 +115,41 @@ async def test_what_may_be_a_schema() -> None:
     """Recursion through a value ends with the value."""
     for schema in ({}, CITY, TREE, {"$schema": "http://json-schema.org/draft-07/schema#"}):
         await require_usable(schema)
+
+
+@pytest.mark.parametrize(
+    ("schema", "text"),
+    [
+        ({"pattern": "^(a+)+$"}, f'"{"a" * 40}!"'),
+        ({"pattern": "^(?=(a+)+$)(a+)+$"}, f'"{"a" * 40}!"'),
+        ({"pattern": "(a*)*\\1b$"}, f'"{"a" * 40}"'),
+        ({"enum": [f"x{number}" for number in range(6000)]}, '"y"'),
+        ({"properties": {"a": {"enum": [nested(20)]}}}, '{"a": {}}'),
+    ],
+)
+async def test_what_is_dear_elsewhere_is_refused_soon(schema: dict[str, Any], text: str) -> None:
+    """Patterns that backtrack, and thousands of values: a misfit, long before the limit."""
+    await require_usable(schema)
+    began = time.monotonic()
+    assert len((await check(schema, text)).errors) == 1
+    assert time.monotonic() - began < schemas.LONGEST_SECONDS
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$id": "http://a.example/s", "$ref": "http://a.example/s"},
+        {"$dynamicRef": "#"},
+        {"$schema": "https://json-schema.org/draft/2019-09/schema", "$recursiveRef": "#"},
+        {"$ref": "a", "$defs": {n: {"$id": n, "$ref": m} for n, m in ("ab", "ba")}},
+        {"dependentSchemas": {"a": {"$ref": "#"}}},
+        {"unevaluatedProperties": {"$ref": "#"}},
+    ],
+)
+async def test_loops_that_no_pointer_shows_end(schema: dict[str, Any]) -> None:
+    """They demand nothing, and nothing runs without end."""
+    await require_usable(schema)
+    assert (await check(schema, '{"a": {"a": 1}}')).errors == ()
 
 
 async def test_no_schema_computes_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -429,7 +429,21 @@ async def test_a_schema_is_stored_with_the_answer(
     assert given.json()["assistant_message"]["object"] is None
 
 
-@pytest.mark.parametrize("schema", [{"type": 5}, {"$ref": "#"}, {"$ref": "https://a.example/s"}])
+LOOP = {"$defs": {n: {"$ref": f"#/$defs/{m}"} for n, m in ("ab", "ba")}, "$ref": "#/$defs/a"}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": 5},
+        {"$ref": "#"},
+        {"$ref": "https://a.example/s"},
+        LOOP,
+        {"pattern": "("},
+        {"pattern": "(a{1,1000}){1,1000}"},
+        {"enum": [f"x{number}" for number in range(9000)]},
+    ],
+)
 async def test_a_schema_that_cannot_be_used_is_refused(
     client: httpx.AsyncClient, address: str, schema: dict[str, Any], jobs: RecordedJobs
 ) -> None:
@@ -439,4 +453,15 @@ async def test_a_schema_that_cannot_be_used_is_refused(
     problem = refused.json()
     assert (problem["code"], problem["errors"][0]["field"]) == ("invalid", "body.schema")
     assert "no usable JSON Schema: #" in problem["errors"][0]["message"]
+    assert jobs.enqueued == []
+
+
+async def test_a_schema_without_bottom_is_refused(
+    client: httpx.AsyncClient, address: str, jobs: RecordedJobs
+) -> None:
+    """As every body that is nested so deeply."""
+    text = '{"content": "hi", "schema": ' + '{"not": ' * 400 + "{}" + "}" * 401
+    refused = await client.post(f"{address}/messages", content=text)
+    assert (refused.status_code, refused.json()["code"]) == (400, "malformed_json")
+    assert "64 levels" in refused.json()["detail"]
     assert jobs.enqueued == []
