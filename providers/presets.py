@@ -21,6 +21,13 @@ _NO_BIAS = {"parameters": {"logit_bias": None}}
 _TOP_K = {"parameters": {"top_k": "top_k"}}
 """Servers that take more than OpenAI's API."""
 
+# Which parameters a preset takes (`parameters`) was compared with:
+# - the types of the maker's own Python package: groq, mistralai, perplexity, together;
+# - the maker's own pages: cohere, deepseek (its thinking models accept and ignore penalties).
+# Unverified: xai (some of its models refuse penalties and `stop`, by their own 400), openrouter,
+# huggingface, ollama_compatible, lmstudio, localai, llamacpp, vllm.
+# An entry of the catalogue corrects a preset by `options.parameters`.
+
 _ALL = (
     # Makers of models.
     Preset(
@@ -95,6 +102,7 @@ _ALL = (
             "prefix": "flag",
             "echoes": True,
             "stream_options": False,
+            # Newer models take an effort, with levels of its own (unverified).
             "parameters": {"seed": "random_seed", "logit_bias": None, "reasoning_effort": None},
         },
     ),
@@ -112,12 +120,7 @@ _ALL = (
         "PERPLEXITY_API_KEY",
         quirks={
             "stream_options": False,
-            "parameters": {
-                "top_k": "top_k",
-                "seed": None,
-                "logit_bias": None,
-                "parallel_tool_calls": None,
-            },
+            "parameters": {"top_k": "top_k", "seed": None, "logit_bias": None},
         },
     ),
     Preset(
@@ -139,14 +142,22 @@ _ALL = (
         "openai.chat",
         "https://api.groq.com/openai/v1",
         "GROQ_API_KEY",
-        quirks={"parameters": {"max_tokens": "max_completion_tokens", "logit_bias": None}},
+        quirks={
+            "parameters": {
+                "max_tokens": "max_completion_tokens",
+                "logit_bias": None,
+                # "Not yet supported by any of our models."
+                "presence_penalty": None,
+                "frequency_penalty": None,
+            }
+        },
     ),
     Preset(
         "together",
         "openai.chat",
         "https://api.together.xyz/v1",
         "TOGETHER_API_KEY",
-        quirks=_TOP_K,
+        quirks={"parameters": {"top_k": "top_k", "parallel_tool_calls": None}},
     ),
     Preset("huggingface", "openai.chat", "https://router.huggingface.co/v1", "HF_TOKEN"),
     # Servers run by their users.
