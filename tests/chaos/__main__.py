@@ -11,12 +11,17 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.chaos.faults import OF_DISKS, OF_POSTGRES, WEIGHTS, Faults
+from tests.chaos.faults import AIMED, OF_DISKS, OF_POSTGRES, WEIGHTS, Faults
 from tests.chaos.load import Load
+from tests.chaos.people import mixed
 from tests.chaos.report import Report
+from tests.chaos.rounds import DENSE
+from tests.chaos.service import PAUSE_SECONDS
 from tests.chaos.site import RUNS, running
-from tests.chaos.tools import runs_in
+from tests.chaos.tools import SECONDS_VARIABLE, keys_in, runs_in
 
+REMARK_SHARE = 0.3
+"""Of the answers with rounds, so many get a message while they run."""
 SETTLE_SECONDS = 90.0
 """What streams may need to end after the last fault."""
 
@@ -24,18 +29,18 @@ SETTLE_SECONDS = 90.0
 async def run(options: argparse.Namespace, folder: Path) -> Report:
     """The whole run."""
     seconds = options.minutes_at_most * 60
+    environ = {SECONDS_VARIABLE: str(PAUSE_SECONDS)} if options.rounds else {}
     async with running(
-        folder, options.database, options.workers, options.rate, seconds + SETTLE_SECONDS
+        folder, options.database, options.workers, options.rate, seconds + SETTLE_SECONDS, **environ
     ) as site:
-        seconds_each = (
-            (60, 70) if options.rolling else (5, 12)
-        )  # every reader of a rolling restart sees all of it
+        # Every reader of a rolling restart sees all of it.
+        seconds_each = (60, 70) if options.rolling else (1, 2) if options.rounds else (5, 12)
         pieces = (options.rate * seconds_each[0], options.rate * seconds_each[1])
         load = site.load(
             options.seed,
             options.readers,
             pieces,
-            0.0 if options.rolling else 0.1,
+            0.0 if options.rolling or options.rounds else 0.1,
             only_continuing=options.rolling,
         )
         if options.rolling:
@@ -44,6 +49,9 @@ async def run(options: argparse.Namespace, folder: Path) -> Report:
                 "events",
             )  # silences of their own would hide those of the restart
         faults = Faults(site.cluster, load, random.Random(options.seed))
+        if options.rounds:
+            load.models, load.offers, load.remark_share = {"rounds": 1}, mixed, REMARK_SHARE
+            faults.aims = {name for each in DENSE for name in each}
         await _play(options, load, faults, time.monotonic() + seconds)
         await site.look(load)
     continues = {name: model.continues for name, model in site.catalogue.items()}
@@ -51,8 +59,8 @@ async def run(options: argparse.Namespace, folder: Path) -> Report:
         *(f"provider: {wrong}" for wrong in site.provider.wrong),
         *(f"fault {failed}" for failed in faults.failed),
     ]
-    ran = runs_in(folder / RUNS)
-    report = Report(load.streams, faults.notes, continues, besides, load.handovers(), ran)
+    ran, keys = runs_in(folder / RUNS), keys_in(folder / RUNS)
+    report = Report(load.streams, faults.notes, continues, besides, load.handovers(), ran, keys)
     (folder / "story.log").write_text("\n".join(report.story()))
     return report
 
@@ -85,9 +93,10 @@ def _possible(kinds: list[str], faults: Faults) -> list[str]:
 
 
 def _kinds(options: argparse.Namespace) -> list[str]:
-    kinds = options.only.split(",") if options.only else list(WEIGHTS)
-    if unknown := set(kinds) - set(WEIGHTS):
-        raise SystemExit(f"no such fault: {', '.join(unknown)} (known: {', '.join(WEIGHTS)})")
+    without = AIMED if options.rounds else list(WEIGHTS)
+    kinds, known = options.only.split(",") if options.only else [*without], {*WEIGHTS, *AIMED}
+    if unknown := set(kinds) - known:
+        raise SystemExit(f"no such fault: {', '.join(unknown)} (known: {', '.join(sorted(known))})")
     return [kind for kind in kinds if options.database == "postgresql" or kind not in OF_POSTGRES]
 
 
@@ -103,6 +112,11 @@ def arguments() -> argparse.ArgumentParser:
         "--rolling",
         action="store_true",
         help="instead: SIGTERM to every process in turn, as a deploy does",
+    )
+    parser.add_argument(
+        "--rounds",
+        action="store_true",
+        help="instead: short answers with many calls, and workers killed at each point of a call",
     )
     parser.add_argument("--database", choices=("sqlite", "postgresql"), default="postgresql")
     parser.add_argument("--streams", type=int, default=24, help="at a time")

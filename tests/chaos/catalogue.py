@@ -51,6 +51,11 @@ def models(base: str) -> dict[str, Model]:
             6,
             continues=False,
         ),
+        "rounds": Model(
+            {**openai, "base_url": f"{base}/rounds/v1", "continuation": "restart"},
+            0,
+            continues=False,
+        ),
         "down": Model({**openai, "base_url": f"{base}/down/v1"}, 0, continues=True),
         "mute": Model({**openai, "base_url": f"{base}/mute/v1"}, 0, continues=True),
     }

@@ -100,8 +100,9 @@ class Cluster:
         workers: int,
         models: Mapping[str, object],
         environ: Mapping[str, str],
+        http_tools: Mapping[str, object],
     ) -> None:
-        self.folder = folder
+        self.folder, self._http_tools = folder, http_tools
         self._database, self._workers, self._models, self._more = database, workers, models, environ
         self.disks = {
             name: disk
@@ -125,6 +126,7 @@ class Cluster:
             "default": next(iter(self._models)),
             "title_model": "titles",
             "models": entries,
+            "tools": self._http_tools,
         }
         (self.folder / "models.yml").write_text(yaml.safe_dump(catalogue))
         stack = Stack(self.folder, self._environ())

@@ -95,16 +95,18 @@ def _anthropic(kind: str, **more: Any) -> bytes:
     return _sse({"type": kind, **more}, kind)
 
 
-def openai_calls(names: Sequence[str]) -> bytes:
-    """The end of a turn that calls these tools. Ids repeat from turn to turn, as real ones do."""
+def openai_calls(wanted: Sequence[tuple[str, int]]) -> bytes:
+    """The end of a turn that calls these tools, each with its place. Ids repeat from turn to turn,
+    as real ones do.
+    """
     calls = [
         {
             "index": index,
             "id": f"call_{index}",
             "type": "function",
-            "function": {"name": name, "arguments": "{}"},
+            "function": {"name": name, "arguments": json.dumps({"place": place})},
         }
-        for index, name in enumerate(names)
+        for index, (name, place) in enumerate(wanted)
     ]
     frames = [_openai({"tool_calls": [call]}) for call in calls]
     return b"".join(frames) + _openai({}, "tool_calls") + b"data: [DONE]\n\n"

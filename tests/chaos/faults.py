@@ -6,13 +6,13 @@ import os
 import random
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from tests.chaos.cluster import Cluster, ports_of
 from tests.chaos.load import Load
+from tests.chaos.moments import POINTS, Moments
 from tests.chaos.site import RUNS
-from tests.chaos.tools import last_of
 
 WEIGHTS: Mapping[str, float] = {
     "kill-worker": 8,
@@ -41,14 +41,13 @@ WEIGHTS: Mapping[str, float] = {
     "crash-database": 0.4,
     "pause-database": 0.3,
 }
+AIMED = tuple(f"kill-{point}" for point in POINTS)
 LOSE_LOG = ("empty-redis", "flush-redis")
 """After these an answer may start over. A crash keeps everything that Redis had acknowledged: a
 `reset` after it is a failure.
 """
 REPLACED_SECONDS = 180.0
 NOT_REPEATABLE = ("send", "pay")
-CALLED_SECONDS = 5.0
-"""How long an aimed kill waits for a call."""
 OF_DISKS = ("fill-redis", "fill-database")
 OF_POSTGRES = ("restart-database", "crash-database", "pause-database")
 
@@ -62,6 +61,8 @@ class Faults:
     dice: random.Random
     notes: list[tuple[float, str]] = field(default_factory=list)
     """When (`time.monotonic()`) what was done."""
+    aims: Collection[str] = NOT_REPEATABLE
+    """The tools that kills are aimed at."""
     failed: list[str] = field(default_factory=list)
     """Faults that could not be completed. They spoil the run, which still continues to its
     report.
@@ -72,7 +73,7 @@ class Faults:
         background: set[asyncio.Task[None]] = set()
         while len(self.notes) < count and time.monotonic() < deadline:
             await asyncio.sleep(self.dice.uniform(0.3, 1.7) * spacing)
-            (kind,) = self.dice.choices(kinds, [WEIGHTS[kind] for kind in kinds])
+            (kind,) = self.dice.choices(kinds, [WEIGHTS.get(kind, 2) for kind in kinds])
             task = asyncio.create_task(self.one(kind))
             background.add(task)
             if kind.endswith(("redis", "database")):
@@ -101,7 +102,8 @@ class Faults:
 
     async def one(self, kind: str) -> None:
         """Carry out one fault, to its end."""
-        self.notes.append((time.monotonic(), kind))
+        if kind not in AIMED:
+            self.notes.append((time.monotonic(), kind))
         try:
             await self._do(kind)
         except Exception as error:  # noqa: BLE001 -- whatever it is, the report says so
@@ -115,8 +117,8 @@ class Faults:
             await self._database(verb)
         elif kind == "freeze-worker":
             await self._freeze()
-        elif what in ("began", "ended"):
-            await self._kill_in_call("begin" if what == "began" else "end")
+        elif kind in AIMED:
+            await self._kill_at(what)
         elif what == "readers":
             self.cluster.broadcasters.cut(self.dice.choice(("rst", "fin")))
             self.cluster.web.cut("rst")
@@ -125,20 +127,17 @@ class Faults:
 
     # --- processes ---
 
-    async def _kill_in_call(self, word: str) -> None:
-        """SIGKILL to a worker just when a tool that is not repeatable begins there, or ends."""
-        file = self.cluster.folder / RUNS
-        before, _ = last_of(file, word, NOT_REPEATABLE)
-        patience = time.monotonic() + CALLED_SECONDS
-        while time.monotonic() < patience:
-            count, pid = last_of(file, word, NOT_REPEATABLE)
-            if count > before:
-                hurt = self._running_in(pid)
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-                    self._note_deaths(hurt, time.monotonic())
-                return
-            await asyncio.sleep(0.002)
+    async def _kill_at(self, point: str) -> None:
+        """SIGKILL to a worker at this point of a call. It counts if the worker was there."""
+        moments = Moments(self.cluster, self.load, self.cluster.folder / RUNS, self.aims)
+        pid = await moments.next(point)
+        if pid is None:
+            return
+        hurt = self._running_in(pid)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            self.notes.append((time.monotonic(), f"kill-{point}"))
+            self._note_deaths(hurt, time.monotonic())
 
     async def _freeze(self) -> None:
         """SIGSTOP to a worker, and people cancel what it streams while it stands still."""

@@ -15,15 +15,14 @@ import redis.asyncio
 from redis.exceptions import RedisError
 
 from tests.chaos.checks import Folded, difference, fold, parse
+from tests.chaos.people import Decision, Offers, People, different
 from tests.chaos.permissions import judge_calls
 from tests.chaos.provider import ScriptedProvider
-from tests.chaos.rounds import ROUNDS
+from tests.chaos.remarks import Remark, judge_remark
+from tests.chaos.rounds import REMARKS, rounds_of
 from tests.chaos.script import Script, script
 from tests.chaos.watching import Api, EventStreamWatcher, Watcher
 
-TOOLS_MODEL = "tools"
-QUESTIONS = {"awaiting_approval": ("approve", "deny"), "awaiting_outcome": ("repeat", "go_on")}
-"""What a call awaits -> what two people decide."""
 MANNERS = ("steady", "dropping", "slow", "events", "late")
 
 
@@ -53,8 +52,10 @@ class Stream:
     calls: list[dict[str, Any]] = field(default_factory=list)
     """Its tool calls, and the `decisions` about them, as SQL holds them."""
     decisions: list[dict[str, Any]] = field(default_factory=list)
-    applied: list[tuple[int, str]] = field(default_factory=list)
+    applied: list[tuple[int, Decision]] = field(default_factory=list)
     """Calls and the decision about each that the API said it applied."""
+    remark: Remark | None = None
+    """What a person writes while the answer runs."""
     too_late: int = 0
     """Decisions that the API refused because another came first."""
     redis_faults_at_start: int = 0
@@ -112,6 +113,10 @@ class Load:
     cancel_share: float = 0.1
     manners: Sequence[str] = MANNERS
     """Of each stream's readers, in turn."""
+    offers: Offers = different
+    approved: set[int] = field(default_factory=set)
+    """Places of calls that people approve."""
+    remark_share: float = 0.0
     redis_faults: int = 0
     streams: list[Stream] = field(default_factory=list)
     stopping: bool = False
@@ -140,6 +145,9 @@ class Load:
         stream = Stream(script(self.seed * 100_000 + number, dice.randint(*self.pieces)), model)
         if dice.random() < self.cancel_share:
             stream.cancel_after = dice.uniform(0.0, 4.0)
+        if dice.random() < self.remark_share:
+            text = script(stream.script.number + REMARKS, 20)
+            stream.remark = Remark(text, dice.uniform(0.0, 6.0), twice=dice.random() < 0.5)
         self.streams.append(stream)
         return stream
 
@@ -170,8 +178,10 @@ class Load:
         ]
         if stream.cancel_after is not None:
             tasks.append(asyncio.create_task(self._cancel(stream)))
-        if stream.model == TOOLS_MODEL:
+        if rounds_of(stream.model, stream.script.number):
             tasks.append(asyncio.create_task(self._decide(stream)))
+        if stream.remark is not None:
+            tasks.append(asyncio.create_task(stream.remark.post(self.api, stream.conversation_id)))
         await asyncio.gather(*tasks)
         stream.redis_faults_at_end = self.redis_faults
         await self.read_log(stream)
@@ -235,32 +245,13 @@ class Load:
             )
 
     async def _decide(self, stream: Stream) -> None:
-        """Two people decide at the same time about each call that asks, until the answer ends."""
+        """People decide about each call that asks, until the answer ends."""
+        people = People(self.api, self.offers, self.approved)
+        stream.applied = people.applied
         while not all(watcher.done for watcher in stream.watchers):
-            found = await self.api.call("GET", f"/api/messages/{stream.message_id}/calls")
-            for call in found["calls"]:
-                if kinds := QUESTIONS.get(call["state"]):
-                    await self._decide_twice(stream, call, kinds)
+            await people.decide(stream.message_id)
             await asyncio.sleep(0.3)
-
-    async def _decide_twice(
-        self, stream: Stream, call: dict[str, Any], kinds: Sequence[str]
-    ) -> None:
-        path = f"/api/messages/{stream.message_id}/calls/{call['number']}/decision"
-        kinds = random.sample(kinds, len(kinds))
-        found = await asyncio.gather(
-            *(
-                self.api.answered("POST", path, {"decision": kind, "runs": call["runs"]})
-                for kind in kinds
-            )
-        )
-        for kind, (status, answer) in zip(kinds, found, strict=True):
-            if status == 200:
-                stream.applied.append((call["number"], kind))
-            elif answer["code"] == "already_decided":
-                stream.too_late += 1
-            elif answer["code"] not in ("not_awaited", "answer_ended"):
-                raise AssertionError(f"{kind}: {status} {answer}")
+        stream.too_late = people.too_late
 
     async def read_log(self, stream: Stream) -> None:
         """Valkey's own contents of it, read without Tokenwire. Without Valkey, the last read
@@ -279,7 +270,10 @@ class Load:
                     packed, entries, epoch = await look.execute()
                 if (packed or entries) and epoch:
                     stream.epoch = epoch.decode()
-                    stream.log = fold(parse(packed, entries), stream.message_id)
+                    events = parse(packed, entries)
+                    stream.log = fold(events, stream.message_id)
+                    if stream.remark is not None:
+                        stream.remark.log = fold(events, stream.remark.row.get("id", ""))
                     stream.redis_faults_at_log = self.redis_faults
 
 
@@ -349,11 +343,16 @@ def judge_tools(stream: Stream, ran: Mapping[str, Sequence[int]]) -> list[str]:
     logged = stream.log.calls if whole and stream.log else {}
     wrong = list(judge_calls(stream.calls, stream.decisions, ran, logged))
     stored = [(each["number"], each["decision"]) for each in stream.decisions]
-    wrong += [f"not stored: {each}" for each in set(stream.applied) - set(stored)]
-    if stream.model == TOOLS_MODEL and stream.row.get("status") == "complete":
-        expected = sum(map(len, ROUNDS))
+    applied = {(number, each["decision"]) for number, each in stream.applied}
+    wrong += [f"not stored: {each}" for each in applied - set(stored)]
+    if stream.row.get("status") == "complete":
+        withdrawn = {call["number"] for call in stream.calls if call["state"] == "withdrawn"}
+        wrong += [f"approved, and withdrawn: {each}" for each in stored if each[0] in withdrawn]
+        expected = sum(map(len, rounds_of(stream.model, stream.script.number)))
         if len(stream.calls) != expected:
             wrong.append(f"{len(stream.calls)} calls instead of {expected}")
+    if stream.remark is not None:
+        wrong += judge_remark(stream.remark, stream.message_id, stream.row)
     return wrong
 
 

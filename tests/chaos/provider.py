@@ -22,8 +22,9 @@ from tests.chaos.dialects import (
     Turn,
     openai_calls,
 )
-from tests.chaos.rounds import Rounds, WrongRequest
+from tests.chaos.rounds import Rounds, WrongRequest, is_remark, question, rounds_of
 from tests.chaos.script import Script, asked_for
+from tests.chaos.service import PATH, Service
 
 OVERLAP_CHARS = 24
 """A model that continues in an extra turn first repeats its last words; so does this one."""
@@ -41,6 +42,8 @@ class Asked:
     began: float
     ended: float | None = None
     whole: bool = False
+    again: bool = False
+    """The model is asked behind the results of a round."""
 
 
 @dataclass
@@ -48,8 +51,8 @@ class ScriptedProvider:
     """A dialect's paths begin with `base` and one of these words.
 
     `prefix`, `turn`: continues a prefix, or in an extra turn; `over`: always starts over; `tools`:
-    calls tools, and starts a turn over; `down`: answers 503; `mute`: accepts the request and sends
-    nothing.
+    calls tools, and starts a turn over; `rounds`: the same with more and shorter turns; `down`:
+    answers 503; `mute`: accepts the request and sends nothing.
     """
 
     pieces_per_second: float
@@ -58,6 +61,8 @@ class ScriptedProvider:
     """Requests that no correct worker sends."""
     port: int = 0
     rounds: Rounds = field(default_factory=Rounds)
+    service: Service | None = None
+    """The HTTP tools, which answer here as well."""
 
     @property
     def base(self) -> str:
@@ -76,6 +81,8 @@ class ScriptedProvider:
             ("/{how}/api/chat", OLLAMA),
         ):
             app.router.add_post(path, self._handler(dialect))
+        if self.service is not None:
+            app.router.add_post(PATH, self.service.handle)
         self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port, backlog=1000)
@@ -89,6 +96,8 @@ class ScriptedProvider:
         async def handle(request: web.Request) -> web.StreamResponse:
             body: Mapping[str, Any] = await request.json()
             how, turns = request.match_info["how"], dialect.turns(body)
+            if how == "rounds":
+                turns = turns[: question([turn.role for turn in turns]) + 1]
             script, prefix = self._understood(how, turns)
             if script is None:
                 return web.json_response(
@@ -99,12 +108,13 @@ class ScriptedProvider:
                 return web.json_response({"error": {"message": "overloaded"}}, status=503)
             peer = request.transport.get_extra_info("peername") if request.transport else ("", 0)
             asked = Asked(script.number, peer[1], len(prefix), time.monotonic())
+            asked.again = how == "rounds" and len(body["messages"]) > len(turns)
             self.asked.append(asked)
             try:
                 if how == "mute":
                     await asyncio.Event().wait()
-                if how == "tools":
-                    pieces, calls = self._round(script, body["messages"])
+                if how == "tools" or (how == "rounds" and not is_remark(script.number)):
+                    pieces, calls = self._round(how, script, body["messages"])
                 else:
                     pieces, calls = self._left(how, script, prefix), ()
                 return await self._answer(request, dialect, pieces, calls, asked)
@@ -148,11 +158,11 @@ class ScriptedProvider:
         return [prefix[-OVERLAP_CHARS:], *left] if how == "turn" and prefix else left
 
     def _round(
-        self, script: Script, messages: Sequence[Mapping[str, Any]]
-    ) -> tuple[list[str], Sequence[str]]:
-        users = [index for index, each in enumerate(messages) if each["role"] == "user"]
+        self, how: str, script: Script, messages: Sequence[Mapping[str, Any]]
+    ) -> tuple[list[str], Sequence[tuple[str, int]]]:
+        after = messages[question([each["role"] for each in messages]) + 1 :]
         try:
-            return self.rounds.next(script, messages[users[-1] + 1 :])
+            return self.rounds.next(script, after, rounds_of(how, script.number))
         except WrongRequest as wrong:
             self.wrong.append(f"text {script.number}: {wrong}")
             return list(script.pieces), ()
@@ -162,7 +172,7 @@ class ScriptedProvider:
         request: web.Request,
         dialect: Dialect,
         pieces: Sequence[str],
-        calls: Sequence[str],
+        calls: Sequence[tuple[str, int]],
         asked: Asked,
     ) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": dialect.content_type})

@@ -5,7 +5,7 @@ import json
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -14,21 +14,28 @@ import psycopg
 
 from tests.chaos.checks import percentiles
 from tests.chaos.load import Stream, judge, judge_tools, resets, terminals
-from tests.chaos.permissions import counted
+from tests.chaos.permissions import counted, executions, judge_keys
 
 CLEAR_BEFORE_SECONDS, CLEAR_AFTER_SECONDS = 5.0, 5.0
 _QUERY = """
 SELECT id, status, content, attempt, tries, deaths, error, terminal_announced, seams,
-  enqueued_at, due_at, updated_at, ended_at, cancel_by
+  enqueued_at, due_at, updated_at, ended_at, cancel_by, parent_id, parts
 FROM messages WHERE role = 'assistant'
 """
-_CALLS = "SELECT message_id, number, name, key, runs, state, result, repeatable FROM calls"
-_DECISIONS = "SELECT message_id, number, runs, decision FROM decisions"
+_CALLS = "SELECT message_id, number, name, key, runs, state, result, repeatable, runs_at FROM calls"
+_DECISIONS = "SELECT message_id, number, runs, decision, value FROM decisions"
+_STEERED = "SELECT id, steers FROM messages WHERE steers IS NOT NULL"
 
 
 def rows(database_url: str) -> dict[str, dict[str, Any]]:
     """All answers as SQL holds them, by id, asked past all of Tokenwire."""
-    return {row["id"]: row for row in _asked(database_url, _QUERY)}
+    found = _asked(database_url, _QUERY)
+    return {row["id"]: {**row, "parts": _value(row["parts"])} for row in found}
+
+
+def steered(database_url: str) -> dict[str, str]:
+    """Messages of people that an answer took in, and that answer, in the same way."""
+    return {row["id"]: row["steers"] for row in _asked(database_url, _STEERED)}
 
 
 def calls(database_url: str) -> list[dict[str, Any]]:
@@ -39,12 +46,19 @@ def calls(database_url: str) -> list[dict[str, Any]]:
 
 def decisions(database_url: str) -> list[dict[str, Any]]:
     """All decisions about tool calls in the same way."""
-    return _asked(database_url, _DECISIONS)
+    found = _asked(database_url, _DECISIONS)
+    return [{**row, "value": _value(row["value"])} for row in found]
+
+
+def state_of(database_url: str, key: str) -> str | None:
+    """The state of the call with this key, in the same way."""
+    found = _asked(database_url, f"SELECT state FROM calls WHERE key = '{key}'")
+    return found[0]["state"] if found else None
 
 
 def _value(stored: Any) -> Any:
     # SQLite gives the JSON as text.
-    return json.loads(stored) if isinstance(stored, str) and stored.startswith('"') else stored
+    return json.loads(stored) if isinstance(stored, str) and stored[:1] in ('"', "[") else stored
 
 
 def _asked(database_url: str, query: str) -> list[dict[str, Any]]:
@@ -71,6 +85,8 @@ class Report:
     handovers: Sequence[float] = ()
     ran: Mapping[str, Sequence[int]] = field(default_factory=dict)
     """Key of a tool call -> the runs that began."""
+    keys: Mapping[tuple[str, int], Collection[str]] = field(default_factory=dict)
+    """An answer and a call in it -> the keys of its runs."""
     lost: int = 0
     repeated: int = 0
     failures: list[str] = field(default_factory=list)
@@ -86,7 +102,8 @@ class Report:
                 f"text {stream.script.number} ({stream.model}, {stream.message_id}): {fault}"
                 for fault in wrong
             ]
-        self.failures += self.besides
+        known = {(call["message_id"], call["key"]) for each in self.streams for call in each.calls}
+        self.failures += [*judge_keys(self.keys, known), *self.besides]
 
     @property
     def good(self) -> bool:
@@ -124,6 +141,10 @@ class Report:
                 self.ran,
                 sum(stream.too_late for stream in streams),
             ),
+            "executions": executions(
+                [call for stream in streams for call in stream.calls], self.ran
+            ),
+            "remarks": self._remarks(),
             "resyncs": str(sum(watcher.resyncs for watcher in watchers)),
             "takeover": percentiles([seconds for _, seconds in takeovers]),
             "  nothing else": percentiles(
@@ -149,6 +170,11 @@ class Report:
         return [f"{name:16} {value}" for name, value in facts.items()] + [
             f"FAILED {failure}" for failure in self.failures
         ]
+
+    def _remarks(self) -> str:
+        remarks = [stream.remark for stream in self.streams if stream.remark is not None]
+        taken = sum(remark.steers is not None for remark in remarks)
+        return f"{len(remarks)}: taken in {taken}, answered next {len(remarks) - taken}"
 
     def _cancels(self, *, frozen: bool) -> list[float]:
         seen = [

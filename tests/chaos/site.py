@@ -14,7 +14,8 @@ from tests.chaos.catalogue import Model, models
 from tests.chaos.cluster import Cluster
 from tests.chaos.load import Load
 from tests.chaos.provider import ScriptedProvider
-from tests.chaos.report import calls, decisions, rows
+from tests.chaos.report import calls, decisions, rows, steered
+from tests.chaos.service import Service, entries
 from tests.chaos.watching import Api
 
 RUNS = "runs.txt"
@@ -79,7 +80,13 @@ class Site:
             await asyncio.sleep(0.2)
         called = await asyncio.to_thread(calls, self.cluster.database_url)
         decided = await asyncio.to_thread(decisions, self.cluster.database_url)
+        taken = await asyncio.to_thread(steered, self.cluster.database_url)
         for stream in load.streams:
+            if (remark := stream.remark) is not None:
+                own = [row for row in found.values() if row["parent_id"] == remark.message_id]
+                remark.row = own[0] if own else {}
+                remark.steers = taken.get(remark.message_id)
+                remark.reached = self.provider.rounds.remarks.get(remark.script.number, (None,))[0]
             stream.row = found.get(stream.message_id, {})
             stream.calls = [row for row in called if row["message_id"] == stream.message_id]
             stream.decisions = [row for row in decided if row["message_id"] == stream.message_id]
@@ -93,12 +100,17 @@ async def running(
     """Started, and stopped at the end. `rate`: pieces of text per second and stream; after
     `seconds` the API is not used any more.
     """
-    provider = ScriptedProvider(rate)
+    provider = ScriptedProvider(rate, service=Service(folder / RUNS))
     await provider.start()
     catalogue = models(provider.base)
     environ = {"TOOLS": tools.__name__, tools.FILE_VARIABLE: str(folder / RUNS), **environ}
     cluster = Cluster(
-        folder, database, workers, {name: model.entry for name, model in catalogue.items()}, environ
+        folder,
+        database,
+        workers,
+        {name: model.entry for name, model in catalogue.items()},
+        environ,
+        entries(provider.base),
     )
     try:
         await cluster.start()
