@@ -32,3 +32,20 @@ async def test_a_few_faults_of_every_process(tmp_path: Path) -> None:
     )
     assert report.good, "\n".join(report.lines())
     assert any(stream.calls for stream in report.streams)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(400)
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+async def test_kills_at_each_point_of_a_call(tmp_path: Path) -> None:
+    """Workers die between the approval, the tool and the next request to the model. No call is
+    executed twice, each decision applies once, and what people write meanwhile is not lost.
+    """
+    line = (
+        "--rounds --kills 8 --seed 3 --database sqlite --streams 6 --readers 2 --workers 3 "
+        "--minutes-at-most 1 --spacing 2"
+    )
+    report = await run(_options(line), tmp_path)
+    assert report.good, "\n".join(report.lines())
+    assert {kind.partition("-")[0] for _, kind in report.faults} == {"kill"}
+    assert any(stream.remark for stream in report.streams)

@@ -21,6 +21,7 @@ async def test_an_end_that_is_announced_again_is_waited_for(
     monkeypatch.setattr(module, "QUIET_SECONDS", 0.0)
     monkeypatch.setattr(module, "calls", lambda _url: [])
     monkeypatch.setattr(module, "decisions", lambda _url: [])
+    monkeypatch.setattr(module, "steered", lambda _url: {})
     monkeypatch.setattr(module, "rows", lambda _url: {"m": {"terminal_announced": next(looks)}})
     stream, refused = (
         Stream(script(1, 10), "prefix", message_id="m"),
