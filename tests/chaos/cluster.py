@@ -70,7 +70,7 @@ class Extra:
                 self._process = await asyncio.create_subprocess_exec(
                     sys.executable,
                     "-m",
-                    self._module,
+                    f"tokenwire.{self._module}",
                     cwd=self._folder,
                     env=self._environ,
                     stdout=log,
@@ -146,6 +146,11 @@ class Cluster:
         for extra in self._extras:
             extra.start()
         await asyncio.to_thread(stack.eventually, lambda: len(self.workers()) == self._workers, 30)
+        if not await asyncio.to_thread(stack.eventually, self._has_twins, 60):
+            raise AssertionError("no second web or broadcaster")
+
+    def _has_twins(self) -> bool:
+        return all(self.starts(kind) >= 2 for kind in ("web", "broadcaster"))
 
     def _place(self, name: str) -> Path:
         """An empty folder, on the disk of that name if there is one."""
