@@ -81,6 +81,7 @@ class CallTables:
     _mine: Callable[[str, int], Row | None]
     _save: Callable[..., None]
     _note: Callable[..., None]
+    let_posts_steer: Callable[[Row], None]
 
     def __init__(self) -> None:
         self.call_rows: dict[str, dict[int, Row]] = {}
@@ -264,7 +265,10 @@ class CallTables:
         row = self.messages.get(message_id)
         if row is None or row.status not in UNFINISHED or attempt not in (None, row.attempt):
             return False
-        return self._withdraw(row)
+        withdrawn = self._withdraw(row)
+        if withdrawn:
+            self.let_posts_steer(row)
+        return withdrawn
 
     def expired_calls(self, after: ExpiredCall | None, limit: int) -> list[ExpiredCall]:
         now = self.now_ms()

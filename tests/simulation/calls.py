@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from tests.simulation import steering
 from tests.simulation.call_tables import QUESTIONS, Row
 from tests.simulation.loop import Node
 from tests.simulation.parts import Part, Parts, row_as_parts, said_as_parts
@@ -95,6 +96,7 @@ class Deaths:
         if not worker.ended and self._site.world is not None:
             for message_id, _ in worker.attempts:
                 found = points(self._site, message_id, worker.node)
+                found |= steering.points(self._site, message_id)
                 self.facts.update(f"deaths at: {point}" for point in found)
 
     def _changed(self, call: Row, values: Mapping[str, Any]) -> None:

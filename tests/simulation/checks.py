@@ -26,6 +26,7 @@ from tests.simulation.parts import (
 from tests.simulation.processes import Site
 from tests.simulation.provider import Script
 from tests.simulation.rounds import Rounds
+from tests.simulation.steering import Acknowledged
 from tokenwire.models.parts import answer_of
 from tokenwire.protocol import events
 from tokenwire.protocol.states import UNFINISHED
@@ -62,6 +63,7 @@ class Observer:
         """Answers that a worker began anew."""
         self._awaited: dict[str, asyncio.Event] = {}
         self.logs = Logs(site)
+        self._steps = Acknowledged(site)
         site.server.listen(self._published)
         site.database.on_saved = self.logs.check_saved
 
@@ -102,6 +104,7 @@ class Observer:
             self._check_event(epoch, message_id, event)
             self.logs.take(epoch, seq, message_id, event)
             self._check_call(message_id, event)
+            self._steps.take(epoch, message_id, event)
 
     def _check_call(self, message_id: str, event: events.AnyEvent) -> None:
         """Nobody gets an outcome before it is stored."""
@@ -529,6 +532,8 @@ def _check_ends(complain: Callable[[str], None], row: Row, observer: Observer) -
 
 def _check_view(complain: Callable[[str], None], client: Client, row: Row) -> None:
     view = client.views.get(row.id)
+    if view is None and row.superseded_by is not None:
+        return  # it came when this row had left
     if view is None:
         complain(f"{client.name} does not know {row.id}")
     elif (view.text, view.shown, view.status) != (row.content, row.content, row.status):

@@ -12,16 +12,19 @@ from typing import Any
 
 from tests.simulation.author import FILE_BYTES
 from tests.simulation.call_tables import CallTables, Row, copy_of, is_unfinished
+from tests.simulation.steering_rows import SteeringRows
 from tokenwire.models import tables
 from tokenwire.models.answers import Checkpoint, Ending
 from tokenwire.models.conversations import Post, Posted, Snapshot
-from tokenwire.models.errors import FileTooLong, NotFound
+from tokenwire.models.errors import AnswerRunning, FileTooLong, NotFound
 from tokenwire.models.files import FileKey, StoredFile, checked_media_type
 from tokenwire.models.parts import StoredPart, assembled, whole
 from tokenwire.models.runs import RunToEnd
+from tokenwire.models.steering import STEER
 from tokenwire.models.sweeps import Due, Kind, Outstanding, SweepKey, Unannounced
 from tokenwire.protocol.files import digest_of
 from tokenwire.protocol.states import UNFINISHED
+from tokenwire.protocol.values import brought_by
 
 FIRST_MS = 1_800_000_000_000
 
@@ -48,7 +51,7 @@ class ProviderRun:
     tries: int = 0
 
 
-class Database(CallTables):
+class Database(CallTables, SteeringRows):
     """`clock` gives seconds. The methods are the store's, without waiting; their results are
     detached.
     """
@@ -83,7 +86,7 @@ class Database(CallTables):
 
     def history_of(self, conversation_id: str, before_ordinal: int) -> list[Any]:
         return [
-            self._whole(row) for row in self._of(conversation_id) if row.ordinal < before_ordinal
+            self._whole(row) for row in self._shown(conversation_id) if row.ordinal < before_ordinal
         ]
 
     def blocked_by(self, message_id: str) -> str | None:
@@ -163,6 +166,7 @@ class Database(CallTables):
         self.parts.pop(row.id, None)
         self._set(row, cancel_by=first or ending.cancel_by)
         self.close_calls(row)
+        self.end_placeholders(row, [n for part in ending.parts or () for n in brought_by(part)])
         self._note(row, ending.attempt, "finish")
         return True
 
@@ -465,7 +469,8 @@ class Database(CallTables):
         self, conversation_id: str, user_id: str, limit: int, before: int | None = None
     ) -> Snapshot:
         conversation = self.conversation(conversation_id, user_id)
-        rows = [row for row in self._of(conversation_id) if before is None or row.ordinal < before]
+        rows = self._shown(conversation_id)
+        rows = [row for row in rows if before is None or row.ordinal < before]
         page = [self._whole(row) for row in rows[-limit:]]
         return Snapshot(conversation, page, page[0].ordinal if len(rows) > limit else None)
 
@@ -491,12 +496,13 @@ class Database(CallTables):
         conversation = self.conversations.get(post.conversation_id)
         if conversation is None:
             raise NotFound("conversation")
+        rows = self._of(post.conversation_id)
+        running = [row for row in rows if is_unfinished(row)]
+        if running and post.policy == "reject":
+            raise AnswerRunning(running[0].id)
         now = self.now_ms()
         conversation.updated_at = now
-        rows = self._of(post.conversation_id)
-        superseded = (
-            [row for row in rows if is_unfinished(row)] if post.policy == "cancel_previous" else []
-        )
+        superseded = running if post.policy == "cancel_previous" else []
         for row in superseded:
             self._set(row, cancel_by=row.cancel_by or "superseded")
         resumed = self.withdraw_questions(post.conversation_id)
@@ -526,6 +532,7 @@ class Database(CallTables):
             status="queued",
             model=post.model,
             parent_id=user.id,
+            while_running=STEER if resumed is not None or post.policy == STEER else None,
             **common,
         )
         self.messages[user.id], self.messages[assistant.id] = user, assistant
@@ -549,6 +556,10 @@ class Database(CallTables):
     def _of(self, conversation_id: str) -> list[Row]:
         # Rows are added in order of their ordinal.
         return [row for row in self.messages.values() if row.conversation_id == conversation_id]
+
+    def _shown(self, conversation_id: str) -> list[Row]:
+        """Without what was replaced."""
+        return [row for row in self._of(conversation_id) if row.superseded_by is None]
 
     def _mine(self, message_id: str, attempt: int) -> Row | None:
         row = self.messages.get(message_id)

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from tests.simulation import steering
 from tests.simulation.calls import POINTS, points
 from tests.simulation.net import Service, Weather
 from tests.simulation.processes import BroadcasterProcess, Site, WebProcess, WorkerProcess
@@ -357,14 +358,17 @@ def points_in(town: Town, worker: WorkerProcess) -> set[str]:
     """The points at which this worker would die now."""
     if town.site.world is None or not worker.node.alive or worker.node.paused:
         return set()
-    found = (points(town.site, message_id, worker.node) for message_id, _ in worker.attempts)
-    return {point for one in found for point in one}
+    site, found = town.site, set[str]()
+    for message_id, _ in worker.attempts:
+        found |= points(site, message_id, worker.node) | steering.points(site, message_id)
+    return found
 
 
 AIMED: dict[str, Fault] = {
-    f"kill at: {point}": functools.partial(_kill_at, point=point) for point in POINTS
+    f"kill at: {point}": functools.partial(_kill_at, point=point)
+    for point in (*POINTS, *steering.POINTS)
 }
-"""Kills that hit a worker between two steps of a call."""
+"""Kills that hit a worker between two steps of a call, or of taking a message in."""
 SHARES: dict[Fault, int] = {
     kill_worker: 3,
     burn_worker: 3,

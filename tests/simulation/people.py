@@ -9,7 +9,7 @@ from tests.simulation.call_tables import QUESTIONS, is_unfinished
 from tests.simulation.loop import Node
 from tests.simulation.processes import Site, WebProcess
 
-MANNERS = ("once", "once", "twice", "differently", "late", "never")
+MANNERS = ("once", "once", "twice", "differently", "late", "after the end", "never")
 PAUSE_SECONDS = 0.05
 
 
@@ -26,13 +26,18 @@ class Town(Protocol):
 async def attend(town: Town, person: Node, message_id: str, rng: random.Random) -> None:
     """Decide about each call of the answer that asks, until it has ended."""
     database, seen = town.site.database, set[tuple[int, int, str]]()
-    while (row := database.messages.get(message_id)) is not None and is_unfinished(row):
+    while _is_open(town, message_id):
         for call in database.calls_of(message_id):
             question = call.number, call.runs, call.state
             if call.state in QUESTIONS and question not in seen:
                 seen.add(question)
                 person.spawn(_decide(town, person, call, rng))
         await asyncio.sleep(PAUSE_SECONDS)
+
+
+def _is_open(town: Town, message_id: str) -> bool:
+    row = town.site.database.messages.get(message_id)
+    return row is not None and is_unfinished(row)
 
 
 async def _decide(town: Town, person: Node, call: Any, rng: random.Random) -> None:
@@ -46,9 +51,11 @@ async def _decide(town: Town, person: Node, call: Any, rng: random.Random) -> No
         else left + rng.uniform(-0.3, 0.3)
     )
     await asyncio.sleep(max(0.0, seconds))
+    while manner == "after the end" and _is_open(town, call.message_id):
+        await asyncio.sleep(PAUSE_SECONDS)
     first = _body(call, rng)
     second = first if manner == "twice" else _body(call, rng)
-    bodies = [first] if manner in ("once", "late") else [first, second]
+    bodies = [first, second] if manner in ("twice", "differently") else [first]
     told = await asyncio.gather(*(_send(town, person, call, body) for body in bodies))
     if manner == "twice" and "AlreadyDecided" in told and "applied" not in told:
         return  # somebody came before both
@@ -71,6 +78,8 @@ def _body(call: Any, rng: random.Random) -> dict[str, Any]:
     body: dict[str, Any] = {"decision": kind}
     if rng.random() < 0.7 or kind == "repeat":
         body["runs"] = call.runs
+    if kind == "error":
+        body["reason"] = "It did not work."
     if kind == "deny" and rng.random() < 0.5:
         body["reason"] = "No."
     if kind == "approve" and rng.random() < 0.3:

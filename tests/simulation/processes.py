@@ -5,7 +5,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -21,7 +21,7 @@ from tests.simulation.trace import Trace
 from tokenwire.broadcaster.readers import SocketReader, SocketReaders
 from tokenwire.config.terms import AnswerTerms
 from tokenwire.models.conversations import Policy, Post
-from tokenwire.models.errors import NotAwaited, NotFound, StoreUnavailable
+from tokenwire.models.errors import AnswerRunning, NotAwaited, NotFound, StoreUnavailable
 from tokenwire.protocol import tokens
 from tokenwire.protocol.frames import CloseCode
 from tokenwire.providers.catalogue import Catalogue
@@ -69,6 +69,8 @@ class Site:
     complain: Callable[[str], None]
     world: World | None = None
     """What tools have done; None: there are no tools."""
+    steps: dict[str, set[str]] = field(default_factory=dict)
+    """Answer -> users' messages that steps of it have named in a log."""
 
 
 def _connections(site: Site, node: Node) -> tuple[Any, Any, Any]:
@@ -123,7 +125,8 @@ class WorkerProcess:
         return [(attempt.message_id, attempt.draft.attempt) for attempt in self._runner.running()]
 
     def _open(self, spec: ModelSpec) -> Provider:
-        return Provider(rung_of(spec), self._site.scripts, self._site.complain)
+        site = self._site
+        return Provider(rung_of(spec), site.scripts, site.complain, site.database.is_answered)
 
     def _open_named(self, name: str) -> Provider:
         return Provider(cast("Rung", name), self._site.scripts, self._site.complain)
@@ -199,7 +202,7 @@ class WebProcess:
                 result: Any = await handler(self)
             except (StoreUnavailable, ports.LogUnavailable) as error:
                 result = ConnectionError(f"503: {error}")
-            except (NotFound, ports.Gone):
+            except (NotFound, AnswerRunning, ports.Gone):
                 result = None
             except Exception as error:  # noqa: BLE001
                 self._site.complain(f"{what}: {error!r}")

@@ -79,6 +79,9 @@ class Script:
         """What a request asks for."""
         return self
 
+    def hear(self, *_: Any) -> None:
+        """Nobody steers it."""
+
     def beginning(self, call: int) -> list[Said]:
         """What a call that begins anew says."""
         return author.prefixed(self.said, f"[{call}] ") if self.rung == "restart" else self.said
@@ -96,9 +99,14 @@ class Provider:
     stall_seconds = 3.0
 
     def __init__(
-        self, rung: Rung, scripts: dict[str, Script], complain: Callable[[str], None]
+        self,
+        rung: Rung,
+        scripts: dict[str, Script],
+        complain: Callable[[str], None],
+        is_answered: Callable[[str], bool] = lambda _question: True,
     ) -> None:
         self.continuation = rung
+        self._is_answered = is_answered
         self._scripts = scripts
         self._complain = complain
 
@@ -113,10 +121,15 @@ class Provider:
         if any(not message.parts for message in request.messages):
             self._complain("an empty message was sent to the provider")
         self._check_kept(request.messages)
-        question = next((m.text for m in reversed(request.messages) if m.role == "user"), None)
+        questions = [m.text for m in request.messages if m.role == "user"]
+        if len(questions) != len(set(questions)):
+            self._complain(f"a message was sent twice: {questions}")
+        question = next(filter(self._is_answered, reversed(questions)), None)
         if question is None:  # the conversation was deleted while this request was put together
             raise base.InvalidRequest("no question")
         script = self._scripts[question].turn_for(request, self._complain)
+        for earlier in filter(self._is_answered, questions):
+            self._scripts[earlier].hear(request, self._is_answered, self._complain)
         last = request.messages[-1]
         sent_back = last if last.role == "assistant" and not script.calls_tools else None
         return _Stream(script, request.continuation, sent_back, self._complain)

@@ -6,7 +6,7 @@ follows another one until the last, which has text alone.
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from tests.simulation import author
 from tests.simulation.author import Said
@@ -16,7 +16,7 @@ from tokenwire.providers import base
 from tokenwire.providers.history import CallPart, ResultPart
 from tokenwire.providers.spec import Rung
 
-NAMES = (*("note", "send", "jot", "pay", "pay") * 2, *("spend",) * 3, "nothing")
+NAMES = (*("note", "send", "jot", "pay", "pay", "pick") * 2, *("spend",) * 3, "nothing")
 """The tools that are called, and one that does not exist."""
 
 
@@ -66,6 +66,8 @@ class Rounds:
         self.running: set[str] = set()
         self.results: dict[str, tuple[str, bool]] = {}
         """Id of a call -> what the model got for it."""
+        self.heard: dict[str, int] = {}
+        """Message that steered it -> the round behind whose results the model got it."""
 
     @property
     def open(self) -> list[Node]:
@@ -85,8 +87,7 @@ class Rounds:
         """The turn that a request asks for. Complains of calls without a result, of results that
         change, and of calls that nobody made.
         """
-        users = [n for n, message in enumerate(request.messages) if message.role == "user"]
-        sent = [part for m in request.messages[users[-1] + 1 :] for part in m.parts]
+        sent = [part for m in self._behind_question(request) for part in m.parts]
         ids = [part.id for part in sent if isinstance(part, CallPart)]
         results = [part for part in sent if isinstance(part, ResultPart)]
         done = sum(bool(turn.call_ids) and turn.call_ids[0] in ids for turn in self.turns)
@@ -104,6 +105,36 @@ class Rounds:
         if not request.tools:
             complain(f"{self.name}: no tools were offered")
         return self.turns[done]
+
+    def hear(
+        self,
+        request: base.Request,
+        is_answered: Callable[[str], bool],
+        complain: Callable[[str], None],
+    ) -> None:
+        """Note which messages steer it in this request. Complains of one that does not stand
+        behind the results of a round, or stood elsewhere before.
+        """
+        ids, before = list[str](), ""
+        for message in self._behind_question(request):
+            if message.role == "user" and is_answered(message.text):
+                return
+            if message.role == "user":
+                place = sum(bool(turn.call_ids) and turn.call_ids[0] in ids for turn in self.turns)
+                if before != "results" or self.heard.get(message.text, place) != place:
+                    complain(
+                        f"{self.name}: {message.text} came behind {before} of round {place}, "
+                        f"before: {self.heard}"
+                    )
+                self.heard[message.text] = place
+                continue
+            ids += [part.id for part in message.parts if isinstance(part, CallPart)]
+            has_results = isinstance(message.parts[-1], ResultPart)
+            before = "results" if has_results else "text"
+
+    def _behind_question(self, request: base.Request) -> Sequence[base.HistoryMessage]:
+        where = [message.text for message in request.messages].index(self.name)
+        return request.messages[where + 1 :]
 
 
 def _words(rng: random.Random, *, is_last: bool) -> Iterator[Said]:

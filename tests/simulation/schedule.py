@@ -21,9 +21,10 @@ import structlog
 import tokenwire.broadcaster.readers
 import tokenwire.streams.hub.room
 import tokenwire.streams.log.memory_state
+import tokenwire.worker.schemas
 import tokenwire.worker.sweeper.sweeper
 import tokenwire.worker.tools.executor
-from tests.simulation import calls, checks, faults, people, processes, provider
+from tests.simulation import calls, checks, faults, people, processes, provider, steering
 from tests.simulation.broker import Broker
 from tests.simulation.client import Client, Link
 from tests.simulation.database import Database
@@ -32,7 +33,7 @@ from tests.simulation.net import Net, Service, Weather
 from tests.simulation.processes import BroadcasterProcess, Site, Socket, WebProcess, WorkerProcess
 from tests.simulation.redis import Server
 from tests.simulation.rounds import Rounds
-from tests.simulation.tools import VirtualThread, VirtualToolLoop, World
+from tests.simulation.tools import VirtualThread, VirtualToolLoop, World, misfits
 from tests.simulation.trace import Trace
 from tokenwire.models.conversations import Policy
 from tokenwire.providers.spec import Rung
@@ -45,6 +46,8 @@ after 60.
 CANCEL_SECONDS = 0.2
 WITH_TOOLS = 0.25
 """The share of schedules whose models call tools."""
+POLICIES: tuple[Policy, ...] = ("queue", "queue", *("steer",) * 5, "reject", "cancel_previous")
+"""Of posts in these schedules."""
 EXPECTED = ("provider adapter failed",)
 """Errors in the log that a script asks for."""
 
@@ -133,6 +136,7 @@ def _determined(seed: int, loop: VirtualLoop, town: "_Town") -> Iterator[None]:
         (executor, "threading", SimpleNamespace(Thread=VirtualThread, Lock=threading.Lock)),
         (executor, "time", SimpleNamespace(monotonic=lambda: loop.time() + next(readings) * 1e-9)),
         (executor, "ToolLoop", VirtualToolLoop),
+        (tokenwire.worker.schemas, "_ask", misfits),
     ]
     before = [getattr(module, name, None) for module, name, _ in replaced]
     for module, name, stand_in in replaced:
@@ -208,7 +212,7 @@ class _Town:
         """From then on only the remains of dead processes are cleared away."""
         self.facts: dict[str, int] = {}
         by_chance = faults.plan(rng)
-        of_tools = random.Random(f"{seed} tools")
+        self._of_tools = of_tools = random.Random(f"{seed} tools")
         self.with_tools = of_tools.random() < WITH_TOOLS if tools is None else tools
         if self.with_tools:
             faults.aim(by_chance, of_tools)
@@ -286,6 +290,7 @@ class _Town:
             await self._look_again()
         checks.at_rest(self.site, self.clients, self.observer, self.asked)
         calls.at_rest(self.site)
+        steering.at_rest(self.site, lost=len({epoch for epoch, _ in self.observer.owners}) > 1)
         checks.in_time(self.site, self.observer, self.plan.alone, self.killed)
         checks.undisturbed(self.site, self.clients, self.plan, self.observer.restarted)
         self.facts.update(
@@ -299,6 +304,7 @@ class _Town:
             answers=len(self.site.database.answers()),
             **self.deaths.facts,
             **calls.counted(self.site),
+            **steering.counted(self.site),
         )
 
     async def _strike(self) -> None:
@@ -396,7 +402,8 @@ class _Town:
                 rng.choice((0.0, 0.0, 1.0)),
             )
         person = Node(self.loop, self._name("person"))
-        for _ in range(rng.choice((1, 1, 2, 3))):
+        more = self._of_tools.choice((0, 0, 1, 2)) if self.with_tools else 0
+        for _ in range(rng.choice((1, 1, 2, 3)) + more):
             await asyncio.sleep(rng.choice((0.0, rng.uniform(0.0, 2.0))))
             await self._ask(person, conversation.id, rung)
         if rng.random() < 0.08:
@@ -417,6 +424,8 @@ class _Town:
         )
         scripts[name] = script
         policy: Policy = self.rng.choice(("queue", "queue", "queue", "cancel_previous"))
+        if self.with_tools:
+            policy = self._of_tools.choice(POLICIES)
         await self.attempt(
             person, f"post {name}", lambda web: web.post(conversation_id, name, policy)
         )

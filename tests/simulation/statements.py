@@ -17,11 +17,11 @@ from tests.simulation.author import FILE_BYTES
 from tests.simulation.database import Database
 from tests.simulation.store import REMOTE
 from tokenwire.models import conversations, tables
-from tokenwire.models.errors import FileTooLong, NotAwaited, NotFound
+from tokenwire.models.errors import AnswerRunning, FileTooLong, NotAwaited, NotFound
 from tokenwire.models.quotas import Quotas
 from tokenwire.models.store import Store
 
-REFUSALS = (NotFound, FileTooLong, NotAwaited)
+REFUSALS = (NotFound, FileTooLong, NotAwaited, AnswerRunning)
 MS_OF_A_DAY, UNIX_EPOCH_JULIAN = 86_400_000, 2_440_587.5
 _REAL_NAMES = {target: name for name, target in REMOTE.items()}
 _UNORDERED = frozenset(
@@ -81,6 +81,7 @@ COLUMNS = {
         *("run_silent_since", "parts"),
         *("part_count", "open_text", "open_reasoning", "run_parts"),
         *("proven_parts", "rounds", "waits", "calls_rev"),
+        *("while_running", "steers", "superseded_by"),
     ),
     "c": (
         "id",
@@ -223,7 +224,7 @@ def _set_clock(connection: Any, clock: SimpleNamespace) -> None:
 
 def _made(call: Call) -> list[str]:
     """The ids that the store must make up in this call."""
-    if call.outcome == "NotFound":
+    if call.outcome in ("NotFound", "AnswerRunning"):
         return ["unused"] * 2
     if call.name == "create_conversation":
         return [call.outcome["id"]]

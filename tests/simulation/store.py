@@ -61,6 +61,7 @@ REMOTE = {
         *(
             *("calls_of", "calls_at", "is_followed", "prove_turn", "lose_calls"),
             *("decisions_of", "expire_calls", "withdraw_calls", "expired_calls"),
+            *("steering_behind", "take_in", "texts_of"),
         ),
     )
 } | {
@@ -105,7 +106,7 @@ READS = frozenset(
             "files",
         ),
         *("calls_of", "calls_at", "is_followed", "decisions_of", "expired_calls"),
-        *("_claimed", "_has_finished", "_has_parked"),
+        *("_claimed", "_has_finished", "_has_parked", "steering_behind", "texts_of"),
     )
 )
 
@@ -122,10 +123,6 @@ class Store:
 
     def __init__(self, net: Net, node: Node, service: Service, database: Database) -> None:
         self._net, self._node, self._service, self._database = net, node, service, database
-
-    async def steering_behind(self, *_: Any) -> list[str]:
-        """Nobody steers in a simulation: posts wait for their turn."""
-        return []
 
     async def aclose(self) -> None:
         """Nothing to close."""

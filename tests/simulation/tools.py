@@ -14,12 +14,16 @@ from typing import Any
 from tests.simulation.loop import Node, VirtualLoop, owner
 from tests.simulation.trace import Trace
 from tokenwire.config.terms import ToolTerms
+from tokenwire.worker import schema_process
 from tokenwire.worker.tools.context import ToolContext, ToolError, UnknownEffect
-from tokenwire.worker.tools.definition import ServerTool, declared, tool
+from tokenwire.worker.tools.definition import AnyTool, client_tool, declared, tool
 from tokenwire.worker.tools.toolbox import Toolbox
 
 LARGE = 5
 """From this number on, `spend` needs an approval."""
+
+PICKED = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+"""The arguments of `pick`, which people execute."""
 
 
 @dataclass(slots=True)
@@ -58,6 +62,7 @@ class World:
         self.terms = ToolTerms(
             tool_seconds=rng.choice((1.5, 4.0)),
             tool_approval_seconds=rng.choice((1.5, 6.0, 30.0)),
+            tool_client_seconds=rng.choice((1.5, 6.0, 30.0)),
             tool_unknown_seconds=rng.choice((0.0, 2.0, 20.0)),
             max_tool_rounds=rng.choice((2, 10, 10)),
             max_parallel_calls=rng.choice((1, 8)),
@@ -105,7 +110,7 @@ class World:
         self.on_effect(one.node)
 
 
-def _tools(world: World) -> Mapping[str, ServerTool]:
+def _tools(world: World) -> Mapping[str, AnyTool]:
     @tool(repeatable=True)
     async def note(context: ToolContext, n: int) -> dict[str, Any]:
         """Note something."""
@@ -131,13 +136,20 @@ def _tools(world: World) -> Mapping[str, ServerTool]:
         """Spend something. Much of it needs an approval."""
         return await world.run("spend", context, n)
 
-    found = (declared(each) for each in (note, send, jot, pay, spend))
+    pick = client_tool("pick", "Let somebody pick something.", PICKED)
+    found = (declared(each) for each in (note, send, jot, pay, spend, pick))
     return {each.name: each for each in found if each is not None}
 
 
 def needs_approval(name: str, n: int) -> bool:
     """Whether a person must allow this call."""
     return name == "pay" or (name == "spend" and n % 10 >= LARGE)
+
+
+def misfits(question: Mapping[str, Any]) -> list[Any]:
+    """In place of the process that checks schemas."""
+    (schema,) = question["schemas"]
+    return list(schema_process._errors(schema_process._validator(schema), question["text"]))
 
 
 class VirtualThread:
