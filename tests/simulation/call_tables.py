@@ -43,6 +43,8 @@ QUESTIONS = {
     "awaiting_outcome": ("repeat", "result", "go_on"),
 }
 """The decisions that a state awaits."""
+FIRST_MS = 1_800_000_000_000
+"""When a schedule begins, by the database's clock."""
 
 
 class Row:

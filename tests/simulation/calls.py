@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tests.simulation import steering
-from tests.simulation.call_tables import QUESTIONS, Row
+from tests.simulation.call_tables import FIRST_MS, QUESTIONS, Row
 from tests.simulation.loop import Node
 from tests.simulation.parts import Part, Parts, row_as_parts, said_as_parts
 from tests.simulation.processes import Site, WorkerProcess
@@ -101,6 +101,9 @@ class Deaths:
 
     def _changed(self, call: Row, values: Mapping[str, Any]) -> None:
         after = values.get("state", call.state)
+        now = FIRST_MS + int(self._site.loop.time() * 1000)
+        if call.state in QUESTIONS and after in ("proposed", "done") and call.expires_at <= now:
+            self._site.complain(f"{call.message_id}/{call.number}: {after} after its time")
         if after not in BECOMES.get(call.state, ()):
             self._site.complain(f"{call.message_id}/{call.number}: {call.state} became {after}")
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from tests.simulation.author import FILE_BYTES
-from tests.simulation.call_tables import CallTables, Row, copy_of, is_unfinished
+from tests.simulation.call_tables import FIRST_MS, CallTables, Row, copy_of, is_unfinished
 from tests.simulation.steering_rows import SteeringRows
 from tokenwire.models import tables
 from tokenwire.models.answers import Checkpoint, Ending
@@ -25,8 +25,6 @@ from tokenwire.models.sweeps import Due, Kind, Outstanding, SweepKey, Unannounce
 from tokenwire.protocol.files import digest_of
 from tokenwire.protocol.states import UNFINISHED
 from tokenwire.protocol.values import brought_by
-
-FIRST_MS = 1_800_000_000_000
 
 
 @dataclass(frozen=True, slots=True)

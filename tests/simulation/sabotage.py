@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from tests.simulation import call_tables, database
+from tests.simulation import call_tables, database, store
 from tests.simulation.call_tables import copy_of, is_unfinished
 from tests.simulation.faults import Plan
 from tests.simulation.net import Weather
@@ -21,7 +21,8 @@ from tokenwire.protocol.fold import Answer, Proof
 from tokenwire.streams.hub.hub import Tail
 from tokenwire.streams.hub.log_cursor import NEED_PAGE, LogCursor, LogTail
 from tokenwire.streams.log import memory, ports
-from tokenwire.worker.attempt import calling, draft, outcome, work, writing
+from tokenwire.worker import context
+from tokenwire.worker.attempt import calling, draft, outcome, steering, work, writing
 from tokenwire.worker.resume import takeover
 
 
@@ -288,6 +289,67 @@ def cancels_that_forget_results() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def placeholders_that_stay() -> Iterator[None]:
+    """A message that a step has brought keeps its placeholder, which is answered next."""
+    with patch.object(database.Database, "end_placeholders", lambda *_: []):
+        yield
+
+
+@contextmanager
+def ends_that_leave_placeholders() -> Iterator[None]:
+    """Only the step ends placeholders: the end of an answer leaves what a crash has left."""
+    with patch.object(database, "brought_by", lambda _part: ()):
+        yield
+
+
+@contextmanager
+def placeholders_that_end_before_the_step() -> Iterator[None]:
+    """A message is taken in before a step names it."""
+
+    async def waiting(self: steering.TakingIn) -> Sequence[str]:
+        found = await real(self)
+        work = self._work
+        who = work.row.id, work.draft.attempt
+        for message_id in await work.services.store.take_in(*who, found) or ():
+            await self._announce_end(message_id)
+        return found
+
+    real = steering.TakingIn.waiting
+    with patch.object(steering.TakingIn, "waiting", waiting):
+        yield
+
+
+@contextmanager
+def steps_that_do_not_name_messages() -> Iterator[None]:
+    """The model gets a message, and nobody says so."""
+
+    def step(self: draft.Draft, _ids: Sequence[str] = ()) -> None:
+        real(self)
+
+    real = draft.Draft.step
+    with patch.object(draft.Draft, "step", step):
+        yield
+
+
+@contextmanager
+def steered_messages_at_their_own_place() -> Iterator[None]:
+    """Later answers get a message that steered behind the answer, not at its step."""
+    with patch.object(context, "steering_in", lambda *_: set()):
+        yield
+
+
+@contextmanager
+def requests_that_forget_steering() -> Iterator[None]:
+    """The model gets no message that a step names."""
+
+    async def nothing(*_: Any) -> dict[str, str]:
+        return {}
+
+    with patch.object(store.Store, "texts_of", nothing):
+        yield
+
+
 UNANSWERED = Plan(sql=Weather(lost=0.1, unanswered=0.3, slowest=0.01), faults=[(8.0, "cut_feed")])
 """The weather lasts until the last fault."""
 SABOTAGES_OF_TOOLS: dict[str, tuple[Callable[[], AbstractContextManager[None]], Plan | None]] = {
@@ -302,6 +364,19 @@ SABOTAGES_OF_TOOLS: dict[str, tuple[Callable[[], AbstractContextManager[None]], 
     )
 }
 """They are searched for among schedules with tools. The plan: faults that bring them to light."""
+IN_THE_STEP = Plan(faults=[(0.2, "kill at: step appended"), (1.0, "kill at: step stored")])
+SABOTAGES_OF_STEERING: dict[str, tuple[Callable[[], AbstractContextManager[None]], Plan | None]] = {
+    act.__name__: (act, plan)
+    for act, plan in (
+        (placeholders_that_stay, None),
+        (ends_that_leave_placeholders, IN_THE_STEP),
+        (placeholders_that_end_before_the_step, Plan()),
+        (steps_that_do_not_name_messages, Plan()),
+        (steered_messages_at_their_own_place, Plan()),
+        (requests_that_forget_steering, Plan()),
+    )
+}
+"""The same, of steering."""
 SABOTAGES: dict[str, Callable[[], AbstractContextManager[None]]] = {
     act.__name__: act
     for act in (
