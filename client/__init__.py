@@ -8,7 +8,7 @@ if not __name__.startswith("tokenwire."):
     # A second copy of every class would follow, and none of them would fit the first.
     raise ImportError("import tokenwire.client, not client")
 
-from tokenwire.client.api import PostResult, RemoteConversation, Tokenwire
+from tokenwire.client.api import RemoteConversation, Tokenwire
 from tokenwire.client.errors import (
     AnswerFailed,
     AnswerRestarted,
@@ -17,7 +17,7 @@ from tokenwire.client.errors import (
     TokenwireError,
 )
 from tokenwire.client.following import Change, ConnectionState, Following
-from tokenwire.client.transcript import LiveMessage, Transcript
+from tokenwire.client.transcript import LiveMessage, PostResult, Transcript
 from tokenwire.protocol.fold import Part
 
 __all__ = [

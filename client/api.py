@@ -14,7 +14,6 @@ import json
 import random
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self
 from urllib.parse import quote
@@ -24,7 +23,7 @@ from pydantic import BaseModel
 
 from tokenwire.client.errors import AnswerFailed, AnswerRestarted, RequestFailed
 from tokenwire.client.following import Following
-from tokenwire.client.transcript import LiveMessage
+from tokenwire.client.transcript import LiveMessage, PostResult
 from tokenwire.protocol.sent import Sent, Withdrawn
 
 RequestHeaders = Mapping[str, str]
@@ -39,15 +38,6 @@ MAX_REASON = 2000
 TRIES = 4
 """How often a call that may be repeated is made."""
 _PASSING = frozenset({0, 429, 502, 503, 504})
-
-
-@dataclass(frozen=True, slots=True)
-class PostResult:
-    """The rows that a post has made. `cursor`: before the post; None while the log is away."""
-
-    user_message: LiveMessage
-    assistant_message: LiveMessage
-    cursor: str | None
 
 
 class Tokenwire:
@@ -333,15 +323,16 @@ class RemoteConversation:
         return self._server.follow(self._path)
 
     async def ask(self, content: str, *, schema: WantedSchema = None) -> LiveMessage:
-        """The whole answer to a message; `schema` as in `post`. Raises AnswerFailed,
-        FollowingStopped.
+        """The whole answer to a message; `schema` as in `post`. If the message steers, the answer
+        that took it in. Raises AnswerFailed, FollowingStopped.
         """
         posted = await self.post(content, schema=schema)
         async with self.follow() as following:
-            return _complete(await following.until_ended(posted.assistant_message.id))
+            return _complete(await following.until_answered(posted))
 
     async def stream(self, content: str) -> AsyncGenerator[str]:
-        """The answer in pieces, as it grows.
+        """The answer in pieces, as it grows. If the message steers, what the answer that took it in
+        says behind it.
 
         Raises AnswerFailed, AnswerRestarted, FollowingStopped.
         """
@@ -349,8 +340,8 @@ class RemoteConversation:
         text = Sent()
         async with self.follow() as following:
             while True:
-                held = following.get(posted.assistant_message.id)
-                if held is not None and (piece := _piece(text, held)):
+                held = following.answer_to(posted)
+                if held is not None and (piece := _piece(text, held, posted.user_message.id)):
                     yield piece
                 if held is not None and held.ended:
                     _complete(held)
@@ -378,10 +369,10 @@ async def _executed(
     return {"decision": "result", "result": result}
 
 
-def _piece(text: Sent, held: LiveMessage) -> str:
-    """The text that has arrived since the last call."""
+def _piece(text: Sent, held: LiveMessage, question: str) -> str:
+    """The text for the message `question` that has arrived since the last call."""
     try:
-        text.replace(held.content)
+        text.replace(held.text_for(question))
         if held.ended:
             text.finish()
     except Withdrawn as error:

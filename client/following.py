@@ -19,7 +19,14 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from tokenwire.client.errors import FollowingStopped, RequestFailed
-from tokenwire.client.transcript import EventObject, LiveMessage, Order, Transcript, after_close
+from tokenwire.client.transcript import (
+    EventObject,
+    LiveMessage,
+    Order,
+    PostResult,
+    Transcript,
+    after_close,
+)
 from tokenwire.config.clock import clock
 from tokenwire.protocol.cursors import parse
 
@@ -114,6 +121,19 @@ class Following:
     def get(self, message_id: str) -> LiveMessage | None:
         """The message of this id."""
         return self.transcript.get(message_id)
+
+    def answer_to(self, post: PostResult) -> LiveMessage | None:
+        """The answer to a post: its own, or the answer that took its message in at a step."""
+        taken = self.transcript.brought(post.user_message.id)
+        return taken or self.get(post.assistant_message.id)
+
+    async def until_answered(self, post: PostResult) -> LiveMessage:
+        """The answer to a post when it is final."""
+        while True:
+            held = self.answer_to(post)
+            if held is not None and held.ended:
+                return held
+            await anext(self)
 
     async def until_ended(self, message_id: str) -> LiveMessage:
         """The message when it is final."""

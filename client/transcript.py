@@ -19,6 +19,7 @@ from tokenwire.protocol.cursors import Cursor
 from tokenwire.protocol.fold import Answer, Part, Unproven, from_view
 from tokenwire.protocol.frames import Advice, CloseCode, Step
 from tokenwire.protocol.states import ENDED
+from tokenwire.protocol.values import brought_by
 
 PENDING_MAX = 512
 """The most events that wait for a missing one."""
@@ -158,6 +159,19 @@ class LiveMessage(_Fields):
             raise AttributeError(name)
         return getattr(self._logged, name)
 
+    def brings(self, message_id: str) -> bool:
+        """Whether this user's message reached the model at a step of this answer."""
+        return self._step_with(message_id) is not None
+
+    def text_for(self, message_id: str) -> str:
+        """The text behind the step that brought this user's message; all text if none did."""
+        behind = self.parts[self._step_with(message_id) or 0 :]
+        return "".join(part.text for part in behind if part.type == "text")
+
+    def _step_with(self, message_id: str) -> int | None:
+        steps = enumerate(self.parts)
+        return next((n for n, part in steps if message_id in brought_by(part.fields)), None)
+
     @property
     def running(self) -> bool:
         """Whether it is an answer that is yet to end."""
@@ -208,6 +222,15 @@ def _begins(parts: Sequence[Part], longer: Sequence[Part]) -> bool:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class PostResult:
+    """The rows that a post has made. `cursor`: before the post; None while the log is away."""
+
+    user_message: LiveMessage
+    assistant_message: LiveMessage
+    cursor: str | None
+
+
 class Transcript:
     """The messages of a conversation, in order."""
 
@@ -223,6 +246,10 @@ class Transcript:
     def get(self, message_id: str) -> LiveMessage | None:
         """The message of this id."""
         return self._by_id.get(message_id)
+
+    def brought(self, message_id: str) -> LiveMessage | None:
+        """The answer that took this user's message in at a step."""
+        return next((held for held in self.messages if held.brings(message_id)), None)
 
     @property
     def running(self) -> bool:

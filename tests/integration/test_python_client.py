@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 import time
+import zlib
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 
@@ -18,6 +19,8 @@ from tokenwire.client import (
     Change,
     Following,
     FollowingStopped,
+    LiveMessage,
+    PostResult,
     RequestFailed,
     Tokenwire,
     api,
@@ -374,3 +377,85 @@ async def test_a_failed_answer_raises() -> None:
         message = await stream.until_ended("m1")
     assert str(AnswerFailed(message)) == "Not there."
     assert AnswerFailed(message).message.content == "Hel"
+
+
+STEERED = {"type": "part", "message_id": "a1", "attempt": 1, "part": 1}
+STEERED |= {"value": {"type": "step", "message_ids": ["u2"]}}
+
+
+def steered() -> tuple[Hostile, PostResult]:
+    """An answer that runs, and a post behind it that steers."""
+    server = Hostile(random.Random(1), Faults())
+    server.row(id="a1", status="streaming", content="Well. ", parts=[{"type": "text", "length": 6}])
+    rows = server.row(id="u2", role="user", parent_id="a1"), server.row(id="p2", parent_id="u2")
+    return server, PostResult(*map(LiveMessage, rows), None)
+
+
+def ends(message_id: str, kind: str, *texts: str, **fields: object) -> dict[str, object]:
+    """The end of an answer with a step between its texts."""
+    layout = "step\0\0".join(f"text\0{units(text)}\0" for text in texts).encode()
+    whole = "".join(texts)
+    proof = {"length": units(whole), "crc32": zlib.crc32(whole.encode())}
+    proof |= {"parts": max(0, 2 * len(texts) - 1), "parts_crc32": zlib.crc32(layout)}
+    facts = {"usage": None} | ({"seams": []} if kind == "complete" else {}) | fields
+    return {"type": kind, "message_id": message_id, "attempt": 1, **proof, **facts}
+
+
+async def test_a_post_that_steers_has_the_answer_that_took_it_in() -> None:
+    """`until_answered` follows it from the step on, whatever becomes of the placeholder."""
+    server, post = steered()
+    async with followed(server) as stream:
+        await until_live(stream)
+        assert stream.answer_to(post) is stream.get("p2")
+        waits = asyncio.create_task(stream.until_answered(post))
+        server.append(dict(STEERED))
+        server.append(ends("p2", "cancelled", by="steered"))
+        chunk = {"message_id": "a1", "attempt": 1, "part": 2, "offset": 6, "content": "Bon."}
+        server.append({"type": "chunk", **chunk})
+        server.append(ends("a1", "complete", "Well. ", "Bon.", finish_reason="stop"))
+        answered = await waits
+    assert (answered.id, answered.status, answered.content) == ("a1", "complete", "Well. Bon.")
+    assert answered.text_for("u2") == "Bon."
+    assert answered.text_for("u1") == "Well. Bon."
+
+
+async def test_a_post_that_no_step_brings_has_its_own_answer() -> None:
+    server, post = steered()
+    async with followed(server) as stream:
+        await until_live(stream)
+        server.append(ends("a1", "cancelled", "Well. ", by="me"))
+        server.append({"type": "start", "message_id": "p2", "attempt": 1, "model": "demo"})
+        chunk = {"message_id": "p2", "attempt": 1, "part": 0, "offset": 0, "content": "Bon."}
+        server.append({"type": "chunk", **chunk})
+        server.append(ends("p2", "complete", "Bon.", finish_reason="stop"))
+        answered = await stream.until_answered(post)
+    assert (answered.id, answered.content) == ("p2", "Bon.")
+
+
+async def test_asking_and_streaming_follow_the_answer_that_took_the_message_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`ask` gives that answer, `stream` what it says behind the message."""
+    for way in ("ask", "stream"):
+        server, post = steered()
+
+        async def posts(*_: object, post: PostResult = post, **__: object) -> PostResult:
+            return post
+
+        monkeypatch.setattr(api.RemoteConversation, "post", posts)
+        server.append(dict(STEERED))
+        server.append(ends("p2", "cancelled", by="steered"))
+        chunk = {"message_id": "a1", "attempt": 1, "part": 2, "offset": 6, "content": "Bon."}
+        server.append({"type": "chunk", **chunk})
+        server.append(ends("a1", "complete", "Well. ", "Bon.", finish_reason="stop"))
+        async with (
+            server.running(),
+            Tokenwire("http://hostile", transport=server.transport) as client,
+            asyncio.timeout(PATIENCE_SECONDS),
+        ):
+            conversation = client.conversation("c1")
+            if way == "ask":
+                assert (await conversation.ask("In French")).content == "Well. Bon."
+            else:
+                pieces = [piece async for piece in conversation.stream("In French")]
+                assert "".join(pieces) == "Bon."
