@@ -4,6 +4,10 @@ from tests.mutants.mutant import Area, Mutant
 
 SQL = "tests/contracts/test_steering.py"
 STEPS = "tests/integration/attempt/test_steering.py"
+CLIENT = (
+    "tests/integration/test_python_client.py"
+    "::test_a_post_that_steers_has_the_answer_that_took_it_in"
+)
 _ROWS = "models/steering.py"
 _TAKING = "worker/attempt/steering.py"
 
@@ -93,6 +97,20 @@ AREA = Area(
             _ROWS,
             "                col(Message.while_running) == STEER,\n            )",
             "            )",
+        ),
+        Mutant(
+            "a_client_follows_the_placeholder_of_a_message_that_was_taken_in",
+            "client/following.py",
+            "        return taken or self.get",
+            "        return self.get",
+            (CLIENT,),
+        ),
+        Mutant(
+            "a_stream_begins_with_what_the_answer_said_before_the_message",
+            "client/transcript.py",
+            "self.parts[self._step_with(message_id) or 0 :]",
+            "self.parts",
+            (CLIENT,),
         ),
         Mutant(
             "a_post_before_the_question_stays_in_line",
