@@ -24,6 +24,7 @@ FROM messages WHERE role = 'assistant'
 """
 _CALLS = "SELECT message_id, number, name, key, runs, state, result, repeatable, runs_at FROM calls"
 _DECISIONS = "SELECT message_id, number, runs, decision, value FROM decisions"
+_DEATHS = "SELECT MAX(deaths) AS deaths FROM messages WHERE ended_at IS NULL"
 _STEERED = "SELECT id, steers FROM messages WHERE steers IS NOT NULL"
 
 
@@ -54,6 +55,12 @@ def state_of(database_url: str, key: str) -> str | None:
     """The state of the call with this key, in the same way."""
     found = _asked(database_url, f"SELECT state FROM calls WHERE key = '{key}'")
     return found[0]["state"] if found else None
+
+
+def most_deaths(database_url: str) -> int:
+    """Of the answers that have not ended, the most workers that died in a row over one of them."""
+    (found,) = _asked(database_url, _DEATHS)
+    return found["deaths"] or 0
 
 
 def _value(stored: Any) -> Any:
