@@ -130,6 +130,27 @@ async def test_a_person_denies_with_a_reason(stack: Stack, browser: Browser) -> 
     assert len(runs(stack, "pay")) == before
 
 
+async def test_a_message_in_front_of_a_question_reaches_the_answer(
+    stack: Stack, browser: Browser
+) -> None:
+    """The message and its place in the answer are marked, also behind a reload. Nothing waits for a
+    second answer.
+    """
+    before = len(runs(stack, "pay"))
+    async with open_page(browser, stack.url) as page:
+        await say(page, '!tool pay {"cents": 5}')
+        await expect(question(page)).to_be_visible()
+        await say(page, "No, wait.")
+        for _ in range(2):
+            await answered(page)
+            await expect(page.locator(".post .taken").last).to_be_visible()
+            await expect(page.get_by_role("note")).to_have_text("A new message was read here.")
+            await expect(page.locator(".post .taken").first).to_be_hidden()
+            await expect(page.locator(".answer")).to_have_count(1)
+            await page.reload()
+    assert len(runs(stack, "pay")) == before
+
+
 async def test_an_unknown_outcome_is_decided_by_a_person(stack: Stack, browser: Browser) -> None:
     """The worker dies while the tool runs. It does not run again; a person enters the result."""
     async with open_page(browser, stack.url) as page:

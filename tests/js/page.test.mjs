@@ -10,6 +10,7 @@ import { ApiError, api, ask, newKey } from "../../web/page/static/api.js";
 import { keep, make, recall } from "../../web/page/static/dom.js";
 import { Link } from "../../web/page/static/link.js";
 import { describe } from "../../web/page/static/message_views.js";
+import { takenIn } from "../../web/page/static/messages.js";
 import { seenOf } from "../../web/page/static/part_views.js";
 
 /** As much of an element as the helpers use. */
@@ -372,6 +373,19 @@ test("parts are seen in their order; lists are made of calls, sources and files 
       ["files", 1],
     ],
   );
+});
+
+test("messages that an answer took in are marked, and so is their place in it", () => {
+  const step = { type: "step", message_ids: ["u2", "u3"] };
+  const parts = [...TEXT, { type: "step" }, step, ...TEXT];
+  assert.deepEqual(
+    seenOf(parts).map(({ kind }) => kind),
+    ["text", "brought", "text"],
+  );
+  const messages = [{ id: "u1" }, { id: "a1", parts }, { id: "u2" }, { id: "a2", parts: TEXT }];
+  assert.deepEqual([...takenIn(messages)], ["u2", "u3"]);
+  const state = { status: "streaming", parts: [step] };
+  assert.equal(describe(state).text, "Thinking");
 });
 
 test("a retry is counted down from when it was heard of", () => {

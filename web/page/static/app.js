@@ -80,10 +80,12 @@ function follow(place) {
 }
 
 function changed(message, event) {
-  if (OF_PARTS.has(event?.type) && list.holds(message)) return list.touch(message);
+  const brings = event?.value?.message_ids;
+  if (OF_PARTS.has(event?.type) && !brings && list.holds(message)) return list.touch(message);
   show();
   if (message && hasEnded(message) && message.role === "assistant") refresh();
   if (event?.type === "start" && event.attempt === 1) announce("Answering");
+  if (brings) announce("The answer has read the new message");
   if (event?.type === "message" && here.watch.state.name === "live") heard(message);
 }
 
@@ -96,7 +98,7 @@ function heard(message) {
 /** Draw everything but text that streams. */
 function show() {
   const posts = here.posts.filter((post) => !arrived(post));
-  list.sync([...rows(), ...posts]);
+  list.sync([...rows().filter(({ by }) => by !== "steered"), ...posts]);
   byId("welcome").hidden = Boolean(here.id) || posts.length > 0;
   byId("earlier").hidden = !here.watch?.transcript.next;
   byId("tools").hidden = !named();

@@ -14,16 +14,18 @@ const WAITS = {
 const STOPS = {
   no_readers: "Stopped, because nobody was watching.",
   superseded: "Stopped by a newer message.",
-  steered: "The running answer has read this message.",
 };
 const FINISHES = {
   length: "Cut off at the length limit.",
   content_filter: "Ended by the provider's content filter.",
   refusal: "The model declined to answer.",
 };
+const UNSAID = new Set(["reasoning", "brought"]);
 const HUES = 6;
 
-/** What a person wrote: text, shown as text. */
+const TAKEN = "The answer above has read this message.";
+
+/** What a person wrote: text, shown as text. `isTaken`: an answer took it in while it ran. */
 export class Post {
   #drawn = null;
 
@@ -31,6 +33,7 @@ export class Post {
     this.people = people;
     this.who = make("p", { class: "who" });
     this.bubble = make("p", { class: "bubble", dir: "auto" });
+    this.taken = make("p", { class: "taken", hidden: true }, TAKEN);
     this.state = make("p", { class: "state", hidden: true });
     this.element = make(
       "li",
@@ -38,6 +41,7 @@ export class Post {
       make("h2", { class: "unseen" }, "Message"),
       this.who,
       this.bubble,
+      this.taken,
       this.state,
     );
   }
@@ -45,6 +49,7 @@ export class Post {
   draw() {
     const { me, several } = this.people();
     const { content, user_id: author, pending, failure } = this.message;
+    this.taken.hidden = !this.isTaken;
     const look = JSON.stringify([several && (author ?? me), me, pending, failure]);
     if (this.#drawn?.content !== content) this.bubble.textContent = content;
     if (this.#drawn?.look !== look)
@@ -163,7 +168,7 @@ export class Answer {
  */
 export function describe(message, now = Date.now()) {
   const { status, error } = message;
-  const answers = seenOf(message.parts).some(({ kind }) => kind !== "reasoning");
+  const answers = seenOf(message.parts).some(({ kind }) => !UNSAID.has(kind));
   if (status === "queued") return { kind: "busy", text: "Waiting for its turn" };
   if (status === "waiting") return { kind: "wait", text: "Waiting for a decision" };
   if (status === "retrying") return { kind: "wait", text: retrying(message, now) };

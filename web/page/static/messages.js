@@ -45,8 +45,10 @@ export class MessageList {
     for (const [id, view] of this.#views)
       if (!ids.has(id)) (view.element.remove(), this.#views.delete(id));
     let before = null;
+    const taken = takenIn(messages);
     for (const message of messages) {
       const view = this.#view(message);
+      view.isTaken = taken.has(message.id);
       view.last = message === messages.at(-1);
       const next = before ? before.nextSibling : this.list.firstElementChild;
       if (next !== view.element) this.list.insertBefore(view.element, next);
@@ -123,6 +125,12 @@ export class MessageList {
     for (const view of this.#views.values())
       if (view.message.status === "retrying") this.touch(view.message);
   }
+}
+
+/** The ids of the messages that an answer took in while it ran: a step of it names them. */
+export function takenIn(messages) {
+  const parts = messages.flatMap((message) => message.parts ?? []);
+  return new Set(parts.flatMap((part) => part.message_ids ?? []));
 }
 
 async function copyCode(button) {

@@ -1,6 +1,6 @@
 /**
  * What the parts of an answer look like, in their order: text, reasoning, calls of tools, sources,
- * files. Types and states that are not known here are shown as nothing.
+ * files, and where messages reached it. Types and states that are not known here are shown as nothing.
  */
 
 import { icon, make } from "./dom.js";
@@ -39,7 +39,7 @@ const STATES = {
 export function seenOf(parts) {
   const seen = [];
   for (const part of parts) {
-    const kind = KINDS[part.type];
+    const kind = part.message_ids ? "brought" : KINDS[part.type];
     if (!kind || (ALONE.has(kind) && !part.text)) continue;
     if (seen.at(-1)?.kind === kind && !ALONE.has(kind)) seen.at(-1).parts.push(part);
     else seen.push({ kind, parts: [part] });
@@ -209,7 +209,26 @@ class Files extends List {
   }
 }
 
-const VIEWS = { text: Text, reasoning: Reasoning, calls: Calls, sources: Sources, files: Files };
+/** The place at which messages of people reached the model. */
+class Brought {
+  element = make("p", { class: "taken", role: "note" });
+
+  draw(parts) {
+    const count = parts.flatMap((part) => part.message_ids).length;
+    const words =
+      count === 1 ? "A new message was read here." : `${count} new messages were read here.`;
+    if (this.element.textContent !== words) this.element.textContent = words;
+  }
+}
+
+const VIEWS = {
+  text: Text,
+  reasoning: Reasoning,
+  calls: Calls,
+  sources: Sources,
+  files: Files,
+  brought: Brought,
+};
 
 /** A title and where it is; a link only to where links may lead. */
 function reference(url, title, type, fallback = "") {
