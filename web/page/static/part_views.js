@@ -1,6 +1,7 @@
 /**
  * What the parts of an answer look like, in their order: text, reasoning, calls of tools, sources,
- * files, and where messages reached it. Types and states that are not known here are shown as nothing.
+ * files, and the place of a message that was read meanwhile. What is not known here is shown as
+ * nothing.
  */
 
 import { icon, make } from "./dom.js";
