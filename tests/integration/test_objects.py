@@ -14,6 +14,7 @@ import pytest
 from tests.integration.attempt.test_calls import says
 from tests.integration.serving import serving
 from tests.integration.tool_chat import Chat
+from tokenwire.protocol.fold import Answer
 from tokenwire.web.aisdk import completions
 
 MISFIT, FITS = "Oslo", '{"city": "Oslo"}'
@@ -78,6 +79,14 @@ async def test_a_slow_whole_document_keeps_its_connection(
     status, text, broken = await read(chat, partial=False)
     assert text[0] == "\n"
     assert (status, text.strip(), broken) == (200, FITS if fits else "", not fits)
+
+
+def test_white_space_is_a_beginning() -> None:
+    """Behind it, a failure has no status any more, and breaks the connection."""
+    encoder = completions.TextEncoder(Answer("a"), whole=True)
+    assert not encoder.begun
+    assert encoder.space() == b"\n"
+    assert encoder.begun
 
 
 async def test_a_bad_wish_is_refused(chat: Chat) -> None:
