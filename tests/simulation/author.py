@@ -113,6 +113,16 @@ def rest(said: Sequence[Said], held: str, *, again: bool) -> list[Said]:
     return []
 
 
+def without_late_end(said: Sequence[Said]) -> list[Said]:
+    """Without the end of a reasoning that was begun before: who thinks again ends that thought."""
+    begun, found = False, list[Said]()
+    for delta in said:
+        begun = begun or isinstance(delta, base.ReasoningDelta)
+        if begun or not isinstance(delta, base.ReasoningEnd):
+            found.append(delta)
+    return found
+
+
 def kept_in(delta: Said) -> Kept | None:
     """What goes back to the provider with this delta."""
     return delta if isinstance(delta, Kept) else getattr(delta, "kept", None)

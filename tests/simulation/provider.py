@@ -207,7 +207,8 @@ class _Stream:
                 anew = begun if sent_back is None else author.behind_pause(begun)
                 return [base.Restart(), *anew]
             said = author.rest(begun, held, again=script.rng.random() < 0.5)
-            return [*self._think_again(), *said]
+            again = self._think_again()
+            return [*again, *(author.without_late_end(said) if again else said)]
         if sent_back is not None:
             return author.behind_pause(self._check_sent_back(sent_back))
         return script.beginning(script.calls)
