@@ -89,11 +89,11 @@ class Decisions(Database):
     ) -> Decided:
         async with self.writing() as session:
             row = await lock_answer(session, message_id)
-            await _require_decider(session, message_id, user_id)
+            await require_decider(session, message_id, user_id)
             call = await session.get(CallRow, (message_id, number))
             if row is None or call is None:
                 raise NotFound("call")
-            records = await _records(session, message_id, number)
+            records = await records_of(session, message_id, number)
             if not _awaited(row, call, decision):
                 session.expunge_all()  # a rollback would empty what a refusal shows
                 record = _repeated(records, call, user_id, decision)
@@ -164,7 +164,7 @@ async def withdraw(session: AsyncSession, row: Any) -> bool:
     return True
 
 
-async def _require_decider(session: AsyncSession, message_id: str, user_id: str) -> None:
+async def require_decider(session: AsyncSession, message_id: str, user_id: str) -> None:
     """Raises NotFound for other people than participants, and NotDecider unless the user owns the
     conversation or wrote what is answered.
     """
@@ -183,7 +183,8 @@ async def _require_decider(session: AsyncSession, message_id: str, user_id: str)
         raise NotDecider(message_id)
 
 
-async def _records(session: AsyncSession, message_id: str, number: int) -> list[CallDecision]:
+async def records_of(session: AsyncSession, message_id: str, number: int) -> list[CallDecision]:
+    """All decisions about one call, in order."""
     query = select(CallDecision).where(
         col(CallDecision.message_id) == message_id, col(CallDecision.number) == number
     )

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 from uuid_utils import uuid7
 
+from tokenwire.models.approvals import Approval, carry, decide_all
 from tokenwire.models.conversation_rows import placeholder
 from tokenwire.models.conversations import Posted, fitting, posted_before
 from tokenwire.models.database import Database, now_ms
@@ -39,6 +40,8 @@ class PastCall:
     """A tool call of an earlier turn, or its result. `proposed`: the result comes in the next turn.
 
     `id`: what the provider called it. `shown_as`: what the client calls it, if that differs.
+    `asked_in`: the call of an earlier answer that needs an approval; `approve`, `reason`: what the
+    client decided about it.
     """
 
     id: str
@@ -48,13 +51,29 @@ class PastCall:
     result: str | None = None
     error: str | None = None
     shown_as: str | None = None
+    asked_in: tuple[str, int] | None = None
+    approve: bool | None = None
+    reason: str | None = None
 
     @property
     def part(self) -> Part:
         """The call as a part of its row."""
         known = {"id": self.id, "name": self.name, "state": self.state}
         more = present(result=self.result, error=self.error, shown_as=self.shown_as)
-        return Part("tool_call", known | more, text=self.input)
+        return Part("tool_call", known | more | self._asked, text=self.input)
+
+    @property
+    def _asked(self) -> dict[str, Any]:
+        if self.asked_in is None:
+            return {}
+        asked_in = {"message_id": self.asked_in[0], "part": self.asked_in[1]}
+        if self.approve is None:
+            return {"asked_in": asked_in, "runs_at": "caller"}
+        decision = "approved" if self.approve else "denied"
+        return {
+            "asked_in": asked_in,
+            "approval": present(decision=decision, reason=self.reason),
+        }
 
 
 PastRole = Literal["system", "user", "assistant", "tool"]
@@ -75,7 +94,8 @@ class PastTurn:
         """All that clients have written in it."""
         yield self.content
         for call in self.calls:
-            yield from (call.id, call.name, call.input, call.result or "", call.error or "")
+            yield from (call.id, call.name, call.input)
+            yield from (call.result or "", call.error or "", call.reason or "")
 
     @property
     def size(self) -> int:
@@ -88,6 +108,7 @@ class Question:
     """A request for a response. `turns`: at least one message, the newest last. `follows`: an
     answer whose conversation comes before.
 
+    `approvals`: about calls of earlier answers, which the new one carries out.
     `options` go to the provider (see `tables.Message`); `asked` is stored for clients that read the
     response again.
     """
@@ -101,6 +122,7 @@ class Question:
     asked: Mapping[str, Any] = field(default_factory=dict)
     response_schema: dict[str, Any] | None = None
     tools: ToolChoices = NO_CHOICES
+    approvals: Sequence[Approval] = ()
 
 
 class Responses(Database):
@@ -110,7 +132,7 @@ class Responses(Database):
         """Write a new conversation for one answer; for a repeated key, return the first rows.
 
         Raises KeyReused, NotFound (also if a followed part is gone or not visible), HistoryTooLong,
-        and what `quotas.admit` raises.
+        what `approvals.decide_all` raises, and what `quotas.admit` raises.
         """
         made = {"conversation": str(uuid7()), "user": str(uuid7()), "assistant": str(uuid7())}
         async with self.writing() as session:
@@ -118,8 +140,11 @@ class Responses(Database):
                 return first
             now = (await session.execute(select(now_ms()))).scalar_one()
             await self._check_length(session, question)
+            approvals = question.approvals
+            calls = await decide_all(session, approvals, question.user_id, now)
             conversation = await _make_conversation(session, question, made["conversation"], now)
             posted = await _write(session, question, made, now)
+            await carry(session, posted.assistant_message, approvals, calls)
             await admit_conversation(session, self.quotas, conversation)
             await admit(session, self.quotas, question.user_id, conversation.id)
             return posted

@@ -1,7 +1,7 @@
 """Pure: what a request says about the tools of its answer, as `messages.tools` holds it.
 
     {"use": ["add"], "all_of_server": false, "choice": {"name": "add"}, "own": [...],
-     "unattended": true}
+     "unattended": true, "caller_approves": {"always": ["add"], "never": []}, "max_calls": 5}
 
 Guarantees: a checked value can be stored, and read again as the same object. A stored value that
 cannot be read (damaged, or of a later version) allows no tool.
@@ -53,10 +53,32 @@ class OwnTool(_Value):
     runs_at: Literal["client", "caller"]
 
 
+class CallerApproval(_Value):
+    """The program that asks allows calls: the answer ends at them. `always`: tools whose calls ask
+    it, besides those that need an approval by their own rule (True: all but `never`). `never`: it
+    is not asked about these; a call that needs an approval is denied.
+    """
+
+    always: bool | ToolNames = False
+    never: ToolNames = Field(default_factory=list)
+
+    @property
+    def names(self) -> list[str]:
+        """All tools that are named."""
+        return [*(() if isinstance(self.always, bool) else self.always), *self.never]
+
+    def wants(self, name: str) -> bool:
+        """Whether the program asks for an approval of this tool's calls by itself."""
+        if isinstance(self.always, bool):
+            return self.always and name not in self.never
+        return name in self.always
+
+
 class ToolChoices(_Value):
     """What one request says. `use`: names of the server's tools; None: all that are allowed, if the
     conversation is listed or `all_of_server` wants them. `choice`: for the first turn.
-    `unattended`: nobody can decide about calls.
+    `unattended`: nobody can decide about calls. `caller_approves`: the program that asks does.
+    `max_calls`: so many calls of the server's tools are carried out.
     """
 
     use: ToolNames | None = None
@@ -64,11 +86,23 @@ class ToolChoices(_Value):
     choice: ChoiceMode | NamedTool | None = None
     own: list[OwnTool] = Field(default_factory=list)
     unattended: bool = False
+    caller_approves: CallerApproval | None = None
+    max_calls: Annotated[int, Field(ge=0)] | None = None
 
     @property
     def tool_choice(self) -> str | None:
         """The choice as a provider's request has it: a mode, or the name of a tool."""
         return self.choice.name if isinstance(self.choice, NamedTool) else self.choice
+
+    def needs_approval(self, name: str) -> bool:
+        """Whether the request wants an approval of this tool's calls, whatever the tool's rule."""
+        return self.caller_approves is not None and self.caller_approves.wants(name)
+
+    def decider(self, name: str) -> Literal["nobody", "caller", "person"]:
+        """Who can allow a call of this tool."""
+        if self.caller_approves is not None and name not in self.caller_approves.never:
+            return "caller"
+        return "nobody" if self.unattended or self.caller_approves is not None else "person"
 
     def stored(self) -> dict[str, Any] | None:
         """As the row holds it; None: it says nothing."""
@@ -124,11 +158,12 @@ def usable(
     executes the tool. `lists`: names in the catalogue and in the conversation; None: all.
 
     A program that asks over OpenAI's API (not `listed`) must name the tools of the server that it
-    wants. Where nobody can decide, no tool runs at the client.
+    wants. No tool runs at a client there, and none where nobody can decide.
     """
     if not (listed or choices.all_of_server or choices.use is not None):
         return set()
-    names = {name for name, at_client in tools.items() if not (at_client and choices.unattended)}
+    may_wait = listed and not choices.unattended
+    names = {name for name, at_client in tools.items() if may_wait or not at_client}
     for only in (*lists, choices.use):
         names &= names if only is None else set(only)
     return names

@@ -39,20 +39,30 @@ def messages_of(
     """The same as messages: an answer that was steered is split where its users' messages came.
 
     `texts`: the texts of these messages, by id. A step whose messages are none of them only begins
-    another turn. `model`: who wrote the answer.
+    another turn. `model`: who wrote the answer. Calls that it carried out for an earlier answer
+    stand there; here are only their results.
     """
+    carried = next((n for n, part in enumerate(parts) if not _is_carried(part)), len(parts))
+    if carried:
+        made = [history.HistoryMessage("tool", results_of(parts[:carried]))]
+        behind = {number - carried: data for number, data in files.items()}
+        return made + messages_of(parts[carried:], behind, texts, model)
     cuts = {
         number: found
         for number, part in enumerate(parts)
         if (found := [texts[name] for name in brought_by(part.fields) if name in texts])
     }
     pieces = _between(parts, files, cuts) if cuts else [history_of(parts, files)]
-    made: list[history.HistoryMessage] = []
+    made = []
     for piece, brought in zip(pieces, [*cuts.values(), []], strict=True):
         if piece:
             made.append(history.HistoryMessage("assistant", piece, model))
         made += [history.HistoryMessage("user", text) for text in brought]
     return made
+
+
+def _is_carried(part: fold.Part) -> bool:
+    return "asked_in" in part.fields and part.fields.get("runs_at") == "server"
 
 
 def _between(

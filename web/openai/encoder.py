@@ -171,11 +171,14 @@ class ResponseEncoder:
         if item is not None and not item.is_of(part):
             raise Withdrawn
         if item is None:
-            kind = items.item_kind(self.head, part)
+            kind = items.item_kind(self.head, part, ended=self.answer.ended)
             if kind is None:
                 return
             self._drop(number)  # after a part without an item
             item = self._items[number] = self._added(kind, number)
+        if not item.streams:
+            item.stale, item.units = False, part.units
+            return
         if item.stale or item.units + utf16_length(piece) != part.units:
             item.sent.replace(part.text)
         else:
@@ -186,7 +189,7 @@ class ResponseEncoder:
 
     def _added(self, kind: ItemKind, number: int) -> "_Item":
         part, call = self.answer.parts[number], call_id(self.answer.parts, number)
-        name = items.item_id(self.answer.id, kind, self._counts[kind])
+        name = items.item_id(self.answer.id, kind, self._counts[kind], part, number)
         item = _Item(kind, name, self._index, part, call)
         self._counts[kind] += 1
         self._index += 1
@@ -221,7 +224,7 @@ class ResponseEncoder:
         """The part has ended. Raises Withdrawn if more than it was sent, if only an item."""
         if (item := self._items.get(number)) is None:
             return
-        if items.item_kind(self.head, self.answer.parts[number]) is None:
+        if items.item_kind(self.head, self.answer.parts[number], ended=True) is None:
             raise Withdrawn
         item.sent.finish()
         item.part = self.answer.parts[number]
@@ -312,6 +315,11 @@ class _Item:
         self.sent, self.units = Sent(), 0
         self.is_open, self.stale = True, False
         self.final: Mapping[str, Any] = {}
+
+    @property
+    def streams(self) -> bool:
+        """Whether it has a text in pieces."""
+        return self.kind != "mcp_approval_request"
 
     @property
     def is_in_step(self) -> bool:

@@ -21,6 +21,7 @@ from starlette.types import Receive, Scope, Send
 
 from tokenwire.models import errors
 from tokenwire.protocol.fold import Answer
+from tokenwire.protocol.values import timestamp
 from tokenwire.streams.log import ports
 from tokenwire.web.http import sse
 from tokenwire.web.http.sending import TrackedSend
@@ -165,6 +166,10 @@ def _refusal(path: str, error: Exception) -> OpenAIProblem:
             return OpenAIProblem(
                 400, "invalid_value", "The request holds a value that cannot be stored."
             )
+        case errors.NotAwaited():
+            return _not_applied(error)
+        case errors.NotDecider():
+            return OpenAIProblem(403, "not_decider", "Somebody else may decide about this call.")
         case errors.Conflict():
             return OpenAIProblem(
                 409, "conflict", "The request contradicts what is stored.", headers=_NO_RETRY
@@ -185,6 +190,19 @@ def _refusal(path: str, error: Exception) -> OpenAIProblem:
     return OpenAIProblem(
         500, "internal", "The server failed. It is not your request's fault.", kind="server_error"
     )
+
+
+def _not_applied(error: errors.NotAwaited) -> OpenAIProblem:
+    """A decision that came too late, or twice."""
+    match error:
+        case errors.AlreadyDecided(record=first):
+            message = f"This call was decided before: {first.decision}, {timestamp(first.at)}."
+            code = "already_decided"
+        case errors.DecisionExpired():
+            code, message = "decision_expired", "The time for this decision is over."
+        case _:
+            code, message = "not_awaited", "This call does not await a decision."
+    return OpenAIProblem(409, code, message, "input", headers=_NO_RETRY)
 
 
 def _of_problem(problem: ApiProblem) -> OpenAIProblem:

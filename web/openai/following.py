@@ -51,6 +51,7 @@ def head_of(row: Message, pictures: Mapping[str, str] | None = None) -> Head:
         completed_at=row.updated_at // 1000,
         pictures={} if pictures is None else pictures,
         functions=functions_of(row),
+        asks_caller=choices.caller_approves is not None,
         tools=shown_tools(choices),
         tool_choice=shown_choice(choices),
     )

@@ -11,7 +11,7 @@ from tokenwire.web.openai import objects
 from tokenwire.web.openai.following import head_of
 from tokenwire.web.openai.items import output_items
 
-_SHOWN = ("message", "function_call", "mcp_call")
+_SHOWN = ("message", "function_call", "mcp_call", "mcp_approval_request")
 
 
 def row_of_item(item_id: str) -> str:
@@ -44,19 +44,34 @@ def _answered(row: Message) -> list[dict[str, Any]]:
     answer, head = shown_answer(row), head_of(row)
     if not row.attempt:  # a turn that a client has sent: only the server's calls have results there
         functions = (part.fields.get("name") for part in answer.parts if _is_open(part))
-        head = replace(head, functions=frozenset(map(str, functions)))
+        head = replace(head, functions=frozenset(map(str, functions)), asks_caller=True)
     return [item for item in output_items(head, answer) if item["type"] in _SHOWN]
 
 
 def _is_open(part: Part) -> bool:
-    return part.type == "tool_call" and part.fields.get("state") == "proposed"
+    is_open = part.type == "tool_call" and part.fields.get("state") == "proposed"
+    return is_open and "asked_in" not in part.fields
 
 
 def _results(row_id: str, answer: Answer) -> list[dict[str, Any]]:
     found = []
     for number, part in enumerate(answer.parts):
+        if "asked_in" in part.fields:
+            found.append(_decision(row_id, part, number))
+            continue
         text, _ = outcome_of(part.fields) or ("", False)
         known = str(part.fields.get("shown_as") or part.fields.get("id"))
         item = {"id": f"fco_{row_id}_{number}", "type": "function_call_output"}
         found.append({**item, "call_id": known, "output": text, "status": "completed"})
     return found
+
+
+def _decision(row_id: str, part: Part, number: int) -> dict[str, Any]:
+    approval = part.fields["approval"]
+    return {
+        "id": f"mcpa_{row_id}_{number}",
+        "type": "mcp_approval_response",
+        "approval_request_id": objects.request_id(row_id, part, number),
+        "approve": approval["decision"] == "approved",
+        "reason": approval.get("reason"),
+    }

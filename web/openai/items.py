@@ -10,11 +10,24 @@ from tokenwire.protocol.fold import Answer, Part
 from tokenwire.protocol.outcomes import outcome_of
 from tokenwire.protocol.states import CALL_ENDED
 from tokenwire.web.calls import call_id
-from tokenwire.web.openai.objects import INCOMPLETE, MESSAGE_PREFIX, SERVER_LABEL, Head
+from tokenwire.web.openai.objects import (
+    INCOMPLETE,
+    MESSAGE_PREFIX,
+    SERVER_LABEL,
+    Head,
+    request_id,
+)
 
 _NONE: Mapping[str, str] = {}
 ItemStatus = Literal["in_progress", "completed", "incomplete", "failed"]
-ItemKind = Literal["reasoning", "message", "function_call", "mcp_call", "image_generation_call"]
+ItemKind = Literal[
+    "reasoning",
+    "message",
+    "function_call",
+    "mcp_call",
+    "mcp_approval_request",
+    "image_generation_call",
+]
 _KINDS: Mapping[str, ItemKind] = {"reasoning": "reasoning", "text": "message"}
 _STEMS: Mapping[str, str] = {
     "reasoning": "rs_",
@@ -24,10 +37,12 @@ _STEMS: Mapping[str, str] = {
 _CALLS: Mapping[str, str] = {"function_call": "fc_", "mcp_call": "mcp_"}
 
 
-def item_kind(head: Head, part: Part) -> ItemKind | None:
-    """The type of a part's item; None: it has none in this dialect, or no character yet."""
+def item_kind(head: Head, part: Part, *, ended: bool) -> ItemKind | None:
+    """The type of a part's item; None: it has none in this dialect, no character yet, or nobody
+    knows yet whether the call needs an approval. `ended`: the answer.
+    """
     if part.type == "tool_call":
-        return "function_call" if head.is_function(part) else "mcp_call"
+        return _call_kind(head, part, ended=ended)
     if part.type == "file":
         is_here = _inline_image(part) or _stored_image(part, head.id)
         return "image_generation_call" if is_here else None
@@ -35,8 +50,24 @@ def item_kind(head: Head, part: Part) -> ItemKind | None:
     return None if is_empty else _KINDS.get(part.type)
 
 
-def item_id(answer_id: str, kind: ItemKind, count: int) -> str:
-    """The id of the item of this kind with `count` others before it."""
+def _call_kind(head: Head, call: Part, *, ended: bool) -> ItemKind | None:
+    if head.is_function(call):
+        return "function_call"
+    if head.is_request(call):
+        return "mcp_approval_request"
+    return "mcp_call" if ended or not _is_undecided(head, call) else None
+
+
+def _is_undecided(head: Head, call: Part) -> bool:
+    """Whether the call may still turn out to need an approval: its turn is not proven."""
+    is_proven = "runs_at" in call.fields and call.fields.get("state") != "streaming"
+    return head.asks_caller and not is_proven and call.fields.get("state") not in CALL_ENDED
+
+
+def item_id(answer_id: str, kind: ItemKind, count: int, part: Part, number: int) -> str:
+    """The id of the item of this part, the `number`-th, with `count` of its kind before it."""
+    if kind == "mcp_approval_request":
+        return request_id(answer_id, part, number)
     if kind in _CALLS:
         return f"{_CALLS[kind]}{answer_id}_{count}"
     stem = _STEMS[kind] + answer_id
@@ -61,10 +92,10 @@ def output_items(head: Head, answer: Answer) -> list[dict[str, Any]]:
     counts: Counter[str] = Counter()
     items = []
     for number, part in enumerate(answer.parts):
-        kind = item_kind(head, part)
+        kind = item_kind(head, part, ended=answer.ended)
         if kind is None:
             continue
-        name = item_id(answer.id, kind, counts[kind])
+        name = item_id(answer.id, kind, counts[kind], part, number)
         counts[kind] += 1
         cited = annotations(answer, number) if kind == "message" else ()
         status = item_status(head, answer, number)
@@ -77,6 +108,8 @@ def item_status(head: Head, answer: Answer, number: int) -> ItemStatus:
     """The status of a part's item."""
     part = answer.parts[number]
     if part.type == "tool_call":
+        if head.is_request(part):
+            return "completed"
         if not head.is_function(part):
             return _status_at_server(part, ended=answer.ended)
         if part.fields.get("state") == "invalid" or _was_unproven(head, part):
@@ -106,6 +139,8 @@ def grows(head: Head, answer: Answer, number: int) -> bool:
     if part.type != "tool_call":
         return number in (answer.open_text, answer.open_reasoning)
     state = part.fields.get("state")
+    if head.is_request(part):
+        return False
     if not head.is_function(part):
         return state not in CALL_ENDED
     return state == "streaming" or (state == "proposed" and _is_unproven(head, part))
@@ -143,6 +178,8 @@ def item_of(
             return call_item(name, call, part, text or "", status)
         case "mcp_call":
             return server_call_item(name, part, text or "", status)
+        case "mcp_approval_request":
+            return request_item(name, part)
         case "image_generation_call":
             return image_item(name, part, status, pictures)
 
@@ -210,8 +247,19 @@ def server_call_item(
         "arguments": arguments,
         "output": None if is_error else text,
         "error": text if is_error else None,
-        "approval_request_id": None,
+        "approval_request_id": request_id("", part, 0) if "asked_in" in part.fields else None,
         "status": status,
+    }
+
+
+def request_item(item_id: str, part: Part) -> dict[str, Any]:
+    """A tool call that the server executes once the program that asked allows it."""
+    return {
+        "id": item_id,
+        "type": "mcp_approval_request",
+        "server_label": SERVER_LABEL,
+        "name": str(part.fields.get("name") or ""),
+        "arguments": part.text,
     }
 
 

@@ -14,6 +14,7 @@ from tokenwire.protocol.fold import Answer, Part
 RESPONSE_PREFIX = "resp_"
 CHAT_PREFIX = "chatcmpl-"
 MESSAGE_PREFIX = "msg_"
+REQUEST_PREFIX = "mcpr_"
 SERVER_LABEL = "tokenwire"
 """What this dialect calls the server as the one that has tools."""
 INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
@@ -46,7 +47,8 @@ class Head:
     `created_at`, `completed_at`: Unix seconds. `asked`: `background`, `metadata`, ... of the
     request. `pictures`: the base64 of stored images, by address; a stream adds each before its
     item. `functions`: the names of the tools that the program executes which asked; None: there are
-    no others. `tools`, `tool_choice`: as the request had them.
+    no others. `asks_caller`: that program allows calls of the server's tools. `tools`,
+    `tool_choice`: as the request had them.
     """
 
     id: str
@@ -56,6 +58,7 @@ class Head:
     completed_at: int | None = None
     pictures: Mapping[str, str] = field(default_factory=dict)
     functions: frozenset[str] | None = None
+    asks_caller: bool = False
     tools: Sequence[Mapping[str, Any]] = ()
     tool_choice: str | Mapping[str, Any] = "auto"
 
@@ -63,10 +66,21 @@ class Head:
         """Whether the call is one for the program that asked."""
         return self.functions is None or call.fields.get("name") in self.functions
 
+    def is_request(self, call: Part) -> bool:
+        """Whether the call asks that program for its approval."""
+        is_callers = call.fields.get("runs_at") == "caller" and self.asks_caller
+        return is_callers and not self.is_function(call)
+
     @property
     def background(self) -> bool:
         """The request did not wait for the answer."""
         return bool(self.asked.get("background"))
+
+
+def request_id(answer_id: str, call: Part, number: int) -> str:
+    """The id under which a call asks for its approval: the same wherever a client repeats it."""
+    asked_in = call.fields.get("asked_in") or {"message_id": answer_id, "part": number}
+    return f"{REQUEST_PREFIX}{asked_in['message_id']}_{asked_in['part']}"
 
 
 def error_body(

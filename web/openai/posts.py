@@ -1,14 +1,16 @@
 """A request for an answer becomes rows and a job. Responses and chat completions ask alike."""
 
 import contextlib
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import Request
 
 from tokenwire.models.errors import NotFound
 from tokenwire.models.idempotency import Idempotency
+from tokenwire.models.parts import shown_answer
 from tokenwire.models.quotas import ROW_BYTES
-from tokenwire.models.responses import Question
+from tokenwire.models.responses import PastCall, Question
 from tokenwire.models.rows import unfinished
 from tokenwire.models.tables import Message
 from tokenwire.web import delivery
@@ -19,7 +21,8 @@ from tokenwire.web.openai.errors import OpenAIProblem, unsupported
 from tokenwire.web.openai.following import is_passing
 from tokenwire.web.openai.inputs import items_of, row_of_item
 from tokenwire.web.openai.requests import AskBody, Asker, Wanted, understood
-from tokenwire.web.openai.tools import require_own_names
+from tokenwire.web.openai.tools import functions_of, require_own_names
+from tokenwire.web.openai.turns import requests_of
 from tokenwire.web.services import WebServices, decoded, is_row_id, read_body
 from tokenwire.worker import schemas
 
@@ -87,6 +90,19 @@ async def _referred(
     return items
 
 
+async def _requested(services: WebServices, user: str, names: set[str]) -> dict[str, PastCall]:
+    """The approval requests with these ids, of ended answers that the user may read."""
+    found = dict[str, PastCall]()
+    for name in sorted(names):
+        row_id = row_of_item(name)
+        with contextlib.suppress(NotFound):
+            if name not in found and is_row_id(row_id):
+                row = await services.store.visible_message(row_id, user)
+                if row.role == "assistant" and not unfinished(row):
+                    found |= requests_of(shown_answer(row), functions_of(row))
+    return found
+
+
 async def ask(
     request: Request, services: WebServices, user: str, model: type[AskBody], key: str | None
 ) -> tuple[Message, Wanted]:
@@ -97,8 +113,9 @@ async def ask(
     offered = services.offers.require(body.model)
     body.resolve(await _referred(services, user, body.references))
     follows = await _followed(services, user, body.follows)
+    requests = await _requested(services, user, body.requests)
     question = await aside(
-        ROW_BYTES * body.length, lambda: _question(services, body, user, offered, follows)
+        ROW_BYTES * body.length, lambda: _question(services, body, user, offered, follows, requests)
     )
     await _require_schemas(question)
     if not body.background:
@@ -129,9 +146,14 @@ async def _read(request: Request, services: WebServices, model: type[AskBody]) -
 
 
 def _question(
-    services: WebServices, body: AskBody, user: str, model: str, follows: Message | None
+    services: WebServices,
+    body: AskBody,
+    user: str,
+    model: str,
+    follows: Message | None,
+    requests: Mapping[str, PastCall],
 ) -> Question:
-    question = body.question(Asker(user, services.settings), model, follows)
+    question = body.question(Asker(user, services.settings), model, follows, requests)
     if refused := services.offers.refusal(model, question.options):
         raise unsupported(body.param(refused.parameter), refused.reason)
     usable = services.offers.usable_tools(model, None, question.tools, listed=False)

@@ -7,7 +7,7 @@ changes nothing in the answer (`_IGNORED`) is dropped.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi.exceptions import RequestValidationError
@@ -15,14 +15,20 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from tokenwire.config.terms import ToolTerms
 from tokenwire.models.parts import shown_answer
-from tokenwire.models.responses import Question
+from tokenwire.models.responses import PastCall, Question
 from tokenwire.models.tables import Message
 from tokenwire.models.tool_choices import ToolChoices
 from tokenwire.protocol.values import present
 from tokenwire.providers import parameters
 from tokenwire.web.openai.errors import OpenAIProblem, unsupported
-from tokenwire.web.openai.tools import tool_choices, uses_server
-from tokenwire.web.openai.turns import Owed, owed_by, turns_of_items, turns_of_messages
+from tokenwire.web.openai.tools import functions_of, require_offered, tool_choices
+from tokenwire.web.openai.turns import (
+    Owed,
+    open_requests,
+    owed_by,
+    turns_of_items,
+    turns_of_messages,
+)
 
 MAX_MESSAGES = 10_000
 MAX_REFERENCES = 256
@@ -157,15 +163,37 @@ class AskBody(BaseModel):
         """How many messages there are."""
         raise NotImplementedError
 
-    def question(self, asker: "Asker", model: str, follows: Message | None = None) -> Question:
-        """The parsed question. Raises OpenAIProblem (400)."""
+    @property
+    def requests(self) -> set[str]:
+        """Ids of approval requests that the input repeats or answers."""
+        return set()
+
+    def question(
+        self,
+        asker: "Asker",
+        model: str,
+        follows: Message | None = None,
+        requests: Mapping[str, PastCall] | None = None,
+    ) -> Question:
+        """The parsed question. `requests`: those approval requests that exist.
+
+        Raises OpenAIProblem (400).
+        """
         raise NotImplementedError
 
     def _choices(self, terms: ToolTerms) -> ToolChoices:
-        choices = tool_choices(self.tools, self.tool_choice, terms)
-        if self.max_tool_calls is not None and uses_server(choices):
-            raise unsupported("max_tool_calls", "The calls are limited by the server here.")
-        return choices
+        return tool_choices(
+            self.tools,
+            self.tool_choice,
+            terms,
+            attended=self._is_attended,
+            max_calls=self.max_tool_calls,
+        )
+
+    @property
+    def _is_attended(self) -> bool:
+        """Whether a later request can allow calls of this one's answer."""
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +299,25 @@ class ResponseBody(AskBody):
                 for item in self.input
             ]
 
-    def question(self, asker: Asker, model: str, follows: Message | None = None) -> Question:
+    @property
+    def requests(self) -> set[str]:
+        found = set[str]() if isinstance(self.input, str) else open_requests(self.input)
+        if len(found) > MAX_REFERENCES:
+            reason = f"There are more than {MAX_REFERENCES} approval requests."
+            raise OpenAIProblem(400, "invalid_value", reason, "input")
+        return found
+
+    @property
+    def _is_attended(self) -> bool:
+        return self.store is not False
+
+    def question(
+        self,
+        asker: Asker,
+        model: str,
+        follows: Message | None = None,
+        requests: Mapping[str, PastCall] | None = None,
+    ) -> Question:
         """The parsed question. Raises OpenAIProblem (400)."""
         if self.background and self.store is False:
             raise OpenAIProblem(
@@ -288,6 +334,7 @@ class ResponseBody(AskBody):
             instructions=self.instructions,
             previous_response_id=self.previous_response_id,
             max_output_tokens=self.max_output_tokens,
+            max_tool_calls=self.max_tool_calls,
             temperature=self.temperature,
             reasoning_effort=effort,
             text_format=wanted,
@@ -297,17 +344,21 @@ class ResponseBody(AskBody):
             raise OpenAIProblem(
                 400, "invalid_value", f"There are more than {MAX_MESSAGES} items.", "input"
             )
-        owed = owed_by(shown_answer(follows)) if follows else Owed()
+        owed = owed_by(shown_answer(follows), functions_of(follows)) if follows else Owed()
+        asked_turns = turns_of_items(self.input, replace(owed, repeated=requests or {}))
+        choices = self._choices(asker.terms)
+        require_offered(choices, asked_turns.approved)
         return Question(
             user_id=asker.user_id,
-            turns=turns_of_items(self.input, owed),
+            turns=asked_turns.turns,
             model=model,
             instructions=self.instructions or None,
             follows=follows,
             options=self._options(self.max_output_tokens, effort),
             asked=asked,
             response_schema=_schema("text.format", wanted),
-            tools=self._choices(asker.terms),
+            tools=choices,
+            approvals=asked_turns.approvals(int(asker.terms.tool_approval_seconds * 1000)),
         )
 
     def param(self, parameter: str) -> str:
@@ -352,7 +403,13 @@ class CompletionsBody(AskBody):
             bool(self.stream_options and self.stream_options.include_usage),
         )
 
-    def question(self, asker: Asker, model: str, _follows: Message | None = None) -> Question:
+    def question(
+        self,
+        asker: Asker,
+        model: str,
+        _follows: Message | None = None,
+        _requests: Mapping[str, PastCall] | None = None,
+    ) -> Question:
         """The parsed question. Raises OpenAIProblem (400)."""
         if self.n not in (None, 1):
             raise unsupported("n", "There is one answer to a question here: n must be 1.")

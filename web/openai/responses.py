@@ -53,7 +53,7 @@ def response(
         "incomplete_details": {"reason": incomplete} if incomplete else None,
         "instructions": asked.get("instructions"),
         "max_output_tokens": asked.get("max_output_tokens"),
-        "max_tool_calls": None,
+        "max_tool_calls": asked.get("max_tool_calls"),
         "metadata": asked.get("metadata") or {},
         "model": head.model,
         "output": output_items(head, answer) if output is None else list(output),

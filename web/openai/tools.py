@@ -1,8 +1,9 @@
 """What a request of an OpenAI client says about tools, and how a Response repeats it.
 
 A tool of the type `function` is executed by the program that asks. `mcp` with the label
-`tokenwire` names tools of the server, which workers execute. All others are refused by name: what
-they do would be missing in the answer.
+`tokenwire` names tools of the server, which workers execute. It may want more approvals than their
+own rules, never fewer: a call that needs one and that nobody may ask about is denied. All others
+are refused by name: what they do would be missing in the answer.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -14,6 +15,7 @@ from tokenwire.models.tables import Message
 from tokenwire.models.tool_choices import (
     NO_CHOICES,
     BadTools,
+    CallerApproval,
     NamedTool,
     ToolChoices,
     checked,
@@ -36,12 +38,14 @@ _MODES = ("auto", "none", "required")
 @dataclass(frozen=True, slots=True)
 class _Offer:
     """The tools of a request. `own`: functions, with their places in the request. `server`: whether
-    tools of the server are wanted; `use`: only these.
+    tools of the server are wanted; `use`: only these; `approval`: which calls the program allows
+    (None: nobody is asked).
     """
 
     own: Sequence[tuple[int, Mapping[str, Any]]] = ()
     server: bool = False
     use: Sequence[str] | None = None
+    approval: Mapping[str, Any] | None = None
 
     @property
     def names(self) -> set[str]:
@@ -50,12 +54,19 @@ class _Offer:
 
 
 def tool_choices(
-    tools: Sequence[Mapping[str, Any]] | None, choice: Any, terms: ToolTerms
+    tools: Sequence[Mapping[str, Any]] | None,
+    choice: Any,
+    terms: ToolTerms,
+    *,
+    attended: bool = False,
+    max_calls: int | None = None,
 ) -> ToolChoices:
-    """The checked form of `tools` and `tool_choice`. Raises OpenAIProblem (400)."""
+    """The checked form of `tools` and `tool_choice`. `attended`: a later request can allow calls.
+    `max_calls`: of tools of the server. Raises OpenAIProblem (400).
+    """
     if tools and len(tools) > terms.max_request_tools + 1:  # one stands for the server's
         raise _invalid("tools", f"There are more than {terms.max_request_tools} tools.")
-    offer = _offer(tools or ())
+    offer = _offer(tools or (), attended=attended)
     if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
         held = choice.get("allowed_tools", choice)
         offer, choice = _narrowed(offer, held), held.get("mode", "auto")
@@ -69,7 +80,9 @@ def tool_choices(
         use=offer.use,
         all_of_server=offer.server and offer.use is None,
         choice=chosen,
-        unattended=offer.server,
+        unattended=offer.server and offer.approval is None,
+        caller_approves=offer.approval,
+        max_calls=max_calls if offer.server else None,
     )
     try:
         return checked(value, terms)
@@ -85,12 +98,19 @@ def require_own_names(choices: ToolChoices, names: Collection[str]) -> None:
         raise _invalid("tools", error.reason) from None
 
 
+def require_offered(choices: ToolChoices, names: Collection[str]) -> None:
+    """The request wants all these tools of the server. Raises OpenAIProblem (400)."""
+    for name in names:
+        if not uses_server(choices) or (choices.use is not None and name not in choices.use):
+            raise _invalid("tools", f"A call of {name} is allowed, and that is not among these.")
+
+
 def uses_server(choices: ToolChoices) -> bool:
     """Whether the request wants tools of the server."""
     return choices.all_of_server or choices.use is not None
 
 
-def _offer(tools: Sequence[Mapping[str, Any]]) -> _Offer:
+def _offer(tools: Sequence[Mapping[str, Any]], *, attended: bool) -> _Offer:
     offer = _Offer()
     for number, tool in enumerate(tools):
         place = f"tools[{number}]"
@@ -99,6 +119,7 @@ def _offer(tools: Sequence[Mapping[str, Any]]) -> _Offer:
                 offer = replace(offer, own=[*offer.own, (number, _function(tool, place))])
             case "mcp" if not offer.server:
                 offer = replace(offer, server=True, use=_used(tool, place))
+                offer = replace(offer, approval=_approval(tool, offer.use, place, attended))
             case kind:
                 raise unsupported(
                     place, f"Tools of type {str(kind)[:80]!r} are not supported here."
@@ -127,17 +148,45 @@ def _used(tool: Mapping[str, Any], place: str) -> Sequence[str] | None:
     """The names of tools of the server; None: all."""
     _require_ours(tool, place)
     _require_known(tool, _SERVER, place)
-    if tool.get("require_approval") not in (None, "never"):
-        raise unsupported(
-            f"{place}.require_approval", "Each tool decides here which calls need an approval."
-        )
     names = tool.get("allowed_tools")
-    if isinstance(names, dict):
-        _require_known(names, {"tool_names"}, f"{place}.allowed_tools")
-        names = names.get("tool_names")
-    if names is not None and not isinstance(names, list):
-        raise _invalid(f"{place}.allowed_tools", "This is a list of names.")
-    return names
+    return _names(names, f"{place}.allowed_tools")
+
+
+def _approval(
+    tool: Mapping[str, Any], use: Sequence[str] | None, place: str, attended: bool
+) -> Mapping[str, Any] | None:
+    """Which calls the program allows itself; None: nobody is asked."""
+    wanted, place = tool.get("require_approval"), f"{place}.require_approval"
+    if wanted == "never" or (wanted is None and not attended):
+        return None
+    if not attended:
+        raise unsupported(place, "Only a stored response can ask for an approval.")
+    if wanted is None:
+        return {}
+    if wanted == "always":
+        return {"always": True}
+    if not isinstance(wanted, dict):
+        raise _invalid(place, "This is always, never, or an object with both.")
+    _require_known(wanted, {"always", "never"}, place)
+    always, never = (_names(wanted.get(name), f"{place}.{name}") for name in ("always", "never"))
+    for name in (*(always or ()), *(never or ())):
+        if use is not None and name not in use:
+            raise _invalid(place, f"{str(name)[:80]} is not among the tools.")
+    if both := [name for name in always or () if name in (never or ())]:
+        raise _invalid(place, f"{str(both[0])[:80]} is in both lists.")
+    if always is None and never is not None:  # who frees some tools wants the others to ask
+        return {"always": True, "never": never}
+    return present(always=always, never=never)
+
+
+def _names(held: Any, place: str) -> list[str] | None:
+    """A list of names, also under `tool_names`."""
+    if isinstance(held, dict):
+        _require_known(held, {"tool_names"}, place)
+        held = held.get("tool_names")
+    if held is not None and not isinstance(held, list):
+        raise _invalid(place, "This is a list of names.")
+    return held
 
 
 def _require_ours(tool: Mapping[str, Any], place: str) -> None:
@@ -182,7 +231,7 @@ def _narrowed(offer: _Offer, held: Any) -> _Offer:
             raise _invalid(f"tool_choice.tools[{number}]", "This is not among the tools.")
     left = [one for one in offer.own if one[1]["name"] in own]
     named = offer.use if whole else sorted(use)
-    return _Offer(left, server, named if server else None)
+    return _Offer(left, server, named if server else None, offer.approval if server else None)
 
 
 def _named(tool: Mapping[str, Any], place: str) -> tuple[str | None, bool]:
@@ -206,6 +255,8 @@ def _param(error: BadTools, offer: _Offer) -> str:
             return ".".join([f"tools[{offer.own[index][0]}]", *map(str, rest)])
         case ("choice", *_):
             return "tool_choice"
+        case ("max_calls", *_):
+            return "max_tool_calls"
     return "tools"
 
 
@@ -231,7 +282,18 @@ def shown_tools(choices: ToolChoices) -> list[dict[str, Any]]:
     if not uses_server(choices):
         return functions
     server = {"type": "mcp", "server_label": SERVER_LABEL, "allowed_tools": choices.use}
-    return [*functions, {**server, "require_approval": "never"}]
+    return [*functions, {**server, "require_approval": _shown_approval(choices.caller_approves)}]
+
+
+def _shown_approval(approval: CallerApproval | None) -> str | dict[str, Any] | None:
+    if approval is None:
+        return "never"
+    if approval.always is True and not approval.never:
+        return "always"
+    lists = {"never": approval.never}
+    if not isinstance(approval.always, bool):
+        lists["always"] = approval.always
+    return {name: {"tool_names": names} for name, names in lists.items() if names} or None
 
 
 def shown_choice(choices: ToolChoices) -> str | dict[str, Any]:

@@ -1,11 +1,16 @@
 """The messages of a request, in both dialects, as turns that become rows.
 
 Guarantees: in what comes out, each call has exactly one result, in the turn behind its own. So the
-history suits every provider. What does not fit is refused with its place.
+history suits every provider. What does not fit is refused with its place. An approval belongs to a
+call that asked for it, with the arguments that the model wrote.
 
 Why it works this way: a client repeats what an answer gave it, in one of two forms. The calls of a
 Response are items of their own and belong to the message before them. A chat's message has its
 calls inside. Calls of the response that is followed are not repeated: their results come first.
+
+The new answer carries allowed calls out, and their results stand at its beginning. So nothing may
+come between a decision and the answer. A request or a decision whose `mcp_call` is repeated, too,
+is history, and dropped: that item says what became of the call.
 
 Rejected: sorting late results behind their calls (OpenAI refuses them in chats, and the sentence in
 between was written without them).
@@ -15,14 +20,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from tokenwire.models.approvals import Approval
 from tokenwire.models.responses import PastCall, PastRole, PastTurn
 from tokenwire.protocol.fold import Answer
 from tokenwire.web.calls import call_id
 from tokenwire.web.openai.errors import OpenAIProblem, unsupported
-from tokenwire.web.openai.objects import SERVER_LABEL
+from tokenwire.web.openai.objects import SERVER_LABEL, Head, request_id
 
 _TEXTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
 """Types of content parts that are text, and the member that holds it."""
+MAX_REASON = 2000
+"""Characters of a reason; the rest is left out."""
 MAX_CALLS = 1000
 """Calls of one turn: as many as a model may make."""
 _ROLES: dict[str, Literal["system", "user", "assistant"]] = {
@@ -38,19 +46,60 @@ class Owed:
     """The calls of the response that is followed, by the ids that its client knows.
 
     `open`: they may get a result. `required`: they must. `ended`: they had no valid arguments, and
-    the model knows; a result is ignored.
+    the model knows; a result is ignored. `requests`: they need an approval; `repeated`: so do
+    these, of other answers that the input may repeat.
     """
 
     open: Mapping[str, PastCall] = field(default_factory=dict)
     required: frozenset[str] = frozenset()
     ended: frozenset[str] = frozenset()
+    requests: Mapping[str, PastCall] = field(default_factory=dict)
+    repeated: Mapping[str, PastCall] = field(default_factory=dict)
 
 
-def owed_by(answer: Answer) -> Owed:
-    """What an ended answer has left to its caller."""
-    open_, required, ended = dict[str, PastCall](), set[str](), set[str]()
+@dataclass(frozen=True, slots=True)
+class AskedTurns:
+    """The turns of a request. `decided`: calls that it allows or denies."""
+
+    turns: Sequence[PastTurn]
+    decided: Sequence[PastCall] = ()
+
+    @property
+    def approved(self) -> set[str]:
+        """The names of tools whose calls are allowed."""
+        return {call.name for call in self.decided if call.approve}
+
+    def approvals(self, expires_in_ms: int) -> list[Approval]:
+        """The decisions. `expires_in_ms`: how long after its end an answer's call can wait."""
+        return [
+            Approval(*call.asked_in, call.id, bool(call.approve), call.reason, expires_in_ms)
+            for call in self.decided
+            if call.asked_in is not None
+        ]
+
+
+def requests_of(answer: Answer, functions: frozenset[str] | None) -> dict[str, PastCall]:
+    """The calls of an ended answer that need an approval, by the ids of their items."""
+    head, found = (
+        Head(answer.id, "", 0, functions=functions, asks_caller=True),
+        dict[str, PastCall](),
+    )
     for number, part in enumerate(answer.parts):
-        if part.type != "tool_call":
+        if part.fields.get("state") == "proposed" and head.is_request(part):
+            known, name = str(part.fields["id"]), str(part.fields["name"])
+            asked_in = (answer.id, number)
+            call = PastCall(known, name, part.text, asked_in=asked_in)
+            found[request_id(answer.id, part, number)] = call
+    return found
+
+
+def owed_by(answer: Answer, functions: frozenset[str] | None = None) -> Owed:
+    """What an ended answer has left to its caller. `functions`: as in `Head`."""
+    open_, required, ended = dict[str, PastCall](), set[str](), set[str]()
+    requests = requests_of(answer, functions)
+    asked = {call.asked_in for call in requests.values()}
+    for number, part in enumerate(answer.parts):
+        if part.type != "tool_call" or (answer.id, number) in asked:
             continue
         name, state = call_id(answer.parts, number), part.fields.get("state")
         if state == "proposed":
@@ -61,17 +110,18 @@ def owed_by(answer: Answer) -> Owed:
                 required.add(name)
         elif state == "invalid":
             ended.add(name)
-    return Owed(open_, frozenset(required), frozenset(ended))
+    return Owed(open_, frozenset(required), frozenset(ended), requests)
 
 
-def turns_of_items(items: str | Sequence[Mapping[str, Any]], owed: Owed) -> list[PastTurn]:
+def turns_of_items(items: str | Sequence[Mapping[str, Any]], owed: Owed) -> AskedTurns:
     """The turns of a Response's `input`. Raises OpenAIProblem (400)."""
     turns = _Turns("input", owed)
     if isinstance(items, str):
         items = [{"role": "user", "content": items}]
+    turns.settled = _settled(items)
     for number, item in enumerate(items):
         _add_item(turns, item, f"input[{number}]")
-    return turns.checked()
+    return AskedTurns(turns.checked(), turns.decided)
 
 
 def turns_of_messages(messages: Sequence[Mapping[str, Any]]) -> list[PastTurn]:
@@ -106,6 +156,11 @@ class _Turns:
         self._open = dict(owed.open)
         """Calls without a result, by the ids that the client knows."""
         self._required = dict.fromkeys(owed.required)
+        self._requests = dict(owed.requests)
+        """Calls without a decision, by the ids of their items."""
+        self.decided = list[PastCall]()
+        self.settled: set[str] = set()
+        """Ids of requests whose outcome the input repeats."""
 
     def message(self, turn: PastTurn, place: str) -> None:
         """Add a message without calls. An answer's text may also come behind its calls."""
@@ -115,6 +170,29 @@ class _Turns:
         self._require_results(place)
         if turn.content.strip():
             self._turns.append(_Turn(turn.role, [turn.content]))
+
+    def request(self, id_: str, call: PastCall, place: str) -> None:
+        """Add a call that needs an approval. `call`: what the item says."""
+        if id_ in self.settled or id_ in self._owed.requests:
+            return
+        known = self._owed.repeated.get(id_)
+        if known is None or (known.name, known.input) != (call.name, call.input):
+            raise _invalid(place, f"No approval request found with id {id_[:80]}, and this call.")
+        mine = replace(known, id=id_)
+        self.call(mine, place)
+        self._requests[id_] = mine
+
+    def decide(self, id_: str, approve: bool, reason: str | None, place: str) -> None:
+        """Add the decision about a call."""
+        if id_ in self.settled:
+            return
+        call = self._requests.pop(id_, None)
+        if call is None:
+            raise _invalid(place, f"No approval request found with id {id_[:80]}.")
+        if not self._last_is("tool"):
+            self._turns.append(_Turn("tool"))
+        self.decided.append(replace(call, approve=approve, reason=reason))
+        self._turns[-1].calls.append(replace(self.decided[-1], input=""))
 
     def call(self, call: PastCall, place: str) -> None:
         """Add a call to the present turn of the assistant, or begin one."""
@@ -128,7 +206,7 @@ class _Turns:
             raise _invalid(place, f"There are more than {MAX_CALLS} calls in one turn.")
         turn.ids.add(call.id)
         turn.calls.append(call)
-        if call.state == "proposed":
+        if call.state == "proposed" and call.asked_in is None:
             self._open[call.id] = call
             self._required[call.id] = None
 
@@ -150,7 +228,7 @@ class _Turns:
         """All turns. Raises OpenAIProblem (400) if a result is missing, or there is nothing to
         answer.
         """
-        self._require_results(self._param)
+        self._require_results(self._param, last=True)
         if not any(turn.role != "system" for turn in self._turns):
             raise _invalid(self._param, f"{self._param} holds nothing to answer.")
         return [turn.past for turn in self._turns]
@@ -158,7 +236,11 @@ class _Turns:
     def _last_is(self, role: PastRole) -> bool:
         return bool(self._turns) and self._turns[-1].role == role
 
-    def _require_results(self, place: str) -> None:
+    def _require_results(self, place: str, *, last: bool = False) -> None:
+        if self.decided and not last:
+            raise _invalid(place, "Nothing may come behind an approval: send it with the next one.")
+        if self.decided and (missing := next(iter(self._requests), None)):
+            raise _invalid(place, f"No approval response found for {missing[:80]}.")
         if missing := next(iter(self._required), None):
             raise _invalid(
                 place,
@@ -166,6 +248,7 @@ class _Turns:
                 "call, before anything else.",
             )
         self._open.clear()
+        self._requests.clear()
 
 
 # --- items of a Response --------------------------------------------------------------------------
@@ -184,17 +267,47 @@ def _add_item(turns: _Turns, item: Mapping[str, Any], place: str) -> None:
             turns.result(_text(item, "call_id", place), text, place)
         case "mcp_call":
             turns.call(_call_of_server(item, place), place)
+        case "mcp_approval_request":
+            turns.request(_text(item, "id", place), _named_call(item, place), place)
+        case "mcp_approval_response":
+            approve, reason = item.get("approve"), item.get("reason")
+            if not isinstance(approve, bool) or not isinstance(reason, str | None):
+                raise _invalid(place, f"{place}: approve is true or false, and reason is text.")
+            id_ = _text(item, "approval_request_id", place)
+            turns.decide(id_, approve, (reason or "").strip()[:MAX_REASON] or None, place)
         case "reasoning":  # a model's earlier thoughts are ignored
             pass
         case _:
             raise unsupported(place, f"Items of type {str(kind)[:80]!r} are not supported here.")
 
 
-def _call_of_server(item: Mapping[str, Any], place: str) -> PastCall:
+def open_requests(items: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The ids of approval requests that items repeat or answer, and whose outcome they lack."""
+    found = {str(item.get("id")) for item in items if _is(item, "mcp_approval_request")}
+    found |= {
+        str(item.get("approval_request_id")) for item in items if _is(item, "mcp_approval_response")
+    }
+    return found - _settled(items)
+
+
+def _settled(items: Sequence[Mapping[str, Any]]) -> set[str]:
+    return {str(item.get("approval_request_id")) for item in items if _is(item, "mcp_call")}
+
+
+def _is(item: Mapping[str, Any], kind: str) -> bool:
+    return bool(item.get("type") == kind)
+
+
+def _named_call(item: Mapping[str, Any], place: str) -> PastCall:
+    """What an item says about a call of the server."""
     if item.get("server_label") != SERVER_LABEL:
         raise unsupported(f"{place}.server_label", f"The only server here is {SERVER_LABEL}.")
     id_, name = _text(item, "id", place), _text(item, "name", place)
-    call = PastCall(id_, name, _text(item, "arguments", place))
+    return PastCall(id_, name, _text(item, "arguments", place))
+
+
+def _call_of_server(item: Mapping[str, Any], place: str) -> PastCall:
+    call = _named_call(item, place)
     error, output = item.get("error"), item.get("output")
     if error is not None or not isinstance(output, str):
         text = error if isinstance(error, str) else None

@@ -12,7 +12,7 @@ left behind take one way.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
@@ -47,6 +47,7 @@ CHECK_SECONDS = 1.0
 PAUSE_SECONDS = 0.05
 MAX_RUNS = 3
 """Runs of a repeatable call whose outcome stays unknown."""
+TOO_MANY_CALLS = "This answer may make no more calls."
 UNATTENDED = "This call needs an approval, and nobody can give one."
 INVALID = "The arguments are no JSON object, or were cut off."
 
@@ -103,7 +104,22 @@ class Calling:
         """The calls among these parts, each in its first state. Nothing has run yet."""
         parts = self._work.draft.answer.parts
         calls = [number for number in numbers if parts[number].type == "tool_call"]
-        return await asyncio.gather(*(self._examined(number, parts[number]) for number in calls))
+        found = await asyncio.gather(*(self._examined(number, parts[number]) for number in calls))
+        return self._limited(found, parts[: numbers.start])
+
+    def _limited(self, calls: Sequence[NewCall], before: Sequence[Part]) -> list[NewCall]:
+        """The calls, of which no more are carried out than the request wants. `before`: the parts
+        of earlier turns.
+        """
+        tools = self._work.tools
+        most, found = tools.choices.max_calls, list[NewCall]()
+        count = sum(tools.on_server(part.fields.get("name", "")) is not None for part in before)
+        for call in calls:
+            count += tools.on_server(call.name) is not None
+            is_too_many = most is not None and count > most and tools.on_server(call.name)
+            beyond = replace(call, runs_at="server", state="failed", error=TOO_MANY_CALLS)
+            found.append(beyond if is_too_many else call)
+        return found
 
     async def _examined(self, number: int, part: Part) -> NewCall:
         tool = self._work.tools.tools.get(part.fields["name"])
@@ -137,12 +153,18 @@ class Calling:
     async def _approved(
         self, call: NewCall, tool: ServerTool, arguments: Mapping[str, Any]
     ) -> NewCall:
-        """The call as it is, or waiting for a person if one must allow it."""
-        context = self._context("", 1)
-        if not await self._toolbox.executor.needs_approval(tool, arguments, context):
+        """The call as it is, or for whoever must allow it. A request can only add to the tool's own
+        rule.
+        """
+        choices, context = self._work.tools.choices, self._context("", 1)
+        by_rule = await self._toolbox.executor.needs_approval(tool, arguments, context)
+        if not (by_rule or choices.needs_approval(call.name)):
             return call
-        if self._work.tools.choices.unattended:
-            return replace(call, state="denied", error=UNATTENDED)
+        match choices.decider(call.name):
+            case "nobody":
+                return replace(call, state="denied", error=UNATTENDED)
+            case "caller":  # the answer ends, and the next request brings the decision
+                return replace(call, runs_at="caller")
         wait_ms = int(self._terms.tool_approval_seconds * 1000)
         return replace(call, state="awaiting_approval", expires_in_ms=wait_ms)
 

@@ -187,6 +187,9 @@ async def _read_log(log: ports.Log, claim: ports.Claim, known: Known) -> _Found:
     parted = known.epoch in page.forks
     end, after = await _entries(log, claim, page, shared)
     newest = folded(known.held._replace(answer=known.held.answer.copy(), seq=shared), after)
+    if known.epoch is None and known.held.answer.parts:  # the post wrote them, and no log has them
+        nothing = Held(Answer(claim.message_id))
+        return _Found(page.epoch, end, folded(nothing, after), newest)
     if known.epoch in (None, page.epoch) or (
         parted and (shared == known.held.seq or newest.seq > shared)
     ):

@@ -82,7 +82,8 @@ def places(tools: Mapping[str, AnyTool]) -> Mapping[str, bool]:
 def _refusals(
     found: Mapping[str, AnyTool], own: Mapping[str, AnyTool], choices: ToolChoices
 ) -> Iterator[str]:
-    for name in choices.use or ():
+    approval = choices.caller_approves
+    for name in (*(choices.use or ()), *(approval.names if approval else ())):
         if name not in found:
             yield f"This answer cannot use a tool named {name}."
     for name in own:

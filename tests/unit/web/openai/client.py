@@ -65,7 +65,7 @@ class Client:
         assert self._open is None, "items do not interleave"
         assert event["output_index"] == len(self.items)
         assert item["id"] not in [old["id"] for old in self.items]
-        assert item["status"] == "in_progress"
+        assert item.get("status", "in_progress") == "in_progress"
         self._open, self._text, self._cited, self._stage = item, "", [], "added"
 
     def _inside(self, kind: str, event: Parsed) -> None:
@@ -107,6 +107,7 @@ class Client:
         assert self._open is not None
         assert (item["id"], event["output_index"]) == (self._open["id"], len(self.items))
         stages = {"function_call": "done", "image_generation_call": "added"}
+        stages["mcp_approval_request"] = "added"
         if item["type"] == "mcp_call":
             stages["mcp_call"] = "done" if item["status"] == "incomplete" else item["status"]
         assert self._stage == stages.get(item["type"], "part done")

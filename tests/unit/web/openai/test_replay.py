@@ -25,8 +25,13 @@ from tokenwire.web.openai.objects import Head
 
 AnyHistory = tuple[list[Op], str | None]
 HEAD = Head(ID, "demo", 1, {}, 2)
-HEADS = st.sampled_from([HEAD, *(replace(HEAD, functions=frozenset(names)) for names in ((), "n"))])
-"""All calls are functions without a proof; all are the server's; all are functions."""
+ASKS = replace(HEAD, functions=frozenset(), asks_caller=True)
+HEADS = st.sampled_from(
+    [HEAD, ASKS, *(replace(HEAD, functions=frozenset(names)) for names in ((), "n"))]
+)
+"""All calls are functions without a proof; all are the server's, with approvals of the program, and
+without; all are functions.
+"""
 OF_THE_SDK: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 
 

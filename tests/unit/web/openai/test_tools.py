@@ -10,7 +10,13 @@ from tests.unit.web.openai.test_routes import PRODUCTION, R, asked, bearer
 from tokenwire.config.terms import ToolTerms
 from tokenwire.models.answers import Ending
 from tokenwire.models.store import Store
-from tokenwire.models.tool_choices import NamedTool, OwnTool, ToolChoices
+from tokenwire.models.tool_choices import (
+    CallerApproval,
+    NamedTool,
+    OwnTool,
+    ToolChoices,
+    read,
+)
 from tokenwire.providers.history import CallPart, ResultPart
 from tokenwire.web.openai.errors import OpenAIProblem
 from tokenwire.web.openai.tools import shown_choice, shown_tools, tool_choices
@@ -140,6 +146,47 @@ def test_too_many_tools_are_refused_at_once() -> None:
 
 def _functions(number: int) -> list[dict[str, Any]]:
     return [{"type": "function", "name": f"f{one}"} for one in range(number)]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "approval"),
+    [
+        (None, CallerApproval()),
+        ("always", CallerApproval(always=True)),
+        ("never", None),
+        ({"always": {"tool_names": ["add"]}}, CallerApproval(always=["add"])),
+        ({"never": {"tool_names": ["add"]}}, CallerApproval(always=True, never=["add"])),
+        (
+            {"always": {"tool_names": ["pay"]}, "never": {"tool_names": ["add"]}},
+            CallerApproval(always=["pay"], never=["add"]),
+        ),
+    ],
+)
+def test_approvals_that_a_request_wants(wanted: Any, approval: CallerApproval | None) -> None:
+    """A Response repeats them in a form that can be sent again."""
+    found = tool_choices([SERVER | {"require_approval": wanted}], None, TERMS, attended=True)
+    assert (found.caller_approves, found.unattended) == (approval, approval is None)
+    (shown,) = shown_tools(found)
+    assert shown["require_approval"] == wanted
+    assert read(found.stored()) == found
+
+
+@pytest.mark.parametrize(
+    ("wanted", "place"),
+    [
+        ("sometimes", ""),
+        ({"always": "add"}, ".always"),
+        ({"always": {"read_only": True}}, ".always.read_only"),
+        ({"other": {"tool_names": ["add"]}}, ".other"),
+        ({"never": {"tool_names": ["gone"]}}, ""),
+        ({"always": {"tool_names": ["add"]}, "never": {"tool_names": ["add"]}}, ""),
+    ],
+)
+def test_bad_wishes_for_approval(wanted: Any, place: str) -> None:
+    server = SERVER | {"allowed_tools": ["add"], "require_approval": wanted}
+    with pytest.raises(OpenAIProblem) as refused:
+        tool_choices([server], None, TERMS, attended=True)
+    assert refused.value.body["error"]["param"] == f"tools[0].require_approval{place}"
 
 
 def test_a_response_repeats_them() -> None:
