@@ -106,8 +106,8 @@ AREA = Area(
         Mutant(
             "never_frees_a_tool",
             "worker/attempt/calling.py",
-            '            case "nobody":\n                return replace(call, state="denied", error=UNATTENDED)\n',
-            '            case "nobody":\n                return call\n',
+            'return replace(call, state="denied", error=UNATTENDED)',
+            "return call",
             ("tests/integration/test_openai_approvals.py",),
         ),
         Mutant(
