@@ -28,7 +28,7 @@ from tokenwire.protocol.values import timestamp
 
 
 @dataclass(frozen=True, slots=True)
-class Approval:
+class CallerDecision:
     """A decision about the call `number` of an ended answer. `call_id`: what the history of the new
     answer calls it. `expires_in_ms`: how long after the end it could be decided.
     """
@@ -47,7 +47,7 @@ class Approval:
 
 
 async def decide_all(
-    session: AsyncSession, approvals: Sequence[Approval], user_id: str, now: int
+    session: AsyncSession, approvals: Sequence[CallerDecision], user_id: str, now: int
 ) -> list[CallRow]:
     """Record the decisions, and give the calls of the new answer, which have no `message_id` yet.
 
@@ -64,7 +64,10 @@ async def decide_all(
 
 
 async def carry(
-    session: AsyncSession, answer: Message, approvals: Sequence[Approval], calls: Sequence[CallRow]
+    session: AsyncSession,
+    answer: Message,
+    approvals: Sequence[CallerDecision],
+    calls: Sequence[CallRow],
 ) -> None:
     """Let a new answer begin with these calls, as a turn that is proven."""
     for approval, call in zip(approvals, calls, strict=True):
@@ -87,7 +90,7 @@ async def carry(
 
 
 async def _decided(
-    session: AsyncSession, approval: Approval, number: int, user_id: str, now: int
+    session: AsyncSession, approval: CallerDecision, number: int, user_id: str, now: int
 ) -> CallRow:
     key = approval.message_id, approval.number
     answer, call = await session.get(Message, key[0]), await session.get(CallRow, key)

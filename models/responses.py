@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 from uuid_utils import uuid7
 
-from tokenwire.models.approvals import Approval, carry, decide_all
+from tokenwire.models.approvals import CallerDecision, carry, decide_all
 from tokenwire.models.conversation_rows import placeholder
 from tokenwire.models.conversations import Posted, fitting, posted_before
 from tokenwire.models.database import Database, now_ms
@@ -122,7 +122,7 @@ class Question:
     asked: Mapping[str, Any] = field(default_factory=dict)
     response_schema: dict[str, Any] | None = None
     tools: ToolChoices = NO_CHOICES
-    approvals: Sequence[Approval] = ()
+    approvals: Sequence[CallerDecision] = ()
 
 
 class Responses(Database):

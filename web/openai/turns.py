@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from tokenwire.models.approvals import Approval
+from tokenwire.models.approvals import CallerDecision
 from tokenwire.models.responses import PastCall, PastRole, PastTurn
 from tokenwire.protocol.fold import Answer
 from tokenwire.web.calls import call_id
@@ -69,10 +69,10 @@ class AskedTurns:
         """The names of tools whose calls are allowed."""
         return {call.name for call in self.decided if call.approve}
 
-    def approvals(self, expires_in_ms: int) -> list[Approval]:
+    def approvals(self, expires_in_ms: int) -> list[CallerDecision]:
         """The decisions. `expires_in_ms`: how long after its end an answer's call can wait."""
         return [
-            Approval(*call.asked_in, call.id, bool(call.approve), call.reason, expires_in_ms)
+            CallerDecision(*call.asked_in, call.id, bool(call.approve), call.reason, expires_in_ms)
             for call in self.decided
             if call.asked_in is not None
         ]

@@ -157,7 +157,7 @@ def test_a_result_of_an_invalid_call_is_ignored() -> None:
         ([ASK, call("")], "input[1].call_id", "no text"),
         ([ASK, {"type": "function_call"}], "input[1].name", "no text"),
         ([ASK, {"type": "custom_tool_call"}], "input[1]", "'custom_tool_call'"),
-        ([{"type": "mcp_approval_response"}], "input[0]", "'mcp_approval_response'"),
+        ([{"type": "mcp_approval_response"}], "input[0]", "approve is true or"),
     ],
 )
 def test_refused_items(items: list[Item], param: str, reason: str) -> None:
