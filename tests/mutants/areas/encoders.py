@@ -23,7 +23,7 @@ AREA = Area(
         Mutant(
             "a_withdrawn_item_stays_without_text",
             "web/openai/encoder.py",
-            "if items.item_kind(self.head, self.answer.parts[number]) is None:",
+            "if items.item_kind(self.head, self.answer.parts[number], ended=True) is None:",
             "if False:",
             ("tests/unit/web/openai/test_replay.py",),
         ),

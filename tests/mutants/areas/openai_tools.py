@@ -60,8 +60,8 @@ AREA = Area(
         Mutant(
             "items_of_others_can_be_referred_to",
             "web/openai/posts.py",
-            "row = await services.store.visible_message(row_id, user)",
-            "row = await services.store.message(row_id)",
+            "visible_message(row_id, user)\n                items |= {}",
+            "message(row_id)\n                items |= {}",
         ),
         Mutant(
             "foreign_servers_are_ours",
