@@ -8,12 +8,17 @@ import pytest
 
 from tokenwire.models.responses import PastCall, PastTurn
 from tokenwire.protocol.fold import Answer, from_view
+from tokenwire.web.openai import turns as reading
 from tokenwire.web.openai.errors import OpenAIProblem
-from tokenwire.web.openai.turns import Owed, owed_by, turns_of_items, turns_of_messages
+from tokenwire.web.openai.turns import Owed, owed_by, turns_of_messages
 
 Item = dict[str, Any]
 ASK: Item = {"role": "user", "content": "Add."}
 MODEL: Item = {"role": "assistant", "content": "Wait."}
+
+
+def turns_of_items(items: Any, owed: Owed) -> list[PastTurn]:
+    return list(reading.turns_of_items(items, owed).turns)
 
 
 def call(name: str = "c1", **more: Any) -> Item:
