@@ -215,11 +215,20 @@ async def test_the_row_has_the_tools(client: httpx.AsyncClient, store: Store) ->
     assert (plain["tools"], plain["tool_choice"]) == ([], "auto")
 
 
-async def test_a_limit_of_calls_is_refused_where_it_counts(client: httpx.AsyncClient) -> None:
-    """It is about calls of the server."""
-    await asked(client, tools=[FLAT], max_tool_calls=3)
-    refused = await client.post(R, json={"input": "x", "tools": [SERVER], "max_tool_calls": 3})
-    assert refused.json()["error"]["param"] == "max_tool_calls"
+async def test_a_limit_of_calls_is_about_those_of_the_server(
+    client: httpx.AsyncClient, store: Store
+) -> None:
+    limits = [
+        read((await stored(client, store, tools=[tool], max_tool_calls=3)).tools).max_calls
+        for tool in (FLAT, SERVER)
+    ]
+    assert limits == [None, 3]
+
+
+async def stored(client: httpx.AsyncClient, store: Store, **body: Any) -> Row:
+    row = await store.message((await asked(client, **body))["id"].removeprefix("resp_"))
+    assert row is not None
+    return row
 
 
 async def left_calls(store: Store, response: dict[str, Any]) -> None:
