@@ -10,6 +10,7 @@ from tests.unit.web.openai.test_routes import PRODUCTION, R, asked, bearer
 from tokenwire.config.terms import ToolTerms
 from tokenwire.models.answers import Ending
 from tokenwire.models.store import Store
+from tokenwire.models.tables import Message as Row
 from tokenwire.models.tool_choices import (
     CallerApproval,
     NamedTool,
