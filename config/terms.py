@@ -60,7 +60,7 @@ class ToolTerms(BaseModel, frozen=True):
     """How long a call waits for a person's approval. Afterwards it counts as denied."""
     tool_client_seconds: float = Field(24 * 3600.0, gt=0)
     """How long a call waits for the client that executes it. Afterwards it counts as failed."""
-    max_request_tools: int = Field(64, ge=0)
+    max_request_tools: int = Field(64, ge=0, le=256)
     """Tools that one request may bring. 0: none."""
     max_request_tools_bytes: int = Field(64 * 1024, ge=1024)
     """Longest definition of these tools together, as JSON with its escapes."""

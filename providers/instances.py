@@ -48,9 +48,11 @@ _IMPLIED = {
 
 
 _SLOW = re.compile(r"\)[*+?{]")
-_REPEATS = re.compile(r"[*+?{]")
+_CHOICES = re.compile(r"[*+?{|]")
 _LONG, _SHORT = 200, 40
-"""A pattern of a stranger must not hold the worker's loop: no repeated groups, few repetitions."""
+"""A pattern of a stranger must not hold the worker's loop: no repeated groups, few repetitions and
+alternatives.
+"""
 
 _MISTAKES = (
     TypeError,
@@ -84,8 +86,8 @@ class _Maker:
 
     def make(self, schema: Any, depth: int, nth: int = 0) -> Any:
         """A value; `nth`: another one for each number, as far as the schema has others."""
-        self._values += 1
-        if schema is False or depth <= 0 or self._values > MAX_VALUES:
+        self._count()
+        if schema is False or depth <= 0:
             raise NoInstance("it excludes every value, or recurses too deeply")
         if schema is True:
             schema = {}
@@ -99,8 +101,14 @@ class _Maker:
                 return self._first(schema, name, depth, nth)
         return self._of_type(_type(schema), schema, depth, nth)
 
+    def _count(self) -> None:
+        self._values += 1
+        if self._values > MAX_VALUES:
+            raise NoInstance("it takes too many steps")
+
     def _merged(self, schema: Mapping[str, Any], depth: int) -> dict[str, Any]:
         """With what `$ref` and `allOf` name."""
+        self._count()
         merged = {name: value for name, value in schema.items() if name not in ("$ref", "allOf")}
         others = [self._target(schema["$ref"])] if "$ref" in schema else []
         for other in [*others, *schema.get("allOf", ())]:
@@ -109,7 +117,8 @@ class _Maker:
             if other is True:
                 continue
             found = self._merged(other, depth - 1)
-            required = [*merged.get("required", ()), *found.get("required", ())]
+            both = (*merged.get("required", ()), *found.get("required", ()))
+            required = list(dict.fromkeys(both))
             properties = {**found.get("properties", {}), **merged.get("properties", {})}
             merged = {**found, **merged}
             if required:
@@ -198,7 +207,7 @@ class _Maker:
         pattern = schema.get("pattern")
         if pattern is None:
             return fitting[0]
-        if _SLOW.search(pattern) or len(pattern) > _LONG or len(_REPEATS.findall(pattern)) > 4:
+        if _SLOW.search(pattern) or len(pattern) > _LONG or len(_CHOICES.findall(pattern)) > 4:
             raise NoInstance("the pattern may take too long")
         short = [text for text in fitting if len(text) <= _SHORT]
         found = next((text for text in short if re.search(pattern, text)), None)

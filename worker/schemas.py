@@ -28,7 +28,8 @@ log_line = structlog.get_logger(__name__)
 MAX_SCHEMA_BYTES = 64 * 1024
 LONGEST_SECONDS = 5.0
 MOST_AT_A_TIME = 4
-_POOL = ThreadPoolExecutor(MOST_AT_A_TIME, thread_name_prefix="schemas")
+POOL = ThreadPoolExecutor(MOST_AT_A_TIME, thread_name_prefix="schemas")
+"""Where checks wait for their process: nothing else waits behind them."""
 _PROGRAM = Path(__file__).with_name("schema_process.py")
 _UNCHECKED = "It could not be checked in the time allowed."
 
@@ -52,7 +53,7 @@ class Document:
 async def require_usable(*schemas: Mapping[str, Any]) -> None:
     """Raises BadSchema. Without content, a schema allows any JSON."""
     if any(schemas):
-        await asyncio.get_running_loop().run_in_executor(_POOL, require_usable_now, *schemas)
+        await asyncio.get_running_loop().run_in_executor(POOL, require_usable_now, *schemas)
 
 
 def require_usable_now(*schemas: Mapping[str, Any]) -> None:
@@ -72,7 +73,7 @@ async def check(schema: Mapping[str, Any], text: str) -> Document:
     """Whether the text is one JSON document that fits the schema. Fences are no JSON."""
     loop = asyncio.get_running_loop()
     try:
-        found = await loop.run_in_executor(_POOL, mistakes, schema, text)
+        found = await loop.run_in_executor(POOL, mistakes, schema, text)
     except BadSchema as error:
         return Document(None, (str(error),))
     errors = tuple(f"{'/'.join(['#', *path])}: {words}" for path, words in found)

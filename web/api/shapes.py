@@ -17,7 +17,7 @@ from pydantic import (
 
 from tokenwire.models.call_states import DecisionKind
 from tokenwire.models.conversations import Policy
-from tokenwire.models.tool_choices import ChoiceMode, NamedTool, ToolName, ToolNames
+from tokenwire.models.tool_choices import MAX_NAMES, ChoiceMode, NamedTool, ToolName, ToolNames
 from tokenwire.protocol.states import MAX_SENTENCE_CHARS, AnswerStatus
 from tokenwire.providers.parameters import Parameters
 from tokenwire.web.http.bodies import is_id
@@ -97,7 +97,7 @@ class MessageTools(_StrictBody):
 
     use: ToolNames | None = None
     choice: ChoiceMode | NamedTool | None = None
-    client: list[BroughtTool] = Field(default_factory=list)
+    client: list[BroughtTool] = Field(default_factory=list, max_length=MAX_NAMES)
 
     def choices(self) -> dict[str, Any]:
         """In the form of `models.tool_choices`."""

@@ -23,6 +23,7 @@ from tokenwire.models.tables import CallRow
 from tokenwire.protocol import events
 from tokenwire.protocol.fold import Part
 from tokenwire.providers.base import Request
+from tokenwire.worker import schemas
 from tokenwire.worker.attempt.keeper import Keeper
 from tokenwire.worker.attempt.rounds import RoundCalls, differences
 from tokenwire.worker.attempt.work import AttemptWork
@@ -30,7 +31,7 @@ from tokenwire.worker.outages import outlast
 from tokenwire.worker.resume.continuation import last_round
 from tokenwire.worker.tools.arguments import BadArguments
 from tokenwire.worker.tools.context import ToolContext
-from tokenwire.worker.tools.definition import AnyTool, ClientTool, ServerTool
+from tokenwire.worker.tools.definition import Accepted, AnyTool, ClientTool, ServerTool
 from tokenwire.worker.tools.executor import (
     CallDone,
     CallFailed,
@@ -45,6 +46,10 @@ T = TypeVar("T")
 CHECK_SECONDS = 1.0
 """How often decisions are read while other calls run."""
 PAUSE_SECONDS = 0.05
+READS_AT_A_TIME = 2
+"""Checks of arguments that an answer has under way. A schema's takes a process: a model that makes
+a thousand calls must not delay the tools of other answers.
+"""
 MAX_RUNS = 3
 """Runs of a repeatable call whose outcome stays unknown."""
 TOO_MANY_CALLS = "This answer may make no more calls."
@@ -60,6 +65,7 @@ class Calling:
         self._store, self._toolbox = work.services.store, work.services.toolbox
         self._terms = self._toolbox.terms
         self._rounds = work.row.rounds
+        self._reads = asyncio.Semaphore(READS_AT_A_TIME)
         self._running: dict[int, asyncio.Task[None]] = {}
         self._places: dict[int, Place] = {}
         self._stopped = asyncio.Event()
@@ -142,13 +148,19 @@ class Calling:
             # the program, and billed.
             return call
         try:
-            arguments = await asyncio.to_thread(_reader(tool), part.text)
+            arguments = await self._read(_reader(tool), part.text)
         except BadArguments as error:
             return replace(call, state="failed", error=str(error))
         if isinstance(tool, ClientTool):
             wait_ms = int(self._terms.tool_client_seconds * 1000)
             return replace(call, state="awaiting_client", expires_in_ms=wait_ms)
         return await self._approved(call, tool, arguments)
+
+    async def _read(self, reader: Accepted, text: str) -> dict[str, Any]:
+        """The arguments of a call. Raises BadArguments."""
+        pool = schemas.POOL if isinstance(reader, SchemaReader) else None
+        async with self._reads:
+            return await asyncio.get_running_loop().run_in_executor(pool, reader.read, text)
 
     async def _approved(
         self, call: NewCall, tool: ServerTool, arguments: Mapping[str, Any]
@@ -259,7 +271,7 @@ class Calling:
         if tool is None:  # it was allowed before, or in a process with other tools
             return await self._refuse(call, no_tool(call.name))
         try:
-            arguments = await asyncio.to_thread(tool.read, call.ran_with or call.input)
+            arguments = await self._read(tool.reader, call.ran_with or call.input)
         except BadArguments as error:
             return await self._refuse(call, str(error))
         async with self._toolbox.executor.reserve(tool) as place:
@@ -358,8 +370,8 @@ def no_tool(name: str) -> str:
     return f"There is no tool named {name}."
 
 
-def _reader(tool: AnyTool) -> Callable[[str], dict[str, Any]]:
-    """What reads the arguments of a call. It raises BadArguments."""
+def _reader(tool: AnyTool) -> Accepted:
+    """What reads the arguments of a call."""
     if isinstance(tool, ServerTool):
-        return tool.read
-    return SchemaReader(tool.parameters, was_checked=True).read
+        return tool.reader
+    return SchemaReader(tool.parameters, was_checked=True)

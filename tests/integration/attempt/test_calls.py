@@ -1,6 +1,8 @@
 """Tools in an answer: rounds, decisions, what a crash leaves, one run per permission."""
 
 import asyncio
+import threading
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
@@ -22,9 +24,11 @@ from tokenwire.protocol.fold import Answer
 from tokenwire.providers import base
 from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.tools import ToolContext, ToolError, tool
-from tokenwire.worker import closing
+from tokenwire.worker import closing, schemas
+from tokenwire.worker.attempt.calling import READS_AT_A_TIME
 from tokenwire.worker.runner import Runner
 from tokenwire.worker.tools.definition import ServerTool, declared
+from tokenwire.worker.tools.schemas import SchemaReader
 from tokenwire.worker.tools.toolbox import Toolbox
 
 TERMS = ToolTerms(tool_unknown_seconds=900)
@@ -187,6 +191,37 @@ async def test_what_cannot_run_is_reported_to_the_model(world: World) -> None:
     assert [each.runs for each in await world.calls(await world.row(Row(id=answer.id)))] == [
         *(0, 0, 0, 1)
     ]
+
+
+async def test_many_calls_hold_nobody_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two checks of an answer are under way at a time, in threads that nothing else waits for."""
+    under_way, runs_in, lock = [0], list[str](), threading.Lock()
+
+    def slow(_schema: Any, _text: str) -> list[Any]:
+        with lock:
+            under_way.append(under_way[-1] + 1)
+            runs_in.append(threading.current_thread().name)
+        time.sleep(0.02)
+        with lock:
+            under_way.append(under_way[-1] - 1)
+        return []
+
+    monkeypatch.setattr(schemas, "mistakes", slow)
+
+    @tool
+    def order(arguments: dict[str, Any]) -> str:
+        """Order."""
+        return str(arguments["n"])
+
+    world.offers(order)
+    reader = SchemaReader({"type": "object"}, was_checked=True)
+    reader.context_name = None
+    world.tools["order"] = replace(world.tools["order"], reader=reader)
+    asked = [("order", f'{{"n": {n}}}') for n in range(20)]
+    row = await world.runs(Turns(calls(*asked), says("Done.")), await world.posts())
+    assert [call.result for call in await world.calls(row)] == [str(n) for n in range(20)]
+    assert max(under_way) == READS_AT_A_TIME
+    assert all(name.startswith("schemas") for name in runs_in)
 
 
 async def test_the_rounds_are_limited(world: World) -> None:

@@ -27,14 +27,14 @@ AREA = Area(
         Mutant(
             "a_schema_may_recurse",
             "providers/instances.py",
-            "if schema is False or depth <= 0 or self._values > MAX_VALUES:",
-            "if schema is False:",
+            "        if self._values > MAX_VALUES:\n",
+            "        if False:\n",
         ),
         Mutant(
             "any_pattern_is_tried",
             "providers/instances.py",
             "        if _SLOW.search(pattern) or len(pattern) > _LONG or "
-            "len(_REPEATS.findall(pattern)) > 4:\n",
+            "len(_CHOICES.findall(pattern)) > 4:\n",
             "        if False:\n",
         ),
     ],

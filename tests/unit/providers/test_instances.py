@@ -99,6 +99,16 @@ def test_texts_are_words() -> None:
     assert instance(schema, ["Oslo", "Rome"]) == {"from": "Oslo", "to": "Rome", "n": "Oslo"}
 
 
+BRANCHING = {
+    "$ref": "#/$defs/0",
+    "$defs": {
+        **{str(n): {"allOf": [{"$ref": f"#/$defs/{n + 1}"}] * 10} for n in range(8)},
+        "8": {"type": "string"},
+    },
+}
+"""It does not recurse, and means 10^8 schemas."""
+
+
 @pytest.mark.parametrize(
     "schema",
     [
@@ -112,6 +122,8 @@ def test_texts_are_words() -> None:
         {"type": "string", "pattern": "("},
         {"type": "string", "pattern": "(x+x+)+y$", "minLength": 38},
         {"type": "string", "pattern": "x*" * 60 + "y$", "minLength": 38},
+        {"type": "string", "pattern": "^" + "(xx|x)" * 32 + "y$", "minLength": 38},
+        BRANCHING,
         {"type": "number", "exclusiveMinimum": 1e300},
         {"type": "string", "minLength": 10**9},
         {"type": "array", "minItems": 10**9},
