@@ -172,7 +172,9 @@ class Calls(Database):
     async def finish_call(
         self, message_id: str, attempt: int, number: int, runs: int, outcome: EndedRun
     ) -> bool:
-        """Store how the run number `runs` ended. False: it is not this attempt's any more."""
+        """Store how the run number `runs` ended: progress, which forgets deaths. False: it is not
+        this attempt's any more.
+        """
         try:
             return await self._finish_call(message_id, attempt, number, runs, outcome)
         except StoreUnavailable:
@@ -185,7 +187,8 @@ class Calls(Database):
         self, message_id: str, attempt: int, number: int, runs: int, outcome: EndedRun
     ) -> bool:
         async with self.writing() as session:
-            if await lock_held(session, message_id, attempt) is None:
+            row = await lock_held(session, message_id, attempt)
+            if row is None:
                 return False
             mine = _run_of(message_id, number, attempt, runs)
             change = update(CallRow).where(*mine, col(CallRow.state) == "running")
@@ -196,7 +199,11 @@ class Calls(Database):
                 expires_at=_expiry(await clock(session), outcome.expires_in_ms),
                 updated_at=now_ms(),
             ).returning(col(CallRow.number))
-            return (await session.scalars(change)).first() is not None
+            finished = (await session.scalars(change)).first() is not None
+            if finished and row.deaths:
+                forgotten = update(Message).where(col(Message.id) == message_id).values(deaths=0)
+                await session.execute(forgotten.execution_options(synchronize_session=False))
+            return finished
 
     async def _has_finished(self, message_id: str, attempt: int, number: int, runs: int) -> bool:
         query = (

@@ -162,11 +162,14 @@ async def test_a_commit_of_unknown_outcome_is_looked_up(
 
 
 async def test_a_result_is_stored_once(store: Store) -> None:
-    """And belongs to its run."""
+    """And belongs to its run. It is progress: a slow round may outlive many workers."""
     answer = await asked(store, call(0))
+    await answer.set("messages", deaths=7)
     assert not await store.finish_call(answer.id, 1, 0, 0, DONE)  # nothing runs
     assert await store.claim_call(answer.id, 1, 0, 0)
+    assert (await answer.row()).deaths == 7
     assert await store.finish_call(answer.id, 1, 0, 1, DONE)
+    assert (await answer.row()).deaths == 0
     assert not await store.finish_call(answer.id, 1, 0, 1, EndedRun("failed", error="No."))
     [row] = await answer.calls()
     assert (row.state, row.result, row.error) == ("done", {"paid": True}, None)

@@ -173,6 +173,7 @@ class CallTables:
             error=outcome.error,
             expires_at=None if waits is None else self.now_ms() + waits,
         )
+        self._set(row, deaths=0)
         self._note(row, attempt, "finish call")
         return True
 
