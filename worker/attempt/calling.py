@@ -165,8 +165,8 @@ class Calling:
     async def _approved(
         self, call: NewCall, tool: ServerTool, arguments: Mapping[str, Any]
     ) -> NewCall:
-        """The call as it is, or for whoever must allow it. A request can only add to the tool's own
-        rule.
+        """The call as it is, or waiting for the person who must allow it. A request can only add to
+        the tool's own rule.
         """
         choices, context = self._work.tools.choices, self._context("", 1)
         by_rule = await self._toolbox.executor.needs_approval(tool, arguments, context)

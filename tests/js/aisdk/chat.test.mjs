@@ -77,7 +77,8 @@ describe("Chat over SSE", { concurrency: process.env.EVERY_RELEASE ? 2 : 4 }, ()
   suite(
     "resume in the page after a drop",
     async ({ ai, profile }) => {
-      const chat = newChat(ai, profile, { cuts: [9000], onError: () => {} });
+      const shown = () => chat.messages.findLast(({ role }) => role === "user").id;
+      const chat = newChat(ai, profile, { cuts: [9000], onError: () => {}, shown });
       await chat.sendMessage({ text: "tell me" });
       assert.equal(chat.status, "error");
       await chat.resumeStream();

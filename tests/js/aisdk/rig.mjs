@@ -86,7 +86,10 @@ export function checkedFetch(ai, { cuts = [], seen = [] } = {}) {
   };
 }
 
-/** A chat of a release. `durable`: with the fetch wrapper that hides cuts. */
+/**
+ * A chat of a release. `durable`: with the fetch wrapper that hides cuts. `shown`: the last message
+ * that it names when it resumes, so that it gets an answer that has ended meanwhile.
+ */
 export function newChat(
   ai,
   profile,
@@ -97,6 +100,7 @@ export function newChat(
     seen = [],
     durable = false,
     transport,
+    shown,
     ...callbacks
   } = {},
 ) {
@@ -107,6 +111,12 @@ export function newChat(
     api: `${BASE}/api/chat`,
     headers: { "x-ai-sdk-profile": profile },
     fetch,
+    prepareReconnectToStreamRequest:
+      shown &&
+      (({ api, id, headers }) => {
+        const query = new URLSearchParams({ lastMessageId: shown() });
+        return { api: `${api}/${encodeURIComponent(id)}/stream?${query}`, headers };
+      }),
   });
   const chat = new (class extends ai.AbstractChat {})({
     id,

@@ -628,8 +628,8 @@ AREA = Area(
         Mutant(
             "who_is_over_saves_what_is_unsaved",
             "worker/attempt/run.py",
-            "return 0 if ends else self.draft.uncheckpointed",
-            "return self.draft.uncheckpointed",
+            "return 0 if ends or parks else self.draft.uncheckpointed",
+            "return 0 if parks else self.draft.uncheckpointed",
             ("tests/integration/attempt",),
         ),
         Mutant(

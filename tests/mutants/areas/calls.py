@@ -49,10 +49,12 @@ AREA = Area(
         Mutant(
             "a_fenced_attempt_finishes",
             "models/calls.py",
-            """            if await lock_held(session, message_id, attempt) is None:
+            """            row = await lock_held(session, message_id, attempt)
+            if row is None:
                 return False
             mine""",
-            "            mine",
+            """            row = await lock_answer(session, message_id)
+            mine""",
             (f"{CALLS}::test_a_fenced_attempt_finishes_nothing",),
         ),
         Mutant(

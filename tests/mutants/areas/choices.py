@@ -88,8 +88,8 @@ AREA = Area(
         Mutant(
             "an_approval_is_awaited_that_nobody_can_give",
             _CALLING,
-            "        if self._work.tools.choices.unattended:\n",
-            "        if False:\n",
+            '            case "nobody":\n',
+            '            case "no one":\n',
         ),
         Mutant(
             "a_call_of_the_program_that_asks_is_claimed",
@@ -112,8 +112,8 @@ AREA = Area(
         Mutant(
             "a_client_gets_arguments_that_do_not_fit",
             _CALLING,
-            "    return SchemaReader(tool.parameters, was_checked=True).read\n",
-            "    return SchemaReader({}, was_checked=True).read\n",
+            "    return SchemaReader(tool.parameters, was_checked=True)\n",
+            "    return SchemaReader({}, was_checked=True)\n",
         ),
         Mutant(
             "a_value_that_cannot_be_read_allows_all",

@@ -493,7 +493,7 @@ AREA = Area(
         Mutant(
             "a_picture_is_no_answer",
             "web/page/static/message_views.js",
-            'seenOf(message.parts).some(({ kind }) => kind !== "reasoning")',
+            "seenOf(message.parts).some(({ kind }) => !UNSAID.has(kind))",
             'seenOf(message.parts).some(({ kind }) => kind === "text")',
             _PAGE,
         ),
