@@ -113,9 +113,10 @@ export function newChat(
     fetch,
     prepareReconnectToStreamRequest:
       shown &&
-      (({ api, id, headers }) => {
+      ((request) => {
         const query = new URLSearchParams({ lastMessageId: shown() });
-        return { api: `${api}/${encodeURIComponent(id)}/stream?${query}`, headers };
+        const path = encodeURIComponent(request.id);
+        return { api: `${request.api}/${path}/stream?${query}`, headers: request.headers };
       }),
   });
   const chat = new (class extends ai.AbstractChat {})({
