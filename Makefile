@@ -4,7 +4,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
-UV := var/uv/bin/uv
 # Most tests of whole processes wait more than they work: three run side by side on two cores. A
 # file's tests stay together: they share its servers. Files run in the order of their names: unit
 # tests, which are many and quick, come last and leave no process idle. By default the files with
@@ -77,17 +76,17 @@ bench: $(VENV)/peers.stamp
 
 ## lock: pin what pyproject.toml asks for, with hashes, for every supported Python and system
 ##   (UPGRADE=no: change as little as possible)
-lock:
-	@test -x $(UV) || ($(PYTHON) -m venv var/uv && var/uv/bin/python -m pip --quiet install uv)
+lock: $(VENV)/dev.stamp
 	$(COMPILE) --output-file requirements.lock pyproject.toml
 	$(COMPILE) --extra dev --constraint requirements.lock \
 		--output-file requirements-dev.lock pyproject.toml
 	$(COMPILE) --extra dev --extra peers --constraint requirements-dev.lock \
 		--output-file requirements-bench.lock pyproject.toml
-	$(COMPILE_CLIENT) --output-file tests/e2e/clients/agents.lock tests/e2e/clients/agents.in
-	$(COMPILE_CLIENT) --output-file tests/e2e/clients/langchain.lock tests/e2e/clients/langchain.in
+	for client in agents langchain openai; do \
+		$(COMPILE_CLIENT) --output-file tests/e2e/clients/$$client.lock \
+			tests/e2e/clients/$$client.in || exit 1; done
 
-COMPILE_CLIENT := $(UV) pip compile --quiet $(if $(filter no,$(UPGRADE)),,--upgrade) --universal \
+COMPILE_CLIENT := $(BIN)/uv pip compile --quiet $(if $(filter no,$(UPGRADE)),,--upgrade) --universal \
 	--python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url \
 	--no-emit-find-links
 COMPILE := $(COMPILE_CLIENT) --extra server --extra embedded

@@ -1,7 +1,8 @@
 """OpenAI's own clients, unchanged, against a whole Tokenwire; also responses whose log is trimmed
 or lost, or whose worker died.
 
-The newest packages are fetched once: from PyPI into `var/`, from npm beside `tests/js/openai`.
+The newest packages are fetched once: those for Python into `var/`, those for Node beside
+`tests/js/openai`.
 """
 
 import asyncio
@@ -23,15 +24,14 @@ import yaml
 from openai import APITimeoutError, AsyncOpenAI, LengthFinishReasonError, NotFoundError
 from pydantic import BaseModel
 
+from tests.e2e.clients.packages import packages
 from tests.e2e.reader import acall
 from tests.e2e.stack import Stack, running_stack
-from tests.exclusive import exclusive
 from tests.js.packages import HERE, need_node, need_packages
 from tests.servers.service import free_port
-from tokenwire.config.settings import ROOT
 
-NEWEST = "3.51.0"
 SCRIPT = Path(__file__).parent / "openai_script.py"
+CLIENTS = Path(__file__).parent / "clients"
 PROVIDER_PORT = free_port()
 CATALOGUE = {
     "default": "demo",
@@ -112,31 +112,6 @@ async def client_of(stack: Stack) -> AsyncIterator[AsyncOpenAI]:
         yield client
 
 
-def newest() -> Path:
-    """The newest package from PyPI, in its own folder: other packages here need an older one."""
-    folder = ROOT / "var" / "tests" / f"openai-{NEWEST}"
-    with exclusive("openai"):
-        if not (folder / "openai").is_dir():
-            _fetch(folder)
-    return folder
-
-
-def _fetch(folder: Path) -> None:
-    asked = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--target",
-        str(folder),
-        f"openai=={NEWEST}",
-    ]
-    run = subprocess.run(asked, capture_output=True, text=True, timeout=300, check=False)
-    if not (folder / "openai").is_dir():
-        pytest.skip(f"the newest openai package cannot be fetched: {run.stderr}")
-
-
 def script(stack: Stack, path: str) -> str:
     """The output of the script with `path` before all other packages."""
     asked = [sys.executable, str(SCRIPT), f"{stack.url}/v1"]
@@ -154,7 +129,8 @@ def script(stack: Stack, path: str) -> str:
 
 def test_the_newest_python_client(stack: Stack) -> None:
     """Whole answers, streams, cuts, cancels, errors, chats."""
-    assert script(stack, str(newest())) == NEWEST
+    newest = (CLIENTS / "openai.in").read_text().strip().removeprefix("openai==")
+    assert script(stack, str(packages("openai"))) == newest
 
 
 def test_an_older_python_client(stack: Stack) -> None:

@@ -1,5 +1,6 @@
 """Decisions about tool calls on the chat page, in Chromium on a real Tokenwire with tools."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, Locator, Page, expect
+from playwright.async_api import Browser, BrowserContext, Locator, Page, Route, expect
 
 from tests.e2e.browser import answered, open_page, say
 from tests.e2e.stack import Stack, running_stack
@@ -76,8 +77,20 @@ def question(page: Page) -> Locator:
     return page.get_by_role("group", name="Decide about")
 
 
+async def hold_until(context: BrowserContext, url: str, count: int) -> None:
+    """Requests to this address leave when there are so many of them, all at once."""
+    held: list[Route] = []
+
+    async def hold(route: Route) -> None:
+        held.append(route)
+        if len(held) == count:
+            await asyncio.gather(*(each.continue_() for each in held))
+
+    await context.route(url, hold)
+
+
 async def test_two_tabs_decide_and_the_tool_runs_once(stack: Stack, browser: Browser) -> None:
-    """Both show the question, with the arguments. One approves; it goes away in both."""
+    """Both show the question, with the arguments, and approve at once; it goes away in both."""
     before = len(runs(stack, "pay"))
     async with open_page(browser, stack.url) as page:
         await say(page, '!tool pay {"cents": 7}')
@@ -87,9 +100,9 @@ async def test_two_tabs_decide_and_the_tool_runs_once(stack: Stack, browser: Bro
         await other.goto(page.url)
         await expect(question(other)).to_be_visible()
         assert len(runs(stack, "pay")) == before
-        both = [each.get_by_role("button", name="Approve") for each in (page, other)]
-        for each in both:
-            await each.dispatch_event("click")
+        await hold_until(page.context, "**/decision", 2)
+        for each in (page, other):
+            await each.get_by_role("button", name="Approve").click()
         for each in (page, other):
             await answered(each)
             await expect(question(each)).to_be_hidden()

@@ -19,16 +19,9 @@ _PROGRAM = _HOME / "bin" / "llmock"
 def install() -> None:
     """Fetch it once (84 MB). Raises NotInstalled."""
     if not _PROGRAM.exists():
-        run(sys.executable, "-m", "venv", _HOME)
-        run(
-            _HOME / "bin" / "python",
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            _PACKAGE,
-        )
+        uv = [sys.executable, "-m", "uv"]
+        run(*uv, "venv", "--quiet", "--python", sys.executable, _HOME)
+        run(*uv, "pip", "install", "--quiet", "--python", _HOME / "bin" / "python", _PACKAGE)
 
 
 @contextlib.contextmanager

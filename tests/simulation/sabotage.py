@@ -352,12 +352,13 @@ def requests_that_forget_steering() -> Iterator[None]:
 
 UNANSWERED = Plan(sql=Weather(lost=0.1, unanswered=0.3, slowest=0.01), faults=[(8.0, "cut_feed")])
 """The weather lasts until the last fault."""
+IN_THE_TOOL = Plan(faults=[(0.2, "kill at: tool began"), (1.0, "kill at: tool began")])
 SABOTAGES_OF_TOOLS: dict[str, tuple[Callable[[], AbstractContextManager[None]], Plan | None]] = {
     act.__name__: (act, plan)
     for act, plan in (
         (claims_of_calls_without_comparison, UNANSWERED),
         (outcomes_shown_before_they_are_stored, None),
-        (lost_calls_run_again, None),
+        (lost_calls_run_again, IN_THE_TOOL),
         (decisions_apply_twice, None),
         (parks_that_miss_decisions, Plan()),
         (cancels_that_forget_results, Plan(hasty=True)),
