@@ -263,6 +263,19 @@ def decisions_apply_twice() -> Iterator[None]:
 
 
 @contextmanager
+def results_of_clients_replace_each_other() -> Iterator[None]:
+    """The last of the results that clients give to a call applies, not the first."""
+
+    def fits(state: str, kind: str) -> bool:
+        given = kind in ("result", "error") and state in ("done", "failed")
+        return given or real(state, kind)
+
+    real = call_tables.fits
+    with patch.object(call_tables, "fits", fits):
+        yield
+
+
+@contextmanager
 def parks_that_miss_decisions() -> Iterator[None]:
     """An answer is parked whatever was decided since its calls were read."""
 
@@ -360,6 +373,7 @@ SABOTAGES_OF_TOOLS: dict[str, tuple[Callable[[], AbstractContextManager[None]], 
         (outcomes_shown_before_they_are_stored, None),
         (lost_calls_run_again, IN_THE_TOOL),
         (decisions_apply_twice, None),
+        (results_of_clients_replace_each_other, None),
         (parks_that_miss_decisions, Plan()),
         (cancels_that_forget_results, Plan(hasty=True)),
     )
