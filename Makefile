@@ -86,8 +86,8 @@ lock: $(VENV)/dev.stamp
 		$(COMPILE_CLIENT) --output-file tests/e2e/clients/$$client.lock \
 			tests/e2e/clients/$$client.in || exit 1; done
 
-COMPILE_CLIENT := $(BIN)/uv pip compile --quiet $(if $(filter no,$(UPGRADE)),,--upgrade) --universal \
-	--python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url \
+COMPILE_CLIENT := $(BIN)/uv pip compile --quiet $(if $(filter no,$(UPGRADE)),,--upgrade) \
+	--universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url \
 	--no-emit-find-links
 COMPILE := $(COMPILE_CLIENT) --extra server --extra embedded
 
