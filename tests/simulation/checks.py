@@ -252,7 +252,7 @@ def unsettled(site: Site, clients: Iterable[Client]) -> str | None:
         if row.announced_rev < row.rev:
             return f"{row.id}: the row is not announced"
     for script in site.scripts.values():
-        if any(node.alive for node in script.open):
+        if script.open:
             return f"{script.name}: a provider's connection is open"
         if script.running:
             return f"{script.name}: runs go on that nobody reads: {sorted(script.running)}"

@@ -57,8 +57,13 @@ class Script:
         """Runs that can be attached to again, each with all that it says."""
         self.running: set[str] = set()
         """Runs that go on: begun, and neither read to their end nor ended."""
-        self.open: list[Node] = []
-        """The processes that hold a connection for this answer."""
+        self.held: list[Node] = []
+        """The processes that opened a connection for this answer and have not closed it."""
+
+    @property
+    def open(self) -> list[Node]:
+        """Those of them that live: with a process its connections end."""
+        return [node for node in self.held if node.alive]
 
     @property
     def can_continue(self) -> bool:
@@ -261,11 +266,11 @@ class _Stream:
     async def __aenter__(self) -> Self:
         await asyncio.sleep(self._script.rng.uniform(0.001, 0.1))
         self._node = owner()
-        self._script.open.append(self._node)
+        self._script.held.append(self._node)
         return self
 
     async def __aexit__(self, *_error: object) -> None:
-        self._script.open.remove(self._node)
+        self._script.held.remove(self._node)
 
     def keep_run(self) -> None:
         """A run goes on for all that it is left."""
