@@ -40,10 +40,20 @@ class Idempotency:
         The hash is of the value and not of the bytes: spaces and the order of members make no
         other body.
         """
-        if key is None:
-            return None
-        canonical = msgspec.json.encode(value, order="sorted")
-        return cls(key, route, hashlib.sha256(canonical).hexdigest())
+        return None if key is None else cls(key, route, _hash(value))
+
+    @classmethod
+    def of_body(cls, route: str, value: Any) -> "Idempotency":
+        """The body in place of a key, for what must not happen twice, and clients that send none.
+
+        Only a body that names what it changes can stand for itself.
+        """
+        body_hash = _hash(value)
+        return cls(body_hash, route, body_hash)
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(msgspec.json.encode(value, order="sorted")).hexdigest()
 
 
 async def claim_key(

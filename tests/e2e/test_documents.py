@@ -149,6 +149,19 @@ def test_a_function_of_a_program(stack: Stack) -> None:
     assert (ran.returncode, ran.stdout) == (0, "The tool weather returned: Sunny.\n"), ran.stderr
 
 
+def test_an_approval_of_a_program(tmp_path: Path) -> None:
+    """docs/openai.md: a call of the server's tool runs once the program allows it."""
+    (tmp_path / "shop.py").write_text(block("docs/openai.md", "python", "def pay"))
+    with running_stack(tmp_path, TOOLS="shop") as stack:
+        source = here(stack, block("docs/openai.md", "python", "mcp_approval_response"))
+        ran = subprocess.run(
+            [sys.executable, "-c", source], capture_output=True, text=True, timeout=60, check=False
+        )
+    printed = ran.stdout.removesuffix("\n")
+    assert (ran.returncode, printed) == (0, "The tool pay returned: Paid Ada."), ran.stderr
+    assert f"prints `{printed}`" in (ROOT / "docs" / "openai.md").read_text("utf-8")
+
+
 def test_checks_of_the_catalogue(stack: Stack, tmp_path: Path) -> None:
     """README: a catalogue of one's own is read, and its model listed."""
     (tmp_path / "my-models.yml").write_text(block("README.md", "yaml", "my-models.yml"))

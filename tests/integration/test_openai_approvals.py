@@ -201,31 +201,87 @@ async def test_a_denial_reaches_the_model(site: Site) -> None:
 
 
 async def test_a_call_is_decided_once(site: Site) -> None:
-    """And its author is recorded. A repeated key gets the same response."""
+    """And its author is recorded. Other decisions, or with another request, are refused."""
     first = await site.asked_to_pay()
-    body = {"input_": [decides(requests(first)[0])], "previous_response_id": first["id"]}
-    both = await asyncio.gather(site.asks(**body), site.asks(**body))
+    follows = {"previous_response_id": first["id"]}
+    yes, no = (decides(requests(first)[0], approve=approve) for approve in (True, False))
+    both = await asyncio.gather(site.asks([yes], **follows), site.asks([no], **follows))
     assert sorted(each.status_code for each in both) == [200, 409]
     (late,) = (each for each in both if each.status_code == 409)
     assert (error(late)[1], late.headers["x-should-retry"]) == ("already_decided", "false")
-    (won,) = (each for each in both if each.status_code == 200)
-    await site.works(won, says("Done."))
-    no = [decides(requests(first)[0], approve=False)]
-    refused = await site.asks(no, previous_response_id=first["id"])
-    assert (error(refused), site.ran) == ((409, "already_decided"), ["ada"])
+    approved = both[0].status_code == 200
+    await site.works(both[0 if approved else 1], says("Done."))
+    for again, more in ((yes, {"metadata": {"a": "b"}}), (no | {"reason": "Changed."}, {})):
+        refused = await site.asks([again], **follows, **more)
+        assert error(refused) == (409, "already_decided")
+    assert site.ran == (["ada"] if approved else [])
     (record,) = await site.store.decisions_of((await site.row_of(first["id"])).id)
-    assert (record.decision, record.by, record.number) == ("approve", "local", 0)
+    decided = "approve" if approved else "deny"
+    assert (record.decision, record.by, record.number) == (decided, "local", 0)
+    other = Decision("deny") if approved else Decision("approve")
     with pytest.raises(AlreadyDecided):  # nor does the API of decisions take another one
-        await site.store.decide(record.message_id, 0, "local", Decision("deny"))
+        await site.store.decide(record.message_id, 0, "local", other)
+
+
+@pytest.mark.parametrize("repeats_history", [False, True])
+async def test_a_request_that_is_sent_again(site: Site, repeats_history: bool) -> None:
+    """OpenAI's clients do that when a connection breaks, without a key. At the same time, while the
+    answer is made, and later: it is the first one's response, and streams the same.
+    """
+    first = await site.asked_to_pay()
+    item = decides(requests(first)[0])
+    body: Item = {"input_": [item], "previous_response_id": first["id"]}
+    if repeats_history:
+        body = {"input_": [{"role": "user", "content": "Pay ada."}, *first["output"], item]}
+    twins = [await again for again in [site.asks(**body), site.asks(**body)]]
+    twins += await asyncio.gather(site.asks(**body), site.asks(**body))
+    await site.works(twins[0], says("Done."))
+    twins.append(await site.asks(**body))
+    assert [twin.status_code for twin in twins] == [200] * 5
+    assert len({twin.json()["id"] for twin in twins}) == 1
+    assert (twins[-1].json()["status"], site.ran) == ("completed", ["ada"])
+    ended = await site.read(twins[0].json()["id"])
+    assert twins[-1].json() == ended
+    whole = await site.asks(**body, background=False)
+    assert error(whole) == (409, "already_decided")
+
+
+async def test_two_that_send_the_first_decision_at_once(site: Site) -> None:
+    """One of them makes the response, and both get it."""
+    for _ in range(4):
+        first = await site.asked_to_pay()
+        body = {"input_": [decides(requests(first)[0])], "previous_response_id": first["id"]}
+        both = await asyncio.gather(site.asks(**body), site.asks(**body))
+        assert len({each.json()["id"] for each in both}) == 1
+        assert len(await site.store.decisions_of((await site.row_of(first["id"])).id)) == 1
+
+
+@pytest.mark.parametrize("repeats_history", [False, True])
+async def test_sent_again_after_its_response_is_deleted(site: Site, repeats_history: bool) -> None:
+    """The decision still holds: nothing runs again."""
+    first = await site.asked_to_pay()
+    item = decides(requests(first)[0])
+    body: Item = {"input_": [item], "previous_response_id": first["id"]}
+    if repeats_history:
+        body = {"input_": [{"role": "user", "content": "Pay ada."}, *first["output"], item]}
+    second = await site.asks(**body)
+    await site.works(second, says("Done."))
+    assert (await site.client.delete(f"{R}/{second.json()['id']}")).status_code == 200
+    assert error(await site.asks(**body)) == (409, "already_decided")
+    assert site.ran == ["ada"]
 
 
 async def test_a_repeated_key_decides_once(site: Site) -> None:
+    """With a key of its own, a request is the same under that key alone."""
     first = await site.asked_to_pay()
     body = {"model": "m", "input": [decides(requests(first)[0])], "tools": [SERVER]}
     body |= {"background": True, "previous_response_id": first["id"]}
     key = {"Idempotency-Key": "k"}
     ids = {(await site.client.post(R, json=body, headers=key)).json()["id"] for _ in range(2)}
     assert len(ids) == 1
+    for headers in ({}, {"Idempotency-Key": "other"}):
+        refused = await site.client.post(R, json=body, headers=headers)
+        assert error(refused) == (409, "already_decided")
 
 
 @pytest.mark.parametrize(
@@ -323,7 +379,7 @@ async def test_a_program_that_repeats_its_history(site: Site) -> None:
     sent = turns(provider.asked[0], "d", "m")
     assert [one.role for one in sent] == ["user", "assistant", "tool"]
     assert site.ran == ["ada"]
-    assert error(await site.asks([*history, item])) == (409, "already_decided")
+    assert error(await site.asks([*history, item], metadata={})) == (409, "already_decided")
 
 
 @pytest.mark.parametrize(

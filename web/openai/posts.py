@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import Request
 
+from tokenwire.models.conversations import Posted
 from tokenwire.models.errors import NotFound
 from tokenwire.models.idempotency import Idempotency
 from tokenwire.models.parts import shown_answer
@@ -121,11 +122,8 @@ async def ask(
     if not body.background:
         with services.places.take():  # refused before any row: a refused client asks again
             pass
-    idempotency = None
-    if key is not None:  # a body may be long: it is not walked for nothing
-        idempotency = Idempotency.of(key, f"POST {request.url.path}", body.understood)
     try:
-        posted = await services.store.ask(question, idempotency)
+        posted = await _posted(services, f"POST {request.url.path}", body, question, key)
     except NotFound as error:
         if question.follows is None:  # the rows of a repeated key are gone
             raise
@@ -138,6 +136,25 @@ async def ask(
     services.metrics.posts.inc()
     await delivery.announce_post(services, posted)
     return posted.assistant_message, body.wanted
+
+
+async def _posted(
+    services: WebServices, route: str, body: AskBody, question: Question, key: str | None
+) -> Posted:
+    """The rows of the answer, or those that the first of repeated requests has made.
+
+    OpenAI's clients repeat a request whose connection broke, and send no key. A decision applies
+    once, so a request that brings one is recognised by its body.
+    """
+    ask = services.store.ask
+    if key is not None:
+        return await ask(question, Idempotency.of(key, route, body.understood))
+    if not question.approvals:  # a body may be long: it is not walked for nothing
+        return await ask(question)
+    try:
+        return await ask(question, Idempotency.of_body(route, body.understood))
+    except NotFound:  # perhaps the first response is gone: then the decision itself says why not
+        return await ask(question)
 
 
 async def _read(request: Request, services: WebServices, model: type[AskBody]) -> AskBody:

@@ -58,3 +58,39 @@ test("a stream of OpenAI's client assembles the call", async () => {
   const ended = await client.responses.create({ model: "demo", input, previous_response_id: id });
   assert.match(ended.output_text, /Sunny\./);
 });
+
+for (const stream of [false, true])
+  test(`a call runs once it is allowed, also if the request is repeated (${stream})`, async () => {
+    let cut = 0;
+    const breaking = async (...request) => {
+      const answer = await fetch(...request);
+      if (cut++) return answer;
+      await answer.body.cancel();
+      throw new TypeError("the connection broke");
+    };
+    const client = new OpenAI({ baseURL, apiKey: "none", maxRetries: 0 });
+    const repeating = new OpenAI({ baseURL, apiKey: "none", maxRetries: 1, fetch: breaking });
+    const tools = [{ type: "mcp", server_label: "tokenwire" }];
+    const asked = await client.responses.create({
+      model: "demo",
+      input: `!tool pay {"to": "node-${stream}"}`,
+      tools,
+    });
+    const [request] = asked.output;
+    assert.equal(request.type, "mcp_approval_request");
+    const decision = {
+      type: "mcp_approval_response",
+      approval_request_id: request.id,
+      approve: true,
+    };
+    const body = { model: "demo", input: [decision], previous_response_id: asked.id, tools };
+    const ended = stream
+      ? await repeating.responses.stream(body).finalResponse()
+      : await repeating.responses.create(body);
+    assert.equal(cut, 2);
+    assert.equal(ended.output[0].output, `Paid node-${stream}.`);
+    assert.match(ended.output_text, /Paid node-/);
+    const no = { ...decision, approve: false };
+    const refused = client.responses.create({ ...body, input: [no] });
+    await assert.rejects(refused, { status: 409, code: "already_decided" });
+  });

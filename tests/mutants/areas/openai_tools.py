@@ -83,6 +83,27 @@ AREA = Area(
             ("tests/integration/test_openai_approvals.py",),
         ),
         Mutant(
+            "a_decision_sent_again_is_refused",
+            "web/openai/posts.py",
+            "Idempotency.of_body(route, body.understood)",
+            "None",
+            ("tests/integration/test_openai_approvals.py",),
+        ),
+        Mutant(
+            "any_decision_is_the_same_request",
+            "models/idempotency.py",
+            "return cls(body_hash, route, body_hash)",
+            'return cls("decision", route, body_hash)',
+            ("tests/integration/test_openai_approvals.py",),
+        ),
+        Mutant(
+            "a_deleted_response_hides_that_it_was_decided",
+            "web/openai/posts.py",
+            "    except NotFound:  # perhaps",
+            "    except KeyError:  # perhaps",
+            ("tests/integration/test_openai_approvals.py",),
+        ),
+        Mutant(
             "anybody_decides_over_v1",
             "models/approvals.py",
             "        await require_decider(session, message_id, user_id)\n",
