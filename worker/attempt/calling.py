@@ -187,8 +187,7 @@ class Calling:
 
         `left`: the rest is for the program that asked.
         """
-        unknown_ms = int(self._terms.tool_unknown_seconds * 1000)
-        await self._outlast(lambda: self._store.lose_calls(*self._who, unknown_ms))
+        await self._outlast(lambda: self._store.lose_calls(*self._who, self._unknown_ms))
         try:
             while not self._stopped.is_set():
                 calls = await self._announce()
@@ -315,10 +314,15 @@ class Calling:
         log_line.warning("the outcome of a call is unknown", tool=tool.name, key=call.key)
         if tool.repeatable and call.runs < MAX_RUNS:
             return EndedRun("proposed")
-        wait = int(self._terms.tool_unknown_seconds * 1000)
-        if wait:
-            return EndedRun("awaiting_outcome", error=ran.error, expires_in_ms=wait)
+        if wait_ms := self._unknown_ms:
+            return EndedRun("awaiting_outcome", error=ran.error, expires_in_ms=wait_ms)
         return EndedRun("unknown", error=ran.error)
+
+    @property
+    def _unknown_ms(self) -> int:
+        """How long a person is asked what became of a call; 0: nobody is, or can be."""
+        is_asked = not self._work.tools.choices.unattended
+        return int(self._terms.tool_unknown_seconds * 1000) if is_asked else 0
 
     def _context(self, key: str, run: int) -> ToolContext:
         row = self._work.row

@@ -23,7 +23,7 @@ from tokenwire.models.conversations import Post
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Message as Row
 from tokenwire.models.tool_choices import NamedTool, OwnTool, ToolChoices
-from tokenwire.tools import client_tool, tool
+from tokenwire.tools import UnknownEffect, client_tool, tool
 
 CITY: dict[str, Any] = {
     "type": "object",
@@ -233,6 +233,22 @@ async def test_nobody_is_asked_for_an_approval_that_nobody_can_give(world: World
         "denied",
         "This call needs an approval, and nobody can give one.",
     )
+
+
+async def test_nobody_is_asked_for_an_outcome_that_nobody_can_give(world: World) -> None:
+    """The model reads at once that it is unknown."""
+
+    @tool
+    def send() -> str:
+        """Send."""
+        raise UnknownEffect("The line went dead.")
+
+    world.offers(send)
+    provider = Turns(calls(("send", "{}")), says("Well."))
+    row = await runs(world, provider, await posted(world, ToolChoices(unattended=True)))
+    (part,) = call_parts(await world.logged(row))
+    assert (row.status, row.content, row.waits) == ("complete", "Well.", 0)
+    assert (part["state"], part["error"]) == ("unknown", "The line went dead.")
 
 
 # --- tools of clients ---

@@ -86,6 +86,12 @@ AREA = Area(
             "",
         ),
         Mutant(
+            "an_outcome_is_awaited_that_nobody_can_give",
+            _CALLING,
+            "is_asked = not self._work.tools.choices.unattended",
+            "is_asked = True",
+        ),
+        Mutant(
             "an_approval_is_awaited_that_nobody_can_give",
             _CALLING,
             '            case "nobody":\n',
