@@ -129,8 +129,11 @@ def payment(client: openai.OpenAI, to: str) -> dict[str, Any]:
     return {"model": "demo", "input": [decision], **follows}
 
 
-@pytest.mark.parametrize("read", [whole, streamed], ids=lambda read: read.__name__)
-@pytest.mark.parametrize("kinds", [["worker"], ["web"], ["worker", "web"]], ids="-".join)
+@pytest.mark.parametrize(
+    ("kinds", "read"),
+    [(["worker"], whole), (["web"], whole), (["worker", "web"], streamed)],
+    ids=["worker", "web", "both"],
+)
 @pytest.mark.parametrize("moment", ["decided", "began", "ended"])
 def test_a_kill_around_a_decision(
     stack: Stack, moment: str, kinds: list[str], read: Callable[..., Any]
