@@ -31,8 +31,8 @@ AREA = Area(
         Mutant(
             "a_lost_run_stays_running",
             _FILE,
-            "        await self._outlast(lambda: self._store.lose_calls(*self._who, unknown_ms))\n",
-            "",
+            "self._store.lose_calls(*self._who, self._unknown_ms)",
+            "asyncio.sleep(0)",
         ),
         Mutant(
             "rounds_have_no_end",
