@@ -9,6 +9,7 @@ from typing import Any
 
 from tokenwire.config.settings import Settings
 from tokenwire.models import tool_choices
+from tokenwire.models.conversations import Policy
 from tokenwire.models.responses import Question
 from tokenwire.models.tool_choices import ToolChoices
 from tokenwire.web.problems import ApiProblem
@@ -20,6 +21,11 @@ def require_fit(settings: Settings, text: str, name: str = "content") -> None:
     limit = settings.max_content_bytes
     if len(text) > limit or len(text.encode("utf-8", "replace")) > limit:
         raise ApiProblem("content_too_large", f"{name} is longer than {limit} bytes.")
+
+
+def policy_of(settings: Settings, named: Policy | None) -> Policy:
+    """What a post does while an answer runs: as it says itself, else as the setting says."""
+    return named or settings.concurrent_posts
 
 
 def require_result(settings: Settings, value: Any, name: str = "result") -> None:

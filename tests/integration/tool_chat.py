@@ -1,6 +1,7 @@
-"""A chat with a scripted model and three tools, over real connections, with the real worker."""
+"""A chat with a scripted model and four tools, over real connections, with the real worker."""
 
 import asyncio
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -23,17 +24,20 @@ from tokenwire.worker.tools.toolbox import Toolbox
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}}
 PICK = {"pick": {"description": "Pick a city", "parameters": CITY}}
 PAY, ADD, CHOOSE = ("pay", '{"euros": 5}'), ("add", "{}"), ("pick", '{"city": "Oslo"}')
+WORK = ("work", "{}")
 
 
 class Chat:
-    """The chat `c` with a model that plays `turns`, and the tools `pay` (a person allows it) and
-    `add`; `pick` comes with a request. `ran`: what the server has executed.
+    """The chat `c` with a model that plays `turns`, and the tools `pay` (a person allows it),
+    `add`, and `work`, which ends when `may_end` is set; `pick` comes with a request. `ran`: what
+    the server has executed.
     """
 
     def __init__(self, web: Web) -> None:
         self.web, self.profile = web, "v7"
         self.ran, self.problem = list[str](), dict[str, Any]()
         self.chunks: list[dict[str, Any]] = []
+        self.works, self.may_end = threading.Event(), threading.Event()
         self.box = Toolbox({each.name: each for each in self._tools()}, TERMS)
         self._tasks = set[asyncio.Task[None]]()
         web.app.state.services.jobs.generate = self._enqueue
@@ -51,14 +55,21 @@ class Chat:
             self.ran.append("add")
             return 3
 
-        return [declared(pay), declared(add)]
+        @tool
+        def work() -> str:
+            """Work."""
+            self.works.set()
+            assert self.may_end.wait(20)
+            return "worked"
+
+        return [declared(each) for each in (pay, add, work)]
 
     def plays(self, *turns: Any) -> "Chat":
         model = ModelSpec(name="demo", provider="scripted", model="m")
         offered = Catalogue(default="demo", title_model="demo", models={"demo": model}, missing={})
         services = services_over(self.web.store, self.web.log, NoJobs())  # type: ignore[arg-type]
-        services, turn = replace(services, toolbox=self.box), Turns(*turns)
-        self.runner = Runner(services, Models(offered, lambda _spec: turn))
+        services, self.turns = replace(services, toolbox=self.box), Turns(*turns)
+        self.runner = Runner(services, Models(offered, lambda _spec: self.turns))
         return self
 
     async def _enqueue(self, message_id: str, delay_ms: int | None = None) -> None:

@@ -18,13 +18,14 @@ from tokenwire.models.conversations import Post
 from tokenwire.models.errors import Conflict, DecisionExpired, NotAwaited, NotFound
 from tokenwire.models.parts import shown_answer
 from tokenwire.models.rows import unfinished
+from tokenwire.models.steering import STEER
 from tokenwire.models.tables import Conversation, Message
 from tokenwire.models.tool_choices import NO_CHOICES, ToolChoices
 from tokenwire.web import delivery
 from tokenwire.web.aisdk.continued import BadDecision, ClientMessage, Continued, known_calls
 from tokenwire.web.aisdk.requests import ChatRequest, invalid
 from tokenwire.web.aisdk.tools import WORDS
-from tokenwire.web.contents import require_fit, require_result, require_tools
+from tokenwire.web.contents import policy_of, require_fit, require_result, require_tools
 from tokenwire.web.problems import ApiProblem
 from tokenwire.web.services import WebServices
 
@@ -107,12 +108,12 @@ async def _submit(
         user,
         text,
         wanted,
-        services.settings.concurrent_posts,
+        policy_of(services.settings, asked.while_running),
         client_id=asked.user_message_id,
         edits=await _is_edit(services, conversation, asked),
         options=asked.options or {},
         tools=tools or NO_CHOICES,
-        steers=False,
+        steers=asked.while_running == STEER,
     )
     posted = await services.store.post(post)
     services.metrics.posts.inc()

@@ -14,6 +14,7 @@ import msgspec
 from pydantic import ValidationError
 
 from tokenwire.config.settings import Settings
+from tokenwire.models.conversations import Policy
 from tokenwire.protocol.text import storable
 from tokenwire.providers.parameters import Parameters
 from tokenwire.web.aisdk.continued import ClientMessage, ToolPart
@@ -41,6 +42,8 @@ class ChatRequest(msgspec.Struct, frozen=True):
     """What it says about tools (`tools.choices_in`); None: nothing."""
     continued: ClientMessage | None = None
     """The assistant's message that the client continues."""
+    while_running: Policy | None = None
+    """None: as the setting says."""
 
 
 _NO_MESSAGE = msgspec.Raw(b"null")
@@ -70,6 +73,7 @@ class ChatBody(msgspec.Struct):
     tools: dict[str, Any] | list[Any] | None = None
     active_tools: list[Any] | None = msgspec.field(name="activeTools", default=None)
     tool_choice: str | dict[str, Any] | None = msgspec.field(name="toolChoice", default=None)
+    while_running: Policy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +131,7 @@ class InputLimits:
 
 def parse_chat(body: bytes, limits: InputLimits) -> ChatRequest:
     """Parse `{id, messages | message, trigger?, messageId?, model?, options?, tools?, activeTools?,
-    toolChoice?}`; other fields are ignored. Raises ApiProblem (400, 413, 422).
+    toolChoice?, while_running?}`; other fields are ignored. Raises ApiProblem (400, 413, 422).
     """
     surveyed(body, limits.values)
     return _asked(_decode(_body, body, "body"), limits)
@@ -199,13 +203,12 @@ def parse_frame(text: str, limits: InputLimits, *, mend: bool = True) -> ChatFra
 def asked_in(frame: ChatFrame, limits: InputLimits) -> ChatRequest:
     """The request of a `send` frame. Raises ApiProblem (413, 422)."""
     asked = ChatBody(frame.id, frame.trigger, frame.message_id, frame.messages)
-    for place, kinds in _IN_FRAMES.items():
-        value = frame.body.get(place)
-        if value is not None and not isinstance(value, kinds):
-            raise invalid(f"frame.body.{place}", "a value of another type is needed")
-    asked.model, asked.options = frame.body.get("model"), frame.body.get("options")
-    asked.tools, asked.active_tools = frame.body.get("tools"), frame.body.get("activeTools")
-    asked.tool_choice = frame.body.get("toolChoice")
+    for field in _IN_FRAMES:
+        try:
+            value = msgspec.convert(frame.body.get(field.encode_name), field.type)
+        except msgspec.ValidationError as error:
+            raise invalid(f"frame.body.{field.encode_name}", str(error)) from error
+        setattr(asked, field.name, value)
     return _asked(asked, limits)
 
 
@@ -224,13 +227,10 @@ def last_shown_in(frame: ChatFrame) -> str | None:
     return None if found is None else last_shown(found, "frame.body.lastMessageId")
 
 
-_IN_FRAMES: Mapping[str, tuple[type, ...]] = {
-    "model": (str,),
-    "options": (dict,),
-    "tools": (dict, list),
-    "activeTools": (list,),
-    "toolChoice": (str, dict),
-}
+_BESIDE = ("id", "trigger", "messageId", "messages", "message")
+_IN_FRAMES = [one for one in msgspec.structs.fields(ChatBody) if one.encode_name not in _BESIDE]
+"""The fields that `sendMessage` takes as its `body`: a frame holds them in a member of that name.
+"""
 
 
 def _asked(found: ChatBody, limits: InputLimits) -> ChatRequest:
@@ -250,6 +250,7 @@ def _asked(found: ChatBody, limits: InputLimits) -> ChatRequest:
         text,
         options_of(found.options),
         choices_in(found.tools, found.active_tools, found.tool_choice),
+        while_running=found.while_running,
     )
     if asked.trigger == "submit-message":
         _fit_to_post(last, text)

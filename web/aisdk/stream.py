@@ -5,14 +5,22 @@ about to end, ends nothing: a client that has answered would at once send its an
 rows are read before the end: if they say more of the calls than the stream has shown, an attempt is
 about to show it, and to go on or to wait again.
 
+A post that may steer has no id to show before it is known which answer has its message: its own, or
+a running one that has taken it in. Until then its stream has signs of life only. Then it is the
+whole stream of that answer, under that answer's id, as a client that resumes gets it.
+
 `web.watching` gives events, `web.aisdk.encoder` makes chunks of them; how those travel is decided
 by the callers: `encoded` here for server-sent events, `web.aisdk.socket` for WebSocket.
 """
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from itertools import chain
 
 from tokenwire.models.errors import NotFound, StoreUnavailable
+from tokenwire.models.steering import STEER, STEERED
 from tokenwire.models.tables import CallRow
 from tokenwire.models.views import message_view
 from tokenwire.protocol.cursors import Cursor
@@ -24,13 +32,22 @@ from tokenwire.web.events import encoder as sse
 from tokenwire.web.http.streaming import Cut, retry_ms
 from tokenwire.web.readers import Permission
 from tokenwire.web.services import WebServices
-from tokenwire.web.watching import CutOff, News, Quiet, Update, Updates, watch
+from tokenwire.web.watching import (
+    WATCH_RETRY_SECONDS,
+    CutOff,
+    News,
+    Quiet,
+    Update,
+    Updates,
+    watch,
+)
 
 ChunkBatch = tuple[Sequence[aisdk.UIChunk], Cursor | None]
 """Chunks (none: a sign of life), and the client's cursor after the last one.
 
 None: no cursor to resume from.
 """
+Opened = contextlib.AbstractAsyncContextManager[AsyncIterator[ChunkBatch]]
 
 
 @contextlib.asynccontextmanager
@@ -52,8 +69,12 @@ async def chunk_batches(
             first = await anext(updates)
         if isinstance(first, CutOff) or first.row is None:
             raise NotFound("message")
-        encoder = AISDKEncoder(answer, message_view(first.row), profile)
-        yield _Encoding(services, encoder).encode(first, updates, continued)
+        encoding = _Encoding(services, AISDKEncoder(answer, message_view(first.row), profile))
+        if first.row.while_running == STEER and not first.known:
+            follow = partial(chunk_batches, services, profile=profile, permission=permission)
+            yield encoding.encode_steering(first, updates, follow)
+        else:
+            yield encoding.encode(first, updates, continued, known=first.known)
 
 
 class _Encoding:
@@ -62,14 +83,51 @@ class _Encoding:
     def __init__(self, services: WebServices, encoder: AISDKEncoder) -> None:
         self._services, self._encoder = services, encoder
 
-    async def encode(
-        self, first: News, updates: Updates, continued: Continued | None
+    async def encode_steering(
+        self, first: News, updates: Updates, follow: Callable[[str], Opened]
     ) -> AsyncIterator[ChunkBatch]:
+        """The same of a post that may steer. `follow`: the stream of another answer."""
+        encoder, begun = self._encoder, _begun(self._encoder.answer, first)
+        while begun is None:
+            yield [], None
+            begun = _begun(encoder.answer, await anext(updates))
+        if encoder.answer.by != STEERED:
+            async for batch in self.encode(begun, updates):
+                yield batch
+            return
+        try:
+            async with follow(await self._taken_in_by()) as found:
+                async for batch in found:
+                    yield batch
+        except NotFound:
+            yield [*encoder.opening(), *encoder.failure("deleted")], None
+
+    async def _taken_in_by(self) -> str:
+        """The answer that has this post's message. Raises NotFound."""
+        while True:
+            try:
+                row = await self._services.store.message(self._encoder.answer.id)
+            except StoreUnavailable:
+                await asyncio.sleep(WATCH_RETRY_SECONDS)
+                continue
+            if row is None or row.superseded_by is None:
+                raise NotFound("message")
+            return row.superseded_by
+
+    async def encode(
+        self,
+        first: Update,
+        updates: Updates,
+        continued: Continued | None = None,
+        *,
+        known: bool = False,
+    ) -> AsyncIterator[ChunkBatch]:
+        """`known`: the reader holds the first update."""
         encoder = self._encoder
         opening, (begun, cursor) = encoder.opening(), _batch(encoder, first)
         if continued is not None:
             yield encoder.continued(is_torn=continued.is_torn), None
-        elif not first.known:
+        elif not known:
             yield [*opening, *begun, *await self._paused()], cursor
         elif encoder.answer.status == "waiting":
             if await self._paused():
@@ -91,6 +149,19 @@ class _Encoding:
             return []
         is_open = row is not None and row.cancel_by is None
         return self._encoder.paused() if is_open and _is_shown(calls, answer) else []
+
+
+def _begun(answer: Answer, update: Update) -> Update | None:
+    """The update, from where the answer does not wait its turn any more. None: it still does."""
+    match update:
+        case CutOff():
+            return update
+        case News():
+            for folded in update.folded:
+                if answer.status != "queued":
+                    update.folded = chain([folded], update.folded)
+                    return update
+    return None
 
 
 def _is_shown(calls: Sequence[CallRow], answer: Answer) -> bool:

@@ -25,7 +25,7 @@ from tokenwire.streams.log.ports import Page
 from tokenwire.web import delivery
 from tokenwire.web.api import calls, files, participants, shapes
 from tokenwire.web.api.participants import require_owner
-from tokenwire.web.contents import require_fit, require_schema, require_tools
+from tokenwire.web.contents import policy_of, require_fit, require_schema, require_tools
 from tokenwire.web.problems import BODY, MODEL, PARAMETERS, QUOTA_CODES, documented
 from tokenwire.web.services import (
     ConversationId,
@@ -236,7 +236,7 @@ async def post_message(
         user,
         body.content,
         model,
-        body.while_running or services.settings.concurrent_posts,
+        policy_of(services.settings, body.while_running),
         Idempotency.of(
             idempotency_key,
             f"POST /api/conversations/{conversation_id}/messages",
