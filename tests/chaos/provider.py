@@ -97,7 +97,8 @@ class ScriptedProvider:
             body: Mapping[str, Any] = await request.json()
             how, turns = request.match_info["how"], dialect.turns(body)
             if how == "rounds":
-                turns = turns[: question([turn.role for turn in turns]) + 1]
+                roles, texts = zip(*((turn.role, turn.text) for turn in turns), strict=True)
+                turns = turns[: question(roles, texts, body.get("seed")) + 1]
             script, prefix = self._understood(how, turns)
             if script is None:
                 return web.json_response(

@@ -34,7 +34,8 @@ class Remark:
         """Write it, and wait until it was taken in, or answered."""
         await asyncio.sleep(self.after)
         path = f"/api/conversations/{conversation_id}"
-        body = {"content": self.script.question, "while_running": "steer"}
+        own = {"options": {"seed": self.script.number}}  # says what its own answer is about
+        body = {"content": self.script.question, "while_running": "steer", **own}
         key = {"Idempotency-Key": f"remark-{self.script.number}"}
         posts = [api.call("POST", f"{path}/messages", body, **key) for _ in range(1 + self.twice)]
         found = {posted["user_message"]["id"] for posted in await asyncio.gather(*posts)}

@@ -38,10 +38,17 @@ def rounds_of(model: str, number: int) -> Sequence[Round]:
     return () if is_remark(number) else (*DENSE[first:], *DENSE[:first])
 
 
-def question(roles: Sequence[str]) -> int:
-    """The index of the message that is answered: the last one of a user that did not come behind
-    the results of a round, as those do that steer.
+def question(roles: Sequence[str], texts: Sequence[str] = (), seed: int | None = None) -> int:
+    """The index of the message that is answered: the one that asks for the text `seed`, as the
+    answer of a remark says; else the last one of a user that did not come behind the results of a
+    round, as those do that steer.
+
+    Without the seed, a remark that is answered behind an answer that failed in a round would look
+    like one that steers, and the model would ask for the next round.
     """
+    for index, text in enumerate(texts):
+        if seed is not None and (wanted := asked_for(text)) and wanted.number == seed:
+            return index
     found = 0
     for index, role in enumerate(roles):
         steers = roles[index - 1] == "tool" or (roles[index - 1] == "user" and found != index - 1)

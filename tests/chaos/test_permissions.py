@@ -170,3 +170,12 @@ def test_the_scripted_model_wants_remarks_where_they_came() -> None:
 def test_what_steers_is_not_the_question(roles: str, found: int) -> None:
     """A message behind results steers, one behind an answer asks."""
     assert question(roles.split()) == found
+
+
+def test_a_remark_that_is_answered_names_itself() -> None:
+    """Behind an answer that failed in a round, its request looks like one of that answer."""
+    roles = ["user", "assistant", "tool", "user"]
+    texts = [script(1, 30).question, "", "r", script(50_001, 20).question]
+    assert question(roles, texts) == 0
+    assert question(roles, texts, seed=50_001) == 3
+    assert question(roles, texts, seed=7) == 0

@@ -1,4 +1,6 @@
-"""Tools with the real packages: approvals, tools of the front end, two tabs, a worker that dies."""
+"""Tools with the real packages: approvals, tools of the front end, two tabs, a worker that dies,
+posts while a tool runs.
+"""
 
 import contextlib
 import json
@@ -18,6 +20,7 @@ from tests.e2e.stack import Stack, running_stack
 pytestmark = pytest.mark.timeout(300)
 _TOOLS = '''
 import os
+import time
 
 from tokenwire.tools import tool
 
@@ -40,6 +43,13 @@ def add() -> int:
     """Add."""
     write("add")
     return 3
+
+
+@tool
+def nap(seconds: float) -> str:
+    """Take a nap."""
+    time.sleep(seconds)
+    return "rested"
 '''
 
 
@@ -70,6 +80,12 @@ def test_tools_in_chats(node: str, stack: Stack, every: str) -> None:
         RUNS=str(stack.folder / "runs"),
         EVERY_RELEASE=every,
     )
+
+
+@pytest.mark.parametrize("every", [pytest.param("1", marks=pytest.mark.long, id="every"), ""])
+def test_posts_while_an_answer_runs(node: str, stack: Stack, every: str) -> None:
+    """All four policies. An answer that takes a message in stays one message on the screen."""
+    run_node(node, "steering.test.mjs", TOKENWIRE_URL=stack.url, EVERY_RELEASE=every)
 
 
 def posted(stack: Stack, chat: str, message: dict[str, Any]) -> list[dict[str, Any]]:

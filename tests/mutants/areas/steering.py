@@ -8,6 +8,9 @@ CLIENT = (
     "tests/integration/test_python_client.py"
     "::test_a_post_that_steers_has_the_answer_that_took_it_in"
 )
+CHAT = "tests/integration/test_chat_steering.py"
+FAILURES = "tests/integration/attempt/test_behind_failures.py"
+_STREAM = "web/aisdk/stream.py"
 _ROWS = "models/steering.py"
 _TAKING = "worker/attempt/steering.py"
 
@@ -153,6 +156,62 @@ AREA = Area(
             "worker/context.py",
             "    return {name for name in brought if name not in own}\n",
             "    return brought\n",
+        ),
+        Mutant(
+            "what_waits_behind_an_internal_error_stays_in_line",
+            "worker/starts.py",
+            "    await closing.start_next(services.store, services.jobs, row.conversation_id)\n",
+            "",
+            (FAILURES,),
+        ),
+        Mutant(
+            "what_waits_behind_an_answer_that_cannot_be_read_stays_in_line",
+            "worker/starts.py",
+            "        await closing.start_next(store, services.jobs, conversation_id)\n",
+            "        pass\n",
+            (FAILURES,),
+        ),
+        Mutant(
+            "a_post_over_the_ai_sdk_never_steers",
+            "web/aisdk/posts.py",
+            "        steers=asked.while_running == STEER,\n",
+            "        steers=False,\n",
+            (CHAT,),
+        ),
+        Mutant(
+            "a_post_over_the_ai_sdk_steers_unasked",
+            "web/aisdk/posts.py",
+            "        steers=asked.while_running == STEER,\n",
+            "",
+            (CHAT,),
+        ),
+        Mutant(
+            "the_stream_of_a_post_that_steers_begins_at_once",
+            _STREAM,
+            "        if first.row.while_running == STEER and not first.known:\n",
+            "        if False:\n",
+            (CHAT,),
+        ),
+        Mutant(
+            "the_stream_of_a_post_that_steered_ends_with_its_placeholder",
+            _STREAM,
+            "        if encoder.answer.by != STEERED:\n",
+            "        if True:\n",
+            (CHAT,),
+        ),
+        Mutant(
+            "an_outage_ends_the_stream_of_a_post_that_steered",
+            _STREAM,
+            "            except StoreUnavailable:\n                await",
+            "            except NotFound:\n                await",
+            (CHAT,),
+        ),
+        Mutant(
+            "a_frame_of_a_socket_has_no_policy",
+            "web/aisdk/requests.py",
+            '_BESIDE = ("id", ',
+            '_BESIDE = ("while_running", "id", ',
+            (CHAT,),
         ),
         Mutant(
             "the_end_of_a_placeholder_is_left_to_the_sweeper",
