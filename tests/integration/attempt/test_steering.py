@@ -27,9 +27,10 @@ from tokenwire.worker import closing
 
 
 class Steered(World):
-    """A world with a tool during whose run something happens."""
+    """A world with a tool during whose run something happens. `ran`: what tools did."""
 
     meanwhile: Any = None
+    ran: list[str]
 
     async def posts_again(
         self, row: Row, content: str, policy: Policy = "steer", **fields: Any
