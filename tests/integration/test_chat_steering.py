@@ -185,17 +185,22 @@ async def test_an_outage_when_the_message_was_taken_in(
     chat.plays(calls(WORK), says("Bon."))
     first = await chat.begins()
     second = chat.sends("steer")
-    await chat.in_line()
+    _, placeholder = await chat.in_line()
     await seen.wait()
     failures, read = [StoreUnavailable("away")] * 3, chat.web.store.message
+    taken_in_by = streams._Encoding._taken_in_by
 
     async def reads(message_id: str) -> Message | None:
-        row = await read(message_id)
-        if row and row.cancel_by == "steered" and row.terminal_announced and failures:
+        if message_id == placeholder.id and failures:
             raise failures.pop()
-        return row
+        return await read(message_id)
 
-    monkeypatch.setattr(chat.web.store, "message", reads)
+    async def meets_an_outage(encoding: Any) -> str:
+        with monkeypatch.context() as outage:
+            outage.setattr(chat.web.store, "message", reads)
+            return await taken_in_by(encoding)
+
+    monkeypatch.setattr(streams._Encoding, "_taken_in_by", meets_an_outage)
     chat.may_end.set()
     assert ((await second).text(), (await first).text()) == ("Bon.", "Bon.")
     assert failures == []

@@ -175,6 +175,7 @@ def test_bodies_of_the_ai_sdk_are_documented_as_they_are_read(document: dict[str
         "tools": {"anyOf": [{"type": "object"}, {"type": "array"}, {"type": "null"}]},
         "activeTools": or_null({"type": "array"}),
         "toolChoice": {"anyOf": [{"type": "string"}, {"type": "object"}, {"type": "null"}]},
+        "while_running": or_null({"enum": ["cancel_previous", "queue", "reject", "steer"]}),
     }
     completion = accepted(document, "/api/completion")
     assert completion["required"] == ["prompt"]
