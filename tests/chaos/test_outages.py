@@ -280,7 +280,9 @@ async def test_the_queue_is_lost(site: Site, streams: Streams) -> None:
     assert await streams.judged() == []
 
 
-@pytest.mark.parametrize("model", ["prefix", "down", pytest.param("mute", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "model", ["prefix", *(pytest.param(each, marks=pytest.mark.long) for each in ("down", "mute"))]
+)
 async def test_cancelled_while_it_streams_or_waits(
     site: Site, streams: Streams, model: str
 ) -> None:
@@ -295,6 +297,7 @@ async def test_cancelled_while_it_streams_or_waits(
     assert stream.row["status"] == "cancelled"
 
 
+@pytest.mark.long
 async def test_cancelled_while_queued(site: Site, streams: Streams) -> None:
     """No worker has begun it: it ends at once, and no worker begins it later."""
     with paused(site.cluster.workers()):
@@ -321,6 +324,7 @@ async def test_cancelled_when_its_worker_has_just_died(site: Site, streams: Stre
     await all_workers(site)
 
 
+@pytest.mark.long
 async def test_an_end_whose_event_was_swallowed(site: Site, streams: Streams) -> None:
     """The row says complete and the log does not, as after a kill between commit and append:
     readers soon learn it.

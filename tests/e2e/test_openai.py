@@ -133,6 +133,7 @@ def test_the_newest_python_client(stack: Stack) -> None:
     assert script(stack, str(packages("openai"))) == newest
 
 
+@pytest.mark.long
 def test_an_older_python_client(stack: Stack) -> None:
     """The same with the previous major version."""
     assert script(stack, "").startswith("2.")
@@ -261,12 +262,15 @@ def kill(stack: Stack, kind: str) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("kind", ["worker", "web", "redis"])
+@pytest.mark.parametrize(
+    "kind", ["worker", *(pytest.param(each, marks=pytest.mark.long) for each in ("web", "redis"))]
+)
 async def test_a_process_killed_while_streaming(stack: Stack, kind: str) -> None:
     """The numbers continue: they come from the text."""
     await agree(stack, "Tell me", lambda: kill(stack, kind))
 
 
+@pytest.mark.long
 async def test_a_trimmed_log(catalogue: str, tmp_path: Path) -> None:
     """What the log no longer holds comes from the row, with the same numbers."""
     with running_stack(tmp_path, MODELS_FILE=catalogue, LOG_MAX_EVENTS="100") as stack:

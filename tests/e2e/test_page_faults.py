@@ -68,13 +68,12 @@ async def test_hostile_text_stays_text(server: StandIn, browser: Browser) -> Non
 @pytest.mark.parametrize(
     "faults",
     [
-        Faults(reorder=0.2),
-        Faults(repeat=0.3),
-        Faults(drop=0.03),
-        Faults(cut=0.03),
-        Faults(0.1, 0.1, 0.01, 0.02),
+        pytest.param(Faults(reorder=0.2), id="reordered", marks=pytest.mark.long),
+        pytest.param(Faults(repeat=0.3), id="repeated", marks=pytest.mark.long),
+        pytest.param(Faults(drop=0.03), id="dropped", marks=pytest.mark.long),
+        pytest.param(Faults(cut=0.03), id="cut", marks=pytest.mark.long),
+        pytest.param(Faults(0.1, 0.1, 0.01, 0.02), id="everything"),
     ],
-    ids=["reordered", "repeated", "dropped", "cut", "everything"],
 )
 async def test_a_bad_network_changes_nothing_in_the_end(
     server: StandIn, browser: Browser, faults: Faults

@@ -400,8 +400,15 @@ AXE = """async () => {
 }"""
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
+@pytest.mark.parametrize(
+    ("viewport", "scheme"),
+    [
+        pytest.param(WIDE, "light", id="wide-light", marks=pytest.mark.long),
+        pytest.param(WIDE, "dark", id="wide-dark"),
+        pytest.param(PHONE, "light", id="phone-light"),
+        pytest.param(PHONE, "dark", id="phone-dark", marks=pytest.mark.long),
+    ],
+)
 async def test_axe_finds_nothing(
     server: StandIn, browser: Browser, viewport: Any, scheme: Any
 ) -> None:

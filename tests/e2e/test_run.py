@@ -23,8 +23,13 @@ def test_it_is_ready_when_it_prints_its_address(stack: Stack) -> None:
     ] * 4
 
 
+OTHERS = ("broadcaster", "redis")
+
+
 @linux
-@pytest.mark.parametrize("kind", ["web", "broadcaster", "worker", "redis"])
+@pytest.mark.parametrize(
+    "kind", ["web", "worker", *(pytest.param(each, marks=pytest.mark.long) for each in OTHERS)]
+)
 def test_a_killed_process_comes_back(stack: Stack, kind: str) -> None:
     """SIGKILL of any process: it is restarted, nothing is left of the old one, and the others live
     on.

@@ -47,7 +47,7 @@ def test_it_leaves_nothing_and_keeps_its_data(idle_stack: Stack) -> None:
 
 
 @linux
-@pytest.mark.parametrize("who", ["make", "launcher"])
+@pytest.mark.parametrize("who", [pytest.param("make", marks=pytest.mark.long), "launcher"])
 def test_nothing_outlives_a_killed_parent(idle_stack: Stack, who: str) -> None:
     """SIGKILL of `make`, or of the launcher, which then cannot clean up: all processes end."""
     idle_stack.start(_make_run())

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.examples import many
 from tokenwire.web.aisdk import Misuse, UIChunk, Writer
 from tokenwire.web.aisdk.values import PROFILES, Profile
 
@@ -152,7 +153,7 @@ def _calls(write: Writer, choose: random.Random) -> list[Call]:
 def main(path: str) -> None:
     """Write the file."""
     made = {
-        profile: [everything(profile), *(at_random(profile, seed) for seed in range(200))]
+        profile: [everything(profile), *(at_random(profile, seed) for seed in range(many(200)))]
         for profile in PROFILES
     }
     Path(path).write_text(json.dumps(made, allow_nan=False))
