@@ -19,7 +19,7 @@ from tokenwire.providers.base import AuthenticationFailed
 from tokenwire.tools import tool
 from tokenwire.worker import closing
 from tokenwire.worker.attempt.steering import TakingIn
-from tokenwire.worker.deaths import MAX_DEATHS
+from tokenwire.worker.deaths import MAX_DEATHS, MAX_FAILED_STARTS
 from tokenwire.worker.retries import WorkersDied
 
 Ends = Callable[[Steered, Row, pytest.MonkeyPatch], Awaitable[None]]
@@ -93,7 +93,7 @@ async def unread(world: Steered, row: Row, patch: pytest.MonkeyPatch) -> None:
 
     with patch.context() as damage:
         damage.setattr(world.store, "message", damaged)
-        while not world.jobs.sent:
+        for _ in range(MAX_FAILED_STARTS + 1):
             job = world.runner(Turns(WORKS)).generate(row.id)
             await asyncio.gather(job, return_exceptions=True)
 

@@ -16,7 +16,7 @@ PLACES = st.integers(0, 10**6)
 _IMAGE = "data:image/png;base64,aGk="
 _VALUES: dict[str, dict[str, Any]] = {
     "file": {"url": _IMAGE, "media_type": "image/png"},
-    "step": {"model": "demo"},
+    "step": {"model": "demo", "message_ids": ["u2"]},
     "hologram": {"depth": 3},
 }
 
