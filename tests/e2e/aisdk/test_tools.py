@@ -46,10 +46,14 @@ def add() -> int:
 
 
 @tool
-def nap(seconds: float) -> str:
-    """Take a nap."""
-    time.sleep(seconds)
-    return "rested"
+def nap(until: str) -> str:
+    """Rest until there is a file of this name."""
+    alarm = os.path.join(os.path.dirname(os.environ["TOOLS_RUNS"]), until)
+    for _ in range(600):
+        if os.path.exists(alarm):
+            return "rested"
+        time.sleep(0.05)
+    raise TimeoutError
 '''
 
 
@@ -85,7 +89,13 @@ def test_tools_in_chats(node: str, stack: Stack, every: str) -> None:
 @pytest.mark.parametrize("every", [pytest.param("1", marks=pytest.mark.long, id="every"), ""])
 def test_posts_while_an_answer_runs(node: str, stack: Stack, every: str) -> None:
     """All four policies. An answer that takes a message in stays one message on the screen."""
-    run_node(node, "steering.test.mjs", TOKENWIRE_URL=stack.url, EVERY_RELEASE=every)
+    run_node(
+        node,
+        "steering.test.mjs",
+        TOKENWIRE_URL=stack.url,
+        RUNS=str(stack.folder / "runs"),
+        EVERY_RELEASE=every,
+    )
 
 
 def posted(stack: Stack, chat: str, message: dict[str, Any]) -> list[dict[str, Any]]:

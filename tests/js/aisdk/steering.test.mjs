@@ -1,10 +1,22 @@
 // `while_running` with `Chat` of every release against a running Tokenwire (TOKENWIRE_URL), whose
-// tool `nap` takes a second or two.
+// tool `nap` rests until there is a file of this name beside the file RUNS.
 import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { describe, test } from "node:test";
 import { WebSocketChatTransport } from "ai7";
 import { WebSocket } from "undici";
-import { BASE, RELEASES, assertAsStored, newChat, newId, textOf, until } from "./rig.mjs";
+import {
+  BASE,
+  RELEASES,
+  assertAsStored,
+  newChat,
+  newId,
+  sleep,
+  stored,
+  textOf,
+  until,
+} from "./rig.mjs";
 
 const newest = ({ name, profile }) => name === "5.0.100" || profile === "v7";
 const tried = process.env.EVERY_RELEASE ? RELEASES : RELEASES.filter(newest);
@@ -14,7 +26,7 @@ const suite = (title, run, only = () => true) =>
       test(`ai ${release.name} as ${release.profile}`, { timeout: 120_000 }, () => run(release));
   });
 
-const NAP = { text: '!tool nap {"seconds": 2}' };
+const wake = (chat) => writeFileSync(join(dirname(process.env.RUNS), chat.alarm), "");
 const HURRY = { text: "!short Hurry" };
 const policy = (while_running) => ({ body: { while_running } });
 const naps = (chat) =>
@@ -25,9 +37,19 @@ const naps = (chat) =>
 
 /** Starts an answer, and gives its request once its tool runs. */
 async function begun(chat) {
-  const sending = chat.sendMessage(NAP);
+  chat.alarm = `alarm-${Math.random().toString(36).slice(2)}`;
+  const sending = chat.sendMessage({ text: `!tool nap {"until": "${chat.alarm}"}` });
   await naps(chat);
   return { sending };
+}
+
+/** Sends the second message; the tool ends when it is stored. */
+async function hurries(chat, while_running) {
+  const sending = chat.sendMessage(HURRY, policy(while_running));
+  const users = async () => (await stored(chat.id)).filter(({ role }) => role === "user");
+  while ((await users()).length < 2) await sleep(50);
+  wake(chat);
+  await sending;
 }
 
 /** The oldest releases show an answer that comes again once more, behind all others: a page keeps
@@ -60,7 +82,7 @@ describe("Posts while an answer runs", { concurrency: 4 }, () => {
     const { sending } = await begun(chat);
     await chat.stop();
     await sending;
-    await chat.sendMessage(HURRY, policy("steer"));
+    await hurries(chat, "steer");
     await assertSteered(chat, release);
   });
 
@@ -69,7 +91,7 @@ describe("Posts while an answer runs", { concurrency: 4 }, () => {
     async (release) => {
       const chat = newChat(release.ai, release.profile);
       const { sending } = await begun(chat);
-      await Promise.all([sending, chat.sendMessage(HURRY, policy("steer"))]);
+      await Promise.all([sending, hurries(chat, "steer")]);
       await assertSteered(chat, release);
     },
     ({ name }) => name !== "5.0.100", // it mixes the messages of two open streams
@@ -87,7 +109,7 @@ describe("Posts while an answer runs", { concurrency: 4 }, () => {
     const { sending } = await begun(chat);
     await chat.stop();
     await sending;
-    await chat.sendMessage(HURRY, policy("queue"));
+    await hurries(chat, "queue");
     assert.equal(chat.status, "ready", String(chat.error));
     const [, first, , second] = chat.messages;
     assert.notEqual(second.id, first.id);
@@ -108,7 +130,7 @@ describe("Posts while an answer runs", { concurrency: 4 }, () => {
     assert.match(chat.error.message, /answer_running/);
     await chat.sendMessage(HURRY, policy("interrupt"));
     assert.match(chat.error.message, /invalid/);
-    await chat.sendMessage(HURRY, policy("cancel_previous"));
+    await hurries(chat, "cancel_previous");
     assert.equal(chat.status, "ready", String(chat.error));
     assert.equal(chat.messages.at(-1).metadata.status, "complete");
     assert.ok(textOf(chat.messages.at(-1)));
@@ -124,7 +146,7 @@ describe("Posts while an answer runs", { concurrency: 4 }, () => {
     const chat = newChat(release.ai, "v7", { transport, id: newId() });
     try {
       const { sending } = await begun(chat);
-      await Promise.all([sending, chat.sendMessage(HURRY, policy("steer"))]);
+      await Promise.all([sending, hurries(chat, "steer")]);
       await assertSteered(chat, release);
     } finally {
       transport.close(); // an open socket keeps the process alive
