@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils import uuid7
 
-from tokenwire.models.call_rows import lock_answer
+from tokenwire.models.call_rows import clock, lock_answer
 from tokenwire.models.call_states import Decision, call_fields, decided, left_to_caller
 from tokenwire.models.decisions import records_of, require_decider
 from tokenwire.models.errors import AlreadyDecided, DecisionExpired, NotAwaited, NotFound
@@ -47,7 +47,7 @@ class CallerDecision:
 
 
 async def decide_all(
-    session: AsyncSession, approvals: Sequence[CallerDecision], user_id: str, now: int
+    session: AsyncSession, approvals: Sequence[CallerDecision], user_id: str
 ) -> list[CallRow]:
     """Record the decisions, and give the calls of the new answer, which have no `message_id` yet.
 
@@ -57,6 +57,7 @@ async def decide_all(
         if await lock_answer(session, message_id) is None:
             raise NotFound("answer")
         await require_decider(session, message_id, user_id)
+    now = await clock(session)  # behind the locks, which may have taken long
     return [
         await _decided(session, approval, number, user_id, now)
         for number, approval in enumerate(approvals)

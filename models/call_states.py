@@ -130,7 +130,7 @@ def awaiting(state: str) -> AwaitingState | None:
 
 
 def left_to_caller(call: StoredCall) -> bool:
-    """Whether the program that asked executes the call, after the end of the answer."""
+    """Whether the program that asked executes or allows the call, after the end of the answer."""
     return call.state == "proposed" and call.runs_at == "caller"
 
 

@@ -17,9 +17,10 @@ from sqlmodel import col
 from uuid_utils import uuid7
 
 from tokenwire.models.approvals import CallerDecision, carry, decide_all
+from tokenwire.models.call_rows import clock
 from tokenwire.models.conversation_rows import placeholder
 from tokenwire.models.conversations import Posted, fitting, posted_before
-from tokenwire.models.database import Database, now_ms
+from tokenwire.models.database import Database
 from tokenwire.models.errors import HistoryTooLong, NotFound
 from tokenwire.models.idempotency import Idempotency
 from tokenwire.models.parts import Whole, whole
@@ -138,10 +139,10 @@ class Responses(Database):
         async with self.writing() as session:
             if first := await posted_before(session, question.user_id, idempotency, made):
                 return first
-            now = (await session.execute(select(now_ms()))).scalar_one()
             await self._check_length(session, question)
             approvals = question.approvals
-            calls = await decide_all(session, approvals, question.user_id, now)
+            calls = await decide_all(session, approvals, question.user_id)
+            now = await clock(session)
             conversation = await _make_conversation(session, question, made["conversation"], now)
             posted = await _write(session, question, made, now)
             await carry(session, posted.assistant_message, approvals, calls)

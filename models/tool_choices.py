@@ -78,7 +78,7 @@ class ToolChoices(_Value):
     """What one request says. `use`: names of the server's tools; None: all that are allowed, if the
     conversation is listed or `all_of_server` wants them. `choice`: for the first turn.
     `unattended`: nobody can decide about calls. `caller_approves`: the program that asks does.
-    `max_calls`: so many calls of the server's tools are carried out.
+    `max_calls`: so many calls of the server's tools, those that fail included; the others fail.
     """
 
     use: ToolNames | None = None

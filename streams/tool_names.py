@@ -84,9 +84,13 @@ class ReportedTools:
 
 async def keep(act: Callable[[], Awaitable[None]]) -> None:
     """Report or read again and again, for ever. While Redis is away, what was known stays."""
+    is_away = False
     while True:
         try:
             await act()
+            is_away = False
         except (redis.RedisError, OSError, TimeoutError) as error:
-            log_line.warning("the names of tools are not up to date", error=repr(error))
+            if not is_away:  # one line for an outage, not one for each try
+                log_line.warning("the names of tools are not up to date", error=repr(error))
+            is_away = True
         await asyncio.sleep(INTERVAL_SECONDS)

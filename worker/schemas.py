@@ -1,8 +1,9 @@
 """JSON Schemas from strangers: is this one usable, and does a text fit it?
 
-Guarantees: a check ends within `LONGEST_SECONDS`, and holds no loop and no lease meanwhile,
-whatever schema and text say. Nothing is fetched: a reference leads into the schema itself. What
-fits can be stored as JSON.
+Guarantees: a check ends within `LONGEST_SECONDS` of its beginning, and holds no loop and no lease
+meanwhile, whatever schema and text say; at most `MOST_AT_A_TIME` are under way, and the others wait
+for one. Nothing is fetched: a reference leads into the schema itself. What fits can be stored as
+JSON.
 
 Why it works this way: a schema of some hundred bytes can mean 2^30 comparisons (references that
 branch), and a pattern can backtrack. Only a process can be ended in the middle of that. It takes

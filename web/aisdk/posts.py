@@ -74,16 +74,18 @@ async def _decide(
 ) -> None:
     """Apply the decisions. Somebody else may be faster, or time."""
     queued = False
-    for number, decision in wanted:
-        try:
-            decided = await services.store.decide(row.id, number, user, decision)
-            queued = queued or decided.queued
-        except DecisionExpired:
-            queued = await services.store.expire_calls(row.id) or queued
-        except NotAwaited:
-            continue
-    if queued:
-        await delivery.continue_answer(services, row.id)
+    try:
+        for number, decision in wanted:
+            try:
+                decided = await services.store.decide(row.id, number, user, decision)
+                queued = queued or decided.queued
+            except DecisionExpired:
+                queued = await services.store.expire_calls(row.id) or queued
+            except NotAwaited:
+                continue
+    finally:  # each decision is stored by itself: a later one that fails takes none back
+        if queued:
+            await delivery.continue_answer(services, row.id)
 
 
 async def _answer(services: WebServices, user: str, asked: ChatRequest) -> Message:

@@ -90,7 +90,9 @@ class _Encoding:
         encoder, begun = self._encoder, _begun(self._encoder.answer, first)
         while begun is None:
             yield [], None
-            begun = _begun(encoder.answer, await anext(updates))
+            if (update := await anext(updates, None)) is None:
+                return
+            begun = _begun(encoder.answer, update)
         if encoder.answer.by != STEERED:
             async for batch in self.encode(begun, updates):
                 yield batch

@@ -22,6 +22,7 @@ from tokenwire.models.calls import EndedRun, NewCall
 from tokenwire.models.tables import CallRow
 from tokenwire.protocol import events
 from tokenwire.protocol.fold import Part
+from tokenwire.protocol.states import CALL_ENDED
 from tokenwire.providers.base import Request
 from tokenwire.worker import schemas
 from tokenwire.worker.attempt.keeper import Keeper
@@ -114,8 +115,8 @@ class Calling:
         return self._limited(found, parts[: numbers.start])
 
     def _limited(self, calls: Sequence[NewCall], before: Sequence[Part]) -> list[NewCall]:
-        """The calls, of which no more are carried out than the request wants. `before`: the parts
-        of earlier turns.
+        """The calls, of which no more may run than the request wants. Those that fail by themselves
+        count, too, as at OpenAI. `before`: the parts of earlier turns.
         """
         tools = self._work.tools
         most, found = tools.choices.max_calls, list[NewCall]()
@@ -123,8 +124,15 @@ class Calling:
         for call in calls:
             count += tools.on_server(call.name) is not None
             is_too_many = most is not None and count > most and tools.on_server(call.name)
-            beyond = replace(call, runs_at="server", state="failed", error=TOO_MANY_CALLS)
-            found.append(beyond if is_too_many else call)
+            if is_too_many and call.state not in CALL_ENDED:
+                call = replace(
+                    call,
+                    runs_at="server",
+                    state="failed",
+                    error=TOO_MANY_CALLS,
+                    expires_in_ms=None,
+                )
+            found.append(call)
         return found
 
     async def _examined(self, number: int, part: Part) -> NewCall:
@@ -238,8 +246,7 @@ class Calling:
             self._keeper.check_cancel()  # renews at once
             return
         for call in calls.next(self._running, self._terms.max_parallel_calls):
-            if call.number not in self._running:
-                self._running[call.number] = asyncio.create_task(self._run(call))
+            self._running[call.number] = asyncio.create_task(self._run(call))
 
     async def _until_change(self) -> None:
         """Wait until a call has ended, or for a moment: a person may have decided about another."""
@@ -260,7 +267,9 @@ class Calling:
     async def _end_runs(self) -> None:
         """Wait for calls that were stopped: their outcomes are stored."""
         self._stop_runs()
-        await asyncio.gather(*self._running.values(), return_exceptions=True)
+        for error in await asyncio.gather(*self._running.values(), return_exceptions=True):
+            if isinstance(error, Exception):
+                log_line.error("the end of a call was lost", exc_info=error)
         self._running.clear()
 
     # --- one call ---

@@ -68,7 +68,9 @@ class RoundCalls(Generic[C]):
 
     @property
     def are_left(self) -> bool:
-        """Whether the program that asked has calls to execute, with which the answer ends."""
+        """Whether the program that asked has calls to execute or to allow, with which the answer
+        ends.
+        """
         return any(map(left_to_caller, self.rows))
 
     @property
@@ -80,8 +82,12 @@ class RoundCalls(Generic[C]):
         )
 
     def next(self, running: Collection[int], most: int) -> Sequence[C]:
-        """The calls to begin now. `running`: numbers of those that run here; `most`: at a time."""
+        """The calls to begin now. `running`: numbers of those that were begun here, some of which
+        wait for a place and are still `proposed`; `most`: at a time.
+        """
         ready = [
-            call for call in self.rows if call.state == "proposed" and call.runs_at == "server"
+            call
+            for call in self.rows
+            if call.state == "proposed" and call.runs_at == "server" and call.number not in running
         ]
         return ready[: max(0, most - len(running))]

@@ -5,7 +5,7 @@ from typing import Any
 
 from tokenwire.protocol.events import PartEvent
 from tokenwire.protocol.fold import Answer
-from tokenwire.worker.attempt.rounds import differences
+from tokenwire.worker.attempt.rounds import RoundCalls, differences
 
 
 def row(number: int, **fields: Any) -> Any:
@@ -35,3 +35,11 @@ def test_calls_of_a_newer_attempt() -> None:
     """An attempt that counted as dead and wakes up reads calls of parts that it does not have."""
     newer = [row(0, state="proposed"), row(2, state="running")]
     assert [part for part, _ in differences(held(), newer)] == [0]
+
+
+def test_calls_that_wait_for_a_place_keep_no_other_from_beginning() -> None:
+    """They were begun, and rows still say `proposed`: there is room for others behind them."""
+    calls = RoundCalls([row(number, state="proposed") for number in range(5)], rev=0)
+    assert [call.number for call in calls.next({0, 1}, 4)] == [2, 3]
+    assert [call.number for call in calls.next({0, 1, 2, 3}, 4)] == []
+    assert [call.number for call in calls.next((), 4)] == [0, 1, 2, 3]
