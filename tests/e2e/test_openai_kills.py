@@ -81,16 +81,17 @@ class Killer(threading.Thread):
         self._stack, self._kinds, self._is_time = stack, kinds, is_time
 
     def run(self) -> None:
+        # They are known before: while they are searched for, a result would be stored.
+        pids = [pid for kind in self._kinds for pid in self._stack.pids(kind)]
         deadline = time.monotonic() + 30
         while not self._is_time():
             if time.monotonic() > deadline:
                 return
             time.sleep(0.002)
-        for kind in self._kinds:
-            for pid in self._stack.pids(kind):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-                    self.killed.append(pid)
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                self.killed.append(pid)
 
 
 def whole(client: openai.OpenAI, body: dict[str, Any]) -> Any:

@@ -14,6 +14,7 @@ async def test_a_running_response_is_not_followed(
     """Until it has ended, also by a cancel; what it wrote is then followed."""
     first = await asked(client, input="One")
     follows = {"model": "demo", "input": "Two", "previous_response_id": first["id"]}
+    follows["background"] = True
     refused = await client.post(R, json=follows)
     assert refused.status_code == 400
     assert refused.json()["error"]["code"] == "previous_response_unfinished"
@@ -40,7 +41,9 @@ async def test_policies_of_posts_are_refused_by_name(
 ) -> None:
     """They are about posts into one conversation."""
     first = await asked(client, input="One")
-    refused = await client.post(R, json={"model": "demo", "input": "Two", "while_running": policy})
+    refused = await client.post(
+        R, json={"model": "demo", "input": "Two", "background": True, "while_running": policy}
+    )
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "while_running")
     assert refused.json()["error"]["code"] == "unsupported_parameter"
     assert (await client.get(f"{R}/{first['id']}")).json()["status"] == "queued"
