@@ -8,6 +8,9 @@ CLIENT = (
     "tests/integration/test_python_client.py"
     "::test_a_post_that_steers_has_the_answer_that_took_it_in"
 )
+QUESTIONS = "tests/integration/attempt/test_steering_questions.py"
+LATE = "tests/integration/test_late_steering.py"
+OPENAI = "tests/integration/test_openai_steering.py"
 CHAT = "tests/integration/test_chat_steering.py"
 FAILURES = "tests/integration/attempt/test_behind_failures.py"
 _STREAM = "web/aisdk/stream.py"
@@ -170,6 +173,27 @@ AREA = Area(
             "        await closing.start_next(store, services.jobs, conversation_id)\n",
             "        pass\n",
             (FAILURES,),
+        ),
+        Mutant(
+            "what_comes_with_the_end_of_an_answer_stays_in_line",
+            "worker/attempt/outcome.py",
+            "closing.start_next(services.store, services.jobs, work.row.conversation_id)",
+            "services.store.now_ms()",
+            (f"{LATE}::test_a_post_that_comes_with_the_end",),
+        ),
+        Mutant(
+            "a_later_question_over_openai_lacks_what_steered",
+            "worker/asking.py",
+            "    return texts | (await store.texts_of(missing) if missing else {})\n",
+            "    return texts\n",
+            (f"{OPENAI}::test_a_response_that_takes_a_message_in[sqlite]",),
+        ),
+        Mutant(
+            "a_question_stays_beside_a_call_that_runs",
+            "models/decisions.py",
+            "            await let_posts_steer(session, message_id)\n",
+            "",
+            (QUESTIONS,),
         ),
         Mutant(
             "a_post_over_the_ai_sdk_never_steers",
