@@ -63,14 +63,14 @@ AREA = Area(
         Mutant(
             "a_second_decision_is_an_error",
             _POSTS,
-            "        except NotAwaited:\n            continue\n",
-            "        except NotFound:\n            continue\n",
+            "            except NotAwaited:\n                continue\n",
+            "            except NotFound:\n                continue\n",
         ),
         Mutant(
             "a_late_decision_leaves_the_question_open",
             _POSTS,
-            "            queued = await services.store.expire_calls(row.id) or queued\n",
-            "            continue\n",
+            "                queued = await services.store.expire_calls(row.id) or queued\n",
+            "                continue\n",
         ),
         Mutant(
             "a_client_gets_again_what_it_holds",
