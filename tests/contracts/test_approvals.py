@@ -141,10 +141,9 @@ async def test_statements_of_approvals_use_indexes(store: Store) -> None:
     answer = await left(store, 2)
     decisions = [decision(answer), decision(answer, 1, approve=False)]
     behind = await store.post(Post(answer.conversation_id, ME, "hi", "m"))
-    now = await store.now_ms()
     ran.clear()
     async with store.writing() as session:
-        calls = await decide_all(session, decisions, ME, now)
+        calls = await decide_all(session, decisions, ME)
         row = await session.get(Message, behind.assistant_message.id)
         assert row is not None
         await carry(session, row, decisions, calls)
