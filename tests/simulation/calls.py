@@ -49,7 +49,7 @@ def points(site: Site, message_id: str, node: Node) -> set[str]:
     found = {_point(world, call) for call in site.database.calls_of(message_id)}
     if row is not None and row.rounds and found & {"result stored"}:
         next_turn = rounds.turn_of(row.rounds)
-        if node in next_turn.open:
+        if node in next_turn.held:
             found = (found - {"result stored"}) | {"model asked again"}
         elif next_turn.calls:
             found -= {"result stored"}
