@@ -7,8 +7,6 @@ Decides isolation (reads see one snapshot, writes take SQLite's write lock at on
 import asyncio
 import functools
 import json
-import sqlite3
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
@@ -17,8 +15,7 @@ import psycopg
 import structlog
 from psycopg import waiting
 from psycopg.pq import TransactionStatus
-from sqlalchemy import BigInteger, Engine, event, exc, select, text, update
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy import BigInteger, exc, select, text, update
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -30,6 +27,13 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlmodel import col
 
 from tokenwire.models import migrations
+from tokenwire.models.engines import (
+    CONNECT_SECONDS,
+    TIMEOUT_SECONDS,
+    driver_url,
+    milliseconds,
+    tune_sqlite,
+)
 from tokenwire.models.errors import StatementFailed, StoreUnavailable, Unstorable
 from tokenwire.models.failures import store_error
 from tokenwire.models.names import VERSION
@@ -39,13 +43,8 @@ from tokenwire.models.whole import make_whole
 
 log_line = structlog.get_logger(__name__)
 
-TIMEOUT_SECONDS = 10.0
-"""Default for the longest life of a transaction, the wait for a connection included."""
-CONNECT_SECONDS = 5.0
 LOCK_SECONDS = 2.0
 """Longest wait for a locked row: our own transactions hold their locks only for moments."""
-WAL_PAUSE_SECONDS = 0.005
-"""Pause between tries to switch a new SQLite file to a write-ahead log."""
 CANCEL_SECONDS = 0.5
 """Longest time for cancelling a query on the server."""
 
@@ -73,68 +72,6 @@ def _sqlite_now(_element: Any, _compiler: Any, **_options: Any) -> str:
 @compiles(now_ms, "postgresql")
 def _postgresql_now(_element: Any, _compiler: Any, **_options: Any) -> str:
     return "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"
-
-
-def driver_url(database_url: str, *, asynchronous: bool) -> URL:
-    """`sqlite:///path` or `postgresql://...` with this project's driver. Raises ValueError for
-    another database.
-    """
-    url = make_url(database_url)
-    kind = url.drivername.partition("+")[0]
-    if kind == "sqlite":
-        if url.database in (None, "", ":memory:"):
-            raise ValueError(
-                "DATABASE_URL: SQLite needs a file, such as sqlite:///var/tokenwire.db"
-            )
-        return url.set(drivername="sqlite+aiosqlite" if asynchronous else "sqlite+pysqlite")
-    if kind in ("postgresql", "postgres"):
-        return url.set(drivername="postgresql+psycopg")
-    raise ValueError("DATABASE_URL begins with sqlite:// or postgresql://")
-
-
-def tune_sqlite(engine: Engine, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
-    """Transactions begin with an explicit BEGIN (the driver's own are off), and every connection
-    gets its settings.
-
-    `timeout_seconds`: the longest wait for another process's lock.
-    """
-
-    @event.listens_for(engine, "connect")
-    def _connected(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        for pragma in (
-            f"busy_timeout={_ms(timeout_seconds)}",
-            "synchronous=NORMAL",
-            "foreign_keys=ON",
-        ):
-            cursor.execute(f"PRAGMA {pragma}")
-        _use_wal(cursor, timeout_seconds)
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Any) -> None:
-        # IMMEDIATE waits for the write lock here; a deferred transaction could fail at its first
-        # write with "locked".
-        connection.exec_driver_sql(
-            "BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN"
-        )
-
-
-def _use_wal(cursor: Any, timeout_seconds: float) -> None:
-    """The file keeps this setting. If several processes set it in a new file at once, SQLite
-    refuses some without waiting.
-    """
-    deadline = time.monotonic() + timeout_seconds
-    while True:
-        try:
-            cursor.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise
-            time.sleep(WAL_PAUSE_SECONDS)
-        else:
-            return
 
 
 class _DatabaseConnection(psycopg.AsyncConnection[Any]):
@@ -195,12 +132,12 @@ def _open_engine(database_url: str, timeout_seconds: float) -> AsyncEngine:
         )
         tune_sqlite(engine.sync_engine, timeout_seconds)
         return engine
-    milliseconds = _ms(timeout_seconds)
+    longest = milliseconds(timeout_seconds)
     # The server cancels a statement a little earlier than we do, and then gives the reason.
     limits = {
-        "statement_timeout": _ms(timeout_seconds * 0.9),
-        "lock_timeout": _ms(min(LOCK_SECONDS, timeout_seconds / 2)),
-        "idle_in_transaction_session_timeout": 2 * milliseconds,
+        "statement_timeout": milliseconds(timeout_seconds * 0.9),
+        "lock_timeout": milliseconds(min(LOCK_SECONDS, timeout_seconds / 2)),
+        "idle_in_transaction_session_timeout": 2 * longest,
     }
     return create_async_engine(
         url,
@@ -216,14 +153,10 @@ def _open_engine(database_url: str, timeout_seconds: float) -> AsyncEngine:
             "connect_timeout": max(
                 2, round(min(CONNECT_SECONDS, timeout_seconds))
             ),  # libpq takes whole seconds, at least two
-            "tcp_user_timeout": milliseconds,
+            "tcp_user_timeout": longest,
             "options": " ".join(f"-c {name}={value}" for name, value in limits.items()),
         },
     )
-
-
-def _ms(seconds: float) -> int:
-    return max(1, round(seconds * 1000))
 
 
 class Database:

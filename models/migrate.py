@@ -20,7 +20,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, column, create_engine, exc, inspect, select, table, text
 
-from tokenwire.models.database import CONNECT_SECONDS, driver_url, tune_sqlite
+from tokenwire.models.engines import CONNECT_SECONDS, driver_url, tune_sqlite
 from tokenwire.models.errors import MigrationRefused
 from tokenwire.models.migrations import HEAD, KNOWN
 from tokenwire.models.names import PREFIX, VERSION

@@ -11,9 +11,9 @@ from tokenwire.models.answers import Answers
 from tokenwire.models.calls import Calls
 from tokenwire.models.chats import Chats
 from tokenwire.models.conversations import Conversations
-from tokenwire.models.database import TIMEOUT_SECONDS
 from tokenwire.models.decisions import Decisions
 from tokenwire.models.deletions import Deletions
+from tokenwire.models.engines import TIMEOUT_SECONDS
 from tokenwire.models.files import Files
 from tokenwire.models.overviews import Overviews
 from tokenwire.models.participants import Participants

@@ -10,7 +10,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, inspect
 
 import tokenwire.models.migrations
-from tokenwire.models.database import driver_url
+from tokenwire.models.engines import driver_url
 from tokenwire.models.migrate import migrate
 from tokenwire.models.migrations import KNOWN
 from tokenwire.models.names import VERSION, named

@@ -16,8 +16,8 @@ from tokenwire.models import database
 from tokenwire.models.answers import Ending
 from tokenwire.models.chats import Regeneration
 from tokenwire.models.conversations import Post, Posted
-from tokenwire.models.database import driver_url
 from tokenwire.models.deletions import UNLISTED_LIFE_MS
+from tokenwire.models.engines import driver_url
 from tokenwire.models.errors import (
     HistoryTooLong,
     NotFound,

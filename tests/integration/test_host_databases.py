@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine, create_engine, inspect, text
 
 from tests.integration.forked import Done, run_module
-from tokenwire.models.database import driver_url
+from tokenwire.models.engines import driver_url
 from tokenwire.models.migrations import HEAD
 
 HOSTS = "tests.integration.hosts"

@@ -17,7 +17,8 @@ from tests.databases import Postgres, launch
 from tests.disks import Disk
 from tokenwire.models import database
 from tokenwire.models.conversations import Post
-from tokenwire.models.database import CANCEL_SECONDS, CONNECT_SECONDS, Database
+from tokenwire.models.database import CANCEL_SECONDS, Database
+from tokenwire.models.engines import CONNECT_SECONDS
 from tokenwire.models.errors import StoreUnavailable
 from tokenwire.models.migrate import migrate
 from tokenwire.models.store import Store

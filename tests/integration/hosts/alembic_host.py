@@ -14,7 +14,7 @@ from sqlalchemy import Engine, create_engine
 from sqlmodel import Session, SQLModel, select
 
 from tests.integration.hosts.project.tables import Conversation, Message
-from tokenwire.models.database import driver_url
+from tokenwire.models.engines import driver_url
 
 FOLDER = Path(__file__).parent / "project"
 

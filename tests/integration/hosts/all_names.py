@@ -6,7 +6,7 @@ import sys
 
 from sqlalchemy import create_engine, inspect
 
-from tokenwire.models.database import driver_url
+from tokenwire.models.engines import driver_url
 from tokenwire.models.migrate import migrate
 
 

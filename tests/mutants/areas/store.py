@@ -83,7 +83,7 @@ AREA = Area(
         ),
         Mutant(
             "writes_of_sqlite_begin_deferred",
-            "models/database.py",
+            "models/engines.py",
             '"BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN"',
             '"BEGIN"',
         ),

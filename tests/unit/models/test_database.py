@@ -9,7 +9,8 @@ from sqlalchemy import text
 
 from tests.databases import create_tables
 from tokenwire.models import database
-from tokenwire.models.database import Database, _use_wal, driver_url
+from tokenwire.models.database import Database
+from tokenwire.models.engines import _use_wal, driver_url
 from tokenwire.models.errors import StoreUnavailable
 from tokenwire.models.store import Store
 
