@@ -162,6 +162,18 @@ async def test_a_retry_shows_its_countdown(server: StandIn, browser: Browser) ->
         )
 
 
+GROWS_ON_THE_WAY_DOWN = """async () => {
+    const scroll = document.querySelector("#scroll"), latest = document.querySelector("#latest");
+    scroll.scrollTop = 0;
+    while (latest.hidden) await new Promise(requestAnimationFrame);
+    latest.click();
+    await new Promise((moved) => scroll.addEventListener("scroll", moved, { once: true }));
+    document.querySelector("#messages").append(document.createElement("div"));
+    document.querySelector("#messages").lastElementChild.style.height = "300px";
+    await new Promise((ended) => scroll.addEventListener("scrollend", ended, { once: true }));
+}"""
+
+
 async def test_a_reader_who_scrolled_up_is_left_alone(server: StandIn, browser: Browser) -> None:
     """The page follows the end only while the reader is there; a button leads back."""
     server.default = STORY
@@ -176,6 +188,8 @@ async def test_a_reader_who_scrolled_up_is_left_alone(server: StandIn, browser: 
         await growing(page, length + 200)
         assert await _scroll_top(page) == at
         await page.click("#latest")
+        await expect(page.locator("#latest")).to_be_hidden()
+        await page.evaluate(GROWS_ON_THE_WAY_DOWN)
         await expect(page.locator("#latest")).to_be_hidden()
         await answered(page)
         await page.wait_for_function(

@@ -16,6 +16,7 @@ export class MessageList {
   #frame = 0;
   #notBefore = 0;
   #following = true;
+  #top = 0; // where the view was last
 
   /**
    * `people()`: {me, several}, who reads and whether others write here too. `onagain(message)`:
@@ -112,12 +113,16 @@ export class MessageList {
     }
     if (this.#dirty.size) this.#schedule();
     if (this.#following) this.scroll.scrollTop = this.scroll.scrollHeight;
-    else this.#look();
+    this.#look();
   }
 
+  /** At the end the reader follows it, and no longer once the view moves up. On the way down it does
+   * not matter how far the end is: text may come faster than a smooth scroll. */
   #look() {
-    const below = this.scroll.scrollHeight - this.scroll.scrollTop - this.scroll.clientHeight;
-    this.#following = below < NEAR_END;
+    const { scrollTop, scrollHeight, clientHeight } = this.scroll;
+    if (scrollHeight - scrollTop - clientHeight < NEAR_END) this.#following = true;
+    else if (scrollTop < this.#top) this.#following = false;
+    this.#top = scrollTop;
     this.latest.hidden = this.#following;
   }
 
