@@ -149,6 +149,7 @@ def test_a_function_of_a_program(stack: Stack) -> None:
     assert (ran.returncode, ran.stdout) == (0, "The tool weather returned: Sunny.\n"), ran.stderr
 
 
+@pytest.mark.long
 def test_an_approval_of_a_program(tmp_path: Path) -> None:
     """docs/openai.md: a call of the server's tool runs once the program allows it."""
     (tmp_path / "shop.py").write_text(block("docs/openai.md", "python", "def pay"))

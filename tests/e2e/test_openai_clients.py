@@ -54,7 +54,8 @@ def ran(script: str, stack: Stack, path: str) -> str:
 
 
 @pytest.mark.timeout(600)  # the packages are fetched once
-@pytest.mark.parametrize("client", ["langchain", pytest.param("agents", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("client", ["langchain", "agents"])
 def test_a_python_client_calls_tools(stack: Stack, client: str) -> None:
     """Its own functions, in both dialects; the Agents SDK also tools of the server, with
     approvals.
@@ -67,7 +68,9 @@ def test_a_python_client_calls_tools(stack: Stack, client: str) -> None:
 
 
 @pytest.mark.timeout(600)  # the packages are fetched once
-@pytest.mark.parametrize(("beside", "major"), [(None, "2."), ("langchain", "3.")])
+@pytest.mark.parametrize(
+    ("beside", "major"), [(None, "2."), pytest.param("langchain", "3.", marks=pytest.mark.long)]
+)
 def test_approvals_with_a_python_client(stack: Stack, beside: str | None, major: str) -> None:
     """Whole and streamed, followed and with a repeated history; a connection that breaks. Each call
     that was allowed runs once.

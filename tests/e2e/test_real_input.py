@@ -175,6 +175,7 @@ async def test_recorded_bodies_reach_readers_and_row_exactly(
     assert [line for wrong in found for line in wrong] == []
 
 
+@pytest.mark.long
 async def test_a_real_model_of_a_real_server(llamacpp_url: str, tmp_path: Path) -> None:
     """llama.cpp with SmolLM2: three readers have the row's text, and the answer is complete."""
     file = tmp_path / "models.yml"

@@ -121,6 +121,7 @@ def metrics_of(port: int) -> str:
         return str(answer.read().decode())
 
 
+@pytest.mark.long
 @linux
 def test_two_of_each_share_their_ports(tmp_path: Path) -> None:
     """While one restarts the other answers: no connection is refused."""

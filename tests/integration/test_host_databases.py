@@ -161,6 +161,7 @@ def contracts(*arguments: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
+@pytest.mark.long
 def test_query_plans_hold_with_a_prefix() -> None:
     """Each query uses its index on both databases."""
     done = contracts(

@@ -67,7 +67,12 @@ def test_a_seed_replays_exactly() -> None:
     assert there.stdout.split() == here
 
 
-SLOW = ("no_wait_for_what_is_out", "take_overs_forget_in_silence")
+SLOW = (
+    "no_fence",
+    "no_fence_in_sql",
+    "no_wait_for_what_is_out",
+    "take_overs_forget_in_silence",
+)
 """They are found in few schedules."""
 
 

@@ -63,7 +63,17 @@ def test_a_worker_dies_behind_each_effect(seed: int) -> None:
     assert 20 < number < MOST_EFFECTS
 
 
-@pytest.mark.parametrize("name", SABOTAGES_OF_TOOLS)
+SLOW = ("claims_of_calls_without_comparison", "lost_calls_run_again")
+"""They are found in few schedules."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(each, marks=pytest.mark.long) if each in SLOW else each
+        for each in SABOTAGES_OF_TOOLS
+    ],
+)
 def test_a_sabotage_is_found(name: str) -> None:
     """Without this rule of the project some schedule goes wrong, and says so."""
     sabotage, plan = SABOTAGES_OF_TOOLS[name]

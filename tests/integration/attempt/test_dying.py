@@ -108,7 +108,11 @@ async def test_nobody_dies(tmp_path: Path) -> None:
 
 
 @nth_effects
-@pytest.mark.parametrize(("again", "saves"), [(None, False), (4, True)], ids=["once", "twice"])
+@pytest.mark.parametrize(
+    ("again", "saves"),
+    [(None, False), pytest.param(4, True, marks=pytest.mark.long)],
+    ids=["once", "twice"],
+)
 async def test_a_worker_dies_after_any_effect(
     again: int | None, saves: bool, nth: int, tmp_path: Path
 ) -> None:
