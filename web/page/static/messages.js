@@ -116,8 +116,10 @@ export class MessageList {
     this.#look();
   }
 
-  /** At the end the reader follows it, and no longer once the view moves up. On the way down it does
-   * not matter how far the end is: text may come faster than a smooth scroll. */
+  /**
+   * At the end the reader follows it, and no longer once the view moves up. On the way down the
+   * distance does not matter: text may come faster than a smooth scroll.
+   */
   #look() {
     const { scrollTop, scrollHeight, clientHeight } = this.scroll;
     if (scrollHeight - scrollTop - clientHeight < NEAR_END) this.#following = true;
