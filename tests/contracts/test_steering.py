@@ -4,11 +4,10 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import event
 
 from tests.contracts.calls import ME, Asked, LostCommits, asked, call, raced, waiting
-from tests.contracts.test_calls import _literal, ending
-from tests.databases import sql
+from tests.contracts.plans import recorded, without_index
+from tests.contracts.test_calls import ending
 from tokenwire.models.answers import Ending
 from tokenwire.models.chats import Regeneration
 from tokenwire.models.conversations import Policy, Post, Posted
@@ -261,26 +260,13 @@ async def test_a_post_whose_client_follows_its_own_answer_never_steers(store: St
 
 async def test_statements_of_steering_use_indexes(store: Store) -> None:
     """No step reads other conversations."""
-    ran: list[str] = []
-    event.listen(
-        store._engine.sync_engine,
-        "before_cursor_execute",
-        lambda _c, _s, statement, parameters, _x, _m: ran.append(_literal(statement, parameters)),
-    )
     answer = await asked(store, call(0, "awaiting_approval"))
     first, second = await posted(answer), await posted(answer)
-    ran.clear()
-    assert await store.withdraw_calls(answer.id, 1)
-    await store.texts_of(await waits_behind(answer))
-    assert await taken(answer, first)
-    assert await store.finish(named(answer, first, second))
-    explain = "EXPLAIN QUERY PLAN" if store.is_sqlite else "EXPLAIN"
-    about = {text for text in ran if "messages" in text and not text.startswith("INSERT")}
+    with recorded(store) as ran:
+        assert await store.withdraw_calls(answer.id, 1)
+        await store.texts_of(await waits_behind(answer))
+        assert await taken(answer, first)
+        assert await store.finish(named(answer, first, second))
+    about = {text for text in ran if "messages" in text}
     assert len(about) >= 12
-    async with store.reading(by_index=True) as session:
-        for text in sorted(about):
-            plan = "\n".join(
-                str(row[-1]) for row in await session.execute(sql(f"{explain} {text}"))
-            )
-            assert "Seq Scan" not in plan, (text, plan)
-            assert "SCAN" not in plan.replace("SCAN CONSTANT ROW", ""), (text, plan)
+    assert await without_index(store, about) == []
