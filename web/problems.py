@@ -3,7 +3,8 @@ stable `code`.
 
 `CODES` is the closed registry: clients decide by `code`, never by text. Internal failures are
 logged and not shown: no exception text reaches a client. Routes raise `ApiProblem`; this module
-maps everything else (unknown routes, validation, errors of the store and the log).
+maps everything else (unknown routes, validation, errors of the store and the log). What cannot
+answer with a document asks `problem_of` for the same sentence.
 """
 
 from collections.abc import Mapping, Sequence
@@ -179,28 +180,8 @@ def response(
 
 def install(app: FastAPI) -> None:
     """Install handlers for everything that routes raise."""
-    handlers: dict[type[Exception], Any] = {
-        HTTPException: _http,
-        RequestValidationError: _invalid,
-        errors.NotFound: _not_found,
-        ports.Gone: _not_found,
-        errors.NotAuthor: _not_author,
-        errors.TooManyParticipants: _too_many_participants,
-        errors.AnswerRunning: _answer_running,
-        errors.KeyReused: _key_reused,
-        errors.NotDecider: _not_decider,
-        errors.AlreadyDecided: _already_decided,
-        errors.AnswerEnded: _answer_ended,
-        errors.DecisionExpired: _decision_expired,
-        errors.NotAwaited: _not_awaited,
-        errors.BadCursor: _bad_cursor,
-        errors.Unstorable: _unstorable,
-        errors.Conflict: _conflict,
-        errors.QuotaReached: _quota_reached,
-        errors.StatementFailed: _damaged,
-        errors.StoreUnavailable: _unavailable,
-        ports.LogUnavailable: _log_unavailable,
-    }
+    handlers: dict[type[Exception], Any] = dict.fromkeys(_REFUSALS, _refused)
+    handlers |= {HTTPException: _http, RequestValidationError: _invalid}
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)
 
@@ -251,84 +232,94 @@ async def _invalid(_request: Request, error: RequestValidationError) -> JSONResp
     return response("invalid", f"{first['field']}: {first['message']}", errors=listed)
 
 
-async def _not_found(_request: Request, _error: Exception) -> JSONResponse:
-    return response("not_found", "This does not exist, or it is not yours.")
+async def _refused(request: Request, error: Exception) -> JSONResponse:
+    problem = problem_of(error, method=request.method, path=request.url.path)
+    return await _http(request, cast("ApiProblem", problem))
 
 
-async def _not_author(_request: Request, _error: Exception) -> JSONResponse:
-    return response(
+def problem_of(error: Exception, **place: str) -> ApiProblem | None:
+    """The refusal of a request that met this error, over HTTP and over sockets alike; None: it is
+    unexpected. What operators should know is logged, with `place`.
+    """
+    kind = next((kind for kind in type(error).__mro__ if kind in _REFUSALS), None)
+    if kind is None:
+        return None
+    code, sentence = _REFUSALS[kind]
+    _log(error, place)
+    headers = None
+    if CODES[code] == HTTPStatus.TOO_MANY_REQUESTS:
+        headers = {"Retry-After": str(UNFINISHED_RETRY_SECONDS)}
+    return ApiProblem(code, sentence, headers, **_members(error))
+
+
+def _members(error: Exception) -> dict[str, Any]:
+    match error:
+        case errors.AlreadyDecided():
+            return {"call": call_view(error.call), "decision": decision_view(error.record)}
+        case errors.BadCursor():
+            message = "not a cursor that a page has given"
+            return {"errors": [{"field": "query.before", "message": message}]}
+        case errors.Unstorable():
+            return {"errors": []}
+    return {}
+
+
+def _log(error: Exception, place: Mapping[str, str]) -> None:
+    match error:
+        case errors.Unstorable():  # a fallback behind everything that should have refused it before
+            event = "the database refused a value that validation had accepted"
+            log_line.error(event, error=str(error), **place)
+        case errors.StatementFailed():
+            log_line.error("the database fails at a row", error=str(error), **place)
+        case errors.StoreUnavailable():
+            cause = repr(error.__cause__ or error)
+            log_line.warning("the database is away", error=cause, **place)
+        case ports.LogUnavailable():
+            log_line.warning("the log is away", error=repr(error), **place)
+
+
+DAMAGED = (
+    "The database cannot read or write a part of what this is about. Trying again does "
+    "not help; operators must mend it."
+)
+UNFINISHED_RETRY_SECONDS = 5
+_UNKNOWN = ("not_found", "This does not exist, or it is not yours.")
+_REFUSALS: Mapping[type[Exception], tuple[str, str]] = {
+    errors.NotFound: _UNKNOWN,
+    ports.Gone: _UNKNOWN,
+    errors.NotAuthor: (
         "not_author",
-        "This would change or drop another person's message: only its author or the owner may "
-        "do that.",
-    )
-
-
-async def _too_many_participants(_request: Request, _error: Exception) -> JSONResponse:
-    return response(
+        (
+            "This would change or drop another person's message: only its author or the owner may "
+            "do that."
+        ),
+    ),
+    errors.TooManyParticipants: (
         "too_many_participants",
         "This conversation has the maximum number of participants and invitations.",
-    )
-
-
-async def _answer_running(_request: Request, _error: Exception) -> JSONResponse:
-    return response("answer_running", "An answer is still being written in this conversation.")
-
-
-async def _key_reused(_request: Request, _error: Exception) -> JSONResponse:
-    return response("key_reused", "This Idempotency-Key was used with another body.")
-
-
-async def _not_decider(_request: Request, _error: Exception) -> JSONResponse:
-    return response(
+    ),
+    errors.AnswerRunning: (
+        "answer_running",
+        "An answer is still being written in this conversation.",
+    ),
+    errors.KeyReused: ("key_reused", "This Idempotency-Key was used with another body."),
+    errors.NotDecider: (
         "not_decider",
-        "Only the owner of the conversation, and the author of the message that is answered, may "
-        "decide about this call.",
-    )
-
-
-async def _already_decided(_request: Request, error: Exception) -> JSONResponse:
-    found = cast("errors.AlreadyDecided", error)
-    return response(
-        "already_decided",
-        "Another decision about this call came first.",
-        call=call_view(found.call),
-        decision=decision_view(found.record),
-    )
-
-
-async def _answer_ended(_request: Request, _error: Exception) -> JSONResponse:
-    return response("answer_ended", "The answer has ended, so nobody waits for this decision.")
-
-
-async def _decision_expired(_request: Request, _error: Exception) -> JSONResponse:
-    return response("decision_expired", "The time for this decision is over.")
-
-
-async def _not_awaited(_request: Request, _error: Exception) -> JSONResponse:
-    return response("not_awaited", "This call does not await such a decision.")
-
-
-async def _bad_cursor(_request: Request, _error: Exception) -> JSONResponse:
-    listed = [{"field": "query.before", "message": "not a cursor that a page has given"}]
-    return response("invalid", "query.before: not a cursor that a page has given", errors=listed)
-
-
-async def _unstorable(request: Request, error: Exception) -> JSONResponse:
-    # A fallback behind everything that should have refused or repaired it before.
-    log_line.error(
-        "the database refused a value that validation had accepted",
-        method=request.method,
-        path=request.url.path,
-        error=str(error),
-    )
-    return response("invalid", "The request holds a value that cannot be stored.", errors=[])
-
-
-async def _conflict(_request: Request, _error: Exception) -> JSONResponse:
-    return response("conflict", "The request contradicts what is stored.")
-
-
-QUOTAS: Mapping[type[errors.QuotaReached], tuple[str, str]] = {
+        (
+            "Only the owner of the conversation, and the author of the message that is answered, "
+            "may decide about this call."
+        ),
+    ),
+    errors.AlreadyDecided: ("already_decided", "Another decision about this call came first."),
+    errors.AnswerEnded: (
+        "answer_ended",
+        "The answer has ended, so nobody waits for this decision.",
+    ),
+    errors.DecisionExpired: ("decision_expired", "The time for this decision is over."),
+    errors.NotAwaited: ("not_awaited", "This call does not await such a decision."),
+    errors.BadCursor: ("invalid", "query.before: not a cursor that a page has given"),
+    errors.Unstorable: ("invalid", "The request holds a value that cannot be stored."),
+    errors.Conflict: ("conflict", "The request contradicts what is stored."),
     errors.TooManyQueued: (
         "too_many_queued",
         "Too many posts wait in this conversation: try again when some are answered.",
@@ -353,57 +344,13 @@ QUOTAS: Mapping[type[errors.QuotaReached], tuple[str, str]] = {
         "history_too_long",
         "The conversation is too long for another answer: start a new one.",
     ),
+    errors.StatementFailed: ("damaged", DAMAGED),
+    errors.StoreUnavailable: ("unavailable", "The database does not answer at the moment."),
+    ports.LogUnavailable: ("unavailable", "The event log does not answer at the moment."),
 }
-"""Code and sentence for each quota."""
-UNFINISHED_RETRY_SECONDS = 5
-
-
-def quota_problem(error: errors.QuotaReached) -> ApiProblem:
-    """The refusal that names the reached limit."""
-    code, detail = QUOTAS[type(error)]
-    headers = (
-        {"Retry-After": str(UNFINISHED_RETRY_SECONDS)}
-        if CODES[code] == HTTPStatus.TOO_MANY_REQUESTS
-        else None
-    )
-    return ApiProblem(code, detail, headers)
-
-
-async def _quota_reached(request: Request, error: errors.QuotaReached) -> JSONResponse:
-    return await _http(request, quota_problem(error))
-
-
-async def _unavailable(request: Request, error: Exception) -> JSONResponse:
-    log_line.warning(
-        "the database is away",
-        method=request.method,
-        path=request.url.path,
-        error=repr(error.__cause__ or error),
-    )
-    return response("unavailable", "The database does not answer at the moment.")
-
-
-DAMAGED = (
-    "The database cannot read or write a part of what this is about. Trying again does "
-    "not help; operators must mend it."
-)
-
-
-async def _damaged(request: Request, error: Exception) -> JSONResponse:
-    log_line.error(
-        "the database fails at a row",
-        method=request.method,
-        path=request.url.path,
-        error=str(error),
-    )
-    return response("damaged", DAMAGED)
-
-
-async def _log_unavailable(request: Request, error: Exception) -> JSONResponse:
-    log_line.warning(
-        "the log is away", method=request.method, path=request.url.path, error=repr(error)
-    )
-    return response("unavailable", "The event log does not answer at the moment.")
+"""Code and sentence for each error of the store and the log. A subclass has those of its nearest
+listed class.
+"""
 
 
 def documented(*codes: str) -> dict[int | str, dict[str, Any]]:

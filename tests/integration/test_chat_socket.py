@@ -16,9 +16,11 @@ from tests.integration.production import MIB, line, login, public
 from tests.integration.raw import fragment, handshake, raw
 from tests.integration.serving import Web, serving
 from tests.integration.test_stalled import answering, deaf, eventually, resume_frame, small_buffers
+from tokenwire.models.errors import StatementFailed, StoreUnavailable
 from tokenwire.web.admission import layer as admission
 from tokenwire.web.aisdk import requests as chat_requests
 from tokenwire.web.aisdk import socket as chat_socket
+from tokenwire.web.problems import DAMAGED
 
 ABORT = json.dumps({"type": "abort", "requestId": "x"})
 BOMB = '{"type":"abort","requestId":"x","body":{"a":"\\ud800","b":[' + "[]," * 1000 + "1]}}"
@@ -280,3 +282,54 @@ async def test_finished_requests_make_room(tmp_path: Path, monkeypatch: pytest.M
         for number in (1, 2, 3, 1):
             await client.send(resumes(number, headers=login("ada")))
             assert json.loads(await client.recv())["type"] == "no-active"
+
+
+def sends(number: int, text: str, **body: object) -> dict[str, object]:
+    parts = [{"type": "text", "text": text}]
+    messages = [{"id": str(number), "role": "user", "parts": parts}]
+    return {"id": "c", "trigger": "submit-message", "messages": messages, **body}
+
+
+REFUSED = {
+    "answer_running": sends(2, "another", while_running="reject"),
+    "key_reused": sends(1, "other words"),
+}
+
+
+@pytest.mark.parametrize("code", REFUSED)
+async def test_a_refusal_has_the_sentence_of_http(tmp_path: Path, code: str) -> None:
+    """What stays is not told as an outage."""
+    body = REFUSED[code]
+    async with serving(tmp_path) as web, socket_of(web) as client, asyncio.timeout(20):
+        async with web.client.stream("POST", "/api/chat", json=sends(1, "first")):
+            pass
+        said = (await web.client.post("/api/chat", json=body)).json()
+        within = {"while_running": body.get("while_running")}
+        frame = {"type": "send", "requestId": "x", "body": within, **body}
+        await client.send(json.dumps(frame))
+        heard = json.loads(await client.recv())
+    assert said["code"] == code
+    assert heard == {"type": "error", "requestId": "x", "errorText": said["detail"]}
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (StoreUnavailable("secret"), "The database does not answer at the moment."),
+        (StatementFailed("secret"), DAMAGED),
+        (LookupError("secret"), "The server failed. It is not your request's fault."),
+    ],
+)
+async def test_an_outage_a_damage_and_a_bug_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, sentence: str
+) -> None:
+    """Nothing of the error itself is told."""
+
+    async def fails(*_: object) -> None:
+        raise error
+
+    async with serving(tmp_path) as web, socket_of(web) as client, asyncio.timeout(20):
+        monkeypatch.setattr(web.store, "find_chat", fails)
+        await client.send(resumes())
+        heard = json.loads(await client.recv())
+    assert heard["errorText"] == sentence

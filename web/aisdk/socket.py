@@ -20,14 +20,6 @@ from starlette.requests import Request
 from starlette.websockets import WebSocketDisconnect
 from websockets.frames import CloseCode
 
-from tokenwire.models.errors import (
-    NotAuthor,
-    NotDecider,
-    NotFound,
-    QuotaReached,
-    StoreError,
-)
-from tokenwire.streams.log import ports
 from tokenwire.web import aisdk
 from tokenwire.web.admission.layer import Seat
 from tokenwire.web.aisdk import posts as chat_posts
@@ -40,7 +32,7 @@ from tokenwire.web.aisdk.values import dumps
 from tokenwire.web.events.routes import admit
 from tokenwire.web.http.aside import aside, in_thread
 from tokenwire.web.http.streaming import Cut
-from tokenwire.web.problems import ApiProblem, quota_problem
+from tokenwire.web.problems import ApiProblem, problem_of
 from tokenwire.web.services import WebServices
 
 log_line = structlog.get_logger(__name__)
@@ -136,36 +128,12 @@ class _ChatSocket:
         del frame  # it may be long, and an answer takes long
         try:
             await self._follow(request_id, await opening)
-        except ApiProblem as problem:
-            await self._send("error", request_id, errorText=problem.detail)
-        except NotDecider:
-            await self._send(
-                "error", request_id, errorText="Others may decide about this answer's calls."
-            )
-        except NotAuthor:
-            await self._send(
-                "error", request_id, errorText="Another person's message is not yours to change."
-            )
-        except (NotFound, ports.Gone):
-            await self._send(
-                "error", request_id, errorText="This does not exist, or it is not yours."
-            )
-        except QuotaReached as error:
-            await self._send("error", request_id, errorText=quota_problem(error).detail)
-        except (StoreError, ports.LogError) as error:
-            log_line.warning("a request of a chat failed", error=repr(error))
-            await self._send(
-                "error", request_id, errorText="The server cannot do this at the moment."
-            )
         except Cut:
             await self._websocket.close(CloseCode.SERVICE_RESTART, "the server restarts")
         except (WebSocketDisconnect, RuntimeError):
             return
-        except Exception as error:
-            log_line.exception("a request of a chat failed", exc_info=error)
-            await self._send(
-                "error", request_id, errorText="The server failed. It is not your request's fault."
-            )
+        except Exception as error:  # noqa: BLE001 - the table of refusals decides
+            await self._send("error", request_id, errorText=_sentence(error))
 
     async def _open(self, frame: ChatFrame) -> "_Asked":
         request = _as_request(self._websocket, chat_requests.login_in(frame.headers) or self._login)
@@ -218,6 +186,15 @@ class _ChatSocket:
             await self._websocket.send_text(
                 dumps({"type": kind, "requestId": request_id, **fields}).decode()
             )
+
+
+def _sentence(error: Exception) -> str:
+    """Why a request was refused, as over HTTP; what is unexpected is logged."""
+    problem = error if isinstance(error, ApiProblem) else problem_of(error, path="/api/chat/ws")
+    if problem is not None:
+        return problem.detail
+    log_line.error("a request of a chat failed", exc_info=error)
+    return "The server failed. It is not your request's fault."
 
 
 def _as_request(websocket: WebSocket, login: str | None) -> Request:

@@ -27,7 +27,7 @@ from tokenwire.web.http import sse
 from tokenwire.web.http.sending import TrackedSend
 from tokenwire.web.http.streaming import EventStream
 from tokenwire.web.openai import objects
-from tokenwire.web.problems import DAMAGED, RETRY_AFTER_SECONDS, ApiProblem, quota_problem
+from tokenwire.web.problems import DAMAGED, RETRY_AFTER_SECONDS, ApiProblem, problem_of
 from tokenwire.web.services import JsonRoute
 
 log_line = structlog.get_logger(__name__)
@@ -151,12 +151,6 @@ def _refusal(path: str, error: Exception) -> OpenAIProblem:
             return _invalid(error)
         case errors.NotFound() | ports.Gone():
             return OpenAIProblem(404, "not_found", "There is no such response, or it is not yours.")
-        case errors.KeyReused():
-            return OpenAIProblem(
-                422, "key_reused", "This Idempotency-Key was used with another body."
-            )
-        case errors.QuotaReached():
-            return _of_problem(quota_problem(error))
         case errors.Unstorable():
             log_line.error(
                 "the database refused a value that validation had accepted",
@@ -170,7 +164,7 @@ def _refusal(path: str, error: Exception) -> OpenAIProblem:
             return _not_applied(error)
         case errors.NotDecider():
             return OpenAIProblem(403, "not_decider", "Somebody else may decide about this call.")
-        case errors.Conflict():
+        case errors.Conflict() if not isinstance(error, errors.KeyReused):
             return OpenAIProblem(
                 409, "conflict", "The request contradicts what is stored.", headers=_NO_RETRY
             )
@@ -186,6 +180,8 @@ def _refusal(path: str, error: Exception) -> OpenAIProblem:
             return OpenAIProblem(
                 error.status_code, "bad_request", str(error.detail), headers=error.headers
             )
+    if known := problem_of(error, path=path):
+        return _of_problem(known)
     log_line.error("request failed", path=path, exc_info=error)
     return OpenAIProblem(
         500, "internal", "The server failed. It is not your request's fault.", kind="server_error"

@@ -139,7 +139,7 @@ AREA = Area(
         Mutant(
             "a_damaged_row_is_a_bug",
             "web/problems.py",
-            "        errors.StatementFailed: _damaged,\n",
+            '    errors.StatementFailed: ("damaged", DAMAGED),\n',
             "",
             ("tests/unit/web/test_bad_input.py",),
         ),

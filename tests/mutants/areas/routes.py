@@ -47,9 +47,16 @@ AREA = Area(
         Mutant(
             "who_was_too_late_is_not_shown_the_decision",
             "web/problems.py",
-            "        decision=decision_view(found.record),\n",
-            "",
+            ', "decision": decision_view(error.record)}',
+            "}",
             (CALLS,),
+        ),
+        Mutant(
+            "a_socket_tells_each_refusal_as_a_bug",
+            "web/aisdk/socket.py",
+            'else problem_of(error, path="/api/chat/ws")',
+            "else None",
+            ("tests/integration/test_chat_socket.py",),
         ),
         Mutant(
             "arguments_are_forgotten",

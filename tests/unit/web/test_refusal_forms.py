@@ -9,6 +9,8 @@ import pytest
 
 from tests.unit.web.admission.test_identity import KEY, PRODUCTION
 from tests.unit.web.conftest import MakeClient
+from tokenwire.models import errors
+from tokenwire.web.problems import problem_of
 
 PATHS = ("/v1/models", "/api/me")
 
@@ -76,3 +78,23 @@ async def test_an_unexpected_error(
         answer = await client.get(path)
         assert (answer.status_code, document(answer)["code"]) == (500, "internal")
         assert "secret" not in answer.text
+
+
+def kinds(of: type[Exception]) -> list[type[Exception]]:
+    return [of, *(inner for kind in of.__subclasses__() for inner in kinds(kind))]
+
+
+NEVER_TOLD = (
+    errors.StoreError,  # these two are never raised themselves
+    errors.QuotaReached,
+    errors.MigrationRefused,  # no process starts with it
+    errors.AlreadyDecided,  # it needs rows: tests/unit/web/api/test_calls.py
+)
+
+
+@pytest.mark.parametrize("kind", [k for k in kinds(errors.StoreError) if k not in NEVER_TOLD])
+def test_every_error_of_the_store_has_a_sentence(kind: type[Exception]) -> None:
+    """None is told as a bug, and none shows its own text."""
+    problem = problem_of(kind("secret"))
+    assert problem is not None
+    assert "secret" not in problem.detail
