@@ -1,8 +1,8 @@
 """Pure: an assistant's message as its client sends it back, with decisions about calls.
 
 Guarantees: what a client repeats of its history decides nothing. A decision about a call that never
-asked for one, or about other arguments than the model's, is refused before any decision of the
-message applies.
+asked for one, about another tool or other arguments than the model's, or against another decision
+of the same message, is refused before any decision of the message applies.
 
 Why it works this way: the stream of a waiting answer ends, and its client continues the message
 with what it holds. So the message says which calls its reader has, and in which state. `held` makes
@@ -13,6 +13,7 @@ Rejected: arguments that a client has edited. Decisions over the API say openly 
 others than the model's. Ignoring them is no way either: the person would allow something else.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -28,6 +29,7 @@ from tokenwire.web.calls import call_id
 
 FAILED: Final = "The client's tool failed."
 _TAKEN_BACK = ("withdrawn", "unknown")
+_BEYOND_64_BITS: Final = re.compile("-?[0-9]{19,20}")
 _AS_SHOWN: Final[Mapping[str, str]] = {
     "input-streaming": "streaming",
     "approval-requested": "awaiting_approval",
@@ -39,6 +41,7 @@ class KnownCall(Protocol):
     """A row of a proven call, as far as it is read here."""
 
     number: int
+    name: str
     state: str
     runs_at: str
     input: str
@@ -62,6 +65,14 @@ class ToolPart(msgspec.Struct, frozen=True, rename="camel"):
     error_text: str | None = None
     approval: Approval | None = None
     provider_executed: bool | None = None
+    type: str = ""
+    tool_name: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The tool's name."""
+        is_dynamic = self.type == "dynamic-tool"
+        return self.tool_name or "" if is_dynamic else self.type.removeprefix("tool-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +110,15 @@ class Continued:
         """
         found = [(part, _decision(part)) for part in self.message.calls]
         asked = [(part, decision) for part, decision in found if decision is not None]
-        wanted = [self._wanted(part, decision) for part, decision in asked]
-        return [decision for decision in wanted if decision is not None]
+        wanted = dict[int, Decision]()
+        for part, decision in asked:
+            number = self._asked(part, decision)
+            if number is not None and wanted.setdefault(number, decision) != decision:
+                raise BadDecision(f"Two decisions about {part.tool_call_id} contradict each other.")
+        return list(wanted.items())
 
-    def _wanted(self, part: ToolPart, decision: Decision) -> tuple[int, Decision] | None:
+    def _asked(self, part: ToolPart, decision: Decision) -> int | None:
+        """The number of the call that asked for this decision; None: the part is history."""
         call = self.calls.get(part.tool_call_id)
         if call is None:
             if decision.kind == "error":  # how clients hold a call that the model took back
@@ -112,10 +128,12 @@ class Continued:
             if not _is_over(call, decision):
                 raise BadDecision(f"The call {part.tool_call_id} does not await this.")
             return None
+        if part.name != call.name:
+            raise BadDecision(f"The call {part.tool_call_id} is one of {call.name}.")
         if decision.kind == "approve" and not _is_same_input(part.input, call.input):
             reason = "Edited arguments are not taken: decide over /api/messages."
             raise BadDecision(f"{reason} This is about the call {part.tool_call_id}.")
-        return call.number, decision
+        return call.number
 
     def held(self, answer: Answer) -> Answer:
         """What the client holds of the answer: turns up to that of its last call, which waits."""
@@ -175,10 +193,19 @@ def _is_same(one: Any, other: Any) -> bool:
         return one.keys() == other.keys() and all(_is_same(one[key], other[key]) for key in one)
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(_is_same, one, other))
-    numbers = [value for value in (one, other) if type(value) in (int, float)]
-    if len(numbers) == 2:
-        return float(one) == float(other)
+    numbers = _number(one), _number(other)
+    if None not in numbers and not (isinstance(one, str) and isinstance(other, str)):
+        return numbers[0] == numbers[1]
     return type(one) is type(other) and bool(one == other)
+
+
+def _number(value: Any) -> float | None:
+    """What JavaScript makes of a number. It rounds the largest integers of 64 bits to larger ones,
+    which come back as texts (`storable_json`).
+    """
+    if isinstance(value, str) and _BEYOND_64_BITS.fullmatch(value):
+        return float(value)
+    return float(value) if type(value) in (int, float) else None
 
 
 def _end_of_turn(parts: Sequence[Part], last: int) -> int:

@@ -6,6 +6,7 @@ _CHATS = "tests/integration/test_chat_tools.py"
 _CONTINUED = "web/aisdk/continued.py"
 _ENCODER = "web/aisdk/encoder.py"
 _POSTS = "web/aisdk/posts.py"
+_UNIT = "tests/unit/web/aisdk/test_continued.py"
 
 AREA = Area(
     "continued",
@@ -52,6 +53,27 @@ AREA = Area(
             _CONTINUED,
             'decision.kind == "approve" and not _is_same_input',
             "False and not _is_same_input",
+        ),
+        Mutant(
+            "an_approval_may_name_another_tool",
+            _CONTINUED,
+            "        if part.name != call.name:\n",
+            "        if False:\n",
+            (_UNIT,),
+        ),
+        Mutant(
+            "of_two_decisions_the_first_counts",
+            _CONTINUED,
+            "wanted.setdefault(number, decision) != decision:",
+            "wanted.setdefault(number, decision) is None:",
+            (_UNIT,),
+        ),
+        Mutant(
+            "the_largest_integers_cannot_be_approved",
+            _CONTINUED,
+            "    if isinstance(value, str) and _BEYOND_64_BITS.fullmatch(value):\n",
+            "    if False:\n",
+            (_UNIT,),
         ),
         Mutant(
             "decisions_apply_before_all_are_checked",
