@@ -90,21 +90,20 @@ class Catalogue:
     client_tools: Mapping[str, ClientToolSpec] = field(default_factory=dict)
     mcp: Mapping[str, McpSpec] = field(default_factory=dict)
     missing_mcp: Mapping[str, str] = field(default_factory=dict)
+    tool_secrets: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)
     mcp_secrets: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)
-    """Of each MCP server: what nobody but the server may see."""
+    """Of each HTTP tool, and of each MCP server: what nobody but the server may see."""
 
     @property
     def secrets(self) -> list[str]:
-        """The secrets that no log may show: keys, headers that replace them, and what MCP servers
-        are started or addressed with.
+        """The secrets that no log may show: keys, headers that replace them, and what tools and MCP
+        servers are signed, started or addressed with.
         """
         keys = [spec.api_key for spec in self.models.values() if spec.api_key]
-        keys += [tool.secret for tool in self.tools.values()]
-        keys += [tool.secret.removeprefix("whsec_") for tool in self.tools.values()]
         headers = [spec.headers for spec in self.models.values()]
-        headers += [tool.headers for tool in self.tools.values()]
-        keys += [value for each in headers for value in _named_as_secrets(each)]
-        return keys + [secret for secrets in self.mcp_secrets.values() for secret in secrets]
+        keys += _all_named_as_secrets(*headers)
+        others = [*self.tool_secrets.values(), *self.mcp_secrets.values()]
+        return keys + [secret for secrets in others for secret in secrets]
 
     @property
     def local_servers(self) -> dict[str, LocalServer]:
@@ -167,8 +166,13 @@ def parse(document: Any, environ: Mapping[str, str], path: str = "models.yml") -
         client_tools=client_tools,
         mcp=mcp,
         missing_mcp=missing_mcp,
+        tool_secrets={
+            name: _secrets_of_tool(spec, _named_variables(_TOOLS, file.tools[name], environ, path))
+            for name, spec in tools.items()
+        },
         mcp_secrets={
-            name: _secrets_of(spec, file.mcp[name], environ, path) for name, spec in mcp.items()
+            name: _secrets_of_mcp(spec, _named_variables(_MCP, file.mcp[name], environ, path))
+            for name, spec in mcp.items()
         },
     )
 
@@ -392,23 +396,39 @@ _MCP = _Section(
 )
 
 
-def _secrets_of(
-    spec: McpSpec, entry: Mapping[str, Any], environ: Mapping[str, str], path: str
-) -> list[str]:
+def _named_variables(
+    section: _Section[Any], entry: Mapping[str, Any], environ: Mapping[str, str], path: str
+) -> dict[str, str]:
+    """The variables that an entry names, with their values."""
+    [expanded] = section.expanded_in({"": entry})
+    return {name: environ[name] for value in expanded.values() for name in _names_in(value, path)}
+
+
+def _secrets_of_tool(spec: ToolSpec, variables: Mapping[str, str]) -> list[str]:
+    """The secret that signs, and the values beside names that sound like a secret: of variables of
+    the catalogue, headers, and the query of the address.
+    """
+    signs = [spec.secret, spec.secret.removeprefix("whsec_")]
+    return _forms([*signs, *_all_named_as_secrets(variables, spec.headers, _query(spec.url))])
+
+
+def _secrets_of_mcp(spec: McpSpec, variables: Mapping[str, str]) -> list[str]:
     """The values beside names that sound like a secret: of variables of the catalogue, headers,
     variables of the process, options, and the query of the address.
     """
-    [expanded] = _MCP.expanded_in({spec.name: entry})
-    variables = [name for value in expanded.values() for name in _names_in(value, path)]
-    found = [
-        *_named_as_secrets({name: environ[name] for name in variables}),
-        *_named_as_secrets(spec.headers),
-        *_named_as_secrets(spec.env),
-        *_named_as_secrets(_options(spec.args)),
-        *_named_as_secrets(dict(parse_qsl(urlsplit(spec.url or "").query))),
-    ]
-    encoded = [quote(value, safe="") for value in found]
-    return list(dict.fromkeys([*found, *encoded]))
+    given = (variables, spec.headers, spec.env, _options(spec.args), _query(spec.url or ""))
+    return _forms(_all_named_as_secrets(*given))
+
+
+def _forms(secrets: Sequence[str]) -> list[str]:
+    """These, each without the word before it (`Bearer`), and as in an address."""
+    bare = [secret.partition(" ")[2] or secret for secret in secrets]
+    encoded = [quote(value, safe="") for value in bare]
+    return list(dict.fromkeys([*secrets, *bare, *encoded]))
+
+
+def _query(url: str) -> dict[str, str]:
+    return dict(parse_qsl(urlsplit(url).query))
 
 
 def _options(args: Sequence[str]) -> dict[str, str]:
@@ -425,6 +445,10 @@ def _options(args: Sequence[str]) -> dict[str, str]:
 
 def _named_as_secrets(values: Mapping[str, str]) -> list[str]:
     return [value for name, value in values.items() if _SECRET_NAME.search(name)]
+
+
+def _all_named_as_secrets(*mappings: Mapping[str, str]) -> list[str]:
+    return [value for each in mappings for value in _named_as_secrets(each)]
 
 
 # --- variables ------------------------------------------------------------------------------------

@@ -1,10 +1,12 @@
-"""Pure: providers' texts without secrets. Some repeat the key that they refuse, and the text is
-logged.
+"""Pure: what others say, without our secrets. Some providers repeat the key that they refuse, and
+the text is logged. The service of a tool may repeat what it was given, and people read it.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
+from tokenwire.protocol.text import MAX_JSON_DEPTH
 from tokenwire.providers.quotes import without_quotes
 
 HIDDEN = "[redacted]"
@@ -49,6 +51,29 @@ def redacted(text: str, secrets: Iterable[str] = ()) -> str:
         text = without_quotes(text, known, shortest=_SHORTEST_PART, mark=HIDDEN)
     text = _NAMED.sub(lambda match: match["name"] + HIDDEN, text)
     return _SHAPED.sub(HIDDEN, text)
+
+
+def without_secrets(value: Any, secrets: Iterable[str]) -> Any:
+    """A JSON value whose texts and names do not hold these secrets. Nothing else changes: it is a
+    result, and not a text for the log. Levels beyond MAX_JSON_DEPTH are left as they are, because
+    nobody is shown such a value.
+    """
+    known = sorted((each for each in secrets if len(each) >= _SHORTEST), key=len, reverse=True)
+    return _hiding(value, known, MAX_JSON_DEPTH + 1) if known else value
+
+
+def _hiding(value: Any, secrets: Sequence[str], levels: int) -> Any:
+    if isinstance(value, str):
+        for secret in secrets:
+            value = value.replace(secret, HIDDEN)
+        return value
+    if not levels or not isinstance(value, dict | list):
+        return value
+    if isinstance(value, list):
+        return [_hiding(each, secrets, levels - 1) for each in value]
+    return {
+        _hiding(key, secrets, 0): _hiding(each, secrets, levels - 1) for key, each in value.items()
+    }
 
 
 def _without_beginning(text: str, secret: str) -> str:

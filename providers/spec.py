@@ -207,7 +207,7 @@ class ToolSpec:
     """
 
     name: NameOfTool
-    url: Address
+    url: Address = field(repr=False)
     description: Text
     """For the model."""
     parameters: Mapping[str, Any]

@@ -4,7 +4,8 @@ Standard Webhooks, and answers with the result.
 Guarantees: a call is sent once, over a connection of its own, and no redirect is followed. It
 failed only if the service said so (4xx), or if provably nothing was sent. Everything else has an
 unknown outcome, because a server that hangs up, or a proxy that answers 5xx, may have passed the
-call on. Of an answer no more is read than a model could get.
+call on. Of an answer no more is read than a model could get, and what the service was given as a
+secret is cut out of it.
 
 Rejected: connections that live on. A server closes them when it likes, and a call that meets that
 moment would have an unknown outcome for nothing.
@@ -19,12 +20,14 @@ import hashlib
 import hmac
 import json
 import time
+from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any
 
 from tokenwire.protocol.text import strict_json
 from tokenwire.providers.base import ProviderError
 from tokenwire.providers.http import HttpClient, Reply, Timeouts
+from tokenwire.providers.redaction import without_secrets
 from tokenwire.providers.spec import ToolSpec
 from tokenwire.worker.schemas import BadSchema
 from tokenwire.worker.tools.context import ToolContext, ToolError, UnknownEffect
@@ -52,8 +55,10 @@ class Callbacks:
     def __init__(self) -> None:
         self._client: tuple[asyncio.AbstractEventLoop, HttpClient] | None = None
 
-    def tool(self, spec: ToolSpec) -> ServerTool:
-        """The tool of an entry of the catalogue. Raises ValueError."""
+    def tool(self, spec: ToolSpec, secrets: Sequence[str] = ()) -> ServerTool:
+        """The tool of an entry of the catalogue. Raises ValueError. `secrets`: what the service may
+        not pass on.
+        """
         key = signing_key(spec.secret)
         try:
             reader = SchemaReader(spec.parameters)
@@ -61,7 +66,11 @@ class Callbacks:
             raise ValueError(f"parameters: {error}") from error
 
         async def call(context: ToolContext, arguments: Any) -> Any:
-            return await self._call(spec, key, context, arguments)
+            try:
+                found = await self._call(spec, key, context, arguments)
+            except ToolError as error:
+                raise ToolError(without_secrets(str(error), secrets)) from error
+            return without_secrets(found, secrets)
 
         return ServerTool(
             spec.name,

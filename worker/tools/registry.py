@@ -48,7 +48,7 @@ def all_tools(names: str, catalogue: Catalogue) -> Tools:
         if spec.name in found:
             raise ToolsUnusable(f"tools: {spec.name} is a tool of TOOLS, too")
         try:
-            found[spec.name] = callbacks.tool(spec)
+            found[spec.name] = callbacks.tool(spec, catalogue.tool_secrets.get(spec.name, ()))
         except ValueError as error:
             raise ToolsUnusable(f"tools: {spec.name}: {error}") from error
     for client in catalogue.client_tools.values():

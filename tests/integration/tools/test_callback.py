@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -42,6 +42,7 @@ async def call(
     url: str,
     seconds: float = 10,
     callbacks: Callbacks | None = None,
+    secrets: Sequence[str] = (),
     **more: Any,
 ) -> CallOutcome:
     """One call of a tool at this address."""
@@ -54,7 +55,7 @@ async def call(
         seconds=seconds,
         **more,
     )
-    tool = (callbacks or Callbacks()).tool(spec)
+    tool = (callbacks or Callbacks()).tool(spec, secrets)
     arguments = tool.read('{"item": "h\u00e9", "context": 1}')
     async with executor.reserve(tool) as place:
         return await place.run(arguments, ToolContext("k") if not more else CONTEXT, lambda: True)
@@ -110,6 +111,18 @@ async def test_what_the_service_gets(executor: Executor) -> None:
     assert sent.headers["webhook-id"] == "0e3c0d6e-key"
     assert sent.headers["authorization"] == "Bearer own"
     assert sent.headers["content-type"] == "application/json"
+
+
+async def test_what_it_was_given_is_not_passed_on(executor: Executor) -> None:
+    """Not as a result, nor as the sentence of a refusal."""
+    data = {"error": "you sent: authorization: Bearer hunter2", "hunter2": 5}
+    hidden = "you sent: authorization: Bearer [redacted]"
+    for status, outcome in (
+        (200, CallDone({"error": hidden, "[redacted]": 5})),
+        (400, CallFailed(hidden)),
+    ):
+        async with serving(whole(json.dumps(data).encode(), status)) as server:
+            assert await call(executor, server.url, secrets=["hunter2"]) == outcome
 
 
 UNKNOWN = "The tool answered with the status {}. It is not known whether the call took effect."

@@ -77,14 +77,14 @@ AREA = Area(
         Mutant(
             "a_server_repeats_its_key",
             "worker/tools/mcp/server.py",
-            "answer = answers.without(whole, self._secrets)",
-            "answer = answers.without(whole, ())",
+            "answer = without_secrets(whole, self._secrets)",
+            "answer = without_secrets(whole, ())",
             lies("test_what_it_was_given_is_not_passed_on"),
         ),
         Mutant(
             "an_error_repeats_the_key",
             "worker/tools/mcp/server.py",
-            "message = answers.without(error.message, secrets)",
+            "message = without_secrets(error.message, secrets)",
             "message = error.message",
             lies("test_what_it_was_given_is_not_passed_on"),
         ),

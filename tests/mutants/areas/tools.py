@@ -241,6 +241,20 @@ AREA = Area(
             EXECUTOR,
         ),
         Mutant(
+            "a_service_repeats_what_it_was_given",
+            "worker/tools/callback.py",
+            "return without_secrets(found, secrets)",
+            "return found",
+            CALLBACK,
+        ),
+        Mutant(
+            "a_refusal_repeats_what_the_service_was_given",
+            "worker/tools/callback.py",
+            "raise ToolError(without_secrets(str(error), secrets)) from error",
+            "raise",
+            CALLBACK,
+        ),
+        Mutant(
             "a_signature_without_its_time",
             "worker/tools/callback.py",
             'f"{call}.{seconds}.".encode()',

@@ -24,7 +24,7 @@ def test_an_entry_with_an_address() -> None:
     assert server.headers == {"authorization": "Bearer hunter2"}
     assert (server.needs_approval("any"), server.may_repeat("any")) == (True, False)
     assert (server.tools, server.seconds, server.identity) == (None, None, False)
-    assert set(found.secrets) == {"hunter2", "Bearer hunter2", "Bearer%20hunter2"}
+    assert set(found.secrets) == {"hunter2", "Bearer hunter2"}
     assert "hunter2" not in repr(server)
     assert parse({"models": {"m": {"provider": "demo"}}, "mcp": None}, {}).mcp == {}
 

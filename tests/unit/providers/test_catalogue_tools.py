@@ -40,6 +40,28 @@ def test_an_entry() -> None:
     assert parse({"models": {"m": {"provider": "demo"}}, "tools": None}, {}).tools == {}
 
 
+@pytest.mark.parametrize(
+    ("keys", "secret"),
+    [
+        ({"url": "https://h/${TOKEN}/order"}, "hunter2"),
+        ({"url": "https://h/order?api_key=s%2Fcret"}, "s/cret"),
+        ({"url": "https://h/order?api_key=s%2Fcret"}, "s%2Fcret"),
+        ({"headers": {"x-team": "${TOKEN}"}}, "hunter2"),
+        ({"headers": {"Authorization": "Bearer hunter2"}}, "Bearer hunter2"),
+        ({"headers": {"Authorization": "Bearer hunter2"}}, "hunter2"),
+        ({}, "whsec_c2VjcmV0"),
+    ],
+)
+def test_secrets_anywhere_in_an_entry(keys: dict[str, Any], secret: str) -> None:
+    """By the name beside it. Nothing else is one."""
+    found = parse(with_tool(**keys), {**ENVIRON, "TOKEN": "hunter2"})
+    assert secret in found.secrets
+    assert secret in found.tool_secrets["order"]
+    assert "hunter2" not in repr(found)
+    plain = parse(with_tool(headers={"x-place": "kitchen"}), ENVIRON)
+    assert "kitchen" not in plain.secrets
+
+
 CLIENT: dict[str, Any] = {"models": {"m": {"provider": "demo", "tools": ["pick"]}}}
 
 

@@ -1,10 +1,13 @@
 """Texts of providers are logged without credentials, whoever owns them."""
 
+from typing import Any
+
 import pytest
 
+from tokenwire.protocol.text import MAX_JSON_DEPTH
 from tokenwire.providers.base import RateLimited
 from tokenwire.providers.classify import classify, classify_stream_error
-from tokenwire.providers.redaction import HIDDEN, redacted
+from tokenwire.providers.redaction import HIDDEN, redacted, without_secrets
 
 
 @pytest.mark.parametrize(
@@ -84,3 +87,24 @@ def test_no_error_of_a_provider_holds_a_key() -> None:
     ):
         assert error is not None
         assert "abcdefgh12345678" not in f"{error!r} {error} {error.message} {error.code}"
+
+
+def test_a_value_without_secrets() -> None:
+    """In texts and names, the longest first; a short one would hide words of every value."""
+    value = {"hunter2hunter": ["a hunter2 b", 5, None], "abc": {"x": "hunter2hunter"}}
+    assert without_secrets(value, ["hunter2", "abc", "hunter2hunter"]) == {
+        HIDDEN: [f"a {HIDDEN} b", 5, None],
+        "abc": {"x": HIDDEN},
+    }
+
+
+def test_any_depth_of_a_value() -> None:
+    """As deep as values are shown secrets are cut out, and no value is too deep."""
+    for levels in (MAX_JSON_DEPTH, 50_000):
+        value: Any = "hunter2"
+        for _ in range(levels):
+            value = [value]
+        found = without_secrets(value, ["hunter2"])
+        for _ in range(levels):
+            [found] = found
+        assert found == (HIDDEN if levels == MAX_JSON_DEPTH else "hunter2")

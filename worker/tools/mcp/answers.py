@@ -2,7 +2,7 @@
 
 Guarantees: a list of any length gives at most MAX_TOOLS tools, of at most MAX_LIST_BYTES together;
 what is left out is named, with the reason. Nothing of a result vanishes: what cannot be shown, such
-as an image, is described. A secret that the server was given is not passed on.
+as an image, is described.
 
 The server's own hints about its tools (`annotations`) are not read: see `McpSpec`.
 """
@@ -14,7 +14,6 @@ from typing import Any
 
 from tokenwire.protocol.states import TOOL_NAME
 from tokenwire.protocol.text import storable, strict_json
-from tokenwire.providers.redaction import HIDDEN
 from tokenwire.providers.spec import McpSpec
 
 MAX_TOOLS = 100
@@ -26,8 +25,6 @@ MAX_TITLE_CHARS = 200
 MAX_REASONS = 10
 """Reasons that are written out; the others are counted."""
 _SHOWN_NAME_CHARS = 80
-_SHORTEST_SECRET = 6
-"""A shorter one would hide words of every answer."""
 
 REFUSALS = frozenset({-32600, -32601, -32602, -32020, -32021, -32022, -32042})
 """Codes by which a server refuses a request before it begins: it is wrong, or its method or its
@@ -103,25 +100,6 @@ def _listed(spec: McpSpec, entry: Mapping[str, Any]) -> Listed:
         # A schema may leave out the type: the arguments of a call are an object.
         {"type": "object", **entry["inputSchema"]},
     )
-
-
-# --- what a server says ---------------------------------------------------------------------------
-
-
-def without(value: Any, secrets: Iterable[str]) -> Any:
-    """The value without these secrets in its texts: a server may repeat the key it was given."""
-    known = sorted((each for each in secrets if len(each) >= _SHORTEST_SECRET), key=len)
-    return _hiding(value, known[::-1]) if known else value
-
-
-def _hiding(value: Any, secrets: Sequence[str]) -> Any:
-    if isinstance(value, str):
-        for secret in secrets:
-            value = value.replace(secret, HIDDEN)
-        return value
-    if isinstance(value, dict):
-        return {_hiding(key, secrets): _hiding(each, secrets) for key, each in value.items()}
-    return [_hiding(each, secrets) for each in value] if isinstance(value, list) else value
 
 
 # --- the result of a call ------------------------------------------------------------------------

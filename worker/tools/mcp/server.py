@@ -44,6 +44,7 @@ from mcp_types import (
 from pydantic import ValidationError
 
 import tokenwire
+from tokenwire.providers.redaction import without_secrets
 from tokenwire.providers.spec import McpSpec, mistake
 from tokenwire.worker.schemas import BadSchema
 from tokenwire.worker.tools.callback import LOST, UNDECIDED, UNREACHABLE
@@ -278,7 +279,7 @@ class McpServer:
         finally:
             self._calls -= 1
         whole = found.model_dump(mode="json", by_alias=True, exclude_unset=True)
-        answer = answers.without(whole, self._secrets)
+        answer = without_secrets(whole, self._secrets)
         if (sentence := answers.refusal(answer)) is not None:
             raise ToolError(sentence)
         return answers.result(answer)
@@ -362,7 +363,7 @@ def _failure(
     """What an error of the session means for a call that may have been sent."""
     if isinstance(error, ValidationError):
         return UnknownEffect(UNREADABLE)
-    message = answers.without(error.message, secrets)
+    message = without_secrets(error.message, secrets)
     status = sending.status
     if status == 404:
         return ToolError(FORGOTTEN)
