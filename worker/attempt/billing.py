@@ -62,5 +62,5 @@ class Billing:
         if not (stopped and draft.emitted):
             return draft.reported.total()
         reported = bool(draft.reported.before)  # including the text before this attempt
-        chars = draft.added if reported else draft.answer.units
+        chars = draft.unreported if reported else draft.answer.units
         return draft.reported.with_estimate(self.bill.asked, chars)

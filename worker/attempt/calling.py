@@ -12,7 +12,7 @@ left behind take one way.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
@@ -68,6 +68,7 @@ class Calling:
         self._rounds = work.row.rounds
         self._reads = asyncio.Semaphore(READS_AT_A_TIME)
         self._running: dict[int, asyncio.Task[None]] = {}
+        self._unclaimed: set[int] = set()
         self._places: dict[int, Place] = {}
         self._stopped = asyncio.Event()
 
@@ -224,6 +225,8 @@ class Calling:
     def _stop_runs(self) -> None:
         for place in self._places.values():
             place.stop()
+        for number in self._unclaimed:
+            self._running[number].cancel()
 
     async def _announce(self) -> RoundCalls[CallRow]:
         """Read the calls, and append what the log lacks of them."""
@@ -262,7 +265,8 @@ class Calling:
         for number, task in list(self._running.items()):
             if task in done:
                 del self._running[number]
-                task.result()  # raises errors that are our own bugs
+                if not task.cancelled():  # it was stopped before its claim
+                    task.result()  # raises errors that are our own bugs
 
     async def _end_runs(self) -> None:
         """Wait for calls that were stopped: their outcomes are stored."""
@@ -279,10 +283,14 @@ class Calling:
         if tool is None:  # it was allowed before, or in a process with other tools
             return await self._refuse(call, no_tool(call.name))
         try:
-            arguments = await self._read(tool.reader, call.ran_with or call.input)
+            with self._unclaimed_yet(call):
+                arguments = await self._read(tool.reader, call.ran_with or call.input)
         except BadArguments as error:
             return await self._refuse(call, str(error))
-        async with self._toolbox.executor.reserve(tool) as place:
+        async with contextlib.AsyncExitStack() as until_its_end:
+            with self._unclaimed_yet(call):
+                reserved = self._toolbox.executor.reserve(tool)
+                place = await until_its_end.enter_async_context(reserved)
             if self._stopped.is_set() or (mine := await self._claim(call)) is None:
                 return None
             self._places[call.number] = place
@@ -293,6 +301,17 @@ class Calling:
             finally:
                 del self._places[call.number]
         return await self._finish(mine, self._outcome(tool, mine, ran))
+
+    @contextlib.contextmanager
+    def _unclaimed_yet(self, call: CallRow) -> Iterator[None]:
+        """The call waits for a place, perhaps for as long as other tools hang. Nothing is claimed:
+        a stop ends its task at once.
+        """
+        self._unclaimed.add(call.number)
+        try:
+            yield
+        finally:
+            self._unclaimed.discard(call.number)
 
     def _may_begin(self) -> bool:
         return self._keeper.holds and not self._stopped.is_set()

@@ -106,9 +106,9 @@ class Draft:
         self.seq = held.seq
         self.emitted = self.answered = False
         """Whether readers got anything from this attempt; whether the provider sent anything."""
-        self.added = self._added_proven = 0
+        self.added = self._added_proven = self._added_reported = 0
         """Units of text that this attempt has added to what readers hold; those of them that are
-        proven.
+        proven, and those whose request has reported its tokens.
         """
         self.proven = held.proven
         """How many leading parts belong to proven turns: acknowledged, and never withdrawn."""
@@ -249,7 +249,14 @@ class Draft:
     def next_request(self) -> None:
         """Prepare for another request, which continues the answer."""
         self.finish, self.answered = None, False
+        if self.reported.now:
+            self._added_reported = self.added
         self.reported = self.reported.next_request()
+
+    @property
+    def unreported(self) -> int:
+        """Units of text of this attempt that no earlier request has reported as tokens."""
+        return self.added - self._added_reported
 
     def _queue(self, items: Iterable[DraftItem]) -> None:
         for item in items:
@@ -366,6 +373,7 @@ class Draft:
             self._uncheckpointed += 1
             if isinstance(item, events.Reset):
                 self.added = self._added_proven
+                self._added_reported = min(self._added_reported, self.added)
 
     def abandon_waiting(self) -> None:
         """Drop what waits. The batch under way is kept: it may be in the log already."""

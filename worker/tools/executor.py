@@ -104,26 +104,29 @@ class Executor:
     async def needs_approval(
         self, tool: ServerTool, arguments: Mapping[str, Any], context: ToolContext
     ) -> bool:
-        """Whether a person must allow the call. If the tool's function fails, or does not decide in
-        time, a person is asked.
+        """Whether a person must allow the call. If the tool's function fails, has no place or does
+        not decide in time, a person is asked.
         """
         decide = tool.approve
         if isinstance(decide, bool):
             return decide
         given, context = MappingProxyType(dict(arguments)), context.apart()
-        async with self._lane(is_async=False) as lane:
-            outcome = await lane.run(
-                _Execution(tool.name, lambda: decide(given, context), context, lambda: True, 64),
-                APPROVAL_SECONDS,
-            )
+        run = _Execution(tool.name, lambda: decide(given, context), context, lambda: True, 64)
+        try:
+            async with self._lane(is_async=False, seconds=APPROVAL_SECONDS) as lane:
+                outcome = await lane.run(run, APPROVAL_SECONDS)
+        except TimeoutError:
+            return True
         return not (isinstance(outcome, CallDone) and outcome.result is False)
 
     @contextlib.asynccontextmanager
-    async def _lane(self, is_async: bool) -> AsyncIterator["_Lane"]:
+    async def _lane(self, is_async: bool, seconds: float | None = None) -> AsyncIterator["_Lane"]:
+        """Raises TimeoutError if there is no place within this time."""
         if is_async:
             yield _Lane(self._home, self._loop, lambda: None)
             return
-        await self._places.acquire()
+        async with asyncio.timeout(seconds):
+            await self._places.acquire()
         lane = _Lane(self._home, None, self._places.release)
         try:
             yield lane

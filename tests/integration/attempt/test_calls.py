@@ -28,6 +28,7 @@ from tokenwire.worker import closing, schemas
 from tokenwire.worker.attempt.calling import READS_AT_A_TIME
 from tokenwire.worker.runner import Runner
 from tokenwire.worker.tools.definition import ServerTool, declared
+from tokenwire.worker.tools.executor import CallUnknown
 from tokenwire.worker.tools.schemas import SchemaReader
 from tokenwire.worker.tools.toolbox import Toolbox
 
@@ -440,6 +441,37 @@ async def test_a_cancel_shows_what_a_tool_has_done(world: World) -> None:
     assert (call.state, call.result) == ("done", "half")
     (part,) = call_parts(await world.logged(row))
     assert (part["state"], part["result"]) == ("done", "half")
+
+
+async def test_a_call_that_waits_for_hung_tools_can_be_cancelled(world: World) -> None:
+    """The threads of other answers never end, so the call never gets a place."""
+    world.terms = ToolTerms(tool_threads=1, tool_seconds=0.2)
+    goes_on = threading.Event()
+
+    @tool
+    def hangs() -> str:
+        """Hang."""
+        goes_on.wait(60)
+        return "late"
+
+    world.offers(hangs)
+    row = await world.posts()
+    runner = world.runner(Turns(calls(("hangs", "{}"))))
+    async with world.boxes[0].executor.reserve(world.tools["hangs"]) as place:
+        outcome = await place.run({}, ToolContext("k"), lambda: True)
+        assert isinstance(outcome, CallUnknown)
+    try:
+        job = asyncio.create_task(runner.generate(row.id))
+        while not await world.calls(row):
+            await asyncio.sleep(0.01)
+        await closing.cancel(world.store, world.log, world.jobs, row.id, "me")
+        async with asyncio.timeout(10):
+            await job
+    finally:
+        goes_on.set()
+    assert (await world.row(row)).status == "cancelled"
+    (call,) = await world.calls(row)
+    assert (call.state, call.runs) == ("withdrawn", 0)
 
 
 async def test_nothing_is_asked_for_a_deleted_answer(world: World) -> None:

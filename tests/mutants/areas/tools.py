@@ -241,6 +241,27 @@ AREA = Area(
             EXECUTOR,
         ),
         Mutant(
+            "a_round_that_has_reported_is_paid_twice",
+            "worker/attempt/draft.py",
+            "            self._added_reported = self.added\n",
+            "            self._added_reported = 0\n",
+            ("tests/unit/worker/attempt/test_billing.py",),
+        ),
+        Mutant(
+            "a_call_without_a_place_cannot_be_stopped",
+            "worker/attempt/calling.py",
+            "        for number in self._unclaimed:\n            self._running[number].cancel()\n",
+            "",
+            ("tests/integration/attempt/test_calls.py",),
+        ),
+        Mutant(
+            "a_question_waits_for_a_place_without_end",
+            "worker/tools/executor.py",
+            "self._lane(is_async=False, seconds=APPROVAL_SECONDS)",
+            "self._lane(is_async=False)",
+            EXECUTOR,
+        ),
+        Mutant(
             "a_service_repeats_what_it_was_given",
             "worker/tools/callback.py",
             "return without_secrets(found, secrets)",

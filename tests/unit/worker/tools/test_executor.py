@@ -487,3 +487,26 @@ async def test_approval_is_asked_when_in_doubt(
     for plain in (True, False):
         tool = made(_returning(1), approve=plain)
         assert await executor.needs_approval(tool, {}, ToolContext("k")) is plain
+
+
+async def test_approval_is_asked_when_all_threads_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The function has no place. The answer does not wait for one without end."""
+    monkeypatch.setattr(module, "APPROVAL_SECONDS", 0.05)
+    goes_on = threading.Event()
+
+    def hangs() -> None:
+        """Hang."""
+        goes_on.wait(20)
+
+    def never(_arguments: Mapping[str, Any], _context: ToolContext) -> bool:
+        return False
+
+    executor = Executor(ToolTerms(tool_threads=1, tool_seconds=0.05))
+    try:
+        assert isinstance(await execute(executor, made(hangs)), CallUnknown)
+        async with asyncio.timeout(10):
+            asked = made(_returning(1), approve=never)
+            assert await executor.needs_approval(asked, {}, ToolContext("k")) is True
+    finally:
+        goes_on.set()
+        await executor.close()
