@@ -68,6 +68,7 @@ class Calling:
         self._rounds = work.row.rounds
         self._reads = asyncio.Semaphore(READS_AT_A_TIME)
         self._running: dict[int, asyncio.Task[None]] = {}
+        self._announcing = asyncio.Lock()
         self._unclaimed: set[int] = set()
         self._places: dict[int, Place] = {}
         self._stopped = asyncio.Event()
@@ -229,12 +230,15 @@ class Calling:
             self._running[number].cancel()
 
     async def _announce(self) -> RoundCalls[CallRow]:
-        """Read the calls, and append what the log lacks of them."""
+        """Read the calls, and append what the log lacks of them. One at a time: rows that were read
+        earlier and came later would take an outcome back.
+        """
         work = self._work
-        rev, rows = await self._outlast(lambda: self._store.calls_at(work.row.id))
-        calls = RoundCalls(rows, rev)
-        for part, fields in differences(work.draft.taken, calls.rows):
-            work.draft.set_fields(part, fields)
+        async with self._announcing:
+            rev, rows = await self._outlast(lambda: self._store.calls_at(work.row.id))
+            calls = RoundCalls(rows, rev)
+            for part, fields in differences(work.draft.taken, calls.rows):
+                work.draft.set_fields(part, fields)
         work.writer.wake()
         return calls
 

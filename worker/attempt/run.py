@@ -317,15 +317,16 @@ class Attempt:
             request = await self._outlast(
                 lambda: self._request_behind(len(parts), steering=steering)
             )
+            if self._life.state is not AttemptState.CALLING:  # it will not be sent
+                return
             self.work.billing.count(request)
         except (ProviderError, StatementFailed, Unstorable) as error:
             self._give(Failed(error))
             return
-        if self._life.state is AttemptState.CALLING:
-            self._step(request, steering)
-            if steering:
-                await self.work.writer.settle()
-                await self._steering.take_in()
+        self._step(request, steering)
+        if steering:
+            await self.work.writer.settle()
+            await self._steering.take_in()
         if self._life.state is AttemptState.CALLING:
             self._give(Answered())
 

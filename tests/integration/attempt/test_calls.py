@@ -443,6 +443,48 @@ async def test_a_cancel_shows_what_a_tool_has_done(world: World) -> None:
     assert (part["state"], part["result"]) == ("done", "half")
 
 
+async def test_an_outcome_is_never_taken_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that were read while a call ran come after those in which it has ended."""
+    goes_on, read = asyncio.Event(), world.store.calls_at
+    delayed: list[str] = []
+
+    async def late(message_id: str) -> Any:
+        rev, rows = await read(message_id)
+        if [row.state for row in rows] == ["running", "running"] and not delayed:
+            delayed.append(message_id)
+            goes_on.set()
+            await asyncio.sleep(0.3)
+        return rev, rows
+
+    @tool
+    async def first() -> str:
+        """Be first."""
+        while not goes_on.is_set():
+            await asyncio.sleep(0.01)
+        return "1"
+
+    @tool
+    async def second() -> str:
+        """Be second."""
+        while not goes_on.is_set():
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.6)
+        return "2"
+
+    monkeypatch.setattr(world.store, "calls_at", late)
+    world.offers(first, second)
+    row = await world.posts()
+    await world.runs(Turns(calls(("first", "{}"), ("second", "{}")), says("Done.")), row)
+    answer, shown = Answer(row.id), list[str]()
+    for event in await events_of(world.log, row):
+        answer.apply(event)
+        shown += [part["state"] for part in call_parts(answer)[:1]]
+    assert delayed
+    assert "running" not in shown[shown.index("done") :]
+
+
 async def test_a_call_that_waits_for_hung_tools_can_be_cancelled(world: World) -> None:
     """The threads of other answers never end, so the call never gets a place."""
     world.terms = ToolTerms(tool_threads=1, tool_seconds=0.2)

@@ -10,6 +10,12 @@ AREA = Area(
     (CALLING,),
     [
         Mutant(
+            "rows_that_are_late_take_an_outcome_back",
+            _FILE,
+            "        async with self._announcing:\n",
+            "        if True:\n",
+        ),
+        Mutant(
             "an_answer_waits_in_front_of_a_post",
             _FILE,
             "        if await self._outlast(lambda: self._store.is_followed(work.row.id)):\n",
