@@ -85,11 +85,11 @@ def decided(decision: Decision, by: str, at: str) -> dict[str, Any]:
             denied = {"decision": "denied"} | reason | recorded
             changes = {"state": "denied", "error": sentence, "approval": denied}
         case "result":
-            changes = {"state": "done", "result": decision.value}
+            changes = {"state": "done", "result": decision.value, "error": None}
         case "error":
             changes = {"state": "failed", "error": decision.reason}
         case "repeat":
-            changes = {"state": "proposed"}
+            changes = {"state": "proposed", "error": None}
         case "go_on":
             changes = {"state": "unknown", "error": UNKNOWN_OUTCOME}
     return changes | {"expires_at": None}

@@ -15,6 +15,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
 from tokenwire.protocol.events import TOKEN_FIELDS
+from tokenwire.protocol.text import is_shallow
 
 log_line = structlog.get_logger(__name__)
 Shape = Callable[[Any], Any]
@@ -53,8 +54,8 @@ def loads(text: str | bytes) -> Any:
 
 
 def any_json(value: Any) -> Any:
-    """Any value."""
-    return value
+    """Any value of at most MAX_JSON_DEPTH levels: no view could show a much deeper one."""
+    return value if is_shallow(value) else None
 
 
 def json_object(value: Any) -> dict[str, Any] | None:

@@ -144,6 +144,21 @@ def storable_json(value: Any, most_replaced: int | None = None) -> Any:
     return _Storing(most_replaced).json(value, MAX_JSON_DEPTH)
 
 
+def is_shallow(value: Any) -> bool:
+    """Whether a value of JSON has at most MAX_JSON_DEPTH levels of lists and objects."""
+    values = [value]
+    for _ in range(MAX_JSON_DEPTH + 1):
+        values = [each for each in values if isinstance(each, dict | list)]
+        if not values:
+            return True
+        values = [
+            inner
+            for each in values
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+    return False
+
+
 def strict_json(text: str) -> Any:
     """The value of a JSON text. Raises ValueError for anything else, also for NaN and infinities
     (`1e999` too), which Python's parser accepts, and RecursionError for endless nesting.

@@ -3,7 +3,7 @@
 Guarantees: a check ends within `LONGEST_SECONDS` of its beginning, and holds no loop and no lease
 meanwhile, whatever schema and text say; at most `MOST_AT_A_TIME` are under way, and the others wait
 for one. Nothing is fetched: a reference leads into the schema itself. What fits can be stored as
-JSON.
+JSON, and has at most MAX_JSON_DEPTH levels.
 
 Why it works this way: a schema of some hundred bytes can mean 2^30 comparisons (references that
 branch), and a pattern can backtrack. Only a process can be ended in the middle of that. It takes
@@ -25,6 +25,8 @@ from typing import Any
 
 import structlog
 
+from tokenwire.protocol.text import MAX_JSON_DEPTH, is_shallow
+
 log_line = structlog.get_logger(__name__)
 MAX_SCHEMA_BYTES = 64 * 1024
 LONGEST_SECONDS = 5.0
@@ -32,6 +34,7 @@ MOST_AT_A_TIME = 4
 POOL = ThreadPoolExecutor(MOST_AT_A_TIME, thread_name_prefix="schemas")
 """Where checks wait for their process: nothing else waits behind them."""
 _PROGRAM = Path(__file__).with_name("schema_process.py")
+_TOO_DEEP = f"#: the text is nested more than {MAX_JSON_DEPTH} levels deep"
 _UNCHECKED = "It could not be checked in the time allowed."
 
 
@@ -77,8 +80,10 @@ async def check(schema: Mapping[str, Any], text: str) -> Document:
         found = await loop.run_in_executor(POOL, mistakes, schema, text)
     except BadSchema as error:
         return Document(None, (str(error),))
-    errors = tuple(f"{'/'.join(['#', *path])}: {words}" for path, words in found)
-    return Document(None if errors else json.loads(text), errors)
+    if found:
+        return Document(None, tuple(f"{'/'.join(['#', *path])}: {words}" for path, words in found))
+    value = json.loads(text)
+    return Document(value) if is_shallow(value) else Document(None, (_TOO_DEEP,))
 
 
 def mistakes(schema: Mapping[str, Any], text: str) -> Sequence[tuple[list[str], str]]:

@@ -22,6 +22,7 @@ from tokenwire.models.tables import CallRow
 from tokenwire.models.tables import Message as Row
 from tokenwire.protocol.fold import Answer
 from tokenwire.providers import base
+from tokenwire.providers.history import ResultPart
 from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.tools import ToolContext, ToolError, tool
 from tokenwire.worker import closing, schemas
@@ -441,6 +442,38 @@ async def test_a_cancel_shows_what_a_tool_has_done(world: World) -> None:
     assert (call.state, call.result) == ("done", "half")
     (part,) = call_parts(await world.logged(row))
     assert (part["state"], part["result"]) == ("done", "half")
+
+
+@pytest.mark.parametrize("kind", ["result", "repeat"])
+async def test_a_decision_takes_the_place_of_what_the_tool_said(world: World, kind: Any) -> None:
+    """A person knows what became of a tool that did not end in time. The model reads that."""
+    runs: list[int] = []
+
+    @tool(seconds=0.2)
+    async def send(context: ToolContext) -> str:
+        """Send."""
+        runs.append(context.run)
+        if context.run == 1:
+            await asyncio.sleep(60)
+        return "sent"
+
+    world.offers(send)
+    provider = Turns(calls(("send", "{}")), says("Done."))
+    row = await world.runs(provider, await world.posts())
+    assert row.status == "waiting"
+    (part,) = call_parts(await world.logged(row))
+    assert part["error"].startswith("The tool did not end in time.")
+    value = "sent" if kind == "result" else None
+    await world.store.decide(row.id, 0, "me", Decision(kind, value=value, runs=1))
+    assert [call.error for call in await world.calls(row)] == [None]
+    row = await world.runs(provider, row)
+    assert runs == ([1] if kind == "result" else [1, 2])
+    (part,) = call_parts(await world.logged(row))
+    assert (part["state"], part["result"], part.get("error")) == ("done", "sent", None)
+    [read] = [
+        each for each in provider.asked[-1].messages[-1].parts if isinstance(each, ResultPart)
+    ]
+    assert (read.text, read.error) == ("sent", False)
 
 
 async def test_an_outcome_is_never_taken_back(

@@ -10,6 +10,25 @@ AREA = Area(
     (CALLING,),
     [
         Mutant(
+            "a_result_by_a_person_keeps_the_error",
+            "models/call_states.py",
+            '"result": decision.value, "error": None}',
+            '"result": decision.value}',
+        ),
+        Mutant(
+            "a_repeated_call_keeps_the_error",
+            "models/call_states.py",
+            'changes = {"state": "proposed", "error": None}',
+            'changes = {"state": "proposed"}',
+        ),
+        Mutant(
+            "a_document_may_have_any_depth",
+            "worker/schemas.py",
+            "Document(value) if is_shallow(value) else",
+            "Document(value) if value is not None else",
+            ("tests/unit/worker/test_schemas.py",),
+        ),
+        Mutant(
             "rows_that_are_late_take_an_outcome_back",
             _FILE,
             "        async with self._announcing:\n",

@@ -22,6 +22,17 @@ WHOLE: dict[shapes.Shape, Any] = {
     shapes.json_object: {"a": 1},
     shapes.json_list: [1],
 }
+
+
+def deep(levels: int) -> Any:
+    """Lists within lists."""
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+WHOLE[shapes.any_json] = deep(64)
 DAMAGE = [
     5,
     "x",
@@ -77,6 +88,7 @@ def test_what_is_left_has_the_shape(shape: shapes.Shape, value: Any) -> None:
             {"before": {}, "now": {"output_tokens": 1}},
         ),
         (shapes.error, ERROR | {"retryable": 5}, None),
+        (shapes.any_json, deep(65), None),
     ],
 )
 def test_only_what_is_damaged_is_left_out(shape: shapes.Shape, value: Any, left: Any) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tokenwire.protocol.text import MAX_JSON_DEPTH
 from tokenwire.worker import schemas
 from tokenwire.worker.schemas import BadSchema, check, require_usable
 
@@ -69,6 +70,15 @@ async def test_a_misfit_says_what_is_wrong(text: str, error: str) -> None:
     found = await check(CITY, text)
     assert found.value is None
     assert found.errors[0].startswith(error)
+
+
+async def test_a_document_of_many_levels() -> None:
+    """No view could show a much deeper one: it does not fit, and a repair may."""
+    deepest = "[" * MAX_JSON_DEPTH + "]" * MAX_JSON_DEPTH
+    assert not (await check({}, deepest)).errors
+    found = await check({}, f"[{deepest}]")
+    assert found.value is None
+    assert found.errors == ("#: the text is nested more than 64 levels deep",)
 
 
 async def test_errors_are_few_and_short() -> None:
