@@ -25,7 +25,7 @@ from tokenwire.protocol.fold import Answer, Part
 from tokenwire.protocol.states import CALL_ENDED, MAX_SENTENCE_CHARS
 from tokenwire.protocol.text import input_object
 from tokenwire.web.aisdk.values import clean
-from tokenwire.web.calls import call_id
+from tokenwire.web.calls import CallIds
 
 FAILED: Final = "The client's tool failed."
 _TAKEN_BACK = ("withdrawn", "unknown")
@@ -152,7 +152,8 @@ def known_calls(
     message: ClientMessage, parts: Sequence[Part], rows: Sequence[KnownCall]
 ) -> dict[str, KnownCall]:
     """The calls of the message that have a row, by name. `parts`: those of the answer."""
-    named = {call_id(parts, row.number): row for row in rows if row.number < len(parts)}
+    ids = CallIds()
+    named = {ids.of(parts, row.number): row for row in rows if row.number < len(parts)}
     shown = {part.tool_call_id for part in message.calls}
     return {name: row for name, row in named.items() if name in shown}
 

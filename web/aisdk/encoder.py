@@ -45,7 +45,7 @@ from tokenwire.web.aisdk.messages import (
 from tokenwire.web.aisdk.parts import have, is_shown, plain
 from tokenwire.web.aisdk.values import Profile, UIChunk
 from tokenwire.web.aisdk.writer import Writer
-from tokenwire.web.calls import call_id
+from tokenwire.web.calls import CallIds
 from tokenwire.web.reasons import EXPIRED, REMOVED
 
 _FINISH: Mapping[str, str] = {
@@ -77,6 +77,7 @@ class AISDKEncoder:
         self._write = Writer(profile)
         self._open: dict[int, str] = {}  # number and type of each part that may grow
         self._calls: dict[int, _ShownCall] = {}
+        self._ids = CallIds()
         self._known = 0  # parts that were seen
         self._step = 0  # the first part of the open step
         self._earlier: set[int] = set()  # calls that are shown in steps before the open one
@@ -213,7 +214,7 @@ class AISDKEncoder:
             return []
         call, chunks, state = self._calls.get(number), list[UIChunk](), part.fields.get("state")
         if call is None:
-            own_id = call_id(self.answer.parts, number)
+            own_id = self._ids.of(self.answer.parts, number)
             call = self._calls[number] = _ShownCall(own_id, part.fields["name"])
             chunks = self._write.tool_input_start(call.id, call.name)
             if part.text:

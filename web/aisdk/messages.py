@@ -14,7 +14,7 @@ from tokenwire.protocol.text import input_object
 from tokenwire.web.aisdk.parts import have, is_shown, plain
 from tokenwire.web.aisdk.values import Profile, clean
 from tokenwire.web.aisdk.writer import Writer
-from tokenwire.web.calls import call_id
+from tokenwire.web.calls import CallIds
 
 RowView = Mapping[str, Any]
 
@@ -39,7 +39,8 @@ def assistant_parts(row: RowView, profile: Profile) -> list[dict[str, Any]]:
     """The parts of an ended answer."""
     write = Writer(profile, started=True, in_step=True)
     parts = from_view(row).parts
-    shown = [part for number in range(len(parts)) for part in _ui_parts(write, number, parts)]
+    ids = CallIds()
+    shown = [part for number in range(len(parts)) for part in _ui_parts(write, number, parts, ids)]
     return [{"type": "step-start"}, *shown] if shown else []
 
 
@@ -73,7 +74,9 @@ def _camel(name: str) -> str:
     return first + "".join(word.capitalize() for word in rest)
 
 
-def _ui_parts(write: Writer, number: int, parts: Sequence[Part]) -> list[dict[str, Any]]:
+def _ui_parts(
+    write: Writer, number: int, parts: Sequence[Part], ids: CallIds
+) -> list[dict[str, Any]]:
     part = parts[number]
     match part.type:
         case "text" | "reasoning":
@@ -81,7 +84,7 @@ def _ui_parts(write: Writer, number: int, parts: Sequence[Part]) -> list[dict[st
             return [done] if is_shown(part) else []
         case "tool_call":
             shown = have(part.fields, "id", "name")
-            return [_tool_part(part, call_id(parts, number), write.profile)] if shown else []
+            return [_tool_part(part, ids.of(parts, number), write.profile)] if shown else []
         case "step":
             return [{"type": "step-start"}]
         case _:

@@ -5,7 +5,7 @@ from typing import Any
 
 from tokenwire.protocol.events import Usage
 from tokenwire.protocol.fold import Answer, Part
-from tokenwire.web.calls import call_id
+from tokenwire.web.calls import CallIds
 from tokenwire.web.openai.items import annotations
 from tokenwire.web.openai.objects import CHAT_PREFIX, Head
 
@@ -52,9 +52,10 @@ def _chat_head(head: Head, kind: str) -> dict[str, Any]:
 
 def chat_calls(head: Head, answer: Answer) -> list[dict[str, Any]]:
     """The calls for the program that asked, in the form of a chat completion."""
+    ids = CallIds()
     return [
         {
-            "id": call_id(answer.parts, number),
+            "id": ids.of(answer.parts, number),
             "type": "function",
             "function": {"name": str(part.fields.get("name") or ""), "arguments": part.text},
         }

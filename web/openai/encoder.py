@@ -32,7 +32,7 @@ from tokenwire.protocol.events import AnyEvent, Chunk, Piece, Reasoning, Reset, 
 from tokenwire.protocol.fold import Answer, Part
 from tokenwire.protocol.sent import Sent, Withdrawn
 from tokenwire.protocol.text import utf16_length
-from tokenwire.web.calls import call_id
+from tokenwire.web.calls import CallIds
 from tokenwire.web.openai import completions, items, objects, responses
 from tokenwire.web.openai.items import ItemKind, ItemStatus
 from tokenwire.web.openai.objects import Head
@@ -78,6 +78,7 @@ class ResponseEncoder:
         self._begun = self._over = False
         self._items: dict[int, _Item] = {}
         self._counts: Counter[ItemKind] = Counter()
+        self._ids = CallIds()
         self._index = self._current = 0  # of the next item; the part that is emitted now
 
     @property
@@ -188,7 +189,7 @@ class ResponseEncoder:
             raise Withdrawn  # an ended item does not continue
 
     def _added(self, kind: ItemKind, number: int) -> "_Item":
-        part, call = self.answer.parts[number], call_id(self.answer.parts, number)
+        part, call = self.answer.parts[number], self._ids.of(self.answer.parts, number)
         name = items.item_id(self.answer.id, kind, self._counts[kind], part, number)
         item = _Item(kind, name, self._index, part, call)
         self._counts[kind] += 1

@@ -9,7 +9,7 @@ from tokenwire.protocol.files import digest_in
 from tokenwire.protocol.fold import Answer, Part
 from tokenwire.protocol.outcomes import outcome_of
 from tokenwire.protocol.states import CALL_ENDED
-from tokenwire.web.calls import call_id
+from tokenwire.web.calls import CallIds
 from tokenwire.web.openai.objects import (
     INCOMPLETE,
     MESSAGE_PREFIX,
@@ -90,7 +90,7 @@ def fitting_pictures(answer: Answer, most: int) -> list[str]:
 def output_items(head: Head, answer: Answer) -> list[dict[str, Any]]:
     """The items of all parts that have one."""
     counts: Counter[str] = Counter()
-    items = []
+    items, ids = [], CallIds()
     for number, part in enumerate(answer.parts):
         kind = item_kind(head, part, ended=answer.ended)
         if kind is None:
@@ -99,7 +99,7 @@ def output_items(head: Head, answer: Answer) -> list[dict[str, Any]]:
         counts[kind] += 1
         cited = annotations(answer, number) if kind == "message" else ()
         status = item_status(head, answer, number)
-        call = call_id(answer.parts, number) if part.type == "tool_call" else ""
+        call = ids.of(answer.parts, number)
         items.append(item_of(kind, name, part, status, part.text, cited, head.pictures, call=call))
     return items
 

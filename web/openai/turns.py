@@ -23,7 +23,7 @@ from typing import Any, Literal
 from tokenwire.models.approvals import CallerDecision
 from tokenwire.models.responses import PastCall, PastRole, PastTurn
 from tokenwire.protocol.fold import Answer
-from tokenwire.web.calls import call_id
+from tokenwire.web.calls import CallIds
 from tokenwire.web.openai.errors import OpenAIProblem, unsupported
 from tokenwire.web.openai.objects import SERVER_LABEL, Head, request_id
 
@@ -98,10 +98,11 @@ def owed_by(answer: Answer, functions: frozenset[str] | None = None) -> Owed:
     open_, required, ended = dict[str, PastCall](), set[str](), set[str]()
     requests = requests_of(answer, functions)
     asked = {call.asked_in for call in requests.values()}
+    ids = CallIds()
     for number, part in enumerate(answer.parts):
         if part.type != "tool_call" or (answer.id, number) in asked:
             continue
-        name, state = call_id(answer.parts, number), part.fields.get("state")
+        name, state = ids.of(answer.parts, number), part.fields.get("state")
         if state == "proposed":
             known = str(part.fields["id"])
             shown_as = None if name == known else name

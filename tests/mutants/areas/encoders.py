@@ -441,8 +441,8 @@ AREA = Area(
         Mutant(
             "two_calls_have_one_id",
             "web/calls.py",
-            "            if found in taken:\n",
-            "            if False:\n",
+            "        if found in self._taken:\n",
+            "        if False:\n",
         ),
         Mutant(
             "aisdk_an_outcome_without_its_input",

@@ -70,7 +70,7 @@ AREA = Area(
         Mutant(
             "secrets_in_arguments_are_logged",
             "providers/catalogue.py",
-            "        *_named_as_secrets(_options(spec.args)),\n",
+            "_options(spec.args), ",
             "",
             CATALOGUE,
         ),

@@ -48,7 +48,7 @@ AREA = Area(
         Mutant(
             "a_placeholder_ends_before_readers_hold_the_step",
             "worker/attempt/run.py",
-            "                await self._steering.take_in()\n",
+            "            await self._steering.take_in()\n",
             "",
         ),
         Mutant(
