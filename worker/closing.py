@@ -286,7 +286,7 @@ async def _usage(store: Store, row: Message, held: Held) -> dict[str, Any] | Non
     The worker cannot be asked. None: the answer had not begun, or its usage is unknown.
     """
     try:
-        return await _cost(store, row, held.answer.units)
+        return await _cost(store, row, held)
     except StoreUnavailable:
         raise
     except (HistoryTooLong, NotFound):
@@ -296,8 +296,8 @@ async def _usage(store: Store, row: Message, held: Held) -> dict[str, Any] | Non
         return None
 
 
-async def _cost(store: Store, row: Message, units: int) -> dict[str, Any] | None:
-    reported = Reported.of(row.reported)
+async def _cost(store: Store, row: Message, held: Held) -> dict[str, Any] | None:
+    reported, units = Reported.of(row.reported), held.answer.units
     if not units:
         return usage_fields(reported.total())
     conversation = await store.conversation_of(row.id)
@@ -306,11 +306,12 @@ async def _cost(store: Store, row: Message, units: int) -> dict[str, Any] | None
         row.response_schema
     )
     asked += sent_chars(value for earlier in before for value in _sent(earlier, row.model))
-    return usage_fields(
-        reported.with_estimate(
-            tokens(asked), units - row.started_with if reported.before else units
-        )
-    )
+    if (
+        reported.before
+    ):  # earlier attempts have reported their text, and turns that are whole theirs
+        proven = sum(part.units for part in held.answer.parts[: row.proven_parts])
+        units -= max(row.started_with, proven)
+    return usage_fields(reported.with_estimate(tokens(asked), units))
 
 
 def _sent(row: Message, model: str | None) -> Iterator[Any]:

@@ -118,6 +118,18 @@ async def test_an_estimate_counts_all_that_was_sent(rig: Rig, sent: dict[str, An
     }
 
 
+@pytest.mark.parametrize(("proven", "output"), [(0, 2), (1, 1)])
+async def test_turns_that_are_whole_have_reported(rig: Rig, proven: int, output: int) -> None:
+    """Only what is behind them is estimated."""
+    await rig.die("", "Seen")
+    reported = {"before": {"input_tokens": 10, "output_tokens": 1}, "now": {}}
+    await rig.age(model="m", reported=json.dumps(reported), proven_parts=proven)
+    await rig.store.request_cancel(rig.row.id, "me")
+    await rig.sweeper.sweep()
+    usage = {"input_tokens": 10 + 1, "output_tokens": output, "estimated": True}
+    assert (await rig.reread()).usage == usage
+
+
 async def test_a_cancel_while_the_worker_is_frozen(rig: Rig) -> None:
     """Only the sweeper follows it up: it takes the answer despite the lease after the worker's time
     to obey.
