@@ -1,8 +1,9 @@
 """JSON Schemas from strangers: is this one usable, and does a text fit it?
 
 Guarantees: a check ends within `LONGEST_SECONDS` of its beginning, and holds no loop and no lease
-meanwhile, whatever schema and text say; at most `MOST_AT_A_TIME` are under way, and the others wait
-for one. Nothing is fetched: a reference leads into the schema itself. What fits can be stored as
+meanwhile, whatever schema and text say. At most `MOST_AT_A_TIME` checks of strangers' schemas are
+under way, and one of each asker; what the operator's schemas demand waits for none of them. Nothing
+is fetched: a reference leads into the schema itself. What fits can be stored as
 JSON, and has at most MAX_JSON_DEPTH levels.
 
 Why it works this way: a schema of some hundred bytes can mean 2^30 comparisons (references that
@@ -14,25 +15,31 @@ recursion only (trees and pydantic models recurse); a validator with a budget of
 """
 
 import asyncio
+import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 import structlog
 
 from tokenwire.protocol.text import MAX_JSON_DEPTH, is_shallow
 
 log_line = structlog.get_logger(__name__)
+T = TypeVar("T")
 MAX_SCHEMA_BYTES = 64 * 1024
 LONGEST_SECONDS = 5.0
 MOST_AT_A_TIME = 4
-POOL = ThreadPoolExecutor(MOST_AT_A_TIME, thread_name_prefix="schemas")
+_POOL = ThreadPoolExecutor(MOST_AT_A_TIME, thread_name_prefix="schemas")
 """Where checks wait for their process: nothing else waits behind them."""
+_OPERATORS_POOL = ThreadPoolExecutor(MOST_AT_A_TIME, thread_name_prefix="operators-schemas")
+_turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+"""By asker, as long as a check is under way or waits."""
 _PROGRAM = Path(__file__).with_name("schema_process.py")
 _TOO_DEEP = f"#: the text is nested more than {MAX_JSON_DEPTH} levels deep"
 _UNCHECKED = "It could not be checked in the time allowed."
@@ -57,7 +64,7 @@ class Document:
 async def require_usable(*schemas: Mapping[str, Any]) -> None:
     """Raises BadSchema. Without content, a schema allows any JSON."""
     if any(schemas):
-        await asyncio.get_running_loop().run_in_executor(POOL, require_usable_now, *schemas)
+        await asyncio.get_running_loop().run_in_executor(_POOL, require_usable_now, *schemas)
 
 
 def require_usable_now(*schemas: Mapping[str, Any]) -> None:
@@ -73,11 +80,30 @@ def require_usable_now(*schemas: Mapping[str, Any]) -> None:
     _ask({"schemas": schemas})
 
 
-async def check(schema: Mapping[str, Any], text: str) -> Document:
-    """Whether the text is one JSON document that fits the schema. Fences are no JSON."""
-    loop = asyncio.get_running_loop()
+async def in_turn(asker: str | None, check: Callable[[str], T], text: str) -> T:
+    """Run a check of this text in a thread. `asker`: the user or the server whose schema it is;
+    None: the operator. A check that waits is dropped if its task is cancelled.
+    """
+    if asker is None:
+        return await asyncio.wrap_future(_OPERATORS_POOL.submit(check, text))
+    loop, turn = asyncio.get_running_loop(), _turns.setdefault(asker, asyncio.Lock())
+    await turn.acquire()
+
+    def end(_check: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(turn.release)
+
+    under_way = _POOL.submit(check, text)
+    under_way.add_done_callback(end)  # a thread goes on when its task is cancelled
+    return await asyncio.wrap_future(under_way)
+
+
+async def check(schema: Mapping[str, Any], text: str, asker: str) -> Document:
+    """Whether the text is one JSON document that fits the schema. Fences are no JSON. `asker`: the
+    user whose request it is.
+    """
     try:
-        found = await loop.run_in_executor(POOL, mistakes, schema, text)
+        found = await in_turn(asker, lambda document: mistakes(schema, document), text)
     except BadSchema as error:
         return Document(None, (str(error),))
     if found:

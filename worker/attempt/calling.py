@@ -40,7 +40,7 @@ from tokenwire.worker.tools.executor import (
     NotBegun,
     Place,
 )
-from tokenwire.worker.tools.schemas import SchemaReader
+from tokenwire.worker.tools.schemas import NOT_CHECKED, NotChecked, SchemaReader
 
 log_line = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -51,6 +51,8 @@ READS_AT_A_TIME = 2
 """Checks of arguments that an answer has under way. A schema's takes a process: a model that makes
 a thousand calls must not delay the tools of other answers.
 """
+EXAMINING_SECONDS = 10.0
+"""The longest check of all arguments of a turn: nothing interrupts it. Then the others fail."""
 MAX_RUNS = 3
 """Runs of a repeatable call whose outcome stays unknown."""
 TOO_MANY_CALLS = "This answer may make no more calls."
@@ -67,6 +69,8 @@ class Calling:
         self._terms = self._toolbox.terms
         self._rounds = work.row.rounds
         self._reads = asyncio.Semaphore(READS_AT_A_TIME)
+        self._slow: set[str] = set()
+        self._examines_until = 0.0
         self._running: dict[int, asyncio.Task[None]] = {}
         self._announcing = asyncio.Lock()
         self._unclaimed: set[int] = set()
@@ -112,6 +116,7 @@ class Calling:
     async def _examined_in(self, numbers: range) -> list[NewCall]:
         """The calls among these parts, each in its first state. Nothing has run yet."""
         parts = self._work.draft.answer.parts
+        self._examines_until = asyncio.get_running_loop().time() + EXAMINING_SECONDS
         calls = [number for number in numbers if parts[number].type == "tool_call"]
         found = await asyncio.gather(*(self._examined(number, parts[number]) for number in calls))
         return self._limited(found, parts[: numbers.start])
@@ -158,19 +163,35 @@ class Calling:
             # the program, and billed.
             return call
         try:
-            arguments = await self._read(_reader(tool), part.text)
+            async with asyncio.timeout_at(self._examines_until):
+                arguments = await self._read(call.name, self._reader(tool), part.text)
         except BadArguments as error:
             return replace(call, state="failed", error=str(error))
+        except TimeoutError:
+            return replace(call, state="failed", error=NOT_CHECKED)
         if isinstance(tool, ClientTool):
             wait_ms = int(self._terms.tool_client_seconds * 1000)
             return replace(call, state="awaiting_client", expires_in_ms=wait_ms)
         return await self._approved(call, tool, arguments)
 
-    async def _read(self, reader: Accepted, text: str) -> dict[str, Any]:
-        """The arguments of a call. Raises BadArguments."""
-        pool = schemas.POOL if isinstance(reader, SchemaReader) else None
+    async def _read(self, name: str, reader: Accepted, text: str) -> dict[str, Any]:
+        """The arguments of a call. Raises BadArguments. A tool whose schema took too long once is
+        not tried again by this attempt.
+        """
         async with self._reads:
-            return await asyncio.get_running_loop().run_in_executor(pool, reader.read, text)
+            if not isinstance(reader, SchemaReader):
+                return await asyncio.to_thread(reader.read, text)
+
+            def read(text: str) -> dict[str, Any]:
+                if name in self._slow:
+                    raise NotChecked(NOT_CHECKED)
+                return reader.read(text)
+
+            try:
+                return await schemas.in_turn(reader.asker, read, text)
+            except NotChecked:
+                self._slow.add(name)
+                raise
 
     async def _approved(
         self, call: NewCall, tool: ServerTool, arguments: Mapping[str, Any]
@@ -288,7 +309,7 @@ class Calling:
             return await self._refuse(call, no_tool(call.name))
         try:
             with self._unclaimed_yet(call):
-                arguments = await self._read(tool.reader, call.ran_with or call.input)
+                arguments = await self._read(call.name, tool.reader, call.ran_with or call.input)
         except BadArguments as error:
             return await self._refuse(call, str(error))
         async with contextlib.AsyncExitStack() as until_its_end:
@@ -393,6 +414,13 @@ class Calling:
             work.writer.disown()
         return False
 
+    def _reader(self, tool: AnyTool) -> Accepted:
+        """What reads the arguments of a call."""
+        if isinstance(tool, ServerTool):
+            return tool.reader
+        asker = self._work.row.charged_to or ""
+        return SchemaReader(tool.parameters, asker=asker, was_checked=True)
+
     @property
     def _who(self) -> tuple[str, int]:
         return self._work.row.id, self._work.draft.attempt
@@ -404,10 +432,3 @@ class Calling:
 def no_tool(name: str) -> str:
     """The sentence for the model if there is no such tool."""
     return f"There is no tool named {name}."
-
-
-def _reader(tool: AnyTool) -> Accepted:
-    """What reads the arguments of a call."""
-    if isinstance(tool, ServerTool):
-        return tool.reader
-    return SchemaReader(tool.parameters, was_checked=True)

@@ -18,13 +18,22 @@ MAX_ARGUMENT_BYTES = 64 * 1024
 NOT_CHECKED = "The arguments could not be checked."
 
 
+class NotChecked(BadArguments):
+    """The check of the arguments took too long."""
+
+
 class SchemaReader:
     """The arguments of one tool, for a function that gets them as `arguments`."""
 
     context_name = "context"
 
-    def __init__(self, schema: Mapping[str, Any], *, was_checked: bool = False) -> None:
-        """Raises BadSchema, unless the schema was checked when it was stored."""
+    def __init__(
+        self, schema: Mapping[str, Any], *, asker: str | None = None, was_checked: bool = False
+    ) -> None:
+        """Raises BadSchema, unless the schema was checked when it was stored. `asker`: whose schema
+        it is (`schemas.in_turn`); None: the operator's.
+        """
+        self.asker = asker
         if not was_checked:
             if schema.get("type") != "object":
                 raise BadSchema("#/type: must be object")
@@ -43,7 +52,7 @@ class SchemaReader:
         try:
             found = schemas.mistakes(self.schema, json.dumps(value))
         except BadSchema:
-            raise BadArguments(NOT_CHECKED) from None
+            raise NotChecked(NOT_CHECKED) from None
         if found:
             raise BadArguments(refusal([(".".join(path), words) for path, words in found]))
         return {"arguments": value}

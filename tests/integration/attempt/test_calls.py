@@ -26,11 +26,12 @@ from tokenwire.providers.history import ResultPart
 from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.tools import ToolContext, ToolError, tool
 from tokenwire.worker import closing, schemas
+from tokenwire.worker.attempt import calling
 from tokenwire.worker.attempt.calling import READS_AT_A_TIME
 from tokenwire.worker.runner import Runner
 from tokenwire.worker.tools.definition import ServerTool, declared
 from tokenwire.worker.tools.executor import CallUnknown
-from tokenwire.worker.tools.schemas import SchemaReader
+from tokenwire.worker.tools.schemas import NOT_CHECKED, SchemaReader
 from tokenwire.worker.tools.toolbox import Toolbox
 
 TERMS = ToolTerms(tool_unknown_seconds=900)
@@ -210,6 +211,17 @@ async def test_many_calls_hold_nobody_back(world: World, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(schemas, "mistakes", slow)
 
+    orders(world)
+    asked = [("order", f'{{"n": {n}}}') for n in range(20)]
+    row = await world.runs(Turns(calls(*asked), says("Done.")), await world.posts())
+    assert [call.result for call in await world.calls(row)] == [str(n) for n in range(20)]
+    assert max(under_way) == READS_AT_A_TIME
+    assert all(name.startswith("operators-schemas") for name in runs_in)
+
+
+def orders(world: World) -> None:
+    """A tool whose arguments have a schema."""
+
     @tool
     def order(arguments: dict[str, Any]) -> str:
         """Order."""
@@ -219,11 +231,43 @@ async def test_many_calls_hold_nobody_back(world: World, monkeypatch: pytest.Mon
     reader = SchemaReader({"type": "object"}, was_checked=True)
     reader.context_name = None
     world.tools["order"] = replace(world.tools["order"], reader=reader)
+
+
+async def test_a_schema_that_takes_too_long_is_tried_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other calls of its tool fail at once."""
+    checks: list[str] = []
+
+    def slow(_schema: Any, text: str) -> list[Any]:
+        checks.append(text)
+        raise schemas.BadSchema("It could not be checked in the time allowed.")
+
+    monkeypatch.setattr(schemas, "mistakes", slow)
+    orders(world)
     asked = [("order", f'{{"n": {n}}}') for n in range(20)]
     row = await world.runs(Turns(calls(*asked), says("Done.")), await world.posts())
-    assert [call.result for call in await world.calls(row)] == [str(n) for n in range(20)]
-    assert max(under_way) == READS_AT_A_TIME
-    assert all(name.startswith("schemas") for name in runs_in)
+    assert {call.error for call in await world.calls(row)} == {NOT_CHECKED}
+    assert len(checks) <= READS_AT_A_TIME
+
+
+async def test_the_checks_of_a_turn_have_one_limit(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing interrupts them. The calls behind it fail."""
+
+    def slow(_schema: Any, _text: str) -> list[Any]:
+        time.sleep(0.1)
+        return []
+
+    monkeypatch.setattr(calling, "EXAMINING_SECONDS", 0.35)
+    monkeypatch.setattr(schemas, "mistakes", slow)
+    orders(world)
+    asked = [("order", f'{{"n": {n}}}') for n in range(40)]
+    row = await world.runs(Turns(calls(*asked), says("Done.")), await world.posts())
+    found = await world.calls(row)
+    assert [call.error for call in found if call.state == "failed"][-1] == NOT_CHECKED
+    assert 0 < sum(call.state == "done" for call in found) < 20
 
 
 async def test_the_rounds_are_limited(world: World) -> None:

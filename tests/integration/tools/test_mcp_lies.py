@@ -255,6 +255,7 @@ async def test_the_ids_of_people_go_only_where_the_catalogue_says_so() -> None:
         (failed(-32602, "Wrong", 400), ToolError("Wrong")),
         (failed(-32603, "It\nbroke"), UnknownEffect(REPORTED.format("It broke"))),
         (failed(-32603, "It broke", 500), UnknownEffect(ODD.format(500))),
+        (failed(-32000, "Quota exceeded"), UnknownEffect(REPORTED.format("Quota exceeded"))),
         (failed(-1, "x" * MEGABYTE), UnknownEffect(REPORTED.format("x" * 500))),
         (raw(b"-", 404, "text/plain"), ToolError(FORGOTTEN)),
         (raw(b"-", 429, "text/plain"), UnknownEffect(ODD.format(429))),
@@ -308,6 +309,25 @@ async def test_what_it_was_given_is_not_passed_on(answer: Answer, expected: Any)
     """Neither in an error nor in a result, which a model and people read."""
     found = await outcome(Peer(answers={"tools/call": answer}), secrets=[KEY])
     assert (type(found), str(found)) == (type(expected), str(expected))
+
+
+async def test_what_it_was_given_is_no_part_of_its_tools() -> None:
+    """Models and people read titles and descriptions."""
+    schema = {"type": "object", "properties": {"a": {"description": f"Not {KEY}"}}}
+    named = {
+        "name": "a",
+        "title": f"Title {KEY}",
+        "description": f"Do {KEY}",
+        "inputSchema": schema,
+    }
+    with capture_logs() as logs:
+        async with kept(Peer(tools=[named, {**named, "name": f"b{KEY}"}]), secrets=[KEY]) as (
+            server,
+            _,
+        ):
+            [found] = server.tools.values()
+    assert (found.name, found.title) == ("x_a", "Title [redacted]")
+    assert KEY not in repr((found.description, found.parameters, logs))
 
 
 @pytest.mark.parametrize("status", [404, 405])

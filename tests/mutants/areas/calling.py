@@ -10,6 +10,32 @@ AREA = Area(
     (CALLING,),
     [
         Mutant(
+            "a_schema_that_took_too_long_is_tried_again",
+            _FILE,
+            "                self._slow.add(name)\n",
+            "",
+        ),
+        Mutant(
+            "checks_of_a_turn_have_no_end",
+            _FILE,
+            "async with asyncio.timeout_at(self._examines_until):",
+            "async with asyncio.timeout_at(None):",
+        ),
+        Mutant(
+            "a_loud_asker_takes_all_checks",
+            "worker/schemas.py",
+            "    await turn.acquire()\n",
+            "",
+            ("tests/unit/worker/test_schemas.py",),
+        ),
+        Mutant(
+            "operators_wait_behind_strangers",
+            "worker/schemas.py",
+            "_OPERATORS_POOL.submit(check, text)",
+            "_POOL.submit(check, text)",
+            ("tests/unit/worker/test_schemas.py",),
+        ),
+        Mutant(
             "a_result_by_a_person_keeps_the_error",
             "models/call_states.py",
             '"result": decision.value, "error": None}',

@@ -82,6 +82,13 @@ AREA = Area(
             lies("test_what_it_was_given_is_not_passed_on"),
         ),
         Mutant(
+            "a_list_repeats_the_key",
+            "worker/tools/mcp/server.py",
+            "without_secrets([*entries], self._secrets)",
+            "[*entries]",
+            lies("test_what_it_was_given_is_no_part_of_its_tools"),
+        ),
+        Mutant(
             "an_error_repeats_the_key",
             "worker/tools/mcp/server.py",
             "message = without_secrets(error.message, secrets)",

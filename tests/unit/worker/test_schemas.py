@@ -1,5 +1,7 @@
 """Schemas and documents of strangers: judged within bounds, and nothing fetched."""
 
+import asyncio
+import threading
 import time
 from typing import Any
 
@@ -7,7 +9,7 @@ import pytest
 
 from tokenwire.protocol.text import MAX_JSON_DEPTH
 from tokenwire.worker import schemas
-from tokenwire.worker.schemas import BadSchema, check, require_usable
+from tokenwire.worker.schemas import MOST_AT_A_TIME, BadSchema, check, in_turn, require_usable
 
 CITY: dict[str, Any] = {
     "type": "object",
@@ -47,9 +49,9 @@ def branching(levels: int) -> dict[str, Any]:
 
 async def test_a_document_that_fits() -> None:
     """White space around it is none of the schema's business; a schema may recurse."""
-    assert (await check(CITY, ' {"city": "Oslo"}\n')).value == {"city": "Oslo"}
-    assert not (await check(TREE, '{"nodes": [{"nodes": []}]}')).errors
-    assert (await check({}, "[1]")).value == [1]
+    assert (await check(CITY, ' {"city": "Oslo"}\n', "me")).value == {"city": "Oslo"}
+    assert not (await check(TREE, '{"nodes": [{"nodes": []}]}', "me")).errors
+    assert (await check({}, "[1]", "me")).value == [1]
 
 
 @pytest.mark.parametrize(
@@ -67,16 +69,54 @@ async def test_a_document_that_fits() -> None:
     ],
 )
 async def test_a_misfit_says_what_is_wrong(text: str, error: str) -> None:
-    found = await check(CITY, text)
+    found = await check(CITY, text, "me")
     assert found.value is None
     assert found.errors[0].startswith(error)
+
+
+async def test_one_asker_has_one_check_under_way() -> None:
+    """However many wait, others are checked beside them, and what is cancelled is not begun."""
+    goes_on, begun = threading.Event(), list[str]()
+
+    def held_up(text: str) -> str:
+        begun.append(text)
+        goes_on.wait(20)
+        return text
+
+    loud = [asyncio.create_task(in_turn("loud", held_up, f"{n}")) for n in range(20)]
+    try:
+        async with asyncio.timeout(10):
+            assert await in_turn("quiet", str.upper, "a") == "A"
+            assert await in_turn(None, str.upper, "b") == "B"
+        for task in loud[:19]:
+            task.cancel()
+        await asyncio.sleep(0.05)
+        assert begun == ["0"]  # its thread goes on, and keeps the place
+    finally:
+        goes_on.set()
+    assert await loud[19] == "19"
+    assert begun == ["0", "19"]
+
+
+async def test_operators_wait_for_no_stranger() -> None:
+    """Also if strangers have all places."""
+    goes_on = threading.Event()
+    names = [f"{n}" for n in range(2 * MOST_AT_A_TIME)]
+    crowd = [asyncio.create_task(in_turn(name, lambda _: goes_on.wait(20), "")) for name in names]
+    try:
+        await asyncio.sleep(0.05)
+        async with asyncio.timeout(10):
+            assert await in_turn(None, str.upper, "a") == "A"
+    finally:
+        goes_on.set()
+    await asyncio.gather(*crowd)
 
 
 async def test_a_document_of_many_levels() -> None:
     """No view could show a much deeper one: it does not fit, and a repair may."""
     deepest = "[" * MAX_JSON_DEPTH + "]" * MAX_JSON_DEPTH
-    assert not (await check({}, deepest)).errors
-    found = await check({}, f"[{deepest}]")
+    assert not (await check({}, deepest, "me")).errors
+    found = await check({}, f"[{deepest}]", "me")
     assert found.value is None
     assert found.errors == ("#: the text is nested more than 64 levels deep",)
 
@@ -84,7 +124,7 @@ async def test_a_document_of_many_levels() -> None:
 async def test_errors_are_few_and_short() -> None:
     text = '{"city": 1, "x": "' + "x" * 5000 + '"}'
     strict = {**CITY, "maxProperties": 1, "patternProperties": {"x": {"enum": ["y" * 999]}}}
-    found = await check(strict, text)
+    found = await check(strict, text, "me")
     assert len(found.errors) == 3
     assert max(map(len, found.errors)) == 300 + len("#/x: ")
 
@@ -141,7 +181,7 @@ async def test_what_is_dear_elsewhere_is_refused_soon(schema: dict[str, Any], te
     """Patterns that backtrack, and thousands of values: a misfit, long before the limit."""
     await require_usable(schema)
     began = time.monotonic()
-    assert len((await check(schema, text)).errors) == 1
+    assert len((await check(schema, text, "me")).errors) == 1
     assert time.monotonic() - began < schemas.LONGEST_SECONDS
 
 
@@ -159,13 +199,13 @@ async def test_what_is_dear_elsewhere_is_refused_soon(schema: dict[str, Any], te
 async def test_loops_that_no_pointer_shows_end(schema: dict[str, Any]) -> None:
     """They demand nothing, and nothing runs without end."""
     await require_usable(schema)
-    assert (await check(schema, '{"a": {"a": 1}}')).errors == ()
+    assert (await check(schema, '{"a": {"a": 1}}', "me")).errors == ()
 
 
 async def test_no_schema_computes_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is ended, and counts as a misfit."""
     monkeypatch.setattr(schemas, "LONGEST_SECONDS", 1.0)
     began = time.monotonic()
-    found = await check(branching(40), '"x"')
+    found = await check(branching(40), '"x"', "me")
     assert found.errors == ("It could not be checked in the time allowed.",)
     assert time.monotonic() - began < 10

@@ -74,14 +74,15 @@ def chosen(spec: McpSpec, entries: Iterable[Mapping[str, Any]]) -> Choice:
             continue
         seen.add(tool)
         listed = _listed(spec, entry)
-        size += len(json.dumps([listed.name, listed.description, listed.schema]))
+        own = len(json.dumps([listed.name, listed.description, listed.schema]))
         if not TOOL_NAME.fullmatch(listed.name):
             found.leaves_out(tool, f"{listed.name!r} is not 1 to 64 of A-Z a-z 0-9 _ -"[:160])
         elif len(found.tools) == MAX_TOOLS:
             found.leaves_out(tool, f"more than {MAX_TOOLS} tools; name those you want")
-        elif size > MAX_LIST_BYTES:
-            found.leaves_out(tool, f"the list has more than {MAX_LIST_BYTES} bytes")
+        elif size + own > MAX_LIST_BYTES:
+            found.leaves_out(tool, f"the list would have more than {MAX_LIST_BYTES} bytes")
         else:
+            size += own
             found.tools.append(listed)
     for tool in spec.tools or ():
         if tool not in seen:

@@ -20,6 +20,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -44,6 +45,7 @@ from mcp_types import (
 from pydantic import ValidationError
 
 import tokenwire
+from tokenwire.config.logs import redact
 from tokenwire.providers.redaction import without_secrets
 from tokenwire.providers.spec import McpSpec, mistake
 from tokenwire.worker.schemas import BadSchema
@@ -72,6 +74,8 @@ CHECK_SECONDS = 0.05
 FIRST_PAUSE = 0.25
 LONGEST_PAUSE = 30.0
 MAX_PAGES = 100
+_IS_LOST = re.compile("Connection closed$|SSE stream ended")
+"""What the package says of a lost connection. Servers use its code for errors of their own."""
 MAX_LISTED = 1000
 """Tools of a list that are considered. The rest is not read."""
 
@@ -181,7 +185,7 @@ class McpServer:
 
     async def _take(self, entries: Sequence[Mapping[str, Any]], whole: bool) -> None:
         """The tools are these now."""
-        choice = answers.chosen(self._spec, entries)
+        choice = answers.chosen(self._spec, without_secrets([*entries], self._secrets))
         if not whole:
             choice.leaves_out("...", f"the list has more than {len(entries)} tools")
         readers = await self._checked(choice)
@@ -210,7 +214,7 @@ class McpServer:
         async def check(text: str) -> None:
             async with room:
                 if text not in known:
-                    known[text] = await asyncio.to_thread(_reader, text)
+                    known[text] = await asyncio.to_thread(_reader, text, self._spec.name)
 
         try:
             async with asyncio.timeout(SCHEMA_SECONDS):
@@ -340,9 +344,9 @@ async def _listed(session: ClientSession) -> tuple[Sequence[Mapping[str, Any]], 
     return entries[:MAX_LISTED], not cursor and len(entries) <= MAX_LISTED
 
 
-def _reader(text: str) -> SchemaReader | str:
+def _reader(text: str, server: str) -> SchemaReader | str:
     try:
-        return SchemaReader(json.loads(text))
+        return SchemaReader(json.loads(text), asker=f"mcp:{server}")
     except BadSchema as error:
         return f"its schema cannot be used: {error}"
 
@@ -371,7 +375,7 @@ def _failure(
         return ToolError(message)
     if status is not None:
         return UnknownEffect(ODD.format(status))
-    if sending.broke or error.code == CONNECTION_CLOSED:
+    if sending.broke or (error.code == CONNECTION_CLOSED and _IS_LOST.match(error.message)):
         return UnknownEffect(LOST)
     if error.code in answers.REFUSALS:
         return ToolError(message)
@@ -386,7 +390,7 @@ def _reason(error: BaseException, link: ServerLink) -> str:
         error = error.exceptions[0]
     words = [type(error).__name__, link.fault or ""]
     if isinstance(error, MCPError):
-        words.append(" ".join(error.message[:200].split()))
+        words.append(" ".join(redact(error.message)[:200].split()))
     if isinstance(error, ValidationError):
         words.append(mistake(error))
     return ": ".join(filter(None, words))

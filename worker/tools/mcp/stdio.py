@@ -21,6 +21,7 @@ from mcp.client.stdio import get_default_environment
 from mcp.shared.message import SessionMessage
 from mcp_types import jsonrpc_message_adapter
 
+from tokenwire.config.logs import redact
 from tokenwire.protocol.text import storable
 from tokenwire.providers.spec import McpSpec
 from tokenwire.worker.tools.mcp.gate import MESSAGE_BYTES, Streams, throttle
@@ -93,7 +94,7 @@ async def _log(process: asyncio.subprocess.Process, name: str) -> None:
         while stderr is not None and (line := await stderr.readline()):
             lines += 1
             if lines <= MAX_LINES:
-                text = storable(line[:_LINE_CHARS].decode(errors="replace")).rstrip()
+                text = redact(storable(line.decode(errors="replace")))[:_LINE_CHARS].rstrip()
                 log_line.info("an MCP server wrote", server=name, text=text)
             await throttle(len(line))
 

@@ -114,6 +114,14 @@ def test_reasons_are_bounded() -> None:
     assert all(len(reason) < 400 and "\n" not in reason for reason in choice.reasons)
 
 
+def test_a_large_tool_leaves_room_for_others() -> None:
+    """Only what is used counts."""
+    large = entry("a", description="x") | {"inputSchema": {"x": "y" * answers.MAX_LIST_BYTES}}
+    choice = chosen(SPEC, [large, entry("b"), large | {"name": "not a name"}, entry("c")])
+    assert [one.tool for one in choice.tools] == ["b", "c"]
+    assert choice.left_out == 2
+
+
 def test_tools_that_the_catalogue_misses_are_named() -> None:
     spec = McpSpec(name="x", url="http://h", tools=["a", "b"])
     choice = chosen(spec, [entry("a"), entry("c")])
