@@ -144,8 +144,8 @@ AREA = Area(
         Mutant(
             "a_fence_forgets_what_was_reported",
             "worker/closing.py",
-            "    reported = Reported.of(row.reported)\n",
-            "    reported = Reported()\n",
+            "    reported, units = Reported.of(row.reported), ",
+            "    reported, units = Reported(), ",
         ),
     ],
 )
