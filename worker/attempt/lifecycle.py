@@ -69,7 +69,9 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Unwritable:
-    """The log cannot be written because of a bug: nothing more will be acknowledged."""
+    """The log cannot be written because of a bug: nothing more will be acknowledged. Or what a
+    finished turn needs cannot be stored.
+    """
 
     error: BaseException
 

@@ -45,6 +45,7 @@ from tokenwire.worker.attempt.lifecycle import (
     Parked,
     Paused,
     Settled,
+    Unwritable,
     Verdict,
 )
 from tokenwire.worker.attempt.named_run import NamedRun
@@ -249,12 +250,16 @@ class Attempt:
 
     async def _settle(self) -> None:
         await self.work.writer.settle()
-        if not isinstance(self._life.verdict, Finished):
+        try:
+            self._give(await self._after_settling())
+        except (ProviderError, StatementFailed, Unstorable) as error:
+            self._give(Unwritable(error))
             self._give(Settled())
-        elif await self._resumes():
-            self._give(Paused())
-        else:
-            self._give(await self._after_turn())
+
+    async def _after_settling(self) -> Input:
+        if not isinstance(self._life.verdict, Finished):
+            return Settled()
+        return Paused() if await self._resumes() else await self._after_turn()
 
     async def _after_turn(self) -> Input:
         """What follows a turn that has ended, and was not paused."""

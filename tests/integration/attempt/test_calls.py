@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.databases import sql
 from tests.integration.worker_rig import NoJobs, Script, events_of, runner_over, services_over
@@ -16,6 +17,7 @@ from tests.waiting import until
 from tokenwire.config.terms import ToolTerms
 from tokenwire.models.call_states import Decision
 from tokenwire.models.conversations import Post
+from tokenwire.models.errors import StatementFailed, Unstorable
 from tokenwire.models.parts import answer_of
 from tokenwire.models.store import Store
 from tokenwire.models.tables import CallRow
@@ -486,6 +488,38 @@ async def test_a_cancel_shows_what_a_tool_has_done(world: World) -> None:
     assert (call.state, call.result) == ("done", "half")
     (part,) = call_parts(await world.logged(row))
     assert (part["state"], part["result"]) == ("done", "half")
+
+
+@pytest.mark.parametrize("error", [StatementFailed("22001"), Unstorable("x")], ids=repr)
+@pytest.mark.parametrize("method", ["prove_turn", "begin_repair"])
+async def test_a_turn_that_cannot_be_stored_fails(
+    world: World, monkeypatch: pytest.MonkeyPatch, method: str, error: Exception
+) -> None:
+    """The model is not asked again and again, and no death is counted."""
+
+    @tool
+    async def look() -> str:
+        """Look."""
+        return "x"
+
+    async def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(world.store, method, fails)
+    conversation = await world.store.create_conversation("me")
+    post = Post(conversation.id, "me", "hi", "m")
+    if method == "prove_turn":
+        world.offers(look)
+        provider = Turns(calls(("look", "{}")))
+    else:
+        post = replace(post, response_schema={"type": "array"})
+        provider = Turns(says("{}"))
+    row = (await world.store.post(post)).assistant_message
+    with capture_logs(), pytest.raises(type(error)):  # it is a bug of ours: the log has it
+        await world.runs(provider, row)
+    row = await world.row(row)
+    assert (row.status, row.error and row.error["code"]) == ("error", "internal_error")
+    assert (len(provider.asked), row.deaths) == (1, 0)
 
 
 @pytest.mark.parametrize("kind", ["result", "repeat"])
