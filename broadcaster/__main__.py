@@ -15,6 +15,7 @@ from tokenwire.broadcaster.metrics import READERS
 from tokenwire.broadcaster.readers import SocketReaders
 from tokenwire.broadcaster.server import Caps, Server
 from tokenwire.config import logs, metrics, startup, stopping
+from tokenwire.config.arguments import refuse_arguments
 from tokenwire.config.settings import Settings, load
 from tokenwire.protocol.tokens import check_key
 from tokenwire.streams.addresses import Addresses
@@ -109,4 +110,5 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 if __name__ == "__main__":
+    refuse_arguments()
     main()

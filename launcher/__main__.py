@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
+from tokenwire.config.arguments import refuse_arguments
 from tokenwire.config.settings import Settings, env_file, load, variables
 from tokenwire.launcher import environment, probes
 from tokenwire.launcher.console import Console
@@ -86,4 +87,5 @@ def _ports(settings: Settings) -> dict[str, tuple[str, int]]:
 
 
 if __name__ == "__main__":
+    refuse_arguments()
     sys.exit(main())

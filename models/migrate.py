@@ -20,6 +20,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, column, create_engine, exc, inspect, select, table, text
 
+from tokenwire.config.arguments import refuse_arguments
 from tokenwire.models.engines import CONNECT_SECONDS, driver_url, tune_sqlite
 from tokenwire.models.errors import MigrationRefused
 from tokenwire.models.migrations import HEAD, KNOWN
@@ -176,4 +177,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    refuse_arguments()
     raise SystemExit(main())

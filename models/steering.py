@@ -41,7 +41,7 @@ class Steering(Database):
     """Queries and writes of steering."""
 
     async def steering_behind(self, message_id: str, attempt: int) -> list[str]:
-        """The users' messages that wait behind the answer and may steer it, in order. None if it is
+        """The users' messages that wait behind the answer and may steer it, in order: none if it is
         cancelled or belongs to another attempt.
         """
         own = aliased(Message)

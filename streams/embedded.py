@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from tokenwire.config.arguments import refuse_arguments
 from tokenwire.config.settings import load
 
 HOST = "127.0.0.1"
@@ -122,4 +123,5 @@ def _stop(reason: str) -> NoReturn:
 
 
 if __name__ == "__main__":
+    refuse_arguments()
     main()

@@ -18,6 +18,7 @@ import uvloop
 from fastapi import FastAPI
 
 from tokenwire.config import logs, metrics, settings, startup, stopping
+from tokenwire.config.arguments import refuse_arguments
 from tokenwire.config.background import EXIT_TASK_ENDED
 from tokenwire.models.quotas import Quotas
 from tokenwire.models.store import Store
@@ -170,4 +171,5 @@ def _open_store(found: settings.Settings) -> Store:
 
 
 if __name__ == "__main__":
+    refuse_arguments()
     main()

@@ -4,6 +4,7 @@ import sys
 
 from dramatiq import cli
 
+from tokenwire.config.arguments import refuse_arguments
 from tokenwire.config.settings import load
 from tokenwire.config.stopping import ignore_at_exit
 
@@ -28,4 +29,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    refuse_arguments()
     sys.exit(main())

@@ -218,7 +218,9 @@ class Calling:
 
         `left`: the rest is for the program that asked.
         """
-        await self._outlast(lambda: self._store.lose_calls(*self._who, self._unknown_ms))
+        if not await self._outlast(lambda: self._store.lose_calls(*self._who, self._unknown_ms)):
+            self._work.writer.disown()
+            return "stopped"
         try:
             while not self._stopped.is_set():
                 calls = await self._announce()
@@ -316,8 +318,11 @@ class Calling:
             with self._unclaimed_yet(call):
                 reserved = self._toolbox.executor.reserve(tool)
                 place = await until_its_end.enter_async_context(reserved)
-            if self._stopped.is_set() or (mine := await self._claim(call)) is None:
+            if self._stopped.is_set():
                 return None
+            if (mine := await self._claim(call)) is None:  # a cancel, or the answer is lost
+                self._keeper.check_cancel()
+                return await self._pause()
             self._places[call.number] = place
             try:
                 await self._announce()

@@ -212,6 +212,7 @@ class PartsTaken:
         """Withdraw all parts of the present turn."""
         self._calls.clear()
         self._input = self._reasoning = None
+        self._text, self._reasoning_cleaner = Cleaner(), Cleaner()
         start = self._turn_start
         self.files = {number: file for number, file in self.files.items() if number < start}
         self.not_kept = {number: why for number, why in self.not_kept.items() if number < start}

@@ -64,6 +64,13 @@ def test_text_and_reasoning_are_parts_in_their_order() -> None:
     ]
 
 
+def test_half_a_character_does_not_survive_a_restart() -> None:
+    """Neither alone, nor as a half of another one."""
+    for after, text in (("x", "x"), ("\ude00x", "\ufffdx")):
+        made = layout(base.TextDelta("abc\ud83d"), base.Restart(), base.TextDelta(after))
+        assert [part["length"] for part in made] == [len(text)]
+
+
 def test_reasoning_that_its_provider_ended_is_another_part() -> None:
     """Each has the value that it came with, also where there is no text."""
     taken = PartsTaken(Answer("m"), 1)
