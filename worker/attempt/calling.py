@@ -292,7 +292,7 @@ class Calling:
         for number, task in list(self._running.items()):
             if task in done:
                 del self._running[number]
-                if not task.cancelled():  # it was stopped before its claim
+                if not (self._stopped.is_set() and task.cancelled()):  # it was stopped in time
                     task.result()  # raises errors that are our own bugs
 
     async def _end_runs(self) -> None:

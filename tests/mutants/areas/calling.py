@@ -95,9 +95,8 @@ AREA = Area(
             "a_broken_turn_is_executed",
             "worker/attempt/run.py",
             "        if not isinstance(self._life.verdict, Finished):\n"
-            "            self._give(Settled())\n        elif",
-            "        if await self._calling.prove():\n            self._give(Called())\n"
-            "        elif",
+            "            return Settled()\n",
+            "        if await self._calling.prove():\n            return Called()\n",
         ),
         Mutant(
             "a_later_attempt_forgets_the_calls",

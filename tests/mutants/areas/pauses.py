@@ -14,8 +14,8 @@ AREA = Area(
         Mutant(
             "a_paused_turn_ends_its_answer",
             "worker/attempt/run.py",
-            "        elif await self._resumes():\n",
-            "        elif False:\n",
+            "Paused() if await self._resumes() else",
+            "Paused() if False else",
         ),
         Mutant(
             "resumptions_are_not_bounded",
