@@ -134,7 +134,7 @@ class Tokenwire:
         decision: str,
         *,
         reason: str | None = None,
-        arguments: Mapping[str, Any] | None = None,
+        arguments: Mapping[str, Any] | str | None = None,
         result: Any = None,
         runs: int | None = None,
     ) -> Mapping[str, Any]:

@@ -111,7 +111,9 @@ async def test_two_tabs_decide_and_the_tool_runs_once(stack: Stack, browser: Bro
 
 
 async def test_a_person_edits_the_arguments(stack: Stack, browser: Browser) -> None:
-    """What is no object is refused on the page; the tool gets the edited arguments."""
+    """What is no object is refused on the page; the tool gets the edited arguments, to the last
+    digit.
+    """
     before = len(runs(stack, "pay"))
     async with open_page(browser, stack.url) as page:
         await say(page, '!tool pay {"cents": 9}')
@@ -122,11 +124,11 @@ async def test_a_person_edits_the_arguments(stack: Stack, browser: Browser) -> N
         approve = question(page).get_by_role("button", name="Approve").last
         await approve.click()
         await expect(page.get_by_role("alert")).to_have_text("Arguments are a JSON object.")
-        await field.fill('{"cents": 3}')
+        await field.fill('{"cents": 9007199254740993}')
         await approve.click()
         await answered(page)
         await expect(page.locator(".facts")).to_contain_text("Input after an edit")
-    assert runs(stack, "pay")[before:] == [3]
+    assert runs(stack, "pay")[before:] == [9007199254740993]
 
 
 async def test_a_person_denies_with_a_reason(stack: Stack, browser: Browser) -> None:

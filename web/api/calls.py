@@ -88,7 +88,9 @@ async def decide(
 def _decision(settings: Settings, body: shapes.NewDecision) -> Decision:
     """Raises ApiProblem (413)."""
     value: Any = body.result
-    if body.arguments is not None:
+    if isinstance(body.arguments, str):
+        value = body.arguments
+    elif body.arguments is not None:
         value = json.dumps(body.arguments, ensure_ascii=False, separators=(",", ":"))
     name = "result" if body.decision == "result" else "arguments"
     require_result(settings, value, name)

@@ -19,6 +19,7 @@ from tokenwire.models.call_states import DecisionKind
 from tokenwire.models.conversations import Policy
 from tokenwire.models.tool_choices import MAX_NAMES, ChoiceMode, NamedTool, ToolName, ToolNames
 from tokenwire.protocol.states import MAX_SENTENCE_CHARS, AnswerStatus
+from tokenwire.protocol.text import input_object
 from tokenwire.providers.parameters import Parameters
 from tokenwire.web.http.bodies import is_id
 
@@ -144,15 +145,25 @@ class NewParticipant(_StrictBody):
     user_id: UserId
 
 
+def _of_an_object(text: str) -> str:
+    if input_object(text) is None:
+        raise ValueError("must be an object, or the JSON text of one")
+    return text
+
+
+ArgumentsText = Annotated[str, StringConstraints(min_length=2), AfterValidator(_of_an_object)]
+
+
 class NewDecision(_StrictBody):
     """A decision about a tool call. `reason`: of `deny`, and the sentence of `error`. `arguments`:
-    of `approve`, in place of those that the model wrote. `result`: of `result`. `runs`: how often
-    the call had run when the question was shown.
+    of `approve`, in place of those that the model wrote: an object, or the JSON text of one, whose
+    numbers no client has parsed. `result`: of `result`. `runs`: how often the call had run when the
+    question was shown.
     """
 
     decision: DecisionKind
     reason: DecisionReason | None = None
-    arguments: dict[str, Any] | None = None
+    arguments: dict[str, Any] | ArgumentsText | None = None
     result: Any = None
     runs: Annotated[int, Field(ge=0, le=MAX_ORDINAL, strict=True)] | None = None
 

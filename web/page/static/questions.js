@@ -26,7 +26,10 @@ const QUESTIONS = {
   },
 };
 
-/** What is written in a field, as the decision has it. Throws an Error for people. */
+/**
+ * What is written in a field, as the decision has it. Throws an Error for people. Arguments stay a
+ * text: parsed and written again, numbers beyond 2^53 would be others than those on the screen.
+ */
 export function valueOf(field, text) {
   if (field === "reason") return text.trim() || undefined;
   let value;
@@ -36,8 +39,9 @@ export function valueOf(field, text) {
     value = text;
   }
   const isObject = typeof value === "object" && value !== null && !Array.isArray(value);
-  if (field === "arguments" && !isObject) throw new Error("Arguments are a JSON object.");
-  return value;
+  if (field !== "arguments") return value;
+  if (!isObject) throw new Error("Arguments are a JSON object.");
+  return text;
 }
 
 /** Inside the call: hidden while nothing is asked. `decide(decision)` sends an answer. */

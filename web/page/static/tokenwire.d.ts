@@ -224,12 +224,12 @@ export interface Options {
 
 /**
  * About a tool call that waits (PROTOCOL.md, section 6, *Decisions*). `arguments`: of `approve`, in
- * place of the model's. `reason`: of `deny` and `error`. `result`: of `result`. `runs`: how often
- * the call had run when the question was shown.
+ * place of the model's; as a JSON text, its numbers stay as they are. `reason`: of `deny` and
+ * `error`. `result`: of `result`. `runs`: how often the call had run when the question was shown.
  */
 export interface Decision {
   decision: "approve" | "deny" | "result" | "error" | "repeat" | "go_on";
-  arguments?: Record<string, unknown>;
+  arguments?: Record<string, unknown> | string;
   reason?: string;
   result?: unknown;
   runs?: number;

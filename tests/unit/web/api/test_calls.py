@@ -78,6 +78,17 @@ async def test_edited_arguments_reach_the_call(client: httpx.AsyncClient, store:
     assert found["input"] == '{"euros": 5}'
 
 
+async def test_arguments_as_a_text_stay_as_they_are(
+    client: httpx.AsyncClient, store: Store
+) -> None:
+    """Numbers that no double can hold, too: nobody parses and writes them again."""
+    answer = await local(store)
+    text = '{"account": 9007199254740993, "ratio": 0.12345678901234567891, "to": "h\\u00e9"}'
+    for _ in range(2):  # the same text again is the same decision
+        sent = await client.post(address(answer), json=APPROVE | {"arguments": text})
+        assert (sent.status_code, sent.json()["call"]["ran_with"]) == (200, text)
+
+
 @pytest.mark.parametrize("result", [None, 0, "", [], {"a": [None]}, "x" * 1000])
 async def test_any_result(client: httpx.AsyncClient, store: Store, result: Any) -> None:
     """Null too; it is no field of the call then."""
@@ -263,7 +274,9 @@ BAD: list[Any] = [
     {"decision": "approve", "reason": "why"},
     {"decision": "approve", "result": 1},
     {"decision": "approve", "arguments": []},
-    {"decision": "approve", "arguments": '{"euros": 1}'},
+    {"decision": "approve", "arguments": "[1]"},
+    {"decision": "approve", "arguments": '{"euros": NaN}'},
+    {"decision": "approve", "arguments": ""},
     {"decision": "approve", "runs": -1},
     {"decision": "approve", "runs": 2**63},
     {"decision": "approve", "runs": "1"},
