@@ -67,6 +67,22 @@ test("links open elsewhere and tell nothing of this page; images are links", () 
   }
 });
 
+test("an address with a user in front of its host is text, as it is for sources", () => {
+  const address = "https://bank@elsewhere.example/x";
+  for (const text of [
+    `[a](${address})`,
+    `[a](<${address}>)`,
+    `<${address}>`,
+    address,
+    `![a](${address})`,
+    `[a]\n\n[a]: ${address}`,
+    "[a](https://bank:1@elsewhere.example)",
+    "[a](https&#58;//bank&#64;elsewhere.example)",
+  ])
+    assert.doesNotMatch(toHtml(text), /<a/, text);
+  assert.match(toHtml("[a](https://e.example/@ann?to=a@b#c@d)"), /<a href="https:/);
+});
+
 test("words with dots are not taken for addresses", () => {
   assert.doesNotMatch(toHtml("see config.py and user@host.example"), /<a/);
 });

@@ -6,6 +6,7 @@
 import assert from "node:assert/strict";
 import { mock, test } from "node:test";
 
+import { isLink } from "../../web/page/static/addresses.js";
 import { ApiError, api, ask, newKey } from "../../web/page/static/api.js";
 import { keep, make, recall } from "../../web/page/static/dom.js";
 import { Link } from "../../web/page/static/link.js";
@@ -373,6 +374,39 @@ test("parts are seen in their order; lists are made of calls, sources and files 
       ["files", 1],
     ],
   );
+});
+
+test("the page links to the addresses that the server takes for links", () => {
+  const links = [
+    "https://example.com",
+    "HTTP://example.com:8080/a b?q=a@b#c@d",
+    "https://[2001:db8::1]/",
+    "https://bücher.example/ü",
+    "https://example.com/a\\b",
+  ];
+  const texts = [
+    undefined,
+    "",
+    "vbscript:x",
+    "ftp://example.com/a",
+    "//evil.example/a",
+    "/api/messages/m/files/0",
+    "https:example.com",
+    "https:///example.com",
+    "https://:443/",
+    "https://user:pass@example.com/",
+    "https://bank.example@evil.example/",
+    "https://@evil.example/",
+    "https://good.example\\@evil.example/",
+    "https://good.example\\.evil.example/",
+    "https://a b/",
+    "https://example.com:x/",
+    "https://example.com:99999/",
+    "https://[::1/",
+    "https://example.com/a\nb",
+    "https://example.com/\ud800",
+  ];
+  assert.deepEqual([...links, ...texts].filter(isLink), links);
 });
 
 test("messages that an answer took in are marked, and so is their place in it", () => {

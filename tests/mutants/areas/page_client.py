@@ -409,7 +409,7 @@ AREA = Area(
         Mutant(
             "addresses_of_people_become_links",
             "web/page/static/markdown.js",
-            "md.linkify.set({ fuzzyEmail: false });\n",
+            "md.linkify.set({ fuzzyEmail: false, urlAuth: true });\n",
             "",
             _MARKDOWN,
         ),

@@ -2,22 +2,25 @@
  * Markdown that is safe to show: what a model writes becomes elements of a short list, never HTML
  * of its own, never a request.
  *
- * Three walls: markdown-it with HTML switched off and links of three schemes only, images as links
- * (nothing is fetched), and `admit`, which drops whatever element or attribute is not on the list.
+ * Three walls: markdown-it with HTML switched off and links to the web and to mail only, images as
+ * links (nothing is fetched), and `admit`, which drops whatever element or attribute is not on the
+ * list.
  * `MarkdownView` shows text that grows: blocks that further text cannot change are left alone, only
  * the rest is parsed again, and of that only what is new is written.
  */
 
+import { isLink } from "./addresses.js";
 import MarkdownIt from "./vendor/markdown-it.js";
 
-const LINK = /^(?:https?:\/\/|mailto:)/i;
+const mayLink = (url) => isLink(url) || /^mailto:/i.test(url);
 
 const md = new MarkdownIt({ html: false, linkify: true });
 // The parser drops what is nested deeper than this. Its own limit of 100 is reached by fifty nested
 // lists, whose words would be lost.
 md.options.maxNesting = 2000;
-md.linkify.set({ fuzzyEmail: false });
-md.validateLink = (url) => LINK.test(url.trim());
+// `urlAuth`: or the user of `https://user@host` would be linked as a host.
+md.linkify.set({ fuzzyEmail: false, urlAuth: true });
+md.validateLink = (url) => mayLink(url.trim());
 
 const escape = md.utils.escapeHtml;
 const { rules } = md.renderer;
@@ -30,7 +33,7 @@ rules.link_open = (tokens, at, options, _env, self) => {
 rules.image = (tokens, at, options, env, self) => {
   const name = self.renderInlineAsText(tokens[at].children, options, env) || "image";
   const url = tokens[at].attrGet("src");
-  return LINK.test(url)
+  return mayLink(url)
     ? `<a href="${escape(url)}" rel="noopener noreferrer" target="_blank">${escape(name)}</a>`
     : escape(name);
 };
@@ -124,7 +127,7 @@ function admit(html) {
     if (!ELEMENTS.has(element.tagName)) element.remove();
     else
       for (const { name, value } of [...element.attributes])
-        if (!ATTRIBUTES.has(name) || (name === "href" && !LINK.test(value)))
+        if (!ATTRIBUTES.has(name) || (name === "href" && !mayLink(value)))
           element.removeAttribute(name);
   }
   return [...holder.content.childNodes];

@@ -4,9 +4,11 @@
  * nothing.
  */
 
+import { isLink } from "./addresses.js";
 import { icon, make } from "./dom.js";
 import { MarkdownView, writeOn } from "./markdown.js";
 import { Question } from "./questions.js";
+import { laidOut, visible } from "./verbatim.js";
 
 const KINDS = {
   __proto__: null,
@@ -123,10 +125,15 @@ class Calls {
   }
 }
 
-/** A tool that the model uses: folded, with what goes in and what came out; open while it asks. */
+/**
+ * A tool that the model uses: folded, with what goes in and what came out. While it asks it is open
+ * and has the tool's own name, because a title is whatever the tool's server says.
+ */
 class Call {
   #drawn = {};
+  #title = make("code");
   #name = make("code");
+  #tool = make("span", { class: "use-tool", hidden: true }, "Tool ", this.#name);
   #state = make("span", { class: "use-state" });
   #facts = make("div", { class: "facts" });
   #input = make("pre", { tabindex: "0", "aria-label": "Input" }, "");
@@ -134,11 +141,12 @@ class Call {
   element = make("li");
 
   constructor(list, decide) {
-    const head = make("summary", {}, icon("fold"), this.#name, this.#state);
+    const head = make("summary", {}, icon("fold"), this.#title, this.#tool, this.#state);
     this.question = new Question((decision) => decide(this.#number, decision));
     const fold = make("details", { class: "fold use" }, head, this.#facts, this.question.element);
     this.element.append(fold);
     list.append(this.element);
+    new ResizeObserver(() => this.#measure()).observe(this.#input);
   }
 
   draw(part, all) {
@@ -147,11 +155,12 @@ class Call {
     this.#drawn = { part, input };
     this.#number = all.indexOf(part);
     this.element.firstChild.dataset.state = state in STATES ? state : "";
-    this.#name.textContent = title ?? name;
+    this.#title.textContent = visible(title || name);
+    this.#name.textContent = visible(name);
     this.#state.textContent = STATES[state] ?? "";
-    writeOn(this.#input.firstChild, state === "streaming" ? input : pretty(input));
+    writeOn(this.#input.firstChild, state === "streaming" ? visible(input) : laidOut(input));
     const given = input ? [make("p", {}, "Input"), this.#input] : [];
-    const ran = edited && pretty(edited);
+    const ran = edited && laidOut(edited);
     this.#facts.replaceChildren(
       ...[...given, ...fact("Input after an edit", ran), ...fact("Result", result)],
       ...fact("Error", error),
@@ -159,22 +168,21 @@ class Call {
     const asks = !this.question.element.hidden;
     this.question.draw(part);
     if (!asks && !this.question.element.hidden) this.element.firstChild.open = true;
+    this.#tool.hidden = !title || this.question.element.hidden;
+    this.#measure();
   }
-}
 
-/** JSON laid out for reading; what is no JSON as it is. */
-function pretty(text) {
-  try {
-    return JSON.stringify(JSON.parse(text), null, 2);
-  } catch {
-    return text;
+  /** Who decides about an input knows whether all of it is in view. */
+  #measure() {
+    const { scrollHeight, clientHeight } = this.#input;
+    this.question.warn(scrollHeight > clientHeight ? this.#input.textContent.length : 0);
   }
 }
 
 function fact(title, value) {
   if (value === undefined) return [];
   const text = typeof value === "string" ? value : JSON.stringify(value, null, 2);
-  return [make("p", {}, title), make("pre", { tabindex: "0", "aria-label": title }, text)];
+  return [make("p", {}, title), make("pre", { tabindex: "0", "aria-label": title }, visible(text))];
 }
 
 /** A list that is drawn again when it changes. */
@@ -233,9 +241,9 @@ const VIEWS = {
 
 /** A title and where it is; a link only to where links may lead. */
 function reference(url, title, type, fallback = "") {
-  const place = URL.canParse(url) ? new URL(url) : null;
+  const place = isLink(url) ? new URL(url) : null;
   const words = title || place?.hostname || String(url ?? fallback);
-  if (place?.protocol !== "https:" && place?.protocol !== "http:") return words;
+  if (!place) return words;
   const link = make("a", { href: place.href, rel: "noopener noreferrer", target: "_blank" }, words);
   const more = make("span", {}, [title && place.hostname, type].filter(Boolean).join(" · "));
   const both = document.createDocumentFragment();

@@ -4,6 +4,7 @@
  */
 
 import { announce, make } from "./dom.js";
+import { laidOut } from "./verbatim.js";
 
 /** By the state of a call: the question, and its answers. A `field` is filled in first. */
 const QUESTIONS = {
@@ -44,17 +45,21 @@ export function valueOf(field, text) {
   return text;
 }
 
+let questions = 0;
+
 /** Inside the call: hidden while nothing is asked. `decide(decision)` sends an answer. */
 export class Question {
   #state = null;
   #words = make("p");
+  #extent = make("p", { class: "extent", id: `extent-${++questions}`, hidden: true });
   #answers = make("div", { class: "answers" });
   #field = make("div", { class: "field", hidden: true });
   #failure = make("p", { class: "failure", role: "alert" });
   element = make(
     "div",
-    { class: "question", role: "group", hidden: true },
+    { class: "question", role: "group", hidden: true, "aria-describedby": this.#extent.id },
     this.#words,
+    this.#extent,
     this.#answers,
     this.#field,
     this.#failure,
@@ -82,9 +87,18 @@ export class Question {
     announce(`${name}: ${asked.text}`);
   }
 
+  /** Say that the input is longer than its box: it has so many characters. 0: it is in view. */
+  warn(length) {
+    const count = length.toLocaleString("en");
+    this.#extent.hidden = !length;
+    this.#extent.textContent = length
+      ? `The input has ${count} characters: scroll to read all.`
+      : "";
+  }
+
   #open(answer, input) {
     const area = make("textarea", { rows: "3", "aria-label": answer.label });
-    area.value = answer.field === "arguments" ? input : "";
+    area.value = answer.field === "arguments" ? laidOut(input) : "";
     const word = answer.decision === "approve" ? "Approve" : answer.word;
     const send = button(word, () => this.#send(answer, area.value));
     this.#failure.textContent = "";
