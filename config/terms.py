@@ -63,7 +63,7 @@ class ToolTerms(BaseModel, frozen=True):
     max_request_tools: int = Field(64, ge=0, le=256)
     """Tools that one request may bring. 0: none."""
     max_request_tools_bytes: int = Field(64 * 1024, ge=1024)
-    """Longest definition of these tools together, as JSON with its escapes."""
+    """Longest definition of these tools together, as JSON in ASCII."""
     tool_unknown_seconds: float = Field(900.0, ge=0)
     """How long a call of unknown outcome waits for a person's decision, before the model learns
     that nobody knows it. 0: at once.

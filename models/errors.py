@@ -22,6 +22,7 @@ StoreError
     TooManyQueued      the maximum of waiting posts in the conversation
     TooManyUnfinished  the maximum of the user's unfinished answers
     TooManyWaiting     the maximum of the user's answers that wait for a decision
+    TooManyInvitations  the maximum of open invitations by a user, or for one
     StorageFull        the user has stored the maximum
     HistoryTooLong     the text before an answer exceeds the limit
   MigrationRefused     the database has a revision that this version does not know
