@@ -7,6 +7,7 @@ Decides isolation (reads see one snapshot, writes take SQLite's write lock at on
 import asyncio
 import functools
 import json
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
@@ -42,6 +43,15 @@ from tokenwire.models.shapes import loads
 from tokenwire.models.whole import make_whole
 
 log_line = structlog.get_logger(__name__)
+
+
+def _is_no_cancellation(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
+
+
+# The pool logs the cancellation of a request at level error: a browser has left, and the connection
+# is closed and replaced.
+logging.getLogger("sqlalchemy.pool.impl.AsyncAdaptedQueuePool").addFilter(_is_no_cancellation)
 
 LOCK_SECONDS = 2.0
 """Longest wait for a locked row: our own transactions hold their locks only for moments."""

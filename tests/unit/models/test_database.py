@@ -1,11 +1,12 @@
 """models.database: addresses, errors, locks and absent servers."""
 
+import asyncio
 import contextlib
 import sqlite3
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from tests.databases import create_tables
 from tokenwire.models import database
@@ -148,4 +149,29 @@ async def test_a_lock_of_another_process_is_waited_for_as_long_as_set(tmp_path: 
         async with database.reading() as session:
             assert (await session.execute(text("PRAGMA busy_timeout"))).scalar_one() == 250
     finally:
+        await database.aclose()
+
+
+@pytest.mark.parametrize(
+    ("error", "lines"), [(asyncio.CancelledError(), 0), (OSError("gone"), 1)], ids=repr
+)
+async def test_who_leaves_in_a_transaction_leaves_no_error_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, error: BaseException, lines: int
+) -> None:
+    """Other errors of a connection that goes back are logged."""
+    database = Database(f"sqlite:///{tmp_path}/t.db")
+
+    @event.listens_for(database._engine.sync_engine, "reset")
+    def fails(*_: object) -> None:
+        raise error
+
+    try:
+        with contextlib.suppress(asyncio.CancelledError, OSError, StoreUnavailable):
+            async with database._engine.connect() as connection:
+                await connection.execute(text("SELECT 1"))
+        assert [line.message for line in caplog.records].count(
+            "Exception during reset or similar"
+        ) == lines
+    finally:
+        event.remove(database._engine.sync_engine, "reset", fails)
         await database.aclose()
