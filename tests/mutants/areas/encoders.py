@@ -441,8 +441,9 @@ AREA = Area(
         Mutant(
             "two_calls_have_one_id",
             "web/calls.py",
-            "        if found in self._taken:\n",
-            "        if False:\n",
+            "        self._taken.add(found)\n",
+            "",
+            ("tests/unit/web/test_calls.py",),
         ),
         Mutant(
             "aisdk_an_outcome_without_its_input",
