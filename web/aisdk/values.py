@@ -90,6 +90,11 @@ def string(name: str, value: Any) -> str:
     return value
 
 
+def optional(name: str, value: Any) -> str | None:
+    """The argument `name`, which is a string or None. Raises Misuse."""
+    return None if value is None else string(name, value)
+
+
 def mapping(name: str, value: Any) -> dict[str, Any] | None:
     """The argument `name`, which is an object or None, cleaned. Raises Misuse."""
     if value is None:

@@ -20,6 +20,7 @@ from tokenwire.web.aisdk.values import (
     clean,
     make,
     mapping,
+    optional,
     provided,
     string,
 )
@@ -82,9 +83,8 @@ class Writer:
         """
         if self._started or self.ended:
             raise Misuse("the message has started already")
-        if message_id is not None:
-            string("message_id", message_id)
-        chunk = make("start", messageId=message_id, messageMetadata=mapping("metadata", metadata))
+        name, about = optional("message_id", message_id), mapping("metadata", metadata)
+        chunk = make("start", messageId=name, messageMetadata=about)
         self._started = True
         return [chunk]
 
@@ -132,9 +132,8 @@ class Writer:
 
     def abort(self, reason: str | None = None) -> list[UIChunk]:
         """The message was stopped; its parts stay. v5 does not get the reason."""
-        if reason is not None:
-            string("reason", reason)
-        return self._end(make("abort", reason=None if self.profile == "v5" else reason))
+        given = optional("reason", reason)
+        return self._end(make("abort", reason=None if self.profile == "v5" else given))
 
     def error(self, text: str) -> list[UIChunk]:
         """The message failed; its parts stay. The client shows `text` and reads no further."""
@@ -331,6 +330,8 @@ class Writer:
         """
         self._unanswered(call_id)
         string("approval_id", approval_id)
+        optional("reason", reason)
+        optional("signature", signature)
         if self.profile == "v5":
             return self.data(
                 "approval",
@@ -353,6 +354,7 @@ class Writer:
     ) -> list[UIChunk]:
         """The user's decision. v5 and v6: changes the `data-approval` part with this id."""
         string("approval_id", approval_id)
+        optional("reason", reason)
         if self.profile == "v7":
             return self._plain(
                 "tool-approval-response",
@@ -382,7 +384,7 @@ class Writer:
             "source-url",
             sourceId=source_id,
             url=string("url", url),
-            title=title,
+            title=optional("title", title),
             providerMetadata=metadata,
         )
 
@@ -400,7 +402,7 @@ class Writer:
             sourceId=string("source_id", source_id),
             mediaType=string("media_type", media_type),
             title=string("title", title),
-            filename=filename,
+            filename=optional("filename", filename),
             providerMetadata=provided(provider_metadata),
         )
 
@@ -432,8 +434,9 @@ class Writer:
         """
         if not string("name", name):
             raise Misuse("a data part needs a name")
-        chunks = self._plain(f"data-{name}", id=part_id, transient=transient or None)
-        chunks[-1]["data"] = clean(data)
+        known, value = optional("part_id", part_id), clean(data)
+        chunks = self._plain(f"data-{name}", id=known, transient=transient or None)
+        chunks[-1]["data"] = value
         return chunks
 
     def custom(self, kind: str, provider_metadata: ProviderMetadata | None = None) -> list[UIChunk]:
@@ -521,7 +524,7 @@ class Writer:
         tool_metadata: Mapping[str, Any] | None,
         metadata: ProviderMetadata | None,
     ) -> dict[str, Any]:
-        newer = self.profile != "v5"
+        newer, title = self.profile != "v5", optional("title", title)
         return {
             "providerExecuted": executed or None,
             "title": title if newer else None,

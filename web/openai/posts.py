@@ -1,7 +1,7 @@
 """A request for an answer becomes rows and a job. Responses and chat completions ask alike."""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from fastapi import Request
@@ -79,29 +79,38 @@ async def _referred(
     services: WebServices, user: str, references: set[str]
 ) -> dict[str, dict[str, Any]]:
     """The items with these ids, of messages that the user may read. Raises OpenAIProblem (400)."""
-    items = dict[str, dict[str, Any]]()
-    for name in sorted(references):
-        row_id = row_of_item(name)
-        with contextlib.suppress(NotFound):
-            if name not in items and is_row_id(row_id):
-                row = await services.store.visible_message(row_id, user)
-                items |= {} if is_passing(row) else {item["id"]: item for item in items_of(row)}
-        if name not in items:
-            raise OpenAIProblem(400, "not_found", f"Item {name[:80]!r} was not found.", "input")
-    return items
+    found = dict[str, dict[str, Any]]()
+    async for names, row in _rows_of(services, user, references):
+        items = {} if row is None or is_passing(row) else {one["id"]: one for one in items_of(row)}
+        for name in names:
+            if name not in items:
+                raise OpenAIProblem(400, "not_found", f"Item {name[:80]!r} was not found.", "input")
+            found[name] = items[name]
+    return found
 
 
 async def _requested(services: WebServices, user: str, names: set[str]) -> dict[str, PastCall]:
     """The approval requests with these ids, of ended answers that the user may read."""
     found = dict[str, PastCall]()
-    for name in sorted(names):
-        row_id = row_of_item(name)
-        with contextlib.suppress(NotFound):
-            if name not in found and is_row_id(row_id):
-                row = await services.store.visible_message(row_id, user)
-                if row.role == "assistant" and not unfinished(row):
-                    found |= requests_of(shown_answer(row), functions_of(row))
+    async for _, row in _rows_of(services, user, names):
+        if row is not None and row.role == "assistant" and not unfinished(row):
+            found |= requests_of(shown_answer(row), functions_of(row))
     return found
+
+
+async def _rows_of(
+    services: WebServices, user: str, names: set[str]
+) -> AsyncIterator[tuple[list[str], Message | None]]:
+    """The names of items, row by row, and the row if the user may read it. Each is read once."""
+    by_row = dict[str, list[str]]()
+    for name in sorted(names):
+        by_row.setdefault(row_of_item(name), []).append(name)
+    for row_id, named in by_row.items():
+        row = None
+        if is_row_id(row_id):
+            with contextlib.suppress(NotFound):
+                row = await services.store.visible_message(row_id, user)
+        yield named, row
 
 
 async def ask(

@@ -136,10 +136,11 @@ def _function(tool: Mapping[str, Any], place: str) -> dict[str, Any]:
     _require_known(held, _FUNCTION, place)
     if held.get("strict") not in (None, True, False):
         raise _invalid(f"{place}.strict", "This is true or false.")
+    description, parameters = held.get("description"), held.get("parameters")
     return {
         "name": held.get("name"),
-        "description": held.get("description") or "",
-        "parameters": held.get("parameters") or dict(_NOTHING),
+        "description": "" if description is None else description,
+        "parameters": dict(_NOTHING) if parameters in (None, {}) else parameters,
         "runs_at": "caller",
     }
 

@@ -353,10 +353,24 @@ AREA = Area(
             "",
         ),
         Mutant(
+            "aisdk_a_refused_chunk_takes_the_start_with_it",
+            "web/aisdk/writer.py",
+            '        known, value = optional("part_id", part_id), clean(data)\n'
+            '        chunks = self._plain(f"data-{name}", id=known, transient=transient or None)\n',
+            '        chunks = self._plain(f"data-{name}", id=part_id)\n'
+            "        value = clean(data)\n",
+        ),
+        Mutant(
+            "aisdk_what_is_no_text_is_sent",
+            "web/aisdk/values.py",
+            "    return None if value is None else string(name, value)\n",
+            "    return None if value is None else value\n",
+        ),
+        Mutant(
             "aisdk_v5_is_told_of_an_abort_reason",
             "web/aisdk/writer.py",
-            'reason=None if self.profile == "v5" else reason',
-            "reason=reason",
+            'reason=None if self.profile == "v5" else given',
+            "reason=given",
         ),
         Mutant(
             "aisdk_other_messages_are_shown",

@@ -188,6 +188,18 @@ AREA = Area(
             ("tests/integration/test_openai_approvals.py",),
         ),
         Mutant(
+            "an_empty_list_is_no_schema",
+            "web/openai/tools.py",
+            "if parameters in (None, {}) else",
+            "if not parameters else",
+        ),
+        Mutant(
+            "an_answer_is_read_again_for_each_of_its_items",
+            "web/openai/posts.py",
+            "in by_row.items():",
+            "in [(row_of_item(name), [name]) for name in names]:",
+        ),
+        Mutant(
             "an_item_begins_before_its_kind_is_known",
             "web/openai/items.py",
             "if ended or not _is_undecided(head, call) else None",

@@ -102,6 +102,31 @@ def test_misuse_raises_and_changes_nothing(wrong: object) -> None:
     Client().read(written + write.text("b") + write.finish())
 
 
+NO_TEXTS = [
+    lambda write: write.start(message_id=5),
+    lambda write: write.abort(reason=5),
+    lambda write: write.data("x", object()),
+    lambda write: write.data("x", 1, part_id=5),
+    lambda write: write.source_url("s", "https://example.com", title=5),
+    lambda write: write.source_document("s", "text/plain", "t", filename=5),
+    lambda write: write.tool_input_start("new", "t", title=5),
+    lambda write: write.tool_input_available("new", "t", {}, title=object),
+    lambda write: write.tool_approval_request("known", "a", reason=5),
+    lambda write: write.tool_approval_request("known", "a", signature=object),
+    lambda write: write.tool_approval_response("a", True, reason=5),
+]
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("wrong", NO_TEXTS)
+def test_misuse_begins_no_message(wrong: object, profile: str) -> None:
+    """Whatever its profile would leave out: the next chunk still has the start before it."""
+    write = Writer(profile, tools=["known"])  # type: ignore[arg-type]
+    with pytest.raises(Misuse, match=r"\w+ \w+"):
+        wrong(write)  # type: ignore[operator]
+    assert kinds(write.text("a")) == ["start", "text-start", "text-delta"]
+
+
 @pytest.mark.parametrize(
     "end",
     [lambda write: write.finish(), lambda write: write.abort(), lambda write: write.error("x")],

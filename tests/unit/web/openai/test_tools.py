@@ -47,6 +47,21 @@ def test_functions_belong_to_the_caller() -> None:
     assert bare.choice == "required"
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("parameters", value) for value in ([], "", 0, False, [1], 5)),
+        *(("description", value) for value in ([], 0, False, {}, 5)),
+    ],
+)
+def test_what_is_empty_and_of_another_type_is_refused(field: str, value: Any) -> None:
+    """It is not absent."""
+    for tool in (FLAT | {field: value}, {"type": "function", "function": FLAT | {field: value}}):
+        with pytest.raises(OpenAIProblem, match="tools") as refused:
+            tool_choices([tool], None, TERMS)
+        assert refused.value.body["error"]["code"] == "invalid_value"
+
+
 def test_tools_of_the_server_are_named_or_all() -> None:
     """Nobody can approve their calls, in either case."""
     named = SERVER | {"allowed_tools": ["add"], "require_approval": "never"}
@@ -286,9 +301,38 @@ async def test_input_items_of_calls(client: httpx.AsyncClient, store: Store) -> 
     assert [item["id"] for item in newest] == [item["id"] for item in reversed(items)]
 
 
-async def test_references_to_items(make_client: MakeClient, store: Store) -> None:
+def looked_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The messages that are read, as they are."""
+    looked, look = list[str](), store.visible_message
+
+    async def seen(message_id: str, user: str) -> Row:
+        looked.append(message_id)
+        return await look(message_id, user)
+
+    monkeypatch.setattr(store, "visible_message", seen)
+    return looked
+
+
+async def test_approval_requests_of_one_answer_are_looked_up_once(
+    client: httpx.AsyncClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if it has none of them."""
+    first = await asked(client, input="hi", tools=[FLAT])
+    await left_calls(store, first)
+    name, looked = first["id"].removeprefix("resp_"), looked_up(store, monkeypatch)
+    known = {"type": "mcp_approval_response", "approve": True}
+    items = [{**known, "approval_request_id": f"mcpr_{name}_{n}"} for n in range(20)]
+    body = {"model": "demo", "input": items, "background": True, "tools": [SERVER]}
+    refused = await client.post(R, json=body)
+    assert "No approval request found" in refused.json()["error"]["message"]
+    assert looked == [name]
+
+
+async def test_references_to_items(
+    make_client: MakeClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Stand for items that their user has; references to thoughts are ignored."""
-    client = make_client(**PRODUCTION)
+    client, looked = make_client(**PRODUCTION), looked_up(store, monkeypatch)
     body = {"model": "demo", "input": "hi", "background": True, "tools": [FLAT]}
     first = (await client.post(R, json=body, headers=bearer("me"))).json()
     await left_calls(store, first)
@@ -302,6 +346,7 @@ async def test_references_to_items(make_client: MakeClient, store: Store) -> Non
     assert user[0] == "user"
     assert assistant[2] == CallPart("c1", "weather", "{}")
     assert tool == ("tool", ResultPart("c1", "weather", "Sun."))
+    assert looked == [name]  # once, for two items
     for item, who in (
         (call, "you"),
         (call | {"id": f"fc_{name}_7"}, "me"),
