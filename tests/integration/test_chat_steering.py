@@ -179,7 +179,9 @@ async def test_a_post_takes_a_question_back_and_steers(chat: Steering) -> None:
 async def test_an_outage_when_the_message_was_taken_in(
     chat: Steering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The answer that has it is read as soon as the database is back."""
+    """The answer that has it is read as soon as the database is back. Until then there are signs of
+    life.
+    """
     monkeypatch.setattr(streams, "WATCH_RETRY_SECONDS", 0.01)
     seen = await chat.follows_in_line(monkeypatch)
     chat.plays(calls(WORK), says("Bon."))
@@ -188,6 +190,13 @@ async def test_an_outage_when_the_message_was_taken_in(
     _, placeholder = await chat.in_line()
     await seen.wait()
     failures, read = [StoreUnavailable("away")] * 3, chat.web.store.message
+    heard, signs, sign = list[int](), list[str](), streams.aisdk.comment
+
+    def comment(text: str) -> bytes:
+        signs.append(text)
+        return sign(text)
+
+    monkeypatch.setattr(streams.aisdk, "comment", comment)
     taken_in_by = streams._Encoding._taken_in_by
 
     async def reads(message_id: str) -> Message | None:
@@ -195,7 +204,8 @@ async def test_an_outage_when_the_message_was_taken_in(
             raise failures.pop()
         return await read(message_id)
 
-    async def meets_an_outage(encoding: Any) -> str:
+    async def meets_an_outage(encoding: Any) -> str | None:
+        heard.append(len(signs))
         with monkeypatch.context() as outage:
             outage.setattr(chat.web.store, "message", reads)
             return await taken_in_by(encoding)
@@ -204,6 +214,7 @@ async def test_an_outage_when_the_message_was_taken_in(
     chat.may_end.set()
     assert ((await second).text(), (await first).text()) == ("Bon.", "Bon.")
     assert failures == []
+    assert [number - heard[0] for number in heard] == [0, 1, 2, 3]
 
 
 async def test_over_a_socket(chat: Steering) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from tests import pens
 from tests.integration.serving import Web, serving
+from tokenwire.models.errors import StoreUnavailable
 from tokenwire.protocol.cursors import Cursor
 from tokenwire.protocol.events import AnyEvent
 from tokenwire.streams.hub.hub import RedisPubSub
@@ -199,6 +200,30 @@ async def test_a_stopping_process_breaks_its_streams(web: Web) -> None:
         with pytest.raises(httpx.RemoteProtocolError):
             await source.until("")
         await leaving
+
+
+async def test_an_outage_at_the_end_breaks_the_stream(
+    web: Web, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a stopping process does, and as no bug: it can be resumed."""
+
+    async def away(_: str) -> None:
+        raise StoreUnavailable("away")
+
+    response_id = await asked(web)
+    pen = await Pen.take(web, response_id)
+    await pen.say("Hello")
+    async with web.client.stream("GET", f"{R}/{response_id}?stream=true") as answer:
+        source = Source(answer)
+        await source.until("response.output_text.delta")
+        with monkeypatch.context() as outage, caplog.at_level("ERROR", "uvicorn.error"):
+            outage.setattr(web.store, "message", away)
+            await pen.end()
+            with pytest.raises(httpx.RemoteProtocolError):
+                await source.until("")
+    assert [record for record in caplog.records if record.exc_info] == []
+    rest = await replay(web, response_id, len(source.events) - 1)
+    assert [event["type"] for event in rest][-1] == "response.completed"
 
 
 async def test_a_full_server_stores_nothing(web: Web) -> None:

@@ -31,7 +31,7 @@ from typing import Any, get_args
 
 from tokenwire.protocol import events
 from tokenwire.protocol.fold import Answer, Part
-from tokenwire.protocol.states import CALL_ENDED, ENDED, CallState, EndedStatus
+from tokenwire.protocol.states import CALL_ENDED, CallState, EndedStatus
 from tokenwire.protocol.text import input_object
 from tokenwire.web.aisdk.messages import (
     NO_OBJECT,
@@ -54,10 +54,13 @@ _FINISH: Mapping[str, str] = {
     "tool_calls": "tool-calls",
     "content_filter": "content-filter",
     "refusal": "content-filter",
-    "paused": "other",
-    "unknown": "unknown",
 }
-_STATUS: Mapping[type, EndedStatus] = dict(zip(events.TERMINAL, ENDED, strict=True))
+"""All others are `other`."""
+_STATUS: Mapping[type, EndedStatus] = {
+    events.Complete: "complete",
+    events.Error: "error",
+    events.Cancelled: "cancelled",
+}
 _KEPT_BACK = ("usage", "error")
 """Metadata that comes with the end alone."""
 _WHY = {
@@ -359,7 +362,7 @@ class AISDKEncoder:
         if event.usage is not None:
             fields["usage"] = usage(_fields(event.usage))
         if isinstance(event, events.Complete):
-            return self._write.finish(_FINISH.get(event.finish_reason, "unknown"), fields)
+            return self._write.finish(_FINISH.get(event.finish_reason, "other"), fields)
         if isinstance(event, events.Cancelled):
             return self._write.message_metadata(fields) + self._write.abort("cancelled")
         fields["error"] = {"code": event.code, "retryable": event.retryable}

@@ -98,23 +98,26 @@ class _Encoding:
                 yield batch
             return
         try:
-            async with follow(await self._taken_in_by()) as found:
+            while (taken_in_by := await self._taken_in_by()) is None:
+                yield [], None
+                await asyncio.sleep(WATCH_RETRY_SECONDS)
+            async with follow(taken_in_by) as found:
                 async for batch in found:
                     yield batch
         except NotFound:
             yield [*encoder.opening(), *encoder.failure("deleted")], None
 
-    async def _taken_in_by(self) -> str:
-        """The answer that has this post's message. Raises NotFound."""
-        while True:
-            try:
-                row = await self._services.store.message(self._encoder.answer.id)
-            except StoreUnavailable:
-                await asyncio.sleep(WATCH_RETRY_SECONDS)
-                continue
-            if row is None or row.superseded_by is None:
-                raise NotFound("message")
-            return row.superseded_by
+    async def _taken_in_by(self) -> str | None:
+        """The answer that has this post's message; None while the database is away. Raises
+        NotFound.
+        """
+        try:
+            row = await self._services.store.message(self._encoder.answer.id)
+        except StoreUnavailable:
+            return None
+        if row is None or row.superseded_by is None:
+            raise NotFound("message")
+        return row.superseded_by
 
     async def encode(
         self,

@@ -1,7 +1,7 @@
 """A client that waits for an answer: as a stream, or until its end."""
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from fastapi import Request, Response
@@ -48,7 +48,7 @@ def head_of(row: Message, pictures: Mapping[str, str] | None = None) -> Head:
         model=row.model or "",
         created_at=row.created_at // 1000,
         asked=row.asked or {},
-        completed_at=row.updated_at // 1000,
+        completed_at=(row.ended_at or row.updated_at) // 1000,
         pictures={} if pictures is None else pictures,
         functions=functions_of(row),
         asks_caller=choices.caller_approves is not None,
@@ -132,7 +132,8 @@ class Asking:
                 case News(folded):
                     if update.ends:  # only the row knows when it was completed
                         self._ended = True
-                        row = await self._services.store.message(self._row.id)
+                        with _cut_by_outages():
+                            row = await self._services.store.message(self._row.id)
                         encoder.head = head_of(row or self._row, self.pictures.shown)
                     try:
                         async for portion in self._joined(encoder, folded):
@@ -141,7 +142,6 @@ class Asking:
                         yield encoder.failure(encoding.RESTARTED)
                         return
                 case CutOff("stopped"):
-                    # it can be resumed; an orderly end would look like the end of the answer
                     raise Cut
                 case CutOff(reason):
                     yield encoder.failure(reason)
@@ -154,7 +154,8 @@ class Asking:
         size = 0
         for event in folded:
             if encoder.shows_pictures and _is_about_file(event[0]):
-                await self._read_pictures(encoder.answer)
+                with _cut_by_outages():
+                    await self.pictures.read(encoder.answer)
             for portion in encoder.apply(*event):
                 held.append(portion)
                 size += len(portion)
@@ -162,12 +163,6 @@ class Asking:
                     yield b"".join(held)
                     held, size = [], 0
         yield b"".join(held)
-
-    async def _read_pictures(self, answer: Answer) -> None:
-        try:
-            await self.pictures.read(answer)
-        except StoreUnavailable as error:
-            raise Cut from error  # it can be resumed
 
     async def _leave(self) -> None:
         """The client has left, or has everything."""
@@ -198,6 +193,17 @@ async def ended_row(services: WebServices, row: Message, permission: Permission)
     if (ended := await services.store.message(row.id)) is None:
         raise _cut_off(CutOff("deleted"))
     return ended
+
+
+@contextlib.contextmanager
+def _cut_by_outages() -> Iterator[None]:
+    """A stream without the database is cut, and can be resumed: an orderly end would look like the
+    end of the answer.
+    """
+    try:
+        yield
+    except StoreUnavailable as error:
+        raise Cut from error
 
 
 def _cut_off(update: CutOff) -> OpenAIProblem:

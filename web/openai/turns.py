@@ -23,14 +23,13 @@ from typing import Any, Literal
 from tokenwire.models.approvals import CallerDecision
 from tokenwire.models.responses import PastCall, PastRole, PastTurn
 from tokenwire.protocol.fold import Answer
+from tokenwire.protocol.states import MAX_SENTENCE_CHARS
 from tokenwire.web.calls import CallIds
 from tokenwire.web.openai.errors import OpenAIProblem, unsupported
 from tokenwire.web.openai.objects import SERVER_LABEL, Head, request_id
 
 _TEXTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
 """Types of content parts that are text, and the member that holds it."""
-MAX_REASON = 2000
-"""Characters of a reason; the rest is left out."""
 MAX_CALLS = 1000
 """Calls of one turn: as many as a model may make."""
 _ROLES: dict[str, Literal["system", "user", "assistant"]] = {
@@ -190,6 +189,9 @@ class _Turns:
         call = self._requests.pop(id_, None)
         if call is None:
             raise _invalid(place, f"No approval request found with id {id_[:80]}.")
+        if len(reason or "") > MAX_SENTENCE_CHARS:
+            most = f"A reason has at most {MAX_SENTENCE_CHARS} characters."
+            raise _invalid(f"{place}.reason", f"{place}.reason: {most}")
         if not self._last_is("tool"):
             self._turns.append(_Turn("tool"))
         self.decided.append(replace(call, approve=approve, reason=reason))
@@ -275,7 +277,7 @@ def _add_item(turns: _Turns, item: Mapping[str, Any], place: str) -> None:
             if not isinstance(approve, bool) or not isinstance(reason, str | None):
                 raise _invalid(place, f"{place}: approve is true or false, and reason is text.")
             id_ = _text(item, "approval_request_id", place)
-            turns.decide(id_, approve, (reason or "").strip()[:MAX_REASON] or None, place)
+            turns.decide(id_, approve, (reason or "").strip() or None, place)
         case "reasoning":  # a model's earlier thoughts are ignored
             pass
         case _:

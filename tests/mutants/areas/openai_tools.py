@@ -60,8 +60,8 @@ AREA = Area(
         Mutant(
             "items_of_others_can_be_referred_to",
             "web/openai/posts.py",
-            "visible_message(row_id, user)\n                items |= {}",
-            "message(row_id)\n                items |= {}",
+            "visible_message(row_id, user)\n        yield",
+            "message(row_id)\n        yield",
         ),
         Mutant(
             "foreign_servers_are_ours",
@@ -198,6 +198,26 @@ AREA = Area(
             "web/openai/posts.py",
             "in by_row.items():",
             "in [(row_of_item(name), [name]) for name in names]:",
+        ),
+        Mutant(
+            "the_reason_of_a_decision_has_no_limit",
+            "web/openai/turns.py",
+            '        if len(reason or "") > MAX_SENTENCE_CHARS:\n',
+            "        if False:\n",
+        ),
+        Mutant(
+            "a_response_is_completed_when_its_row_changes",
+            "web/openai/following.py",
+            "(row.ended_at or row.updated_at)",
+            "row.updated_at",
+            ("tests/unit/web/openai/test_objects.py",),
+        ),
+        Mutant(
+            "an_outage_at_the_end_of_a_stream_is_a_bug",
+            "web/openai/following.py",
+            "    except StoreUnavailable as error:\n        raise Cut from error\n",
+            "    except LookupError as error:\n        raise Cut from error\n",
+            ("tests/integration/test_openai_stream.py",),
         ),
         Mutant(
             "an_item_begins_before_its_kind_is_known",

@@ -226,8 +226,15 @@ AREA = Area(
         Mutant(
             "an_outage_ends_the_stream_of_a_post_that_steered",
             _STREAM,
-            "            except StoreUnavailable:\n                await",
-            "            except NotFound:\n                await",
+            "        except StoreUnavailable:\n            return None\n        if row",
+            "        except NotFound:\n            return None\n        if row",
+            (CHAT,),
+        ),
+        Mutant(
+            "a_post_that_steered_is_silent_in_an_outage",
+            _STREAM,
+            "is None:\n                yield [], None\n                await",
+            "is None:\n                await",
             (CHAT,),
         ),
         Mutant(

@@ -12,9 +12,11 @@ from openai.types.chat import ChatCompletion
 from openai.types.responses import ResponseOutputItem
 from pydantic import TypeAdapter
 
+from tokenwire.models.tables import Message as Row
 from tokenwire.protocol.files import address_of
 from tokenwire.protocol.fold import Answer, from_view
 from tokenwire.web.openai.completions import completion
+from tokenwire.web.openai.following import head_of
 from tokenwire.web.openai.items import fitting_pictures, output_items
 from tokenwire.web.openai.objects import Head
 from tokenwire.web.openai.responses import response
@@ -83,6 +85,14 @@ def test_only_a_complete_answer_is_completed() -> None:
     assert response(HEAD, ended)["completed_at"] == 2
     assert response(HEAD, answer("cancelled"))["completed_at"] is None
     assert response(HEAD, ended)["temperature"] == response(HEAD, ended)["top_p"] == 1.0
+
+
+def test_a_later_change_of_the_row_moves_no_end() -> None:
+    """A row that was read before its end has no better time than that of its last change."""
+    row = Row(id="m", conversation_id="c", role="assistant", created_at=1000, updated_at=9000)
+    assert head_of(row).completed_at == 9
+    row.ended_at = 5000
+    assert head_of(row).completed_at == 5
 
 
 def test_items_are_in_the_order_of_the_parts() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from tokenwire.models.responses import PastCall, PastTurn
 from tokenwire.protocol.fold import Answer, from_view
+from tokenwire.protocol.states import MAX_SENTENCE_CHARS
 from tokenwire.web.openai import turns as reading
 from tokenwire.web.openai.errors import OpenAIProblem
 from tokenwire.web.openai.turns import Owed, owed_by, turns_of_messages
@@ -170,6 +171,21 @@ def test_refused_items(items: list[Item], param: str, reason: str) -> None:
     with pytest.raises(OpenAIProblem, match=reason) as refused:
         turns_of_items(items, Owed())
     assert (refused.value.status, refused.value.body["error"]["param"]) == (400, param)
+
+
+def test_the_reason_of_a_decision_is_as_long_as_over_the_api() -> None:
+    """A longer one is refused, and not cut. What became history was accepted before."""
+    asked = {"m_0": PastCall("m_0", "pay", "{}", asked_in=("m", 0))}
+    decision = {"type": "mcp_approval_response", "approval_request_id": "m_0", "approve": False}
+    longest = decision | {"reason": "x" * MAX_SENTENCE_CHARS}
+    [decided] = reading.turns_of_items([longest], Owed(requests=asked)).decided
+    assert decided.reason == longest["reason"]
+    longer = decision | {"reason": "x" * (MAX_SENTENCE_CHARS + 1)}
+    with pytest.raises(OpenAIProblem, match="at most 2000 characters") as refused:
+        turns_of_items([longer], Owed(requests=asked))
+    assert refused.value.body["error"]["param"] == "input[0].reason"
+    history = [ASK, longer, server(approval_request_id="m_0"), ASK]
+    assert reading.turns_of_items(history, Owed()).decided == []
 
 
 @pytest.mark.parametrize(
