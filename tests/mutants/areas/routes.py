@@ -61,8 +61,8 @@ AREA = Area(
         Mutant(
             "arguments_are_forgotten",
             "web/api/calls.py",
-            "    if body.arguments is not None:\n        value",
-            "    if False:\n        value",
+            "    elif body.arguments is not None:\n        value",
+            "    elif False:\n        value",
             (CALLS,),
         ),
         Mutant(
