@@ -312,12 +312,16 @@ async def test_a_refusal_has_the_sentence_of_http(tmp_path: Path, code: str) -> 
     assert heard == {"type": "error", "requestId": "x", "errorText": said["detail"]}
 
 
+FAILED = "The server failed. It is not your request's fault."
+
+
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
         (StoreUnavailable("secret"), "The database does not answer at the moment."),
         (StatementFailed("secret"), DAMAGED),
-        (LookupError("secret"), "The server failed. It is not your request's fault."),
+        (LookupError("secret"), FAILED),
+        (RecursionError("secret"), FAILED),
     ],
 )
 async def test_an_outage_a_damage_and_a_bug_are_told_apart(

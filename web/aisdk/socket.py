@@ -130,7 +130,7 @@ class _ChatSocket:
             await self._follow(request_id, await opening)
         except Cut:
             await self._websocket.close(CloseCode.SERVICE_RESTART, "the server restarts")
-        except (WebSocketDisconnect, RuntimeError):
+        except WebSocketDisconnect:
             return
         except Exception as error:  # noqa: BLE001 - the table of refusals decides
             await self._send("error", request_id, errorText=_sentence(error))
