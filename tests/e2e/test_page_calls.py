@@ -135,6 +135,7 @@ async def test_a_person_edits_the_arguments(stack: Stack, browser: Browser) -> N
         await say(page, '!tool pay {"cents": 9}')
         await page.get_by_role("button", name="Edit").click()
         field = question(page).get_by_role("textbox")
+        await expect(question(page).get_by_role("button")).to_have_text(["Approve", "Back"])
         assert json.loads(await field.input_value()) == {"cents": 9}
         await field.fill("[9]")
         approve = question(page).get_by_role("button", name="Approve").last

@@ -23,6 +23,9 @@ import time
 from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any
+from urllib.parse import urlsplit
+
+import structlog
 
 from tokenwire.protocol.text import strict_json
 from tokenwire.providers.base import ProviderError
@@ -35,6 +38,7 @@ from tokenwire.worker.tools.definition import ServerTool
 from tokenwire.worker.tools.loop import at_end
 from tokenwire.worker.tools.schemas import SchemaReader
 
+log_line = structlog.get_logger(__name__)
 BODY_BYTES = 256 * 1024
 """So much of an answer is read. It is more than MAX_TOOL_RESULT_BYTES can be."""
 ERROR_SECONDS = 5.0
@@ -91,10 +95,18 @@ class Callbacks:
         client = self._open()
         try:
             async with client.send("POST", spec.url, headers, body) as reply:
+                if not 200 <= reply.status < 300:
+                    log_line.warning(
+                        "an HTTP tool refused a call", tool=spec.name, status=reply.status
+                    )
                 return await _result(reply)
         except (ToolError, UnknownEffect):
             raise
         except Exception as error:  # whatever it is, only `no_run` proves that nothing was sent
+            host = urlsplit(spec.url).netloc
+            log_line.warning(
+                "an HTTP tool did not answer", tool=spec.name, host=host, error=repr(error)
+            )
             if isinstance(error, ProviderError) and error.no_run:
                 raise ToolError(UNREACHABLE) from error
             raise UnknownEffect(LOST) from error

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from standardwebhooks import Webhook
+from structlog.testing import capture_logs
 
 from tests.integration.providers.wire import Exchange, Script, serving
 from tests.listening import listening
@@ -253,7 +254,11 @@ async def test_services_that_are_not_there(executor: Executor) -> None:
     async with listening(no_tls) as listener:
         port = listener.port
         assert await call(executor, f"https://127.0.0.1:{port}/") == CallFailed(UNREACHABLE)
-    assert await call(executor, f"http://127.0.0.1:{port}/") == CallFailed(UNREACHABLE)
+    with capture_logs() as logs:
+        assert await call(executor, f"http://127.0.0.1:{port}/?k=secret") == CallFailed(UNREACHABLE)
+    [line] = [line for line in logs if line["log_level"] == "warning"]
+    assert (line["tool"], line["host"]) == ("order", f"127.0.0.1:{port}")
+    assert "secret" not in repr(line)
     assert await call(executor, "http://nowhere.invalid/") == CallFailed(UNREACHABLE)
 
 

@@ -102,6 +102,8 @@ export class Question {
     const word = answer.decision === "approve" ? "Approve" : answer.word;
     const send = button(word, () => this.#send(answer, area.value));
     this.#failure.textContent = "";
+    // Two buttons of one name would stand there: the upper one would drop what is written.
+    this.#answers.hidden = true;
     this.#field.hidden = false;
     this.#field.replaceChildren(
       make("p", {}, answer.label),
@@ -117,6 +119,7 @@ export class Question {
   }
 
   #close() {
+    this.#answers.hidden = false;
     this.#field.hidden = true;
     this.#field.replaceChildren();
     this.#failure.textContent = "";
