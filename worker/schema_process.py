@@ -7,6 +7,7 @@ so it starts fast. Its limits end it if it computes for too long.
 
 import itertools
 import json
+import os
 import resource
 import sys
 from collections.abc import Iterator
@@ -37,6 +38,7 @@ class _Unusable(Exception):
 
 def main() -> None:
     """Answer the question on stdin."""
+    os.nice(10)  # leases and streams come first
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     asked, validators = json.load(sys.stdin), list[Any]()
