@@ -55,6 +55,7 @@ async def require_tools(
     value: Mapping[str, Any],
     words: Mapping[str, str],
     usable: Callable[[ToolChoices], Collection[str]],
+    user: str,
     field: str = "body.tools",
 ) -> ToolChoices:
     """What a request says about tools, in the form of `tool_choices`. Raises ApiProblem (422).
@@ -69,7 +70,7 @@ async def require_tools(
         raise _misplaced(field, words, error.place, error.reason) from error
     brought = [each for each in found.own if each.runs_at == "client"]
     try:
-        await schemas.require_usable(*(each.parameters for each in brought))
+        await schemas.require_usable(*(each.parameters for each in brought), asker=user)
     except schemas.BadSchema as error:
         place = "own", found.own.index(brought[error.number]), "parameters"
         raise _misplaced(field, words, place, f"no usable JSON Schema: {error}") from error
@@ -84,10 +85,12 @@ def _misplaced(
     return ApiProblem("invalid", f"{path}: {reason}", errors=[{"field": path, "message": reason}])
 
 
-async def require_schema(schema: Mapping[str, Any] | None, field: str = "body.schema") -> None:
+async def require_schema(
+    schema: Mapping[str, Any] | None, user: str, field: str = "body.schema"
+) -> None:
     """A schema that documents can be checked against. Raises ApiProblem (422)."""
     try:
-        await schemas.require_usable(schema or {})
+        await schemas.require_usable(schema or {}, asker=user)
     except schemas.BadSchema as error:
         reason = f"no usable JSON Schema: {error}"
         listed = [{"field": field, "message": reason}]

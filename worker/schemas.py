@@ -61,10 +61,12 @@ class Document:
     errors: tuple[str, ...] = ()
 
 
-async def require_usable(*schemas: Mapping[str, Any]) -> None:
-    """Raises BadSchema. Without content, a schema allows any JSON."""
+async def require_usable(*schemas: Mapping[str, Any], asker: str) -> None:
+    """Raises BadSchema. Without content, a schema allows any JSON. `asker`: the user whose request
+    it is.
+    """
     if any(schemas):
-        await asyncio.get_running_loop().run_in_executor(_POOL, require_usable_now, *schemas)
+        await in_turn(asker, lambda: require_usable_now(*schemas))
 
 
 def require_usable_now(*schemas: Mapping[str, Any]) -> None:
@@ -80,12 +82,12 @@ def require_usable_now(*schemas: Mapping[str, Any]) -> None:
     _ask({"schemas": schemas})
 
 
-async def in_turn(asker: str | None, check: Callable[[str], T], text: str) -> T:
-    """Run a check of this text in a thread. `asker`: the user or the server whose schema it is;
+async def in_turn(asker: str | None, check: Callable[[], T]) -> T:
+    """Run a check in a thread. `asker`: the user or the server whose schema it is;
     None: the operator. A check that waits is dropped if its task is cancelled.
     """
     if asker is None:
-        return await asyncio.wrap_future(_OPERATORS_POOL.submit(check, text))
+        return await asyncio.wrap_future(_OPERATORS_POOL.submit(check))
     loop, turn = asyncio.get_running_loop(), _turns.setdefault(asker, asyncio.Lock())
     await turn.acquire()
 
@@ -93,7 +95,7 @@ async def in_turn(asker: str | None, check: Callable[[str], T], text: str) -> T:
         with contextlib.suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(turn.release)
 
-    under_way = _POOL.submit(check, text)
+    under_way = _POOL.submit(check)
     under_way.add_done_callback(end)  # a thread goes on when its task is cancelled
     return await asyncio.wrap_future(under_way)
 
@@ -103,7 +105,7 @@ async def check(schema: Mapping[str, Any], text: str, asker: str) -> Document:
     user whose request it is.
     """
     try:
-        found = await in_turn(asker, lambda document: mistakes(schema, document), text)
+        found = await in_turn(asker, lambda: mistakes(schema, text))
     except BadSchema as error:
         return Document(None, (str(error),))
     if found:

@@ -103,7 +103,7 @@ async def _submit(
     found = await services.store.find_chat(user, asked.chat_id)
     wanted = model or services.offers.require(found.model if found else None)
     services.offers.require_taken(wanted, asked.options or {}, "body.options")
-    tools = await _tools(services, asked, wanted, found)
+    tools = await _tools(services, user, asked, wanted, found)
     conversation = found or await services.store.open_chat(user, asked.chat_id)
     post = Post(
         conversation.id,
@@ -125,14 +125,18 @@ async def _submit(
 
 
 async def _tools(
-    services: WebServices, asked: ChatRequest, model: str, conversation: Conversation | None
+    services: WebServices,
+    user: str,
+    asked: ChatRequest,
+    model: str,
+    conversation: Conversation | None,
 ) -> ToolChoices | None:
     """What the request says about tools. Raises ApiProblem (422)."""
     if asked.tools is None:
         return None
     narrowed = conversation.tools if conversation else None
     usable = partial(services.offers.usable_tools, model, narrowed, listed=True)
-    found = await require_tools(services.settings, asked.tools, WORDS, usable, "body")
+    found = await require_tools(services.settings, asked.tools, WORDS, usable, user, "body")
     services.offers.require_tools(model, narrowed, found, "body.activeTools")
     return found
 
@@ -157,7 +161,7 @@ async def _regenerate(
         return joined
     wanted = model or services.offers.require(conversation.model)
     services.offers.require_taken(wanted, asked.options or {}, "body.options")
-    tools = await _tools(services, asked, wanted, conversation)
+    tools = await _tools(services, user, asked, wanted, conversation)
     try:
         posted = await services.store.regenerate(
             Regeneration(

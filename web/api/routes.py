@@ -82,7 +82,7 @@ async def create_conversation(
     wanted = body or shapes.NewConversation()
     if wanted.model is not None:
         services.offers.require(wanted.model)
-    await require_schema(wanted.schema_)
+    await require_schema(wanted.schema_, user)
     row = await services.store.create_conversation(
         user,
         title=wanted.title,
@@ -164,7 +164,7 @@ async def change_conversation(
     if changes.keys() & {"instructions", "tools", "schema_"}:
         await require_owner(services, conversation_id, user)
     if "schema_" in changes:
-        await require_schema(body.schema_)
+        await require_schema(body.schema_, user)
         changes["response_schema"] = changes.pop("schema_")
     if changes.get("model") is not None:
         services.offers.require(changes["model"])
@@ -225,8 +225,8 @@ async def post_message(
     conversation = await services.store.conversation(conversation_id, user)
     model = services.offers.require(conversation.model)
     services.offers.require_taken(model, body.parameters, "body.options")
-    await require_schema(body.schema_)
-    tools = await _tools(services, conversation, model, body.tools)
+    await require_schema(body.schema_, user)
+    tools = await _tools(services, user, conversation, model, body.tools)
     page = await delivery.log_state(services, conversation_id)
     subscription = _subscription(
         services, request, conversation_id, user
@@ -295,12 +295,16 @@ async def regenerate(
 
 
 async def _tools(
-    services: WebServices, conversation: Conversation, model: str, asked: shapes.MessageTools | None
+    services: WebServices,
+    user: str,
+    conversation: Conversation,
+    model: str,
+    asked: shapes.MessageTools | None,
 ) -> ToolChoices:
     if asked is None:
         return NO_CHOICES
     usable = partial(services.offers.usable_tools, model, conversation.tools, listed=True)
-    found = await require_tools(services.settings, asked.choices(), {"own": "client"}, usable)
+    found = await require_tools(services.settings, asked.choices(), {"own": "client"}, usable, user)
     services.offers.require_tools(model, conversation.tools, found, "body.tools.use")
     return found
 

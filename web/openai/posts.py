@@ -49,7 +49,7 @@ async def _require_schemas(question: Question) -> None:
     tools = {f"The parameters of {own.name}": own.parameters for own in question.tools.own}
     for name, schema in {"The schema": question.response_schema or {}, **tools}.items():
         try:
-            await schemas.require_usable(schema)
+            await schemas.require_usable(schema, asker=question.user_id)
         except schemas.BadSchema as error:
             raise OpenAIProblem(400, "invalid_json_schema", f"{name}: {error}") from error
 

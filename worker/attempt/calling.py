@@ -182,13 +182,13 @@ class Calling:
             if not isinstance(reader, SchemaReader):
                 return await asyncio.to_thread(reader.read, text)
 
-            def read(text: str) -> dict[str, Any]:
+            def read() -> dict[str, Any]:
                 if name in self._slow:
                     raise NotChecked(NOT_CHECKED)
                 return reader.read(text)
 
             try:
-                return await schemas.in_turn(reader.asker, read, text)
+                return await schemas.in_turn(reader.asker, read)
             except NotChecked:
                 self._slow.add(name)
                 raise

@@ -31,8 +31,8 @@ AREA = Area(
         Mutant(
             "operators_wait_behind_strangers",
             "worker/schemas.py",
-            "_OPERATORS_POOL.submit(check, text)",
-            "_POOL.submit(check, text)",
+            "_OPERATORS_POOL.submit(check)",
+            "_POOL.submit(check)",
             ("tests/unit/worker/test_schemas.py",),
         ),
         Mutant(

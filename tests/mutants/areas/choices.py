@@ -173,8 +173,8 @@ AREA = Area(
         Mutant(
             "a_schema_of_a_client_tool_is_not_checked",
             "web/contents.py",
-            "        await schemas.require_usable(*(each.parameters for each in brought))\n",
-            "        await schemas.require_usable()\n",
+            "require_usable(*(each.parameters for each in brought), asker=user)\n",
+            "require_usable(asker=user)\n",
             (f"{API}::test_tools_that_cannot_be_used_are_refused",),
         ),
         Mutant(

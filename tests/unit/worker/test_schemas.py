@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from functools import partial
 from typing import Any
 
 import pytest
@@ -83,11 +84,11 @@ async def test_one_asker_has_one_check_under_way() -> None:
         goes_on.wait(20)
         return text
 
-    loud = [asyncio.create_task(in_turn("loud", held_up, f"{n}")) for n in range(20)]
+    loud = [asyncio.create_task(in_turn("loud", partial(held_up, f"{n}"))) for n in range(20)]
     try:
         async with asyncio.timeout(10):
-            assert await in_turn("quiet", str.upper, "a") == "A"
-            assert await in_turn(None, str.upper, "b") == "B"
+            assert await in_turn("quiet", "a".upper) == "A"
+            assert await in_turn(None, "b".upper) == "B"
         for task in loud[:19]:
             task.cancel()
         await asyncio.sleep(0.05)
@@ -102,11 +103,11 @@ async def test_operators_wait_for_no_stranger() -> None:
     """Also if strangers have all places."""
     goes_on = threading.Event()
     names = [f"{n}" for n in range(2 * MOST_AT_A_TIME)]
-    crowd = [asyncio.create_task(in_turn(name, lambda _: goes_on.wait(20), "")) for name in names]
+    crowd = [asyncio.create_task(in_turn(name, lambda: goes_on.wait(20))) for name in names]
     try:
         await asyncio.sleep(0.05)
         async with asyncio.timeout(10):
-            assert await in_turn(None, str.upper, "a") == "A"
+            assert await in_turn(None, "a".upper) == "A"
     finally:
         goes_on.set()
     await asyncio.gather(*crowd)
@@ -157,14 +158,14 @@ async def test_errors_are_few_and_short() -> None:
 )
 async def test_a_bad_schema_is_named(schema: dict[str, Any], reason: str) -> None:
     with pytest.raises(BadSchema) as refused:
-        await require_usable(schema)
+        await require_usable(schema, asker="me")
     assert str(refused.value).startswith(reason)
 
 
 async def test_what_may_be_a_schema() -> None:
     """Recursion through a value ends with the value."""
     for schema in ({}, CITY, TREE, {"$schema": "http://json-schema.org/draft-07/schema#"}):
-        await require_usable(schema)
+        await require_usable(schema, asker="me")
 
 
 @pytest.mark.parametrize(
@@ -179,7 +180,7 @@ async def test_what_may_be_a_schema() -> None:
 )
 async def test_what_is_dear_elsewhere_is_refused_soon(schema: dict[str, Any], text: str) -> None:
     """Patterns that backtrack, and thousands of values: a misfit, long before the limit."""
-    await require_usable(schema)
+    await require_usable(schema, asker="me")
     began = time.monotonic()
     assert len((await check(schema, text, "me")).errors) == 1
     assert time.monotonic() - began < schemas.LONGEST_SECONDS
@@ -198,7 +199,7 @@ async def test_what_is_dear_elsewhere_is_refused_soon(schema: dict[str, Any], te
 )
 async def test_loops_that_no_pointer_shows_end(schema: dict[str, Any]) -> None:
     """They demand nothing, and nothing runs without end."""
-    await require_usable(schema)
+    await require_usable(schema, asker="me")
     assert (await check(schema, '{"a": {"a": 1}}', "me")).errors == ()
 
 
@@ -209,3 +210,18 @@ async def test_no_schema_computes_for_ever(monkeypatch: pytest.MonkeyPatch) -> N
     found = await check(branching(40), '"x"', "me")
     assert found.errors == ("It could not be checked in the time allowed.",)
     assert time.monotonic() - began < 10
+
+
+async def test_a_loud_user_delays_nobody_s_schemas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Schemas of requests are checked in turn, too."""
+    goes_on = threading.Event()
+    monkeypatch.setattr(schemas, "require_usable_now", lambda *_: goes_on.wait(20))
+    loud = [asyncio.create_task(require_usable(CITY, asker="loud")) for _ in range(20)]
+    await asyncio.sleep(0.05)
+    monkeypatch.undo()
+    try:
+        async with asyncio.timeout(10):
+            await require_usable(CITY, asker="quiet")
+    finally:
+        goes_on.set()
+    await asyncio.gather(*loud)
