@@ -11,7 +11,7 @@ from pathlib import Path
 
 import jwt
 import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, Route, expect
 
 from tests.e2e.browser import PHONE, answered, growing, open_page, say, text_of
 from tests.e2e.reader import acall
@@ -47,6 +47,31 @@ async def test_a_post_streams_and_ends_with_the_text_of_the_row(
         await page.reload()
         await answered(page)
         assert await page.locator(".answer .prose").inner_html() == html
+
+
+async def test_a_list_that_was_read_before_a_post_does_not_remove_its_conversation(
+    stack: Stack, browser: Browser
+) -> None:
+    """The first read of the list began before the post, and its answer comes after it."""
+    async with open_page(browser, stack.url) as page:
+        posted = asyncio.Event()
+
+        async def late(route: Route) -> None:
+            read = await route.fetch()
+            await posted.wait()
+            await route.fulfill(response=read)
+
+        await page.route("**/api/conversations?*", late)
+        await page.reload()
+        await say(page, "!short Overtaken.")
+        await answered(page)
+        async with page.expect_response("**/api/conversations?*") as read:
+            posted.set()
+        await (await read.value).finished()
+        await page.wait_for_timeout(50)  # the page takes the list
+        await expect(page.locator("#conversations a[aria-current]")).to_have_text(
+            "!short Overtaken.", timeout=1000
+        )
 
 
 async def test_a_reload_while_streaming(stack: Stack, browser: Browser) -> None:

@@ -34,6 +34,17 @@ AREA = Area(
             "this.#shown.push(...conversations);",
         ),
         Mutant(
+            "a_stale_list_replaces_what_was_heard",
+            "web/page/static/sidebar.js",
+            "if (before === this.#changes) this.#take(page);\n"
+            "    else this.#next ??= page.next ?? null;",
+            "this.#take(page);",
+            (
+                "tests/e2e/test_page.py::"
+                "test_a_list_that_was_read_before_a_post_does_not_remove_its_conversation",
+            ),
+        ),
+        Mutant(
             "a_stop_that_failed_stays",
             "web/page/static/app.js",
             "  if (asked || place !== here) return;\n  place.stopping = false;\n  show();",

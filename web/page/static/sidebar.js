@@ -13,6 +13,8 @@ export class Sidebar {
   #shown = []; // last changed first; rows of the API, or of the feed with `running`
   #next = null;
   #current = null;
+  #changes = 0; // of the list, by the feed and by the page: what was read before one is stale
+  #live = false; // the feed has told of all conversations, and tells of each change
   #names = new Map(recall("names")); // first words of conversations that have no title yet
 
   constructor() {
@@ -39,9 +41,22 @@ export class Sidebar {
     if (drawer && wanted) byId("new").focus();
   }
 
-  /** Read the newest conversations again; what was paged in beyond them stays. */
+  /**
+   * Read the newest conversations again; what was paged in beyond them stays. A list that changed
+   * meanwhile is newer than what was read: it stays if the feed keeps it, else it is read again.
+   */
   async refresh() {
-    const { conversations, next } = await api.conversations();
+    let before, page;
+    do {
+      before = this.#changes;
+      page = await api.conversations();
+    } while (before !== this.#changes && !this.#live);
+    if (before === this.#changes) this.#take(page);
+    else this.#next ??= page.next ?? null;
+    this.#draw();
+  }
+
+  #take({ conversations, next }) {
     const known = new Map(this.#shown.map((held) => [held.id, held]));
     const older =
       this.#next === null
@@ -57,12 +72,12 @@ export class Sidebar {
       ...older,
     ];
     if (!older.length) this.#next = next ?? null;
-    this.#draw();
   }
 
   /** Take an event of the feed. */
   hear(event) {
     const { type, conversation_id: id, conversation, conversations } = event;
+    this.#changes++;
     if (type === "snapshot") this.#replace(conversations);
     if (type === "created") this.#shown = [conversation, ...this.#without(conversation.id)];
     if (type === "deleted") this.#shown = this.#without(id);
@@ -81,12 +96,14 @@ export class Sidebar {
 
   /** The feed is away: what it said last of running answers is not known to be true any more. */
   forget() {
+    this.#live = false;
     for (const held of this.#shown) held.running = false;
     this.#draw();
   }
 
   /** The newest are these; what is older than they are is not told of, and stays. */
   #replace(newest) {
+    this.#live = true;
     const oldest = newest.at(-1)?.updated_at;
     const named = new Set(newest.map(({ id }) => id));
     this.#shown = [
@@ -126,6 +143,7 @@ export class Sidebar {
   }
 
   drop(id) {
+    this.#changes++;
     this.#shown = this.#without(id);
     this.#draw();
   }
