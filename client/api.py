@@ -25,6 +25,7 @@ from tokenwire.client.errors import AnswerFailed, AnswerRestarted, RequestFailed
 from tokenwire.client.following import Following
 from tokenwire.client.transcript import LiveMessage, PostResult
 from tokenwire.protocol.sent import Sent, Withdrawn
+from tokenwire.protocol.states import MAX_SENTENCE_CHARS
 
 RequestHeaders = Mapping[str, str]
 HeadersSource = RequestHeaders | Callable[[], RequestHeaders | Awaitable[RequestHeaders]]
@@ -34,7 +35,6 @@ AnswerSchema = Mapping[str, Any] | type[BaseModel]
 """JSON Schema of an answer, or a pydantic model, which gives one."""
 WantedSchema = AnswerSchema | Literal[False] | None
 """That of an answer. None: that of its conversation. False: none at all."""
-MAX_REASON = 2000
 TRIES = 4
 """How often a call that may be repeated is made."""
 _PASSING = frozenset({0, 429, 502, 503, 504})
@@ -365,7 +365,7 @@ async def _executed(
             result = await result
     except Exception as error:  # noqa: BLE001 -- whatever it is, the model must learn of it
         reason = str(error).strip() or type(error).__name__
-        return {"decision": "error", "reason": reason[:MAX_REASON]}
+        return {"decision": "error", "reason": reason[:MAX_SENTENCE_CHARS]}
     return {"decision": "result", "result": result}
 
 

@@ -15,18 +15,21 @@ class CallIds:
     """
 
     def __init__(self) -> None:
-        self._read: list[Part] = []
-        self._ids: dict[int, str] = {}
-        self._taken: set[str] = set()
+        self._forget()
 
     def of(self, parts: Sequence[Part], number: int) -> str:
         """The id of the call with this number; "" if the part is no call."""
         read = len(self._read)
         if read and (len(parts) < read or parts[read - 1] is not self._read[-1]):
-            self.__init__()  # type: ignore[misc]
+            self._forget()
         for place in range(len(self._read), number + 1):
             self._add(place, parts[place])
         return self._ids.get(number, "")
+
+    def _forget(self) -> None:
+        self._read: list[Part] = []
+        self._ids: dict[int, str] = {}
+        self._taken: set[str] = set()
 
     def _add(self, place: int, part: Part) -> None:
         self._read.append(part)

@@ -3,8 +3,8 @@
 Guarantees: a check ends within `LONGEST_SECONDS` of its beginning, and holds no loop and no lease
 meanwhile, whatever schema and text say. At most `MOST_AT_A_TIME` checks of strangers' schemas are
 under way, and one of each asker; what the operator's schemas demand waits for none of them. Nothing
-is fetched: a reference leads into the schema itself. What fits can be stored as
-JSON, and has at most MAX_JSON_DEPTH levels.
+is fetched: a reference leads into the schema itself. What fits can be stored as JSON, and has at
+most MAX_JSON_DEPTH levels.
 
 Why it works this way: a schema of some hundred bytes can mean 2^30 comparisons (references that
 branch), and a pattern can backtrack. Only a process can be ended in the middle of that. It takes
@@ -83,8 +83,8 @@ def require_usable_now(*schemas: Mapping[str, Any]) -> None:
 
 
 async def in_turn(asker: str | None, check: Callable[[], T]) -> T:
-    """Run a check in a thread. `asker`: the user or the server whose schema it is;
-    None: the operator. A check that waits is dropped if its task is cancelled.
+    """Run a check in a thread. `asker`: the user or the server whose schema it is; None: the
+    operator. A check that waits is dropped if its task is cancelled.
     """
     if asker is None:
         return await asyncio.wrap_future(_OPERATORS_POOL.submit(check))

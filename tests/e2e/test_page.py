@@ -49,9 +49,7 @@ async def test_a_post_streams_and_ends_with_the_text_of_the_row(
         assert await page.locator(".answer .prose").inner_html() == html
 
 
-async def test_a_list_that_was_read_before_a_post_does_not_remove_its_conversation(
-    stack: Stack, browser: Browser
-) -> None:
+async def test_a_list_read_before_a_post_does_not_remove_it(stack: Stack, browser: Browser) -> None:
     """The first read of the list began before the post, and its answer comes after it."""
     async with open_page(browser, stack.url) as page:
         posted = asyncio.Event()

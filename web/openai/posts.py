@@ -46,12 +46,13 @@ async def readable(services: WebServices, user: str, response_id: str) -> Messag
 
 async def _require_schemas(question: Question) -> None:
     """Those of the answer and of each tool of the request can be used."""
-    tools = {f"The parameters of {own.name}": own.parameters for own in question.tools.own}
-    for name, schema in {"The schema": question.response_schema or {}, **tools}.items():
-        try:
-            await schemas.require_usable(schema, asker=question.user_id)
-        except schemas.BadSchema as error:
-            raise OpenAIProblem(400, "invalid_json_schema", f"{name}: {error}") from error
+    used = {"The schema": question.response_schema or {}}
+    used |= {f"The parameters of {own.name}": own.parameters for own in question.tools.own}
+    try:
+        await schemas.require_usable(*used.values(), asker=question.user_id)
+    except schemas.BadSchema as error:
+        words = f"{list(used)[error.number]}: {error}"
+        raise OpenAIProblem(400, "invalid_json_schema", words) from error
 
 
 async def _followed(

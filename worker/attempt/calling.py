@@ -184,7 +184,7 @@ class Calling:
 
             def read() -> dict[str, Any]:
                 if name in self._slow:
-                    raise NotChecked(NOT_CHECKED)
+                    raise NotChecked
                 return reader.read(text)
 
             try:

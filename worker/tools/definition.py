@@ -32,7 +32,9 @@ class Accepted(Protocol):
         """The function's parameter that gets the context."""
 
     def read(self, text: str) -> dict[str, Any]:
-        """The values by the function's parameters. Raises BadArguments."""
+        """The values by the function's parameters, from the JSON text of a model, or of a person.
+        Raises BadArguments.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +63,6 @@ class ServerTool:
     def is_async(self) -> bool:
         """Whether it runs on the loop of tools, not in a thread of its own."""
         return inspect.iscoroutinefunction(self.function)
-
-    def read(self, text: str) -> dict[str, Any]:
-        """The arguments from the JSON text of a model, or of a person. Raises BadArguments."""
-        return self.reader.read(text)
 
     def begin(self, arguments: Mapping[str, Any], context: ToolContext) -> Any:
         """Call the function: its result, or the coroutine of an async tool."""

@@ -21,6 +21,9 @@ NOT_CHECKED = "The arguments could not be checked."
 class NotChecked(BadArguments):
     """The check of the arguments took too long."""
 
+    def __init__(self) -> None:
+        super().__init__(NOT_CHECKED)
+
 
 class SchemaReader:
     """The arguments of one tool, for a function that gets them as `arguments`."""
@@ -52,7 +55,7 @@ class SchemaReader:
         try:
             found = schemas.mistakes(self.schema, json.dumps(value))
         except BadSchema:
-            raise NotChecked(NOT_CHECKED) from None
+            raise NotChecked from None
         if found:
             raise BadArguments(refusal([(".".join(path), words) for path, words in found]))
         return {"arguments": value}

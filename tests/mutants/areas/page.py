@@ -39,10 +39,7 @@ AREA = Area(
             "if (before === this.#changes) this.#take(page);\n"
             "    else this.#next ??= page.next ?? null;",
             "this.#take(page);",
-            (
-                "tests/e2e/test_page.py::"
-                "test_a_list_that_was_read_before_a_post_does_not_remove_its_conversation",
-            ),
+            ("tests/e2e/test_page.py::test_a_list_read_before_a_post_does_not_remove_it",),
         ),
         Mutant(
             "a_stop_that_failed_stays",

@@ -334,7 +334,7 @@ AREA = Area(
         Mutant(
             "an_unchecked_argument_is_sent",
             "worker/tools/schemas.py",
-            "            raise NotChecked(NOT_CHECKED) from None\n",
+            "            raise NotChecked from None\n",
             '            return {"arguments": value}\n',
             SCHEMAS,
         ),

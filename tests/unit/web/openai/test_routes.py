@@ -522,5 +522,12 @@ async def test_quotas_in_openai_s_form(make_client: MakeClient, store: Store) ->
 async def test_a_schema_that_cannot_be_used_is_refused(client: httpx.AsyncClient) -> None:
     schema = {"type": "json_schema", "name": "x", "schema": {"$ref": "#"}}
     refused = await client.post("/v1/responses", json={"input": "hi", "text": {"format": schema}})
-    assert refused.status_code == 400
-    assert refused.json()["error"]["code"] == "invalid_json_schema"
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"]) == (400, "invalid_json_schema")
+    assert error["message"].startswith("The schema: #")
+    format_ = {"type": "json_schema", "name": "x", "schema": {"type": "object"}}
+    tools = [{"type": "function", "name": name} for name in ("fine", "broken")]
+    tools[1]["parameters"] = {"type": "object", "$ref": "#"}
+    body = {"input": "hi", "text": {"format": format_}, "tools": tools}
+    refused = await client.post("/v1/responses", json=body)
+    assert refused.json()["error"]["message"].startswith("The parameters of broken: #")

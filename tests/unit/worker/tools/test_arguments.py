@@ -126,7 +126,7 @@ def test_what_is_missing_is_named() -> None:
         """Pay."""
 
     with pytest.raises(BadArguments, match=r"amount: is missing; to: is missing$"):
-        made(pay).read("")
+        made(pay).reader.read("")
 
 
 def test_a_refusal_is_short() -> None:
@@ -143,7 +143,7 @@ def test_a_bug_of_a_validator_is_not_shown() -> None:
         """Buggy."""
 
     with pytest.raises(BadArguments, match=r"^The arguments could not be checked\.$"):
-        made(buggy).read('{"value": 1}')
+        made(buggy).reader.read('{"value": 1}')
 
 
 @given(st.text() | st.from_regex(r"\{(\"(text|count|deep|pair)\": ?[\[\]{}\d\"ntfe,.\\]*,?)*\}"))

@@ -66,7 +66,7 @@ def test_a_function_becomes_a_tool_and_stays_a_function() -> None:
         "required": ["city"],
         "additionalProperties": False,
     }
-    assert found.begin(found.read('{"city": "Rome"}'), ToolContext("x")) == "Rome 1 x"
+    assert found.begin(found.reader.read('{"city": "Rome"}'), ToolContext("x")) == "Rome 1 x"
 
 
 def test_options_win() -> None:
@@ -103,7 +103,7 @@ def test_any_name_of_a_parameter_works() -> None:
         return [schema, json, _x, model_config, p0]
 
     found = made(odd)
-    given = found.read('{"schema": 1, "json": 2, "_x": 3, "model_config": 4}')
+    given = found.reader.read('{"schema": 1, "json": 2, "_x": 3, "model_config": 4}')
     assert list(found.parameters["properties"]) == ["schema", "json", "_x", "model_config", "p0"]
     assert found.begin(given, ToolContext("k")) == [1, 2, 3, 4, 5]
 
@@ -114,7 +114,7 @@ def test_models_and_dataclasses_are_parameters() -> None:
         return start, between
 
     found = made(route)
-    given = found.read('{"start": {"city": "Lyon"}, "between": {"first": 1, "last": 2}}')
+    given = found.reader.read('{"start": {"city": "Lyon"}, "between": {"first": 1, "last": 2}}')
     assert found.begin(given, ToolContext("k")) == (Place(city="Lyon"), Range(1, 2))
     assert found.parameters["$defs"]["Range"]["required"] == ["first", "last"]
 
