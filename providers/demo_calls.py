@@ -3,7 +3,8 @@
 Cues in the last message of the user:
 
   !tool              a call of the first tool
-  !tool name         a call of this tool; each `!tool name` is one of several parallel calls
+  !tool name         a call of this tool; each `!tool name` is one of several parallel calls. If
+                     there is no tool of a name, nothing is called: the answer says so
   !tool name {...}   the same, with these arguments
   !tools             a call of every tool, in parallel
   !rounds N          N rounds of calls before the answer, 20 at most
@@ -26,7 +27,7 @@ from tokenwire.providers.instances import NoInstance, instance
 
 MAX_ROUNDS = 20
 _QUOTED = 500
-_TOOL_CUE = re.compile(r"!tool\b(?:[ \t]+([A-Za-z0-9_.-]+))?[ \t]*")
+_TOOL_CUE = re.compile(r"!tool\b(?:[ \t]+([A-Za-z0-9_-]+))?[ \t]*")
 _ROUNDS_CUE = re.compile(r"!rounds[ \t]+(\d{1,3})")
 _CUES = re.compile(r"!tool\b[^{\n]*\{.*\}|![a-z_]+(?:[ \t]+\d+)?", re.DOTALL)
 _WORD = re.compile(r"[^\W\d_][\w'-]*")
@@ -61,6 +62,16 @@ def text_of_results(messages: Sequence[HistoryMessage]) -> str | None:
         for part in results
     ]
     return "\n\n".join(sentences) if results else None
+
+
+def text_of_unknown(request: Request) -> str | None:
+    """The answer if a cue names a tool that there is not: a typo calls no other tool."""
+    prompt, since = last_question(request.messages)
+    names = [tool.name for tool in request.tools]
+    unknown = next((match[1] for match in _cues(prompt) if match[1] not in names), None)
+    if unknown is None or any(isinstance(part, ResultPart) for part in since):
+        return None
+    return f"There is no tool {unknown}; there are: {', '.join(names) or 'none'}."
 
 
 def document(request: Request) -> str:
@@ -98,6 +109,8 @@ def _wanted(request: Request, prompt: str, done: int) -> list[tuple[Tool, str | 
     """The tools to call, each with its given arguments."""
     tools = {tool.name: tool for tool in request.tools}
     choice = request.tool_choice
+    if text_of_unknown(request) is not None:
+        return []
     if choice in tools:
         tools = {choice: tools[choice]}
     cued = _ROUNDS_CUE.search(prompt)
@@ -116,9 +129,14 @@ def _wanted(request: Request, prompt: str, done: int) -> list[tuple[Tool, str | 
 def _cued(prompt: str, tools: Mapping[str, Tool]) -> list[tuple[Tool, str | None]]:
     return [
         (tools[match[1]], _object_at(prompt, match.end()))
-        for match in _TOOL_CUE.finditer(prompt)
+        for match in _cues(prompt)
         if match[1] in tools
     ]
+
+
+def _cues(prompt: str) -> list[re.Match[str]]:
+    """The cues that name a tool."""
+    return [match for match in _TOOL_CUE.finditer(prompt) if match[1]]
 
 
 def _object_at(text: str, start: int) -> str | None:

@@ -13,6 +13,12 @@ AREA = Area(
             "if not tools or",
         ),
         Mutant(
+            "a_typo_calls_another_tool",
+            "providers/demo_calls.py",
+            "    if text_of_unknown(request) is not None:\n        return []\n",
+            "",
+        ),
+        Mutant(
             "rounds_never_end",
             "providers/demo_calls.py",
             "    done = _rounds(since)\n",

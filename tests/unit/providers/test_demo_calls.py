@@ -85,7 +85,7 @@ OSLO = ("weather", {"city": "Oslo"})
         ("How are you, Ada?", None, []),
         ("Is it weatherproof?", None, []),
         ("How is it in Oslo? !tool", None, [OSLO]),
-        ("How is it in Oslo? !tool please", None, [OSLO]),
+        ("!tool, how is it in Oslo?", None, [OSLO]),
         ("Now !tool add_numbers", None, [("add_numbers", {"a": 1, "b": 1})]),
         ('!tool weather {"city": "Rome"} now', None, [("weather", {"city": "Rome"})]),
         (
@@ -109,6 +109,31 @@ async def test_which_tools_are_called(prompt: str, choice: str | None, expected:
     assert found == expected
     for name, arguments in found:
         jsonschema.validate(arguments, next(t for t in TOOLS if t.name == name).parameters)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "choice", "tools", "offered"),
+    [
+        ("!tool nosuch {}", None, TOOLS, "weather, add_numbers"),
+        ('!tool nosuch {"city": "weather"}', "weather", TOOLS, "weather, add_numbers"),
+        ("!tool weather {} !tool nosuch", "required", TOOLS, "weather, add_numbers"),
+        ("!rounds 2 !tool nosuch.", None, TOOLS, "weather, add_numbers"),
+        ("!tool nosuch {}", None, (), "none"),
+    ],
+)
+async def test_an_unknown_tool(
+    prompt: str, choice: str | None, tools: tuple[Tool, ...], offered: str
+) -> None:
+    """A typo calls nothing, whatever else the message and the request want."""
+    request = asking(prompt, tool_choice=choice, tools=tools)
+    assert await called(request) == []
+    assert await text(request) == f"There is no tool nosuch; there are: {offered}."
+
+
+async def test_a_known_tool_that_is_gone_after_its_round() -> None:
+    """Its result is quoted."""
+    request = asking("!tool weather", *ROUND, tools=())
+    assert "weather returned: 12 degrees" in await text(request)
 
 
 async def test_arguments_come_in_pieces() -> None:
