@@ -112,6 +112,7 @@ class Executor:
             return decide
         given, context = MappingProxyType(dict(arguments)), context.apart()
         run = _Execution(tool.name, lambda: decide(given, context), context, lambda: True, 64)
+        run.what = "the approval rule of a tool"
         try:
             async with self._lane(is_async=False, seconds=APPROVAL_SECONDS) as lane:
                 outcome = await lane.run(run, APPROVAL_SECONDS)
@@ -175,6 +176,7 @@ class _Execution:
         max_bytes: int,
     ) -> None:
         self.name = name
+        self.what = "a tool"  # for the log
         self.context = context
         self._work = work
         self._may_begin = may_begin
@@ -218,7 +220,8 @@ class _Execution:
         try:
             return CallDone(shown(value, self._max_bytes))
         except BaseException as error:  # the value's own code may raise anything
-            log_line.warning("the result of a tool is no JSON", tool=self.name, exc_info=error)
+            what = f"the result of {self.what} is no JSON"
+            log_line.warning(what, tool=self.name, exc_info=error)
             return CallFailed(HIDDEN)
 
     def _judged(self, error: BaseException) -> CallOutcome:
@@ -232,7 +235,7 @@ class _Execution:
                 return CallUnknown(_sentence(error, UNSURE))
         if self.context.cancelled:  # then the error follows from that, and proves nothing
             return CallUnknown(UNSURE)
-        log_line.error("a tool failed", tool=self.name, exc_info=error)
+        log_line.error(f"{self.what} failed", tool=self.name, exc_info=error)
         return CallFailed(FAILED)
 
 

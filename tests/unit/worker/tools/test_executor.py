@@ -489,6 +489,25 @@ async def test_approval_is_asked_when_in_doubt(
         assert await executor.needs_approval(tool, {}, ToolContext("k")) is plain
 
 
+async def test_the_log_blames_the_rule_not_the_tool(executor: Executor) -> None:
+    """Nobody ran the tool when its approval rule fails or gives nonsense."""
+
+    def fails(_arguments: Mapping[str, Any], _context: ToolContext) -> bool:
+        raise ValueError
+
+    def gives_bytes(_arguments: Mapping[str, Any], _context: ToolContext) -> Any:
+        return b""
+
+    with capture_logs() as lines:
+        for decide in (fails, gives_bytes):
+            tool = made(_returning(1), name="t", approve=decide)
+            assert await executor.needs_approval(tool, {}, ToolContext("k")) is True
+    assert [(line["event"], line["tool"]) for line in lines] == [
+        ("the approval rule of a tool failed", "t"),
+        ("the result of the approval rule of a tool is no JSON", "t"),
+    ]
+
+
 async def test_approval_is_asked_when_all_threads_hang(monkeypatch: pytest.MonkeyPatch) -> None:
     """The function has no place. The answer does not wait for one without end."""
     monkeypatch.setattr(module, "APPROVAL_SECONDS", 0.05)
