@@ -12,20 +12,26 @@ pydantic's `validate_call`, which calls the function where it validates.
 
 import inspect
 import json
+import textwrap
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
-from pydantic.errors import PydanticUserError
+from pydantic.errors import (
+    PydanticInvalidForJsonSchema,
+    PydanticSchemaGenerationError,
+    PydanticUserError,
+)
 from pydantic.json_schema import GenerateJsonSchema
-from pydantic_core import ErrorDetails, PydanticUndefined
+from pydantic_core import ErrorDetails, PydanticUndefined, SchemaError
 
 from tokenwire.protocol.text import input_object, storable
 from tokenwire.worker.tools.context import ToolContext
 
 _MAX_MISTAKES = 5
 _MAX_MISTAKE_CHARS = 200
+_USABLE = "use numbers, texts, lists, dates, enums, and dataclasses or pydantic models of these"
 
 
 class ToolMisuse(TypeError):
@@ -52,10 +58,11 @@ class ArgumentReader:
         parameters = list(inspect.signature(function).parameters.values())
         self.context_name = _context_name(parameters, hints)
         """The parameter that gets the context, if there is one."""
-        self._names = [each.name for each in parameters if each.name != self.context_name]
-        self._model = _model(
-            [(each, _hint(each, hints)) for each in parameters if each.name != self.context_name]
-        )
+        given = [_hinted(each, hints) for each in parameters if each.name != self.context_name]
+        self._names = [each.name for each in given]
+        for parameter in given:
+            _require_json_form(parameter)
+        self._model = _model(given)
         self.schema: Mapping[str, Any] = _schema(self._model)
 
     def read(self, text: str) -> dict[str, Any]:
@@ -96,42 +103,59 @@ def _context_name(parameters: Sequence[inspect.Parameter], hints: Mapping[str, A
     return wanting[0]
 
 
-def _hint(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> Any:
+def _hinted(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> inspect.Parameter:
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
         raise ToolMisuse(f"parameter *{parameter.name} has no fixed name")
     if parameter.kind is parameter.POSITIONAL_ONLY:
         raise ToolMisuse(f"parameter {parameter.name} is positional-only")
     if parameter.name not in hints:
         raise ToolMisuse(f"parameter {parameter.name} has no type")
-    return hints[parameter.name]
+    return parameter.replace(annotation=hints[parameter.name])
 
 
-def _model(parameters: Sequence[tuple[inspect.Parameter, Any]]) -> type[BaseModel]:
+def _require_json_form(parameter: inspect.Parameter) -> None:
+    # One by one: pydantic's errors do not say which field they are about.
+    try:
+        _schema(_model([parameter]))
+    except (PydanticSchemaGenerationError, PydanticInvalidForJsonSchema) as error:
+        shown = _shown(parameter.replace(default=parameter.empty))
+        raise ToolMisuse(f"parameter {shown} has no JSON form; {_USABLE}") from error
+    except (PydanticUserError, SchemaError, TypeError, ValueError, NameError) as error:
+        why = f"parameter {_shown(parameter)} has no JSON form: {_line(error)}"
+        raise ToolMisuse(why) from error
+
+
+def _shown(parameter: inspect.Parameter) -> str:
+    hint = parameter.annotation
+    bare = hint.__origin__ if typing.get_origin(hint) is Annotated else hint
+    return _short(str(parameter.replace(annotation=bare)))
+
+
+def _model(parameters: Sequence[inspect.Parameter]) -> type[BaseModel]:
     fields: dict[str, Any] = {
         f"p{n}": (
-            Annotated[hint, Field(alias=each.name)],
+            Annotated[each.annotation, Field(alias=each.name)],
             PydanticUndefined if each.default is each.empty else each.default,
         )
-        for n, (each, hint) in enumerate(parameters)
+        for n, each in enumerate(parameters)
     }
-    try:
-        return create_model("Parameters", __config__=ConfigDict(extra="forbid"), **fields)
-    except (PydanticUserError, TypeError, ValueError, NameError) as error:
-        raise ToolMisuse(f"a type has no JSON form: {_line(error)}") from error
+    return create_model("Parameters", __config__=ConfigDict(extra="forbid"), **fields)
 
 
 def _schema(model: type[BaseModel]) -> dict[str, Any]:
-    try:
-        schema = model.model_json_schema(schema_generator=_Untitled)
-        json.dumps(schema, allow_nan=False)
-    except (PydanticUserError, TypeError, ValueError) as error:
-        raise ToolMisuse(f"a type has no JSON Schema: {_line(error)}") from error
+    schema = model.model_json_schema(schema_generator=_Untitled)
+    json.dumps(schema, allow_nan=False)
     schema.pop("title", None)
     return {"properties": {}} | schema
 
 
 def _line(error: Exception) -> str:
-    return str(error).split("\n")[0][:_MAX_MISTAKE_CHARS]
+    lines = str(error).split("\n")
+    return _short(lines[-1] if isinstance(error, SchemaError) else lines[0])
+
+
+def _short(text: str) -> str:
+    return textwrap.shorten(text, _MAX_MISTAKE_CHARS, placeholder=" ...")
 
 
 # --- from mistakes to a text for the model -------------------------------------------------------

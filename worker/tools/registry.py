@@ -11,9 +11,11 @@ name of a tool that is not its own.
 """
 
 import importlib
+import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType, ModuleType
 
 from tokenwire.providers.catalogue import Catalogue
@@ -132,9 +134,22 @@ def _imported(name: str) -> ModuleType:
         return importlib.import_module(name)
     except Exception as error:
         lines = str(error).splitlines() or [""]
-        raise ToolsUnusable(
-            f"TOOLS: {name} cannot be imported: {type(error).__name__}: {lines[0]}{_line(error)}"
-        ) from error
+        why = _missing(name, error) or f"{type(error).__name__}: {lines[0]}{_line(error)}"
+        raise ToolsUnusable(f"TOOLS: {name} cannot be imported: {why}") from error
+
+
+def _missing(name: str, error: Exception) -> str | None:
+    """If it is this module that does not exist: what to write, or where it was searched."""
+    if not isinstance(error, ModuleNotFoundError) or not f"{name}.".startswith(f"{error.name}."):
+        return None
+    module = name.removesuffix(".py").replace("/", ".")
+    if module != name:
+        return f"it is the name of a file; write {module}"
+    here, path = Path.cwd(), {Path(entry).resolve() for entry in sys.path}
+    searched = "PYTHONPATH and what is installed"
+    if here in path:
+        return f"there is no module {error.name} in {here}, in {searched}"
+    return f"there is no module {error.name} in {searched} (PYTHONPATH=. adds {here})"
 
 
 def _line(error: Exception) -> str:

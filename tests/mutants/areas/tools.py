@@ -45,6 +45,27 @@ AREA = Area(
             ARGUMENTS,
         ),
         Mutant(
+            "a_type_without_json_is_not_named",
+            "worker/tools/arguments.py",
+            "        for parameter in given:\n            _require_json_form(parameter)\n",
+            "",
+            DEFINITION,
+        ),
+        Mutant(
+            "a_missing_module_of_another_one_is_not_told_apart",
+            "worker/tools/registry.py",
+            ' or not f"{name}.".startswith(f"{error.name}."):',
+            ":",
+            REGISTRY,
+        ),
+        Mutant(
+            "an_approval_rule_fails_as_its_tool",
+            "worker/tools/executor.py",
+            '        run.what = "the approval rule of a tool"\n',
+            "",
+            EXECUTOR,
+        ),
+        Mutant(
             "all_mistakes_are_named",
             "worker/tools/arguments.py",
             "*lines[:_MAX_MISTAKES]",

@@ -147,6 +147,14 @@ class Opaque:
     """No type of JSON."""
 
 
+def holding(first: int, value: "list[Opaque]") -> None:
+    """Doc."""
+
+
+def misused(value: Annotated[str, Field(pattern="(")]) -> None:
+    """Doc."""
+
+
 def late(value: int, context: ToolContext) -> None:
     """Doc."""
 
@@ -184,8 +192,14 @@ def infinite(value: float = float("inf")) -> None:
         (stars, {}, r"parameter \*values has no fixed name"),
         (only_by_place, {}, "parameter value is positional-only"),
         (unhinted, {}, "parameter value has no type"),
-        (called, {}, "a type has no JSON Schema: "),
-        (opaque, {}, "a type has no JSON form: "),
+        (
+            called,
+            {},
+            r"parameter value: .*Callable\[\[\], None(Type)?\] has no JSON form; use numbers",
+        ),
+        (opaque, {}, rf"tool: parameter value: {__name__}\.Opaque has no JSON form; use .* these$"),
+        (holding, {}, rf"parameter value: list\[{__name__}\.Opaque\] has no JSON form; use"),
+        (misused, {}, r"parameter value: str has no JSON form: error: unclosed group$"),
         (late, {}, "only its first parameter can be a ToolContext"),
         (yields, {}, "it yields"),
         (yields_later, {}, "it yields"),
@@ -197,7 +211,7 @@ def infinite(value: float = float("inf")) -> None:
         (fine, {"seconds": float("nan")}, "seconds must be above 0"),
         (fine, {"approve": decides_later}, "approve must be"),
         (fine, {"approve": "yes"}, "approve must be"),
-        (infinite, {}, "a type has no JSON Schema: "),
+        (infinite, {}, "parameter value: float = inf has no JSON form: Out of range"),
         (Opaque, {}, "it is no function"),
     ],
 )

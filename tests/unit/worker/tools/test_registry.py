@@ -1,5 +1,6 @@
 """Which tools an installation has."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -75,9 +76,38 @@ def test_a_module_that_cannot_be_used(folder: Path, source: str, reason: str) ->
     assert "\n" not in str(refused.value)
 
 
-def test_a_module_that_is_missing() -> None:
-    with pytest.raises(ToolsUnusable, match=r"^TOOLS: twnowhere cannot be imported: .*named 'twn"):
-        load_tools("twnowhere")
+@pytest.mark.parametrize(
+    ("name", "path", "reason"),
+    [
+        ("twgone", ["", "/x"], "there is no module twgone in HERE, in PYTHONPATH and what is"),
+        ("twgone.tools", ["HERE"], "there is no module twgone in HERE, in PYTHONPATH and what is"),
+        ("twapp.tools", ["HERE"], "there is no module twapp.tools in HERE, in PYTHONPATH and"),
+        ("twgone", [], "there is no module twgone in PYTHONPATH and what is installed (PYTHONPATH"),
+        ("twapp.py", ["HERE"], "it is the name of a file; write twapp"),
+        ("twgone/tools.py", ["HERE"], "it is the name of a file; write twgone.tools"),
+    ],
+)
+def test_a_module_that_is_missing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, path: list[str], reason: str
+) -> None:
+    """What to write, or where it was searched; of paths only the working folder is named."""
+    (folder / "twapp").mkdir()
+    (folder / "twapp" / "__init__.py").touch()
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", [entry.replace("HERE", str(folder)) for entry in path])
+    importlib.invalidate_caches()
+    with pytest.raises(ToolsUnusable) as refused:
+        load_tools(name)
+    begin = f"TOOLS: {name} cannot be imported: {reason}"
+    assert str(refused.value).startswith(begin.replace("HERE", str(folder)))
+    assert "/x" not in str(refused.value)
+
+
+def test_a_module_that_misses_another_one(folder: Path) -> None:
+    """The module is there: its own import failed, also of a module inside it."""
+    (folder / "twbad.py").write_text("import twbad_gone")
+    with pytest.raises(ToolsUnusable, match="ModuleNotFoundError: No module named 'twbad_gone'"):
+        load_tools("twbad")
 
 
 def test_a_worker_with_a_wrong_module_does_not_start(tmp_path: Path) -> None:
@@ -98,8 +128,8 @@ def test_a_worker_with_a_wrong_module_does_not_start(tmp_path: Path) -> None:
     )
     assert done.returncode == os.EX_CONFIG
     assert done.stderr == (
-        "tokenwire: wrong setting: TOOLS: twnowhere cannot be imported: ModuleNotFoundError: "
-        "No module named 'twnowhere'\n"
+        "tokenwire: wrong setting: TOOLS: twnowhere cannot be imported: there is no module "
+        f"twnowhere in {tmp_path}, in PYTHONPATH and what is installed\n"
     )
 
 
