@@ -90,18 +90,27 @@ class Child:
             if self._stopping.is_set():
                 return
             quick_ends = quick_ends + 1 if clock() - began < _STEADY_SECONDS else 0
-            pause = (
-                _LONGEST_PAUSE_SECONDS
-                if self.refused.is_set()
-                else pause_before_restart(quick_ends)
-            )
-            self._console.print_line(
-                f"{self.command.name} ended ({ended}); starting it "
-                f"again{f' in {pause:g} s' if pause else ''}"
-            )
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._stopping.wait()
+            if await self._stopped_within(self._announced_pause(ended, quick_ends)):
+                return
+            if self.refused.is_set():
+                self._console.print_line(f"starting {self.command.name} again")
+
+    def _announced_pause(self, ended: str, quick_ends: int) -> float:
+        """Print that it ended; the seconds until its next start."""
+        line = f"{self.command.name} ended ({ended})"
+        if self.refused.is_set():  # at the start, it ends the launcher
+            self._console.print_line(line)
+            return _LONGEST_PAUSE_SECONDS
+        pause = pause_before_restart(quick_ends)
+        when = f" in {pause:g} s" if pause else ""
+        self._console.print_line(f"{line}; starting it again{when}")
+        return pause
+
+    async def _stopped_within(self, seconds: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        return self._stopping.is_set()
 
     async def _ending(self) -> str:
         self.refused.clear()

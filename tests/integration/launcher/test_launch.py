@@ -273,6 +273,7 @@ async def test_a_process_with_a_wrong_setting_ends_the_start() -> None:
     assert await asyncio.wait_for(run.launch.run(), 20) == os.EX_CONFIG
     assert run.console.lines.count("web: wrong setting: X") == 1
     await run.sees("tokenwire: web cannot start: see above")
+    assert not any("starting" in line for line in run.console.lines)
     assert not any(line.startswith(run.ready) for line in run.console.lines)
 
 

@@ -50,6 +50,14 @@ AREA = Area(
             "            pass\n",
         ),
         Mutant(
+            "a_restart_is_announced_that_may_not_come",
+            "launcher/child.py",
+            "            self._console.print_line(line)\n            return",
+            '            self._console.print_line(f"{line}; starting it again in 5 s")\n'
+            "            return",
+            ("tests/unit/launcher/test_child.py",),
+        ),
+        Mutant(
             "a_redis_that_is_not_installed_is_waited_for",
             "launcher/launch.py",
             "self._unless_refused(lambda: probes.redis_answers(self._settings.redis))",

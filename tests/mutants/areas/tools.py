@@ -75,8 +75,8 @@ AREA = Area(
         Mutant(
             "the_context_is_a_parameter",
             "worker/tools/arguments.py",
-            "for each in parameters if each.name != self.context_name]\n        )",
-            "for each in parameters]\n        )",
+            "for each in parameters if each.name != self.context_name]",
+            "for each in parameters]",
             DEFINITION,
         ),
         Mutant(

@@ -75,6 +75,31 @@ async def test_a_corrected_setting_is_forgotten(
     assert not child.refused.is_set()
 
 
+async def test_a_wrong_setting_announces_a_restart_only_when_it_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At the start, the launcher stops instead."""
+    lines = list[str]()
+    child = Child(Command("worker", "worker", ("true",)), {}, Console())
+    codes, begun = [os.EX_CONFIG, os.EX_CONFIG], asyncio.Event()
+
+    async def once() -> int:
+        if len(codes) == 1:
+            monkeypatch.setattr(module, "_LONGEST_PAUSE_SECONDS", 600)
+            begun.set()
+        return codes.pop(0)
+
+    monkeypatch.setattr(module, "_LONGEST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(child, "once", once)
+    monkeypatch.setattr(child._console, "print_line", lines.append)
+    child.start()
+    await asyncio.wait_for(begun.wait(), 5)
+    await asyncio.sleep(0)
+    await asyncio.wait_for(child.stop(5), 5)
+    ended = "worker ended (wrong setting)"
+    assert lines == [ended, "starting worker again", ended]
+
+
 async def test_quick_ends_count_while_they_follow_one_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
