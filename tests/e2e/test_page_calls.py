@@ -93,6 +93,18 @@ def question(page: Page) -> Locator:
     return page.get_by_role("group", name="Decide about")
 
 
+async def until(page: Page) -> str:
+    """What the page says about the end of its call's wait."""
+    base, conversation = page.url.split("/#/c/")
+    read = await page.request.get(f"{base}/api/conversations/{conversation}")
+    part = (await read.json())["messages"][-1]["parts"][0]
+    time = await page.evaluate(
+        "(iso) => new Date(iso).toLocaleString([], { dateStyle: 'medium', timeStyle: 'short' })",
+        part["expires_at"],
+    )
+    return f"It waits until {time}, or until a new message."
+
+
 async def hold_until(context: BrowserContext, url: str, count: int) -> None:
     """Requests to this address leave when there are so many of them, all at once."""
     held: list[Route] = []
@@ -116,6 +128,7 @@ async def test_two_tabs_decide_and_the_tool_runs_once(stack: Stack, browser: Bro
         await other.goto(page.url)
         await expect(question(other)).to_be_visible()
         assert len(runs(stack, "pay")) == before
+        assert await until(page) in await question(page).inner_text()
         await hold_until(page.context, "**/decision", 2)
         for each in (page, other):
             await each.get_by_role("button", name="Approve").click()

@@ -112,6 +112,13 @@ AREA = Area(
             _LONG,
         ),
         Mutant(
+            "a_question_without_an_end",
+            "web/page/static/questions.js",
+            "timeOf(until)",
+            "timeOf(Date.now())",
+            ("tests/e2e/test_page_calls.py::test_two_tabs_decide_and_the_tool_runs_once",),
+        ),
+        Mutant(
             "a_user_in_an_address_is_a_link",
             "web/page/static/addresses.js",
             r"[^/?#@\\\s]+",

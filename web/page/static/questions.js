@@ -51,6 +51,7 @@ let questions = 0;
 export class Question {
   #state = null;
   #words = make("p");
+  #until = make("p", { class: "until" });
   #extent = make("p", { class: "extent", id: `extent-${++questions}`, hidden: true });
   #answers = make("div", { class: "answers" });
   #field = make("div", { class: "field", hidden: true });
@@ -59,6 +60,7 @@ export class Question {
     "div",
     { class: "question", role: "group", hidden: true, "aria-describedby": this.#extent.id },
     this.#words,
+    this.#until,
     this.#extent,
     this.#answers,
     this.#field,
@@ -70,7 +72,7 @@ export class Question {
   }
 
   /** What a person has begun to write stays while the same is asked. */
-  draw({ name, state, input }) {
+  draw({ name, state, input, expires_at: until }) {
     const asked = QUESTIONS[state];
     if (this.#state === (asked ? state : null)) return;
     this.#state = asked ? state : null;
@@ -79,6 +81,9 @@ export class Question {
     if (!asked) return this.#answers.replaceChildren();
     this.element.setAttribute("aria-label", `Decide about ${name}`);
     this.#words.textContent = asked.text;
+    this.#until.textContent = until
+      ? `It waits until ${timeOf(until)}, or until a new message.`
+      : "";
     this.#answers.replaceChildren(
       ...asked.answers.map((answer) =>
         button(answer.word, () => (answer.field ? this.#open(answer, input) : this.#send(answer))),
@@ -140,6 +145,10 @@ export class Question {
   #enable(on) {
     for (const each of this.element.querySelectorAll("button")) each.disabled = !on;
   }
+}
+
+function timeOf(iso) {
+  return new Date(iso).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
 }
 
 function button(word, onclick) {
