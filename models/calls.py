@@ -29,7 +29,7 @@ from tokenwire.models.call_states import awaiting, left_to_caller, lost
 from tokenwire.models.database import Database, now_ms
 from tokenwire.models.errors import StoreUnavailable
 from tokenwire.models.saving import save_parts
-from tokenwire.models.tables import CallRow, Message, is_unfinished
+from tokenwire.models.tables import CallRow, Conversation, Message, is_unfinished
 
 ParkResult = Literal["parked", "changed", "lost"]
 """`changed`: read the answer and its calls again. `lost`: it belongs to another attempt."""
@@ -38,7 +38,8 @@ ParkResult = Literal["parked", "changed", "lost"]
 @dataclass(frozen=True, slots=True)
 class NewCall:
     """A call of a proven turn, in its first state. `expires_in_ms`: of a state that awaits a
-    decision.
+    decision. `keep_ms`: how long the program that asked may allow the call; as long its
+    conversation is kept.
     """
 
     number: int
@@ -53,6 +54,7 @@ class NewCall:
     title: str | None = None
     error: str | None = None
     expires_in_ms: int | None = None
+    keep_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,10 @@ class Calls(Database):
         """Save a turn that is whole, with all parts so far and its calls. False: the answer belongs
         to another attempt, or has ended. A repeated proof adds no call and no round.
         """
+        keep_ms = max((call.keep_ms or 0 for call in calls), default=0)
         async with self.writing() as session:
+            if keep_ms:  # before the answer is locked: others lock the conversation first, too
+                await session.execute(_keep(checkpoint, keep_ms))
             row = await lock_held(session, checkpoint.message_id, checkpoint.attempt)
             if row is None:
                 return False
@@ -305,6 +310,18 @@ def _row_of(call: NewCall, message_id: str, now: int) -> CallRow:
         created_at=now,
         updated_at=now,
     )
+
+
+def _keep(checkpoint: Checkpoint, keep_ms: int) -> Any:
+    """The change that keeps an unlisted conversation, if this attempt has its answer."""
+    of_answer = select(col(Message.conversation_id)).where(
+        col(Message.id) == checkpoint.message_id, col(Message.attempt) == checkpoint.attempt
+    )
+    change = update(Conversation).where(
+        col(Conversation.id) == of_answer.scalar_subquery(), col(Conversation.listed).is_(False)
+    )
+    change = change.values(kept_until=now_ms() + keep_ms)
+    return change.execution_options(synchronize_session=False)
 
 
 def _expiry(now: int, expires_in_ms: int | None) -> int | None:

@@ -30,7 +30,7 @@ from tokenwire.models.tables import (
 
 log_line = structlog.get_logger(__name__)
 UNLISTED_LIFE_MS = 24 * 3600 * 1000
-"""Life of a conversation with a single answer."""
+"""Life of a conversation with a single answer, after its last change or `kept_until`."""
 ROWS_AT_A_TIME = 2_000
 """Approximate number of rows per transaction: a tenth of a second."""
 CONVERSATIONS_AT_A_TIME = 200
@@ -153,7 +153,9 @@ def _has_expired() -> tuple[Any, ...]:
         col(later.follows) == col(Message.id),
         col(later.follows).is_not(None),
     )
-    return text(UNLISTED_SQL), col(Conversation.updated_at) < now_ms() - UNLISTED_LIFE_MS, ~followed
+    before = now_ms() - UNLISTED_LIFE_MS
+    kept = func.coalesce(col(Conversation.kept_until), 0) >= before
+    return text(UNLISTED_SQL), col(Conversation.updated_at) < before, ~kept, ~followed
 
 
 def _expired(after: tuple[Any, ...]) -> Any:

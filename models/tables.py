@@ -84,7 +84,8 @@ class Conversation(Table, table=True):
     the log.
 
     `client_id`: its name from a client of the AI SDK. `listed` false: created for a single answer,
-    in no list, and expiring. `follows`: an answer of another conversation; it and all before it
+    in no list, and expiring; `kept_until`: until then, the program that asked may allow a call of
+    it, and it does not expire. `follows`: an answer of another conversation; it and all before it
     come before the first row here. `tools`: names of the tools that its answers may use; None: all.
     `response_schema`: JSON Schema of its answers, unless a post has its own.
     """
@@ -112,6 +113,7 @@ class Conversation(Table, table=True):
     announced_rev: int = 1
     created_at: int = Field(sa_type=BigInteger)
     updated_at: int = Field(sa_type=BigInteger)
+    kept_until: int | None = Field(default=None, sa_type=BigInteger)
 
 
 class Participant(Table, table=True):

@@ -2,10 +2,13 @@
 whatever blocks some of them.
 """
 
+from collections.abc import Sequence
+
 import psycopg
 import pytest
 from sqlalchemy import event
 
+from tests.contracts.calls import DAY, call, checkpoint
 from tests.databases import prefixed, sql
 from tests.rows import stored_bytes
 from tokenwire.models import database, deletions
@@ -31,10 +34,24 @@ async def single(store: Store, messages: int, *, old: bool = True) -> str:
     )
     name = posted.assistant_message.conversation_id
     if old:
-        async with store.writing() as session:
-            change = sql("UPDATE conversations SET updated_at = updated_at - :life WHERE id = :id")
-            await session.execute(change, {"life": UNLISTED_LIFE_MS + 60_000, "id": name})
+        await age(store, "updated_at", name)
     return name
+
+
+async def age(store: Store, column: str, *names: str, by: int = UNLISTED_LIFE_MS + 60_000) -> None:
+    """Set back a time of these conversations."""
+    async with store.writing() as session:
+        change = sql(f"UPDATE conversations SET {column} = {column} - :by WHERE id = :id")
+        for name in names:
+            await session.execute(change, {"by": by, "id": name})
+
+
+async def left_of(store: Store, names: Sequence[str]) -> list[str]:
+    """Which of them are there after expired ones went."""
+    await store.forget_unlisted()
+    async with store.reading() as session:
+        there = set(await session.scalars(sql("SELECT id FROM conversations")))
+    return [name for name in names if name in there]
 
 
 async def left(store: Store, table: str = "conversations") -> int:
@@ -95,6 +112,24 @@ async def test_expired_rows_go_in_bounded_transactions(store: Store) -> None:
     assert set(counts) == {PAGE}
     async with store.reading() as session:
         assert set(await session.scalars(sql("SELECT id FROM conversations"))) == {young, listed}
+
+
+async def test_a_call_that_may_be_allowed_keeps_its_answer(store: Store) -> None:
+    """A day longer than the decision may come, and no call of another attempt."""
+    names = list[str]()
+    for attempt, keep_ms in ((1, 7 * DAY), (2, 7 * DAY), (1, None)):
+        posted = await store.ask(Question(ME, [PastTurn("user", "hi")], "demo"))
+        answer = posted.assistant_message
+        names.append(answer.conversation_id)
+        assert await store.begin_attempt(answer.id, 1, "demo")
+        left = call(0, runs_at="caller", keep_ms=keep_ms)
+        assert await store.prove_turn(checkpoint(answer.id, attempt, 1), [left]) == (attempt == 1)
+    await age(store, "updated_at", *names)
+    assert await left_of(store, names) == names[:1]
+    await age(store, "kept_until", names[0], by=7 * DAY)
+    assert await left_of(store, names) == names[:1]
+    await age(store, "kept_until", names[0])
+    assert await left_of(store, names) == []
 
 
 async def test_a_locked_conversation_delays_no_other(

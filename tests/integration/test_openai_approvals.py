@@ -308,6 +308,24 @@ async def test_a_decision_that_may_not_apply(site: Site, change: str, code: str)
     assert (await rows(site), await site.store.decisions_of(row.id)) == (before, [])
 
 
+async def test_a_decision_comes_days_later(site: Site) -> None:
+    """Long after other responses would have been deleted. What asks for nothing is deleted."""
+    first, other = await site.asked_to_pay(), await site.answered("Hi.", says("Hello."))
+    almost = 604_800_000 - 60_000
+    async with site.store.writing() as session:
+        for table, column in (
+            ("messages", "ended_at"),
+            ("conversations", "updated_at"),
+            ("conversations", "kept_until"),
+        ):
+            await session.execute(sql(f"UPDATE {table} SET {column} = {column} - {almost}"))
+    await site.store.forget_unlisted()
+    second = await site.asks([decides(requests(first)[0])], previous_response_id=first["id"])
+    await site.works(second, says("Done."))
+    assert site.ran == ["ada"]
+    assert (await site.client.get(f"{R}/{other['id']}")).status_code == 404
+
+
 async def rows(site: Site) -> int:
     async with site.store.reading() as session:
         return int((await session.execute(sql("SELECT count(*) FROM messages"))).scalar_one())

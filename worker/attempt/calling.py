@@ -203,12 +203,12 @@ class Calling:
         by_rule = await self._toolbox.executor.needs_approval(tool, arguments, context)
         if not (by_rule or choices.needs_approval(call.name)):
             return call
+        wait_ms = int(self._terms.tool_approval_seconds * 1000)
         match choices.decider(call.name):
             case "nobody":
                 return replace(call, state="denied", error=UNATTENDED)
             case "caller":  # the answer ends, and the next request brings the decision
-                return replace(call, runs_at="caller")
-        wait_ms = int(self._terms.tool_approval_seconds * 1000)
+                return replace(call, runs_at="caller", keep_ms=wait_ms)
         return replace(call, state="awaiting_approval", expires_in_ms=wait_ms)
 
     # --- until all calls have ended, or wait ---

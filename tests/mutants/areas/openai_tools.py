@@ -111,6 +111,20 @@ AREA = Area(
             ("tests/integration/test_openai_approvals.py",),
         ),
         Mutant(
+            "a_request_for_approval_is_deleted_after_a_day",
+            "worker/attempt/calling.py",
+            'runs_at="caller", keep_ms=wait_ms)',
+            'runs_at="caller")',
+            ("tests/integration/test_openai_approvals.py",),
+        ),
+        Mutant(
+            "another_attempt_keeps_an_answer",
+            "models/calls.py",
+            ", col(Message.attempt) == checkpoint.attempt\n    )\n    change",
+            "\n    )\n    change",
+            ("tests/contracts/test_deletions.py",),
+        ),
+        Mutant(
             "a_late_approval_applies",
             "models/approvals.py",
             "    if answer.ended_at + approval.expires_in_ms <= now:",
