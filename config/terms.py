@@ -47,7 +47,9 @@ class ToolTerms(BaseModel, frozen=True):
     unknown.
     """
     tool_threads: int = Field(32, ge=1, le=1000)
-    """Tools that are not async and run at the same time in one worker process."""
+    """Tools that are not async and run at the same time in one worker process; for one user, three
+    quarters of them.
+    """
     max_tool_result_bytes: int = Field(48 * 1024, ge=1024, le=48 * 1024)
     """Longest result of a tool, as JSON with its escapes. The model gets the beginning of a longer
     one.

@@ -316,7 +316,7 @@ class Calling:
             return await self._refuse(call, str(error))
         async with contextlib.AsyncExitStack() as until_its_end:
             with self._unclaimed_yet(call):
-                reserved = self._toolbox.executor.reserve(tool)
+                reserved = self._toolbox.executor.reserve(tool, self._work.user_id)
                 place = await until_its_end.enter_async_context(reserved)
             if self._stopped.is_set():
                 return None
@@ -383,8 +383,8 @@ class Calling:
         return int(self._terms.tool_unknown_seconds * 1000) if is_asked else 0
 
     def _context(self, key: str, run: int) -> ToolContext:
-        row = self._work.row
-        return ToolContext(key, row.charged_to or "", row.conversation_id, row.id, run)
+        work = self._work
+        return ToolContext(key, work.user_id, work.row.conversation_id, work.row.id, run)
 
     # --- waiting ---
 
@@ -423,8 +423,7 @@ class Calling:
         """What reads the arguments of a call."""
         if isinstance(tool, ServerTool):
             return tool.reader
-        asker = self._work.row.charged_to or ""
-        return SchemaReader(tool.parameters, asker=asker, was_checked=True)
+        return SchemaReader(tool.parameters, asker=self._work.user_id, was_checked=True)
 
     @property
     def _who(self) -> tuple[str, int]:

@@ -38,7 +38,7 @@ class Checking:
         if schema is None:
             return False
         text = document_in(work.draft.answer.parts)
-        found = await schemas.check(schema, text, work.row.charged_to or "")
+        found = await schemas.check(schema, text, work.user_id)
         work.document = found
         if not found.errors:
             return False

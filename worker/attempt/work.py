@@ -43,6 +43,11 @@ class AttemptWork:
     tools: AnswerTools = NO_TOOLS
     document: Document | None = None
 
+    @property
+    def user_id(self) -> str:
+        """Who asked: calls and checks of schemas share what there is by user."""
+        return self.row.charged_to or ""
+
     def checkpoint(self) -> Checkpoint:
         """The state that SQL should hold now."""
         draft = self.draft

@@ -7,7 +7,8 @@ Guarantees:
 - A tool begins at most once for each `Place.run`, and only if `may_begin` allows it, in the tool's
   thread, just before it begins. `NotBegun` is a proof that it did not, and never will.
 - Who waits for a place has no call yet: first a place, then the claim, then the run. A thread that
-  is left alone keeps its place until it ends, so there are never more than TOOL_THREADS.
+  is left alone keeps its place until it ends, so there are never more than TOOL_THREADS. Users get
+  places in turn (`places.py`).
 - The end of the time, or a stop, cancels the call and waits shortly for what the tool has to
   report. If there is nothing, the outcome is unknown: a tool that does not end may take effect.
 
@@ -36,6 +37,7 @@ from tokenwire.protocol.text import storable
 from tokenwire.worker.tools.context import ToolContext, ToolError, UnknownEffect
 from tokenwire.worker.tools.definition import ServerTool
 from tokenwire.worker.tools.loop import ToolLoop
+from tokenwire.worker.tools.places import ThreadPlaces
 from tokenwire.worker.tools.results import shown
 
 log_line = structlog.get_logger(__name__)
@@ -88,7 +90,7 @@ class Executor:
     def __init__(self, terms: ToolTerms) -> None:
         self._terms = terms
         self._home = asyncio.get_running_loop()
-        self._places = asyncio.Semaphore(terms.tool_threads)
+        self._places = ThreadPlaces(terms.tool_threads)
         self._loop = ToolLoop()
 
     def keep(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -96,9 +98,9 @@ class Executor:
         self._loop.start(name, work)
 
     @contextlib.asynccontextmanager
-    async def reserve(self, tool: ServerTool) -> AsyncIterator["Place"]:
+    async def reserve(self, tool: ServerTool, user_id: str) -> AsyncIterator["Place"]:
         """Wait until the tool has room: then the call may be claimed and run."""
-        async with self._lane(tool.is_async) as lane:
+        async with self._lane(user_id, is_async=tool.is_async) as lane:
             yield Place(self._terms, tool, lane)
 
     async def needs_approval(
@@ -114,21 +116,25 @@ class Executor:
         run = _Execution(tool.name, lambda: decide(given, context), context, lambda: True, 64)
         run.what = "the approval rule of a tool"
         try:
-            async with self._lane(is_async=False, seconds=APPROVAL_SECONDS) as lane:
+            async with self._lane(
+                context.user_id, is_async=False, seconds=APPROVAL_SECONDS
+            ) as lane:
                 outcome = await lane.run(run, APPROVAL_SECONDS)
         except TimeoutError:
             return True
         return not (isinstance(outcome, CallDone) and outcome.result is False)
 
     @contextlib.asynccontextmanager
-    async def _lane(self, is_async: bool, seconds: float | None = None) -> AsyncIterator["_Lane"]:
+    async def _lane(
+        self, user_id: str, *, is_async: bool, seconds: float | None = None
+    ) -> AsyncIterator["_Lane"]:
         """Raises TimeoutError if there is no place within this time."""
         if is_async:
             yield _Lane(self._home, self._loop, lambda: None)
             return
         async with asyncio.timeout(seconds):
-            await self._places.acquire()
-        lane = _Lane(self._home, None, self._places.release)
+            await self._places.take(user_id)
+        lane = _Lane(self._home, None, lambda: self._places.give_back(user_id))
         try:
             yield lane
         finally:

@@ -610,7 +610,7 @@ async def test_a_call_that_waits_for_hung_tools_can_be_cancelled(world: World) -
     world.offers(hangs)
     row = await world.posts()
     runner = world.runner(Turns(calls(("hangs", "{}"))))
-    async with world.boxes[0].executor.reserve(world.tools["hangs"]) as place:
+    async with world.boxes[0].executor.reserve(world.tools["hangs"], "me") as place:
         outcome = await place.run({}, ToolContext("k"), lambda: True)
         assert isinstance(outcome, CallUnknown)
     try:

@@ -149,5 +149,5 @@ async def call(server: McpServer, name: str = "x_a", **arguments: Any) -> Any:
     UnknownEffect.
     """
     tool = server.tools[name]
-    given = tool.read(json.dumps(arguments))
+    given = tool.reader.read(json.dumps(arguments))
     return await asyncio.create_task(tool.function(context=CONTEXT, **given))

@@ -57,8 +57,8 @@ async def call(
         **more,
     )
     tool = (callbacks or Callbacks()).tool(spec, secrets)
-    arguments = tool.read('{"item": "h\u00e9", "context": 1}')
-    async with executor.reserve(tool) as place:
+    arguments = tool.reader.read('{"item": "h\u00e9", "context": 1}')
+    async with executor.reserve(tool, "me") as place:
         return await place.run(arguments, ToolContext("k") if not more else CONTEXT, lambda: True)
 
 

@@ -86,8 +86,8 @@ class Shop:
     async def call(self, tool: str, **arguments: Any) -> CallOutcome:
         """One call, as a worker makes it."""
         found = self.tool(tool)
-        given = found.read(json.dumps(arguments))
-        async with self.box.executor.reserve(found) as place:
+        given = found.reader.read(json.dumps(arguments))
+        async with self.box.executor.reserve(found, "me") as place:
             return await place.run(given, ToolContext("0e3c-key", "ann"), lambda: True)
 
 

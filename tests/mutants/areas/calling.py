@@ -10,6 +10,36 @@ AREA = Area(
     (CALLING,),
     [
         Mutant(
+            "one_users_calls_make_all_others_wait",
+            "worker/tools/places.py",
+            "self._waiting[user_id] = self._waiting.pop(user_id)",
+            "pass",
+            ("tests/unit/worker/tools/test_places.py",),
+        ),
+        Mutant(
+            "one_user_takes_all_threads",
+            "worker/tools/places.py",
+            "if self._held[one] < self._most",
+            "if self._held[one] < self._most * 2",
+            ("tests/unit/worker/tools/test_places.py",),
+        ),
+        Mutant(
+            "a_place_that_comes_too_late_is_lost",
+            "worker/tools/places.py",
+            "            else:  # it came at the same moment\n"
+            "                self.give_back(user_id)\n",
+            "",
+            ("tests/unit/worker/tools/test_places.py",),
+        ),
+        Mutant(
+            "who_has_left_gets_a_place",
+            "worker/tools/places.py",
+            "            if turn.cancelled():  # its task does not know yet\n"
+            "                continue\n",
+            "",
+            ("tests/unit/worker/tools/test_places.py",),
+        ),
+        Mutant(
             "a_schema_that_took_too_long_is_tried_again",
             _FILE,
             "                self._slow.add(name)\n",

@@ -118,8 +118,8 @@ AREA = Area(
         Mutant(
             "a_client_gets_arguments_that_do_not_fit",
             _CALLING,
-            "SchemaReader(tool.parameters, asker=asker, was_checked=True)\n",
-            "SchemaReader({}, asker=asker, was_checked=True)\n",
+            "SchemaReader(tool.parameters, asker=self._work.user_id, was_checked=True)\n",
+            "SchemaReader({}, asker=self._work.user_id, was_checked=True)\n",
         ),
         Mutant(
             "a_value_that_cannot_be_read_allows_all",

@@ -278,8 +278,8 @@ AREA = Area(
         Mutant(
             "a_question_waits_for_a_place_without_end",
             "worker/tools/executor.py",
-            "self._lane(is_async=False, seconds=APPROVAL_SECONDS)",
-            "self._lane(is_async=False)",
+            "is_async=False, seconds=APPROVAL_SECONDS",
+            "is_async=False",
             EXECUTOR,
         ),
         Mutant(

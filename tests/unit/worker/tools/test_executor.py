@@ -49,7 +49,7 @@ async def execute(
     may_begin: Callable[[], bool] = lambda: True,
 ) -> CallOutcome:
     """One call."""
-    async with executor.reserve(tool) as place:
+    async with executor.reserve(tool, "me") as place:
         return await place.run(arguments or {}, context or ToolContext("k"), may_begin)
 
 
@@ -277,7 +277,7 @@ async def test_a_stop(executor: Executor) -> None:
 
     for function in (works, waits):
         tool, context = made(function), ToolContext("k")
-        async with executor.reserve(tool) as place:
+        async with executor.reserve(tool, "me") as place:
             running = asyncio.create_task(place.run({}, context, lambda: True))
             await asyncio.sleep(0.05)
             began = time.monotonic()
@@ -294,7 +294,7 @@ async def test_a_stop(executor: Executor) -> None:
 async def test_a_stop_before_the_beginning_prevents_it(executor: Executor) -> None:
     ran: list[int] = []
     for tool in both(lambda: ran.append(1), name="t"):
-        async with executor.reserve(tool) as place:
+        async with executor.reserve(tool, "me") as place:
             place.stop()
             outcome = await place.run({}, ToolContext("k"), lambda: True)
         assert outcome in (NotBegun(), CallDone(None))
@@ -344,7 +344,7 @@ async def test_a_thread_that_is_left_alone_keeps_its_place(executor: Executor) -
 
 async def _has_all_its_room(executor: Executor) -> None:
     tool = made(_returning(1))
-    async with executor.reserve(tool), executor.reserve(tool):
+    async with executor.reserve(tool, "me"), executor.reserve(tool, "me"):
         pass
 
 
@@ -352,15 +352,15 @@ async def test_no_way_loses_a_place(executor: Executor) -> None:
     """Nor frees one twice."""
     tool = made(_returning(1))
     for _ in range(3):
-        async with executor.reserve(tool):
+        async with executor.reserve(tool, "me"):
             pass  # the claim was lost
         with pytest.raises(ZeroDivisionError):
-            async with executor.reserve(tool):
+            async with executor.reserve(tool, "me"):
                 raise ZeroDivisionError
         assert await execute(executor, tool, may_begin=lambda: False) == NotBegun()
         assert await execute(executor, tool) == CallDone(1)
     await asyncio.sleep(0)
-    assert executor._places._value == TERMS.tool_threads
+    assert executor._places.free == TERMS.tool_threads
 
 
 async def test_without_a_thread_the_call_has_failed(
