@@ -18,7 +18,7 @@ from tests.servers.service import free_port
 from tokenwire.config.parent import dying_with_us
 from tokenwire.streams.embedded import arguments, find_server
 
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 _SAID = "said.log"
 """The server's output, in its folder."""
 

@@ -26,7 +26,7 @@ ARGUMENTS = (
 )
 WIDE = {"width": 1280, "height": 860}
 PHONE = {"width": 375, "height": 740}
-PATIENCE_MS = 30_000
+PATIENCE_MS = 60_000
 """Far above what anything takes: a page that was refused while the machine is busy waits 5 s."""
 expect.set_options(timeout=PATIENCE_MS)
 

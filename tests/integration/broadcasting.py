@@ -28,7 +28,7 @@ from tokenwire.streams.log.ports import Claim, Limits, Log, PubSub
 from tokenwire.streams.log.redis import RedisLog
 
 KEY = "0123456789abcdef0123456789abcdef"
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
 async def _always_ready() -> str | None:

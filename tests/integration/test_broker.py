@@ -30,7 +30,7 @@ from tokenwire.worker.broker import (
 )
 from tokenwire.worker.enqueue import GENERATE
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 Outage = tuple[Callable[[Valkey], None], Callable[[Valkey], None], str]
 OUTAGES = [

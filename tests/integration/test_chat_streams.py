@@ -27,7 +27,7 @@ from tokenwire.web.aisdk import UIChunk
 from tokenwire.worker import closing
 from tokenwire.worker.resume.takeover import Known, restore
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
 @pytest.fixture

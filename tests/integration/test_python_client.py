@@ -27,7 +27,7 @@ from tokenwire.client import (
     following,
 )
 
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 60.0
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,7 @@ from tokenwire.web.problems import ApiProblem
 from tokenwire.web.readers import ANYTIME
 from tokenwire.web.watching import CutOff, News, Quiet, Update, Updates, watch
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
 @pytest.fixture(autouse=True)

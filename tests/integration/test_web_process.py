@@ -24,7 +24,7 @@ from tokenwire.models.migrate import migrate
 from tokenwire.web.readiness import FRESH_SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]
-START_SECONDS = 30.0
+START_SECONDS = 90.0
 STOP_SECONDS = 10.0
 """Far above the promised three seconds, since this machine may be busy."""
 SAYS_ITS_INTERVAL = """
