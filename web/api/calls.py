@@ -6,9 +6,12 @@ A decision is stored before it is answered, and applies once, whoever else decid
 
 import itertools
 import json
+import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
 
 from tokenwire.config.settings import Settings
 from tokenwire.models.call_states import Decision
@@ -25,7 +28,15 @@ router = APIRouter(
     responses=documented("unauthenticated", "unknown_host", "internal", "damaged", "unavailable"),
 )
 
-PartNumber = Annotated[int, Path(ge=0, le=shapes.MAX_ORDINAL)]
+
+def _canonical(text: str) -> str:
+    # One part has one address, also for whoever logs or limits by address.
+    if not re.fullmatch("0|[1-9][0-9]*", text):
+        raise PydanticCustomError("number", "must be the number of a part, such as 0")
+    return text
+
+
+PartNumber = Annotated[int, Path(ge=0, le=shapes.MAX_ORDINAL), BeforeValidator(_canonical)]
 
 
 @router.get(

@@ -12,8 +12,12 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from tokenwire.models.call_states import DecisionKind
 from tokenwire.models.conversations import Policy
@@ -59,6 +63,18 @@ class _StrictBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+def _refused_as(sentence: str) -> WrapValidator:
+    """One refusal at the field itself. Pydantic's are about each member of a union."""
+
+    def check(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return read(value)
+        except ValidationError:
+            raise PydanticCustomError("union", "{sentence}", {"sentence": sentence}) from None
+
+    return WrapValidator(check)
+
+
 class NewConversation(_StrictBody):
     """The fields of a new conversation. Without `model`, the default model answers."""
 
@@ -91,13 +107,19 @@ class BroughtTool(_StrictBody):
     parameters: dict[str, Any]
 
 
+Choice = Annotated[
+    ChoiceMode | NamedTool,
+    _refused_as('must be "auto", "none", "required" or {"name": "..."} with the name of a tool'),
+]
+
+
 class MessageTools(_StrictBody):
     """The tools of an answer. `use`: names of the server's tools; null: all. `choice`: of the first
     turn. `client`: tools that the front end executes.
     """
 
     use: ToolNames | None = None
-    choice: ChoiceMode | NamedTool | None = None
+    choice: Choice | None = None
     client: list[BroughtTool] = Field(default_factory=list, max_length=MAX_NAMES)
 
     def choices(self) -> dict[str, Any]:
@@ -146,12 +168,15 @@ class NewParticipant(_StrictBody):
 
 
 def _of_an_object(text: str) -> str:
-    if input_object(text) is None:
-        raise ValueError("must be an object, or the JSON text of one")
+    if not text.strip() or input_object(text) is None:
+        raise ValueError("not of an object")
     return text
 
 
-ArgumentsText = Annotated[str, StringConstraints(min_length=2), AfterValidator(_of_an_object)]
+Arguments = Annotated[
+    dict[str, Any] | Annotated[str, StringConstraints(min_length=2), AfterValidator(_of_an_object)],
+    _refused_as("must be an object, or the JSON text of one"),
+]
 
 
 class NewDecision(_StrictBody):
@@ -163,7 +188,7 @@ class NewDecision(_StrictBody):
 
     decision: DecisionKind
     reason: DecisionReason | None = None
-    arguments: dict[str, Any] | ArgumentsText | None = None
+    arguments: Arguments | None = None
     result: Any = None
     runs: Annotated[int, Field(ge=0, le=MAX_ORDINAL, strict=True)] | None = None
 

@@ -59,6 +59,20 @@ AREA = Area(
             ("tests/integration/test_chat_socket.py",),
         ),
         Mutant(
+            "a_part_has_many_addresses",
+            "web/api/calls.py",
+            '"0|[1-9][0-9]*", text):',
+            '".*", text):',
+            (CALLS,),
+        ),
+        Mutant(
+            "a_wrong_choice_names_members_of_a_union",
+            "web/api/shapes.py",
+            "    ChoiceMode | NamedTool,\n    _refused_as(",
+            "    ChoiceMode | NamedTool,\n    str(",
+            ("tests/unit/web/api/test_tools.py",),
+        ),
+        Mutant(
             "arguments_are_forgotten",
             "web/api/calls.py",
             "    elif body.arguments is not None:\n        value",

@@ -306,12 +306,28 @@ async def test_a_hostile_body(client: httpx.AsyncClient, store: Store, body: Any
     assert await answer.states() == ["awaiting_approval"]
 
 
-@pytest.mark.parametrize("number", ["-1", "x", "1.5", "99999999999999999999", "%00"])
-async def test_a_number_that_is_none(client: httpx.AsyncClient, store: Store, number: str) -> None:
-    """Its documented answer."""
+@pytest.mark.parametrize("arguments", [5, [], "[1]", "  ", ['{"a": 1}'], True])
+async def test_wrong_arguments_get_one_sentence(
+    client: httpx.AsyncClient, store: Store, arguments: Any
+) -> None:
+    """About the field: not one for each form that they may have."""
     answer = await local(store)
-    given = await client.post(address(answer, number), json=APPROVE)
-    check(given, given.status_code, {404: "not_found", 422: "invalid"}[given.status_code])
+    given = await client.post(address(answer), json=APPROVE | {"arguments": arguments})
+    assert check(given, 422, "invalid")["errors"] == [
+        {"field": "body.arguments", "message": "must be an object, or the JSON text of one"}
+    ]
+
+
+WRONG = ["-1", "x", "1.5", "9" * 20, "9" * 5000, "00", "0.0", "%200", "0%20", "+0", "-0", "01"]
+
+
+@pytest.mark.parametrize("number", [*WRONG, "0_0", "0e0", "%D9%A0"])
+async def test_a_number_that_is_none(client: httpx.AsyncClient, store: Store, number: str) -> None:
+    """One part has one address."""
+    answer = await local(store)
+    document = check(await client.post(address(answer, number), json=APPROVE), 422, "invalid")
+    assert [error["field"] for error in document["errors"]] == ["path.number"]
+    assert await answer.states() == ["awaiting_approval"]
 
 
 async def test_what_is_too_large(client: httpx.AsyncClient, store: Store) -> None:

@@ -97,6 +97,18 @@ async def test_tools_that_cannot_be_used_are_refused(
     assert (await client.get(f"/api/conversations/{made}")).json()["messages"] == []
 
 
+@pytest.mark.parametrize(
+    "choice", ["any", 5, ["auto"], {}, {"name": 5}, {"name": "a b"}, {"name": "a", "x": 1}]
+)
+async def test_a_wrong_choice_gets_one_sentence(client: httpx.AsyncClient, choice: Any) -> None:
+    """About the field: not one for each form that the choice may have."""
+    refused = await post(client, (await begin(client))["id"], tools={"choice": choice})
+    sentence = 'must be "auto", "none", "required" or {"name": "..."} with the name of a tool'
+    assert refused.status_code == 422
+    assert refused.json()["errors"] == [{"field": "body.tools.choice", "message": sentence}]
+    assert refused.json()["detail"] == f"body.tools.choice: {sentence}"
+
+
 async def test_the_limits_are_settings(make_client: MakeClient) -> None:
     """Also none at all."""
     async with make_client(max_request_tools=0) as client:
