@@ -11,7 +11,7 @@ StoreError
   NotAuthor            another user's message would be changed or superseded
   NotDecider           the user may not decide about the calls of this answer
   Conflict             the database refused a row that contradicts another
-    AnswerRunning      an answer is still being written (policy `reject`)
+    AnswerRunning      an answer has not ended (policy `reject`)
     TooManyParticipants  the maximum of participants and invitations
     KeyReused          an Idempotency-Key came back with another body
     NotAwaited         the call does not await this decision

@@ -11,7 +11,8 @@ from typing import Any, Final
 _WITHDRAWN: Final = "This call was withdrawn before it was carried out."
 _UNKNOWN: Final = "It is unknown whether this call took effect."
 _SENTENCES: Final[Mapping[str, str]] = {
-    "invalid": "This call was not carried out: its input is cut off or no JSON object.",
+    "invalid": "This call was not carried out: its input is no JSON object, holds a name twice, or "
+    "is cut off.",
     "failed": "This call failed.",
     "denied": "This call was not allowed.",
     "withdrawn": _WITHDRAWN,

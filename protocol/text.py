@@ -8,8 +8,10 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
+
+_Members = list[tuple[str, Any]]
 
 _FORBIDDEN = re.compile("[\ud800-\udfff\x00]")
 
@@ -159,21 +161,24 @@ def is_shallow(value: Any) -> bool:
     return False
 
 
-def strict_json(text: str) -> Any:
+def strict_json(text: str, members: Callable[[_Members], Any] | None = None) -> Any:
     """The value of a JSON text. Raises ValueError for anything else, also for NaN and infinities
-    (`1e999` too), which Python's parser accepts, and RecursionError for endless nesting.
+    (`1e999` too), which Python's parser accepts, and RecursionError for endless nesting. `members`
+    makes an object of its names and values; without it, the last of equal names counts.
     """
-    return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+    return json.loads(text, parse_constant=_refuse, parse_float=_finite, object_pairs_hook=members)
 
 
 def input_object(text: str) -> dict[str, Any] | None:
-    """The input of a call as a `storable` object; None if it is no object. No input is {}.
+    """The input of a call as a `storable` object; None if it is no object, or if one of its objects
+    has a name twice: a person who reads the text could take another value for the one that counts.
+    No input is {}.
 
     The text that a model writes is storable, but it may hold escapes (`\\ud800`, `\\u0000`) that
     are no characters. So each reader that needs the value gets it here, and all get the same.
     """
     try:
-        value = storable_json(strict_json(text)) if text.strip() else {}
+        value = storable_json(strict_json(text, _unique)) if text.strip() else {}
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
@@ -181,6 +186,13 @@ def input_object(text: str) -> dict[str, Any] | None:
 
 def _refuse(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+def _unique(members: _Members) -> dict[str, Any]:
+    # Names that differ only in what is no character become one name.
+    if len({storable(name) for name, _ in members}) < len(members):
+        raise ValueError("a name occurs twice")
+    return dict(members)
 
 
 def _finite(digits: str) -> float:

@@ -300,7 +300,7 @@ _REFUSALS: Mapping[type[Exception], tuple[str, str]] = {
     ),
     errors.AnswerRunning: (
         "answer_running",
-        "An answer is still being written in this conversation.",
+        "An answer in this conversation has not ended: it is being written, or waits.",
     ),
     errors.KeyReused: ("key_reused", "This Idempotency-Key was used with another body."),
     errors.NotDecider: (

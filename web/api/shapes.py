@@ -107,7 +107,7 @@ class BroughtTool(_StrictBody):
     parameters: dict[str, Any]
 
 
-Choice = Annotated[
+GivenChoice = Annotated[
     ChoiceMode | NamedTool,
     _refused_as('must be "auto", "none", "required" or {"name": "..."} with the name of a tool'),
 ]
@@ -119,7 +119,7 @@ class MessageTools(_StrictBody):
     """
 
     use: ToolNames | None = None
-    choice: Choice | None = None
+    choice: GivenChoice | None = None
     client: list[BroughtTool] = Field(default_factory=list, max_length=MAX_NAMES)
 
     def choices(self) -> dict[str, Any]:
@@ -173,9 +173,9 @@ def _of_an_object(text: str) -> str:
     return text
 
 
-Arguments = Annotated[
+GivenArguments = Annotated[
     dict[str, Any] | Annotated[str, StringConstraints(min_length=2), AfterValidator(_of_an_object)],
-    _refused_as("must be an object, or the JSON text of one"),
+    _refused_as("must be an object, or the JSON text of one, with each name once"),
 ]
 
 
@@ -188,7 +188,7 @@ class NewDecision(_StrictBody):
 
     decision: DecisionKind
     reason: DecisionReason | None = None
-    arguments: Arguments | None = None
+    arguments: GivenArguments | None = None
     result: Any = None
     runs: Annotated[int, Field(ge=0, le=MAX_ORDINAL, strict=True)] | None = None
 

@@ -57,7 +57,7 @@ MAX_RUNS = 3
 """Runs of a repeatable call whose outcome stays unknown."""
 TOO_MANY_CALLS = "This answer may make no more calls."
 UNATTENDED = "This call needs an approval, and nobody can give one."
-INVALID = "The arguments are no JSON object, or were cut off."
+INVALID = "The arguments are no JSON object, hold a name twice, or were cut off."
 
 
 class Calling:

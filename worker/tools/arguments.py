@@ -29,6 +29,7 @@ from pydantic_core import ErrorDetails, PydanticUndefined, SchemaError
 from tokenwire.protocol.text import input_object, storable
 from tokenwire.worker.tools.context import ToolContext
 
+NO_OBJECT = "The arguments are no JSON object, or hold a name twice."
 _MAX_MISTAKES = 5
 _MAX_MISTAKE_CHARS = 200
 _USABLE = "use numbers, texts, lists, dates, enums, and dataclasses or pydantic models of these"
@@ -71,7 +72,7 @@ class ArgumentReader:
         """
         value = input_object(text)
         if value is None:
-            raise BadArguments("The arguments are no JSON object.")
+            raise BadArguments(NO_OBJECT)
         try:
             found = self._model.model_validate_json(json.dumps(value), strict=True)
         except ValidationError as error:

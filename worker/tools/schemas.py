@@ -12,7 +12,7 @@ from typing import Any
 from tokenwire.protocol.text import input_object
 from tokenwire.worker import schemas
 from tokenwire.worker.schemas import BadSchema
-from tokenwire.worker.tools.arguments import BadArguments, refusal
+from tokenwire.worker.tools.arguments import NO_OBJECT, BadArguments, refusal
 
 MAX_ARGUMENT_BYTES = 64 * 1024
 NOT_CHECKED = "The arguments could not be checked."
@@ -51,7 +51,7 @@ class SchemaReader:
             raise BadArguments(f"The arguments have more than {MAX_ARGUMENT_BYTES} bytes.")
         value = input_object(text)
         if value is None:
-            raise BadArguments("The arguments are no JSON object.")
+            raise BadArguments(NO_OBJECT)
         try:
             found = schemas.mistakes(self.schema, json.dumps(value))
         except BadSchema:

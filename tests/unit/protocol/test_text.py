@@ -224,6 +224,11 @@ def test_storable_json_is_taken_by_strict_encoders(value: object) -> None:
         ('{"a": -1e999}', None),
         ('{"a":' * 65 + "1" + "}" * 65, None),
         ('{"a":' * 100_000, None),
+        ('{"a": 1, "b": 2, "a": 1}', None),
+        ('{"a": [{"b": 1, "b": 2}]}', None),
+        (r'{"a": 1, "\u0061": 2}', None),
+        (r'{"\ud800": 1, "\udc00": 2}', None),
+        ('{"a": {"a": 1}, "b": {"a": 1}}', {"a": {"a": 1}, "b": {"a": 1}}),
     ],
 )
 def test_an_input_is_a_storable_object(text: str, value: dict[str, Any] | None) -> None:

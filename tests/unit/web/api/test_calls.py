@@ -306,7 +306,7 @@ async def test_a_hostile_body(client: httpx.AsyncClient, store: Store, body: Any
     assert await answer.states() == ["awaiting_approval"]
 
 
-@pytest.mark.parametrize("arguments", [5, [], "[1]", "  ", ['{"a": 1}'], True])
+@pytest.mark.parametrize("arguments", [5, [], "[1]", "  ", '{"a": 1, "a": 2}', ['{"a": 1}'], True])
 async def test_wrong_arguments_get_one_sentence(
     client: httpx.AsyncClient, store: Store, arguments: Any
 ) -> None:
@@ -314,7 +314,10 @@ async def test_wrong_arguments_get_one_sentence(
     answer = await local(store)
     given = await client.post(address(answer), json=APPROVE | {"arguments": arguments})
     assert check(given, 422, "invalid")["errors"] == [
-        {"field": "body.arguments", "message": "must be an object, or the JSON text of one"}
+        {
+            "field": "body.arguments",
+            "message": "must be an object, or the JSON text of one, with each name once",
+        }
     ]
 
 

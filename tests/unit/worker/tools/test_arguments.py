@@ -78,7 +78,7 @@ def test_values(text: str, name: str, value: object) -> None:
     assert READER.read(text)[name] == value
 
 
-OBJECT = "The arguments are no JSON object."
+OBJECT = "The arguments are no JSON object, or hold a name twice."
 FIT = "The arguments do not fit. "
 
 

@@ -45,9 +45,9 @@ def test_what_fits_reaches_the_function_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("[]", "The arguments are no JSON object."),
-        ("{", "The arguments are no JSON object."),
-        ("[" * 9999, "The arguments are no JSON object."),
+        ("[]", "The arguments are no JSON object, or hold a name twice."),
+        ("{", "The arguments are no JSON object, or hold a name twice."),
+        ("[" * 9999, "The arguments are no JSON object, or hold a name twice."),
         ('{"city": "%s"}' % ("x" * 64 * 1024), "The arguments have more than 65536 bytes."),
         ("{}", "The arguments do not fit. city: is missing"),
         (
