@@ -20,8 +20,8 @@ async def test_a_few_faults_of_every_process(tmp_path: Path) -> None:
     end each. Some call tools, and no tool runs without a permission.
     """
     line = (
-        "--kills 6 --seed 8 --database sqlite --streams 6 --readers 2 --workers 3 "
-        "--minutes-at-most 0.5 --rate 40 --spacing 1.5"
+        "--kills 6 --seed 8 --database sqlite --streams 4 --readers 2 --workers 2 "
+        "--minutes-at-most 0.5 --rate 60 --spacing 1"
     )
     report = await run(
         _options(

@@ -227,6 +227,7 @@ async def test_redis_starts_again(site: Site, streams: Streams, lose_data: bool)
     assert sum(watcher.resyncs for watcher in stream.watchers) >= 1
 
 
+@pytest.mark.long
 async def test_a_worker_dies(site: Site, streams: Streams) -> None:
     """SIGKILL of the process that runs it: a pause and then more text, from where it stopped."""
     stream, task = streams.begin()
@@ -280,9 +281,8 @@ async def test_the_queue_is_lost(site: Site, streams: Streams) -> None:
     assert await streams.judged() == []
 
 
-@pytest.mark.parametrize(
-    "model", ["prefix", *(pytest.param(each, marks=pytest.mark.long) for each in ("down", "mute"))]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("model", ["prefix", "down", "mute"])
 async def test_cancelled_while_it_streams_or_waits(
     site: Site, streams: Streams, model: str
 ) -> None:
@@ -309,6 +309,7 @@ async def test_cancelled_while_queued(site: Site, streams: Streams) -> None:
     assert not [asked for asked in site.provider.asked if asked.number == stream.script.number]
 
 
+@pytest.mark.long
 async def test_cancelled_when_its_worker_has_just_died(site: Site, streams: Streams) -> None:
     """Nobody is there to stop: it ends after the lease, with the visible text."""
     stream, task = streams.begin(pieces=400)

@@ -81,6 +81,7 @@ def ended_after(
     raise AssertionError("the stream ended without an end of the answer")
 
 
+@pytest.mark.long
 def test_a_cancel_with_a_frozen_worker(tmp_path: Path) -> None:
     """The reader sees the end within a second; the worker changes neither row nor log when it wakes
     up.

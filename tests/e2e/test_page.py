@@ -142,7 +142,7 @@ async def _tab_to(page: Page, wanted: str) -> None:
     pytest.fail(f"the keyboard does not reach {wanted}")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.long)])
 async def test_a_phone_never_scrolls_sideways(stack: Stack, browser: Browser, scheme: str) -> None:
     """At 375 px the welcome, an answer with code and a table, and the drawer fit; letters are large
     enough that nothing zooms.
@@ -304,7 +304,7 @@ async def test_titles_and_the_list_are_live(stack: Stack, browser: Browser) -> N
         await expect(link).to_have_count(0)
 
 
-@pytest.mark.parametrize("killed", ["worker", "broadcaster"])
+@pytest.mark.parametrize("killed", ["worker", pytest.param("broadcaster", marks=pytest.mark.long)])
 async def test_a_killed_process_causes_a_pause(stack: Stack, browser: Browser, killed: str) -> None:
     """The visible text stays, the lost connection is shown, and the whole text is there in the
     end.
@@ -334,6 +334,7 @@ async def test_a_killed_process_causes_a_pause(stack: Stack, browser: Browser, k
         assert await page.locator(".answer .prose").inner_html() == html
 
 
+@pytest.mark.long
 async def test_the_list_recovers_from_a_killed_web_process(stack: Stack, browser: Browser) -> None:
     """Conversations created meanwhile are there, and later ones come at once."""
     async with open_page(browser, stack.url) as page:

@@ -6,6 +6,8 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.reader import acall
 from tests.e2e.stack import Stack, running_stack
 from tests.js.packages import HERE, need_node, need_packages
@@ -13,6 +15,7 @@ from tests.js.packages import HERE, need_node, need_packages
 _MODELS = "default: demo\nmodels: {demo: {provider: demo, options: {tokens_per_second: 150}}}\n"
 
 
+@pytest.mark.long
 async def test_node_follows_an_answer_across_a_killed_broadcaster(
     tmp_path: Path,
 ) -> None:

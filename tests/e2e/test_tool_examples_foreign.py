@@ -5,26 +5,17 @@ One Tokenwire has the tools of all examples, as the page prints them. Only the m
 """
 
 import json
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from tests.e2e.stack import Stack, running_stack
 from tests.e2e.test_documents import block
-from tests.e2e.test_tool_examples import Chat, calls, question, service
+from tests.e2e.test_tool_examples import WEATHER, Chat, calls, everything, question
 from tests.servers import aimock
-from tests.servers.service import free_port
-from tokenwire.config.settings import ROOT
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
-SECRET = "whsec_" + "c2VjcmV0" * 4
-WEATHER = "What is the weather in Oslo?"
 DOCUMENT = json.loads(block("README.md", "sh", "Fram Museum").split("'")[3])
 TOOLS = ("refund", "order_status", "shop_order_status")
 RESULTS = {
@@ -44,22 +35,6 @@ def arguments(tool: str) -> Any:
     """Of the call that the page asks for."""
     _, brace, rest = asked(tool).partition("{")
     return json.loads(brace + rest) if rest else {"city": "Oslo"}
-
-
-@contextmanager
-def everything(folder: Path, models: dict[str, Any], **environ: str) -> Iterator[Stack]:
-    """A Tokenwire with all tools of the page, and these models."""
-    assert WEATHER in (ROOT / "README.md").read_text("utf-8")
-    port = str(free_port())
-    catalogue = yaml.safe_load(block("README.md", "yaml", "order_status:").replace("8900", port))
-    catalogue |= yaml.safe_load(block("README.md", "yaml", "mcp:")) | {"models": models}
-    (folder / "my-models.yml").write_text(yaml.safe_dump(catalogue))
-    (folder / "mytools.py").write_text(block("README.md", "python", "def refund"))
-    (folder / "shop.py").write_text(block("README.md", "python", "MCPServer"))
-    (folder / ".venv").symlink_to(sys.prefix)
-    named = {"TOOLS": "mytools", "MODELS_FILE": "my-models.yml", "SHOP_SECRET": SECRET, **environ}
-    with service(folder, SECRET, port), running_stack(folder, **named) as stack:
-        yield stack
 
 
 # --- scripted servers ----------------------------------------------------------------------------

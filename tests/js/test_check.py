@@ -71,11 +71,12 @@ def test_another_format_is_found(
             *("written.js", "export const hasEnded", "const hasEnded", "hasEnded"),
             marks=pytest.mark.long,
         ),
-        (
+        pytest.param(
             "written.js",
             "export const hasEnded",
             "export const ended = 0;\nexport const hasEnded",
             "ended",
+            marks=pytest.mark.long,
         ),
         (
             "tokenwire.d.ts",

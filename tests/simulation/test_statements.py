@@ -10,7 +10,7 @@ from tests.simulation.schedule import run
 from tests.simulation.statements import Recorded, differences
 from tokenwire.models.migrate import migrate
 
-SCHEDULES, AT_A_TIME = 12, 4
+SCHEDULES, AT_A_TIME = 12, 2
 
 
 SLICES = [(first, tools) for first in range(1, SCHEDULES + 1, AT_A_TIME) for tools in (False, True)]
@@ -19,9 +19,7 @@ SLICES = [(first, tools) for first in range(1, SCHEDULES + 1, AT_A_TIME) for too
 @pytest.mark.parametrize(
     ("first", "tools"),
     [
-        pytest.param(first, tools, marks=pytest.mark.long)
-        if tools and first > 1
-        else (first, tools)
+        pytest.param(first, tools, marks=pytest.mark.long) if first > 1 else (first, tools)
         for first, tools in SLICES
     ],
 )

@@ -12,8 +12,8 @@ from tests.simulation.faults import Plan
 from tests.simulation.sabotage import SABOTAGES_OF_TOOLS
 from tests.simulation.schedule import Outcome, run
 
-SCHEDULES, AT_A_TIME, QUICK = 200, 20, 20
-"""`make test` has the first 20 schedules, `make test-all` all of them."""
+SCHEDULES, AT_A_TIME, QUICK = 200, 10, 10
+"""`make test` has the first 10 schedules, `make test-all` all of them."""
 MOST_EFFECTS = 400
 ENOUGH = 300
 """Every sabotage is found, and every point is hit, within so many seeds."""
