@@ -15,15 +15,19 @@ metadata, stream and cancel; and a program that repeats its history names no res
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
 from uuid_utils import uuid7
 
 from tokenwire.models.call_rows import clock, lock_answer
 from tokenwire.models.call_states import Decision, call_fields, decided, left_to_caller
+from tokenwire.models.database import now_ms
 from tokenwire.models.decisions import records_of, require_decider
 from tokenwire.models.errors import AlreadyDecided, DecisionExpired, NotAwaited, NotFound
-from tokenwire.models.tables import CallDecision, CallRow, Message, UnfinishedPart
+from tokenwire.models.tables import CallDecision, CallRow, Conversation, Message, UnfinishedPart
 from tokenwire.protocol.values import timestamp
 
 
@@ -53,7 +57,10 @@ async def decide_all(
 
     Raises NotFound, NotDecider, AlreadyDecided, NotAwaited, DecisionExpired.
     """
-    for message_id in sorted({approval.message_id for approval in approvals}):
+    asked = sorted({approval.message_id for approval in approvals})
+    for message_id in asked:  # conversations before answers: the order of a deletion
+        await session.execute(_release(message_id))
+    for message_id in asked:
         if await lock_answer(session, message_id) is None:
             raise NotFound("answer")
         await require_decider(session, message_id, user_id)
@@ -62,6 +69,16 @@ async def decide_all(
         await _decided(session, approval, number, user_id, now)
         for number, approval in enumerate(approvals)
     ]
+
+
+def _release(message_id: str) -> Any:
+    """The change that no longer keeps a conversation for a decision: it lives as long as others."""
+    of_answer = select(col(Message.conversation_id)).where(col(Message.id) == message_id)
+    now = now_ms()
+    change = update(Conversation).where(
+        col(Conversation.id) == of_answer.scalar_subquery(), col(Conversation.kept_until) > now
+    )
+    return change.values(kept_until=now).execution_options(synchronize_session=False)
 
 
 async def carry(

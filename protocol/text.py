@@ -8,10 +8,8 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NoReturn
-
-_Members = list[tuple[str, Any]]
 
 _FORBIDDEN = re.compile("[\ud800-\udfff\x00]")
 
@@ -131,6 +129,10 @@ def fits(text: str, limit: int) -> bool:
     return len(text) <= limit and not _FORBIDDEN.search(text)
 
 
+class NameTwice(ValueError):
+    """An object has a name twice."""
+
+
 class TooBroken(ValueError):
     """Too many characters would have to be replaced."""
 
@@ -161,12 +163,14 @@ def is_shallow(value: Any) -> bool:
     return False
 
 
-def strict_json(text: str, members: Callable[[_Members], Any] | None = None) -> Any:
+def strict_json(text: str, *, once: bool = False) -> Any:
     """The value of a JSON text. Raises ValueError for anything else, also for NaN and infinities
-    (`1e999` too), which Python's parser accepts, and RecursionError for endless nesting. `members`
-    makes an object of its names and values; without it, the last of equal names counts.
+    (`1e999` too), which Python's parser accepts, and RecursionError for endless nesting. With
+    `once`, raises NameTwice for an object that has a name twice; without, the last value counts.
     """
-    return json.loads(text, parse_constant=_refuse, parse_float=_finite, object_pairs_hook=members)
+    return json.loads(
+        text, parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_once if once else None
+    )
 
 
 def input_object(text: str) -> dict[str, Any] | None:
@@ -178,7 +182,7 @@ def input_object(text: str) -> dict[str, Any] | None:
     are no characters. So each reader that needs the value gets it here, and all get the same.
     """
     try:
-        value = storable_json(strict_json(text, _unique)) if text.strip() else {}
+        value = storable_json(strict_json(text, once=True)) if text.strip() else {}
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
@@ -188,10 +192,10 @@ def _refuse(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-def _unique(members: _Members) -> dict[str, Any]:
+def _once(members: list[tuple[str, Any]]) -> dict[str, Any]:
     # Names that differ only in what is no character become one name.
     if len({storable(name) for name, _ in members}) < len(members):
-        raise ValueError("a name occurs twice")
+        raise NameTwice
     return dict(members)
 
 

@@ -60,7 +60,7 @@ from tokenwire.providers.demo_calls import (
     document,
     last_question,
     text_of_results,
-    text_of_unknown,
+    text_of_typo,
 )
 from tokenwire.providers.presets import rung_of
 from tokenwire.providers.spec import ModelSpec, Preset
@@ -214,7 +214,7 @@ class DemoProvider:
     def _text_of(self, request: Request, cues: set[str]) -> str:
         if request.schema is not None and "text" not in self.spec.options:
             return document(request)
-        called = text_of_unknown(request) or text_of_results(request.messages)
+        called = text_of_typo(request) or text_of_results(request.messages)
         return called or (SHORT if "short" in cues else self._text)
 
     async def _shown(

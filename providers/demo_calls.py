@@ -5,7 +5,7 @@ Cues in the last message of the user:
   !tool              a call of the first tool
   !tool name         a call of this tool; each `!tool name` is one of several parallel calls. If
                      there is no tool of a name, nothing is called: the answer says so
-  !tool name {...}   the same, with these arguments
+  !tool name {...}   the same, with these arguments, which must be JSON
   !tools             a call of every tool, in parallel
   !rounds N          N rounds of calls before the answer, 20 at most
   !misfit            the first document breaks the schema, a repaired one fits
@@ -64,14 +64,20 @@ def text_of_results(messages: Sequence[HistoryMessage]) -> str | None:
     return "\n\n".join(sentences) if results else None
 
 
-def text_of_unknown(request: Request) -> str | None:
-    """The answer if a cue names a tool that there is not: a typo calls no other tool."""
+def text_of_typo(request: Request) -> str | None:
+    """The answer to a cue with a tool that there is not, or with arguments that are no JSON: a typo
+    calls nothing else.
+    """
     prompt, since = last_question(request.messages)
-    names = [tool.name for tool in request.tools]
-    unknown = next((match[1] for match in _cues(prompt) if match[1] not in names), None)
-    if unknown is None or any(isinstance(part, ResultPart) for part in since):
+    if any(isinstance(part, ResultPart) for part in since):
         return None
-    return f"There is no tool {unknown}; there are: {', '.join(names) or 'none'}."
+    names = [tool.name for tool in request.tools]
+    for cue in _cues(prompt):
+        if cue[1] not in names:
+            return f"There is no tool {cue[1]}; there are: {', '.join(names) or 'none'}."
+        if prompt[cue.end() :].startswith("{") and _object_at(prompt, cue.end()) is None:
+            return f"The arguments behind !tool {cue[1]} are no JSON object."
+    return None
 
 
 def document(request: Request) -> str:
@@ -109,7 +115,7 @@ def _wanted(request: Request, prompt: str, done: int) -> list[tuple[Tool, str | 
     """The tools to call, each with its given arguments."""
     tools = {tool.name: tool for tool in request.tools}
     choice = request.tool_choice
-    if text_of_unknown(request) is not None:
+    if text_of_typo(request) is not None:
         return []
     if choice in tools:
         tools = {choice: tools[choice]}

@@ -84,9 +84,11 @@ as an error.
 """
 
 
-def decoded(body: bytes, most: int) -> Any:
-    """The JSON value of a whole body. Raises ApiProblem (400, 413, 422)."""
-    value = bodies.decode(body, most)
+def decoded(body: bytes, most: int, *, once: bool) -> Any:
+    """The JSON value of a whole body; `once`: see `bodies.decode`. Raises ApiProblem (400, 413,
+    422).
+    """
+    value = bodies.decode(body, most, once=once)
     if isinstance(value, dict) and len(value) > MAX_MEMBERS:
         raise ApiProblem("invalid", f"body: more than {MAX_MEMBERS} members", errors=[])
     return value
@@ -131,7 +133,7 @@ class _JsonRequest(Request):
     async def json(self) -> Any:
         """Raises ApiProblem (400, 413, 422)."""
         body, most = await self.body(), self.app.state.services.settings.max_body_values
-        return await aside(len(body), lambda: decoded(body, most))
+        return await aside(len(body), lambda: decoded(body, most, once=True))
 
 
 class JsonRoute(APIRoute):

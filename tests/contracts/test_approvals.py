@@ -78,6 +78,20 @@ async def test_a_new_answer_begins_with_the_decided_calls(store: Store) -> None:
     ]
 
 
+async def test_a_decision_ends_what_kept_the_answer(store: Store) -> None:
+    """From now on it lives as long as others: a day, in which a second decision finds the first."""
+    answer = await left(store)
+    which = "WHERE id = (SELECT conversation_id FROM messages WHERE id = :id)"
+    async with store.writing() as session:
+        change = f"UPDATE conversations SET kept_until = updated_at + {7 * DAY} {which}"
+        await session.execute(sql(change), {"id": answer.id})
+    await store.ask(question(decision(answer)))
+    async with store.reading() as session:
+        kept = f"SELECT kept_until - updated_at FROM conversations {which}"
+        found = await session.execute(sql(kept), {"id": answer.id})
+        assert 0 <= found.scalar_one() < DAY
+
+
 async def test_two_decisions_at_once(store: Store, other: Store) -> None:
     """In two processes: one applies, and the other stores nothing."""
     for _ in range(ROUNDS):

@@ -2,10 +2,11 @@
 the live list, colours, waits, long conversations, accessibility.
 """
 
+import asyncio
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, Route, expect
 
 from tests.e2e.browser import PHONE, WIDE, answered, growing, open_page, say, text_of
 from tests.e2e.stand_in import Json, StandIn
@@ -261,6 +262,33 @@ async def test_the_list_is_live(server: StandIn, browser: Browser) -> None:
         await expect(links.first).not_to_have_attribute("data-running", "")
         await server.tell({"type": "deleted", "conversation_id": "new"})
         await expect(links).to_have_text(["First"])
+
+
+async def test_a_page_read_before_a_deletion(server: StandIn, browser: Browser) -> None:
+    """What the feed told of as deleted, while an older page was under way, does not come back."""
+    first = server.add("First").row
+    older = [{**first, "id": name, "title": name, "updated_at": 1} for name in ("gone", "kept")]
+    deleted = asyncio.Event()
+
+    async def pages(route: Route) -> None:
+        if "before=" in route.request.url:
+            await deleted.wait()
+            await route.fulfill(json={"conversations": older, "next": None})
+        else:
+            await route.fulfill(json={"conversations": [first], "next": "2"})
+
+    async with open_page(browser, "about:blank") as page:
+        await page.route("**/api/conversations?*", pages)
+        await page.goto(server.url)
+        links = page.locator("#conversations a")
+        await expect(links).to_have_text(["First"])
+        async with page.expect_request("**before=*"):
+            await page.click("#more")
+        await server.tell({"type": "deleted", "conversation_id": "gone"})
+        await server.tell({"type": "titled", "conversation_id": "c1", "title": "Told", "rev": 99})
+        await expect(links).to_have_text(["Told"])
+        deleted.set()
+        await expect(links).to_have_text(["Told", "kept"])
 
 
 async def test_without_the_feed_the_list_is_read_once(server: StandIn, browser: Browser) -> None:

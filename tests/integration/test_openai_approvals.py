@@ -360,6 +360,12 @@ async def test_bad_decisions_are_refused_by_place(site: Site) -> None:
         refused = await site.asks(items, **follows)
         assert error(refused) == (400, "invalid_value")
         assert words in refused.json()["error"]["message"]
+    body = json.dumps({"model": "m", "input": [decides(one), decides(two)], **follows})
+    doubled = body.replace('"approve": true', '"approve": false, "approve": true')
+    refused = await site.client.post(
+        R, content=doubled, headers={"content-type": "application/json"}
+    )
+    assert error(refused) == (400, "malformed_json")
     for tools in ([], [SERVER | {"allowed_tools": ["add"]}]):
         refused = await site.asks([decides(one), decides(two)], tools=tools, **follows)
         assert refused.json()["error"]["param"] == "tools"

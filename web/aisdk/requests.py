@@ -314,7 +314,7 @@ def _continued(found: ChatBody, message: _UIMessage) -> ChatRequest:
 
 def _tool_part(raw: bytes) -> ToolPart:
     try:
-        return msgspec.convert(decode(raw), ToolPart)
+        return msgspec.convert(decode(raw, once=True), ToolPart)
     except msgspec.ValidationError as error:
         raise invalid("body.messages.parts", str(error)) from error
 

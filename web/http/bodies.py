@@ -13,7 +13,14 @@ from typing import Any
 
 import msgspec
 
-from tokenwire.protocol.text import MAX_JSON_DEPTH, TooBroken, fits, storable_json, strict_json
+from tokenwire.protocol.text import (
+    MAX_JSON_DEPTH,
+    NameTwice,
+    TooBroken,
+    fits,
+    storable_json,
+    strict_json,
+)
 from tokenwire.web.http import census
 from tokenwire.web.http.census import Census, TooMany
 from tokenwire.web.problems import ApiProblem
@@ -25,21 +32,28 @@ take long.
 """
 
 
-def decode(body: bytes, most: int | None = None) -> Any:
-    """Parse a JSON body. Raises ApiProblem: 400 `malformed_json`, 413 above `most` values."""
+def decode(body: bytes, most: int | None = None, *, once: bool = False) -> Any:
+    """Parse a JSON body. Raises ApiProblem: 400 `malformed_json`, 413 above `most` values.
+
+    `once` refuses an object that has a name twice: whoever stands between may take the first value
+    for the one that counts. It costs the fast path, so long histories go without.
+    """
     found = surveyed(body, most)
     try:
-        if found.plain:
+        if found.plain and not once:
             with contextlib.suppress(
                 msgspec.DecodeError
             ):  # perhaps half a character: the slow path can repair it
                 return msgspec.json.decode(body)
-        return storable_json(strict_json(body.decode()), MAX_REPLACED)
+        return storable_json(strict_json(body.decode(), once=once), MAX_REPLACED)
     except TooBroken as error:
         detail = (
             f"The body holds more than {MAX_REPLACED} characters that are none: U+0000, or "
             f"halves of a surrogate pair."
         )
+        raise ApiProblem("malformed_json", detail) from error
+    except NameTwice as error:
+        detail = "The body has an object in which a name occurs twice."
         raise ApiProblem("malformed_json", detail) from error
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise _no_json() from error

@@ -169,7 +169,8 @@ async def _posted(
 
 async def _read(request: Request, services: WebServices, model: type[AskBody]) -> AskBody:
     body, most = await read_body(request), services.settings.max_body_values
-    return await aside(len(body), lambda: understood(model, decoded(body, most)))
+    once = b"mcp_approval_response" in body  # a history is long, a decision must be plain
+    return await aside(len(body), lambda: understood(model, decoded(body, most, once=once)))
 
 
 def _question(

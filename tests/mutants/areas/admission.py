@@ -541,8 +541,8 @@ AREA = Area(
         Mutant(
             "broken_all_over_is_mended",
             "web/http/bodies.py",
-            "storable_json(strict_json(body.decode()), MAX_REPLACED)",
-            "storable_json(strict_json(body.decode()))",
+            "storable_json(strict_json(body.decode(), once=once), MAX_REPLACED)",
+            "storable_json(strict_json(body.decode(), once=once))",
             _CENSUS,
         ),
         Mutant(

@@ -15,8 +15,14 @@ AREA = Area(
         Mutant(
             "a_typo_calls_another_tool",
             "providers/demo_calls.py",
-            "    if text_of_unknown(request) is not None:\n        return []\n",
+            "    if text_of_typo(request) is not None:\n        return []\n",
             "",
+        ),
+        Mutant(
+            "arguments_with_a_typo_are_made_up",
+            "providers/demo_calls.py",
+            'if prompt[cue.end() :].startswith("{") and',
+            "if False and",
         ),
         Mutant(
             "rounds_never_end",

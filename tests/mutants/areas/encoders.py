@@ -16,14 +16,14 @@ AREA = Area(
         Mutant(
             "the_input_of_a_call_holds_half_a_character",
             "protocol/text.py",
-            "value = storable_json(strict_json(text, _unique)) if",
-            "value = strict_json(text, _unique) if",
+            "value = storable_json(strict_json(text, once=True)) if",
+            "value = strict_json(text, once=True) if",
             ("tests/unit/web/aisdk/test_messages.py",),
         ),
         Mutant(
             "a_name_may_occur_twice_in_an_input",
             "protocol/text.py",
-            "strict_json(text, _unique)",
+            "strict_json(text, once=True)",
             "strict_json(text)",
             ("tests/unit/protocol/test_text.py",),
         ),

@@ -118,6 +118,13 @@ AREA = Area(
             ("tests/integration/test_openai_approvals.py",),
         ),
         Mutant(
+            "a_decided_request_is_kept",
+            "models/approvals.py",
+            "    for message_id in asked:  # conversations",
+            "    for message_id in ():  # conversations",
+            ("tests/contracts/test_approvals.py",),
+        ),
+        Mutant(
             "another_attempt_keeps_an_answer",
             "models/calls.py",
             ", col(Message.attempt) == checkpoint.attempt\n    )\n    change",

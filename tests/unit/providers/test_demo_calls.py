@@ -130,6 +130,16 @@ async def test_an_unknown_tool(
     assert await text(request) == f"There is no tool nosuch; there are: {offered}."
 
 
+@pytest.mark.parametrize(
+    "prompt", ['!tool weather {city: "Oslo"}', '!tool add_numbers {"a": 1} !tool weather {"city']
+)
+async def test_arguments_that_are_no_json(prompt: str) -> None:
+    """A typo is not replaced by arguments that nobody wrote."""
+    request = asking(prompt)
+    assert await called(request) == []
+    assert await text(request) == "The arguments behind !tool weather are no JSON object."
+
+
 async def test_a_known_tool_that_is_gone_after_its_round() -> None:
     """Its result is quoted."""
     request = asking("!tool weather", *ROUND, tools=())

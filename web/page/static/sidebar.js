@@ -14,6 +14,7 @@ export class Sidebar {
   #next = null;
   #current = null;
   #changes = 0; // of the list, by the feed and by the page: what was read before one is stale
+  #gone = new Set(); // ids: a page that was read before they were deleted still has them
   #live = false; // the feed has told of all conversations, and tells of each change
   #names = new Map(recall("names")); // first words of conversations that have no title yet
 
@@ -79,8 +80,8 @@ export class Sidebar {
     const { type, conversation_id: id, conversation, conversations } = event;
     this.#changes++;
     if (type === "snapshot") this.#replace(conversations);
-    if (type === "created") this.#shown = [conversation, ...this.#without(conversation.id)];
-    if (type === "deleted") this.#shown = this.#without(id);
+    if (type === "created") this.#add(conversation);
+    if (type === "deleted") this.#remove(id);
     const held = this.#shown.find((one) => one.id === id);
     if (held && type === "titled" && event.rev >= held.rev)
       Object.assign(held, { title: event.title, rev: event.rev });
@@ -112,14 +113,21 @@ export class Sidebar {
     ];
   }
 
-  #without(id) {
-    return this.#shown.filter((held) => held.id !== id);
+  #add(conversation) {
+    this.#remove(conversation.id);
+    this.#gone.delete(conversation.id);
+    this.#shown.unshift(conversation);
+  }
+
+  #remove(id) {
+    this.#gone.add(id);
+    this.#shown = this.#shown.filter((held) => held.id !== id);
   }
 
   /** Read one more page of older ones. */
   async more() {
     const { conversations, next } = await api.conversations(this.#next);
-    const known = new Set(this.#shown.map(({ id }) => id));
+    const known = new Set([...this.#gone, ...this.#shown.map(({ id }) => id)]);
     this.#shown.push(...conversations.filter(({ id }) => !known.has(id)));
     this.#next = next ?? null;
     this.#draw();
@@ -144,7 +152,7 @@ export class Sidebar {
 
   drop(id) {
     this.#changes++;
-    this.#shown = this.#without(id);
+    this.#remove(id);
     this.#draw();
   }
 

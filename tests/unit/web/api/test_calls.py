@@ -306,6 +306,25 @@ async def test_a_hostile_body(client: httpx.AsyncClient, store: Store, body: Any
     assert await answer.states() == ["awaiting_approval"]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"decision": "deny", "decision": "approve"}',
+        '{"decision": "approve", "arguments": {"to": "Ann", "t\\u006f": "Eve"}}',
+        '{"decision": "approve", "arguments": {"to": "Ann"}, "arguments": {"to": "Eve"}}',
+    ],
+)
+async def test_a_name_that_occurs_twice(client: httpx.AsyncClient, store: Store, body: str) -> None:
+    """Nobody who reads the body may take another value for the one that counts."""
+    answer = await local(store)
+    given = await client.post(
+        address(answer), content=body, headers={"content-type": "application/json"}
+    )
+    document = check(given, 400, "malformed_json")
+    assert document["detail"] == "The body has an object in which a name occurs twice."
+    assert await answer.states() == ["awaiting_approval"]
+
+
 @pytest.mark.parametrize("arguments", [5, [], "[1]", "  ", '{"a": 1, "a": 2}', ['{"a": 1}'], True])
 async def test_wrong_arguments_get_one_sentence(
     client: httpx.AsyncClient, store: Store, arguments: Any

@@ -35,6 +35,16 @@ def test_both_paths_give_the_same(value: Any) -> None:
     assert json.dumps(found) == json.dumps(wanted)
 
 
+def test_names_may_have_to_be_unique() -> None:
+    """Without the check, the last value counts, as with most parsers."""
+    twice = b'[{"a": 1, "b": {"c": 2, "c": 3}}]'
+    assert decode(twice) == [{"a": 1, "b": {"c": 3}}]
+    assert decode(b'[{"a": {"a": 1}}, {"a": 1}]', once=True) == [{"a": {"a": 1}}, {"a": 1}]
+    with pytest.raises(ApiProblem) as raised:
+        decode(twice, once=True)
+    assert raised.value.detail == "The body has an object in which a name occurs twice."
+
+
 @pytest.mark.parametrize("inner", ["0", '"\\u0000"'])
 def test_nesting_is_limited(inner: str) -> None:
     """No walk goes deeper, and no database has to; also on the fast path."""
