@@ -17,7 +17,7 @@ from tokenwire.protocol.states import CLOSED_BY_END, UNFINISHED
 
 _LOCKED = (
     *(Message.id, Message.status, Message.attempt, Message.cancel_by, Message.superseded_by),
-    *(Message.proven_parts, Message.calls_rev, Message.rounds, Message.deaths),
+    *(Message.proven_parts, Message.calls_rev, Message.rounds, Message.deaths, Message.saves),
 )
 
 

@@ -113,19 +113,19 @@ class Calls(Database):
                 return False
             there = {call.number for call in await calls_in(session, checkpoint.message_id)}
             new = [call for call in calls if call.number not in there]
-            mine = update(Message).where(col(Message.id) == checkpoint.message_id)
-            proof = mine.values(
+            proof = update(Message).where(col(Message.id) == checkpoint.message_id)
+            proof = proof.values(
                 proven_parts=max(row.proven_parts, checkpoint.proven_parts),
                 rounds=row.rounds + int(bool(new)),
                 deaths=0,
                 starts=0,
                 tries=0,
             )
+            if row.saves <= checkpoint.saves:  # a later one may have come first: its text stays
+                proof = proof.values(**checkpoint_values(checkpoint), updated_at=now_ms())
+            # One change: after a second one of the same row PostgreSQL would look at its
+            # conversation, which a deletion locks before the answer.
             await session.execute(proof.execution_options(synchronize_session=False))
-            # A later checkpoint may have come first: its text stays.
-            saved = mine.where(col(Message.saves) <= checkpoint.saves)
-            saved = saved.values(**checkpoint_values(checkpoint), updated_at=now_ms())
-            await session.execute(saved.execution_options(synchronize_session=False))
             if checkpoint.changes:
                 await save_parts(session, [checkpoint])
             now = await clock(session)

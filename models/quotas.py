@@ -184,10 +184,24 @@ shown_bytes: ColumnElement[int] = (
 )
 """Bytes of a message as clients get it."""
 _file_bytes = _total_of(PartFile, func.length(col(PartFile.data)))
+_runs_at = (
+    select(col(CallRow.runs_at))
+    .where(
+        col(CallRow.message_id) == col(CallDecision.message_id),
+        col(CallRow.number) == col(CallDecision.number),
+    )
+    .correlate(CallDecision)
+    .scalar_subquery()
+)
+# The answer that asked its caller is settled before the decision; the next answer counts that.
+_decision_bytes = case(
+    (_runs_at == "caller", 0),
+    else_=octets(col(CallDecision.reason)) + octets(col(CallDecision.value)),
+)
 _call_bytes = _total_of(
     CallRow,
     octets(col(CallRow.input)) + octets(col(CallRow.ran_with)) + octets(col(CallRow.result)),
-) + _total_of(CallDecision, octets(col(CallDecision.reason)) + octets(col(CallDecision.value)))
+) + _total_of(CallDecision, _decision_bytes)
 _stored_bytes = (
     answer_bytes
     + octets(col(Message.object))

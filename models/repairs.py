@@ -25,15 +25,14 @@ class Repairs(Database):
         has ended. The same may be repeated.
         """
         async with self.writing() as session:
-            if await lock_held(session, checkpoint.message_id, checkpoint.attempt) is None:
+            row = await lock_held(session, checkpoint.message_id, checkpoint.attempt)
+            if row is None:
                 return False
-            mine = update(Message).where(col(Message.id) == checkpoint.message_id)
-            noted = mine.values(misfit=misfit, updated_at=now_ms())
-            await session.execute(noted.execution_options(synchronize_session=False))
-            # A later checkpoint may have come first: its text stays.
-            saved = mine.where(col(Message.saves) <= checkpoint.saves)
-            saved = saved.values(**checkpoint_values(checkpoint))
-            await session.execute(saved.execution_options(synchronize_session=False))
+            change = update(Message).where(col(Message.id) == checkpoint.message_id)
+            change = change.values(misfit=misfit, updated_at=now_ms())
+            if row.saves <= checkpoint.saves:  # a later one may have come first: its text stays
+                change = change.values(**checkpoint_values(checkpoint))
+            await session.execute(change.execution_options(synchronize_session=False))
             if checkpoint.changes:
                 await save_parts(session, [checkpoint])
             return True

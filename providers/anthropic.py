@@ -15,9 +15,9 @@ from typing import Any
 from tokenwire.protocol.text import utf16_length
 from tokenwire.providers.base import FinishReason, Request, Unavailable
 from tokenwire.providers.content import (
-    ANY_JSON,
     add_parameters,
     alternating,
+    document_words,
     encoded,
     extra_of,
     input_of,
@@ -42,6 +42,7 @@ from tokenwire.providers.history import (
     ResultPart,
     TextPart,
 )
+from tokenwire.providers.schema_forms import closed_form
 from tokenwire.providers.spec import ModelSpec, Preset
 from tokenwire.providers.tool_calls import parsed_arguments
 
@@ -302,8 +303,8 @@ def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
         "messages": alternating(_messages(messages), "content"),
         "stream": True,
     }
-    if request.schema == {}:  # the API requires a schema or none
-        messages.append(HistoryMessage("system", ANY_JSON))
+    if request.schema is not None and closed_form(request.schema) is None:
+        messages.append(HistoryMessage("system", document_words(request.schema)))
     if system := system_text(messages):
         body["system"] = system
     for message in messages:
@@ -428,8 +429,8 @@ def _add_tools(body: dict[str, Any], request: Request) -> None:
 
 
 def _add_options(body: dict[str, Any], request: Request, spec: ModelSpec, preset: Preset) -> None:
-    if request.schema:
-        body["output_config"] = {"format": {"type": "json_schema", "schema": request.schema}}
+    if request.schema is not None and (form := closed_form(request.schema)) is not None:
+        body["output_config"] = {"format": {"type": "json_schema", "schema": form}}
     special = add_parameters(
         body, request, API, (spec, preset), ("reasoning_effort", "parallel_tool_calls")
     )

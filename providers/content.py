@@ -3,6 +3,7 @@ JSON.
 """
 
 import base64
+import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -31,8 +32,7 @@ CONTINUE = (
     "no remark about the interruption."
 )
 _QUOTED = 100
-ANY_JSON = "Answer with one JSON object and nothing else: no text around it, no code fence."
-"""For dialects without a JSON mode that needs no schema."""
+_ANY_JSON = "Answer with one JSON object and nothing else: no text around it, no code fence."
 NO_RESULT = "This call has no result: the answer that made it ended before it was carried out."
 SentAlone = Callable[[Kept], bool]
 """Whether a kept part is sent to its dialect by itself: it was not only an accompaniment."""
@@ -157,6 +157,13 @@ def alternating(messages: Iterable[dict[str, Any]], key: str) -> list[dict[str, 
         else:
             joined.append(turn)
     return joined
+
+
+def document_words(schema: Mapping[str, Any]) -> str:
+    """What the model is told, where the API cannot hold it to this schema."""
+    if not schema:
+        return _ANY_JSON
+    return f"{_ANY_JSON} It must fit this JSON Schema:\n{json.dumps(schema, ensure_ascii=False)}"
 
 
 def check_abilities(request: Request, cannot: Iterable[str]) -> None:

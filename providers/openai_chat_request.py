@@ -36,6 +36,7 @@ from tokenwire.providers.history import (
     TextPart,
 )
 from tokenwire.providers.openai_chat import API, ChatDecoder
+from tokenwire.providers.schema_forms import strictness
 from tokenwire.providers.spec import ModelSpec, Preset
 
 QUIRKS = frozenset(
@@ -198,7 +199,7 @@ def _add_schema(body: dict[str, Any], request: Request) -> None:
     if request.schema == {}:
         body["response_format"] = {"type": "json_object"}
     elif request.schema is not None:
-        schema = {"name": "answer", "schema": request.schema, "strict": True}
+        schema = {"name": "answer", **strictness(request.schema)}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
 
 

@@ -36,6 +36,7 @@ from tokenwire.providers.history import (
     TextPart,
 )
 from tokenwire.providers.openai_responses import API, ASKING, ResponsesDecoder
+from tokenwire.providers.schema_forms import strictness
 from tokenwire.providers.spec import ModelSpec, Preset
 
 QUIRKS = frozenset({"background", "encrypted_reasoning", "parameters"})
@@ -220,12 +221,7 @@ def _add_options(body: dict[str, Any], request: Request, spec: ModelSpec, preset
         body["text"] = {"format": {"type": "json_object"}}
     elif request.schema is not None:
         body["text"] = {
-            "format": {
-                "type": "json_schema",
-                "name": "answer",
-                "schema": request.schema,
-                "strict": True,
-            }
+            "format": {"type": "json_schema", "name": "answer", **strictness(request.schema)}
         }
     add_parameters(body, request, API, (spec, preset))
     if "reasoning" in body:

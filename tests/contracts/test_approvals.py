@@ -14,6 +14,7 @@ from tokenwire.models.approvals import CallerDecision, carry, decide_all
 from tokenwire.models.conversations import Post, Posted
 from tokenwire.models.errors import AlreadyDecided, NotAwaited, StoreUnavailable
 from tokenwire.models.idempotency import Idempotency
+from tokenwire.models.recount import recount
 from tokenwire.models.responses import PastTurn, Question
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Message
@@ -90,6 +91,14 @@ async def test_a_decision_ends_what_kept_the_answer(store: Store) -> None:
         kept = f"SELECT kept_until - updated_at FROM conversations {which}"
         found = await session.execute(sql(kept), {"id": answer.id})
         assert 0 <= found.scalar_one() < DAY
+
+
+async def test_a_decision_changes_no_sum_of_the_answer_that_asked(store: Store) -> None:
+    """That answer has been counted, and gives back what it cost when it is deleted."""
+    answer = await left(store)
+    assert await recount(store) == []
+    await store.ask(question(decision(answer, approve=False)))
+    assert await recount(store) == []
 
 
 async def test_two_decisions_at_once(store: Store, other: Store) -> None:

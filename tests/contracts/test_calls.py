@@ -5,6 +5,7 @@ permission, and a worker that was fenced off changes nothing.
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
+import psycopg
 import pytest
 
 from tests.contracts.calls import (
@@ -18,8 +19,9 @@ from tests.contracts.calls import (
     waiting,
 )
 from tests.contracts.plans import recorded, without_index
-from tests.databases import sql
+from tests.databases import prefixed, sql
 from tests.rows import stored_bytes
+from tokenwire.models import database
 from tokenwire.models.answers import Ending
 from tokenwire.models.call_states import Decision
 from tokenwire.models.calls import EndedRun
@@ -421,3 +423,29 @@ async def test_statements_about_calls_use_the_key(store: Store) -> None:
     about = {text for text in ran if any(word in text for word in words)}
     assert len(about) >= 6
     assert await without_index(store, about) == []
+
+
+async def test_no_act_waits_for_the_conversation(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deletion locks the conversation first, then its answers: whoever has an answer and wants
+    the conversation would be its deadlock.
+    """
+    monkeypatch.setattr(database, "LOCK_SECONDS", 2.0)
+    store = Store.open(postgres_url)
+    try:
+        answer = await asked(store)
+        with psycopg.connect(postgres_url) as deletion:
+            which = prefixed("SELECT id FROM conversations WHERE id = %s FOR UPDATE")
+            deletion.execute(which, (answer.conversation_id,))
+            await answer.prove(call(0), call(1, "awaiting_approval"))
+            claimed = await store.claim_call(answer.id, 1, 0, 0)
+            assert claimed is not None
+            assert await store.finish_call(answer.id, 1, 0, 1, DONE)
+            assert await store.begin_repair(checkpoint(answer.id, 1, 2, 2), {"errors": []})
+            assert await answer.park() == "parked"
+            assert await store.decide(answer.id, 1, ME, Decision("deny"))
+            assert await store.begin_attempt(answer.id, 2, "m")
+            assert await store.finish(ending(answer.id, attempt=2))
+    finally:
+        await store.aclose()

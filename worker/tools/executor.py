@@ -246,7 +246,10 @@ class _Execution:
 
 
 def _sentence(error: Exception, default: str) -> str:
-    text = " ".join(str(error).split())
+    try:
+        text = " ".join(str(error).split())
+    except BaseException:  # noqa: BLE001 -- the tool's own code may raise anything
+        return default
     return storable(text[:MAX_SENTENCE_CHARS]) or default
 
 
@@ -299,11 +302,19 @@ class _Lane:
         return lambda: None
 
     def _in_thread(self, run: _Execution) -> None:
-        self._end(run.in_thread())
+        outcome: CallOutcome = CallUnknown(UNSURE)
+        try:
+            outcome = run.in_thread()
+        finally:  # whatever happens here, the place is free again
+            self._end(outcome)
 
     def _on_loop(self, run: _Execution) -> Coroutine[Any, Any, None]:
         async def end() -> None:
-            self._end(await run.on_loop())
+            outcome: CallOutcome = CallUnknown(UNSURE)
+            try:
+                outcome = await run.on_loop()
+            finally:
+                self._end(outcome)
 
         return end()
 

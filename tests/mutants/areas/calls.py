@@ -156,6 +156,14 @@ AREA = Area(
             (f"{DECISIONS}::test_a_decision_queues_the_answer",),
         ),
         Mutant(
+            "a_turn_looks_at_its_conversation",
+            "models/calls.py",
+            "            await session.execute(proof.execution_options(synchronize_session=False))\n",
+            "            await session.execute(proof.execution_options(synchronize_session=False))\n"
+            "            await session.execute(proof.execution_options(synchronize_session=False))\n",
+            ("tests/contracts/test_calls.py::test_no_act_waits_for_the_conversation",),
+        ),
+        Mutant(
             "an_act_is_not_counted",
             "models/call_rows.py",
             "calls_rev=col(Message.calls_rev) + 1",

@@ -39,6 +39,13 @@ AREA = Area(
             "values(bytes=col(Storage.bytes))",
         ),
         Mutant(
+            "decisions_after_the_end_are_given_back",
+            "models/quotas.py",
+            '(_runs_at == "caller", 0)',
+            '(_runs_at == "nobody", 0)',
+            ("tests/contracts/test_approvals.py",),
+        ),
+        Mutant(
             "more_is_given_back_than_was_taken",
             "models/quotas.py",
             "else_=0)\n        change",

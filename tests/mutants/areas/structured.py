@@ -19,6 +19,20 @@ AREA = Area(
             "if not work.is_misfit:",
         ),
         Mutant(
+            "every_schema_is_strict",
+            "providers/schema_forms.py",
+            '"strict": form is not None',
+            '"strict": True',
+            ("tests/unit/providers/test_schema_forms.py",),
+        ),
+        Mutant(
+            "objects_stay_open",
+            "providers/schema_forms.py",
+            'return {**found, "additionalProperties": False}',
+            "return found",
+            ("tests/unit/providers/test_schema_forms.py",),
+        ),
+        Mutant(
             "a_crash_forgets_the_misfit",
             "models/repairs.py",
             "values(misfit=misfit, updated_at",
@@ -27,14 +41,14 @@ AREA = Area(
         Mutant(
             "who_lost_the_answer_stores_a_misfit",
             "models/repairs.py",
-            "if await lock_held(session, checkpoint.message_id, checkpoint.attempt) is None:",
+            "if row is None:",
             "if False:",
         ),
         Mutant(
             "a_misfit_brings_an_older_text_back",
             "models/repairs.py",
-            "saved = mine.where(col(Message.saves) <= checkpoint.saves)",
-            "saved = mine",
+            "if row.saves <= checkpoint.saves:",
+            "if True:",
         ),
         Mutant(
             "no_schema_is_that_of_the_conversation",

@@ -59,6 +59,13 @@ AREA = Area(
             REGISTRY,
         ),
         Mutant(
+            "an_error_without_a_text_ends_its_thread",
+            "worker/tools/executor.py",
+            "    except BaseException:  # noqa: BLE001 -- the tool's own code",
+            "    except ValueError:  # noqa: BLE001 -- the tool's own code",
+            EXECUTOR,
+        ),
+        Mutant(
             "an_approval_rule_fails_as_its_tool",
             "worker/tools/executor.py",
             '        run.what = "the approval rule of a tool"\n',

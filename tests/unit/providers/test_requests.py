@@ -566,6 +566,22 @@ def test_unsupported_abilities_are_refused_before_the_request(request_: Request,
         check_abilities(request_, [word, "audio"])
 
 
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+CLOSED = CITY | {"additionalProperties": False}
+
+
+def test_a_schema_is_sent_in_the_form_of_its_provider() -> None:
+    """The document of an open object may have more members; those of the form fit all the same."""
+    request = Request([USER], schema=CITY)
+    strict = {"name": "answer", "schema": CLOSED, "strict": True}
+    assert sent(CHAT, request)["response_format"]["json_schema"] == strict
+    assert sent(RESPONSES, request)["text"]["format"] == {"type": "json_schema", **strict}
+    claude = sent(ANTHROPIC, request)
+    assert claude["output_config"]["format"] == {"type": "json_schema", "schema": CLOSED}
+    assert "system" not in claude
+    assert sent(OLLAMA, request)["format"] == CITY
+
+
 OPTIONS = Request([USER], schema={"type": "object"}, temperature=0.5, max_tokens=9, stop=("END",))
 
 
@@ -573,7 +589,11 @@ def test_options() -> None:
     """Structure, temperature, length and stop words under each dialect's names."""
     chat = sent(CHAT, OPTIONS)
     assert (chat["temperature"], chat["max_tokens"], chat["stop"]) == (0.5, 9, ["END"])
-    assert chat["response_format"]["json_schema"]["schema"] == {"type": "object"}
+    assert chat["response_format"]["json_schema"] == {
+        "name": "answer",
+        "schema": {"type": "object"},
+        "strict": False,
+    }
     assert sent(CHAT, OPTIONS, "openai")["max_completion_tokens"] == 9
     claude = sent(ANTHROPIC, OPTIONS)
     assert (claude["temperature"], claude["max_tokens"], claude["stop_sequences"]) == (
@@ -581,10 +601,8 @@ def test_options() -> None:
         9,
         ["END"],
     )
-    assert claude["output_config"]["format"] == {
-        "type": "json_schema",
-        "schema": {"type": "object"},
-    }
+    assert "output_config" not in claude
+    assert claude["system"].endswith('It must fit this JSON Schema:\n{"type": "object"}')
     assert sent(GEMINI, OPTIONS)["generationConfig"] == {
         "temperature": 0.5,
         "maxOutputTokens": 9,

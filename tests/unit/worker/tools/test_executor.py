@@ -65,6 +65,16 @@ def both(function: Callable[..., Any], **options: Any) -> list[ServerTool]:
     ]
 
 
+class Mute(ToolError):
+    """Its text cannot be read."""
+
+    def __str__(self) -> str:
+        raise SystemExit(1)
+
+    def __repr__(self) -> str:
+        return "Mute"
+
+
 def raises(error: BaseException) -> Callable[[], Any]:
     def act() -> Any:
         raise error
@@ -100,6 +110,7 @@ async def test_a_tool_runs_away_from_this_loop(executor: Executor) -> None:
         (ToolError("\ud800\x00"), CallFailed("��")),
         (UnknownEffect("The bank did not answer."), CallUnknown("The bank did not answer.")),
         (UnknownEffect(), CallUnknown(UNSURE)),
+        (Mute(), CallFailed(FAILED)),
         (ValueError("a secret"), CallFailed(FAILED)),
         (SystemExit(3), CallFailed(FAILED)),
         (KeyboardInterrupt(), CallFailed(FAILED)),
