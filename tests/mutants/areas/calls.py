@@ -158,9 +158,8 @@ AREA = Area(
         Mutant(
             "a_turn_looks_at_its_conversation",
             "models/calls.py",
-            "            await session.execute(proof.execution_options(synchronize_session=False))\n",
-            "            await session.execute(proof.execution_options(synchronize_session=False))\n"
-            "            await session.execute(proof.execution_options(synchronize_session=False))\n",
+            "            session.add_all([_row_of",
+            "            await session.execute(proof)\n            session.add_all([_row_of",
             ("tests/contracts/test_calls.py::test_no_act_waits_for_the_conversation",),
         ),
         Mutant(
