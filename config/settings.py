@@ -97,6 +97,8 @@ class Settings(TableNames, AnswerTerms, LogTerms, ToolTerms):
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(0, ge=0, le=65535)
     """The port of this process's metrics (Prometheus), in web, broadcaster and worker; 0: none."""
+    ready_file: Path | None = None
+    """A file that is there while this worker takes jobs, for whoever started it."""
     redis_port: int = Field(6390, ge=1, le=65535)
     redis_url: str | None = Field(None, repr=False)
     """In development, the default is the embedded server on `redis_port`."""

@@ -1,15 +1,20 @@
 """The order of a run: check, start, print the address, stop.
 
-Start: Redis (if embedded) and the migration at the same time, then everything else. A process that
-ends for a wrong setting ends the start; later it is restarted like any other. Stop: web and
-broadcaster, then the workers, which hand their answers over, then Redis.
+Start: Redis (if embedded) and the migration at the same time, then everything else, until each
+process is ready: web and broadcaster answer, and workers have created their files (READY_FILE). A
+process that ends for a wrong setting ends the start; later it is restarted like any other. Stop:
+web and broadcaster, then the workers, which hand their answers over, then Redis.
 """
 
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
+import tempfile
+import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
 
 from tokenwire.config.settings import Settings
 from tokenwire.config.stopping import STOP_SIGNALS, on_stop
@@ -53,13 +58,25 @@ class Launch:
     ) -> None:
         self._settings = settings
         self._console = console
-        self._children = [Child(command, environment_of(command), console) for command in commands]
+        self._folder = Path(tempfile.gettempdir(), f"tokenwire-{uuid.uuid4().hex}")
+        self._ready = {
+            command.name: self._folder / command.name
+            for command in commands
+            if command.kind == "worker"
+        }
+
+        def environ(command: Command) -> dict[str, str]:
+            file = self._ready.get(command.name)
+            return {**environment_of(command), **({"READY_FILE": str(file)} if file else {})}
+
+        self._children = [Child(command, environ(command), console) for command in commands]
         self._migration = Child(migrate, environment_of(migrate), console)
 
     async def run(self) -> int:
         """Start, wait for a signal (or the end of `make` or of the terminal), stop everything;
         returns the exit code.
         """
+        self._folder.mkdir(0o700)
         stop = asyncio.create_task(self._asked_to_stop())
         start = asyncio.create_task(self._start())
         try:
@@ -74,6 +91,7 @@ class Launch:
             start.cancel()
             await asyncio.wait({start})
             await self._stop()
+            shutil.rmtree(self._folder, ignore_errors=True)
         return 0
 
     async def _start(self) -> None:
@@ -99,6 +117,7 @@ class Launch:
         parts = {
             "web": lambda: probes.is_ready(host, self._settings.port),
             "broadcaster": lambda: probes.is_ready(broadcaster, self._settings.broadcaster_port),
+            "worker": self._workers_are_ready,
         }
         while missing := [
             name
@@ -109,6 +128,9 @@ class Launch:
                 f"not ready after {_READY_SECONDS:g} s: {', '.join(missing)}; still waiting"
             )
         self._console.print_line(f"Tokenwire is running: http://{host}:{self._settings.port}")
+
+    async def _workers_are_ready(self) -> bool:
+        return all(file.exists() for file in self._ready.values())
 
     def _unless_refused(
         self, ready: Callable[[], Awaitable[bool]]

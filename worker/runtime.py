@@ -172,6 +172,17 @@ class Runtime:
         RUNNING.set_function(lambda: len(self._runner.running()))
         return metrics.served(self._settings.metrics_host, self._settings.metrics_port)
 
+    def show_ready(self, ready: bool = True) -> None:
+        """Create or remove READY_FILE, if it is set."""
+        file = self._settings.ready_file
+        try:
+            if file is not None and ready:
+                file.touch()
+            elif file is not None:
+                file.unlink(missing_ok=True)
+        except OSError as error:
+            log_line.error("READY_FILE cannot be written", reason=str(error))  # noqa: TRY400
+
     async def drain(self) -> None:
         """Let attempts run for DRAIN_SECONDS, then hand them over. A second call waits, too."""
         if self._drained is None:
@@ -228,7 +239,10 @@ class RuntimeMiddleware(AsyncIO):
 
     # Dramatiq's signature.
     def after_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
-        """Begin to drain with the signal. Dramatiq itself checks for a stop only once a second."""
+        """Say that it is ready, and begin to drain with the signal. Dramatiq itself checks for a
+        stop only once a second.
+        """
+        self._runtime.show_ready()
         if (
             threading.current_thread() is not threading.main_thread()
         ):  # a test's worker gets no signals
@@ -254,6 +268,7 @@ class RuntimeMiddleware(AsyncIO):
 
     async def _drain(self, broker: Broker) -> None:
         """Fetch no more jobs, and hand attempts over."""
+        self._runtime.show_ready(False)
         if isinstance(broker, WakingBroker):
             broker.drain()
         await self._runtime.drain()

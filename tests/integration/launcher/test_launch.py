@@ -34,9 +34,10 @@ server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
 while True:
     client, _ = server.accept(); client.sendall(b"+PONG\\r\\n"); client.close()
 """
-FORKS = "import os, time; print('worker', os.getpid(), flush=True); os.fork(); time.sleep(600)"
+READY = "import os, time; open(os.environ['READY_FILE'], 'w').close(); "
+FORKS = f"{READY} print('worker', os.getpid(), flush=True); os.fork(); time.sleep(600)"
 STUBBORN = (
-    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', "
+    f"{READY} import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', "
     "flush=True); time.sleep(600)"
 )
 
@@ -209,9 +210,7 @@ async def test_a_worker_has_its_time_to_drain() -> None:
 
 async def test_a_too_long_line_does_not_end_the_output() -> None:
     """It is mentioned, and later lines are shown."""
-    run = Run(
-        worker="import time; print('x' * (2 << 20)); print('after', flush=True); time.sleep(600)"
-    )
+    run = Run(worker=f"{READY} print('x' * (2 << 20)); print('after', flush=True); time.sleep(600)")
     running = asyncio.create_task(run.launch.run())
     await run.sees("worker: (a line too long to show)")
     await run.sees("worker: after")
@@ -242,8 +241,9 @@ async def test_a_deaf_process_is_killed() -> None:
     await run.sees("tokenwire: worker did not stop in 3 s and is killed")
 
 
-async def test_a_command_that_cannot_run_is_reported() -> None:
+async def test_a_command_that_cannot_run_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """A missing program gives a line without a traceback, and the rest continues."""
+    monkeypatch.setattr(launch, "_READY_SECONDS", 1.0)
     run = Run()
     run.launch._children_of("worker")[0].command = Command("worker", "worker", ("no-such-program",))
     running = asyncio.create_task(run.launch.run())
@@ -251,7 +251,7 @@ async def test_a_command_that_cannot_run_is_reported() -> None:
         "tokenwire: worker ended (no-such-program: No such file or directory); starting it "
         "again in 0.2 s"
     )
-    await run.sees(run.ready)
+    await run.sees("tokenwire: not ready after 1 s: worker; still waiting")
     await _stopped(running)
 
 
@@ -264,15 +264,18 @@ async def test_a_failed_migration_ends_the_start() -> None:
     await run.sees("tokenwire: the database could not be migrated (DATABASE_URL)")
 
 
-async def test_a_process_with_a_wrong_setting_ends_the_start() -> None:
-    """It names the setting, and is not restarted again and again."""
+@pytest.mark.parametrize("kind", ["web", "worker"])
+async def test_a_process_with_a_wrong_setting_ends_the_start(kind: str) -> None:
+    """It names the setting, and is not restarted again and again. A worker needs longer than the
+    others to find out.
+    """
     run = Run()
-    run.launch._children_of("web")[0].command = _python(
-        "web", "import sys; print('wrong setting: X'); sys.exit(78)"
+    run.launch._children_of(kind)[0].command = _python(
+        kind, "import sys, time; time.sleep(1); print('wrong setting: X'); sys.exit(78)"
     )
     assert await asyncio.wait_for(run.launch.run(), 20) == os.EX_CONFIG
-    assert run.console.lines.count("web: wrong setting: X") == 1
-    await run.sees("tokenwire: web cannot start: see above")
+    assert run.console.lines.count(f"{kind}: wrong setting: X") == 1
+    await run.sees(f"tokenwire: {kind} cannot start: see above")
     assert not any("starting" in line for line in run.console.lines)
     assert not any(line.startswith(run.ready) for line in run.console.lines)
 

@@ -7,6 +7,12 @@ AREA = Area(
     ("tests/unit/launcher", "tests/integration/launcher"),
     [
         Mutant(
+            "it_is_running_without_workers",
+            "launcher/launch.py",
+            "return all(file.exists() for file in self._ready.values())",
+            "return True",
+        ),
+        Mutant(
             "tools_lose_their_keys",
             "launcher/environment.py",
             ', "TOOLS_": _WORKER}',
