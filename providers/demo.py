@@ -17,7 +17,7 @@ Words in the last user message control it (anywhere in it, and combined):
   !empty          the stream ends without an answer, always
 
 With tools or a schema it makes calls or a document that fit; `demo_calls.py` has the cues for these
-(`!tool`, `!tools`, `!rounds`, `!misfit`).
+(`!tool`, `!tools`, `!rounds`, `!misfit`, `!misfits`).
 
 "Twice" counts `Request.tries` if the caller sets it, else the user's messages in this process.
 Options of the catalogue entry: `tokens_per_second` (default 50; 0: no pause), `fail_times` (default

@@ -9,6 +9,7 @@ Cues in the last message of the user:
   !tools             a call of every tool, in parallel
   !rounds N          N rounds of calls before the answer, 20 at most
   !misfit            the first document breaks the schema, a repaired one fits
+  !misfits           the repaired one breaks it, too
 
 Without a cue it calls a tool whose name stands in the message (`get_weather` also as `get
 weather`), and what `tool_choice` demands. Arguments fit the tool's schema, and their texts are
@@ -85,7 +86,8 @@ def document(request: Request) -> str:
     prompt, since = last_question(request.messages)
     schema = request.schema or {}
     value = _fitting(schema or _ANY, prompt, "the schema of the answer")
-    if "!misfit" in prompt and not any(isinstance(part, TextPart) for part in since):
+    repairs = any(isinstance(part, TextPart) for part in since)
+    if "!misfits" in prompt or ("!misfit" in prompt and not repairs):
         value = {"misfit": True} if isinstance(value, list) else ["misfit"]
     return json.dumps(value, ensure_ascii=False, indent=2)
 

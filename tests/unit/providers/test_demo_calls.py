@@ -204,6 +204,16 @@ async def test_a_misfit_is_repaired() -> None:
     jsonschema.validate(json.loads(await text(asked)), SCHEMA)
 
 
+async def test_a_misfit_that_stays() -> None:
+    """The repaired document breaks the schema, too."""
+    written: list[TextPart] = []
+    for _ in range(2):
+        found = await text(asking("Oslo !misfits", *written, tools=(), schema=SCHEMA))
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(json.loads(found), SCHEMA)
+        written.append(TextPart(found))
+
+
 async def test_a_schema_without_instance_is_refused() -> None:
     """It is an error of the request, and no bug."""
     for fields in ({"schema": {"$ref": "#"}}, {"tools": (Tool("t", "", {"$ref": "#"}),)}):
