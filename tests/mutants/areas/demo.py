@@ -33,8 +33,8 @@ AREA = Area(
         Mutant(
             "a_repaired_document_is_a_misfit_again",
             "providers/demo_calls.py",
-            "not any(isinstance(part, TextPart) for part in since)",
-            "True",
+            '("!misfit" in prompt and not repairs)',
+            '"!misfit" in prompt',
         ),
         Mutant(
             "a_schema_may_recurse",
