@@ -21,6 +21,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -34,6 +35,34 @@ from tokenwire.models.store import Store
 from tokenwire.models.tables import Table
 
 USER = "tokenwire"
+LARGE_BYTES = 16 * 1024 * 1024
+"""An emptied database keeps its pages. Twice the size of a copy."""
+_SIZE = "SELECT pg_database_size(current_database())"
+_ENDS_OTHERS = """
+SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+_SHAPE = """
+WITH ours AS (
+  SELECT c.* FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+  WHERE nspname NOT IN ('pg_catalog', 'information_schema') AND nspname NOT LIKE 'pg_t%'
+), named(text) AS (
+  SELECT concat_ws(' ', relname, relkind, relpages, reltuples, relrowsecurity, reloptions) FROM ours
+  UNION ALL SELECT concat_ws(' ', relname, attname, atttypid, attnotnull, atthasdef, attisdropped)
+    FROM pg_attribute JOIN ours ON ours.oid = attrelid
+  UNION ALL SELECT concat_ws(' ', relname, conname, pg_get_constraintdef(pg_constraint.oid))
+    FROM pg_constraint JOIN ours ON ours.oid = conrelid
+  UNION ALL SELECT concat_ws(' ', relname, tgenabled, pg_get_triggerdef(pg_trigger.oid))
+    FROM pg_trigger JOIN ours ON ours.oid = tgrelid WHERE NOT tgisinternal
+  UNION ALL SELECT concat_ws(' ', 'function', proname) FROM pg_proc
+    JOIN pg_namespace n ON n.oid = pronamespace WHERE nspname = 'public'
+  UNION ALL SELECT concat_ws(' ', 'settings', setconfig) FROM pg_db_role_setting
+  UNION ALL SELECT concat_ws(' ', 'schema', nspname) FROM pg_namespace
+    WHERE nspname NOT LIKE 'pg_t%'
+)
+SELECT md5(string_agg(text, ';' ORDER BY text)) FROM named
+"""
+"""Internal triggers are those of foreign keys, which are constraints."""
 START_SECONDS = 30
 
 
@@ -114,6 +143,7 @@ class Postgres:
             "unix_socket_directories": str(self.folder),
             "fsync": "off",
             "full_page_writes": "off",
+            "autovacuum": "off",  # it would change plans at any moment
             "max_connections": "200",
             "max_wal_size": "128MB",  # its disk may be small
         }
@@ -277,11 +307,69 @@ def _copied(server: Postgres, template: str) -> Iterator[str]:
     server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
+def shape_of(connection: "psycopg.Connection[Any]") -> str:
+    """Changes with anything in a database but rows: tables, columns, constraints, triggers,
+    functions, settings, statistics.
+    """
+    found = connection.execute(_SHAPE).fetchone()
+    assert found is not None
+    return str(found[0])
+
+
+def emptied(url: str, shape: str) -> bool:
+    """Delete all rows, and end what is connected. False: the database has another shape or is large
+    by now, so it is no longer like a copy.
+    """
+    try:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(_ENDS_OTHERS)
+            (size,) = connection.execute(_SIZE).fetchone() or (LARGE_BYTES,)
+            if size >= LARGE_BYTES or shape_of(connection) != shape:
+                return False
+            connection.execute("SET session_replication_role = replica")  # in any order
+            for table in Table.metadata.tables:
+                connection.execute(f'DELETE FROM "{table}"')
+            return True
+    except psycopg.OperationalError:
+        return False
+
+
+@pytest.fixture(scope="session")
+def postgres_shape(postgres_server: Postgres, postgres_tables: str) -> str:
+    """The shape of a copy."""
+    with (
+        _copied(postgres_server, postgres_tables) as url,
+        psycopg.connect(url, autocommit=True) as connection,
+    ):
+        return shape_of(connection)
+
+
+@pytest.fixture(scope="session")
+def postgres_copies() -> list[str]:
+    """Copies that nobody uses now."""
+    return []
+
+
 @pytest.fixture
-def postgres_url(postgres_server: Postgres, postgres_tables: str) -> Iterator[str]:
-    """A database with our tables for one test."""
-    with _copied(postgres_server, postgres_tables) as url:
-        yield url
+def postgres_url(
+    postgres_server: Postgres,
+    postgres_tables: str,
+    postgres_shape: str,
+    postgres_copies: list[str],
+) -> Iterator[str]:
+    """A database with our tables for one test. It may have been emptied after another one: a copy
+    takes the server almost half a second.
+    """
+    if postgres_copies:
+        name = postgres_copies.pop()
+    else:
+        name = f"test_{secrets.token_hex(6)}"
+        postgres_server.execute(f"CREATE DATABASE {name} TEMPLATE {postgres_tables}")
+    yield postgres_server.database(name)
+    if emptied(postgres_server.database(name), postgres_shape):
+        postgres_copies.append(name)
+    else:
+        postgres_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
