@@ -31,6 +31,15 @@ class Writer(histories.Writer):
             if part["type"] == "data" and name == "data":
                 self._set(number, {name: value})
 
+    def reset(self, place: int) -> None:
+        """Parts that are proven stay. A call says where it runs once its turn is."""
+        proven = [
+            number + 1
+            for number, part in enumerate(self.model.parts)
+            if "runs_at" in part.get("fields", {})
+        ]
+        super().reset(max([place % (len(self.model.parts) + 1), *proven]))
+
     def other(self, kind: str, value: Any) -> None:
         self._open(kind, _VALUES.get(kind, {"name": "weather", "data": value}))
 
