@@ -24,6 +24,8 @@ _DEFINING = ("$defs", "definitions")
 _OF_OBJECTS = ("type", "properties", "required", "additionalProperties")
 _OF_VALUES = ("items", "anyOf", "enum", "const", "$ref", "title", "description")
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minItems", "maxItems")
+_KINDS = frozenset(("type", "anyOf", "oneOf", "allOf", "$ref"))
+"""One of them says which values a schema is about."""
 _EVERYWHERE = frozenset((*_OF_OBJECTS, *_OF_VALUES, *_DEFINING))
 _OPENAI = _EVERYWHERE | {*_BOUNDS, "pattern", "format", "multipleOf"}
 _ANTHROPIC = _EVERYWHERE | {"default"}
@@ -53,8 +55,8 @@ def strictness(schema: _Schema) -> dict[str, Any]:
 
 
 def closed_form(schema: _Schema) -> dict[str, Any] | None:
-    """The schema for Anthropic's decoding; None if that cannot express it: an open object, a
-    reference that recurses.
+    """The schema for Anthropic's decoding; None if that cannot express it: an open object, any
+    value, a reference that recurses.
     """
     try:
         _require_finite(schema, schema, ())
@@ -95,6 +97,8 @@ def _closed(node: Any) -> dict[str, Any]:
 
 def _plain(node: Any) -> dict[str, Any]:
     if not isinstance(node, Mapping):  # `true` and `false` are schemas, too
+        raise _Inexpressible
+    if node.keys().isdisjoint(_KINDS):  # any value
         raise _Inexpressible
     return {name: value for name, value in node.items() if name not in _ANNOTATIONS}
 

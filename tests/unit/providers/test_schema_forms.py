@@ -73,6 +73,8 @@ def test_a_strict_form(schema: dict[str, Any], form: dict[str, Any]) -> None:
         OPEN | {"patternProperties": {"^x": TEXT}},
         OPEN | {"allOf": [OPEN]},
         inside(OPTIONAL),
+        inside({}),
+        inside({"title": "X", "description": "whatever"}),
         inside(TEXT | {"default": "x"}),
         inside(TEXT | {"minLength": 1}),
         inside({"oneOf": [TEXT]}),
@@ -110,8 +112,10 @@ def test_constraints_that_a_form_lacks_become_words() -> None:
 @pytest.mark.parametrize(
     "schema",
     [
+        {},
         {"type": "object"},
         OPEN | {"additionalProperties": True},
+        inside({}),
         inside({"type": "object", "additionalProperties": TEXT}),
         inside({"allOf": [OPEN, OPTIONAL]}),
         inside({"items": True}),
