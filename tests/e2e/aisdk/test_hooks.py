@@ -164,7 +164,7 @@ async def test_leaving_stopping_and_regenerating(
     chat = "page/2"
     async with open_page(browser, address(site, stack_for_site, chat)) as page:
         await settled(page, 0)
-        await say(page, "tell me")
+        await say(page, "!slow tell me")
         await growing(page)
         await page.click("#leave")
         await page.reload()
@@ -175,8 +175,12 @@ async def test_leaving_stopping_and_regenerating(
         assert (answer["metadata"]["status"], texts([answer])) == ("cancelled", [cut])
         await page.click("#again")
         await page.wait_for_function("(old) => !document.getElementById(old)", arg=answer["id"])
-        whole = (await settled(page, 2))[1]
-        assert texts(stored(stack_for_site, chat))[1] == whole != cut
+        await growing(page)
+        await page.click("#stop")
+        again = (await settled(page, 2))[1]
+        [_, replacing] = stored(stack_for_site, chat)
+        assert replacing["id"] != answer["id"]
+        assert texts([replacing]) == [again]
 
 
 async def test_single_answers(site: str, stack_for_site: Stack, browser: Browser) -> None:
