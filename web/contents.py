@@ -70,7 +70,7 @@ async def require_tools(
         raise _misplaced(field, words, error.place, error.reason) from error
     brought = [each for each in found.own if each.runs_at == "client"]
     try:
-        await schemas.require_usable(*(each.parameters for each in brought), asker=user)
+        await require_usable(*(each.parameters for each in brought), user=user)
     except schemas.BadSchema as error:
         place = "own", found.own.index(brought[error.number]), "parameters"
         raise _misplaced(field, words, place, f"no usable JSON Schema: {error}") from error
@@ -85,12 +85,22 @@ def _misplaced(
     return ApiProblem("invalid", f"{path}: {reason}", errors=[{"field": path, "message": reason}])
 
 
+async def require_usable(*found: Mapping[str, Any], user: str) -> None:
+    """Schemas that documents can be checked against. Raises BadSchema, and ApiProblem (503) where
+    the machine is too busy to tell.
+    """
+    try:
+        await schemas.require_usable(*found, asker=user)
+    except schemas.Unchecked as error:
+        raise ApiProblem("unavailable", "The server is too busy to check a schema.") from error
+
+
 async def require_schema(
     schema: Mapping[str, Any] | None, user: str, field: str = "body.schema"
 ) -> None:
-    """A schema that documents can be checked against. Raises ApiProblem (422)."""
+    """A schema of a request's field. Raises ApiProblem (422, 503)."""
     try:
-        await schemas.require_usable(schema or {}, asker=user)
+        await require_usable(schema or {}, user=user)
     except schemas.BadSchema as error:
         reason = f"no usable JSON Schema: {error}"
         listed = [{"field": field, "message": reason}]

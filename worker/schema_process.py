@@ -1,6 +1,6 @@
 """The process that `schemas` starts: it checks schemas, and one text against the last of them.
 
-It reads `{"schemas", "text"?}` from stdin, and writes `{"bad_schema", "number"}` (why, and which
+It reads `{"schemas", "cpu_seconds", "text"?}` from stdin, and writes `{"bad_schema", "number"}` (why, and which
 one) or `{"errors"}` to stdout: pairs of a path and what is wrong there. It imports nothing of ours,
 so it starts fast. Its limits end it if it computes for too long.
 """
@@ -15,7 +15,6 @@ from typing import Any
 
 import jsonschema_rs
 
-CPU_SECONDS = 4
 MEMORY_BYTES = 1024 * 1024 * 1024
 MAX_ERRORS = 10
 MAX_ERROR_CHARS = 300
@@ -39,9 +38,9 @@ class _Unusable(Exception):
 def main() -> None:
     """Answer the question on stdin."""
     os.nice(10)  # leases and streams come first
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     asked, validators = json.load(sys.stdin), list[Any]()
+    resource.setrlimit(resource.RLIMIT_CPU, (asked["cpu_seconds"],) * 2)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     try:
         for schema in asked["schemas"]:
             validators.append(_validator(schema))

@@ -1,10 +1,11 @@
 """JSON Schemas from strangers: is this one usable, and does a text fit it?
 
-Guarantees: a check ends within `LONGEST_SECONDS` of its beginning, and holds no loop and no lease
-meanwhile, whatever schema and text say. At most `MOST_AT_A_TIME` checks of strangers' schemas are
-under way, and one of each asker; what the operator's schemas demand waits for none of them. Nothing
-is fetched: a reference leads into the schema itself. What fits can be stored as JSON, and has at
-most MAX_JSON_DEPTH levels.
+Guarantees: a check ends after `CPU_SECONDS` of computing and within `LONGEST_SECONDS` of its
+beginning, and holds no loop and no lease meanwhile, whatever schema and text say. The first limit
+is theirs; the second is the machine's, and the same check may pass later. At most `MOST_AT_A_TIME`
+checks of strangers' schemas are under way, and one of each asker; what the operator's schemas
+demand waits for none of them. Nothing is fetched: a reference leads into the schema itself. What
+fits can be stored as JSON, and has at most MAX_JSON_DEPTH levels.
 
 Why it works this way: a schema of some hundred bytes can mean 2^30 comparisons (references that
 branch), and a pattern can backtrack. Only a process can be ended in the middle of that. It takes
@@ -33,7 +34,8 @@ from tokenwire.protocol.text import MAX_JSON_DEPTH, is_shallow
 log_line = structlog.get_logger(__name__)
 T = TypeVar("T")
 MAX_SCHEMA_BYTES = 64 * 1024
-LONGEST_SECONDS = 5.0
+CPU_SECONDS = 4
+LONGEST_SECONDS = 20.0
 MOST_AT_A_TIME = 4
 _POOL = ThreadPoolExecutor(MOST_AT_A_TIME, thread_name_prefix="schemas")
 """Where checks wait for their process: nothing else waits behind them."""
@@ -42,7 +44,7 @@ _turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 """By asker, as long as a check is under way or waits."""
 _PROGRAM = Path(__file__).with_name("schema_process.py")
 _TOO_DEEP = f"#: the text is nested more than {MAX_JSON_DEPTH} levels deep"
-_UNCHECKED = "It could not be checked in the time allowed."
+_TOO_DEAR = "It could not be checked in the time allowed."
 
 
 class BadSchema(ValueError):
@@ -51,6 +53,10 @@ class BadSchema(ValueError):
     def __init__(self, reason: str, number: int = 0) -> None:
         super().__init__(reason)
         self.number = number
+
+
+class Unchecked(BadSchema):
+    """The machine was too busy for the check. It may pass later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,7 @@ class Document:
 
 
 async def require_usable(*schemas: Mapping[str, Any], asker: str) -> None:
-    """Raises BadSchema. Without content, a schema allows any JSON. `asker`: the user whose request
+    """Raises BadSchema, Unchecked. Without content, a schema allows any JSON. `asker`: the user whose request
     it is.
     """
     if any(schemas):
@@ -117,24 +123,27 @@ async def check(schema: Mapping[str, Any], text: str, asker: str) -> Document:
 def mistakes(schema: Mapping[str, Any], text: str) -> Sequence[tuple[list[str], str]]:
     """What is wrong with the text: paths, and words about each. It takes up to LONGEST_SECONDS.
 
-    Raises BadSchema, also if the time does not suffice.
+    Raises BadSchema, also if the time does not suffice; Unchecked.
     """
     return [(path, words) for path, words in _ask({"schemas": [schema], "text": text})]
 
 
 def _ask(question: Mapping[str, Any]) -> Sequence[Any]:
-    """The errors that the process finds. Raises BadSchema."""
+    """The errors that the process finds. Raises BadSchema, Unchecked."""
     try:
         done = subprocess.run(  # noqa: S603 -- our own program; what strangers sent is its input
             [sys.executable, "-I", str(_PROGRAM)],
-            input=json.dumps(question).encode(),
+            input=json.dumps({**question, "cpu_seconds": CPU_SECONDS}).encode(),
             capture_output=True,
             timeout=LONGEST_SECONDS,
             check=True,
         )
-    except (subprocess.SubprocessError, OSError) as error:
+    except subprocess.CalledProcessError as error:  # a limit has ended it
         log_line.warning("a schema could not be checked", error=repr(error))
-        raise BadSchema(_UNCHECKED) from error
+        raise BadSchema(_TOO_DEAR) from error
+    except (subprocess.SubprocessError, OSError) as error:
+        log_line.warning("the machine is too busy to check a schema", error=repr(error))
+        raise Unchecked(_TOO_DEAR) from error
     answer: dict[str, Any] = json.loads(done.stdout)
     if (reason := answer.get("bad_schema")) is not None:
         raise BadSchema(reason, answer["number"])

@@ -15,7 +15,7 @@ from tokenwire.models.responses import PastCall, Question
 from tokenwire.models.rows import unfinished
 from tokenwire.models.tables import Message
 from tokenwire.web import delivery
-from tokenwire.web.contents import require_question_fits
+from tokenwire.web.contents import require_question_fits, require_usable
 from tokenwire.web.http.aside import aside
 from tokenwire.web.openai import objects
 from tokenwire.web.openai.errors import OpenAIProblem, unsupported
@@ -49,7 +49,7 @@ async def _require_schemas(question: Question) -> None:
     used = {"The schema": question.response_schema or {}}
     used |= {f"The parameters of {own.name}": own.parameters for own in question.tools.own}
     try:
-        await schemas.require_usable(*used.values(), asker=question.user_id)
+        await require_usable(*used.values(), user=question.user_id)
     except schemas.BadSchema as error:
         words = f"{list(used)[error.number]}: {error}"
         raise OpenAIProblem(400, "invalid_json_schema", words) from error

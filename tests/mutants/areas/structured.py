@@ -2,6 +2,7 @@
 
 from tests.mutants.mutant import Area, Mutant
 
+BUSY = "tests/unit/web/api/test_messages.py"
 OBJECTS = "tests/integration/test_objects.py"
 
 AREA = Area(
@@ -116,10 +117,23 @@ AREA = Area(
             "        except TypeError as error:\n",
         ),
         Mutant(
-            "a_check_may_take_for_ever",
+            "a_check_may_wait_for_ever",
             "worker/schemas.py",
             "            timeout=LONGEST_SECONDS,\n",
             "            timeout=60,\n",
+        ),
+        Mutant(
+            "a_check_may_compute_for_ever",
+            "worker/schema_process.py",
+            '(asked["cpu_seconds"],) * 2',
+            "(60, 60)",
+        ),
+        Mutant(
+            "a_busy_machine_refuses_a_schema",
+            "web/contents.py",
+            "    except schemas.Unchecked as error:\n",
+            "    except ZeroDivisionError as error:\n",
+            (BUSY,),
         ),
         Mutant(
             "a_reference_to_itself_is_a_schema",

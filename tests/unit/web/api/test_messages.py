@@ -20,6 +20,7 @@ from tokenwire.models.tables import Message
 from tokenwire.protocol.events import Chunk
 from tokenwire.streams.log import ports
 from tokenwire.streams.log.memory import MemoryLog
+from tokenwire.worker import schemas
 
 LEASE = 30.0
 
@@ -453,6 +454,21 @@ async def test_a_schema_that_cannot_be_used_is_refused(
     problem = refused.json()
     assert (problem["code"], problem["errors"][0]["field"]) == ("invalid", "body.schema")
     assert "no usable JSON Schema: #" in problem["errors"][0]["message"]
+    assert jobs.enqueued == []
+
+
+async def test_a_schema_that_a_busy_machine_cannot_check(
+    client: httpx.AsyncClient,
+    address: str,
+    jobs: RecordedJobs,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A retry may help, so the refusal does not blame the schema."""
+    monkeypatch.setattr(schemas, "LONGEST_SECONDS", 0.001)
+    tool = {"name": "roll", "parameters": {"type": "object"}}
+    for beside in ({"schema": {"type": "object"}}, {"tools": {"client": [tool]}}):
+        refused = await client.post(f"{address}/messages", json={"content": "hi", **beside})
+        assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
     assert jobs.enqueued == []
 
 

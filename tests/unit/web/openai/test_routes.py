@@ -14,7 +14,7 @@ from tokenwire.models.answers import Ending
 from tokenwire.models.quotas import Quotas
 from tokenwire.models.store import Store
 from tokenwire.streams.log.memory import MemoryLog
-from tokenwire.worker import closing, context
+from tokenwire.worker import closing, context, schemas
 
 R, C = "/v1/responses", "/v1/chat/completions"
 KEY = "the-host-application-signs-with-this"
@@ -517,6 +517,16 @@ async def test_quotas_in_openai_s_form(make_client: MakeClient, store: Store) ->
         store.quotas = Quotas(stored_bytes_per_user=1)
         refused = await client.post(R, json={"model": "demo", "input": "x"})
         assert (refused.status_code, refused.json()["error"]["code"]) == (403, "storage_full")
+
+
+async def test_a_schema_that_a_busy_machine_cannot_check(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenAI's clients try again."""
+    monkeypatch.setattr(schemas, "LONGEST_SECONDS", 0.001)
+    format_ = {"type": "json_schema", "name": "x", "schema": {"type": "object"}}
+    refused = await client.post("/v1/responses", json={"input": "hi", "text": {"format": format_}})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "unavailable")
 
 
 async def test_a_schema_that_cannot_be_used_is_refused(client: httpx.AsyncClient) -> None:
