@@ -39,5 +39,10 @@ def ignore_at_exit(numbers: Sequence[signal.Signals] = STOP_SIGNALS) -> None:
 
 
 def _ignore(numbers: Sequence[signal.Signals]) -> None:
-    for number in numbers:
-        signal.signal(number, signal.SIG_IGN)
+    left = list(numbers)
+    while left:
+        # Of the handler, which another signal calls meanwhile: Dramatiq's writes to a log that may
+        # be closed.
+        with contextlib.suppress(Exception):
+            signal.signal(left[-1], signal.SIG_IGN)
+            left.pop()

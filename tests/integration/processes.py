@@ -28,7 +28,7 @@ def stopped(
     while popen.poll() is None:
         assert time.monotonic() < deadline
         popen.send_signal(number)
-        time.sleep(0.001)
+        time.sleep(0.005)
     return popen.returncode
 
 

@@ -369,6 +369,12 @@ AREA = Area(
             "",
         ),
         Mutant(
+            "a_handler_that_fails_leaves_a_signal_deadly",
+            "config/stopping.py",
+            "        with contextlib.suppress(Exception):\n            signal.signal(left",
+            "        with contextlib.nullcontext():\n            signal.signal(left",
+        ),
+        Mutant(
             "each_signal_is_a_new_one",
             "config/stopping.py",
             "            stopped = True\n",

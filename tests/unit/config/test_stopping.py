@@ -45,3 +45,37 @@ def test_signals_until_the_process_is_gone(loop: str, number: signal.Signals) ->
         assert process.stdout.readline() == b"ready\n"
         assert stopped(process, number=number) == 0
         assert process.stdout.read() == b"told\n"
+
+
+RAISES = """
+import atexit, os, signal, time
+from tokenwire.config.stopping import ignore_at_exit
+
+@atexit.register  # it runs last
+def tell():
+    print(signal.getsignal(signal.SIGTERM) is signal.SIG_IGN)
+
+def handler(number, frame):
+    raise RuntimeError("the log is closed")
+
+def interrupted(number, action):
+    global interrupted_once
+    if not interrupted_once:
+        interrupted_once = True
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)  # until the handler raises
+    return set_action(number, action)
+
+interrupted_once, set_action = False, signal.signal
+signal.signal(signal.SIGTERM, handler)
+ignore_at_exit()
+signal.signal = interrupted
+"""
+
+
+def test_a_handler_that_fails_at_the_end_leaves_the_signals_ignored() -> None:
+    """Else the next signal kills the process, and its exit status says so."""
+    found = subprocess.run(
+        [sys.executable, "-c", RAISES], capture_output=True, timeout=60, check=True
+    )
+    assert found.stdout == b"True\n", found.stderr
