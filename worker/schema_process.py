@@ -1,8 +1,8 @@
 """The process that `schemas` starts: it checks schemas, and one text against the last of them.
 
-It reads `{"schemas", "cpu_seconds", "text"?}` from stdin, and writes `{"bad_schema", "number"}` (why, and which
-one) or `{"errors"}` to stdout: pairs of a path and what is wrong there. It imports nothing of ours,
-so it starts fast. Its limits end it if it computes for too long.
+It reads `{"schemas", "cpu_seconds", "text"?}` from stdin, and writes `{"bad_schema", "number"}`
+(why, and which one) or `{"errors"}` to stdout: pairs of a path and what is wrong there. It imports
+nothing of ours, so it starts fast. Its limits end it if it computes for too long.
 """
 
 import itertools

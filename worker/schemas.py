@@ -68,8 +68,8 @@ class Document:
 
 
 async def require_usable(*schemas: Mapping[str, Any], asker: str) -> None:
-    """Raises BadSchema, Unchecked. Without content, a schema allows any JSON. `asker`: the user whose request
-    it is.
+    """Raises BadSchema, Unchecked. Without content, a schema allows any JSON. `asker`: the user
+    whose request it is.
     """
     if any(schemas):
         await in_turn(asker, lambda: require_usable_now(*schemas))
