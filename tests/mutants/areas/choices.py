@@ -173,8 +173,8 @@ AREA = Area(
         Mutant(
             "a_schema_of_a_client_tool_is_not_checked",
             "web/contents.py",
-            "require_usable(*(each.parameters for each in brought), asker=user)\n",
-            "require_usable(asker=user)\n",
+            "require_usable(*(each.parameters for each in brought), user=user)\n",
+            "require_usable(user=user)\n",
             (f"{API}::test_tools_that_cannot_be_used_are_refused",),
         ),
         Mutant(
