@@ -26,6 +26,7 @@ from tests.databases import (  # noqa: F401 - fixtures are found by name
 from tests.disks import disk  # noqa: F401 - fixtures are found by name
 
 # Fixtures are found by name.
+from tests.sampling import pytest_collection_modifyitems  # noqa: F401
 from tests.servers.fixtures import aimock_installed, llamacpp_url, llmock_installed  # noqa: F401
 from tests.statements import share_statements
 from tests.valkey import Valkey

@@ -13,6 +13,7 @@ def _options(line: str) -> argparse.Namespace:
     return arguments().parse_args(line.split())
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 async def test_a_few_faults_of_every_process(tmp_path: Path) -> None:

@@ -191,6 +191,7 @@ def _hold_lock(path: str, seconds: float) -> None:
         connection.execute("ROLLBACK")
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     "outage",
     [

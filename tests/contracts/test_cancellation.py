@@ -41,6 +41,7 @@ async def cancelled_after(seconds: float, store: Store, last: Message) -> bool:
     return task.cancelled()
 
 
+@pytest.mark.sampled(1)
 async def test_a_cancelled_task_ends_as_cancelled(store: Store, last: Message) -> None:
     """At any moment of a statement, alone or with others; no cursor or connection is left to the
     garbage collector.

@@ -499,6 +499,7 @@ async def test_no_query_scans_a_table(store: Store, analysed: bool) -> None:
         assert scans == [], f"{name}:\n{steps}"
 
 
+@pytest.mark.sampled(1)
 async def test_many_rows_are_announced_again_in_short_transactions(
     database_url: str, store: Store
 ) -> None:
@@ -527,6 +528,7 @@ async def test_many_rows_are_announced_again_in_short_transactions(
         assert (await session.execute(query)).scalar_one() == FINISHED
 
 
+@pytest.mark.sampled(1)
 async def test_five_thousand_waiting_rows_hide_nothing(store: Store) -> None:
     """5,000 queued answers of one conversation are one head, beside 5,000 other conversations and
     one dead answer.

@@ -1,5 +1,6 @@
 """A headless Chromium for tests of the page. Without it, tests are skipped on a laptop and fail in
-CI.
+CI. The shell without a browser's own windows comes first: it is the same engine, and takes a
+quarter less of the processor.
 """
 
 import asyncio
@@ -11,8 +12,15 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, Locator, Page, async_playwright, expect
 
-CHROMIUM = (
-    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = next(
+    filter(
+        None,
+        map(
+            shutil.which,
+            ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"),
+        ),
+    ),
+    None,
 )
 ARGUMENTS = (
     "--no-sandbox",

@@ -67,6 +67,7 @@ def test_a_python_client_calls_tools(stack: Stack, client: str) -> None:
         assert paid(stack, "agent-") == Counter(names)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)  # the packages are fetched once
 @pytest.mark.parametrize(
     ("beside", "major"), [(None, "2."), pytest.param("langchain", "3.", marks=pytest.mark.long)]

@@ -68,6 +68,7 @@ def test_it_can_be_stopped_before_it_is_ready(idle_stack: Stack) -> None:
     idle_stack.stop()
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("environ", "line"),
     [
@@ -90,6 +91,7 @@ def test_a_wrong_setting_stops_the_start(
     assert "hunter2" not in stack.shown
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("name", ["PORT", "BROADCASTER_PORT", "REDIS_PORT"])
 def test_a_port_in_use_stops_the_start(tmp_path: Path, name: str) -> None:
     """One line that names the port and its setting."""

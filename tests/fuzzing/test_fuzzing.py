@@ -16,6 +16,7 @@ from tokenwire.providers.dialects import decoder_of
 RECORDINGS = [recording for recording in own() if len(recording.body) <= MAX_BODY_BYTES]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("seed", range(4))
 def test_damaged_recordings(seed: int) -> None:
     """The end is either proved or a failure of ours; some bodies are complete in spite of the

@@ -179,6 +179,7 @@ async def test_redis_gone_and_back(valkey: Valkey) -> None:
     assert "Traceback" not in stderr
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("environment", "said"),
     [

@@ -184,6 +184,7 @@ async def test_all_calls_are_known(rig: Rig, scene: str) -> None:
     assert set(rig.calls) - {"renew", "has_readers", "leased", "now_ms"} <= CALLED
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("scene", ["restarted", "interrupted"])
 @pytest.mark.parametrize("name", sorted(CALLED - ESSENTIAL))
 async def test_a_call_that_always_fails(rig: Rig, name: str, scene: str) -> None:
@@ -200,6 +201,7 @@ async def test_a_call_that_always_fails(rig: Rig, name: str, scene: str) -> None
     assert row.content.startswith("Held ") or (scene == "restarted" and row.content in ("", "anew"))
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("scene", ["handed over"])
 @pytest.mark.parametrize("name", sorted(CALLED))
 async def test_a_call_that_fails_for_a_while(rig: Rig, name: str, scene: str) -> None:
@@ -212,6 +214,7 @@ async def test_a_call_that_fails_for_a_while(rig: Rig, name: str, scene: str) ->
     assert row.status in ("complete", "error")
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", sorted(CALLED - ESSENTIAL))
 async def test_a_cancel_always_works(rig: Rig, name: str) -> None:
     """Whatever fails. If its claim could not be released, the attempt counts as frozen."""
@@ -246,6 +249,7 @@ DECISIONS = [
 ]
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("name", DECISIONS)
 @pytest.mark.parametrize("ends", ["by itself", "cancelled"])
 async def test_a_failing_decision(
@@ -296,6 +300,7 @@ DAMAGE = ["5", '[{"at": "x", "id": 5}]', "no JSON"]
 COLUMNS = ["parts", "parts_kept", "seams", "usage", "reported", "error", "options"]
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("column", COLUMNS)
 @pytest.mark.parametrize("ends", ["by itself", "cancelled", "swept"])
 async def test_a_misshapen_value_in_a_row(rig: Rig, column: str, ends: str) -> None:

@@ -290,6 +290,7 @@ FORGED = [
 ]
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(("part", "code"), FORGED)
 async def test_what_cannot_be_decided_changes_nothing(
     chat: Chat, part: dict[str, Any], code: str

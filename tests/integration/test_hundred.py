@@ -92,6 +92,7 @@ async def crowd(store: Store) -> AsyncIterator[Crowd]:
     await asyncio.gather(*crowd.running, return_exceptions=True)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.timeout(300)
 async def test_one_poisoned_answer_among_a_hundred(
     crowd: Crowd, monkeypatch: pytest.MonkeyPatch

@@ -83,6 +83,7 @@ async def frame(client: Raw) -> None:
     await client.send(fragment(json.dumps(said).encode(), first=True, last=True))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("kind", "stream"), WAYS)
 async def test_nothing_of_a_body_is_kept(tmp_path: Path, kind: str, stream: bool) -> None:
     """While the answer is streamed or waited for."""

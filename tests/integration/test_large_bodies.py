@@ -53,6 +53,7 @@ async def standstill(work: Callable[[], Awaitable[object]]) -> float:
     return min(found)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dialect", DIALECTS)
 async def test_a_long_body_delays_nobody(tmp_path: Path, dialect: str) -> None:
     """In every dialect, without a server error."""

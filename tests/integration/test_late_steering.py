@@ -92,6 +92,7 @@ next answer is looked for.
 """
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(("name", "behind"), MOMENTS)
 async def test_a_post_that_comes_with_the_end(
     site: Site, monkeypatch: pytest.MonkeyPatch, name: str, behind: bool

@@ -223,6 +223,7 @@ async def test_a_call_is_decided_once(site: Site) -> None:
         await site.store.decide(record.message_id, 0, "local", other)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("repeats_history", [False, True])
 async def test_a_request_that_is_sent_again(site: Site, repeats_history: bool) -> None:
     """OpenAI's clients do that when a connection breaks, without a key. At the same time, while the
@@ -256,6 +257,7 @@ async def test_two_that_send_the_first_decision_at_once(site: Site) -> None:
         assert len(await site.store.decisions_of((await site.row_of(first["id"])).id)) == 1
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("repeats_history", [False, True])
 async def test_sent_again_after_its_response_is_deleted(site: Site, repeats_history: bool) -> None:
     """The decision still holds: nothing runs again."""
@@ -406,6 +408,7 @@ async def test_a_program_that_repeats_its_history(site: Site) -> None:
     assert error(await site.asks([*history, item], metadata={})) == (409, "already_decided")
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("approval", "kinds"),
     [

@@ -177,6 +177,7 @@ async def test_a_worker_killed_before_any_text(rig: Rig) -> None:
     assert (len(rig.provider.runs), rig.provider.running, await rig.runs_known()) == (1, [], 0)
 
 
+@pytest.mark.sampled(2)
 async def test_workers_killed_one_after_another(rig: Rig) -> None:
     """However many, with text between them."""
     rig.provider.pieces = [f"{number} little pieces of a long answer. " * 3 for number in range(40)]
@@ -214,6 +215,7 @@ async def cut_while_thinking(rig: Rig) -> Row:
     return row
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("cuts", [1, 2, 3, 6])
 async def test_connections_cut_while_the_model_thinks(rig: Rig, cuts: int) -> None:
     """No text yet, and no fault of the run: each time the next attempt attaches, and none counts as
@@ -454,6 +456,7 @@ async def test_an_attempt_sends_one_request(rig: Rig) -> None:
     assert (row.status, row.requests) == ("error", MAX_TRIES)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("dead", [True, False])
 @pytest.mark.parametrize("act", ["cancel", "delete"])
 async def test_a_run_does_not_outlive_its_answer(rig: Rig, act: str, dead: bool) -> None:

@@ -44,6 +44,7 @@ BEFORE = "import sys, time\nfrom pathlib import Path\n"
 AFTER = "time.sleep(600)\n"
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
 @pytest.mark.parametrize(
     "program",

@@ -35,6 +35,7 @@ def _asks_for_passwords(server: Postgres) -> None:
     server.execute("SELECT pg_reload_conf()")
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("program", [WEB, WORKER], ids=["web", "worker"])
 def test_a_database_that_refuses_the_login(
     tmp_path: Path, own_postgres: Postgres, valkey_url: str, program: Sequence[str]
@@ -57,6 +58,7 @@ def test_a_database_that_refuses_the_login(
         assert WRONG not in process.log
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     "program", [WEB, WORKER, BROADCASTER], ids=["web", "worker", "broadcaster"]
 )

@@ -33,6 +33,7 @@ def is_refused(said: bytes) -> bool:
     return said == b"" or said.startswith((b"HTTP/1.1 400", b"HTTP/1.1 414", b"HTTP/1.1 431"))
 
 
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("name", [*REFUSED, *REFUSED_BODIES])
 async def test_web_refuses(web: Web, name: str) -> None:
     """400, and the connection is closed: nothing after it is read as a request."""

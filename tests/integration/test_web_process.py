@@ -107,6 +107,7 @@ def running(
             process.wait()
 
 
+@pytest.mark.sampled(1)
 def test_a_post_works(tmp_path: Path, database_url: str, valkey_url: str) -> None:
     """Ready, a conversation, a post with its cursor, the page: with SQLite and with PostgreSQL."""
     with running(tmp_path, DATABASE_URL=database_url, REDIS_URL=valkey_url) as web:
@@ -125,6 +126,7 @@ def test_a_post_works(tmp_path: Path, database_url: str, valkey_url: str) -> Non
         assert web.stop() == 0
 
 
+@pytest.mark.sampled(1)
 def test_it_is_not_ready_before_the_migration(
     tmp_path: Path, empty_database_url: str, valkey_url: str
 ) -> None:
@@ -208,6 +210,7 @@ def test_the_loop_gets_pythons_lock_back_quickly(tmp_path: Path) -> None:
         web.wait_until(lambda: "switches after 0.0005\n" in web.output.read_text())
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_it_stops_with_open_connections(tmp_path: Path, how: signal.Signals) -> None:
     """Neither an idle connection nor a request with a missing body delays it; the request is
@@ -230,6 +233,7 @@ def test_it_stops_with_open_connections(tmp_path: Path, how: signal.Signals) -> 
         assert "Traceback" not in web.output.read_text()
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("setting", "value", "names"),
     [

@@ -241,8 +241,9 @@ def crash_points(effects: Sequence[str], nth: int) -> list[int]:
     return sorted(first | {*range(nth, len(effects), nth), len(effects)})
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
-    "nth", [pytest.param(1, marks=pytest.mark.long, id="all"), pytest.param(25, id="some")]
+    "nth", [pytest.param(1, marks=pytest.mark.long, id="all"), pytest.param(60, id="some")]
 )
 @pytest.mark.parametrize("saves", [False, True], ids=["unsaved", "saved"])
 @both
@@ -251,7 +252,7 @@ async def test_a_worker_that_dies_after_any_effect_changes_nothing(
 ) -> None:
     """Each event, file, checkpoint and commit is the last thing that some worker does.
 
-    Of the effects, `make test-all` has each, `make test` the first of each kind and every 25th.
+    Of the effects, `make test-all` has each, `make test` the first of each kind and every 60th.
     """
     async with world(api, tmp_path) as found:
         life = Life()
@@ -272,6 +273,7 @@ async def test_a_worker_that_dies_after_any_effect_changes_nothing(
             assert await found.sent_back() == ITEMS[api]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     "nth", [pytest.param(1, marks=pytest.mark.long, id="all"), pytest.param(7, id="some")]
 )

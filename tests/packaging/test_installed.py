@@ -54,6 +54,7 @@ def host(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("code", [THEIRS + OURS, OURS + THEIRS], ids=["theirs first", "ours first"])
 def test_beside_a_host_with_the_same_names(venv: Venv, host: Path, code: str) -> None:
     """Both import their own."""
@@ -103,6 +104,7 @@ def _refused() -> list[str]:
     return [name for name in refused if name != "tokenwire"]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "code",
     [
@@ -127,6 +129,7 @@ def test_a_light_install_is_enough_for_its_parts(venv: Venv, tmp_path: Path, cod
     venv.says(["-c", LIGHT + code, json.dumps(_refused())], tmp_path)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("command", ["run", "web", "worker", "broadcaster", "migrate", "models"])
 def test_a_light_install_names_what_is_missing(venv: Venv, tmp_path: Path, command: str) -> None:
     """In one line, with a failing exit code."""

@@ -40,6 +40,7 @@ def calling(port: int, *said: bytes) -> socket.socket:
     return client
 
 
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize(
     "said", [(), (b"hello\n",), (b"much\n",)], ids=["silent", "talking", "not reading"]
 )

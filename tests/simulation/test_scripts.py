@@ -12,6 +12,7 @@ from tokenwire.streams.log import ports
 SCHEDULES, AT_A_TIME = 40, 10
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("first", range(1, SCHEDULES + 1, AT_A_TIME))
 def test_the_scripts_answer_as_the_memory_log_does(first: int, valkey_url: str) -> None:
     """Every reply, every refusal and every message, through restarts, losses and failovers."""

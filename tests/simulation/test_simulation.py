@@ -33,6 +33,7 @@ def test_nothing_is_lost_or_repeated(first: int) -> None:
         assert not outcome.complaints, report(outcome)
 
 
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize("count", range(48))
 def test_a_lost_end_of_any_length(count: int) -> None:
     """The last `count` writes are lost, twice in a row: readers that had seen them read again, and
@@ -76,6 +77,7 @@ SLOW = (
 """They are found in few schedules."""
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "name",
     [pytest.param(each, marks=pytest.mark.long) if each in SLOW else each for each in SABOTAGES],

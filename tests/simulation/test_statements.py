@@ -16,6 +16,7 @@ SCHEDULES, AT_A_TIME = 12, 2
 SLICES = [(first, tools) for first in range(1, SCHEDULES + 1, AT_A_TIME) for tools in (False, True)]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("first", "tools"),
     [

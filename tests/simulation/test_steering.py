@@ -47,6 +47,7 @@ def test_a_worker_dies_behind_each_effect() -> None:
     assert steered > number / 2
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", SABOTAGES_OF_STEERING)
 def test_a_sabotage_is_found(name: str) -> None:
     """Without this rule of the project some schedule goes wrong, and says so."""

@@ -40,6 +40,7 @@ def test_each_call_runs_once_for_each_permission(first: int) -> None:
     assert facts["decisions"]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("point", POINTS)
 def test_a_worker_dies_at_each_point(point: str) -> None:
     """Between any two steps of a call, again and again."""
@@ -67,6 +68,7 @@ SLOW = ("claims_of_calls_without_comparison", "lost_calls_run_again")
 """They are found in few schedules."""
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "name",
     [

@@ -276,6 +276,7 @@ def harm(rig: RedisRig, damage: Callable[[Blocks], None]) -> None:
             client.xadd(packed, fields, id=entry_id)
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(
     "damage", [_flipped, _cut, _another, _miscounted, _not_a_number, _missing, _last_missing]
 )

@@ -111,6 +111,7 @@ def texts(messages: list[dict[str, Any]]) -> list[str]:
 WIRES = pytest.mark.parametrize("wire", [{}, {"socket": "1"}], ids=["sse", "websocket"])
 
 
+@pytest.mark.sampled(1)
 @WIRES
 async def test_an_answer_that_ends_while_a_page_loads(
     site: str, stack_for_site: Stack, browser: Browser, wire: dict[str, str]
@@ -133,6 +134,7 @@ async def test_an_answer_that_ends_while_a_page_loads(
             assert await settled(tab, 2) == await settled(page, 2)
 
 
+@pytest.mark.sampled(1)
 @WIRES
 async def test_a_chat_reloaded_while_streaming(
     site: str, stack_for_site: Stack, browser: Browser, wire: dict[str, str]

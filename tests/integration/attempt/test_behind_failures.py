@@ -104,6 +104,7 @@ async def cancel(world: Steered, row: Row, patch: pytest.MonkeyPatch) -> None:
     await closing.cancel(world.store, world.log, world.jobs, row.id, "me")
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("policy", ["queue", "steer"])
 @pytest.mark.parametrize("ends", [deaths, bug, unread, cancel])
 async def test_the_next_answer_starts(

@@ -24,7 +24,7 @@ from tokenwire.protocol.states import CALL_ENDED
 from tokenwire.worker.attempt.rounds import differences
 
 nth_effects = pytest.mark.parametrize(
-    "nth", [pytest.param(1, marks=pytest.mark.long, id="all"), pytest.param(20, id="some")]
+    "nth", [pytest.param(1, marks=pytest.mark.long, id="all"), pytest.param(60, id="some")]
 )
 
 
@@ -118,7 +118,7 @@ async def test_a_worker_dies_after_any_effect(
 ) -> None:
     """`again`: so does its successor, so many effects later. People decide about what waits.
 
-    Of the effects, `make test-all` has each, `make test` the first of each kind and every 20th.
+    Of the effects, `make test-all` has each, `make test` the first of each kind and every 60th.
     """
     async with story(tmp_path) as found:
         life = Life()

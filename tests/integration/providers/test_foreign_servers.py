@@ -124,6 +124,7 @@ async def test_aimock_cuts_in_mid_stream(client: HttpClient) -> None:
             assert type(error) is (Interrupted if text else Unavailable), spec.provider
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.usefixtures("aimock_installed")
 @pytest.mark.parametrize(
     ("fault", "errors"),
@@ -159,6 +160,7 @@ async def test_every_dialect_of_llmock(client: HttpClient) -> None:
             )
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.usefixtures("llmock_installed")
 @pytest.mark.parametrize(
     ("fault", "error"),

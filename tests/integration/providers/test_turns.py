@@ -54,6 +54,7 @@ async def longest_step(work: Awaitable[object]) -> float:
     return longest
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("shape", BODIES)
 async def test_no_step_takes_long(client: HttpClient, shape: str) -> None:
     """The best of three, since a busy machine takes longer for the same step."""

@@ -197,6 +197,7 @@ async def test_refusals(executor: Executor, status: int, data: bytes, error: str
     assert await answered(executor, whole(data, status)) == CallFailed(error)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("status", [301, 302, 307, 308, 408, 425, 429, 500, 502, 503, 504, 600])
 async def test_statuses_that_prove_nothing(executor: Executor, status: int) -> None:
     """No redirect is followed, and nothing is sent again."""

@@ -151,6 +151,7 @@ async def test_all_tools_together_have_a_limit(monkeypatch: pytest.MonkeyPatch) 
         assert list(server.tools) == ["x_a", "x_b", "x_c"]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     "answer",
     [
@@ -248,6 +249,7 @@ async def test_the_ids_of_people_go_only_where_the_catalogue_says_so() -> None:
     }
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
@@ -288,6 +290,7 @@ async def test_what_an_answer_means(answer: Answer, expected: Exception) -> None
 KEY = "hunter2-key"
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
@@ -340,6 +343,7 @@ async def test_a_server_of_the_older_transport(status: int) -> None:
     assert http.ELSEWHERE.format(status) in logs[0]["reason"]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 async def test_a_redirect_is_not_followed(status: int) -> None:
     """Neither to another host, which would get the headers, nor to the same."""

@@ -166,6 +166,7 @@ async def test_its_tools_and_their_results(tmp_path: Path, kind: Any) -> None:
         assert (name, meta) == ("add", {"tokenwire/key": "0e3c-key", "tokenwire/run": 1})
 
 
+@pytest.mark.sampled(1)
 @BOTH
 async def test_the_list_changes_while_it_runs(tmp_path: Path, kind: Any) -> None:
     async with kind(tmp_path) as shop:
@@ -175,6 +176,7 @@ async def test_the_list_changes_while_it_runs(tmp_path: Path, kind: Any) -> None
         assert await shop.call("extra") == CallDone("extra")
 
 
+@pytest.mark.sampled(1)
 @BOTH
 async def test_a_call_that_takes_too_long_is_cancelled(tmp_path: Path, kind: Any) -> None:
     """Its outcome is unknown; the server is told."""

@@ -8,6 +8,7 @@ import pytest
 LIGHT = {"catalogue", "parameters", "presets", "spec"}
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     "module", ["tokenwire.web.__main__", "tokenwire.web.app", "tokenwire.launcher.__main__"]
 )

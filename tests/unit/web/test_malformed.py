@@ -79,6 +79,7 @@ NOT_JSON: Bodies = [
 ]
 
 
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize(("route", "body"), NOT_JSON)
 async def test_invalid_json(client: httpx.AsyncClient, route: str, body: str) -> None:
     """NaN, infinities (also by overflow) and endless nesting: 400 `malformed_json`."""
@@ -174,6 +175,7 @@ OTHER_TYPES: Bodies = [
 ]
 
 
+@pytest.mark.sampled(20)
 @pytest.mark.parametrize(("route", "body"), OTHER_TYPES)
 async def test_other_types_and_ids_that_cannot_be_stored(
     client: httpx.AsyncClient, route: str, body: str
@@ -224,6 +226,7 @@ async def test_text_that_cannot_be_stored_is_repaired(
     assert "\\u0000" not in answer.text
 
 
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize(
     ("method", "path"),
     [

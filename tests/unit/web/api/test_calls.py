@@ -297,6 +297,7 @@ BAD: list[Any] = [
 ]
 
 
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize("body", BAD, ids=json.dumps)
 async def test_a_hostile_body(client: httpx.AsyncClient, store: Store, body: Any) -> None:
     """422 that names the mistake; the call stays as it is."""
