@@ -86,10 +86,13 @@ class Tokenwire:
         instructions: str | None = None,
         tools: Sequence[str] | None = None,
         schema: AnswerSchema | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> "RemoteConversation":
-        """A new conversation of the caller. `tools`: names; None: all. `schema`: of its answers."""
+        """A new conversation of the caller. `tools`: names; None: all. `schema`: of its answers.
+        `options`: their parameters (`temperature`, ...).
+        """
         wanted: dict[str, Any] = {"title": title, "model": model, "instructions": instructions}
-        wanted |= {"tools": tools, "schema": _json_schema(schema)}
+        wanted |= {"tools": tools, "schema": _json_schema(schema), "options": options}
         body = {name: value for name, value in wanted.items() if value is not None}
         return RemoteConversation(
             self, (await self.call("POST", "/api/conversations", body, key=str(uuid.uuid4())))["id"]
@@ -275,6 +278,8 @@ class RemoteConversation:
         self,
         content: str,
         *,
+        model: str | None = None,
+        options: Mapping[str, Any] | None = None,
         schema: WantedSchema = None,
         tools: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
@@ -282,14 +287,15 @@ class RemoteConversation:
     ) -> PostResult:
         """Post a message; when this returns, its answer is on its way.
 
-        `schema`: of the answer, whose content is then one JSON document; False: none, even if the
-        conversation has one. `tools`: as in PROTOCOL.md (`use`, `choice`, `client`). Safe to repeat
+        `model`, `options`: of this answer, before those of the conversation. `schema`: of the
+        answer, whose content is then one JSON document; False: none, even if the conversation has
+        one. `tools`: as in PROTOCOL.md (`use`, `choice`, `client`). Safe to repeat
         with the same key. Without one, a random key is used. `while_running`: what happens if an
         answer is running; None: as the server is set up.
         """
         key = idempotency_key or str(uuid.uuid4())
         wanted = {"content": content, "schema": _json_schema(schema), "tools": tools}
-        wanted |= {"while_running": while_running}
+        wanted |= {"while_running": while_running, "model": model, "options": options}
         body: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
         if schema is False:
             body["schema"] = None
@@ -301,8 +307,8 @@ class RemoteConversation:
         )
 
     async def change(self, **changes: Any) -> Mapping[str, Any]:
-        """Change `title`, `model`, `instructions`, `tools` or `schema`; the conversation as it is
-        then.
+        """Change `title`, `model`, `instructions`, `tools`, `schema` or `options`; the conversation
+        as it is then.
         """
         if "schema" in changes:
             changes["schema"] = _json_schema(changes["schema"])

@@ -57,7 +57,7 @@ HISTORY_PAGE_BYTES = 1024 * 1024
 """Maximum text, as JSON, of a page of messages or conversations: longer ones would block a process
 and fill its memory.
 """
-_CHANGEABLE = ("title", "model", "instructions", "tools", "response_schema")
+_CHANGEABLE = ("title", "model", "instructions", "tools", "response_schema", "options")
 _CURSOR = re.compile(r"([0-9]{1,16})\.([0-9a-zA-Z-]{1,36})")
 
 Policy = Literal["queue", "reject", "cancel_previous", "steer"]
@@ -82,7 +82,7 @@ class Post:
     inherits_schema: bool = True
     """Without a schema of its own, its answer has that of the conversation."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Parameters of the answer (see `tables.Message`)."""
+    """Parameters of the answer (see `tables.Message`), before those of the conversation."""
     tools: ToolChoices = NO_CHOICES
     steers: bool = True
     """False: it never reaches a running answer, because its client follows its own one."""
@@ -123,6 +123,7 @@ class Conversations(Database):
         instructions: str | None = None,
         tools: list[str] | None = None,
         response_schema: dict[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
         idempotency: Idempotency | None = None,
     ) -> Conversation:
         """A new conversation with its owner as only participant; for a repeated key, the first one.
@@ -146,6 +147,7 @@ class Conversations(Database):
                 instructions=instructions,
                 tools=tools,
                 response_schema=response_schema,
+                options=options or None,
             )
             await admit_conversation(session, self.quotas, row)
             return row
@@ -234,8 +236,8 @@ class Conversations(Database):
     async def change_conversation(
         self, conversation_id: str, user_id: str, changes: dict[str, Any]
     ) -> Conversation:
-        """Set any of title, model, instructions, tools, response_schema. A changed title raises
-        `rev` and must be announced. Raises NotFound, StorageFull.
+        """Set any of title, model, instructions, tools, response_schema, options. A changed title
+        raises `rev` and must be announced. Raises NotFound, StorageFull.
         """
         values: dict[str, Any] = {name: changes[name] for name in _CHANGEABLE if name in changes}
         if "title" in values:
@@ -300,6 +302,8 @@ class Conversations(Database):
             )
             if post.response_schema is None and post.inherits_schema:
                 post = replace(post, response_schema=conversation.response_schema)
+            if conversation.options:
+                post = replace(post, options={**conversation.options, **post.options})
             resumed = None
             if replaced is None:
                 superseded = await _apply_policy(session, post)

@@ -222,11 +222,13 @@ _conversation_bytes = (
     + octets(col(Conversation.instructions))
     + octets(col(Conversation.tools))
     + octets(col(Conversation.response_schema))
+    + octets(col(Conversation.options))
 )
 shown_conversation_bytes: ColumnElement[int] = (
     json_octets(col(Conversation.instructions))
     + octets(col(Conversation.tools))
     + octets(col(Conversation.response_schema))
+    + octets(col(Conversation.options))
 )
 """Bytes of a conversation as clients get it, without its short fields."""
 

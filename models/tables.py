@@ -87,7 +87,8 @@ class Conversation(Table, table=True):
     in no list, and expiring; `kept_until`: until then, the program that asked may allow a call of
     it, and it does not expire. `follows`: an answer of another conversation; it and all before it
     come before the first row here. `tools`: names of the tools that its answers may use; None: all.
-    `response_schema`: JSON Schema of its answers, unless a post has its own.
+    `response_schema`: JSON Schema of its answers, unless a post has its own. `options`: parameters
+    of its answers; those that a post names come first.
     """
 
     __tablename__ = named("conversations")
@@ -109,6 +110,7 @@ class Conversation(Table, table=True):
     instructions: str | None = _long_text(None)
     tools: list[Any] | None = _json(shapes.json_list)
     response_schema: dict[str, Any] | None = _json(shapes.json_object)
+    options: dict[str, Any] | None = _json(shapes.json_object)
     rev: int = 1
     announced_rev: int = 1
     created_at: int = Field(sa_type=BigInteger)

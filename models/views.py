@@ -56,6 +56,7 @@ def conversation_view(row: Conversation) -> dict[str, Any]:
         "instructions": row.instructions,
         "tools": row.tools,
         "schema": row.response_schema,
+        "options": row.options,
         "rev": row.rev,
         "created_at": timestamp(row.created_at),
         "updated_at": timestamp(row.updated_at),

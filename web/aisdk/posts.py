@@ -102,7 +102,8 @@ async def _submit(
     require_fit(services.settings, text)
     found = await services.store.find_chat(user, asked.chat_id)
     wanted = model or services.offers.require(found.model if found else None)
-    services.offers.require_taken(wanted, asked.options or {}, "body.options")
+    options = {**((found and found.options) or {}), **(asked.options or {})}
+    services.offers.require_taken(wanted, options, "body.options")
     tools = await _tools(services, user, asked, wanted, found)
     conversation = found or await services.store.open_chat(user, asked.chat_id)
     post = Post(

@@ -8,7 +8,7 @@ and `identity.py` identifies the caller. A user who is no participant gets 404.
 import asyncio
 import time
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Query, Request, Response
 from pydantic import BaseModel
@@ -82,6 +82,8 @@ async def create_conversation(
     wanted = body or shapes.NewConversation()
     if wanted.model is not None:
         services.offers.require(wanted.model)
+    options = shapes.named_in(wanted.options)
+    services.offers.require_taken(wanted.model or services.offers.default, options, "body.options")
     await require_schema(wanted.schema_, user)
     row = await services.store.create_conversation(
         user,
@@ -90,10 +92,11 @@ async def create_conversation(
         instructions=wanted.instructions,
         tools=wanted.tools,
         response_schema=wanted.schema_,
+        options=options,
         idempotency=Idempotency.of(
             idempotency_key,
             "POST /api/conversations",
-            wanted.model_dump(mode="json", exclude=_silent(wanted, "tools", "schema_")),
+            wanted.model_dump(mode="json", exclude=_silent(wanted, "tools", "schema_", "options")),
         ),
     )
     await delivery.touch_lists(services, row.id)
@@ -149,7 +152,7 @@ async def get_conversation(
 @router.patch(
     "/conversations/{conversation_id}",
     responses=documented(*BODY, "not_found", "not_owner", *MODEL, "storage_full"),
-    summary="Change title, model, instructions, tools or schema",
+    summary="Change title, model, instructions, tools, schema or options",
 )
 async def change_conversation(
     services: With,
@@ -158,16 +161,18 @@ async def change_conversation(
     body: shapes.ConversationChange,
 ) -> shapes.ConversationView:
     """Missing fields stay. A new title is announced to readers. Only the owner may change
-    instructions, tools and schema.
+    instructions, tools, schema and options.
     """
     changes = body.model_dump(exclude_unset=True)
-    if changes.keys() & {"instructions", "tools", "schema_"}:
+    if changes.keys() & {"instructions", "tools", "schema_", "options"}:
         await require_owner(services, conversation_id, user)
     if "schema_" in changes:
         await require_schema(body.schema_, user)
         changes["response_schema"] = changes.pop("schema_")
     if changes.get("model") is not None:
         services.offers.require(changes["model"])
+    if "options" in changes:
+        changes["options"] = await _options(services, user, conversation_id, body)
     if not changes:
         return shapes.ConversationView(
             **conversation_view(await services.store.conversation(conversation_id, user))
@@ -223,8 +228,9 @@ async def post_message(
     """
     require_fit(services.settings, body.content)
     conversation = await services.store.conversation(conversation_id, user)
-    model = services.offers.require(conversation.model)
-    services.offers.require_taken(model, body.parameters, "body.options")
+    model = services.offers.require(body.model or conversation.model)
+    options = {**(conversation.options or {}), **body.parameters}
+    services.offers.require_taken(model, options, "body.options")
     await require_schema(body.schema_, user)
     tools = await _tools(services, user, conversation, model, body.tools)
     page = await delivery.log_state(services, conversation_id)
@@ -257,13 +263,13 @@ async def post_message(
     "/messages/{message_id}/regenerate",
     status_code=202,
     responses=documented(
+        *BODY,
         *QUOTA_CODES,
         "not_found",
-        "foreign_origin",
         "not_author",
         "answer_running",
         "conflict",
-        *MODEL,
+        *PARAMETERS,
         "key_reused",
     ),
     summary="Make an answer again",
@@ -273,6 +279,7 @@ async def regenerate(
     services: With,
     user: CurrentUser,
     message_id: MessageId,
+    body: shapes.AnotherAnswer | None = None,
     idempotency_key: IdempotencyKeyHeader = None,
 ) -> shapes.PostedMessage:
     """A new answer to the same message (`message_id`: the answer, or the user's message) replaces
@@ -283,12 +290,15 @@ async def regenerate(
         delivery.log_state(services, row.conversation_id),
         services.store.conversation(row.conversation_id, user),
     )
-    model = services.offers.require(conversation.model)
+    again = body or shapes.AnotherAnswer()
+    model = services.offers.require(again.model or conversation.model)
+    options = None if again.options is None else shapes.named_in(again.options)
+    services.offers.require_taken(model, options or {}, "body.options")
     subscription = _subscription(services, request, conversation.id, user)
     route = f"POST /api/messages/{message_id}/regenerate"
-    key = Idempotency.of(idempotency_key, route, None)
+    key = Idempotency.of(idempotency_key, route, again.model_dump(exclude_none=True) or None)
     posted = await services.store.regenerate(
-        Regeneration(conversation.id, user, row.id, model, idempotency=key)
+        Regeneration(conversation.id, user, row.id, model, idempotency=key, options=options)
     )
     await delivery.announce_post(services, posted)
     return _posted(posted, page, subscription)
@@ -307,6 +317,18 @@ async def _tools(
     found = await require_tools(services.settings, asked.choices(), {"own": "client"}, usable, user)
     services.offers.require_tools(model, conversation.tools, found, "body.tools.use")
     return found
+
+
+async def _options(
+    services: WebServices, user: str, conversation_id: str, body: shapes.ConversationChange
+) -> dict[str, Any] | None:
+    """The parameters of a conversation that its model takes."""
+    options = shapes.named_in(body.options)
+    model = body.model
+    if "model" not in body.model_fields_set:
+        model = (await services.store.conversation(conversation_id, user)).model
+    services.offers.require_taken(model or services.offers.default, options, "body.options")
+    return options or None
 
 
 def _silent(body: BaseModel, *later: str) -> set[str]:

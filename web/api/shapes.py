@@ -83,11 +83,12 @@ class NewConversation(_StrictBody):
     instructions: Instructions | None = None
     tools: ToolNames | None = None
     schema_: dict[str, Any] | None = Field(default=None, alias="schema")
+    options: Parameters | None = None
 
 
 class ConversationChange(_StrictBody):
-    """Missing fields stay. `model` null: the default one; `instructions`, `schema` null: none;
-    `tools` null: all.
+    """Missing fields stay. `model` null: the default one; `instructions`, `schema`, `options` null:
+    none; `tools` null: all.
     """
 
     title: ConversationTitle = Field(
@@ -97,6 +98,7 @@ class ConversationChange(_StrictBody):
     instructions: Instructions | None = None
     tools: ToolNames | None = None
     schema_: dict[str, Any] | None = Field(default=None, alias="schema")
+    options: Parameters | None = None
 
 
 class BroughtTool(_StrictBody):
@@ -128,12 +130,19 @@ class MessageTools(_StrictBody):
         return found | {"own": [tool | {"runs_at": "client"} for tool in found.pop("client")]}
 
 
+def named_in(options: Parameters | None) -> dict[str, Any]:
+    """The parameters that a request names."""
+    return options.model_dump(exclude_none=True) if options else {}
+
+
 class NewMessage(_StrictBody):
-    """A user's message, and the tools of its answer. `schema`: of the answer; null: none, even if
-    the conversation has one.
+    """A user's message, and the tools of its answer. `model`, `options`: of this answer, before
+    those of the conversation. `schema`: of the answer; null: none, even if the conversation has
+    one.
     """
 
     content: Annotated[str, StringConstraints(min_length=1), AfterValidator(_not_blank)]
+    model: ModelName | None = None
     options: Parameters | None = None
     tools: MessageTools | None = None
     schema_: dict[str, Any] | None = Field(default=None, alias="schema")
@@ -143,7 +152,7 @@ class NewMessage(_StrictBody):
     @property
     def parameters(self) -> dict[str, Any]:
         """Those that it names."""
-        return self.options.model_dump(exclude_none=True) if self.options else {}
+        return named_in(self.options)
 
     @property
     def inherits_schema(self) -> bool:
@@ -154,11 +163,24 @@ class NewMessage(_StrictBody):
         """What an idempotency key stands for: as earlier versions had it, whose keys still count,
         and what they did not know.
         """
-        later = {"options": self.parameters, "while_running": self.while_running}
+        later = {
+            "model": self.model,
+            "options": self.parameters,
+            "while_running": self.while_running,
+        }
         silent = {name for name, value in later.items() if not value}
         found = self.model_dump(mode="json", exclude=silent)
         no_schema = self.schema_ is None and not self.inherits_schema
         return found | ({"schema_": False} if no_schema else {})
+
+
+class AnotherAnswer(_StrictBody):
+    """How to make an answer again. `model` null: that of the conversation; `options` null: those of
+    the answer that it replaces.
+    """
+
+    model: ModelName | None = None
+    options: Parameters | None = None
 
 
 class NewParticipant(_StrictBody):
@@ -220,6 +242,7 @@ class ConversationView(BaseModel):
     instructions: str | None
     tools: list[str] | None
     schema_: dict[str, Any] | None = Field(alias="schema")
+    options: dict[str, Any] | None
     rev: int
     created_at: str
     updated_at: str

@@ -4,6 +4,7 @@ from tests.mutants.mutant import Area, Mutant
 
 CHOICES = "tests/integration/attempt/test_choices.py"
 API = "tests/unit/web/api/test_tools.py"
+PARAMETERS = "tests/unit/web/test_parameters.py"
 NAMES = "tests/unit/web/test_tool_names.py"
 REPORTS = "tests/contracts/test_tool_names.py"
 QUOTAS = "tests/contracts/test_quotas.py"
@@ -147,6 +148,41 @@ AREA = Area(
             '{"instructions", "tools", "schema_"}',
             '{"instructions"}',
             (f"{API}::test_only_the_owner_changes_tools_and_schema",),
+        ),
+        Mutant(
+            "answers_ignore_the_options_of_their_conversation",
+            "models/conversations.py",
+            "options={**conversation.options, **post.options}",
+            "options=post.options",
+            (PARAMETERS,),
+        ),
+        Mutant(
+            "options_of_a_conversation_come_first",
+            "models/conversations.py",
+            "options={**conversation.options, **post.options}",
+            "options={**post.options, **conversation.options}",
+            (PARAMETERS,),
+        ),
+        Mutant(
+            "a_post_chooses_no_model",
+            "web/api/routes.py",
+            "services.offers.require(body.model or conversation.model)",
+            "services.offers.require(conversation.model)",
+            (PARAMETERS,),
+        ),
+        Mutant(
+            "the_options_of_a_conversation_are_not_checked",
+            "web/api/routes.py",
+            "options = {**(conversation.options or {}), **body.parameters}",
+            "options = body.parameters",
+            (PARAMETERS,),
+        ),
+        Mutant(
+            "a_key_of_another_answer_ignores_its_model",
+            "web/api/routes.py",
+            "again.model_dump(exclude_none=True) or None",
+            "None",
+            (PARAMETERS,),
         ),
         Mutant(
             "answers_ignore_the_schema_of_their_conversation",

@@ -117,6 +117,110 @@ async def test_an_answer_made_again_keeps_its_parameters(
     assert row.options == {"seed": 7}
 
 
+async def test_a_post_chooses_its_model(client: httpx.AsyncClient, store: Store) -> None:
+    """For its answer alone, and before the conversation's model."""
+    made = (await begin(client, model="second"))["id"]
+    posted = await client.post(
+        f"/api/conversations/{made}/messages", json={"content": "hi", "model": "demo"}
+    )
+    assert posted.json()["assistant_message"]["model"] == "demo"
+    posted = await client.post(f"/api/conversations/{made}/messages", json={"content": "hi"})
+    answer = posted.json()["assistant_message"]
+    assert answer["model"] == "second"
+    await client.post(f"/api/messages/{answer['id']}/cancel")
+    again = await client.post(
+        f"/api/messages/{answer['id']}/regenerate", json={"model": "demo", "options": OPTIONS}
+    )
+    made_again = again.json()["assistant_message"]
+    assert made_again["model"] == "demo"
+    assert (await store.message(made_again["id"])).options == OPTIONS
+    assert (await client.get(f"/api/conversations/{made}")).json()["conversation"][
+        "model"
+    ] == "second"
+
+
+async def test_a_model_that_cannot_be_chosen(client: httpx.AsyncClient) -> None:
+    """By a post, or by the request for another answer: nothing is stored."""
+    made = (await begin(client))["id"]
+    address = f"/api/conversations/{made}/messages"
+    answer = (await client.post(address, json={"content": "hi"})).json()["assistant_message"]
+    await client.post(f"/api/messages/{answer['id']}/cancel")
+    again = f"/api/messages/{answer['id']}/regenerate"
+    for path, beside in ((address, {"content": "hi"}), (again, {})):
+        for more, status, code in (
+            ({"model": "none such"}, 422, "unknown_model"),
+            ({"model": "keyless"}, 422, "unknown_model"),
+            ({"model": "nearby"}, 503, "model_unavailable"),
+            ({"model": ""}, 422, "invalid"),
+            ({"model": 5}, 422, "invalid"),
+            ({"model": "lacking", "options": {"seed": 1}}, 422, "unsupported_parameter"),
+            ({"provider": "demo"}, 422, "invalid"),
+        ):
+            refused = await client.post(path, json=beside | more)
+            assert (refused.status_code, refused.json()["code"]) == (status, code), (path, more)
+    rows = (await client.get(f"/api/conversations/{made}")).json()["messages"]
+    assert [row["id"] for row in rows[1:]] == [answer["id"]]
+
+
+async def test_a_repeated_request_for_another_answer(client: httpx.AsyncClient) -> None:
+    """The key stands for the model, too."""
+    made = (await begin(client))["id"]
+    posted = await client.post(f"/api/conversations/{made}/messages", json={"content": "hi"})
+    answer = posted.json()["assistant_message"]["id"]
+    await client.post(f"/api/messages/{answer}/cancel")
+    path, headers = f"/api/messages/{answer}/regenerate", {"Idempotency-Key": "k"}
+    first = await client.post(path, headers=headers)
+    for nothing in ({}, {"model": None, "options": None}):
+        again = await client.post(path, headers=headers, json=nothing)
+        assert again.json()["assistant_message"] == first.json()["assistant_message"]
+    other = await client.post(path, headers=headers, json={"model": "second"})
+    assert other.json()["code"] == "key_reused"
+
+
+async def test_options_of_a_conversation(client: httpx.AsyncClient, store: Store) -> None:
+    """For all its answers; what a post names comes first."""
+    made = await begin(client, options={"seed": 7, "temperature": 0.5})
+    assert made["options"] == {"seed": 7, "temperature": 0.5}
+    address = f"/api/conversations/{made['id']}"
+    body = {"content": "hi", "options": {"seed": 8}}
+    posted = (await client.post(f"{address}/messages", json=body)).json()
+    row = await store.message(posted["assistant_message"]["id"])
+    assert row.options == {"seed": 8, "temperature": 0.5}
+    assert (await client.patch(address, json={"title": "x"})).json()["options"] == made["options"]
+    for nothing in (None, {}, {"seed": None}):
+        changed = await client.patch(address, json={"options": {"top_k": 3}})
+        assert changed.json()["options"] == {"top_k": 3}
+        changed = await client.patch(address, json={"options": nothing})
+        assert changed.json()["options"] is None
+    posted = (await client.post(f"{address}/messages", json={"content": "hi"})).json()
+    assert (await store.message(posted["assistant_message"]["id"])).options is None
+
+
+async def test_options_that_the_model_of_a_conversation_lacks(client: httpx.AsyncClient) -> None:
+    """Whichever comes later is refused, and nothing changes."""
+    refused = await client.post(
+        "/api/conversations", json={"model": "lacking", "options": {"seed": 1}}
+    )
+    assert refused.json()["code"] == "unsupported_parameter"
+    made = await begin(client, model="lacking")
+    address = f"/api/conversations/{made['id']}"
+    for changes in ({"options": {"seed": 1}}, {"options": {"seed": 1}, "model": "lacking"}):
+        refused = await client.patch(address, json=changes)
+        assert (refused.status_code, refused.json()["code"]) == (422, "unsupported_parameter")
+    changed = await client.patch(address, json={"options": {"seed": 1}, "model": None})
+    assert changed.json()["options"] == {"seed": 1}
+    refused = await client.post(f"{address}/messages", json={"content": "hi", "model": "lacking"})
+    assert refused.json()["errors"][0]["field"] == "body.options.seed"
+
+
+async def test_options_of_a_conversation_count_for_the_ai_sdk(client: httpx.AsyncClient) -> None:
+    """A model that lacks them is refused."""
+    made = await begin(client, options={"seed": 7})
+    body = json.dumps(chat(id=made["id"], model="lacking"))
+    refused = await client.post("/api/chat", content=body.encode())
+    assert refused.json()["code"] == "unsupported_parameter"
+
+
 async def test_options_of_the_ai_sdk(client: httpx.AsyncClient, store: Store) -> None:
     """Refused before a chat of that name exists."""
     for model, options, code in (
