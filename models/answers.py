@@ -194,7 +194,7 @@ class Answers(Database):
         closes: bool = False,
     ) -> Message | None:
         """Begin an attempt in SQL: the row from now on, or None if it has ended, waits for a
-        decision, or a newer attempt has it.
+        decision, or a newer attempt has it. `model`: for a row without one.
 
         An attempt that finds the row `streaming` counts the death of a worker, before anything that
         may kill another one. `survived`: the previous attempt was this process's own and ended with
@@ -208,7 +208,7 @@ class Answers(Database):
             .values(
                 attempt=attempt,
                 status="streaming",
-                model=model,
+                model=func.coalesce(col(Message.model), model),
                 due_at=None,
                 starts=col(Message.starts) + 1,
                 saves=0,
@@ -381,11 +381,13 @@ class Answers(Database):
         billed_input: int,
         *,
         run_is_silent: bool = False,
+        model: str | None = None,
     ) -> bool:
         """Make the next attempt due in `delay_ms` by the database's clock. False: ended, or a newer
         attempt has it.
 
         `run_is_silent`: the provider's run continues, and the attempt received nothing from it.
+        `model`: takes the place of the answer's model.
         """
         change = (
             update(Message)
@@ -405,6 +407,9 @@ class Answers(Database):
             )
             .returning(col(Message.id))
         )
+        if model is not None:
+            first = func.coalesce(col(Message.first_model), col(Message.model))
+            change = change.values(model=model, first_model=first)
         async with self.writing() as session:
             return (await session.scalars(change)).first() is not None
 

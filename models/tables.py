@@ -174,6 +174,7 @@ class Message(Table, table=True):
     - `run_parts`: parts before that cursor.
     - `run_silent_since`: when an attempt first received nothing from the run; None after any
       output.
+    - `first_model`: the model that was to answer, if another one took its place.
     - `ended_at`: when an answer ended.
     - `billed_input`: input tokens that the requests so far were billed, estimated if not
       reported; None: there was only one request.
@@ -244,6 +245,7 @@ class Message(Table, table=True):
     announced_rev: int = 0
     terminal_announced: bool = False
     model: str | None = None
+    first_model: str | None = None
     finish_reason: str | None = Field(default=None, max_length=32)
     error: dict[str, Any] | None = _json(shapes.error)
     usage: dict[str, Any] | None = _json(shapes.usage)

@@ -149,6 +149,10 @@ def parse(document: Any, environ: Mapping[str, str], path: str = "models.yml") -
             missing[name] = variable
     if not models:
         raise _no_model(missing, path)
+    for name, spec in models.items():
+        for other in spec.fallback:
+            if other not in file.models or other == name:
+                raise CatalogueError(path, name, f"fallback: no other model is called {other!r}")
     default = _chosen("default", file.default, models, missing, path) or next(iter(models))
     titles = _chosen("title_model", file.title_model, models, missing, path)
     of_clients = {name: tool for name, tool in file.tools.items() if tool.get("client") is True}

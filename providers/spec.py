@@ -164,6 +164,8 @@ class ModelSpec:
     """The best rung that this model supports."""
     stall_seconds: Seconds | None = None
     """The longest wait for a delta."""
+    fallback: list[Text] = field(default_factory=list)
+    """Other entries, which answer in this order where this model cannot."""
     tools: list[NameOfTool] | None = None
     """The tools of the server that its answers may use; None: all."""
     context_tokens: Annotated[int, Field(ge=1)] | None = None

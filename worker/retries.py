@@ -21,9 +21,14 @@ workers (memory, a bug in C code). So deaths in a row are counted separately. Af
 WorkersDied
   raised for an answer that has killed so many workers: a bug of ours.
 
-Rejected: counting deaths as tries (deploys, or crashes that other answers cause, would end a
-healthy answer); a limit on tries alone (an answer that progresses a little each time would be
-billed without end).
+An answer of which nothing is there yet may get another model (`fallback` in the catalogue) in place
+of its end, after one of the errors in `MENDED_BY_ANOTHER`. After a rate limit it does so at once:
+another model need not wait.
+
+Rejected: another model behind text of the first one (their words do not fit together, and what a
+provider signed is of no use to another); counting deaths as tries (deploys, or crashes that other
+answers cause, would end a healthy answer); a limit on tries alone (an answer that progresses a
+little each time would be billed without end).
 """
 
 import random
@@ -78,17 +83,34 @@ _SENTENCES: dict[type[ProviderError], str] = {
 }
 
 
+MENDED_BY_ANOTHER = (
+    RateLimited,
+    Unavailable,
+    Interrupted,
+    QuotaExhausted,
+    AuthenticationFailed,
+    PermissionDenied,
+    ModelNotFound,
+    ContextLengthExceeded,
+)
+"""Errors that say nothing against the question: another model may answer it."""
+
+
 class WorkersDied(Exception):
     """Too many workers in a row died with this answer, without progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryLater:
-    """Try again in `delay_ms`. `tries` are used up, this one included."""
+    """Try again in `delay_ms`. `tries` are used up, this one included. `model`: takes the place of
+    the answer's model. `notify_operators`: a person must act all the same.
+    """
 
     code: str
     delay_ms: int
     tries: int
+    model: str | None = None
+    notify_operators: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +140,7 @@ class Outlook:
     - `stuck`: there is text, and no way to resume it or to start over.
     - `free`: the provider got no request.
     - `silent_s`: only the connection failed; its run has sent nothing for so many seconds.
+    - `next_model`: may answer instead: there is no text yet, and no run goes on.
     """
 
     tries: int = 0
@@ -125,6 +148,7 @@ class Outlook:
     stuck: bool = False
     free: bool = False
     silent_s: float | None = None
+    next_model: str | None = None
     terms: AnswerTerms = field(default_factory=AnswerTerms)
 
 
@@ -204,7 +228,23 @@ def _ask_again(
     return _later(error, pause_s, used, outlook, jitter)
 
 
-_RULES = (_ask_otherwise, _attach_again, _ask_again)
+def _ask_another(
+    error: ProviderError, outlook: Outlook, _jitter: Callable[[], float]
+) -> RetryLater | None:
+    """Another model, whose tries are counted anew."""
+    if outlook.next_model is None or not isinstance(error, MENDED_BY_ANOTHER):
+        return None
+    notify = _needs_a_person(error)
+    return RetryLater(code_of(error), 0, 0, outlook.next_model, notify)
+
+
+def _ask_another_at_once(
+    error: ProviderError, outlook: Outlook, jitter: Callable[[], float]
+) -> RetryLater | None:
+    return _ask_another(error, outlook, jitter) if isinstance(error, RateLimited) else None
+
+
+_RULES = (_ask_otherwise, _ask_another_at_once, _attach_again, _ask_again, _ask_another)
 
 
 def _later(

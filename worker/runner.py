@@ -20,6 +20,7 @@ from tokenwire.worker import closing, probation
 from tokenwire.worker.asking import ask
 from tokenwire.worker.attempt.run import Attempt
 from tokenwire.worker.enqueue import JobsUnavailable
+from tokenwire.worker.fallbacks import next_model
 from tokenwire.worker.outages import outlast
 from tokenwire.worker.planning import PlannedAttempt, plan_attempt
 from tokenwire.worker.probation import Probation
@@ -196,7 +197,8 @@ class Runner:
                 parts=lost,
             )
         draft = planned.draft(claim.attempt, self._services.terms)
-        attempt = Attempt(self._services, row, claim, draft, best_rung)
+        other = next_model(self._models.catalogue, row)
+        attempt = Attempt(self._services, row, claim, draft, best_rung, other)
         with self._running.attempt(attempt):
             async with self._on_probation(attempt, row):
                 await self._run(attempt, planned)

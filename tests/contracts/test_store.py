@@ -291,12 +291,12 @@ async def test_any_unicode_text_is_kept(store: Store, conversation: Conversation
 
 
 async def test_attempts_only_increase(store: Store, conversation: Conversation) -> None:
-    """The fencing token never falls or repeats; the row has the model that answers."""
+    """The fencing token never falls or repeats."""
     posted = await store.post(post_to(conversation))
     message_id = posted.assistant_message.id
-    row = await store.begin_attempt(message_id, 2, "other")
+    row = await store.begin_attempt(message_id, 2, "demo")
     assert row is not None
-    assert (row.attempt, row.status, row.model) == (2, "streaming", "other")
+    assert (row.attempt, row.status) == (2, "streaming")
     assert await store.begin_attempt(message_id, 2, "demo") is None
     assert await store.begin_attempt(message_id, 1, "demo") is None
     assert await store.begin_attempt("nobody", 1, "demo") is None
@@ -425,6 +425,23 @@ async def test_a_retry_is_due_by_the_database_clock(
     again = await store.begin_attempt(message_id, 2, "demo")
     assert again is not None
     assert (again.due_at, again.status, again.tries) == (None, "streaming", 2)
+
+
+async def test_a_retry_may_be_another_models(store: Store, conversation: Conversation) -> None:
+    """The row keeps the first model's name, whichever attempt comes; an attempt that read the row
+    before changes nothing.
+    """
+    message_id = await started(store, await store.post(post_to(conversation)))
+    assert not await store.schedule_retry(message_id, 0, 0, 0, 0, model="second")
+    for attempt, model in ((1, "second"), (2, "third")):
+        assert await store.schedule_retry(message_id, attempt, 0, 0, 0, model=model)
+        again = await store.begin_attempt(message_id, attempt + 1, "demo")
+        assert again is not None
+        assert (again.model, again.first_model) == (model, "demo")
+    assert await store.schedule_retry(message_id, 3, 0, 1, 0)
+    row = await store.message(message_id)
+    assert row is not None
+    assert (row.model, row.first_model) == ("third", "demo")
 
 
 async def test_later_attempts_know_how_earlier_ones_began(

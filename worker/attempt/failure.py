@@ -42,6 +42,7 @@ def _outlook(work: AttemptWork, error: BaseException, silent_s: float | None) ->
         # Otherwise a connection broke and the run had never begun. That was a try.
         free=_is_gone(work, error, silent_s) and work.row.run_silent_since is None,
         silent_s=None if draft.run is None else silent_s,
+        next_model=None if draft.run or draft.held.answer.parts else work.next_model,
         terms=work.services.terms,
     )
 

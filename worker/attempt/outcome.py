@@ -158,11 +158,11 @@ class Outcome:
             status=getattr(error, "status", None),
             error=str(error),
         )
+        if decision.notify_operators:
+            work.notify_operators(error, decision.code)
         if isinstance(decision, RetryLater):
             await self._retry(decision)
             return
-        if decision.notify_operators:
-            work.notify_operators(error, decision.code)
         shown = {
             "code": decision.code,
             "error": decision.sentence,
@@ -187,7 +187,13 @@ class Outcome:
         silent = draft.run is not None and not draft.emitted
         scheduled = await self._outlast(
             lambda: store.schedule_retry(
-                message_id, attempt, retry.delay_ms, retry.tries, billed, run_is_silent=silent
+                message_id,
+                attempt,
+                retry.delay_ms,
+                retry.tries,
+                billed,
+                run_is_silent=silent,
+                model=retry.model,
             )
         )
         if not scheduled:

@@ -65,7 +65,8 @@ T = TypeVar("T")
 class Attempt:
     """A claimed attempt, until its answer has ended or belongs to another attempt.
 
-    `best_rung`: the best rung on which a later attempt may resume the answer.
+    `best_rung`: the best rung on which a later attempt may resume the answer. `next_model`: answers
+    if its model cannot.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Attempt:
         claim: ports.Claim,
         draft: Draft,
         best_rung: Rung,
+        next_model: str | None = None,
     ) -> None:
         self.draft = draft
         self._life = Lifecycle()
@@ -84,7 +86,7 @@ class Attempt:
         )
         run = NamedRun(services.store, row.id, row.model or "", claim.attempt, draft)
         billing = Billing(services.terms, draft, row.billed_input, row.requests)
-        self.work = AttemptWork(services, row, best_rung, draft, writer, run, billing)
+        self.work = AttemptWork(services, row, best_rung, draft, writer, run, billing, next_model)
         self._keeper = Keeper(services, row, writer, self.stop, self._stall)
         self._outcome = Outcome(self.work, self._keeper, self._give)
         self._calling = Calling(self.work, self._keeper)

@@ -29,7 +29,8 @@ class AttemptWork:
 
     `best_rung`: the best rung of the answer's model. `question`: what each turn is asked, the
     conversation before the answer (None: nothing is asked). `tools`: those that the answer may use.
-    `document`: the text that was checked against the answer's schema.
+    `document`: the text that was checked against the answer's schema. `next_model`: answers if the
+    answer's model cannot.
     """
 
     services: WorkerServices
@@ -39,6 +40,7 @@ class AttemptWork:
     writer: LogWriter
     named_run: NamedRun
     billing: Billing
+    next_model: str | None = None
     question: Request | None = None
     tools: AnswerTools = NO_TOOLS
     document: Document | None = None

@@ -1,5 +1,5 @@
-"""Parameters of all answers of a conversation. Nothing is removed: the previous version still
-works, and asks without them.
+"""Parameters of all answers of a conversation, and models that took another one's place. Nothing is
+removed: the previous version still works, asks without the parameters, and stays with a model.
 """
 
 import sqlalchemy as sa
@@ -12,6 +12,7 @@ down_revision = "0020"
 
 
 def upgrade() -> None:
-    """Add the column."""
-    column = sa.Column("options", sa.JSON(none_as_null=True), nullable=True)
-    op.add_column(named("conversations"), column)
+    """Add the columns."""
+    options = sa.Column("options", sa.JSON(none_as_null=True), nullable=True)
+    op.add_column(named("conversations"), options)
+    op.add_column(named("messages"), sa.Column("first_model", sa.String(), nullable=True))

@@ -6,6 +6,11 @@ from tests.mutants.mutant import Area, Mutant
 
 _DEADLY = ("tests/unit/worker/test_probation.py", "tests/integration/test_deadly_answers.py")
 _TABLE = ("tests/unit/worker/attempt/test_lifecycle.py",)
+_FALLBACKS = (
+    "tests/integration/attempt/test_fallbacks.py",
+    "tests/unit/worker/test_retries.py",
+    "tests/contracts/test_store.py::test_a_retry_may_be_another_models",
+)
 _TAKEOVERS = ("tests/integration/sweeper/test_takeovers.py",)
 
 AREA = Area(
@@ -250,6 +255,48 @@ AREA = Area(
             "row.started_with), kept",
             "row.deaths, row.started_with = 0, kept",
             _TAKEOVERS,
+        ),
+        Mutant(
+            "another_model_goes_on_with_a_text",
+            "worker/attempt/failure.py",
+            "next_model=None if draft.run or draft.held.answer.parts else work.next_model",
+            "next_model=work.next_model",
+            _FALLBACKS,
+        ),
+        Mutant(
+            "another_model_answers_any_question",
+            "worker/retries.py",
+            "if outlook.next_model is None or not isinstance(error, MENDED_BY_ANOTHER):",
+            "if outlook.next_model is None:",
+            _FALLBACKS,
+        ),
+        Mutant(
+            "a_rate_limit_is_waited_for",
+            "worker/retries.py",
+            "_RULES = (_ask_otherwise, _ask_another_at_once, ",
+            "_RULES = (_ask_otherwise, ",
+            _FALLBACKS,
+        ),
+        Mutant(
+            "models_answer_by_turns_for_ever",
+            "models/answers.py",
+            "first = func.coalesce(col(Message.first_model), col(Message.model))",
+            "first = col(Message.model)",
+            _FALLBACKS,
+        ),
+        Mutant(
+            "a_model_lacks_a_parameter_and_answers",
+            "worker/fallbacks.py",
+            "spec is not None and refusal_by(spec, options(row)) is None",
+            "spec is not None",
+            _FALLBACKS,
+        ),
+        Mutant(
+            "an_old_attempt_brings_the_first_model_back",
+            "models/answers.py",
+            "model=func.coalesce(col(Message.model), model),",
+            "model=model,",
+            _FALLBACKS,
         ),
         Mutant(
             "deaths_after_progress_add_up",

@@ -145,7 +145,7 @@ AREA = Area(
         Mutant(
             "any_participant_changes_tools",
             "web/api/routes.py",
-            '{"instructions", "tools", "schema_"}',
+            '{"instructions", "tools", "schema_", "options"}',
             '{"instructions"}',
             (f"{API}::test_only_the_owner_changes_tools_and_schema",),
         ),
@@ -202,7 +202,8 @@ AREA = Area(
             "a_schema_of_a_conversation_costs_nothing",
             "models/quotas.py",
             "    + octets(col(Conversation.tools))\n"
-            "    + octets(col(Conversation.response_schema))\n)\nshown",
+            "    + octets(col(Conversation.response_schema))\n"
+            "    + octets(col(Conversation.options))\n)\nshown",
             ")\nshown",
             (f"{QUOTAS}::test_tools_and_a_schema_count_as_they_change",),
         ),

@@ -48,8 +48,9 @@ AREA = Area(
         Mutant(
             "web_checks_no_parameter_of_a_post",
             "web/api/routes.py",
-            '    services.offers.require_taken(model, body.parameters, "body.options")\n',
-            "",
+            '    services.offers.require_taken(model, options, "body.options")\n'
+            "    await require_schema",
+            "    await require_schema",
             WEB,
         ),
         Mutant(

@@ -141,6 +141,18 @@ def test_defaults() -> None:
             "default: no model is called 'x'",
         ),
         (
+            {"models": {"m": {"provider": "demo", "fallback": ["m"]}}},
+            "m: fallback: no other model is called 'm'",
+        ),
+        (
+            {"models": {"m": {"provider": "demo", "fallback": ["x"]}}},
+            "m: fallback: no other model is called 'x'",
+        ),
+        (
+            {"models": {"m": {"provider": "demo", "fallback": "x"}}},
+            "m: fallback: must be a list",
+        ),
+        (
             {"default": "o", "models": {"m": {"provider": "demo"}, "o": {"provider": "openai"}}},
             "default: o needs OPENAI_API_KEY",
         ),

@@ -33,6 +33,37 @@ def no_jitter() -> float:
     return 0.0
 
 
+MENDED = {*RETRYABLE, *FINAL} - {base.InvalidRequest, base.ContentFiltered, base.AnswerTooLarge}
+
+
+@pytest.mark.parametrize("kind", [*RETRYABLE, *FINAL])
+def test_another_model_answers_where_it_can(kind: type[base.ProviderError]) -> None:
+    """In place of the end, with tries of its own, and at once."""
+    other = Outlook(2, next_model="second")
+    verdict = decide(kind("x"), other)
+    if kind in MENDED:
+        end = decide(kind("x"), Outlook(2))
+        assert isinstance(end, Discard)
+        assert verdict == RetryLater(end.code, 0, 0, "second", end.notify_operators)
+    else:
+        assert verdict == decide(kind("x"), Outlook(2))
+
+
+def test_a_rate_limit_is_not_waited_for_if_another_model_can_answer() -> None:
+    """Other errors that may pass are tried again with the same model first."""
+    first = Outlook(0, next_model="second")
+    assert decide(base.RateLimited("x"), first) == RetryLater("rate_limited", 0, 0, "second")
+    for kind in (base.Unavailable, base.Interrupted):
+        again = decide(kind("x"), first, jitter=no_jitter)
+        assert again == decide(kind("x"), Outlook(0), jitter=no_jitter)
+
+
+def test_bugs_of_ours_reach_no_other_model() -> None:
+    outlook = Outlook(next_model="second")
+    assert isinstance(decide(ValueError("x"), outlook), Discard)
+    assert isinstance(decide(BudgetExhausted("x"), outlook), Discard)
+
+
 @pytest.mark.parametrize("kind", RETRYABLE)
 def test_retryable_errors_get_three_tries(kind: type[base.ProviderError]) -> None:
     """Two tries are followed by another one, the third by the end."""
