@@ -1,25 +1,24 @@
 """Pure: which model answers if the model of an answer cannot (`fallback` in the catalogue)."""
 
-from tokenwire.models.tables import Message
-from tokenwire.providers.catalogue import Catalogue
+from collections.abc import Mapping
+from typing import Any
+
 from tokenwire.providers.parameters import refusal_by
-from tokenwire.worker.context import options
+from tokenwire.providers.spec import ModelSpec
 
 
-def next_model(catalogue: Catalogue, row: Message) -> str | None:
-    """The next one in the list of the answer's first model. None: there is none.
+def next_model(
+    models: Mapping[str, ModelSpec], first: str, present: str, options: Mapping[str, Any]
+) -> str | None:
+    """The one behind `present` in the list of the answer's first model. None: there is none.
 
     A model that is left out of the catalogue is passed over, and so is one that does not take the
-    answer's parameters.
+    answer's parameters (`options`).
     """
-    first = catalogue.models.get(row.first_model or row.model or "")
-    if first is None:
+    spec = models.get(first)
+    names = [first, *spec.fallback] if spec is not None else []
+    if present not in names:
         return None
-    names = [first.name, *first.fallback]
-    if row.model not in names:
-        return None
-    for name in names[names.index(row.model) + 1 :]:
-        spec = catalogue.models.get(name)
-        if spec is not None and refusal_by(spec, options(row)) is None:
-            return name
-    return None
+    behind = (models.get(name) for name in names[names.index(present) + 1 :])
+    fitting = (each for each in behind if each is not None and refusal_by(each, options) is None)
+    return next((each.name for each in fitting), None)

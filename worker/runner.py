@@ -16,7 +16,7 @@ from tokenwire.models.rows import unfinished
 from tokenwire.models.tables import Message
 from tokenwire.providers.presets import rung_of
 from tokenwire.streams.log import ports
-from tokenwire.worker import closing, probation
+from tokenwire.worker import closing, context, probation
 from tokenwire.worker.asking import ask
 from tokenwire.worker.attempt.run import Attempt
 from tokenwire.worker.enqueue import JobsUnavailable
@@ -183,7 +183,8 @@ class Runner:
     async def _attempt(
         self, row: Message, claim: ports.Claim, held: Held, *, crashed: bool
     ) -> None:
-        spec = self._models.catalogue.models.get(row.model or "")
+        model, models = row.model or "", self._models.catalogue.models
+        spec = models.get(model)
         best_rung = rung_of(spec) if spec else "none"
         planned = plan_attempt(row, held, best_rung)
         if claim.attempt > 1:
@@ -197,7 +198,7 @@ class Runner:
                 parts=lost,
             )
         draft = planned.draft(claim.attempt, self._services.terms)
-        other = next_model(self._models.catalogue, row)
+        other = next_model(models, row.first_model or model, model, context.options(row))
         attempt = Attempt(self._services, row, claim, draft, best_rung, other)
         with self._running.attempt(attempt):
             async with self._on_probation(attempt, row):

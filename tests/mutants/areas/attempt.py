@@ -287,8 +287,8 @@ AREA = Area(
         Mutant(
             "a_model_lacks_a_parameter_and_answers",
             "worker/fallbacks.py",
-            "spec is not None and refusal_by(spec, options(row)) is None",
-            "spec is not None",
+            "each is not None and refusal_by(each, options) is None",
+            "each is not None",
             _FALLBACKS,
         ),
         Mutant(
