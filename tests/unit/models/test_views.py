@@ -79,6 +79,7 @@ def test_a_conversation_view() -> None:
         "instructions": None,
         "tools": None,
         "schema": None,
+        "options": None,
         "rev": 1,
         "created_at": "1970-01-01T00:00:00.000Z",
         "updated_at": "1970-01-01T00:00:00.001Z",
