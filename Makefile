@@ -4,11 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
-# Most tests of whole processes wait more than they work: three run side by side on two cores. A
+# Most tests of whole processes wait more than they work: four run side by side on two cores. A
 # file's tests stay together: they share its servers. Files run in the order of their names: unit
 # tests, which are many and quick, come last and leave no process idle. By default the files with
 # few tests come last: whole processes, each of which takes a minute.
-SIDE_BY_SIDE := --numprocesses 3 --dist loadfile --no-loadscope-reorder
+SIDE_BY_SIDE := --numprocesses 4 --dist loadfile --no-loadscope-reorder
 # The suite starts hundreds of Python processes. Where this variable is set, each would compile all
 # of Tokenwire again.
 PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest $(SIDE_BY_SIDE)
