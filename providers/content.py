@@ -48,10 +48,23 @@ def named(kept: Kept) -> bool:
     return kept.value.get("type") == kept.kind
 
 
+def alternates(preset: Preset, quirks: Mapping[str, Any]) -> bool:
+    """Whether roles must alternate: templates of many models that people run themselves refuse two
+    messages of a user in a row. An entry's option `alternate` says otherwise.
+    """
+    return bool(quirks.get("alternate", preset.local))
+
+
 def turns(
-    request: Request, dialect: str, model: str, sent_alone: SentAlone = nothing
+    request: Request,
+    dialect: str,
+    model: str,
+    sent_alone: SentAlone = nothing,
+    *,
+    alternating: bool = False,
 ) -> list[HistoryMessage]:
-    """The messages for this dialect and model, in order.
+    """The messages for this dialect and model, in order. `alternating`: a user's messages in a row,
+    such as those around a failed answer, become one, with an empty line between their texts.
 
     Answers are split into their turns at each step, a call without a result gets one that says so,
     other dialects' kept values are left out, and so are messages that become empty. For the rung
@@ -65,9 +78,25 @@ def turns(
     messages = list(_answered(message for message in split if not is_empty(message)))
     if request.continuation and request.continuation.rung == "turn":
         messages += _resumption(request.continuation)
+    if alternating:
+        messages = _with_users_joined(messages)
     if not any(message.role != "system" for message in messages):
         raise InvalidRequest("there is no message to answer", code="no_messages")
     return messages
+
+
+def _with_users_joined(messages: Iterable[HistoryMessage]) -> list[HistoryMessage]:
+    joined: list[HistoryMessage] = []
+    for message in messages:
+        if joined and joined[-1].role == message.role == "user":
+            between = [joined[-1].parts[-1], message.parts[0]]
+            texts = all(isinstance(part, TextPart) for part in between)
+            line = [TextPart("\n\n")] if texts else []
+            parts = [*joined[-1].parts, *line, *message.parts]
+            joined[-1] = HistoryMessage("user", _joined(parts))
+        else:
+            joined.append(message)
+    return joined
 
 
 def _without_foreign_values(

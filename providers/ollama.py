@@ -2,8 +2,8 @@
 
 An answer is complete with `done: true`, except for `done_reason: "error"` of LocalAI's clone. An
 error in the stream is a line `{"error": "..."}`, the last one. Tool calls come whole, usually
-without an id. Quirks: `num_ctx`, `keep_alive`, `think_levels` (the model accepts `low`, `medium`,
-`high`, not only yes).
+without an id. Quirks: `alternate` (`content.py`), `num_ctx`, `keep_alive`, `think_levels` (the
+model accepts `low`, `medium`, `high`, not only yes).
 """
 
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ from typing import Any
 from tokenwire.providers.base import FinishReason, InvalidRequest, Request
 from tokenwire.providers.content import (
     add_parameters,
+    alternates,
     check_bytes,
     encoded,
     input_of,
@@ -33,7 +34,7 @@ from tokenwire.providers.history import (
 from tokenwire.providers.spec import ModelSpec, Preset
 
 API = "ollama.chat"
-QUIRKS = frozenset({"keep_alive", "num_ctx", "parameters", "think_levels"})
+QUIRKS = frozenset({"alternate", "keep_alive", "num_ctx", "parameters", "think_levels"})
 FINISH: Mapping[str, FinishReason] = {"stop": "stop", "length": "length", "error": "error"}
 
 
@@ -106,7 +107,8 @@ _LINE = frozenset({
 def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
     """The call for a request. Raises InvalidRequest for what this dialect cannot express."""
     quirks = {**preset.quirks, **spec.options}
-    messages = [item for message in turns(request, API, spec.model) for item in _messages(message)]
+    asked = turns(request, API, spec.model, alternating=alternates(preset, quirks))
+    messages = [item for message in asked for item in _messages(message)]
     if request.continuation and request.continuation.rung == "prefix":
         messages.append({"role": "assistant", "content": request.continuation.text})
     body: dict[str, Any] = {"model": spec.model, "messages": messages, "stream": True}

@@ -1,11 +1,11 @@
 """Pure: requests of the dialect `openai.chat`, with the deviations of compatible APIs as quirks.
 
 Quirks, in a preset or in an entry's `options`: `stream_options` (false: refused there),
-`parameters` (`parameters.py`), `system_role`, `path`, `api_version` (Azure), `prefix` (`trailing`,
-`flag`, `continue_final_message`: how an unfinished last message is marked), `prefix_base_url`,
-`echoes` (the prefix comes back with the answer), `echo_reasoning` (thoughts go back as
-`reasoning_content`), `resume` (llama.cpp's resumable runs), `output_excludes_reasoning` (how its
-tokens are counted, `cost.py`).
+`parameters` (`parameters.py`), `alternate` (`content.py`), `system_role`, `path`, `api_version`
+(Azure), `prefix` (`trailing`, `flag`, `continue_final_message`: how an unfinished last message is
+marked), `prefix_base_url`, `echoes` (the prefix comes back with the answer), `echo_reasoning`
+(thoughts go back as `reasoning_content`), `resume` (llama.cpp's resumable runs),
+`output_excludes_reasoning` (how its tokens are counted, `cost.py`).
 """
 
 from collections.abc import Mapping
@@ -15,6 +15,7 @@ from tokenwire.providers import llamacpp
 from tokenwire.providers.base import InvalidRequest, Request
 from tokenwire.providers.content import (
     add_parameters,
+    alternates,
     check_bytes,
     data_url,
     extra_of,
@@ -41,6 +42,7 @@ from tokenwire.providers.spec import ModelSpec, Preset
 
 QUIRKS = frozenset(
     {
+        "alternate",
         "api_version",
         "echo_reasoning",
         "echoes",
@@ -68,11 +70,10 @@ def build(request: Request, spec: ModelSpec, preset: Preset, api: str = API) -> 
                 "openai.chat knows no continuation by attach", code="unsupported_continuation"
             )
         return llamacpp.attach(request.continuation)
+    asked = turns(request, API, spec.model, alternating=alternates(preset, quirks))
     body: dict[str, Any] = {
         "model": spec.model,
-        "messages": [
-            item for m in turns(request, API, spec.model) for item in _messages(m, quirks)
-        ],
+        "messages": [item for message in asked for item in _messages(message, quirks)],
         "stream": True,
     }
     if quirks.get("stream_options", True):

@@ -84,6 +84,38 @@ def test_empty_messages_are_never_sent(api: str) -> None:
         sent(api, Request([HistoryMessage("system", "be brief"), HistoryMessage("user", "  ")]))
 
 
+@pytest.mark.parametrize("provider", ["llamacpp", "vllm", "ollama"])
+def test_roles_alternate_at_local_servers(provider: str) -> None:
+    """A question behind one whose answer failed: templates refuse two of them in a row."""
+    two = [HistoryMessage("user", "Hello"), HistoryMessage("user", "Are you there?")]
+    asked = [HistoryMessage("system", "be brief"), *two]
+    asked += [HistoryMessage("assistant", "Yes."), HistoryMessage("user", "Good.")]
+    api = presets()[provider].api
+    messages = sent(api, Request(asked), provider)["messages"]
+    assert [(each["role"], each["content"]) for each in messages] == [
+        ("system", "be brief"),
+        ("user", "Hello\n\nAre you there?"),
+        ("assistant", "Yes."),
+        ("user", "Good."),
+    ]
+    apart = sent(api, Request(two), provider, alternate=False)["messages"]
+    assert [each["content"] for each in apart] == ["Hello", "Are you there?"]
+    image = HistoryMessage("user", [PNG])
+    [both] = sent(api, Request([image, two[0], two[1]]), provider)["messages"]
+    if provider == "ollama":
+        assert (both["content"], len(both["images"])) == ("Hello\n\nAre you there?", 1)
+    else:
+        assert [part["type"] for part in both["content"]] == ["image_url", "text"]
+        assert both["content"][1]["text"] == "Hello\n\nAre you there?"
+
+
+def test_messages_stay_apart_where_they_may() -> None:
+    """A hosted provider gets them as they were written, unless its entry says otherwise."""
+    two = [HistoryMessage("user", "Hello"), HistoryMessage("user", "Are you there?")]
+    for options, number in (({}, 2), ({"alternate": True}, 1)):
+        assert len(sent(CHAT, Request(two), "openai_compatible", **options)["messages"]) == number
+
+
 @pytest.mark.parametrize("api", OF)
 def test_an_answer_without_text_is_never_sent(api: str) -> None:
     """Sources and the like make no message of it."""
