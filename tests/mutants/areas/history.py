@@ -4,8 +4,6 @@ from tests.mutants.mutant import Area, Mutant
 
 _REQUESTS = ("tests/unit/providers/test_requests.py",)
 _PARTS = ("tests/unit/worker/test_history.py", "tests/unit/worker/attempt/test_parts.py")
-REQUESTS = "tests/unit/providers/test_requests.py"
-
 AREA = Area(
     "history",
     (*_REQUESTS, *_PARTS),
@@ -15,14 +13,14 @@ AREA = Area(
             "providers/content.py",
             "    if alternating:\n",
             "    if False:\n",
-            (REQUESTS,),
+            _REQUESTS,
         ),
         Mutant(
             "joined_messages_lose_their_border",
             "providers/content.py",
             'line = [TextPart("\\n\\n")] if texts else []',
             "line = []",
-            (REQUESTS,),
+            _REQUESTS,
         ),
         Mutant(
             "a_citation_of_no_words_gives_an_empty_text",
