@@ -5,13 +5,11 @@ So they do with the demo model, which knows only its script.
 """
 
 import asyncio
-import re
 
 import structlog
 
 from tokenwire.models.errors import HistoryTooLong
 from tokenwire.models.tables import Message
-from tokenwire.protocol.text import storable
 from tokenwire.providers.base import HistoryMessage, ProviderError, Request
 from tokenwire.providers.calls import complete
 from tokenwire.providers.spec import ModelSpec
@@ -19,16 +17,10 @@ from tokenwire.streams.log import ports
 from tokenwire.worker import announcing
 from tokenwire.worker.discretion import remove_quotes
 from tokenwire.worker.services import Models, WorkerServices
+from tokenwire.worker.title_text import first_words, fits_languages, tidy
 
 log_line = structlog.get_logger(__name__)
-LONGEST = 60
-MOST_WORDS = 6
 EXCERPT_CHARS = 1500
-MAX_READ = 2000
-"""Characters of a text that are searched for its words.
-
-The patterns for Markdown take quadratic time in a line's length.
-"""
 LONGEST_ANSWER_CHARS = 64 * 1024
 """The longest answer of the model that is asked for a title, with its reasoning."""
 TITLE_TIMEOUT_SECONDS = 30.0
@@ -76,7 +68,10 @@ async def _title(models: Models, question: Message, answer: Message) -> str:
         remove_quotes(error, [question.content[:EXCERPT_CHARS], answer.content[:EXCERPT_CHARS]])
         log_line.warning("the model gave no title", model=spec.name, error=repr(error))
         asked = ""
-    return tidy(asked) or first_words(question.content)
+    title, texts = tidy(asked), (question.content, answer.content)
+    if title and fits_languages(title, [text[:EXCERPT_CHARS] for text in texts]):
+        return title
+    return first_words(question.content)
 
 
 async def _asked(models: Models, spec: ModelSpec, question: str, answer: str) -> str:
@@ -88,43 +83,3 @@ async def _asked(models: Models, spec: ModelSpec, question: str, answer: str) ->
         max_chars=LONGEST_ANSWER_CHARS,
     )
     return response.text
-
-
-def tidy(text: str) -> str:
-    """A model's answer as a storable title: the words of its first non-empty line.
-
-    Empty if there are far too many words.
-    """
-    lines = _beginning(storable(text))
-    line = next((plain for line in lines if (plain := _plain(line))), "")
-    line = re.sub(r"^title:\s*", "", line, flags=re.IGNORECASE).strip(" \t\"'“”«».")
-    return _cut(line) if len(line) <= 2 * LONGEST else ""
-
-
-def first_words(text: str) -> str:
-    """The beginning of a message, cut between words."""
-    return _cut(" ".join(plain for line in _beginning(text) if (plain := _plain(line))))
-
-
-def _beginning(text: str) -> list[str]:
-    return text.lstrip()[:MAX_READ].splitlines()
-
-
-def _plain(line: str) -> str:
-    """The words of a line of Markdown. Marks within a word stay, as in `snake_case`."""
-    line = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", line)
-    line = re.sub(r"^\s*(?:[#>]+|[-+*]|\d+[.)])\s+|^\s*(?:```|~~~)\w*", "", line)
-    line = re.sub(r"(?<!\w)[*_~`]+(?=\S)|(?<=\S)[*_~`]+(?!\w)|<[/!]?[a-zA-Z][^>]*>", "", line)
-    return " ".join(line.split())
-
-
-def _cut(line: str) -> str:
-    """At most `MOST_WORDS` words and `LONGEST` characters. An ellipsis replaces the rest."""
-    words = line.split(" ")
-    short = " ".join(words[:MOST_WORDS])
-    if len(short) <= LONGEST and len(words) <= MOST_WORDS:
-        return short
-    cut = short[: LONGEST - 1]
-    if cut != short:
-        cut = cut.rpartition(" ")[0] or cut
-    return cut + "…"
