@@ -208,6 +208,7 @@ class Database(CallTables, SteeringRows):
         billed_input: int,
         *,
         run_is_silent: bool = False,
+        model: str | None = None,
     ) -> bool:
         row = self._mine(message_id, attempt)
         if row is None:
@@ -223,6 +224,8 @@ class Database(CallTables, SteeringRows):
             updated_at=now,
         )
         self._set(row, run_silent_since=(row.run_silent_since or now) if run_is_silent else None)
+        if model is not None:
+            self._set(row, model=model, first_model=row.first_model or row.model)
         return True
 
     def count_start(self, message_id: str) -> int:
