@@ -126,7 +126,7 @@ class Database(CallTables, SteeringRows):
             row,
             attempt=attempt,
             status="streaming",
-            model=model,
+            model=row.model or model,
             due_at=None,
             starts=row.starts + 1,
             saves=0,
