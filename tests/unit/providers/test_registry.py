@@ -119,7 +119,7 @@ async def test_an_unknown_quirk_is_refused_by_name(client: HttpClient) -> None:
     register(Preset("acme", "openai.chat", "http://127.0.0.1:1", quirks={"prefx": "flag"}))
     for refuse in (load_plugins, lambda: open_provider(ModelSpec("m", "acme", "m"), client)):
         with pytest.raises(
-            InvalidRequest, match=r"^acme: .* no quirk 'prefx' \(known: api_version"
+            InvalidRequest, match=r"^acme: .* no quirk 'prefx' \(known: alternate, api_version"
         ):
             refuse()
 
@@ -127,7 +127,10 @@ async def test_an_unknown_quirk_is_refused_by_name(client: HttpClient) -> None:
 def test_a_dialect_names_the_quirks_that_it_reads() -> None:
     """Else a preset with one of them would be refused, or one that nobody reads would pass."""
     read = re.compile(r"""quirks(?:\.get\(|\[)"(\w+)"|"(\w+)" in quirks""")
-    elsewhere = {"openai.chat": {"echoes", "output_excludes_reasoning"}}  # stream.py, cost.py
+    elsewhere = {  # content.py, stream.py, cost.py
+        "openai.chat": {"alternate", "echoes", "output_excludes_reasoning"},
+        "ollama.chat": {"alternate"},
+    }
     everywhere = {"parameters"}  # parameters.py
     for api, dialect in DIALECTS.items():
         if api == "cohere.chat":  # its requests begin as those of openai.chat
