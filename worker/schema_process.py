@@ -1,17 +1,19 @@
 """The process that `schemas` starts: it checks schemas, and one text against the last of them.
 
-It reads `{"schemas", "cpu_seconds", "text"?}` from stdin, and writes `{"bad_schema", "number"}`
-(why, and which one) or `{"errors"}` to stdout: pairs of a path and what is wrong there. It imports
-nothing of ours, so it starts fast. Its limits end it if it computes for too long.
+It reads `{"schemas", "cpu_seconds", "nice", "text"?}` from stdin, and writes `{"bad_schema",
+"number"}` (why, and which one) or `{"errors"}` to stdout: pairs of a path and what is wrong there.
+It imports nothing of ours, so it starts fast. Its limits end it if it computes for too long.
 """
 
 import itertools
 import json
 import os
 import resource
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import unquote
 
 import jsonschema_rs
 
@@ -37,9 +39,9 @@ class _Unusable(Exception):
 
 def main() -> None:
     """Answer the question on stdin."""
-    os.nice(10)  # leases and streams come first
     asked, validators = json.load(sys.stdin), list[Any]()
-    resource.setrlimit(resource.RLIMIT_CPU, (asked["cpu_seconds"],) * 2)
+    os.nice(asked["nice"])
+    signal.setitimer(signal.ITIMER_PROF, asked["cpu_seconds"])  # nothing catches it: it ends us
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     try:
         for schema in asked["schemas"]:
@@ -99,8 +101,8 @@ def _place(path: list[str | int]) -> str:
 
 def _loop(schema: dict[str, Any]) -> str | None:
     """The place of a schema that applies itself to the same value again, without end."""
-    ended: set[int] = set()
-    for place, start in _objects(schema, "#"):
+    references, ended = _References(schema), set[int]()
+    for place, start in references.objects:
         under_way: set[int] = set()
         to_do = [(start, False)]
         while to_do:
@@ -113,39 +115,61 @@ def _loop(schema: dict[str, Any]) -> str | None:
             elif id(one) not in ended:
                 under_way.add(id(one))
                 to_do.append((one, True))
-                to_do += [(other, False) for other in _applied(one, schema)]
+                to_do += [(other, False) for other in references.applied(one)]
     return None
 
 
-def _objects(value: Any, place: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    pairs: Any = ()
-    if isinstance(value, dict):
-        yield place, value
-        pairs = value.items()
-    elif isinstance(value, list):
-        pairs = enumerate(value)
-    for name, inner in pairs:
-        yield from _objects(inner, f"{place}/{name}")
+class _References:
+    """Which schemas apply to the same value as another one. A schema with an `$id` of its own is
+    the root of the pointers and anchors in it.
+    """
 
+    def __init__(self, schema: dict[str, Any]) -> None:
+        self.objects: list[tuple[str, dict[str, Any]]] = []
+        self._roots: dict[int, dict[str, Any]] = {}
+        self._anchors: dict[tuple[int, str], dict[str, Any]] = {}
+        self._read(schema, "#", schema)
 
-def _applied(one: dict[str, Any], schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The schemas that apply to the same value as this one."""
-    found = [one.get(name) for name in _IN_PLACE]
-    for name in _IN_PLACE_LISTS:
-        many = one.get(name)
-        found += many if isinstance(many, list) else []
-    reference = one.get("$ref")
-    if isinstance(reference, str) and reference.startswith("#"):
-        found.append(_target(reference[1:], schema))
-    yield from (inner for inner in found if isinstance(inner, dict))
+    def _read(self, value: Any, place: str, root: dict[str, Any]) -> None:
+        pairs: Any = ()
+        if isinstance(value, dict):
+            names = [value.get(name) for name in ("$id", "id")]
+            if any(isinstance(name, str) and not name.startswith("#") for name in names):
+                root = value
+            names = [str(name)[1:] for name in names if str(name).startswith("#")]
+            for name in (*names, value.get("$anchor"), value.get("$dynamicAnchor")):
+                if isinstance(name, str):
+                    self._anchors.setdefault((id(root), name), value)
+            self._roots[id(value)] = root
+            self.objects.append((place, value))
+            pairs = value.items()
+        elif isinstance(value, list):
+            pairs = enumerate(value)
+        for name, inner in pairs:
+            self._read(inner, f"{place}/{name}", root)
 
+    def applied(self, one: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """The schemas that apply to the same value as this one."""
+        found = [one.get(name) for name in _IN_PLACE]
+        for name in _IN_PLACE_LISTS:
+            many = one.get(name)
+            found += many if isinstance(many, list) else []
+        reference = one.get("$ref")
+        if isinstance(reference, str) and reference.startswith("#"):
+            found.append(self._target(unquote(reference[1:]), self._roots[id(one)]))
+        yield from (inner for inner in found if isinstance(inner, dict))
 
-def _target(pointer: str, schema: dict[str, Any]) -> Any:
-    value: Any = schema
-    for name in pointer.split("/")[1:]:
-        name = name.replace("~1", "/").replace("~0", "~")
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
+    def _target(self, fragment: str, root: dict[str, Any]) -> Any:
+        if fragment and not fragment.startswith("/"):
+            return self._anchors.get((id(root), fragment))
+        value: Any = root
+        for name in fragment.split("/")[1:]:
+            if isinstance(value, list):
+                value = dict(enumerate(value)).get(int(name)) if name.isdecimal() else None
+            else:
+                name = name.replace("~1", "/").replace("~0", "~")
+                value = value.get(name) if isinstance(value, dict) else None
+        return value
 
 
 if __name__ == "__main__":

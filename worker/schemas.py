@@ -3,9 +3,12 @@
 Guarantees: a check ends after `CPU_SECONDS` of computing and within `LONGEST_SECONDS` of its
 beginning, and holds no loop and no lease meanwhile, whatever schema and text say. The first limit
 is theirs; the second is the machine's, and the same check may pass later. At most `MOST_AT_A_TIME`
-checks of strangers' schemas are under way, and one of each asker; what the operator's schemas
-demand waits for none of them. Nothing is fetched: a reference leads into the schema itself. What
-fits can be stored as JSON, and has at most MAX_JSON_DEPTH levels.
+checks of strangers' schemas are under way, and one of each asker. A check that has computed for
+`QUICK_SECONDS` is ended and begun again where `MOST_SLOW_AT_A_TIME` have a place, with the least
+priority: a crowd that asks for dear checks waits for itself, and others pass it. It waits for such
+a place for `LONGEST_SECONDS`. What the operator's schemas demand waits for no stranger. Nothing is
+fetched: a reference leads into the schema itself. What fits can be stored as JSON, and has at most
+MAX_JSON_DEPTH levels.
 
 Why it works this way: a schema of some hundred bytes can mean 2^30 comparisons (references that
 branch), and a pattern can backtrack. Only a process can be ended in the middle of that. It takes
@@ -34,11 +37,14 @@ from tokenwire.protocol.text import MAX_JSON_DEPTH, is_shallow
 log_line = structlog.get_logger(__name__)
 T = TypeVar("T")
 MAX_SCHEMA_BYTES = 64 * 1024
-CPU_SECONDS = 4
+CPU_SECONDS = 4.0
+QUICK_SECONDS = 0.25
 LONGEST_SECONDS = 20.0
 MOST_AT_A_TIME = 4
+MOST_SLOW_AT_A_TIME = 2
 _POOL = ThreadPoolExecutor(MOST_AT_A_TIME, thread_name_prefix="schemas")
 """Where checks wait for their process: nothing else waits behind them."""
+_SLOW_POOL = ThreadPoolExecutor(MOST_SLOW_AT_A_TIME, thread_name_prefix="slow-schemas")
 _OPERATORS_POOL = ThreadPoolExecutor(MOST_AT_A_TIME, thread_name_prefix="operators-schemas")
 _turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 """By asker, as long as a check is under way or waits."""
@@ -53,6 +59,10 @@ class BadSchema(ValueError):
     def __init__(self, reason: str, number: int = 0) -> None:
         super().__init__(reason)
         self.number = number
+
+
+class TooDear(BadSchema):
+    """The check has computed for as long as it may."""
 
 
 class Unchecked(BadSchema):
@@ -72,10 +82,10 @@ async def require_usable(*schemas: Mapping[str, Any], asker: str) -> None:
     whose request it is.
     """
     if any(schemas):
-        await in_turn(asker, lambda: require_usable_now(*schemas))
+        await in_turn(asker, lambda seconds: require_usable_now(*schemas, cpu_seconds=seconds))
 
 
-def require_usable_now(*schemas: Mapping[str, Any]) -> None:
+def require_usable_now(*schemas: Mapping[str, Any], cpu_seconds: float = CPU_SECONDS) -> None:
     """The same, for callers without a loop. One process checks all of them."""
     for number, schema in enumerate(schemas):
         try:
@@ -85,25 +95,37 @@ def require_usable_now(*schemas: Mapping[str, Any]) -> None:
         if size > MAX_SCHEMA_BYTES:
             words = f"#: it has {size} bytes, and {MAX_SCHEMA_BYTES} are allowed"
             raise BadSchema(words, number)
-    _ask({"schemas": schemas})
+    _ask({"schemas": schemas, "cpu_seconds": cpu_seconds})
 
 
-async def in_turn(asker: str | None, check: Callable[[], T]) -> T:
-    """Run a check in a thread. `asker`: the user or the server whose schema it is; None: the
+async def in_turn(asker: str | None, check: Callable[[float], T]) -> T:
+    """Run a check in a thread; its argument is for how many seconds it may compute. Raises what
+    the check raises; Unchecked. `asker`: the user or the server whose schema it is; None: the
     operator. A check that waits is dropped if its task is cancelled.
     """
     if asker is None:
-        return await asyncio.wrap_future(_OPERATORS_POOL.submit(check))
+        return await asyncio.wrap_future(_OPERATORS_POOL.submit(check, CPU_SECONDS))
     loop, turn = asyncio.get_running_loop(), _turns.setdefault(asker, asyncio.Lock())
     await turn.acquire()
+    under_way = _POOL.submit(check, QUICK_SECONDS)
 
     def end(_check: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(turn.release)
 
-    under_way = _POOL.submit(check)
-    under_way.add_done_callback(end)  # a thread goes on when its task is cancelled
-    return await asyncio.wrap_future(under_way)
+    try:
+        with contextlib.suppress(TooDear):
+            return await asyncio.wrap_future(under_way)
+        under_way = _SLOW_POOL.submit(check, CPU_SECONDS)
+        async with asyncio.timeout(LONGEST_SECONDS):
+            return await asyncio.wrap_future(under_way)
+    except TimeoutError as error:
+        raise Unchecked(_TOO_DEAR) from error
+    finally:
+        if under_way.done():
+            turn.release()
+        else:  # a thread goes on when its task is cancelled
+            under_way.add_done_callback(end)
 
 
 async def check(schema: Mapping[str, Any], text: str, asker: str) -> Document:
@@ -111,7 +133,7 @@ async def check(schema: Mapping[str, Any], text: str, asker: str) -> Document:
     user whose request it is.
     """
     try:
-        found = await in_turn(asker, lambda: mistakes(schema, text))
+        found = await in_turn(asker, lambda seconds: mistakes(schema, text, seconds))
     except BadSchema as error:
         return Document(None, (str(error),))
     if found:
@@ -120,27 +142,33 @@ async def check(schema: Mapping[str, Any], text: str, asker: str) -> Document:
     return Document(value) if is_shallow(value) else Document(None, (_TOO_DEEP,))
 
 
-def mistakes(schema: Mapping[str, Any], text: str) -> Sequence[tuple[list[str], str]]:
+def mistakes(
+    schema: Mapping[str, Any], text: str, cpu_seconds: float = CPU_SECONDS
+) -> Sequence[tuple[list[str], str]]:
     """What is wrong with the text: paths, and words about each. It takes up to LONGEST_SECONDS.
 
-    Raises BadSchema, also if the time does not suffice; Unchecked.
+    Raises BadSchema; TooDear, if the time does not suffice; Unchecked.
     """
-    return [(path, words) for path, words in _ask({"schemas": [schema], "text": text})]
+    question = {"schemas": [schema], "text": text, "cpu_seconds": cpu_seconds}
+    return [(path, words) for path, words in _ask(question)]
 
 
 def _ask(question: Mapping[str, Any]) -> Sequence[Any]:
-    """The errors that the process finds. Raises BadSchema, Unchecked."""
+    """The errors that the process finds. Raises BadSchema, TooDear, Unchecked."""
+    is_quick = question["cpu_seconds"] < CPU_SECONDS
+    niceness = 10 if is_quick else 15  # leases and streams come first
     try:
         done = subprocess.run(  # noqa: S603 -- our own program; what strangers sent is its input
             [sys.executable, "-I", str(_PROGRAM)],
-            input=json.dumps({**question, "cpu_seconds": CPU_SECONDS}).encode(),
+            input=json.dumps({**question, "nice": niceness}).encode(),
             capture_output=True,
             timeout=LONGEST_SECONDS,
             check=True,
         )
     except subprocess.CalledProcessError as error:  # a limit has ended it
-        log_line.warning("a schema could not be checked", error=repr(error))
-        raise BadSchema(_TOO_DEAR) from error
+        if not is_quick:
+            log_line.warning("a schema could not be checked", error=repr(error))
+        raise TooDear(_TOO_DEAR) from error
     except (subprocess.SubprocessError, OSError) as error:
         log_line.warning("the machine is too busy to check a schema", error=repr(error))
         raise Unchecked(_TOO_DEAR) from error

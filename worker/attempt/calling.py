@@ -182,16 +182,16 @@ class Calling:
             if not isinstance(reader, SchemaReader):
                 return await asyncio.to_thread(reader.read, text)
 
-            def read() -> dict[str, Any]:
+            def read(cpu_seconds: float) -> dict[str, Any]:
                 if name in self._slow:
                     raise NotChecked
-                return reader.read(text)
+                return reader.read(text, cpu_seconds)
 
             try:
                 return await schemas.in_turn(reader.asker, read)
-            except NotChecked:
+            except schemas.BadSchema:
                 self._slow.add(name)
-                raise
+                raise NotChecked from None
 
     async def _approved(
         self, call: NewCall, tool: ServerTool, arguments: Mapping[str, Any]

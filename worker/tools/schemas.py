@@ -43,19 +43,15 @@ class SchemaReader:
             schemas.require_usable_now(schema)
         self.schema = schema
 
-    def read(self, text: str) -> dict[str, Any]:
-        """The arguments by parameter. Raises BadArguments. Call it in a thread: a check may take
-        some seconds.
+    def read(self, text: str, cpu_seconds: float = schemas.CPU_SECONDS) -> dict[str, Any]:
+        """The arguments by parameter. Raises BadArguments; BadSchema, if they could not be checked.
+        Call it in a thread: a check may take some seconds.
         """
         if len(text.encode(errors="surrogatepass")) > MAX_ARGUMENT_BYTES:
             raise BadArguments(f"The arguments have more than {MAX_ARGUMENT_BYTES} bytes.")
         value = input_object(text)
         if value is None:
             raise BadArguments(NO_OBJECT)
-        try:
-            found = schemas.mistakes(self.schema, json.dumps(value))
-        except BadSchema:
-            raise NotChecked from None
-        if found:
+        if found := schemas.mistakes(self.schema, json.dumps(value), cpu_seconds):
             raise BadArguments(refusal([(".".join(path), words) for path, words in found]))
         return {"arguments": value}

@@ -202,7 +202,7 @@ async def test_many_calls_hold_nobody_back(world: World, monkeypatch: pytest.Mon
     """Two checks of an answer are under way at a time, in threads that nothing else waits for."""
     under_way, runs_in, lock = [0], list[str](), threading.Lock()
 
-    def slow(_schema: Any, _text: str) -> list[Any]:
+    def slow(_schema: Any, _text: str, _seconds: float) -> list[Any]:
         with lock:
             under_way.append(under_way[-1] + 1)
             runs_in.append(threading.current_thread().name)
@@ -241,9 +241,10 @@ async def test_a_schema_that_takes_too_long_is_tried_once(
     """The other calls of its tool fail at once."""
     checks: list[str] = []
 
-    def slow(_schema: Any, text: str) -> list[Any]:
-        checks.append(text)
-        raise schemas.BadSchema("It could not be checked in the time allowed.")
+    def slow(_schema: Any, text: str, seconds: float) -> list[Any]:
+        if seconds == schemas.CPU_SECONDS:
+            checks.append(text)
+        raise schemas.TooDear("It could not be checked in the time allowed.")
 
     monkeypatch.setattr(schemas, "mistakes", slow)
     orders(world)
@@ -258,7 +259,7 @@ async def test_the_checks_of_a_turn_have_one_limit(
 ) -> None:
     """Nothing interrupts them. The calls behind it fail."""
 
-    def slow(_schema: Any, _text: str) -> list[Any]:
+    def slow(_schema: Any, _text: str, _seconds: float) -> list[Any]:
         time.sleep(0.1)
         return []
 

@@ -61,9 +61,36 @@ AREA = Area(
         Mutant(
             "operators_wait_behind_strangers",
             "worker/schemas.py",
-            "_OPERATORS_POOL.submit(check)",
-            "_POOL.submit(check)",
+            "_OPERATORS_POOL.submit(check,",
+            "_POOL.submit(check,",
             ("tests/unit/worker/test_schemas.py",),
+        ),
+        Mutant(
+            "dear_checks_hold_up_others",
+            "worker/schemas.py",
+            "under_way = _SLOW_POOL.submit(",
+            "under_way = _POOL.submit(",
+            ("tests/unit/worker/test_schemas.py",),
+        ),
+        Mutant(
+            "every_check_may_be_dear",
+            "worker/schemas.py",
+            "_POOL.submit(check, QUICK_SECONDS)",
+            "_POOL.submit(check, CPU_SECONDS)",
+            ("tests/unit/worker/test_schemas.py",),
+        ),
+        Mutant(
+            "a_dear_check_waits_for_ever",
+            "worker/schemas.py",
+            "        async with asyncio.timeout(LONGEST_SECONDS):\n",
+            "        async with asyncio.timeout(None):\n",
+            ("tests/unit/worker/test_schemas.py",),
+        ),
+        Mutant(
+            "an_unchecked_argument_ends_the_answer",
+            _FILE,
+            "            except schemas.BadSchema:\n",
+            "            except schemas.Unchecked:\n",
         ),
         Mutant(
             "a_result_by_a_person_keeps_the_error",

@@ -125,8 +125,8 @@ AREA = Area(
         Mutant(
             "a_check_may_compute_for_ever",
             "worker/schema_process.py",
-            '(asked["cpu_seconds"],) * 2',
-            "(60, 60)",
+            'ITIMER_PROF, asked["cpu_seconds"])',
+            "ITIMER_PROF, 60)",
         ),
         Mutant(
             "a_busy_machine_refuses_a_schema",
@@ -140,6 +140,30 @@ AREA = Area(
             "worker/schema_process.py",
             "            elif id(one) in under_way:\n                return place\n",
             "            elif id(one) in under_way:\n                continue\n",
+        ),
+        Mutant(
+            "a_name_in_a_schema_means_its_root",
+            "worker/schema_process.py",
+            '        if fragment and not fragment.startswith("/"):\n',
+            "        if False:\n",
+        ),
+        Mutant(
+            "a_loop_hides_behind_percent_signs",
+            "worker/schema_process.py",
+            "unquote(reference[1:])",
+            "reference[1:]",
+        ),
+        Mutant(
+            "a_loop_hides_in_a_list",
+            "worker/schema_process.py",
+            "            if isinstance(value, list):\n",
+            "            if value == 0:\n",
+        ),
+        Mutant(
+            "an_identifier_begins_no_schema",
+            "worker/schema_process.py",
+            "                root = value\n",
+            "                pass\n",
         ),
         Mutant(
             "numbers_that_json_lacks_are_stored",

@@ -355,15 +355,8 @@ AREA = Area(
         Mutant(
             "arguments_of_any_shape_are_sent",
             "worker/tools/schemas.py",
-            "        if found:\n",
-            "        if False:\n",
-            SCHEMAS,
-        ),
-        Mutant(
-            "an_unchecked_argument_is_sent",
-            "worker/tools/schemas.py",
-            "            raise NotChecked from None\n",
-            '            return {"arguments": value}\n',
+            "        if found := schemas.mistakes(",
+            "        if not schemas.mistakes(",
             SCHEMAS,
         ),
     ],

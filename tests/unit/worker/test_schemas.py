@@ -12,7 +12,9 @@ from tokenwire.protocol.text import MAX_JSON_DEPTH
 from tokenwire.worker import schemas
 from tokenwire.worker.schemas import (
     MOST_AT_A_TIME,
+    MOST_SLOW_AT_A_TIME,
     BadSchema,
+    TooDear,
     Unchecked,
     check,
     in_turn,
@@ -86,7 +88,7 @@ async def test_one_asker_has_one_check_under_way() -> None:
     """However many wait, others are checked beside them, and what is cancelled is not begun."""
     goes_on, begun = threading.Event(), list[str]()
 
-    def held_up(text: str) -> str:
+    def held_up(text: str, _seconds: float) -> str:
         begun.append(text)
         goes_on.wait(20)
         return text
@@ -94,8 +96,8 @@ async def test_one_asker_has_one_check_under_way() -> None:
     loud = [asyncio.create_task(in_turn("loud", partial(held_up, f"{n}"))) for n in range(20)]
     try:
         async with asyncio.timeout(10):
-            assert await in_turn("quiet", "a".upper) == "A"
-            assert await in_turn(None, "b".upper) == "B"
+            assert await in_turn("quiet", lambda _: "A") == "A"
+            assert await in_turn(None, lambda _: "B") == "B"
         for task in loud[:19]:
             task.cancel()
         await asyncio.sleep(0.05)
@@ -110,14 +112,63 @@ async def test_operators_wait_for_no_stranger() -> None:
     """Also if strangers have all places."""
     goes_on = threading.Event()
     names = [f"{n}" for n in range(2 * MOST_AT_A_TIME)]
-    crowd = [asyncio.create_task(in_turn(name, lambda: goes_on.wait(20))) for name in names]
+    crowd = [asyncio.create_task(in_turn(name, lambda _: goes_on.wait(20))) for name in names]
     try:
         await asyncio.sleep(0.05)
         async with asyncio.timeout(10):
-            assert await in_turn(None, "a".upper) == "A"
+            assert await in_turn(None, lambda _: "A") == "A"
     finally:
         goes_on.set()
     await asyncio.gather(*crowd)
+
+
+def takes_long(goes_on: threading.Event, seconds: float) -> str:
+    """A check that does not end in the first of its two times."""
+    if seconds < schemas.CPU_SECONDS:
+        raise TooDear("not yet")
+    goes_on.wait(20)
+    return "ended"
+
+
+async def test_a_crowd_of_dear_checks_waits_for_itself() -> None:
+    """However many ask: another user's check passes them."""
+    goes_on = threading.Event()
+    dear = partial(takes_long, goes_on)
+    crowd = [asyncio.create_task(in_turn(f"{n}", dear)) for n in range(4 * MOST_AT_A_TIME)]
+    try:
+        await asyncio.sleep(0.1)
+        async with asyncio.timeout(10):
+            assert await in_turn("quiet", lambda _: "A") == "A"
+            assert (await check(CITY, '{"city": "Oslo"}', "quiet")).value
+        crowd[0].cancel()
+        again = asyncio.create_task(in_turn("0", lambda _: "B"))
+        await asyncio.sleep(0.05)
+        assert not again.done()  # the thread of the first one keeps the turn
+    finally:
+        goes_on.set()
+    assert await asyncio.gather(*crowd[1:]) == ["ended"] * (len(crowd) - 1)
+    assert await again == "B"
+
+
+async def test_a_dear_check_waits_only_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind others like it. Then the machine was too busy for it."""
+    monkeypatch.setattr(schemas, "LONGEST_SECONDS", 0.2)
+    goes_on = threading.Event()
+    dear = partial(takes_long, goes_on)
+    names = [f"{n}" for n in range(MOST_SLOW_AT_A_TIME + 1)]
+    try:
+        found = await asyncio.gather(*(in_turn(n, dear) for n in names), return_exceptions=True)
+        assert [type(one) for one in found] == [Unchecked] * len(names)
+    finally:
+        goes_on.set()
+
+
+async def test_a_check_in_its_first_time_is_ended_soon() -> None:
+    """So that the next one begins."""
+    began = time.monotonic()
+    with pytest.raises(TooDear):
+        await asyncio.to_thread(schemas.mistakes, branching(40), '"x"', schemas.QUICK_SECONDS)
+    assert time.monotonic() - began < schemas.CPU_SECONDS
 
 
 async def test_a_document_of_many_levels() -> None:
@@ -156,6 +207,15 @@ async def test_errors_are_few_and_short() -> None:
             {"$defs": {n: {"$ref": f"#/$defs/{m}"} for n, m in ("ab", "ba")}, "$ref": "#/$defs/a"},
             "#: the reference leads back to itself",
         ),
+        (
+            {"$ref": "#/$defs/%61", "$defs": {"a": {"$ref": "#/$defs/%61"}}},
+            "#: the reference leads back to itself",
+        ),
+        ({"allOf": [{"$ref": "#/allOf/0"}]}, "#: the reference leads back to itself"),
+        (
+            {"$ref": "#a", "$defs": {"x": {"$dynamicAnchor": "a", "allOf": [{"$ref": "#a"}]}}},
+            "#: the reference leads back to itself",
+        ),
         ({"$schema": "https://example.com/none"}, "#: Unknown meta-schema"),
         ({"enum": [f"x{number}" for number in range(9000)]}, "#: it has"),
         (nested(2500), "#: it is no JSON (RecursionError)"),
@@ -167,6 +227,52 @@ async def test_a_bad_schema_is_named(schema: dict[str, Any], reason: str) -> Non
     with pytest.raises(BadSchema) as refused:
         await require_usable(schema, asker="me")
     assert str(refused.value).startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("schema", "misfit"),
+    [
+        ({"$ref": "#x", "$defs": {"q": {"$anchor": "x", "type": "object"}}}, "[]"),
+        ({"allOf": [{"$ref": "#x"}], "$defs": {"q": {"$anchor": "x", "type": "array"}}}, "{}"),
+        ({"$ref": "#x", "$defs": {"q": {"$dynamicAnchor": "x", "type": "array"}}}, "{}"),
+        (
+            {
+                "$schema": "http://json-schema.org/draft-07/schema#",
+                "$ref": "#foo",
+                "definitions": {"q": {"$id": "#foo", "type": "object"}},
+            },
+            "[]",
+        ),
+        (
+            {
+                "$schema": "http://json-schema.org/draft-04/schema#",
+                "$ref": "#foo",
+                "definitions": {"q": {"id": "#foo", "type": "object"}},
+            },
+            "[]",
+        ),
+        ({"$ref": "#/$defs/a%20b", "$defs": {"a b": {"type": "array"}}}, "{}"),
+        ({"$ref": "#/$defs/a~1b", "$defs": {"a/b": {"type": "array"}}}, "{}"),
+        ({"allOf": [{"$ref": "#/prefixItems/0"}], "prefixItems": [{"type": "object"}]}, "[]"),
+        (
+            {
+                "$ref": "http://a.example/n",
+                "$defs": {
+                    "n": {
+                        "$id": "http://a.example/n",
+                        "allOf": [{"$ref": "#/$defs/n"}],
+                        "$defs": {"n": {"type": "array"}},
+                    }
+                },
+            },
+            "{}",
+        ),
+    ],
+)
+async def test_references_into_the_schema_count(schema: dict[str, Any], misfit: str) -> None:
+    """Pointers, names and identifiers that lead to another place demand what stands there."""
+    await require_usable(schema, asker="me")
+    assert len((await check(schema, misfit, "me")).errors) == 1
 
 
 async def test_what_may_be_a_schema() -> None:
@@ -231,7 +337,7 @@ async def test_a_busy_machine_is_no_fault_of_a_schema(monkeypatch: pytest.Monkey
 async def test_a_loud_user_delays_nobody_s_schemas(monkeypatch: pytest.MonkeyPatch) -> None:
     """Schemas of requests are checked in turn, too."""
     goes_on = threading.Event()
-    monkeypatch.setattr(schemas, "require_usable_now", lambda *_: goes_on.wait(20))
+    monkeypatch.setattr(schemas, "require_usable_now", lambda *_, **_l: goes_on.wait(20))
     loud = [asyncio.create_task(require_usable(CITY, asker="loud")) for _ in range(20)]
     await asyncio.sleep(0.05)
     monkeypatch.undo()
