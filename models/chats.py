@@ -16,6 +16,7 @@ from uuid_utils import uuid7
 
 from tokenwire.models.conversation_rows import (
     add_conversation,
+    count_rows,
     lock,
     named_row,
     newest_row,
@@ -149,6 +150,7 @@ class Chats(Database):
             _take_over(row, again, replaced)
             row.while_running = QUEUE
             session.add(row)
+            count_rows(conversation, 1)
             await session.flush()
             await admit(session, self.quotas, again.user_id, again.conversation_id, [row.id])
             return Posted(user, row, superseded)

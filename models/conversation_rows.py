@@ -4,6 +4,7 @@ that are superseded. Posts of our API, of chats and of OpenAI's clients share th
 A user who is no participant gets NotFound, as if the row did not exist.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Select, exists, func, or_, select, update
@@ -21,6 +22,15 @@ def takes_part(user_id: str) -> Any:
     return exists().where(
         col(Participant.conversation_id) == col(Conversation.id),
         col(Participant.user_id) == user_id,
+    )
+
+
+def archived_by(user_id: str) -> Any:
+    """In SQL: whether the conversation is in this participant's archive."""
+    return exists().where(
+        col(Participant.conversation_id) == col(Conversation.id),
+        col(Participant.user_id) == user_id,
+        col(Participant.archived_at).is_not(None),
     )
 
 
@@ -50,6 +60,49 @@ async def lock(session: AsyncSession, conversation_id: str, user_id: str) -> Con
         .returning(Conversation)
     )
     return existing((await session.scalars(change)).first())
+
+
+def count_rows(conversation: Conversation, added: int) -> None:
+    """Count new rows of a conversation that this transaction has locked or made."""
+    conversation.message_count += added
+    conversation.last_message_at = conversation.updated_at
+
+
+@dataclass(frozen=True, slots=True)
+class Miscount:
+    """A conversation whose `message_count` differs from its rows."""
+
+    conversation_id: str
+    counted: int
+    stored: int
+
+
+async def miscounts(session: AsyncSession) -> list[Miscount]:
+    """Every conversation with a wrong count. `session` must see one snapshot."""
+    stored = (
+        select(col(Message.conversation_id), func.count().label("rows"))
+        .where(col(Message.superseded_by).is_(None))
+        .group_by(col(Message.conversation_id))
+        .subquery()
+    )
+    rows = func.coalesce(stored.c.rows, 0)
+    query = (
+        select(col(Conversation.id), col(Conversation.message_count), rows)
+        .outerjoin(stored, stored.c.conversation_id == col(Conversation.id))
+        .where(col(Conversation.message_count) != rows)
+        .order_by(col(Conversation.id))
+    )
+    return [Miscount(*row) for row in await session.execute(query)]
+
+
+async def amend_count(session: AsyncSession, found: Miscount) -> None:
+    """Correct a count by the difference: what was added since stays counted."""
+    change = (
+        update(Conversation)
+        .where(col(Conversation.id) == found.conversation_id)
+        .values(message_count=col(Conversation.message_count) + found.stored - found.counted)
+    )
+    await session.execute(change.execution_options(synchronize_session=False))
 
 
 async def add_conversation(
@@ -110,7 +163,8 @@ async def supersede(
         )
     )
     change = update(Message).where(*rows).values(superseded_by=by, client_id=None)
-    await session.execute(change.execution_options(synchronize_session=False))
+    gone: Any = await session.execute(change.execution_options(synchronize_session=False))
+    conversation.message_count -= gone.rowcount
     await request_cancels(session, running)
     return running
 

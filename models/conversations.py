@@ -21,6 +21,8 @@ from uuid_utils import uuid7
 from tokenwire.models.call_rows import continue_answer, lock_answer
 from tokenwire.models.conversation_rows import (
     add_conversation,
+    archived_by,
+    count_rows,
     existing,
     lock,
     named_row,
@@ -103,12 +105,13 @@ class Posted:
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """A conversation and a page of its rows, in order. `next`: the ordinal of the next older page,
-    None at the beginning.
+    None at the beginning. `archived`: by the user who asks.
     """
 
     conversation: Conversation
     messages: list[Message]
     next: int | None
+    archived: bool
 
 
 class Conversations(Database):
@@ -158,17 +161,23 @@ class Conversations(Database):
             return await visible(session, conversation_id, user_id)
 
     async def conversations(
-        self, user_id: str, limit: int, before: str | None = None
+        self, user_id: str, limit: int, before: str | None = None, *, archived: bool = False
     ) -> tuple[list[Conversation], str | None]:
-        """The user's conversations, newest change first, and the cursor of the next page (None: the
-        last page).
+        """The user's conversations outside or in their archive, newest change first, and the cursor
+        of the next page (None: the last page).
 
         Fewer than `limit` if their instructions or schemas are long. Raises BadCursor.
         """
         query = (
             select(col(Conversation.id), shown_conversation_bytes)
             .join(Participant, col(Participant.conversation_id) == col(Conversation.id))
-            .where(col(Participant.user_id) == user_id, col(Conversation.listed))
+            .where(
+                col(Participant.user_id) == user_id,
+                col(Participant.archived_at).is_not(None)
+                if archived
+                else col(Participant.archived_at).is_(None),
+                col(Conversation.listed),
+            )
             .order_by(col(Conversation.updated_at).desc(), col(Conversation.id).desc())
             .limit(limit + 1)
         )
@@ -205,7 +214,11 @@ class Conversations(Database):
             shown.append(col(Message.ordinal) < before)
         sizes = select(col(Message.ordinal), shown_bytes).where(*shown)
         async with self.reading() as session:
-            conversation = await visible(session, conversation_id, user_id)
+            seen = select(Conversation, archived_by(user_id)).where(
+                col(Conversation.id) == conversation_id, takes_part(user_id)
+            )
+            if (own := (await session.execute(seen)).first()) is None:
+                raise NotFound("conversation")
             found = (
                 await session.execute(sizes.order_by(col(Message.ordinal).desc()).limit(limit + 1))
             ).all()
@@ -218,7 +231,8 @@ class Conversations(Database):
                 # A column, whatever SQLModel calls it.
                 query = query.options(defer(col(kept), raiseload=True))  # type: ignore[arg-type]
             page = list(await session.scalars(query.order_by(col(Message.ordinal))))
-        return Snapshot(conversation, page, page[0].ordinal if len(found) > len(page) else None)
+        older = page[0].ordinal if len(found) > len(page) else None
+        return Snapshot(own[0], page, older, archived=own[1])
 
     async def visible_message(self, message_id: str, user_id: str) -> Message:
         """The row, for a participant of its conversation. Raises NotFound."""
@@ -308,6 +322,7 @@ class Conversations(Database):
             if replaced is None:
                 superseded = await _apply_policy(session, post)
                 resumed = await _withdraw_questions(session, post.conversation_id)
+            count_rows(conversation, len(made))
             posted = await _write_rows(
                 session, post, made, conversation.updated_at, superseded, replaced
             )

@@ -29,27 +29,35 @@ class Overviews(Database):
     """The queries of the feed."""
 
     async def overviews(self, user_id: str, limit: int) -> list[Overview]:
-        """The user's conversations, newest change first."""
+        """The user's conversations outside the archive, newest change first."""
         query = (
             select(
                 Conversation, _newest_answer(Message.id), _newest_answer(Message.status), _running()
             )
             .join(Participant, col(Participant.conversation_id) == col(Conversation.id))
-            .where(col(Participant.user_id) == user_id, col(Conversation.listed))
+            .where(
+                col(Participant.user_id) == user_id,
+                col(Participant.archived_at).is_(None),
+                col(Conversation.listed),
+            )
             .order_by(col(Conversation.updated_at).desc(), col(Conversation.id).desc())
             .limit(limit)
         )
         async with self.reading() as session:
             return [Overview(*row) for row in await session.execute(query)]
 
-    async def visible_among(self, user_id: str, conversation_ids: Collection[str]) -> set[str]:
-        """The ids of these conversations that the user may see."""
-        query = select(col(Participant.conversation_id)).where(
+    async def archived_among(
+        self, user_id: str, conversation_ids: Collection[str]
+    ) -> dict[str, bool]:
+        """Those of these conversations that the user may see: whether they are archived."""
+        query = select(
+            col(Participant.conversation_id), col(Participant.archived_at).is_not(None)
+        ).where(
             col(Participant.user_id) == user_id,
             col(Participant.conversation_id).in_(conversation_ids),
         )
         async with self.reading() as session:
-            return set(await session.scalars(query))
+            return {name: bool(archived) for name, archived in await session.execute(query)}
 
     async def participants_among(self, conversation_ids: Collection[str]) -> set[str]:
         """User ids of all participants of any of the conversations."""

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 from uuid_utils import uuid7
 
-from tokenwire.models.conversation_rows import visible
+from tokenwire.models.conversation_rows import archived_by, visible
 from tokenwire.models.database import Database, now_ms
 from tokenwire.models.dialects import insert
 from tokenwire.models.errors import Conflict, NotFound, TooManyInvitations, TooManyParticipants
@@ -143,6 +143,27 @@ class Participants(Database):
                     delete(Invitation).where(*mine).returning(col(Invitation.user_id))
                 )
             ).first() is not None
+
+    async def archive(self, conversation_id: str, user_id: str, *, archived: bool) -> None:
+        """Put the conversation into this participant's archive, or take it out. Raises NotFound."""
+        change = (
+            update(Participant)
+            .where(
+                col(Participant.conversation_id) == conversation_id,
+                col(Participant.user_id) == user_id,
+            )
+            .values(archived_at=now_ms() if archived else None)
+            .returning(col(Participant.user_id))
+        )
+        async with self.writing() as session:
+            if (await session.scalars(change)).first() is None:
+                raise NotFound("conversation")
+
+    async def is_archived(self, conversation_id: str, user_id: str) -> bool:
+        """Whether it is in this user's archive."""
+        query = select(archived_by(user_id)).where(col(Conversation.id) == conversation_id)
+        async with self.reading() as session:
+            return bool((await session.scalars(query)).first())
 
     async def remove_participant(self, conversation_id: str, user_id: str) -> None:
         """End a user's participation or invitation; no effect without one. The caller checks the

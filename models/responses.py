@@ -214,6 +214,8 @@ async def _make_conversation(
         instructions=question.instructions,
         created_at=now,
         updated_at=now,
+        message_count=len(question.turns) + 1,
+        last_message_at=now,
     )
     session.add(row)
     await session.flush()

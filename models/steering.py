@@ -144,8 +144,21 @@ async def end_placeholders(
         ended_at=now_ms(),
     )
     await _set(session, [row.id for row in found], superseded_by=message_id)
+    await _uncount(session, message_id, len(found))
     await _set(session, [row.parent_id for row in found], steers=message_id)
     return ended
+
+
+async def _uncount(session: AsyncSession, message_id: str, gone: int) -> None:
+    """Take rows that left it off the count of the conversation of this message."""
+    if gone:
+        own = select(col(Message.conversation_id)).where(col(Message.id) == message_id)
+        change = (
+            update(Conversation)
+            .where(col(Conversation.id) == own.scalar_subquery())
+            .values(message_count=col(Conversation.message_count) - gone)
+        )
+        await session.execute(change.execution_options(synchronize_session=False))
 
 
 async def _set(session: AsyncSession, ids: Collection[str], **values: Any) -> None:

@@ -88,7 +88,8 @@ class Conversation(Table, table=True):
     it, and it does not expire. `follows`: an answer of another conversation; it and all before it
     come before the first row here. `tools`: names of the tools that its answers may use; None: all.
     `response_schema`: JSON Schema of its answers, unless a post has its own. `options`: parameters
-    of its answers; those that a post names come first.
+    of its answers; those that a post names come first. `message_count`: its messages, without
+    superseded ones; `last_message_at`: when the newest row was added.
     """
 
     __tablename__ = named("conversations")
@@ -115,11 +116,15 @@ class Conversation(Table, table=True):
     announced_rev: int = 1
     created_at: int = Field(sa_type=BigInteger)
     updated_at: int = Field(sa_type=BigInteger)
+    message_count: int = _zero()
+    last_message_at: int | None = Field(default=None, sa_type=BigInteger)
     kept_until: int | None = Field(default=None, sa_type=BigInteger)
 
 
 class Participant(Table, table=True):
-    """A person who may read and write a conversation; its owner is one."""
+    """A person who may read and write a conversation; its owner is one. `archived_at`: when they
+    put it into their archive, which is a list of its own.
+    """
 
     __tablename__ = named("participants")
     __table_args__ = (Index(named("ix_participants_user_id"), "user_id"),)
@@ -128,6 +133,7 @@ class Participant(Table, table=True):
         primary_key=True, foreign_key=named("conversations.id"), ondelete="CASCADE", max_length=36
     )
     user_id: str = Field(primary_key=True, max_length=255)
+    archived_at: int | None = Field(default=None, sa_type=BigInteger)
 
 
 class Invitation(Table, table=True):

@@ -6,7 +6,7 @@ from tokenwire.models.call_states import call_fields
 from tokenwire.models.parts import layout_of
 from tokenwire.models.tables import CallDecision, CallRow, Conversation, Message
 from tokenwire.protocol.text import utf16_length
-from tokenwire.protocol.values import present, timestamp
+from tokenwire.protocol.values import optional_timestamp, present, timestamp
 
 
 def message_view(row: Message, seq: int = 0) -> dict[str, Any]:
@@ -46,8 +46,10 @@ def announced_view(row: Message) -> dict[str, Any]:
     return message_view(row) | {"content": "", "reasoning": "", "parts": [], "object": None}
 
 
-def conversation_view(row: Conversation) -> dict[str, Any]:
-    """The wire form of a conversation. `model` null: the default model."""
+def conversation_view(row: Conversation, *, archived: bool = False) -> dict[str, Any]:
+    """The wire form of a conversation. `model` null: the default model. `archived`: whether it is
+    in the archive of the user who asks.
+    """
     return {
         "id": row.id,
         "user_id": row.user_id,
@@ -57,6 +59,9 @@ def conversation_view(row: Conversation) -> dict[str, Any]:
         "tools": row.tools,
         "schema": row.response_schema,
         "options": row.options,
+        "archived": archived,
+        "message_count": row.message_count,
+        "last_message_at": optional_timestamp(row.last_message_at),
         "rev": row.rev,
         "created_at": timestamp(row.created_at),
         "updated_at": timestamp(row.updated_at),

@@ -14,6 +14,11 @@ def timestamp(milliseconds: int) -> str:
     )
 
 
+def optional_timestamp(milliseconds: int | None) -> str | None:
+    """The same, or None."""
+    return None if milliseconds is None else timestamp(milliseconds)
+
+
 def present(**fields: Any) -> dict[str, Any]:
     """The fields that are not None."""
     return {name: value for name, value in fields.items() if value is not None}

@@ -11,6 +11,7 @@ import structlog
 
 from tests.ci import pytest_runtest_makereport  # noqa: F401 - hooks are found by name
 from tests.databases import (  # noqa: F401 - fixtures are found by name
+    counted_right,
     database_url,
     empty_database_url,
     empty_postgres_url,

@@ -31,6 +31,7 @@ from tests.servers.service import free_port
 from tokenwire.config.parent import dying_with_us
 from tokenwire.models.migrate import migrate
 from tokenwire.models.names import PREFIX, VERSION, named
+from tokenwire.models.recount import recount
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Table
 
@@ -416,6 +417,13 @@ async def store(database_url: str) -> AsyncIterator[Store]:
     opened = Store.open(database_url)
     yield opened
     await opened.aclose()
+
+
+@pytest.fixture
+async def counted_right(store: Store) -> AsyncIterator[None]:
+    """Whatever the test did, what its users and conversations have stored is counted right."""
+    yield
+    assert await recount(store, amend=False) == []
 
 
 @pytest.fixture

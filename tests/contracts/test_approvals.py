@@ -19,6 +19,8 @@ from tokenwire.models.responses import PastTurn, Question
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Message
 
+pytestmark = pytest.mark.usefixtures("counted_right")
+
 ROUNDS = 8
 """Of each race: who comes first differs."""
 

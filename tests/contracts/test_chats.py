@@ -16,6 +16,8 @@ from tokenwire.models.idempotency import Idempotency
 from tokenwire.models.store import Store
 from tokenwire.models.tool_choices import ToolChoices
 
+pytestmark = pytest.mark.usefixtures("counted_right")
+
 ADA, BOB = "ada", "bob"
 
 

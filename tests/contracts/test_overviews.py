@@ -44,7 +44,9 @@ async def test_affected_users_and_remaining_conversations(store: Store) -> None:
     assert await store.participants_among([one]) == {ME}
     assert await store.participants_among([one, two, "nothing"]) == {ME, YOU}
     assert await store.participants_among([]) == set()
-    assert await store.visible_among(ME, [one, two]) == {one}
+    assert await store.archived_among(ME, [one, two]) == {one: False}
+    await store.archive(one, ME, archived=True)
+    assert await store.archived_among(ME, [one, two]) == {one: True}
     await store.delete_conversation(one)
-    assert await store.visible_among(ME, [one, two]) == set()
+    assert await store.archived_among(ME, [one, two]) == {}
     assert await store.participants_among([one]) == set()

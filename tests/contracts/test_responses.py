@@ -11,6 +11,8 @@ from tokenwire.models.responses import PastTurn, Question
 from tokenwire.models.store import Store
 from tokenwire.models.tool_choices import ToolChoices
 
+pytestmark = pytest.mark.usefixtures("counted_right")
+
 ME = "me"
 QUESTION = Question(
     ME,

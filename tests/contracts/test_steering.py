@@ -18,6 +18,8 @@ from tokenwire.models.store import Store
 from tokenwire.models.tables import Message
 from tokenwire.protocol.states import EndedStatus
 
+pytestmark = pytest.mark.usefixtures("counted_right")
+
 ROUNDS = 8
 """Of each race: who comes first differs."""
 

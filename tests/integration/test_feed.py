@@ -44,7 +44,7 @@ class Sidebar:
                 self.shown = {row["id"]: row for row in event["conversations"]}
             case "created":
                 self.shown[event["conversation"]["id"]] = event["conversation"]
-            case "deleted":
+            case "deleted" | "archived":
                 del self.shown[event["conversation_id"]]
             case "titled":
                 self.shown[event["conversation_id"]] |= {
@@ -82,11 +82,14 @@ async def test_a_sidebar_follows_the_life_of_a_conversation(web: Web) -> None:
     answer = (
         await web.client.post(f"/api/conversations/{new}/messages", json={"content": "hi"})
     ).json()["assistant_message"]["id"]
-    assert (await sidebar.next()) | {"updated_at": ""} == {
+    running = await sidebar.next()
+    times = running.pop("updated_at"), running.pop("last_message_at")
+    assert times[0] == times[1]
+    assert running == {
         "type": "running",
         "conversation_id": new,
         "message_id": answer,
-        "updated_at": "",
+        "message_count": 2,
     }
     await web.client.patch(f"/api/conversations/{new}", json={"title": "Second"})
     assert (await sidebar.next())["title"] == "Second"
@@ -101,6 +104,19 @@ async def test_a_sidebar_follows_the_life_of_a_conversation(web: Web) -> None:
     await web.client.delete(f"/api/conversations/{new}")
     assert await sidebar.next() == {"type": "deleted", "conversation_id": new}
     assert set(sidebar.shown) == {old}
+
+
+async def test_an_archived_conversation_leaves_the_list(web: Web) -> None:
+    """At once, for the user who archives it, and comes back when they take it out."""
+    name = await web.conversation()
+    sidebar = Sidebar(EventSource(web.client, "/api/feed"))
+    await sidebar.next()
+    path = f"/api/conversations/{name}"
+    assert (await web.client.patch(path, json={"archived": True})).json()["archived"] is True
+    assert await sidebar.next() == {"type": "archived", "conversation_id": name}
+    assert (await web.client.get(path)).json()["conversation"]["archived"] is True
+    assert (await web.client.patch(path, json={"archived": False})).json()["archived"] is False
+    assert (await sidebar.next())["conversation"]["id"] == name
 
 
 async def end(web: Web, conversation: str, answer: str) -> None:

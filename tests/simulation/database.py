@@ -473,7 +473,8 @@ class Database(CallTables, SteeringRows):
         rows = self._shown(conversation_id)
         rows = [row for row in rows if before is None or row.ordinal < before]
         page = [self._whole(row) for row in rows[-limit:]]
-        return Snapshot(conversation, page, page[0].ordinal if len(rows) > limit else None)
+        older = page[0].ordinal if len(rows) > limit else None
+        return Snapshot(conversation, page, older, archived=False)
 
     def visible_message(self, message_id: str, user_id: str) -> Any:
         row = self.messages.get(message_id)
@@ -502,7 +503,8 @@ class Database(CallTables, SteeringRows):
         if running and post.policy == "reject":
             raise AnswerRunning(running[0].id)
         now = self.now_ms()
-        conversation.updated_at = now
+        conversation.updated_at = conversation.last_message_at = now
+        conversation.message_count += 2
         superseded = running if post.policy == "cancel_previous" else []
         for row in superseded:
             self._set(row, cancel_by=row.cancel_by or "superseded")

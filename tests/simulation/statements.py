@@ -93,6 +93,8 @@ COLUMNS = {
         "announced_rev",
         "created_at",
         "updated_at",
+        "message_count",
+        "last_message_at",
     ),
 }
 """What is compared of a row, by the first letter of its id: what the simulation keeps.

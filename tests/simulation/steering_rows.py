@@ -13,6 +13,7 @@ from tokenwire.models.steering import MOST_AT_A_STEP, STEER, STEERED
 class SteeringRows:
     """The part of the database that takes posts into running answers."""
 
+    conversations: dict[str, Row]
     messages: dict[str, Row]
     now_ms: Callable[[], int]
     _set: Callable[..., None]
@@ -65,6 +66,7 @@ class SteeringRows:
                 self._set(row, updated_at=now, ended_at=now)
                 ended.append(row.id)
             self._set(row, superseded_by=own.id)
+            self.conversations[row.conversation_id].message_count -= 1
             self._set(self.messages[row.parent_id], steers=own.id)
         return ended
 

@@ -109,12 +109,14 @@ async def list_conversations(
     user: CurrentUser,
     limit: Limit = 50,
     before: Annotated[str | None, Query(max_length=64)] = None,
+    archived: bool = False,
 ) -> shapes.ConversationPage:
-    """Newest change first; `before` is the `next` of the previous page."""
-    rows, following = await services.store.conversations(user, limit, before)
-    return shapes.ConversationPage.model_validate(
-        {"conversations": [conversation_view(row) for row in rows], "next": following}
-    )
+    """Newest change first; `before` is the `next` of the previous page. `archived`: those in the
+    caller's archive, in place of the others.
+    """
+    rows, following = await services.store.conversations(user, limit, before, archived=archived)
+    shown = [conversation_view(row, archived=archived) for row in rows]
+    return shapes.ConversationPage.model_validate({"conversations": shown, "next": following})
 
 
 @router.get(
@@ -141,7 +143,7 @@ async def get_conversation(
     await delivery.note_interest(services, found.messages)
     return shapes.ConversationSnapshot.model_validate(
         {
-            "conversation": conversation_view(found.conversation),
+            "conversation": conversation_view(found.conversation, archived=found.archived),
             "messages": [message_view(row, delivery.reached(page, row)) for row in found.messages],
             "next": found.next,
             "cursor": str(page.cursor) if page else None,
@@ -152,7 +154,7 @@ async def get_conversation(
 @router.patch(
     "/conversations/{conversation_id}",
     responses=documented(*BODY, "not_found", "not_owner", *MODEL, "storage_full"),
-    summary="Change title, model, instructions, tools, schema or options",
+    summary="Change title, model, instructions, tools, schema or options, or archive it",
 )
 async def change_conversation(
     services: With,
@@ -161,7 +163,7 @@ async def change_conversation(
     body: shapes.ConversationChange,
 ) -> shapes.ConversationView:
     """Missing fields stay. A new title is announced to readers. Only the owner may change
-    instructions, tools, schema and options.
+    instructions, tools, schema and options. Each participant has an archive of their own.
     """
     changes = body.model_dump(exclude_unset=True)
     if changes.keys() & {"instructions", "tools", "schema_", "options"}:
@@ -173,14 +175,19 @@ async def change_conversation(
         services.offers.require(changes["model"])
     if "options" in changes:
         changes["options"] = await _options(services, user, conversation_id, body)
-    if not changes:
-        return shapes.ConversationView(
-            **conversation_view(await services.store.conversation(conversation_id, user))
-        )
-    row = await services.store.change_conversation(conversation_id, user, changes)
+    archived = changes.pop("archived", None)
+    if changes:
+        row = await services.store.change_conversation(conversation_id, user, changes)
+    else:
+        row = await services.store.conversation(conversation_id, user)
     if "title" in changes:
         await delivery.announce_title(services, row)
-    return shapes.ConversationView(**conversation_view(row))
+    if archived is None:
+        archived = await services.store.is_archived(conversation_id, user)
+    else:
+        await services.store.archive(conversation_id, user, archived=archived)
+        await delivery.touch_lists(services, conversation_id)
+    return shapes.ConversationView(**conversation_view(row, archived=archived))
 
 
 @router.delete(

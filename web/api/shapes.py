@@ -88,7 +88,7 @@ class NewConversation(_StrictBody):
 
 class ConversationChange(_StrictBody):
     """Missing fields stay. `model` null: the default one; `instructions`, `schema`, `options` null:
-    none; `tools` null: all.
+    none; `tools` null: all. `archived`: for the caller alone.
     """
 
     title: ConversationTitle = Field(
@@ -99,6 +99,7 @@ class ConversationChange(_StrictBody):
     tools: ToolNames | None = None
     schema_: dict[str, Any] | None = Field(default=None, alias="schema")
     options: Parameters | None = None
+    archived: bool = False
 
 
 class BroughtTool(_StrictBody):
@@ -243,6 +244,9 @@ class ConversationView(BaseModel):
     tools: list[str] | None
     schema_: dict[str, Any] | None = Field(alias="schema")
     options: dict[str, Any] | None
+    archived: bool
+    message_count: int
+    last_message_at: str | None
     rev: int
     created_at: str
     updated_at: str

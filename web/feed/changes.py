@@ -5,7 +5,7 @@ A feed has no log: SQL gives the present list, and a reader with an older one ge
 So a late reader gets the latest state, never a list of everything in between.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -23,6 +23,8 @@ class Summary:
     rev: int
     created_at: str
     updated_at: str
+    message_count: int
+    last_message_at: str | None
     running: bool
     message_id: str | None
     status: str | None
@@ -35,6 +37,8 @@ class Summary:
         return "waiting" if self.status == "waiting" else "running"
 
 
+Absence = Literal["deleted", "archived"]
+"""Why a conversation left the list: it is no longer the user's, or is in their archive."""
 ShownList = dict[str, Summary]
 """A reader's list, by conversation."""
 
@@ -45,16 +49,16 @@ def snapshot(now: Iterable[Summary]) -> dict[str, Any]:
 
 
 def changes(
-    shown: Mapping[str, Summary], now: Iterable[Summary], gone: Collection[str]
+    shown: Mapping[str, Summary], now: Iterable[Summary], gone: Mapping[str, Absence]
 ) -> list[dict[str, Any]]:
     """The events that turn `shown` into the present list. They can be applied in this order:
     deletions first, then changes, the oldest first.
 
-    `now`: the newest conversations; `gone`: ids that no longer exist for this user. Conversations
-    of `shown` that are in neither are too old for the list, and give no event.
+    `now`: the newest conversations; `gone`: why others are in no list of this user any more.
+    Conversations of `shown` that are in neither are too old for the list, and give no event.
     """
     events: list[dict[str, Any]] = [
-        {"type": "deleted", "conversation_id": name} for name in shown if name in gone
+        {"type": gone[name], "conversation_id": name} for name in shown if name in gone
     ]
     for summary in reversed(list(now)):
         before = shown.get(summary.id)
@@ -65,7 +69,7 @@ def changes(
     return events
 
 
-def after(shown: Mapping[str, Summary], now: Iterable[Summary], gone: Collection[str]) -> ShownList:
+def after(shown: Mapping[str, Summary], now: Iterable[Summary], gone: Container[str]) -> ShownList:
     """A reader's list after the changes."""
     return {name: summary for name, summary in shown.items() if name not in gone} | {
         summary.id: summary for summary in now
@@ -81,5 +85,7 @@ def _changes(before: Summary, now: Summary) -> list[dict[str, Any]]:
     if (now.message_id, now.state) != (before.message_id, before.state):
         known = {"conversation_id": now.id, "message_id": now.message_id}
         status = {"status": now.status} if now.state == "ended" else {}
-        events.append({"type": now.state, **known, **status, "updated_at": now.updated_at})
+        counted = {"message_count": now.message_count, "last_message_at": now.last_message_at}
+        times = {"updated_at": now.updated_at, **counted}
+        events.append({"type": now.state, **known, **status, **times})
     return events

@@ -21,11 +21,11 @@ from tokenwire.config.background import supervise
 from tokenwire.models.errors import StoreUnavailable
 from tokenwire.models.overviews import Overview
 from tokenwire.models.store import Store
-from tokenwire.protocol.values import timestamp
+from tokenwire.protocol.values import optional_timestamp, timestamp
 from tokenwire.streams.hub.hub import Hub
 from tokenwire.streams.hub.room import HeartbeatPace
 from tokenwire.streams.log.ports import LogUnavailable
-from tokenwire.web.feed.changes import ShownList, Summary, after, changes, snapshot
+from tokenwire.web.feed.changes import Absence, ShownList, Summary, after, changes, snapshot
 
 log_line = structlog.get_logger(__name__)
 
@@ -163,8 +163,8 @@ class _Shown:
 
 
 class FeedRoom:
-    """One user's feed. `now`: the newest conversations; `gone`: shown ones that no longer exist for
-    this user.
+    """One user's feed. `now`: the newest conversations; `gone`: why shown ones are in no list of
+    this user any more.
     """
 
     def __init__(
@@ -177,7 +177,7 @@ class FeedRoom:
     ) -> None:
         self.user_id = user_id
         self.now: list[Summary] = []
-        self.gone: set[str] = set()
+        self.gone: dict[str, Absence] = {}
         self.readers: set[FeedReader] = set()
         self._older: list[str] = []
         self._names: frozenset[str] = frozenset()
@@ -242,13 +242,16 @@ class FeedRoom:
             for name in (*self._older, *(summary.id for summary in self.now))
             if name not in listed
         ]
-        visible = await self._store.visible_among(self.user_id, missing) if missing else set()
-        self._older = [name for name in missing if name in visible][-REMEMBERED:]
-        # Readers that lag by more than this miss a deletion, and nothing else.
-        self.gone = (
-            {name for name in missing if name not in visible}
-            | (self.gone if len(self.gone) < REMEMBERED else set())
-        ) - listed
+        archived = await self._store.archived_among(self.user_id, missing) if missing else {}
+        self._older = [name for name in missing if archived.get(name) is False][-REMEMBERED:]
+        # Readers that lag by more than this miss that one is gone, and nothing else.
+        gone = self.gone if len(self.gone) < REMEMBERED else {}
+        gone |= {
+            name: "archived" if name in archived else "deleted"
+            for name in missing
+            if archived.get(name) is not False
+        }
+        self.gone = {name: why for name, why in gone.items() if name not in listed}
         self.now = now
         self._show(frozenset((*self._older, *listed)))
         for reader in self.readers:
@@ -319,6 +322,8 @@ def _summary(overview: Overview) -> Summary:
         rev=row.rev,
         created_at=timestamp(row.created_at),
         updated_at=timestamp(row.updated_at),
+        message_count=row.message_count,
+        last_message_at=optional_timestamp(row.last_message_at),
         running=overview.running,
         message_id=overview.answer_id,
         status=overview.answer_status,

@@ -7,6 +7,8 @@ _CHECKPOINT = """    _messages.c.attempt == bindparam("b_attempt"),
     is_unfinished(_messages.c),
 """
 
+_LISTS = ("tests/contracts/test_lists.py",)
+
 AREA = Area(
     "store",
     (
@@ -16,6 +18,63 @@ AREA = Area(
         "tests/unit/models",
     ),
     [
+        Mutant(
+            "a_post_is_not_counted",
+            "models/conversations.py",
+            "            count_rows(conversation, len(made))\n",
+            "",
+            _LISTS,
+        ),
+        Mutant(
+            "a_regenerated_answer_is_not_counted",
+            "models/chats.py",
+            "            count_rows(conversation, 1)\n",
+            "",
+            _LISTS,
+        ),
+        Mutant(
+            "replaced_messages_count",
+            "models/conversation_rows.py",
+            "    conversation.message_count -= ",
+            "    _ = ",
+            _LISTS,
+        ),
+        Mutant(
+            "messages_taken_in_count",
+            "models/steering.py",
+            "    if gone:\n",
+            "    if False:\n",
+            ("tests/contracts/test_steering.py",),
+        ),
+        Mutant(
+            "a_response_counts_nothing",
+            "models/responses.py",
+            "        message_count=len(question.turns) + 1,\n",
+            "",
+            ("tests/contracts/test_responses.py",),
+        ),
+        Mutant(
+            "wrong_counts_stay",
+            "models/recount.py",
+            "                await conversation_rows.amend_count(session, one)\n",
+            "                pass\n",
+            _LISTS,
+        ),
+        Mutant(
+            "an_archive_is_everybodys",
+            "models/participants.py",
+            "                col(Participant.user_id) == user_id,\n            )\n"
+            "            .values(archived_at",
+            "            )\n            .values(archived_at",
+            _LISTS,
+        ),
+        Mutant(
+            "the_archive_stands_in_the_list",
+            "models/overviews.py",
+            "                col(Participant.archived_at).is_(None),\n",
+            "",
+            _LISTS,
+        ),
         Mutant(
             "hand_back_by_any_attempt",
             "models/answers.py",

@@ -81,7 +81,7 @@ export class Sidebar {
     this.#changes++;
     if (type === "snapshot") this.#replace(conversations);
     if (type === "created") this.#add(conversation);
-    if (type === "deleted") this.#remove(id);
+    if (type === "deleted" || type === "archived") this.#remove(id);
     const held = this.#shown.find((one) => one.id === id);
     if (held && type === "titled" && event.rev >= held.rev)
       Object.assign(held, { title: event.title, rev: event.rev });

@@ -185,6 +185,29 @@ async def test_only_the_owner_invites_and_deletes(client: httpx.AsyncClient, sto
     assert (await client.patch(address, json={"title": "Ours"})).status_code == 200
 
 
+async def test_a_participant_archives_for_themselves(
+    client: httpx.AsyncClient, store: Store
+) -> None:
+    """Beside other changes, or alone. The owner's list stays as it was."""
+    theirs = await store.create_conversation(OTHER)
+    await take_part(store, theirs.id, "local")
+    address = f"/api/conversations/{theirs.id}"
+    changed = (await client.patch(address, json={"title": "Old", "archived": True})).json()
+    assert (changed["title"], changed["archived"]) == ("Old", True)
+    assert (await client.patch(address, json={"title": "Older"})).json()["archived"] is True
+    posted = await client.post(f"{address}/messages", json={"content": "hi"})
+    assert posted.status_code == 202
+    listed = (await client.get("/api/conversations?archived=true")).json()["conversations"]
+    assert [(row["id"], row["archived"], row["message_count"]) for row in listed] == [
+        (theirs.id, True, 2)
+    ]
+    assert listed[0]["last_message_at"] == posted.json()["user_message"]["created_at"]
+    assert (await client.get("/api/conversations")).json()["conversations"] == []
+    assert [row.id for row in (await store.conversations(OTHER, 10))[0]] == [theirs.id]
+    refused = await client.patch(address, json={"archived": None})
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid")
+
+
 async def test_conversations_of_others_are_404(client: httpx.AsyncClient, store: Store) -> None:
     """Every route answers as for an id that does not exist."""
     theirs = await store.create_conversation(OTHER)
@@ -193,6 +216,7 @@ async def test_conversations_of_others_are_404(client: httpx.AsyncClient, store:
         answers = [
             await client.get(address),
             await client.patch(address, json={"title": "Mine"}),
+            await client.patch(address, json={"archived": True}),
             await client.delete(address),
             await client.post(f"{address}/messages", json={"content": "hi"}),
             await client.post(f"{address}/subscription"),

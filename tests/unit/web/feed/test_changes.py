@@ -6,13 +6,15 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenwire.web.feed.changes import Summary, after, changes, snapshot
+from tokenwire.web.feed.changes import Absence, Summary, after, changes, snapshot
 
-BEFORE = Summary("c", "u", None, None, 1, "t0", "t0", running=False, message_id=None, status=None)
+BEFORE = Summary(
+    "c", "u", None, None, 1, "t0", "t0", 0, None, running=False, message_id=None, status=None
+)
 
 
 def kinds(now: Summary, before: Summary = BEFORE) -> list[str]:
-    return [event["type"] for event in changes({before.id: before}, [now], ())]
+    return [event["type"] for event in changes({before.id: before}, [now], {})]
 
 
 def test_each_change_has_its_event() -> None:
@@ -55,10 +57,18 @@ def test_an_answer_waits_and_goes_on() -> None:
 def test_a_conversation_that_leaves_the_list_is_not_deleted() -> None:
     """It stays known: if it comes back, it is not new."""
     told = {"c": BEFORE}
-    assert changes(told, [], ()) == []
+    assert changes(told, [], {}) == []
     assert after(told, [], ()) == told
-    assert changes(told, [], {"c"}) == [{"type": "deleted", "conversation_id": "c"}]
+    assert changes(told, [], {"c": "deleted"}) == [{"type": "deleted", "conversation_id": "c"}]
     assert after(told, [], {"c"}) == {}
+
+
+def test_an_archived_conversation_is_not_deleted() -> None:
+    """Its owner can bring it back, and a client keeps what it knows of it."""
+    assert changes({"c": BEFORE}, [], {"c": "archived"}) == [
+        {"type": "archived", "conversation_id": "c"}
+    ]
+    assert kinds(BEFORE, replace(BEFORE, id="another")) == ["created"]
 
 
 summaries = st.builds(
@@ -70,6 +80,8 @@ summaries = st.builds(
     rev=st.integers(1, 3),
     created_at=st.just("t"),
     updated_at=st.sampled_from(["t1", "t2"]),
+    message_count=st.integers(0, 2),
+    last_message_at=st.none(),
     running=st.booleans(),
     message_id=st.sampled_from([None, "m", "n"]),
     status=st.sampled_from([None, "queued", "complete"]),
@@ -104,7 +116,7 @@ def test_the_list_ends_as_the_rows_are(states: list[list[Summary]]) -> None:
     shown = List(snapshot(states[0]))
     told = after({}, states[0], ())
     for now in states[1:]:
-        gone = set(told) - {summary.id for summary in now}
+        gone: dict[str, Absence] = dict.fromkeys(set(told) - {one.id for one in now}, "deleted")
         for event in changes(told, now, gone):
             shown.apply(event)
         told = after(told, now, gone)

@@ -32,6 +32,7 @@ class Rows:
     def __init__(self) -> None:
         self.owned: dict[str, list[str]] = {"ada": [], "bob": []}
         self.running: set[str] = set()
+        self.archive: set[str] = set()
         self.reads = 0
         self.away = False
         self.errors: list[Exception] = []
@@ -54,9 +55,10 @@ class Rows:
             for row in rows
         ]
 
-    async def visible_among(self, user_id: str, conversation_ids: list[str]) -> set[str]:
+    async def archived_among(self, user_id: str, conversation_ids: list[str]) -> dict[str, bool]:
         await self._answer()
-        return set(self.owned[user_id]) & set(conversation_ids)
+        visible = dict.fromkeys(self.owned[user_id], False) | dict.fromkeys(self.archive, True)
+        return {name: visible[name] for name in conversation_ids if name in visible}
 
     async def participants_among(self, conversation_ids: set[str]) -> set[str]:
         await self._answer()
