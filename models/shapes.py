@@ -114,17 +114,33 @@ def usage(value: Any) -> dict[str, Any] | None:
     found: dict[str, Any] = _counts(value)
     if not ("input_tokens" in found and "output_tokens" in found):
         return None
-    return found | (
-        {"estimated": value["estimated"]} if isinstance(value.get("estimated"), bool) else {}
-    )
+    if isinstance(value.get("estimated"), bool):
+        found["estimated"] = value["estimated"]
+    if type(value.get("cost")) in (int, float) and value["cost"] >= 0:
+        found["cost"] = value["cost"]
+    return found
 
 
 def reported(value: Any) -> dict[str, Any] | None:
-    """Tokens of the requests so far."""
+    """Tokens of the requests so far, and the prices of the present one."""
+    if not isinstance(value, dict):
+        return None
+    found: dict[str, Any] = {name: _counts(value.get(name), "cost") for name in ("before", "now")}
+    if lost := _counts(value.get("lost"), "cost"):
+        found["lost"] = lost
+    prices = value.get("prices")
+    return found | ({"prices": prices} if _are_prices(prices) else {})
+
+
+def _are_prices(value: Any) -> bool:
+    """Fields of `providers.cost.Prices`."""
+    numbers = ("input", "output", "cached", "written")
+    habits = ("input_excludes_cached", "output_excludes_reasoning")
     return (
-        {name: _counts(value.get(name)) for name in ("before", "now")}
-        if isinstance(value, dict)
-        else None
+        isinstance(value, dict)
+        and value.keys() == {*numbers, *habits}
+        and all(_count(value[name]) for name in numbers)
+        and all(isinstance(value[name], bool) for name in habits)
     )
 
 
@@ -157,9 +173,9 @@ def _count(value: Any) -> bool:
     return type(value) is int and value >= 0
 
 
-def _counts(value: Any) -> dict[str, int]:
+def _counts(value: Any, *more: str) -> dict[str, int]:
     return (
-        {name: value[name] for name in TOKEN_FIELDS if _count(value.get(name))}
+        {name: value[name] for name in (*TOKEN_FIELDS, *more) if _count(value.get(name))}
         if isinstance(value, dict)
         else {}
     )

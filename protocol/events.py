@@ -20,19 +20,22 @@ MAX_EVENT_TEXT_BYTES = 64 * 1024
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     """Tokens as the provider billed them, for all requests of the answer; `estimated` if any of
-    them was not reported.
+    them was not reported. `cost`: in the currency of the catalogue's prices, exact to a billionth;
+    None if any of the requests has no price.
     """
 
     input_tokens: int
     output_tokens: int
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    cost: float | None = None
     estimated: bool = msgspec.field(
         default_factory=bool
     )  # a factory, so that `false` is written out
 
 
-TOKEN_FIELDS: Final = tuple(name for name in Usage.__struct_fields__ if name != "estimated")
+TOKEN_FIELDS: Final = tuple(name for name in Usage.__struct_fields__ if name.endswith("_tokens"))
 """The counts of a `Usage`."""
 
 

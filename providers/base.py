@@ -170,6 +170,12 @@ class UsageDelta:
     cache_write_tokens: int | None = None
 
 
+def counts_of(usage: UsageDelta) -> dict[str, int]:
+    """Its numbers by name, without missing ones."""
+    counts = ((name, getattr(usage, name)) for name in UsageDelta.__slots__)
+    return {name: count for name, count in counts if count is not None}
+
+
 def merge_usage(old: UsageDelta, new: UsageDelta) -> UsageDelta:
     """`new` over `old`, for each field that is not None."""
     return UsageDelta(

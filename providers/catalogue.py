@@ -26,7 +26,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from tokenwire.providers import parameters
+from tokenwire.providers import cost, parameters
 from tokenwire.providers.presets import PRESETS, key_of, lacks_address
 from tokenwire.providers.spec import (
     ClientToolSpec,
@@ -298,6 +298,8 @@ def _checked(name: str, given: Mapping[str, Any], path: str) -> ModelSpec:
         raise CatalogueError(path, name, mistake(error, _ENTRY_KEYS)) from None
     if wrong := parameters.mistake_in(spec.options):
         raise CatalogueError(path, f"{name}: options: {parameters.QUIRK}: {wrong}")
+    if wrong := cost.mistake_in(spec.options):
+        raise CatalogueError(path, f"{name}: options: {wrong}")
     return spec
 
 

@@ -1,4 +1,4 @@
-"""Pure: the cost of an answer from the catalogue's prices; None if a price or a count is missing.
+"""Pure: the prices of a catalogue's entry.
 
 Providers count differently: Anthropic's input excludes cached tokens, Gemini's and xAI's output
 excludes reasoning. Prices are per million tokens; `options` of an entry may hold `cached_price` and
@@ -6,38 +6,44 @@ excludes reasoning. Prices are per million tokens; `options` of an entry may hol
 """
 
 from collections.abc import Mapping
+from math import inf
+from typing import Any
 
-from tokenwire.providers.base import UsageDelta
+from tokenwire.protocol.prices import NANOS, Prices
+from tokenwire.providers.presets import PRESETS
 from tokenwire.providers.spec import ModelSpec, Preset
 
-_MILLION = 1_000_000
+
+def mistake_in(options: Mapping[str, Any]) -> str | None:
+    """What is wrong with the prices among an entry's options."""
+    for name in ("cached_price", "cache_write_price"):
+        price = options.get(name, 0)
+        if isinstance(price, bool) or not isinstance(price, int | float) or not 0 <= price < inf:
+            return f"{name}: must be a number of at least 0"
+    return None
 
 
-def cost(usage: UsageDelta, spec: ModelSpec, preset: Preset) -> float | None:
-    """The cost, in the currency of the prices."""
-    if None in (spec.input_price, spec.output_price, usage.input_tokens, usage.output_tokens):
+def prices_of(spec: ModelSpec) -> Prices | None:
+    """The prices of an entry. None: it does not say both."""
+    if spec.input_price is None or spec.output_price is None:
         return None
-    api = spec.api or preset.api
-    cached, written = usage.cached_tokens or 0, usage.cache_write_tokens or 0
-    plain = (usage.input_tokens or 0) - (0 if api == "anthropic.messages" else cached + written)
-    thought = (usage.reasoning_tokens or 0) if _excludes_reasoning(api, preset) else 0
-    prices = _prices(spec)
-    total = plain * prices["input"] + cached * prices["cached"] + written * prices["written"]
-    return (total + ((usage.output_tokens or 0) + thought) * prices["output"]) / _MILLION
-
-
-def _excludes_reasoning(api: str, preset: Preset) -> bool:
-    return api == "gemini.generateContent" or bool(
-        preset.quirks.get("output_excludes_reasoning") and api == "openai.chat"
+    preset, options = PRESETS.get(spec.provider), spec.options
+    api = spec.api or (preset.api if preset else "")
+    return Prices(
+        input=_nanos(spec.input_price),
+        output=_nanos(spec.output_price),
+        cached=_nanos(options.get("cached_price", spec.input_price)),
+        written=_nanos(options.get("cache_write_price", spec.input_price)),
+        input_excludes_cached=api == "anthropic.messages",
+        output_excludes_reasoning=_excludes_reasoning(api, preset),
     )
 
 
-def _prices(spec: ModelSpec) -> Mapping[str, float]:
-    price = spec.input_price or 0.0
-    options = spec.options
-    return {
-        "input": price,
-        "cached": options.get("cached_price", price),
-        "written": options.get("cache_write_price", price),
-        "output": spec.output_price or 0.0,
-    }
+def _nanos(price: float) -> int:
+    return round(price * NANOS)
+
+
+def _excludes_reasoning(api: str, preset: Preset | None) -> bool:
+    return api == "gemini.generateContent" or bool(
+        preset and preset.quirks.get("output_excludes_reasoning") and api == "openai.chat"
+    )

@@ -9,6 +9,7 @@ import sys
 
 from pydantic import ValidationError
 
+from tokenwire.protocol.prices import NANOS
 from tokenwire.providers.base import (
     HistoryMessage,
     ProviderError,
@@ -17,9 +18,10 @@ from tokenwire.providers.base import (
     Request,
     TextDelta,
     UsageDelta,
+    counts_of,
 )
 from tokenwire.providers.catalogue import Catalogue
-from tokenwire.providers.cost import cost
+from tokenwire.providers.cost import prices_of
 from tokenwire.providers.http import HttpClient
 from tokenwire.providers.presets import IN_PROCESS, key_of
 from tokenwire.providers.registry import dialects, open_provider, presets
@@ -90,8 +92,9 @@ def _print(delta: object, spec: ModelSpec) -> None:
             sys.stderr.write(text)
             sys.stderr.flush()
         case UsageDelta():
-            price = cost(delta, spec, presets()[spec.provider])
-            sys.stderr.write(f"\n{delta}" + (f" cost {price:.6f}" if price is not None else ""))
+            prices = prices_of(spec)
+            cost = "" if prices is None else f" cost {prices.cost(counts_of(delta)) / NANOS:.6f}"
+            sys.stderr.write(f"\n{delta}{cost}")
         case ReasoningDelta():
             pass
         case _:

@@ -307,7 +307,7 @@ async def _cost(store: Store, row: Message, held: Held) -> dict[str, Any] | None
     )
     asked += sent_chars(value for earlier in before for value in _sent(earlier, row.model))
     # Earlier attempts have reported their text, and turns that are whole theirs.
-    if reported.before:
+    if reported.before or reported.lost:
         proven = sum(part.units for part in held.answer.parts[: row.proven_parts])
         units -= max(row.started_with, proven)
     return usage_fields(reported.with_estimate(tokens(asked), units))

@@ -1,6 +1,6 @@
 """What an attempt begins with: the plan chooses the rung, the draft follows. No I/O."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tokenwire.config.terms import AnswerTerms
 from tokenwire.models.parts import answer_of
@@ -8,6 +8,7 @@ from tokenwire.models.tables import Message
 from tokenwire.models.unsaved import UnsavedParts
 from tokenwire.protocol.fold import Answer
 from tokenwire.protocol.kept import is_lost
+from tokenwire.protocol.prices import Prices
 from tokenwire.providers.base import Continuation
 from tokenwire.providers.spec import Rung
 from tokenwire.worker.attempt.draft import Draft, StartingPoint
@@ -27,6 +28,7 @@ class PlannedAttempt:
     """How an attempt goes on from what readers hold.
 
     `saved`: the answer as the row has it. `run`: the provider's run that it attaches to, or None.
+    `unpaid`: units of text whose request reported no tokens; None: there is no such request.
     """
 
     row: Message
@@ -34,6 +36,7 @@ class PlannedAttempt:
     saved: Answer
     plan: Plan
     run: Run | None
+    unpaid: int | None
 
     @property
     def kept_units(self) -> int:
@@ -67,11 +70,11 @@ class PlannedAttempt:
         """Whether another request goes on with the text."""
         return self.run is None and self.continuation is not None
 
-    def draft(self, attempt: int, terms: AnswerTerms) -> Draft:
+    def draft(self, attempt: int, terms: AnswerTerms, prices: Prices | None = None) -> Draft:
         """The draft that the attempt begins with. Text of the present turn that is not resumed is
-        withdrawn.
+        withdrawn. `prices`: of its model.
         """
-        draft = Draft(self.held, attempt, self._starting_point(), terms)
+        draft = Draft(self.held, attempt, self._starting_point(prices), terms)
         if self.plan.keeps and self.run is None:  # a run repeats what is behind its offset
             for number in lost_in(self.held):
                 draft.drop(number)
@@ -81,14 +84,17 @@ class PlannedAttempt:
             draft.withdraw()
         return draft
 
-    def _starting_point(self) -> StartingPoint:
+    def _starting_point(self, prices: Prices | None) -> StartingPoint:
         reported = Reported.of(self.row.reported)
+        if self.run is None:
+            reported = replace(reported.next_request(), prices=prices)
         return StartingPoint(
             unsaved=UnsavedParts.following(self.row, self.saved, self.held.answer),
             seams=self._seams(),
             run=self.run,
             continues=self._continues,
-            reported=reported.next_request() if self.run is None else reported,
+            reported=reported,
+            unpaid=self.unpaid if self.run is None else None,
         )
 
     def _seams(self) -> list[int]:
@@ -110,7 +116,16 @@ def plan_attempt(row: Message, held: Held, best_rung: Rung) -> PlannedAttempt:
         must_be_json=row.response_schema is not None,
         attachable=is_attachable(run, saved, held.answer, held.turn_start),
     )
-    return PlannedAttempt(row, held, saved, chosen, run if chosen.rung == "attach" else None)
+    attached = run if chosen.rung == "attach" else None
+    return PlannedAttempt(row, held, saved, chosen, attached, _unpaid(row, held))
+
+
+def _unpaid(row: Message, held: Held) -> int | None:
+    """What the attempt before brought without a report of its tokens."""
+    if row.attempt <= 1 or "input_tokens" in Reported.of(row.reported).now:
+        return None
+    proven = sum(part.units for part in held.answer.parts[: row.proven_parts])
+    return max(0, held.answer.units - max(row.started_with, proven))
 
 
 def _saved_run(row: Message, saved: Answer) -> Run | None:

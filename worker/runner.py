@@ -14,6 +14,7 @@ from tokenwire.config.clock import clock
 from tokenwire.models.errors import StatementFailed, StoreUnavailable
 from tokenwire.models.rows import unfinished
 from tokenwire.models.tables import Message
+from tokenwire.providers.cost import prices_of
 from tokenwire.providers.presets import rung_of
 from tokenwire.streams.log import ports
 from tokenwire.worker import closing, context, probation
@@ -197,7 +198,8 @@ class Runner:
                 attempt=claim.attempt,
                 parts=lost,
             )
-        draft = planned.draft(claim.attempt, self._services.terms)
+        prices = prices_of(spec) if spec else None
+        draft = planned.draft(claim.attempt, self._services.terms, prices)
         other = next_model(models, row.first_model or model, model, context.options(row))
         attempt = Attempt(self._services, row, claim, draft, best_rung, other)
         with self._running.attempt(attempt):

@@ -68,7 +68,9 @@ async def test_it_is_migrated_with_its_rows(
         connection.execute(
             text(f"INSERT INTO conversations ({columns}) VALUES ('c', 'me', 1, 1, 0, 0)")
         )
-        connection.execute(text("INSERT INTO participants VALUES ('c', 'me')"))
+        connection.execute(
+            text("INSERT INTO participants (conversation_id, user_id) VALUES ('c', 'me')")
+        )
     assert migrate.migrate(empty_database_url)
     assert versions(engine) == {"alembic_version": [revision], "tokenwire_version": [HEAD]}
     assert not migrate.migrate(empty_database_url)

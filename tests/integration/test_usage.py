@@ -26,8 +26,10 @@ class Rig:
         self.store, self.row, self.log, self.jobs = store, row, MemoryLog(), NoJobs()
         self.services = services_over(store, self.log, self.jobs)
 
-    def runner(self, *steps: Step, rung: str = "prefix", run_id: str | None = None) -> Runner:
-        return runner_over(self.services, Script(steps, run_id=run_id), continuation=rung)
+    def runner(
+        self, *steps: Step, rung: str = "prefix", run_id: str | None = None, **spec: Any
+    ) -> Runner:
+        return runner_over(self.services, Script(steps, run_id=run_id), continuation=rung, **spec)
 
     async def run(self, *steps: Step, **options: Any) -> Row:
         """One attempt, due at once."""
@@ -97,6 +99,53 @@ async def test_a_request_that_reported_nothing_adds_nothing(rig: Rig) -> None:
     assert await rig.told() == events.Usage(10, 2)
 
 
+async def test_a_request_that_was_lost_is_estimated(rig: Rig) -> None:
+    """Its worker died with what it would have reported. It was billed all the same."""
+    runner, running = await rig.begin([base.TextDelta("One two three four ")])
+    await rig.services.checkpointer.save(runner.running())
+    await rig.kill(running)
+    await rig.run([base.TextDelta("five."), base.UsageDelta(12, 3)], [DONE])
+    usage = await rig.told()
+    assert usage is not None
+    assert (usage.estimated, usage.output_tokens) == (True, 5 + 3)
+    assert 12 < usage.input_tokens < 24
+
+
+async def test_a_refused_request_costs_nothing(rig: Rig) -> None:
+    """Its provider had not begun to answer."""
+    await rig.run(base.Unavailable("busy"))
+    await rig.run([base.TextDelta("One."), base.UsageDelta(12, 3)], [DONE])
+    assert await rig.told() == events.Usage(12, 3)
+
+
+PRICES = {"input_price": 1.0, "output_price": 10.0}
+
+
+async def test_the_cost_is_that_of_every_try(rig: Rig) -> None:
+    """At the prices of each; readers and the row know it."""
+    await rig.run(
+        [base.TextDelta("One "), base.UsageDelta(10, 2)], base.Interrupted("cut"), **PRICES
+    )
+    dearer = {name: 2 * price for name, price in PRICES.items()}
+    await rig.run([base.TextDelta("two."), base.UsageDelta(12, 3)], [DONE], **dearer)
+    assert await rig.told() == events.Usage(22, 5, cost=(10 + 20 + 24 + 60) / 1e6)
+
+
+@pytest.mark.parametrize("dead", [True, False])
+async def test_a_stopped_answer_has_an_estimated_cost(rig: Rig, dead: bool) -> None:
+    """Also if another process ends it, which knows no catalogue: the row has the prices."""
+    runner, running = await rig.begin([base.TextDelta("two three")], **PRICES)
+    if dead:
+        await rig.services.checkpointer.save(runner.running())
+        await rig.kill(running)
+    await closing.cancel(rig.store, rig.log, rig.jobs, rig.row.id, "me")  # type: ignore[arg-type]
+    await asyncio.gather(running, return_exceptions=True)
+    usage = await rig.told()
+    assert usage is not None
+    assert usage.estimated
+    assert usage.cost == (usage.input_tokens + 10 * usage.output_tokens) / 1e6 > 0
+
+
 async def test_an_answer_that_starts_over_was_paid_twice(rig: Rig) -> None:
     """Withdrawn text was billed."""
     await rig.run(
@@ -114,6 +163,15 @@ async def test_usage_reported_to_a_killed_worker_counts(rig: Rig) -> None:
     await rig.kill(running)
     await rig.run([base.TextDelta("two."), base.UsageDelta(12, 3)], [DONE])
     assert await rig.told() == events.Usage(22, 4)
+
+
+async def test_what_a_killed_worker_reported_is_not_estimated_again(rig: Rig) -> None:
+    """However much shorter it was than the estimate of the request."""
+    runner, running = await rig.begin([base.UsageDelta(1, 1), base.TextDelta("One ")])
+    await rig.services.checkpointer.save(runner.running())
+    await rig.kill(running)
+    await rig.run([base.TextDelta("two."), base.UsageDelta(1, 3)], [DONE])
+    assert await rig.told() == events.Usage(2, 4)
 
 
 async def test_a_deploy_counts_both(rig: Rig) -> None:

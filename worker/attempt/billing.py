@@ -35,6 +35,8 @@ class Billing:
         self.bill = bill
         if self._begun:
             self._draft.next_request()
+        elif bill.cost:
+            self._draft.count_lost(bill.before)
         self._begun = True
 
     def forbids_another(self, *, free: bool) -> bool:
@@ -61,6 +63,7 @@ class Billing:
         draft = self._draft
         if not (stopped and draft.emitted):
             return draft.reported.total()
-        reported = bool(draft.reported.before)  # including the text before this attempt
-        chars = draft.unreported if reported else draft.answer.units
+        # These include the text before this attempt.
+        counted = draft.reported.before or draft.reported.lost
+        chars = draft.unreported if counted else draft.answer.units
         return draft.reported.with_estimate(self.bill.asked, chars)

@@ -72,7 +72,8 @@ class StartingPoint:
     """What an attempt knows of those before it, besides what readers hold.
 
     `unsaved`: which parts of that the database lacks. `run`: the provider's run to attach to.
-    `continues`: a new request goes on with the text.
+    `continues`: a new request goes on with the text. `unpaid`: units of text whose request reported
+    no tokens; None: there is no such request.
     """
 
     unsaved: UnsavedParts = field(default_factory=UnsavedParts)
@@ -80,6 +81,7 @@ class StartingPoint:
     run: Run | None = None
     continues: bool = False
     reported: Reported = field(default_factory=Reported)
+    unpaid: int | None = None
 
 
 class Draft:
@@ -103,6 +105,7 @@ class Draft:
         self.finish: deltas.Finish | None = None
         self.reported = start.reported
         """What this answer's requests have reported of their tokens."""
+        self._unpaid = start.unpaid
         self.seq = held.seq
         self.emitted = self.answered = False
         """Whether readers got anything from this attempt; whether the provider sent anything."""
@@ -140,7 +143,7 @@ class Draft:
                 ):
                     self._put_piece(piece)
                 case deltas.UsageDelta():
-                    self.reported = self.reported.corrected(_usage_fields(delta))
+                    self.reported = self.reported.corrected(deltas.counts_of(delta))
                 case deltas.Finish():
                     self.finish = delta
                 case _:
@@ -245,6 +248,14 @@ class Draft:
     def set_fields(self, number: int, fields: Mapping[str, Any]) -> None:
         """Set fields of a part; null removes one."""
         self._put(self._taken.set_fields(number, fields))
+
+    def count_lost(self, billed: int) -> None:
+        """Count the request of the attempt before, if it was billed and reported nothing. `billed`:
+        input tokens of all requests so far, reported or estimated.
+        """
+        if self._unpaid is not None:
+            self.reported = self.reported.with_lost(billed, self._unpaid)
+            self._unpaid = None
 
     def next_request(self) -> None:
         """Prepare for another request, which continues the answer."""
@@ -441,8 +452,3 @@ def _is_behind(taken: Answer, held: Answer) -> bool:
     return all(mine <= other for mine, other in pairs) and any(
         mine < other for mine, other in pairs
     )
-
-
-def _usage_fields(usage: deltas.UsageDelta) -> dict[str, int]:
-    counts = ((name, getattr(usage, name)) for name in events.TOKEN_FIELDS)
-    return {name: count for name, count in counts if count is not None}

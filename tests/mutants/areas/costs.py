@@ -13,6 +13,50 @@ AREA = Area(
     ),
     [
         Mutant(
+            "what_was_lost_is_free",
+            "worker/attempt/billing.py",
+            "            self._draft.count_lost(bill.before)\n",
+            "            pass\n",
+        ),
+        Mutant(
+            "what_was_reported_is_lost_too",
+            "worker/planning.py",
+            ' or "input_tokens" in Reported.of(row.reported).now:\n',
+            ":\n",
+        ),
+        Mutant(
+            "all_requests_cost_by_the_last_prices",
+            "worker/attempt/usage.py",
+            "        return replace(self, before=_sum(self.before, self.now), now={})\n",
+            "        return replace(self, now=_sum(self.before, self.now), before={})\n",
+        ),
+        Mutant(
+            "a_part_of_the_cost_passes_for_all",
+            "worker/attempt/usage.py",
+            '        found.pop("cost", None)\n',
+            "        pass\n",
+        ),
+        Mutant(
+            "a_dead_worker_takes_its_prices_along",
+            "worker/attempt/usage.py",
+            '            found["prices"] = asdict(self.prices)\n',
+            "            pass\n",
+        ),
+        Mutant(
+            "reasoning_is_free_where_output_excludes_it",
+            "protocol/prices.py",
+            "        if self.output_excludes_reasoning:\n",
+            "        if False:\n",
+            ("tests/unit/providers/test_cost.py",),
+        ),
+        Mutant(
+            "a_cached_token_is_paid_twice",
+            "protocol/prices.py",
+            "        if not self.input_excludes_cached:\n",
+            "        if self.input_excludes_cached:\n",
+            ("tests/unit/providers/test_cost.py",),
+        ),
+        Mutant(
             "the_first_request_is_refused",
             _FILE,
             "if number <= 1 or cost <= 0:",

@@ -31,11 +31,8 @@ from tokenwire.providers.base import (
     Unavailable,
     UsageDelta,
 )
-from tokenwire.providers.cost import cost
 from tokenwire.providers.history import CallPart, KeptPart, ReasoningPart, TextPart
 from tokenwire.providers.hooks import Hook, with_hooks
-from tokenwire.providers.registry import presets
-from tokenwire.providers.spec import ModelSpec
 
 REQUEST = Request([HistoryMessage("user", "hello")])
 Step = Sequence[Delta] | ProviderError
@@ -230,50 +227,6 @@ async def test_a_watched_provider_is_the_provider() -> None:
         await read()
     assert batches == [[TextDelta("a")]]
     assert len(errors) == 1
-
-
-PRICED = {"input_price": 1.0, "output_price": 10.0}
-
-
-@pytest.mark.parametrize(
-    ("provider", "usage", "options", "expected"),
-    [
-        ("openai", UsageDelta(1000, 100), {}, 1000 + 1000),
-        (
-            "openai",
-            UsageDelta(1000, 100, cached_tokens=400),
-            {"cached_price": 0.5},
-            600 + 200 + 1000,
-        ),
-        ("openai", UsageDelta(1000, 100, cached_tokens=400), {}, 1000 + 1000),
-        ("openai", UsageDelta(1000, 100, reasoning_tokens=90), {}, 1000 + 1000),
-        (
-            "anthropic",
-            UsageDelta(1000, 100, cached_tokens=400, cache_write_tokens=10),
-            {"cached_price": 0.1, "cache_write_price": 2},
-            1000 + 40 + 20 + 1000,
-        ),
-        ("gemini", UsageDelta(1000, 100, reasoning_tokens=90), {}, 1000 + 1900),
-        ("gemini", UsageDelta(1000, 100), {}, 1000 + 1000),
-        ("xai", UsageDelta(1000, 100, reasoning_tokens=90), {}, 1000 + 1900),
-        ("openai", UsageDelta(1000, None), {}, None),
-    ],
-)
-def test_cost(
-    provider: str, usage: UsageDelta, options: dict[str, Any], expected: float | None
-) -> None:
-    """Cached and reasoning tokens are billed as their provider counts them."""
-    spec = ModelSpec("m", provider, "m", options=options, **PRICED)  # type: ignore[arg-type]
-    found = cost(usage, spec, presets()[provider])
-    assert found == (None if expected is None else pytest.approx(expected / 1e6))
-
-
-def test_no_price_no_cost() -> None:
-    """The cost is never guessed."""
-    assert (
-        cost(UsageDelta(1, 1), ModelSpec("m", "openai", "m", input_price=1.0), presets()["openai"])
-        is None
-    )
 
 
 async def test_an_answer_that_becomes_too_long_is_abandoned() -> None:
