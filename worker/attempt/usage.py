@@ -86,14 +86,18 @@ class Reported:
     def total(self) -> events.Usage | None:
         """The sum, as on the wire. None if input or output tokens were never reported."""
         found = _sum(self.before, self.now)
-        return _usage(_sum(found, self.lost), estimated=bool(self.lost)) if _says(found) else None
+        return (
+            _usage(_sum(found, self.lost), estimated=bool(self.lost))
+            if _has_tokens(found)
+            else None
+        )
 
     def with_estimate(self, asked: int, chars: int) -> events.Usage | None:
         """The sum for an answer that was stopped before its request reported, with an estimate.
 
         `asked`: tokens in that request. `chars`: characters of its answer so far.
         """
-        if _says(self.now):
+        if _has_tokens(self.now):
             return self.total()
         estimate = self._priced({"input_tokens": asked, "output_tokens": tokens(chars)})
         return _usage(_sum(_sum(self.before, self.lost), estimate), estimated=True)
@@ -109,7 +113,7 @@ def _sum(first: UsageFields, second: UsageFields) -> dict[str, int]:
     return found
 
 
-def _says(fields: UsageFields) -> bool:
+def _has_tokens(fields: UsageFields) -> bool:
     return "input_tokens" in fields or "output_tokens" in fields
 
 
