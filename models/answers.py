@@ -23,6 +23,7 @@ from tokenwire.models.steering import end_placeholders, lock_conversation_of
 from tokenwire.models.tables import Conversation, Message, UnfinishedPart, is_unfinished
 from tokenwire.models.threads import measure, rows_before, thread
 from tokenwire.models.unsaved import NO_PARTS, PartsToSave
+from tokenwire.models.usage import count_usage
 from tokenwire.protocol.states import EndedStatus
 from tokenwire.protocol.values import brought_by
 
@@ -319,6 +320,7 @@ class Answers(Database):
             if rounds:
                 await close_calls(session, ending.message_id, ending.status, ending.finish_reason)
             await settle(session, ending.message_id)
+            await count_usage(session, ending.message_id, ending.usage)
             return True
 
     async def _ended_by(self, ending: Ending) -> bool:

@@ -302,18 +302,29 @@ async def settle(session: AsyncSession, message_id: str) -> None:
     change = (
         update(Storage).where(col(Storage.user_id) == payer).values(bytes=col(Storage.bytes) + size)
     )
-    async with _uncounted_on(session, StatementFailed, GivenUp):
-        if session.get_bind().dialect.name != "sqlite":
-            await session.execute(
-                text(f"SET LOCAL lock_timeout = {round(SETTLE_LOCK_SECONDS * 1000)}")
-            )
+    await _wait_briefly(session)
+    async with uncounted_on(session, _UNCOUNTED, StatementFailed, GivenUp):
         await session.execute(change.execution_options(synchronize_session=False))
 
 
+async def _wait_briefly(session: AsyncSession) -> None:
+    """From now on this transaction gives up a lock that others hold after SETTLE_LOCK_SECONDS."""
+    if session.get_bind().dialect.name != "sqlite":
+        milliseconds = round(SETTLE_LOCK_SECONDS * 1000)
+        await session.execute(text(f"SET LOCAL lock_timeout = {milliseconds}"))
+
+
+_UNCOUNTED = (
+    "a user's stored bytes are not counted: python -m tokenwire.models.recount puts the sum right"
+)
+
+
 @asynccontextmanager
-async def _uncounted_on(session: AsyncSession, *failures: type[Exception]) -> AsyncIterator[None]:
+async def uncounted_on(
+    session: AsyncSession, words: str, *failures: type[Exception], **facts: Any
+) -> AsyncIterator[None]:
     """A savepoint for counting: these failures undo only the counting, and the transaction
-    continues.
+    continues. The log says so, by these words and facts.
     """
     try:
         async with session.begin_nested():
@@ -323,9 +334,9 @@ async def _uncounted_on(session: AsyncSession, *failures: type[Exception]) -> As
         if not isinstance(named, failures):
             raise
         log_line.error(  # noqa: TRY400 - no traceback: what the driver says may quote the row
-            "a user's stored bytes are not counted: "
-            "python -m tokenwire.models.recount puts the sum right",
+            words,
             error=repr(named),
+            **facts,
         )
 
 
@@ -351,7 +362,7 @@ async def give_back(
     await session.execute(
         select(col(Message.id)).where(rows).order_by(col(Message.id)).with_for_update()
     )
-    async with _uncounted_on(session, StatementFailed):
+    async with uncounted_on(session, _UNCOUNTED, StatementFailed):
         await _give_back(session, rows, conversation_ids if message_ids is None else ())
 
 

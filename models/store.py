@@ -23,6 +23,7 @@ from tokenwire.models.responses import Responses
 from tokenwire.models.runs import Runs
 from tokenwire.models.steering import Steering
 from tokenwire.models.sweeps import Sweeps
+from tokenwire.models.usage import Usages
 
 
 class Store(
@@ -40,6 +41,7 @@ class Store(
     Runs,
     Steering,
     Sweeps,
+    Usages,
 ):
     """All queries over one database."""
 

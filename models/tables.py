@@ -61,6 +61,10 @@ def _zero() -> Any:
     return Field(default=0, sa_column_kwargs={"server_default": "0"})
 
 
+def _big_zero() -> Any:
+    return Field(default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})
+
+
 def _number() -> Any:
     return Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
 
@@ -453,6 +457,28 @@ class IdempotencyKey(Table, table=True):
     body_hash: str = Field(max_length=64)
     made: dict[str, str] = Field(sa_column=Column(JSON, nullable=False))
     created_at: int = Field(sa_type=BigInteger)
+
+
+class UsageDay(Table, table=True):
+    """What a user's answers of one model have used, by the day (since 1970, UTC) of their end:
+    sums, as `usage.py` adds them up. `cost`: nanos; `unpriced`: answers without a cost;
+    `estimated`: answers with an estimate in it.
+    """
+
+    __tablename__ = named("usage_days")
+
+    user_id: str = Field(primary_key=True, max_length=255)
+    day: int = _number()
+    model: str = Field(primary_key=True, max_length=255)
+    answers: int = _zero()
+    estimated: int = _zero()
+    unpriced: int = _zero()
+    input_tokens: int = _big_zero()
+    output_tokens: int = _big_zero()
+    cached_tokens: int = _big_zero()
+    reasoning_tokens: int = _big_zero()
+    cache_write_tokens: int = _big_zero()
+    cost: int = _big_zero()
 
 
 class Storage(Table, table=True):

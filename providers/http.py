@@ -217,7 +217,7 @@ class HttpClient:
             return Unavailable("the provider did not answer in time", code="timeout", no_run=unsent)
         if unsent:
             return Unavailable(
-                f"cannot reach the provider: {_error_text(error)}", code=CONNECT_ERROR, no_run=True
+                f"cannot reach the server: {_error_text(error)}", code=CONNECT_ERROR, no_run=True
             )
         # A server may close a pooled connection just when it is reused.
         code = (

@@ -5,7 +5,7 @@ It is written down here so that web and worker can compare it without loading al
 it equal to the scripts.
 """
 
-HEAD = "0022"
+HEAD = "0023"
 KNOWN = frozenset(f"{number:04}" for number in range(1, int(HEAD) + 1))
 """All revisions up to `HEAD`. They are numbered without a gap."""
 

@@ -23,7 +23,7 @@ from tokenwire.models.views import conversation_view, message_view
 from tokenwire.protocol import tokens
 from tokenwire.streams.log.ports import Page
 from tokenwire.web import delivery
-from tokenwire.web.api import calls, files, participants, shapes
+from tokenwire.web.api import calls, files, participants, shapes, usage
 from tokenwire.web.api.participants import require_owner
 from tokenwire.web.contents import policy_of, require_fit, require_schema, require_tools
 from tokenwire.web.problems import BODY, MODEL, PARAMETERS, QUOTA_CODES, documented
@@ -48,8 +48,8 @@ Limit = Annotated[int, Query(ge=1, le=shapes.MAX_PAGE)]
 
 
 def install(app: FastAPI) -> None:
-    """Serve these routes, and those for participants, files and calls."""
-    for part in (router, participants.router, files.router, calls.router):
+    """Serve these routes, and those for participants, files, calls and usage."""
+    for part in (router, participants.router, files.router, calls.router, usage.router):
         app.include_router(part)
 
 

@@ -4,6 +4,7 @@ fields.
 Texts are already storable (`bodies`).
 """
 
+from datetime import date
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -418,6 +419,38 @@ class OfferedModels(BaseModel):
 
     default: str
     models: list[OfferedModel]
+
+
+class UsageSums(BaseModel):
+    """Sums over answers. `estimated`: how many have an estimate in it; `unpriced`: how many have no
+    cost, and are missing in `cost`.
+    """
+
+    answers: int
+    estimated: int
+    unpriced: int
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    reasoning_tokens: int
+    cache_write_tokens: int
+    cost: float
+
+
+class DayOfUsage(UsageSums):
+    """Of one day and model."""
+
+    day: date
+    model: str
+
+
+class UsageView(BaseModel):
+    """Sums by day and model, in this order, and over all of them."""
+
+    first: date = Field(alias="from")
+    last: date = Field(alias="to")
+    days: list[DayOfUsage]
+    total: UsageSums
 
 
 class ChatMessages(BaseModel):

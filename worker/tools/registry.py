@@ -25,6 +25,9 @@ from tokenwire.worker.tools.callback import Callbacks
 from tokenwire.worker.tools.definition import AnyTool, ClientTool, declared
 from tokenwire.worker.tools.toolbox import ToolSource
 
+_MCP_PACKAGE = "mcp>=2.3,<3"
+"""As the extra `mcp` in pyproject.toml has it."""
+
 
 class ToolsUnusable(Exception):
     """A module cannot be imported, or its tools cannot be used; or an HTTP tool cannot be called.
@@ -96,7 +99,7 @@ def _servers(catalogue: Catalogue, taken: Mapping[str, AnyTool]) -> Sequence[Too
     try:
         from tokenwire.worker.tools.mcp.server import McpServer  # an extra
     except ModuleNotFoundError as error:
-        raise ToolsUnusable(f"mcp: {error}: pip install 'tokenwire[mcp]'") from error
+        raise ToolsUnusable(f"mcp: {error}: pip install '{_MCP_PACKAGE}'") from error
     return [
         McpServer(spec, catalogue.mcp_secrets.get(name, ())) for name, spec in catalogue.mcp.items()
     ]

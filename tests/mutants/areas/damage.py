@@ -107,15 +107,15 @@ AREA = Area(
         Mutant(
             "a_value_that_is_lost_keeps_its_answer_from_ending",
             "models/quotas.py",
-            "_uncounted_on(session, StatementFailed, GivenUp)",
-            "_uncounted_on(session, GivenUp)",
+            "uncounted_on(session, _UNCOUNTED, StatementFailed, GivenUp)",
+            "uncounted_on(session, _UNCOUNTED, GivenUp)",
             _ROWS,
         ),
         Mutant(
             "a_value_that_is_lost_keeps_its_conversation",
             "models/quotas.py",
-            "    async with _uncounted_on(session, StatementFailed):\n",
-            "    async with _uncounted_on(session):\n",
+            "    async with uncounted_on(session, _UNCOUNTED, StatementFailed):\n",
+            "    async with uncounted_on(session, _UNCOUNTED):\n",
             _ROWS,
         ),
         Mutant(

@@ -2,10 +2,40 @@
 
 from tests.mutants.mutant import Area, Mutant
 
+_USAGE = ("tests/contracts/test_usage_days.py", "tests/unit/web/api/test_usage.py")
+
 AREA = Area(
     "quotas",
     ("tests/contracts/test_quotas.py",),
     [
+        Mutant(
+            "an_answers_usage_is_not_added_up",
+            "models/answers.py",
+            "            await count_usage(session, ending.message_id, ending.usage)\n",
+            "",
+            _USAGE,
+        ),
+        Mutant(
+            "the_last_answer_alone_is_added_up",
+            "models/usage.py",
+            "getattr(UsageDay, name) + added.excluded[name]",
+            "added.excluded[name]",
+            _USAGE,
+        ),
+        Mutant(
+            "everybody_sees_what_others_used",
+            "models/usage.py",
+            "col(UsageDay.user_id) == user_id, ",
+            "",
+            _USAGE,
+        ),
+        Mutant(
+            "the_last_day_does_not_count",
+            "models/usage.py",
+            "col(UsageDay.day) <= last",
+            "col(UsageDay.day) < last",
+            _USAGE,
+        ),
         Mutant(
             "one_post_too_many_may_wait",
             "models/quotas.py",
@@ -54,16 +84,14 @@ AREA = Area(
         Mutant(
             "an_answer_waits_for_a_sum_that_is_locked",
             "models/quotas.py",
-            """await session.execute(
-                text(f"SET LOCAL lock_timeout = {round(SETTLE_LOCK_SECONDS * 1000)}")
-            )""",
-            "pass",
+            "    await _wait_briefly(session)\n",
+            "",
         ),
         Mutant(
             "a_locked_sum_keeps_an_answer_from_ending",
             "models/quotas.py",
-            "_uncounted_on(session, StatementFailed, GivenUp)",
-            "_uncounted_on(session, StatementFailed)",
+            "uncounted_on(session, _UNCOUNTED, StatementFailed, GivenUp)",
+            "uncounted_on(session, _UNCOUNTED, StatementFailed)",
         ),
         Mutant("rows_cost_nothing", "models/quotas.py", "ROW_BYTES = 512", "ROW_BYTES = 0"),
         Mutant(

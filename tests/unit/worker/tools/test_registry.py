@@ -4,6 +4,7 @@ import importlib
 import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -225,7 +226,9 @@ def test_without_the_package_the_worker_names_it(monkeypatch: pytest.MonkeyPatch
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "mcp", None)
     assert all_tools("", _with_servers({})).sources == ()
-    with pytest.raises(ToolsUnusable, match=r"^mcp: .*pip install 'tokenwire\[mcp\]'$"):
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (package,) = extras["optional-dependencies"]["mcp"]
+    with pytest.raises(ToolsUnusable, match=rf"^mcp: .*pip install '{package}'$"):
         all_tools("", _with_servers({"PLACE": "x"}, "shop"))
 
 
