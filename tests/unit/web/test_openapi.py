@@ -97,6 +97,7 @@ def test_the_routes_are_those_of_the_protocol(document: dict[str, Any]) -> None:
     }
     assert found == {
         "GET /api/me": "200",
+        "GET /api/usage": "200",
         "GET /api/models": "200",
         f"POST {C}": "201",
         f"GET {C}": "200",
