@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-LIGHT = {"catalogue", "parameters", "presets", "spec"}
+LIGHT = {"catalogue", "cost", "parameters", "presets", "spec"}
 
 
 @pytest.mark.sampled(1)
