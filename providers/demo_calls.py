@@ -23,7 +23,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from tokenwire.providers.base import InvalidRequest, Request, Tool
-from tokenwire.providers.history import HistoryMessage, HistoryPart, ResultPart, TextPart
+from tokenwire.providers.history import (
+    REPAIR_BEGINS,
+    HistoryMessage,
+    HistoryPart,
+    ResultPart,
+    TextPart,
+)
 from tokenwire.providers.instances import NoInstance, instance
 
 MAX_ROUNDS = 20
@@ -84,12 +90,20 @@ def text_of_typo(request: Request) -> str | None:
 def document(request: Request) -> str:
     """The answer to a request with a schema, as JSON. Raises InvalidRequest."""
     prompt, since = last_question(request.messages)
+    repairs = any(isinstance(part, TextPart) for part in since)
+    if prompt.startswith(REPAIR_BEGINS):
+        prompt, repairs = _question_before(request.messages), True
     schema = request.schema or {}
     value = _fitting(schema or _ANY, prompt, "the schema of the answer")
-    repairs = any(isinstance(part, TextPart) for part in since)
     if "!misfits" in prompt or ("!misfit" in prompt and not repairs):
         value = {"misfit": True} if isinstance(value, list) else ["misfit"]
     return json.dumps(value, ensure_ascii=False, indent=2)
+
+
+def _question_before(messages: Sequence[HistoryMessage]) -> str:
+    """The message of the user that led to the document which is to be repaired."""
+    asked = [message.text for message in messages if message.role == "user"]
+    return next((text for text in reversed(asked) if not text.startswith(REPAIR_BEGINS)), "")
 
 
 _ANY: Mapping[str, Any] = {"type": "object", "properties": {"answer": {"type": "string"}}}

@@ -8,6 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+REPAIR_BEGINS = "Your last answer does not fit the JSON schema:"
+"""How a worker's request for a repair begins. The demo model knows it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kept:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tokenwire.protocol.fold import Part
-from tokenwire.providers.history import HistoryMessage, TextPart
+from tokenwire.providers.history import REPAIR_BEGINS, HistoryMessage, TextPart
 from tokenwire.worker.resume.continuation import last_round
 
 JUDGED = frozenset({"stop", "unknown"})
@@ -21,7 +21,7 @@ INVALID_OUTPUT: Mapping[str, Any] = {
     "retryable": True,
 }
 _ASK = (
-    "Your last answer does not fit the JSON schema:\n\n{}\n\n"
+    REPAIR_BEGINS + "\n\n{}\n\n"
     "Answer again with one JSON document that fits it, and nothing else: no introduction, no "
     "explanation, no code fence."
 )

@@ -13,7 +13,10 @@ from tokenwire.models.conversations import Post
 from tokenwire.models.tables import Message as Row
 from tokenwire.protocol import events
 from tokenwire.providers import base
+from tokenwire.providers.demo import DemoProvider
 from tokenwire.providers.history import HistoryMessage
+from tokenwire.providers.presets import PRESETS
+from tokenwire.providers.spec import ModelSpec
 from tokenwire.tools import tool
 
 __all__ = ["world"]
@@ -25,9 +28,11 @@ SCHEMA: dict[str, Any] = {
 FITS, BREAKS = '{"city": "Oslo"}', '{"town": "Oslo"}'
 
 
-async def posted(world: World, schema: dict[str, Any] | None = SCHEMA) -> Row:
+async def posted(
+    world: World, schema: dict[str, Any] | None = SCHEMA, content: str = "Where?"
+) -> Row:
     conversation = await world.store.create_conversation("me")
-    post = Post(conversation.id, "me", "Where?", "m", response_schema=schema)
+    post = Post(conversation.id, "me", content, "m", response_schema=schema)
     return (await world.store.post(post)).assistant_message
 
 
@@ -80,6 +85,19 @@ async def test_a_second_misfit_ends_the_answer(world: World) -> None:
         "retryable": True,
     }
     assert (await world.logged(row)).error == row.error
+
+
+@pytest.mark.parametrize(
+    ("cue", "ended"), [("!misfit", ("complete", {"city": "Oslo"})), ("!misfits", ("error", None))]
+)
+async def test_the_demo_model_shows_both(world: World, cue: str, ended: tuple[str, Any]) -> None:
+    """As the documentation promises: nobody needs a key to see it."""
+    demo = ModelSpec("m", "demo", "m", options={"tokens_per_second": 0})
+    row = await world.runs(
+        DemoProvider(demo, PRESETS["demo"]), await posted(world, content=f"Oslo {cue}")
+    )
+    assert (row.status, row.object) == ended
+    assert (row.error or {}).get("code") == (None if row.object else "invalid_output")
 
 
 @pytest.mark.parametrize("reason", ["length", "content_filter"])

@@ -7,6 +7,12 @@ AREA = Area(
     ("tests/unit/providers/test_demo_calls.py", "tests/unit/providers/test_instances.py"),
     [
         Mutant(
+            "a_repair_forgets_the_question",
+            "providers/demo_calls.py",
+            "    if prompt.startswith(REPAIR_BEGINS):\n",
+            "    if False:\n",
+        ),
+        Mutant(
             "a_choice_of_none_is_ignored",
             "providers/demo_calls.py",
             'if not tools or choice == "none" or',

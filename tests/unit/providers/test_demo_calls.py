@@ -21,6 +21,7 @@ from tokenwire.providers.demo import DemoProvider
 from tokenwire.providers.history import CallPart, ResultPart, StepPart, TextPart
 from tokenwire.providers.presets import PRESETS
 from tokenwire.providers.spec import ModelSpec
+from tokenwire.worker.attempt.structured import with_repair
 
 WEATHER = Tool(
     "weather",
@@ -212,6 +213,21 @@ async def test_a_misfit_that_stays() -> None:
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(json.loads(found), SCHEMA)
         written.append(TextPart(found))
+
+
+@pytest.mark.parametrize(("cue", "is_repaired"), [("!misfit", True), ("!misfits", False)])
+async def test_a_worker_asks_for_a_repair(cue: str, is_repaired: bool) -> None:
+    """The words stay those of the question, and so do its cues."""
+    first = await text(asking(f"{cue} Oslo", tools=(), schema=SCHEMA))
+    misfit = {"text": first, "errors": ["#: must be an object"]}
+    asked = with_repair([HistoryMessage("user", f"{cue} Oslo")], misfit)
+    made = json.loads(await text(Request(asked, schema=SCHEMA)))
+    if is_repaired:
+        jsonschema.validate(made, SCHEMA)
+        assert made["city"] == "Oslo"
+    else:
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(made, SCHEMA)
 
 
 async def test_a_schema_without_instance_is_refused() -> None:
